@@ -1,0 +1,60 @@
+# make demo    a video goes in through a presigned URL and comes out upscaled and cut into scenes, all on this machine
+# make test    the tests, under ten minutes on two cores
+# make check   lint, types, import rules, generated docs
+# make bench   peers and us side by side in one run; writes docs/benchmarks.md
+# Every target first makes .venv from python3 alone. VIDEO=path gives the demo your own clip.
+
+PYTHON ?= python3
+BIN    := .venv/bin
+REQ    := requirements/worker.txt requirements/dev.txt
+READY  := .venv/.ready
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
+
+.PHONY: setup demo test test-all check bench lock reference image docs clean
+.DEFAULT_GOAL := demo
+
+setup: $(READY)
+
+$(READY): $(REQ) client/pyproject.toml processors/pyproject.toml gpu-worker/pyproject.toml
+	@echo "setting up .venv (once; about a minute from a cold cache)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(INSTALL) --require-hashes --no-deps -r requirements/worker.txt -r requirements/dev.txt
+	@$(INSTALL) --no-deps --no-build-isolation -e client -e processors -e gpu-worker
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/gpu-worker demo $(if $(VIDEO),--video "$(VIDEO)") --output demo-output
+
+test: $(READY)
+	@$(BIN)/python -m pytest -q -m "not slow and not gpu" $(ARGS)
+
+test-all: $(READY) reference
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+check: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/pyright
+
+bench: $(READY) reference
+	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+# The unmaintained originals, as oracle of the parity test and peer of the benchmark. Never part of the image.
+reference: .venv/.reference
+.venv/.reference: requirements/reference.txt $(READY)
+	@$(INSTALL) --no-deps --no-build-isolation -r requirements/reference.txt --require-hashes
+	@touch $@
+
+# Recompiles the pins. The files name no index host, so they work behind any mirror.
+lock: $(READY)
+	@cd requirements && for name in worker dev reference; do \
+	  ../$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+	    --no-emit-find-links --no-annotate --no-header --override overrides.txt $$name.in -o $$name.txt || exit 1; done
+
+image:
+	docker build --platform linux/amd64 -t gpu-worker:dev .
+
+clean:
+	rm -rf .venv demo-output

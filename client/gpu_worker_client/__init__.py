@@ -1,0 +1,1 @@
+"""Thin client SDK for the GPU video worker."""

@@ -1,0 +1,35 @@
+"""The base of every wire model.
+
+`Wire` is what a caller sends: strict, immutable, no unknown key, no NaN; its errors never carry the input back. `Reply` is what
+a worker answers: unknown keys are kept and ignored, so that an older client can read a newer worker.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+MAX_URL_CHARS = 8192
+"""Longest URL accepted anywhere. R2 and S3 refuse longer request lines."""
+
+Url = Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL_CHARS)]
+"""An absolute URL, or a local path where the worker allows local files. The worker checks which; the wire only bounds it."""
+
+
+class Wire(BaseModel):
+    """A value a caller sends. Strict: `1.0`, `"1"` and `true` are not integers."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+    )
+
+
+class Reply(BaseModel):
+    """A value a worker answers. Fields of a newer worker are kept in `model_extra`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True, ser_json_inf_nan="null")

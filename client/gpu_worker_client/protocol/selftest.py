@@ -1,0 +1,38 @@
+"""selftest: a tiny real run of every installed processor. Needs no URL, so a fresh endpoint can prove itself."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from gpu_worker_client.protocol.envelope import Stats, TaskBase, TaskResult
+from gpu_worker_client.protocol.models import Reply, Wire
+
+
+class SelftestParams(Wire):
+    """Takes no parameters."""
+
+
+class SelftestTask(TaskBase):
+    task: Literal["selftest"] = "selftest"
+    params: SelftestParams = SelftestParams()
+
+
+class ProcessorCheck(Reply):
+    ok: bool
+    seconds: float
+    detail: str = ""
+    """What ran, or why it could not ("weights_missing: ...")."""
+
+
+class SelftestResult(TaskResult):
+    task: Literal["selftest"] = "selftest"
+    versions: dict[str, str]
+    """Package name -> version of what the result depends on."""
+    device: str
+    encoders: dict[str, bool]
+    """Encoder -> whether one frame could really be encoded with it here."""
+    weights: dict[str, bool]
+    """Manifest name -> present and of the right size."""
+    processors: dict[str, ProcessorCheck]
+    sandbox: dict[str, Any] = {}
+    stats: Stats

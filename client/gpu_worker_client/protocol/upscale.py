@@ -1,0 +1,65 @@
+"""upscale: a video enlarged by a super-resolution network, frame for frame, in sync."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from gpu_worker_client.protocol.envelope import FileTask, Stats, TaskResult
+from gpu_worker_client.protocol.models import Wire
+
+SrModel = Literal[
+    "RealESRGAN_x4plus",
+    "RealESRGAN_x4plus_anime_6B",
+    "realesr-general-x4v3",
+    "realesr-animevideov3",
+    "SwinIR_4x_GAN",
+    "ESRGAN_4x",
+]
+Codec = Literal["h264", "hevc", "av1", "prores"]
+
+
+class UpscaleParams(Wire):
+    model: SrModel = "RealESRGAN_x4plus"
+    scale: float = Field(default=4, gt=1, le=4)
+    """Output size over input size. The net runs at its own scale, then an antialiased resize follows on the device."""
+    denoise_strength: float | None = Field(default=None, ge=0, le=1)
+    """0 keeps the noise, 1 removes most. Weight interpolation with `realesr-general-x4v3`, a denoising filter before any other
+    model; `stats.denoise` says which. Never ignored."""
+    face_enhance: bool = False
+    """Restores faces with GFPGAN, followed over frames so that they do not flicker."""
+    tile: Literal["auto"] | Annotated[int, Field(ge=0, le=4096)] = "auto"
+    """Edge of a tile in input pixels; "auto" fits the device's memory; 0 is the whole frame at once."""
+    codec: Codec = "h264"
+    crf: int = Field(default=18, ge=0, le=51)
+    """Constant quality, 0 (lossless for h264) to 51; prores ignores it."""
+    reuse_identical_frames: bool = True
+    """A frame equal to the one before it, byte for byte, is computed once. Lossless."""
+
+
+class UpscaleTask(FileTask):
+    task: Literal["upscale"] = "upscale"
+    params: UpscaleParams = UpscaleParams()
+
+
+class UpscaleStats(Stats):
+    input_resolution: str
+    """Upright, "720x480"."""
+    output_resolution: str
+    frames_processed: int
+    """Frames in the output; equal to the frames of the input, always."""
+    fps: float
+    """Frames processed per second of wall time."""
+    denoise: Literal["weights", "filter", "none"]
+    tiles: int
+    """Tiles per frame; 1 is the whole frame at once."""
+    frames_reused: int = 0
+    faces_enhanced: int = 0
+    duration: float = 0.0
+    """Seconds of video written."""
+
+
+class UpscaleResult(TaskResult):
+    task: Literal["upscale"] = "upscale"
+    stats: UpscaleStats

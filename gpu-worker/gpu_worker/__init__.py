@@ -1,0 +1,1 @@
+"""A RunPod-style serverless GPU video worker, and the same platform on loopback."""

@@ -1,0 +1,26 @@
+"""The table of processors: task name -> where its processor lives. Imported when first asked for, so a worker that only cuts
+scenes never loads torch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_processors.base import Processor
+
+PROCESSORS: dict[str, str] = {
+    "upscale": "gpu_worker_processors.upscale.processor",
+    "detect_scenes": "gpu_worker_processors.detect_scenes.processor",
+    "selftest": "gpu_worker_processors.selftest.processor",
+}
+
+
+def get(name: str) -> Processor:
+    """The processor of a task: the object named `PROCESSOR` in its module.
+
+    Raises:
+        TaskError: `unsupported_task` when no processor has that name.
+    """
+    if name not in PROCESSORS:
+        raise TaskError(ErrorCode.unsupported_task, f"no processor for this task; there are: {', '.join(PROCESSORS)}")
+    return import_module(PROCESSORS[name]).PROCESSOR

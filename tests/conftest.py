@@ -1,0 +1,43 @@
+"""Fixtures that every test folder shares: real media, real weights, and the rule that a missing one never passes silently."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def _shared(variable: str, what: str) -> Path:
+    """The folder a variable names. Absent: skip with a reason, or fail where REQUIRE_SHARED=1 says it must be there."""
+    value = os.environ.get(variable, "")
+    folder = Path(value)
+    if value and folder.is_dir():
+        return folder.resolve()
+    message = f"{variable} names no folder with {what}"
+    if os.environ.get("REQUIRE_SHARED") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def media() -> Path:
+    """Folder of real clips with known truth."""
+    return _shared("TEST_MEDIA", "real test clips")
+
+
+@pytest.fixture(scope="session")
+def weights_dir() -> Path:
+    """Folder of real weights with a `manifest.local.toml`."""
+    return _shared("WEIGHTS_DIR", "model weights")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is None:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        if os.environ.get("REQUIRE_GPU") == "1":
+            pytest.fail("REQUIRE_GPU=1 and no CUDA device")
+        pytest.skip("no CUDA device")
