@@ -29,13 +29,14 @@ class Clip:
     pix_fmt: str = "yuv420p"
     options: tuple[tuple[str, str], ...] = (("crf", "10"), ("preset", "ultrafast"))
     rotation: int = 0
-    """Display matrix, degrees counter-clockwise as ffmpeg prints it."""
+    """Display matrix, degrees counter-clockwise as ffmpeg prints it; a phone held upright writes -90. Not in .avi and .ts."""
     sar: Fraction | None = None
     color: tuple[int, int, int, int] | None = None
     """(colorspace, primaries, transfer, range) as AVCOL numbers."""
     audio_seconds: float = 0.0
     """Length of a 440 Hz mono tone; 0 is no audio stream."""
     start_pts: int = 0
+    """Added to every video timestamp, in units of 1/90000 s with `pts`, of one frame without."""
 
 
 def gradient(index: int, width: int, height: int) -> NDArray[np.uint8]:
@@ -53,8 +54,17 @@ def flat(*colors: tuple[int, int, int], every: int) -> Painter:
     return paint
 
 
+def corners(index: int, width: int, height: int) -> NDArray[np.uint8]:
+    """Red, green, blue, white quarters, clockwise from the top left: shows how a picture was turned or mirrored."""
+    picture = np.full((height, width, 3), 255, np.uint8)
+    picture[: height // 2, : width // 2] = (255, 0, 0)
+    picture[: height // 2, width // 2 :] = (0, 255, 0)
+    picture[height // 2 :, width // 2 :] = (0, 0, 255)
+    return picture
+
+
 def make(path: Path, clip: Clip = Clip(), paint: Painter = gradient) -> Path:  # noqa: B008 - frozen dataclass
-    """Writes the clip and returns its path."""
+    """Writes the clip and returns its path. The suffix chooses the container (.mp4, .mov, .mkv, .webm, .avi, .ts)."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(clip.codec, rate=clip.rate, options=dict(clip.options))
         stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, clip.pix_fmt
@@ -66,7 +76,7 @@ def make(path: Path, clip: Clip = Clip(), paint: Painter = gradient) -> Path:  #
             context = stream.codec_context
             context.colorspace, context.color_primaries, context.color_trc, context.color_range = clip.color
         if clip.rotation:
-            stream.display_rotation = clip.rotation if hasattr(stream, "display_rotation") else None
+            stream.set_display_rotation(clip.rotation)
         sound = container.add_stream("aac", rate=48000, layout="mono") if clip.audio_seconds else None
         for index in range(clip.frames):
             frame = av.VideoFrame.from_ndarray(paint(index, clip.width, clip.height), format="rgb24")
