@@ -49,7 +49,7 @@ reference: .venv/.reference
 
 # Recompiles the pins. The files name no index host, so they work behind any mirror.
 lock: $(READY)
-	@cd requirements && for name in worker dev reference; do \
+	@cd requirements && for name in worker dev build reference; do \
 	  ../$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	    --no-emit-find-links --no-annotate --no-header --override overrides.txt $$name.in -o $$name.txt || exit 1; done
 
