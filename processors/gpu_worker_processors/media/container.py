@@ -1,0 +1,115 @@
+"""Opening a media file with everything that FFmpeg could do beyond reading that one file switched off.
+
+The demuxer is the one `sniff` chose, only the `file` protocol exists, a MOV may not refer to other files, decoders outside the
+list below are never opened, and pictures above the limit are refused by FFmpeg before it allocates them. Foreign errors become
+typed ones here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.video.stream import VideoStream
+
+from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_processors.base import Limits
+from gpu_worker_processors.media.sniff import Kind
+from gpu_worker_processors.media.structure import has_moov, missing_bytes
+
+VIDEO_DECODERS = frozenset(
+    {
+        *("h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp8", "vp9", "libvpx", "libvpx-vp9", "vc1", "theora"),
+        *("mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v2", "msmpeg4", "h263", "flv"),
+        *("prores", "dnxhd", "mjpeg", "ffv1", "rawvideo", "png", "gif"),
+    }
+)
+"""Widely used and widely fuzzed. Rare decoders (screen codecs, game formats, MagicYUV) are where FFmpeg's memory bugs are
+found, for example CVE-2026-8461."""
+
+AUDIO_DECODERS = frozenset(
+    {
+        *("aac", "aac_latm", "mp3", "mp3float", "mp2", "mp2float", "ac3", "eac3", "dca", "amrnb"),
+        *("opus", "libopus", "vorbis", "libvorbis", "flac", "alac"),
+        *("pcm_u8", "pcm_s8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be"),
+        *("pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_mulaw", "pcm_alaw"),
+    }
+)
+SUBTITLE_DECODERS = frozenset({"mov_text", "srt", "subrip", "webvtt", "ass", "ssa"})
+
+
+def _options(kind: Kind, limits: Limits) -> dict[str, str]:
+    options = {
+        "protocol_whitelist": "file",
+        "format_whitelist": kind.demuxer,
+        "codec_whitelist": ",".join(sorted(VIDEO_DECODERS | AUDIO_DECODERS | SUBTITLE_DECODERS)),
+        "max_streams": str(limits.max_streams),
+        "max_pixels": str(limits.max_pixels),
+    }
+    if kind.demuxer == "mov":
+        options |= {"enable_drefs": "0", "use_absolute_path": "0"}
+    return options
+
+
+@contextmanager
+def opened(path: Path, kind: Kind, limits: Limits) -> Generator[InputContainer]:
+    """The container, opened and its streams analysed; closed at the end of the block.
+
+    Raises:
+        TaskError: `corrupt_media`, `no_frames` (a header and nothing else), `media_limit` (too many streams).
+    """
+    missing = missing_bytes(path, kind)
+    if missing:
+        raise TaskError(
+            ErrorCode.corrupt_media,
+            f"the file is cut off: its header announces {missing} bytes more than there are; upload it again",
+            missing_bytes=missing,
+        )
+    try:
+        container = av.open(f"file:{path}", format=kind.demuxer, options=_options(kind, limits), metadata_errors="replace")
+    except FFmpegError as error:
+        _raise_open_error(error, path, kind, limits)
+    with container:
+        yield container
+
+
+def _raise_open_error(error: FFmpegError, path: Path, kind: Kind, limits: Limits) -> NoReturn:
+    if isinstance(error, MemoryError):
+        # FFmpeg reports its stream limit as "out of memory"; asking again would not help, so it is never gpu_oom-like.
+        raise TaskError(
+            ErrorCode.media_limit, f"the file has more than {limits.max_streams} streams", limit=limits.max_streams
+        ) from error
+    if isinstance(error, EOFError):
+        raise TaskError(ErrorCode.no_frames, f"the {kind.name} file ends right after its header: it holds no frame") from error
+    if kind.demuxer == "mov" and not has_moov(path):
+        raise TaskError(
+            ErrorCode.corrupt_media,
+            "the MP4/MOV file has no index (moov box): the recording or the upload broke off before its end",
+        ) from error
+    raise TaskError(ErrorCode.corrupt_media, f"the {kind.name} file cannot be parsed: its structure is damaged") from error
+
+
+def corrupt(where: str) -> TaskError:
+    """The error of a file whose decode broke midway; nothing made from it may be delivered."""
+    return TaskError(ErrorCode.corrupt_media, f"the video is damaged: {where}; upload an intact copy or re-encode it")
+
+
+def check_decoder(stream: VideoStream) -> None:
+    """Refuses a decoder outside the list before it is opened.
+
+    Raises:
+        TaskError: `unsupported_media` naming the codec.
+    """
+    context = stream.codec_context
+    name = context.name if context is not None else "unknown"  # pyright: ignore[reportUnnecessaryComparison] - None for unknown codecs
+    if name not in VIDEO_DECODERS:
+        raise TaskError(
+            ErrorCode.unsupported_media,
+            f"the video codec `{name}` is not supported; re-encode to H.264, HEVC, AV1, VP9 or ProRes",
+            codec=name,
+        )

@@ -1,0 +1,299 @@
+"""What a media file holds, found out before any work begins on it.
+
+`probe` sniffs, opens with the guards of `container`, applies the limits and decodes exactly one frame: rotation, interlacing
+and the real pixel format stand in the frame, not in the header. It accepts any local file and answers or raises a typed error.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
+from gpu_worker_processors.base import Limits
+from gpu_worker_processors.media.container import check_decoder, corrupt, opened
+from gpu_worker_processors.media.sniff import Kind, sniff
+
+_FALLBACK_FPS = Fraction(25)
+"""For a stream that states no usable rate: FFmpeg's own default."""
+_MAX_FPS = 1000
+"""A header that claims more is wrong: high-speed cameras store 1000 frames/s at most in playable files."""
+_MAX_PACKETS_TO_FIRST_FRAME = 600
+"""A recording cut in mid-stream may start up to ten seconds (at 60/s) before its first key frame."""
+_DEFAULT_BONUS_PX = 5_000_000
+"""What the `default` flag counts in the choice between video streams: ffmpeg's own number (fftools/ffmpeg_mux_init.c)."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """The picked video stream."""
+
+    index: int
+    """Of the stream in the container."""
+    codec: str
+    width: int
+    """Upright: after rotation, before `sar`. Pixels."""
+    height: int
+    coded_width: int
+    """As stored, before rotation."""
+    coded_height: int
+    rotation: Literal[0, 90, 180, 270]
+    """Degrees clockwise to turn a decoded frame by, to stand upright."""
+    mirrored: bool
+    """Mirror left and right after turning (some front cameras)."""
+    sar: Fraction
+    """Width over height of one pixel of the upright frame; 1 when not stated."""
+    time_base: Fraction
+    """Seconds per tick of a frame's pts."""
+    fps: Fraction
+    """Average frames per second, as the header has it; 25 when it has nothing usable."""
+    frame_count: int | None
+    """The header's count, where it has one. The frames that come out are the truth."""
+    duration_seconds: float | None
+    pix_fmt: str
+    bit_depth: int
+    colorspace: int
+    """AVCOL_SPC number; 2 is unspecified."""
+    primaries: int
+    """AVCOL_PRI number; 2 is unspecified."""
+    transfer: int
+    """AVCOL_TRC number; 2 is unspecified, 16 PQ, 18 HLG."""
+    color_range: int
+    """AVCOL_RANGE number; 0 unspecified, 1 limited, 2 full."""
+    interlaced: bool
+    language: str | None = None
+
+    @property
+    def expected_frames(self) -> int | None:
+        """For progress: the header's count, else duration times rate."""
+        if self.frame_count or self.duration_seconds is None:
+            return self.frame_count
+        return max(1, round(self.duration_seconds * self.fps))
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    index: int
+    codec: str
+    sample_rate: int
+    channels: int
+    duration_seconds: float | None
+    language: str | None = None
+
+
+@dataclass(frozen=True)
+class SubtitleInfo:
+    index: int
+    codec: str
+    language: str | None = None
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    kind: Kind
+    """Forces the same demuxer when the file is opened again."""
+    format_name: str
+    """FFmpeg's name of the demuxer."""
+    duration_seconds: float | None
+    video: VideoInfo | None
+    audio: tuple[AudioInfo, ...]
+    subtitles: tuple[SubtitleInfo, ...]
+    chapters: int
+    """How many."""
+    has_cover: bool = False
+    """An attached picture exists. It is never taken for the video."""
+    warnings: tuple[ResultWarning, ...] = ()
+    """What the caller of a task should know about this input."""
+
+
+def probe(path: Path, limits: Limits = Limits()) -> MediaInfo:  # noqa: B008 - frozen dataclass
+    """Looks into a file.
+
+    Raises:
+        TaskError: `not_media`, `unsupported_media`, `corrupt_media`, `no_frames`, `media_limit`.
+    """
+    kind = sniff(path)
+    with opened(path, kind, limits) as container:
+        if len(container.streams) > limits.max_streams:
+            raise TaskError(
+                ErrorCode.media_limit, f"the file has more than {limits.max_streams} streams", limit=limits.max_streams
+            )
+        stream = pick_video(container)
+        warnings: list[ResultWarning] = []
+        return MediaInfo(
+            kind=kind,
+            format_name=container.format.name,
+            duration_seconds=_seconds(container.duration, Fraction(1, av.time_base)),
+            video=_video_info(container, stream, limits, warnings) if stream is not None else None,
+            audio=tuple(_audio_info(s) for s in container.streams.audio),
+            subtitles=tuple(
+                SubtitleInfo(s.index, s.codec_context.name if s.codec_context else "unknown", s.language)
+                for s in container.streams.subtitles
+            ),
+            chapters=len(container.chapters()),
+            has_cover=any(_is_cover(s) for s in container.streams.video),
+            warnings=tuple(warnings),
+        )
+
+
+def require_video(info: MediaInfo) -> VideoInfo:
+    """The video stream of a file that must have one.
+
+    Raises:
+        TaskError: `no_video_stream`.
+    """
+    if info.video is not None:
+        return info.video
+    what = "only audio and a cover picture" if info.has_cover else "only audio" if info.audio else "no video"
+    raise TaskError(ErrorCode.no_video_stream, f"the input holds {what}; this task needs a video stream")
+
+
+def pick_video(container: InputContainer) -> VideoStream | None:
+    """The stream that `ffmpeg -i` takes when not told: most pixels, where the `default` flag counts as five million; the first
+    of equals. Cover pictures are no video."""
+    streams = [s for s in container.streams.video if not _is_cover(s)]
+
+    def score(stream: VideoStream) -> int:
+        return _area(stream) + _DEFAULT_BONUS_PX * bool(stream.disposition & Disposition.default)
+
+    return max(streams, key=score, default=None)
+
+
+def upright(degrees: float) -> tuple[Literal[0, 90, 180, 270], float]:
+    """The nearest quarter turn to an angle, and what is left of it. Both clockwise."""
+    quarter = round(degrees / 90) % 4
+    left = (degrees - quarter * 90 + 180) % 360 - 180
+    quarters: tuple[Literal[0], Literal[90], Literal[180], Literal[270]] = (0, 90, 180, 270)
+    return quarters[quarter], left
+
+
+def choose_fps(*candidates: Fraction | None) -> Fraction:
+    """The first rate that can be one: a header may say 0/0 or a billion."""
+    return next((rate for rate in candidates if rate and 0 < rate <= _MAX_FPS), _FALLBACK_FPS)
+
+
+def _is_cover(stream: VideoStream) -> bool:
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def _area(stream: VideoStream) -> int:
+    context = stream.codec_context
+    return context.width * context.height if context else 0
+
+
+def _seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
+    return float(ticks * time_base) if ticks is not None and ticks > 0 and time_base else None
+
+
+def _audio_info(stream: av.AudioStream) -> AudioInfo:
+    context = stream.codec_context
+    if not context:
+        return AudioInfo(stream.index, "unknown", 0, 0, None, stream.language)
+    duration = _seconds(stream.duration, stream.time_base)
+    return AudioInfo(stream.index, context.name, context.sample_rate, context.channels, duration, stream.language)
+
+
+def _check_size(width: int, height: int, limits: Limits) -> None:
+    if width * height > limits.max_pixels:
+        raise TaskError(
+            ErrorCode.media_limit,
+            f"a frame of {width}x{height} pixels exceeds the limit of {limits.max_pixels} pixels",
+            limit=limits.max_pixels,
+        )
+
+
+def _video_info(container: InputContainer, stream: VideoStream, limits: Limits, warnings: list[ResultWarning]) -> VideoInfo:
+    check_decoder(stream)
+    context = stream.codec_context
+    _check_size(context.width, context.height, limits)
+    frame = _first_frame(container, stream, limits)
+    _check_size(frame.width, frame.height, limits)
+    rotation, mirrored = _turn(frame, warnings)
+    swap = rotation in (90, 270)
+    sar = stream.sample_aspect_ratio or Fraction(1)
+    assert stream.time_base is not None, "set for every demuxed stream"
+    return VideoInfo(
+        index=stream.index,
+        codec=context.name,
+        width=frame.height if swap else frame.width,
+        height=frame.width if swap else frame.height,
+        coded_width=frame.width,
+        coded_height=frame.height,
+        rotation=rotation,
+        mirrored=mirrored,
+        sar=1 / sar if swap else sar,
+        time_base=stream.time_base,
+        fps=choose_fps(stream.average_rate, stream.guessed_rate, stream.base_rate),
+        frame_count=stream.frames or None,
+        duration_seconds=_seconds(stream.duration, stream.time_base) or _seconds(container.duration, Fraction(1, av.time_base)),
+        pix_fmt=frame.format.name,
+        bit_depth=max(component.bits for component in frame.format.components),
+        colorspace=int(frame.colorspace),
+        primaries=int(frame.color_primaries),
+        transfer=int(frame.color_trc),
+        color_range=int(frame.color_range),
+        interlaced=bool(frame.interlaced_frame),
+        language=stream.language,
+    )
+
+
+def _first_frame(container: InputContainer, stream: VideoStream, limits: Limits) -> av.VideoFrame:
+    """Decodes until one frame comes out.
+
+    Raises:
+        TaskError: `no_frames`, `corrupt_media`, `unsupported_media` (encrypted), `media_limit`.
+    """
+    stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
+    stream.thread_type = "SLICE"  # frame threads would ask for several packets before the first frame comes out
+    packets = 0
+    broken: FFmpegError | None = None
+    try:
+        for packet in container.demux(stream):
+            packets += packet.size > 0
+            if packet.has_sidedata("encryption_info") or packet.has_sidedata("encryption_init_info"):
+                raise TaskError(ErrorCode.unsupported_media, "the video track is encrypted (DRM); send it decrypted")
+            try:
+                for frame in packet.decode():
+                    return frame
+            except FFmpegError as error:
+                broken = error
+            if packets >= _MAX_PACKETS_TO_FIRST_FRAME:
+                break
+    except FFmpegError as error:
+        raise corrupt("no frame of it can be read") from error
+    if packets == 0:
+        raise TaskError(ErrorCode.no_frames, "the video stream holds no frame")
+    if not _area(stream):
+        raise TaskError(
+            ErrorCode.media_limit,
+            f"no picture of at most {limits.max_pixels} pixels could be decoded",
+            limit=limits.max_pixels,
+        ) from broken
+    raise corrupt(f"none of its first {packets} packets gives a frame") from broken
+
+
+def _turn(frame: av.VideoFrame, warnings: list[ResultWarning]) -> tuple[Literal[0, 90, 180, 270], bool]:
+    """Quarter turn and mirror from the frame's display matrix: nine 32-bit numbers, rows (a b u) (c d v) (x y w)."""
+    try:
+        matrix = cast(Any, frame.side_data)[SideDataType.DISPLAYMATRIX]  # PyAV's stub knows no item of it
+    except KeyError:
+        return 0, False
+    a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
+    mirrored = a * d - b * c < 0
+    degrees = math.degrees(math.atan2(b, -a if mirrored else a))
+    rotation, left = upright(degrees)
+    if abs(left) > 1:
+        message = f"the display matrix turns by {round(degrees % 360)} degrees clockwise; used the nearest quarter, {rotation}"
+        warnings.append(ResultWarning(code="rotation_rounded", message=message))
+    return rotation, mirrored
