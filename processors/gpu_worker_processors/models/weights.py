@@ -1,0 +1,147 @@
+"""Weights on disk: a name from the manifest becomes a path whose size and SHA-256 were checked before anything opened it.
+
+Accepts names only, never paths. Looks in WEIGHTS_DIR alone and downloads nothing: processors have no network, the worker's
+`gpu-worker weights pull` does that. A file is hashed once per process as long as its inode, size and time stay the same.
+Imports nothing heavy, so the worker's parent process may use it too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_processors.models.manifest import LOCAL_MANIFEST, WeightSpec, default_manifest, read_manifests
+
+FACE_RESTORER = "GFPGANv1.4"
+FACE_DETECTOR = "face_detection_yunet_2023mar"
+DNI_PARTNERS: Mapping[str, str] = {"realesr-general-x4v3": "realesr-general-wdn-x4v3"}
+"""Networks trained as a pair, the second with weak denoising: their weights may be interpolated (DNI, arXiv 1811.10515)."""
+
+_EXTERNAL_TENSOR = b"\x0a\x08location"
+"""An ONNX `StringStringEntryProto` with the key "location": a tensor kept in another file (CVE-2022-25882, CVE-2024-27318)."""
+_HASH_BLOCK_BYTES = 1 << 20
+
+_verified: dict[tuple[Path, int, int, int], str] = {}
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A verified file and what the manifest says of it."""
+
+    path: Path
+    spec: WeightSpec
+
+
+def upscale_weights(model: str, denoise_strength: float | None, face_enhance: bool) -> tuple[str, ...]:
+    """Manifest names that an upscale with these parameters loads."""
+    names = [model]
+    if model in DNI_PARTNERS and denoise_strength is not None and denoise_strength < 1:
+        names.append(DNI_PARTNERS[model])
+    if face_enhance:
+        names += [FACE_RESTORER, FACE_DETECTOR]
+    return tuple(names)
+
+
+class WeightStore:
+    """The weights of one WEIGHTS_DIR.
+
+    Args:
+        weights_dir: the folder; None when none is configured, then every name is `weights_missing`.
+        environ: where `GPU_WORKER_MANIFEST` is looked up; the process environment when None.
+    """
+
+    def __init__(self, weights_dir: Path | None, environ: Mapping[str, str] | None = None) -> None:
+        self.weights_dir = weights_dir
+        paths = [default_manifest(os.environ if environ is None else environ)]
+        if weights_dir is not None and (weights_dir / LOCAL_MANIFEST).is_file():
+            paths.append(weights_dir / LOCAL_MANIFEST)
+        self._specs = read_manifests(paths)
+
+    def list(self) -> tuple[WeightSpec, ...]:
+        """Every entry of the manifest, in its order."""
+        return tuple(self._specs.values())
+
+    def spec(self, name: str) -> WeightSpec:
+        """The manifest's entry.
+
+        Raises:
+            TaskError: `weights_missing` when no manifest knows the name.
+        """
+        if name not in self._specs:
+            raise TaskError(
+                ErrorCode.weights_missing,
+                f"no weights of that name; the manifest has: {', '.join(self._specs)}",
+                names=sorted(self._specs),
+            )
+        return self._specs[name]
+
+    def present(self, name: str) -> bool:
+        """Whether the file is there; says nothing about its content."""
+        return self.weights_dir is not None and (self.weights_dir / self.spec(name).file).is_file()
+
+    def resolve(self, name: str) -> WeightFile:
+        """The verified file.
+
+        Raises:
+            TaskError: `weights_missing` or `weights_rejected`; the message says what to do.
+        """
+        spec = self.spec(name)
+        if self.weights_dir is None:
+            raise TaskError(ErrorCode.weights_missing, "set WEIGHTS_DIR to the folder that holds the model weights", name=name)
+        path = self.weights_dir / spec.file
+        verify(path, spec)
+        return WeightFile(path, spec)
+
+
+def verify(path: Path, spec: WeightSpec) -> None:
+    """Proves that the file is the one the manifest pins, reading it as plain bytes only.
+
+    Raises:
+        TaskError: `weights_missing`, or `weights_rejected` with `reason` = not_a_file | no_digest | size_mismatch |
+            digest_mismatch | external_data.
+    """
+    try:
+        status = path.lstat()
+    except OSError:
+        raise TaskError(
+            ErrorCode.weights_missing,
+            f"{spec.file} is not in WEIGHTS_DIR; `gpu-worker weights pull {spec.name}` gets it",
+            name=spec.name,
+        ) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise _rejected(spec, "not_a_file", "is a link or no regular file; put the file itself into WEIGHTS_DIR")
+    if not spec.sha256:
+        raise _rejected(spec, "no_digest", f"has no pinned SHA-256; add one to {LOCAL_MANIFEST}")
+    if spec.bytes and status.st_size != spec.bytes:
+        raise _rejected(spec, "size_mismatch", f"has {status.st_size} bytes and the manifest says {spec.bytes}; {_again(spec)}")
+    key = (path, status.st_ino, status.st_mtime_ns, status.st_size)
+    if key not in _verified:
+        _verified[key] = _digest(path, spec)
+    if _verified[key] != spec.sha256:
+        raise _rejected(spec, "digest_mismatch", f"has another SHA-256 than the manifest pins; {_again(spec)}")
+
+
+def _digest(path: Path, spec: WeightSpec) -> str:
+    """SHA-256 of the file; refuses an ONNX file that would make its reader open others."""
+    digest, tail = hashlib.sha256(), b""
+    with path.open("rb") as file:
+        while block := file.read(_HASH_BLOCK_BYTES):
+            digest.update(block)
+            if spec.suffix == ".onnx":
+                if _EXTERNAL_TENSOR in tail + block:
+                    raise _rejected(spec, "external_data", "keeps tensors in other files; only self-contained ONNX is opened")
+                tail = block[-len(_EXTERNAL_TENSOR) :]
+    return digest.hexdigest()
+
+
+def _again(spec: WeightSpec) -> str:
+    return f"delete it and run `gpu-worker weights pull {spec.name}`"
+
+
+def _rejected(spec: WeightSpec, reason: str, what: str) -> TaskError:
+    return TaskError(ErrorCode.weights_rejected, f"{spec.file} {what}", name=spec.name, reason=reason)
