@@ -1,6 +1,7 @@
 # make demo    a video goes in through a presigned URL and comes out upscaled and cut into scenes, all on this machine
 # make test    the tests, under ten minutes on two cores
-# make check   lint, types, import rules, generated docs
+# make check   lint, types, import rules, generated docs are current
+# make docs    writes the generated docs
 # make bench   peers and us side by side in one run; writes docs/benchmarks.md
 # Every target first makes .venv from python3 alone. VIDEO=path gives the demo your own clip.
 
@@ -37,6 +38,11 @@ check: $(READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/pyright
+	@$(BIN)/python docs/generate.py --check
+
+# docs/tasks.md and docs/settings.md, from the wire models and the settings.
+docs: $(READY)
+	@$(BIN)/python docs/generate.py
 
 bench: $(READY) reference
 	@$(BIN)/python benchmarks/run.py $(ARGS)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from enum import Enum
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from gpu_worker_client.protocol.models import Reply, Url, Wire
 
@@ -16,11 +16,30 @@ MIN_PART_BYTES = 5 * 1024 * 1024
 MAX_PARTS = 10_000
 """Most parts of one multipart upload, same source."""
 
+MAX_HEADERS = 32
+"""Headers of one request; a presigned URL signs a handful."""
+
 HeaderMap = dict[
     Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")],
     Annotated[str, StringConstraints(max_length=2048, pattern=r"^[\t\x20-\x7e]*$")],
 ]
 """Header names are RFC 9110 tokens; values are printable ASCII, so no header can be smuggled in."""
+
+FRAMING_HEADERS = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Headers that say how a message is framed or routed (RFC 9110 section 7). The worker's HTTP stack owns them."""
 
 
 class State(str, Enum):
@@ -61,14 +80,30 @@ class TaskHeaders(Wire):
     """Headers that were signed into a URL and must be sent with it."""
 
     input: HeaderMap = {}
+    """For `input_url`."""
     output: HeaderMap = {}
+    """For `output_url` and the parts."""
     result: HeaderMap = {}
+    """For `result_url` and `result_get_url`."""
+
+    @field_validator("input", "output", "result")
+    @classmethod
+    def _only_headers_a_signature_needs(cls, headers: dict[str, str]) -> dict[str, str]:
+        names = [name.lower() for name in headers]
+        if len(names) > MAX_HEADERS:
+            raise ValueError(f"at most {MAX_HEADERS} headers")
+        if len(set(names)) != len(names):
+            raise ValueError("a header stands twice; case makes no difference")
+        if not FRAMING_HEADERS.isdisjoint(names):
+            raise ValueError(f"the worker sets these headers itself: {', '.join(sorted(FRAMING_HEADERS.intersection(names)))}")
+        return headers
 
 
 class UploadPart(Wire):
     n: int = Field(ge=1, le=MAX_PARTS)
     """Part number, from 1."""
     url: Url
+    """Presigned UploadPart (PUT)."""
 
 
 class CompleteUpload(Wire):
@@ -80,14 +115,21 @@ class OutputMultipart(Wire):
     """Presigned parts for an output that may exceed one PUT (4.9 GiB). All parts but the last have `part_size` bytes."""
 
     part_size: int = Field(ge=MIN_PART_BYTES, le=5 * 1024**3)
+    """Bytes of every part but the last."""
     parts: list[UploadPart] = Field(min_length=1, max_length=MAX_PARTS)
+    """As many as the output may need; unused ones are left alone."""
     complete: CompleteUpload | None = None
     """Absent: the answer lists `{n, etag}` in `output_parts` and the backend completes the upload itself."""
 
     @model_validator(mode="after")
-    def _numbers_rise_from_one(self) -> OutputMultipart:
+    def _parts_make_one_object(self) -> OutputMultipart:
         if [part.n for part in self.parts] != list(range(1, len(self.parts) + 1)):
             raise ValueError("part numbers must be 1, 2, 3, ... in order")
+        urls = [part.url for part in self.parts]
+        if len(set(urls)) != len(urls):
+            raise ValueError("two parts have the same URL; each needs its own partNumber")
+        if not all(same_object(urls[0], url) for url in [*urls[1:], *([self.complete.url] if self.complete else [])]):
+            raise ValueError("all parts, and complete, must be of one object")
         return self
 
 
@@ -96,17 +138,22 @@ class TaskBase(Wire):
 
     task: str
     schema_version: Literal[1] = SCHEMA_VERSION
+    """Version of this wire; it rises only when a field changes its meaning."""
     result_url: Url | None = None
     """PUT for the whole result JSON; gzip when its path ends in `.gz`."""
     result_get_url: Url | None = None
     """GET of the same object: a finished result with the same `idempotency_key` is returned without GPU work."""
-    idempotency_key: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")] | None = None
+    idempotency_key: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")] | None = None
+    """The caller's name for this piece of work; comes back in the answer."""
     headers: TaskHeaders = TaskHeaders()
+    """Headers that were signed into a URL and must be sent with it."""
 
     @model_validator(mode="after")
     def _deduplication_is_whole(self) -> TaskBase:
         if self.result_get_url is not None and (self.idempotency_key is None or self.result_url is None):
             raise ValueError("result_get_url needs idempotency_key and result_url")
+        if self.result_get_url and self.result_url and not same_object(self.result_get_url, self.result_url):
+            raise ValueError("result_get_url must read the object that result_url writes")
         return self
 
 
@@ -116,6 +163,12 @@ class InputTask(TaskBase):
     input_url: Url
     """GET; presigned."""
 
+    @model_validator(mode="after")
+    def _result_does_not_replace_the_input(self) -> InputTask:
+        if self.result_url is not None and same_object(self.result_url, self.input_url):
+            raise ValueError("result_url is the input object; give it a key of its own")
+        return self
+
 
 class FileTask(InputTask):
     """A task that reads one object and writes one."""
@@ -123,26 +176,33 @@ class FileTask(InputTask):
     output_url: Url | None = None
     """PUT; presigned. Its path's suffix chooses the container."""
     output_multipart: OutputMultipart | None = None
+    """Presigned parts instead of `output_url`, for an output above 4.9 GiB."""
 
     @model_validator(mode="after")
     def _one_output_that_is_not_an_input(self) -> FileTask:
         if (self.output_url is None) == (self.output_multipart is None):
             raise ValueError("give exactly one of output_url and output_multipart")
-        outputs = [self.output_url] if self.output_url else [p.url for p in self.output_multipart.parts[:1]]  # type: ignore[union-attr]
-        if same_object(self.input_url, outputs[0]):
+        output = self.output_multipart.parts[0].url if self.output_multipart else str(self.output_url)
+        if same_object(self.input_url, output):
             raise ValueError("the output is the input object; give it a key of its own")
-        if self.result_url is not None and same_object(self.result_url, outputs[0]):
+        if self.result_url is not None and same_object(self.result_url, output):
             raise ValueError("result_url and the output are the same object")
         return self
 
 
 def same_object(first: str, second: str) -> bool:
-    """Whether two presigned URLs name one stored object: equal but for query and fragment."""
+    """Whether two presigned URLs, or local paths, name one stored object: equal but for query, fragment and spelling."""
     try:
-        a, b = urlsplit(first), urlsplit(second)
+        return _object_named(first) == _object_named(second)
     except ValueError:  # the worker's URL check names what is wrong with it
         return first == second
-    return (a.scheme, a.netloc.lower(), a.path) == (b.scheme, b.netloc.lower(), b.path)
+
+
+def _object_named(url: str) -> tuple[str, str, int | None, str]:
+    parts = urlsplit(url)
+    scheme = "" if parts.scheme == "file" else parts.scheme
+    port = parts.port or {"https": 443, "http": 80}.get(scheme)
+    return scheme, (parts.hostname or "").rstrip("."), port, unquote(parts.path)
 
 
 class Progress(Reply):
@@ -150,38 +210,51 @@ class Progress(Reply):
 
     seq: int
     """Rises with every report of a job; a lower one came late and is to be ignored."""
-    stage: Literal["fetch", "load", "process", "encode", "deliver"]
+    stage: str
+    """What the job is doing: "fetch", "load", "process", "encode", "deliver", or a newer worker's word."""
     fraction: float | None = None
     """0..1 of this stage, None when the total is not known."""
     done: int = 0
+    """Units of this stage that are finished."""
     total: int | None = None
+    """Units of this stage, None when not known."""
     unit: str = ""
     """What `done` counts: "frames", "bytes"."""
     fps: float | None = None
+    """Frames per second, in the stages that count frames."""
     eta_sec: float | None = None
+    """Seconds until this stage ends at its present rate."""
 
 
 class Timings(Reply):
     """Seconds spent per stage of the job."""
 
     fetch_sec: float = 0.0
+    """Reading the input."""
     load_sec: float = 0.0
+    """Starting the engine and loading networks; overlaps the fetch."""
     process_sec: float = 0.0
+    """The work itself."""
     deliver_sec: float = 0.0
+    """Storing output and result."""
     cold_start: bool = False
     """The engine process was started for this job."""
 
 
 class Cost(Reply):
     gpu: str | None = None
+    """The card's name; None on a CPU."""
     gpu_seconds: float = 0.0
+    """Seconds the card was held for this job."""
     usd_per_second: float | None = None
     """From the operator's price table; None when the GPU is not in it."""
     usd: float | None = None
+    """The product of both."""
 
 
 class WorkerInfo(Reply):
     version: str
+    """Of the worker package."""
     device: str
     """"cuda:0" or "cpu"."""
     encoder: str | None = None
@@ -194,12 +267,16 @@ class ResultWarning(Reply):
     """Something the caller should know about a result that is nevertheless right."""
 
     code: str
+    """Stable name of the kind of warning."""
     message: str
+    """One sentence."""
 
 
 class OutputPart(Reply):
     n: int
+    """Part number, from 1."""
     etag: str
+    """As storage returned it; CompleteMultipartUpload wants it."""
 
 
 class Stats(Reply):
@@ -211,7 +288,9 @@ class TaskResult(Reply):
     """Fields of every answer. A task's module adds its own."""
 
     status: Literal["completed"] = "completed"
+    """A failed job has no answer but an error."""
     task: str
+    """The task that was run."""
     output_url: str | None = None
     """Where the file went, without the query: a PUT signature never leaves the worker."""
     output_parts: list[OutputPart] | None = None
@@ -221,7 +300,12 @@ class TaskResult(Reply):
     deduplicated: bool = False
     """This is an earlier job's result with the same `idempotency_key`."""
     idempotency_key: str | None = None
+    """The task's own."""
     timings: Timings | None = None
+    """Where the time went."""
     cost: Cost | None = None
+    """What it cost."""
     worker: WorkerInfo | None = None
+    """Who did it, and on what."""
     warnings: list[ResultWarning] = []
+    """Empty when there is nothing to say."""

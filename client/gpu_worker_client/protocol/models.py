@@ -6,7 +6,7 @@ a worker answers: unknown keys are kept and ignored, so that an older client can
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
@@ -33,3 +33,11 @@ class Reply(BaseModel):
     """A value a worker answers. Fields of a newer worker are kept in `model_extra`."""
 
     model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True, ser_json_inf_nan="null")
+
+
+Answer = TypeVar("Answer", bound=Reply, covariant=True)
+
+
+class AnsweredBy(Generic[Answer]):
+    """Says at the type level which result a task's model leads to, so that `client.submit(UpscaleTask(...))` is known to be a
+    `Job[UpscaleResult]`. Holds nothing at run time; `TASKS` is what the program reads, and a test holds the two equal."""

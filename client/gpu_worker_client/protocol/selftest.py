@@ -5,21 +5,18 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from gpu_worker_client.protocol.envelope import Stats, TaskBase, TaskResult
-from gpu_worker_client.protocol.models import Reply, Wire
+from gpu_worker_client.protocol.models import AnsweredBy, Reply, Wire
 
 
 class SelftestParams(Wire):
     """Takes no parameters."""
 
 
-class SelftestTask(TaskBase):
-    task: Literal["selftest"] = "selftest"
-    params: SelftestParams = SelftestParams()
-
-
 class ProcessorCheck(Reply):
     ok: bool
+    """It ran and its result was right."""
     seconds: float
+    """Wall time of the check."""
     detail: str = ""
     """What ran, or why it could not ("weights_missing: ...")."""
 
@@ -29,10 +26,18 @@ class SelftestResult(TaskResult):
     versions: dict[str, str]
     """Package name -> version of what the result depends on."""
     device: str
+    """"cuda:0" or "cpu"."""
     encoders: dict[str, bool]
     """Encoder -> whether one frame could really be encoded with it here."""
     weights: dict[str, bool]
     """Manifest name -> present and of the right size."""
     processors: dict[str, ProcessorCheck]
+    """Task name -> what its tiny run showed."""
     sandbox: dict[str, Any] = {}
+    """What the jail of the engine enforces here."""
     stats: Stats
+
+
+class SelftestTask(TaskBase, AnsweredBy[SelftestResult]):
+    task: Literal["selftest"] = "selftest"
+    params: SelftestParams = SelftestParams()

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from gpu_worker_client.protocol.envelope import FileTask, Stats, TaskResult
-from gpu_worker_client.protocol.models import Wire
+from gpu_worker_client.protocol.models import AnsweredBy, Wire
 
 SrModel = Literal[
     "RealESRGAN_x4plus",
@@ -22,6 +22,7 @@ Codec = Literal["h264", "hevc", "av1", "prores"]
 
 class UpscaleParams(Wire):
     model: SrModel = "RealESRGAN_x4plus"
+    """Network, by its name in the weights manifest."""
     scale: float = Field(default=4, gt=1, le=4)
     """Output size over input size. The net runs at its own scale, then an antialiased resize follows on the device."""
     denoise_strength: float | None = Field(default=None, ge=0, le=1)
@@ -32,30 +33,30 @@ class UpscaleParams(Wire):
     tile: Literal["auto"] | Annotated[int, Field(ge=0, le=4096)] = "auto"
     """Edge of a tile in input pixels; "auto" fits the device's memory; 0 is the whole frame at once."""
     codec: Codec = "h264"
+    """Of the output; a codec that cannot hold the output's size is refused."""
     crf: int = Field(default=18, ge=0, le=51)
     """Constant quality, 0 (lossless for h264) to 51; prores ignores it."""
     reuse_identical_frames: bool = True
     """A frame equal to the one before it, byte for byte, is computed once. Lossless."""
 
 
-class UpscaleTask(FileTask):
-    task: Literal["upscale"] = "upscale"
-    params: UpscaleParams = UpscaleParams()
-
-
 class UpscaleStats(Stats):
     input_resolution: str
     """Upright, "720x480"."""
     output_resolution: str
+    """"2880x1920"; odd sizes are rounded up to even ones."""
     frames_processed: int
     """Frames in the output; equal to the frames of the input, always."""
     fps: float
     """Frames processed per second of wall time."""
     denoise: Literal["weights", "filter", "none"]
+    """How `denoise_strength` was applied."""
     tiles: int
     """Tiles per frame; 1 is the whole frame at once."""
     frames_reused: int = 0
+    """Frames equal to their predecessor, computed once."""
     faces_enhanced: int = 0
+    """Faces restored, summed over all frames."""
     duration: float = 0.0
     """Seconds of video written."""
 
@@ -63,3 +64,8 @@ class UpscaleStats(Stats):
 class UpscaleResult(TaskResult):
     task: Literal["upscale"] = "upscale"
     stats: UpscaleStats
+
+
+class UpscaleTask(FileTask, AnsweredBy[UpscaleResult]):
+    task: Literal["upscale"] = "upscale"
+    params: UpscaleParams = UpscaleParams()
