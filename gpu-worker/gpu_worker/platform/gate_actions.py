@@ -1,0 +1,181 @@
+"""What a verified request does to the bucket: one method per S3 operation, chosen by method and query."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from email.utils import formatdate
+from xml.sax.saxutils import escape
+
+from aiohttp import web
+
+from gpu_worker.platform.fault_io import read_body
+from gpu_worker.platform.faults import Fault, FaultKind
+from gpu_worker.platform.http_rules import Conditions, byte_range
+from gpu_worker.platform.multipart import MAX_PART_NUMBER, Uploads
+from gpu_worker.platform.s3_errors import S3Error
+from gpu_worker.platform.store import Incoming, ObjectStore, expected_checksums, kept_headers
+from gpu_worker.platform.wire import Body, Reply
+
+MAX_COMPLETE_BYTES = 2 * 1024 * 1024
+"""Bound of a CompleteMultipartUpload document: 10 000 parts of about 130 bytes."""
+
+
+@dataclass(frozen=True)
+class GateLimits:
+    max_put_bytes: int = 5 * 1024**3 - 5 * 1024**2
+    """Largest single PUT. https://developers.cloudflare.com/r2/platform/limits/"""
+    max_part_bytes: int = 5 * 1024**3
+    min_part_bytes: int = 5 * 1024**2
+    write_interval_seconds: float = 1.0
+    """Least time between two writes of one key, same source."""
+
+
+@dataclass(frozen=True)
+class GateRequest:
+    http: web.Request
+    key: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    fault: Fault | None
+
+
+class GateActions:
+    """The operations of one bucket. A form POST is not among them: R2 has none."""
+
+    def __init__(self, store: ObjectStore, uploads: Uploads, limits: GateLimits) -> None:
+        self._store = store
+        self._uploads = uploads
+        self._limits = limits
+        self._actions: dict[tuple[str, str], Callable[[GateRequest], Awaitable[Reply]]] = {
+            ("GET", "object"): self._get,
+            ("HEAD", "object"): self._get,
+            ("PUT", "object"): self._put,
+            ("DELETE", "object"): self._delete,
+            ("POST", "uploads"): self._create,
+            ("PUT", "partNumber"): self._put_part,
+            ("POST", "uploadId"): self._complete,
+            ("DELETE", "uploadId"): self._abort,
+            ("GET", "uploadId"): self._list_parts,
+        }
+
+    async def act(self, request: GateRequest) -> Reply:
+        """Carries out one verified request or raises `S3Error`."""
+        unknown = [name for name in request.query if name.startswith("response-")]
+        if unknown:
+            raise S3Error("NotImplemented", f"{unknown[0]} is not implemented")
+        action = self._actions.get((request.http.method, _operation(request.query)))
+        if action is None:
+            raise S3Error("NotImplemented", "this operation is not implemented")
+        return await action(request)
+
+    async def _get(self, request: GateRequest) -> Reply:
+        found = self._store.get(request.key)
+        headers = {
+            "ETag": f'"{found.etag}"',
+            "Accept-Ranges": "bytes",
+            "Last-Modified": formatdate(found.modified, usegmt=True),
+            "Content-Type": "application/octet-stream",
+            **{name.title(): value for name, value in found.headers.items()},
+        }
+        if Conditions.of(request.headers).unmodified(found.etag):
+            return Reply(304, headers)
+        if_range = request.headers.get("if-range")
+        wanted = None
+        if not _is(request.fault, FaultKind.ignore_range) and (if_range is None or if_range.strip('"') == found.etag):
+            wanted = byte_range(request.headers.get("range"), found.size)
+        if wanted is None:
+            return Reply(200, headers, Body.of_file(found.path, 0, found.size))
+        start, end = wanted
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{found.size}"
+        return Reply(206, headers, Body.of_file(found.path, start, end))
+
+    async def _put(self, request: GateRequest) -> Reply:
+        conditions = Conditions.of(request.headers)
+        self._store.check_write(request.key, conditions)
+        with self._incoming(request, self._limits.max_put_bytes) as incoming:
+            etag = await _receive(request, incoming)
+            self._store.publish(request.key, incoming.path, etag, kept_headers(request.headers), conditions)
+        return Reply(200, {"ETag": f'"{etag}"'})
+
+    async def _delete(self, request: GateRequest) -> Reply:
+        self._store.delete(request.key)
+        return Reply(204)
+
+    async def _create(self, request: GateRequest) -> Reply:
+        upload_id = self._uploads.create(request.key, kept_headers(request.headers))
+        return _xml("InitiateMultipartUploadResult", {"Key": request.key, "UploadId": upload_id})
+
+    async def _put_part(self, request: GateRequest) -> Reply:
+        upload = self._uploads.get(request.query.get("uploadId", ""), request.key)
+        number = request.query["partNumber"]
+        if not number.isascii() or not number.isdigit() or not 1 <= int(number) <= MAX_PART_NUMBER:
+            raise S3Error("InvalidArgument", f"partNumber must be 1 to {MAX_PART_NUMBER}")
+        with self._incoming(request, self._limits.max_part_bytes) as incoming:
+            etag = await _receive(request, incoming)
+            self._uploads.put_part(upload, int(number), incoming, etag)
+        return Reply(200, {"ETag": f'"{etag}"'})
+
+    async def _complete(self, request: GateRequest) -> Reply:
+        upload = self._uploads.get(request.query["uploadId"], request.key)
+        if _declared(request) > MAX_COMPLETE_BYTES:
+            raise S3Error("EntityTooLarge", f"the document may have {MAX_COMPLETE_BYTES} bytes")
+        body = b"".join([chunk async for chunk in read_body(request.http, request.fault)])
+        stored = self._uploads.complete(upload, body, Conditions.of(request.headers))
+        return _xml("CompleteMultipartUploadResult", {"Key": stored.key, "ETag": f'"{stored.etag}"'})
+
+    async def _abort(self, request: GateRequest) -> Reply:
+        self._uploads.abort(self._uploads.get(request.query["uploadId"], request.key))
+        return Reply(204)
+
+    async def _list_parts(self, request: GateRequest) -> Reply:
+        upload = self._uploads.get(request.query["uploadId"], request.key)
+        parts = "".join(
+            f'<Part><PartNumber>{part.number}</PartNumber><ETag>"{part.etag}"</ETag><Size>{part.size}</Size></Part>'
+            for _, part in sorted(upload.parts.items())
+        )
+        return _xml("ListPartsResult", {"Key": upload.key, "UploadId": upload.id}, parts)
+
+    def _incoming(self, request: GateRequest, max_bytes: int) -> Incoming:
+        declared = _declared(request)
+        if declared > max_bytes:
+            raise S3Error("EntityTooLarge", f"one request may carry {max_bytes} bytes; use a multipart upload")
+        return self._store.incoming(request.key, expected_checksums({**_lower(request.query), **request.headers}))
+
+
+def _operation(query: Mapping[str, str]) -> str:
+    for name in ("partNumber", "uploadId", "uploads"):
+        if name in query:
+            return name
+    return "object"
+
+
+def _declared(request: GateRequest) -> int:
+    """The Content-Length, after refusing every way to send a body without one."""
+    encoding = request.headers.get("content-encoding", "")
+    payload = request.headers.get("x-amz-content-sha256", "")
+    if "aws-chunked" in encoding or payload.startswith("STREAMING-"):
+        raise S3Error("NotImplemented", "aws-chunked bodies with trailing checksums are not implemented")
+    length = request.http.content_length
+    if length is None or "transfer-encoding" in request.headers:
+        raise S3Error("MissingContentLength", "you must provide the Content-Length HTTP header")
+    return length
+
+
+async def _receive(request: GateRequest, incoming: Incoming) -> str:
+    async for chunk in read_body(request.http, request.fault):
+        incoming.write(chunk)
+    return incoming.finish(_declared(request))
+
+
+def _lower(query: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in query.items()}
+
+
+def _is(fault: Fault | None, kind: FaultKind) -> bool:
+    return fault is not None and fault.kind is kind
+
+
+def _xml(root: str, values: Mapping[str, str], inner: str = "") -> Reply:
+    fields = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in values.items())
+    return Reply.bytes(200, f'<?xml version="1.0" encoding="UTF-8"?>\n<{root}>{fields}{inner}</{root}>'.encode())
