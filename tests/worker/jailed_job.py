@@ -44,31 +44,31 @@ def connect(port: int) -> None:
     socket.create_connection(("127.0.0.1", port), timeout=2).close()
 
 
-def outbreak(secret: Path, port: int, outside: Path, work: Path) -> dict[str, str]:
+def outbreaks(secret: Path, port: int, outside: Path, work: Path) -> dict[str, Callable[[], object]]:
     """What malicious code in a decoder would try."""
     return {
-        "read_secret": attempt(secret.read_text),
-        "list_home": attempt(lambda: list(secret.parent.iterdir())),
-        "parent_environment": attempt(Path(f"/proc/{os.getppid()}/environ").read_bytes),
-        "connect": attempt(lambda: connect(port)),
-        "udp": attempt(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)),
-        "unix": attempt(lambda: socket.socket(socket.AF_UNIX)),
-        "write_outside": attempt(lambda: (outside / "x").write_text("x")),
-        "write_tmp": attempt(lambda: Path(f"/tmp/gpu-worker-test-{os.getpid()}").write_text("x")),
-        "delete_outside": attempt(secret.unlink),
-        "truncate_outside": attempt(lambda: os.truncate(secret, 0)),
-        "chmod_outside": attempt(lambda: secret.chmod(0o777)),
-        "symlink": attempt(lambda: (work / "out.mp4").symlink_to(secret)),
-        "hardlink": attempt(lambda: os.link(secret, work / "stolen")),
-        "move_in": attempt(lambda: secret.rename(work / "stolen")),
-        "ptrace_parent": attempt(lambda: raw("ptrace", PTRACE_SEIZE, os.getppid(), 0, 0)),
-        "signal_parent": attempt(lambda: os.kill(os.getppid(), 0)),
-        "limit_parent": attempt(lambda: raw("prlimit", os.getppid(), 7, 0, 0)),
-        "fork": attempt(lambda: os.waitpid(os.fork() or os._exit(0), 0)),
-        "exec": attempt(lambda: subprocess.run(["/bin/true"], check=False)),
-        "unshare": attempt(lambda: raw("unshare", 0x10000000)),
-        "mount": attempt(lambda: raw("mount", 0, 0, 0, 0, 0)),
-        "write_program": attempt(lambda: Path(level_module.__file__).open("ab").close()),
+        "read_secret": secret.read_text,
+        "list_home": lambda: list(secret.parent.iterdir()),
+        "parent_environment": Path(f"/proc/{os.getppid()}/environ").read_bytes,
+        "connect": lambda: connect(port),
+        "udp": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+        "unix": lambda: socket.socket(socket.AF_UNIX),
+        "write_outside": lambda: (outside / "x").write_text("x"),
+        "write_tmp": lambda: Path(f"/tmp/gpu-worker-test-{os.getpid()}").write_text("x"),
+        "delete_outside": secret.unlink,
+        "truncate_outside": lambda: os.truncate(secret, 0),
+        "chmod_outside": lambda: secret.chmod(0o777),
+        "symlink": lambda: (work / "out.mp4").symlink_to(secret),
+        "hardlink": lambda: os.link(secret, work / "stolen"),
+        "move_in": lambda: secret.rename(work / "stolen"),
+        "ptrace_parent": lambda: raw("ptrace", PTRACE_SEIZE, os.getppid(), 0, 0),
+        "signal_parent": lambda: os.kill(os.getppid(), 0),
+        "limit_parent": lambda: raw("prlimit", os.getppid(), 7, 0, 0),
+        "fork": lambda: os.waitpid(os.fork() or os._exit(0), 0),
+        "exec": lambda: subprocess.run(["/bin/true"], check=False),
+        "unshare": lambda: raw("unshare", 0x10000000),
+        "mount": lambda: raw("mount", 0, 0, 0, 0, 0),
+        "write_program": lambda: Path(level_module.__file__).open("ab").close(),
     }
 
 
@@ -108,7 +108,8 @@ def main() -> int:
     work = spec.work_root
     secret = Path(wanted["secret"])
     answer: dict[str, Any] = {"level": level.summary(), "uid": os.getuid()}
-    answer["attempts"] = outbreak(secret, wanted["port"], Path(wanted["outside"]), work)
+    tries = outbreaks(secret, wanted["port"], Path(wanted["outside"]), work)
+    answer["attempts"] = {name: attempt(tries[name]) for name in wanted["only"] or tries}
     answer["thread_read"] = in_thread(lambda: attempt(secret.read_text))
     answer["decoded"] = decode(Path(wanted["clip"]))
     if wanted["compute"]:

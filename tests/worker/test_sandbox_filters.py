@@ -1,4 +1,4 @@
-"""The pure parts of the jail: the BPF program run by an interpreter of its own here, and the numbers held against the kernel's headers."""
+"""The pure parts of the jail: the BPF program, run by an interpreter of its own, and the numbers, held against the headers."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gpu_worker.sandbox.landlock import DEVICE, READ, WORK, Access, Rule
+from gpu_worker_processors.models.manifest import default_manifest
 
 PACKAGES = ("gpu_worker_client", "gpu_worker_processors", "gpu_worker")
 
@@ -36,11 +37,9 @@ def read_roots(weights_dir: Path | None) -> list[Path]:
     roots += [Path(folder) for folder in (*site.getsitepackages(), *_user_site())]
     roots += [folder for package in PACKAGES for folder in _package_folders(package)]
     roots += [Path(part) for part in os.environ.get("LD_LIBRARY_PATH", "").split(":") if len(Path(part).parts) > 1]
-    if os.environ.get("GPU_WORKER_MANIFEST"):
-        roots.append(Path(os.environ["GPU_WORKER_MANIFEST"]))
+    roots.append(default_manifest(os.environ))
     if weights_dir is not None:
-        # A folder of weights often points into a download cache, and rules bind to where a file really lies.
-        roots += [weights_dir, *(file.resolve() for file in files_in(weights_dir) if file.is_symlink())]
+        roots.append(weights_dir)
     return list(dict.fromkeys(roots))
 
 
