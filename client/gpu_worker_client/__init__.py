@@ -1,1 +1,114 @@
-"""Thin client SDK for the GPU video worker."""
+"""Thin client SDK for the GPU video worker. Three verbs for a newcomer: `Client.run`, `Client.submit`, `Client.job`.
+
+The tasks and their results are in `gpu_worker_client.protocol`. Names are loaded when first used, so importing this package
+costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gpu_worker_client._status import JobStatus
+    from gpu_worker_client.client import Client, Policy
+    from gpu_worker_client.endpoint import Endpoint, Timing
+    from gpu_worker_client.exceptions import (
+        APIConnectionError,
+        APIError,
+        AuthenticationError,
+        ConfigError,
+        GpuWorkerError,
+        InputUnavailable,
+        InvalidTask,
+        JobCancelled,
+        JobError,
+        JobExpired,
+        JobTimedOut,
+        LimitExceeded,
+        NotFoundError,
+        OutOfMemory,
+        OutputRejected,
+        OutputUploadFailed,
+        PayloadTooLargeError,
+        RateLimitError,
+        ResourceExhausted,
+        ResultLost,
+        ResultUnreadable,
+        ServerError,
+        StorageUnavailable,
+        UnsupportedMedia,
+        UnsupportedTask,
+        UrlRefused,
+        WaitTimeout,
+        WeightsUnavailable,
+        WorkerFault,
+        WorkerUnsuitable,
+    )
+    from gpu_worker_client.job import Event, Finished, Job, ProgressEvent, Queued, Started
+    from gpu_worker_client.protocol import ErrorCode, Progress, State, TaskResult
+
+__all__ = [
+    "APIConnectionError",
+    "APIError",
+    "AuthenticationError",
+    "Client",
+    "ConfigError",
+    "Endpoint",
+    "ErrorCode",
+    "Event",
+    "Finished",
+    "GpuWorkerError",
+    "InputUnavailable",
+    "InvalidTask",
+    "Job",
+    "JobCancelled",
+    "JobError",
+    "JobExpired",
+    "JobStatus",
+    "JobTimedOut",
+    "LimitExceeded",
+    "NotFoundError",
+    "OutOfMemory",
+    "OutputRejected",
+    "OutputUploadFailed",
+    "PayloadTooLargeError",
+    "Policy",
+    "Progress",
+    "ProgressEvent",
+    "Queued",
+    "RateLimitError",
+    "ResourceExhausted",
+    "ResultLost",
+    "ResultUnreadable",
+    "ServerError",
+    "Started",
+    "State",
+    "StorageUnavailable",
+    "TaskResult",
+    "Timing",
+    "UnsupportedMedia",
+    "UnsupportedTask",
+    "UrlRefused",
+    "WaitTimeout",
+    "WeightsUnavailable",
+    "WorkerFault",
+    "WorkerUnsuitable",
+]
+
+_HOMES = ("exceptions", "protocol", "_status", "endpoint", "job", "client")
+"""Modules that hold the public names, in the order of their imports."""
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        for home in _HOMES:
+            module = import_module(f"{__name__}.{home}")
+            if hasattr(module, name):
+                globals()[name] = value = getattr(module, name)
+                return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

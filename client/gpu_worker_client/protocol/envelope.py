@@ -25,20 +25,8 @@ HeaderMap = dict[
 ]
 """Header names are RFC 9110 tokens; values are printable ASCII, so no header can be smuggled in."""
 
-FRAMING_HEADERS = frozenset(
-    {
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "keep-alive",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
+_FRAMING = "connection content-length expect host keep-alive proxy-authorization te trailer transfer-encoding upgrade"
+FRAMING_HEADERS = frozenset(_FRAMING.split())
 """Headers that say how a message is framed or routed (RFC 9110 section 7). The worker's HTTP stack owns them."""
 
 

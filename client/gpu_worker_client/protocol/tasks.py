@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from typing import Any, NamedTuple, NoReturn
+import re
+from typing import Any, NamedTuple, NoReturn, get_args
 
 from pydantic import ValidationError
 
@@ -15,7 +16,7 @@ from gpu_worker_client.protocol.selftest import SelftestResult, SelftestTask
 from gpu_worker_client.protocol.upscale import UpscaleResult, UpscaleTask
 
 MAX_TASK_BYTES = 256 * 1024
-"""Largest task JSON. Presigned URLs are a few hundred bytes; a thousand multipart parts still fit."""
+"""Largest task JSON. A presigned part URL has 400 to 600 bytes, so some 450 parts fit: 44 GiB in parts of 100 MiB."""
 
 MAX_DEPTH = 32
 """Deepest nesting of lists and objects; the deepest task needs 4."""
@@ -57,45 +58,39 @@ def parse_task(payload: bytes | dict[str, Any] | object) -> TaskBase:
 def _encode(payload: object) -> bytes:
     try:
         return json.dumps(payload, ensure_ascii=False, allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError):
         # ValueError: NaN, Infinity, or a lone surrogate that UTF-8 cannot hold.
-        raise TaskError(ErrorCode.invalid_task, "the task is not plain JSON (finite numbers, valid text)") from error
+        raise TaskError(ErrorCode.invalid_task, "the task is not plain JSON (finite numbers, valid text)") from None
 
 
 def _decode(raw: bytes) -> dict[str, Any]:
-    if _depth(raw) > MAX_DEPTH:
+    if _too_deep(raw):
         raise TaskError(ErrorCode.invalid_task, f"the task JSON is nested deeper than {MAX_DEPTH} levels")
     try:
         data = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
     except TaskError:
         raise
-    except (ValueError, RecursionError) as error:
-        raise TaskError(ErrorCode.invalid_task, "the task is not valid UTF-8 JSON") from error
+    except (ValueError, RecursionError):
+        # From None: a JSONDecodeError holds the whole text, signatures included.
+        raise TaskError(ErrorCode.invalid_task, "the task is not valid UTF-8 JSON") from None
     if not isinstance(data, dict):
         raise TaskError(ErrorCode.invalid_task, 'the task must be a JSON object like {"task": "selftest"}')
     return data
 
 
-def _depth(raw: bytes) -> int:
-    """Upper bound of the nesting depth. Counting bytes costs no recursion, so a bomb of brackets is refused in microseconds."""
-    deepest = level = 0
-    in_string = escaped = False
-    for byte in raw:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif byte == 0x5C:
-                escaped = True
-            elif byte == 0x22:
-                in_string = False
-        elif byte == 0x22:
-            in_string = True
-        elif byte in b"[{":
-            level += 1
-            deepest = max(deepest, level)
-        elif byte in b"]}":
-            level -= 1
-    return deepest
+def _too_deep(raw: bytes) -> bool:
+    """Whether brackets nest beyond `MAX_DEPTH`. Counting costs no recursion and stops there, so a bomb of brackets is refused
+    at once; strings are taken out first, so a bracket in a URL counts for nothing."""
+    level = 0
+    for bracket in _BRACKET.finditer(_STRING.sub(b"", raw)):
+        level += 1 if bracket[0] in b"[{" else -1
+        if level > MAX_DEPTH:
+            return True
+    return False
+
+
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_BRACKET = re.compile(rb"[\[\]{}]")
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -123,7 +118,7 @@ def _kind_of(data: dict[str, Any]) -> TaskKind:
 
 def _check_version(data: dict[str, Any]) -> None:
     version = data.get("schema_version", SCHEMA_VERSION)
-    if version != SCHEMA_VERSION:
+    if type(version) is not int or version != SCHEMA_VERSION:  # true and 1.0 equal 1 in Python
         raise TaskError(
             ErrorCode.invalid_task,
             f"schema_version: this worker speaks version {SCHEMA_VERSION}; send that, or update the worker",
@@ -136,29 +131,42 @@ def _raise_invalid(error: ValidationError, request: type[TaskBase]) -> NoReturn:
         {"path": _path(entry["loc"]), "problem": _problem(entry["type"], entry["msg"], entry["loc"], request)}
         for entry in error.errors(include_url=False, include_context=False, include_input=False)
     ]
-    summary = "; ".join(f"{p['path'] or 'task'}: {p['problem']}" for p in problems[:5])
+    summary = "; ".join(f"{p['path']}: {p['problem']}" if p["path"] else p["problem"] for p in problems[:5])
     raise TaskError(ErrorCode.invalid_task, summary, errors=problems[:20]) from None
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
-    """Dotted path of a fault. A key that the schema does not know is the caller's own text, so it is bounded."""
-    return ".".join(str(part)[:64] for part in loc)
+    """Dotted path of a fault. An unknown key is the caller's own text, so it is shown only when it looks like a name; what
+    pydantic adds to tell the members of a union apart is left out."""
+    parts = [str(part) for part in loc if not _UNION_TAG.fullmatch(str(part))]
+    return ".".join(part if _PLAIN_KEY.fullmatch(part) else "(key)" for part in parts)
+
+
+_UNION_TAG = re.compile(r"literal\[.*\]|constrained-\w+|function-\w+\[.*\]|\[key\]")
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def _problem(kind: str, message: str, loc: tuple[int | str, ...], request: type[TaskBase]) -> str:
     if kind != "extra_forbidden":
         return message.removeprefix("Value error, ")
     fields = known_fields(request, loc[:-1])
-    return f"unknown key.{_nearest(loc[-1], fields)}" if fields else "unknown key"
+    near = _nearest(loc[-1], fields)
+    return f"unknown key.{near}" if near else "unknown key"
 
 
 def known_fields(request: type[TaskBase], loc: tuple[int | str, ...]) -> list[str]:
     """Field names of the model at `loc` inside `request`; empty when the place is not a model."""
     model: Any = request
     for part in loc:
-        field = getattr(model, "model_fields", {}).get(part)
-        model = getattr(field, "annotation", None)
+        if isinstance(part, str):
+            model = _model_in(getattr(getattr(model, "model_fields", {}).get(part), "annotation", None))
     return list(getattr(model, "model_fields", {}))
+
+
+def _model_in(annotation: Any) -> Any:
+    """The model in `Model`, `Model | None` or `list[Model]`; None when there is none."""
+    candidates = [annotation, *get_args(annotation)]
+    return next((kind for kind in candidates if hasattr(kind, "model_fields")), None)
 
 
 def _nearest(name: object, known: list[str]) -> str:

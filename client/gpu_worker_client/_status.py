@@ -1,0 +1,156 @@
+"""What an answer of `/status` says, read without I/O: the state, the progress, the failure, the typed result.
+
+RunPod puts progress and result into the same field, `output`; here the state decides which it is. A failure's text comes in
+three shapes (our `ErrorBody` as JSON, the JSON traceback of RunPod's SDK, plain text), and all three become one `ErrorBody`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from gpu_worker_client._redact import redact
+from gpu_worker_client.exceptions import (
+    JobCancelled,
+    JobError,
+    JobExpired,
+    JobTimedOut,
+    ResultLost,
+    ResultUnreadable,
+    job_error,
+)
+from gpu_worker_client.protocol import TASKS, ErrorBody, ErrorCode, Progress, State, TaskResult
+
+MAX_FOREIGN_MESSAGE_CHARS = 2000
+"""A crash of the worker's SDK may quote anything; a message is for a person."""
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """One look at a job."""
+
+    id: str
+    state: State
+    progress: Progress | None = None
+    """Only while running, and only what our worker reports."""
+    output: Any = None
+    """The result as JSON, only when completed."""
+    error: str | None = None
+    """The failure's text as the endpoint gave it; `Job.result()` raises it typed."""
+    queue_seconds: float | None = None
+    """From submit to start, once it started."""
+    execution_seconds: float | None = None
+    """On the worker, once it ended."""
+    worker_id: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    """The endpoint's whole answer."""
+
+
+def read_status(job_id: str, data: Mapping[str, Any]) -> JobStatus:
+    """The status in an endpoint's answer. A `status` that is missing or unknown counts as running."""
+    state = State.from_runpod(str(data.get("status")))
+    output, worker_id = data.get("output"), data.get("workerId")
+    return JobStatus(
+        id=job_id,
+        state=state,
+        progress=_progress(output) if state is State.running else None,
+        output=output if state is State.completed else None,
+        error=_error_text(data) if state.is_final else None,
+        queue_seconds=_seconds(data.get("delayTime")),
+        execution_seconds=_seconds(data.get("executionTime")),
+        worker_id=worker_id if isinstance(worker_id, str) else None,
+        raw=data,
+    )
+
+
+def _progress(output: object) -> Progress | None:
+    try:
+        return Progress.model_validate(output)
+    except ValidationError:
+        return None
+
+
+def _error_text(data: Mapping[str, Any]) -> str | None:
+    output: Any = data.get("output")
+    error: Any = data.get("error") or (output.get("error") if isinstance(output, dict) else None)
+    return error if error is None or isinstance(error, str) else json.dumps(error, default=str)
+
+
+def _seconds(milliseconds: object) -> float | None:
+    return milliseconds / 1000 if isinstance(milliseconds, int | float) else None
+
+
+def read_error(text: str) -> ErrorBody:
+    """The failure in RunPod's `error` text, whichever of the three shapes it has."""
+    body = ErrorBody.from_wire(text)
+    if body is not None:
+        return body
+    try:
+        data: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        data = None
+    if isinstance(data, dict) and "error_message" in data:
+        kind = str(data.get("error_type", "")).removeprefix("<class '").removesuffix("'>")
+        return _foreign(f"the worker crashed: {kind}: {data['error_message']}", error_type=kind)
+    return _foreign(text)
+
+
+def _foreign(message: str, **details: str) -> ErrorBody:
+    code = ErrorCode.internal
+    text = redact(message)[:MAX_FOREIGN_MESSAGE_CHARS]
+    return ErrorBody(code=code.value, message=text, retryable=code.retryable, details=details)
+
+
+def failure(status: JobStatus, job: Any = None) -> JobError:
+    """The exception that says why this final status holds no result."""
+    if status.state is State.failed:
+        return job_error(read_error(status.error or "the worker gave no reason"), job)
+    kind, code, message = _NO_RESULT[status.state]
+    told = ErrorBody.from_wire(status.error) if status.error else None
+    return kind(told or ErrorBody(code=code, message=message), job)
+
+
+_NO_RESULT: dict[State, tuple[type[JobError], str, str]] = {
+    State.cancelled: (JobCancelled, "cancelled", "the job was cancelled"),
+    State.timed_out: (
+        JobTimedOut,
+        "timed_out",
+        "the endpoint's executionTimeout passed; submit with Policy(execution_timeout_seconds=...) for long videos",
+    ),
+    State.expired: (
+        JobExpired,
+        "expired",
+        "the endpoint does not know this job: its result is kept for 30 minutes, and ttl ends even a running job",
+    ),
+    State.completed: (
+        ResultLost,
+        "result_lost",
+        "completed without a result: the endpoint drops a result over its limit; give the task a result_url",
+    ),
+}
+
+
+def read_result(status: JobStatus, kind: type[TaskResult] | None, job: Any = None) -> TaskResult:
+    """The typed result of a final status.
+
+    Args:
+        status: a final one.
+        kind: the result's model; None takes the one that the result's own `task` names.
+
+    Raises:
+        JobError: there is none.
+    """
+    if status.state is not State.completed or status.output is None:
+        raise failure(status, job)
+    name = status.output.get("task") if isinstance(status.output, dict) else None
+    model = kind or (TASKS[name].result if isinstance(name, str) and name in TASKS else TaskResult)
+    try:
+        return model.model_validate(status.output)
+    except ValidationError as error:
+        places = ", ".join(".".join(map(str, entry["loc"])) for entry in error.errors()[:5])
+    message = f"the job completed, but its result is no {model.__name__} (see: {places or 'the whole'})"
+    raise ResultUnreadable(ErrorBody(code="result_unreadable", message=message), job)
