@@ -1,0 +1,28 @@
+"""Moves a job's files between presigned URLs and local paths, safely: checked URLs, checked addresses, whole files or none."""
+
+from gpu_worker.transfer.deliver import Delivered, deliver, deliver_result, read_result
+from gpu_worker.transfer.dial import Network
+from gpu_worker.transfer.fetch import Fetched, fetch
+from gpu_worker.transfer.limits import TransferLimits
+from gpu_worker.transfer.meter import Progress
+from gpu_worker.transfer.safe_url import SafeUrl
+from gpu_worker.transfer.urls import Parts, Source, Target, TaskUrls, UrlPolicy, check_task
+
+__all__ = [
+    "Delivered",
+    "Fetched",
+    "Network",
+    "Parts",
+    "Progress",
+    "SafeUrl",
+    "Source",
+    "Target",
+    "TaskUrls",
+    "TransferLimits",
+    "UrlPolicy",
+    "check_task",
+    "deliver",
+    "deliver_result",
+    "fetch",
+    "read_result",
+]

@@ -1,0 +1,203 @@
+"""Uploads what a job made, whole or not at all: the output file, and the result's JSON; reads an earlier result back.
+
+Every PUT has a Content-Length and reads from something that can be read again. Local targets get the file by an atomic rename.
+"""
+
+from __future__ import annotations
+
+import gzip
+import mimetypes
+import threading
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpu_worker.transfer.answers import Transient
+from gpu_worker.transfer.body import BytesBody, FileBody
+from gpu_worker.transfer.dial import Network
+from gpu_worker.transfer.guard import Guard
+from gpu_worker.transfer.http import Channel
+from gpu_worker.transfer.limits import TransferLimits
+from gpu_worker.transfer.local import atomic_file, copy_bytes, open_input
+from gpu_worker.transfer.meter import Meter, Progress
+from gpu_worker.transfer.multipart import upload_parts
+from gpu_worker.transfer.put import put
+from gpu_worker.transfer.safe_url import SafeUrl
+from gpu_worker.transfer.urls import Source, Target, UrlPolicy
+from gpu_worker_client.protocol import ErrorCode, OutputPart, TaskError
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What is in place now."""
+
+    url: str
+    """Where, without the query."""
+    size_bytes: int
+    etag: str | None
+    """None for a local file, for parts that are not completed yet, and when the store's answer was lost."""
+    parts: list[OutputPart] | None
+    """For the caller to complete the upload with; None when there is nothing left to do."""
+    seconds: float
+
+
+def deliver(
+    target: Target,
+    file: Path,
+    *,
+    policy: UrlPolicy,
+    limits: TransferLimits,
+    progress: Progress,
+    cancelled: threading.Event,
+    network: Network | None = None,
+) -> Delivered:
+    """Uploads `file` to `target`.
+
+    Raises:
+        TaskError: typed; no partial object is visible then.
+    """
+    started = time.monotonic()
+    size = file.stat().st_size
+    meter = Meter(progress, size)
+    parts = etag = None
+    if isinstance(target.location, Path):
+        _copy_out(target.location, target.where, file, limits, meter, cancelled)
+    else:
+        with file.open("rb") as handle, Channel(policy, limits, cancelled, "upload", network) as channel:
+            if target.multipart is not None:
+                parts, etag = upload_parts(channel, target, target.multipart, handle.fileno(), size, meter.add)
+                parts = None if target.multipart.complete is not None else parts
+            else:
+                _check_put_size(size, target.where, limits)
+                body = FileBody(handle.fileno(), 0, size)
+                headers = _with_type(target.location, target.headers)
+                etag = put(channel, target.location, target.where, headers, body, meter.add)
+    return Delivered(str(target), size, etag, parts, time.monotonic() - started)
+
+
+def deliver_result(
+    target: Target,
+    payload: bytes,
+    *,
+    policy: UrlPolicy,
+    limits: TransferLimits,
+    cancelled: threading.Event,
+    read_back: Source | None = None,
+    network: Network | None = None,
+) -> Delivered:
+    """Uploads a result's JSON, gzipped when the name ends in `.gz`.
+
+    Args:
+        read_back: GET of the same object. With it a 412 is settled by comparing what is there with `payload`.
+
+    Raises:
+        TaskError: typed; `output_exists` when another result is there.
+    """
+    started = time.monotonic()
+    data = gzip.compress(payload, mtime=0) if target.suffix == ".gz" else payload
+    etag = None
+    if isinstance(target.location, Path):
+        with atomic_file(target.location, target.where) as out:
+            out.write(data)
+    else:
+        headers = _with_type(target.location, target.headers)
+        try:
+            with Channel(policy, limits, cancelled, "upload", network) as channel:
+                etag = put(channel, target.location, target.where, headers, BytesBody(data), _uncounted)
+        except TaskError as error:
+            if error.code is not ErrorCode.output_exists or read_back is None:
+                raise
+            there = read_result(read_back, policy=policy, limits=limits, cancelled=cancelled, network=network)
+            if there != payload:
+                raise
+    return Delivered(str(target), len(data), etag, None, time.monotonic() - started)
+
+
+def read_result(
+    source: Source,
+    *,
+    policy: UrlPolicy,
+    limits: TransferLimits,
+    cancelled: threading.Event,
+    network: Network | None = None,
+) -> bytes | None:
+    """An earlier result's JSON, gunzipped when the name ends in `.gz`; None when there is none yet."""
+    if isinstance(source.location, Path):
+        if not source.location.exists():
+            return None
+        with open_input(source.location, source.where) as file:
+            data = file.read(limits.max_result_bytes + 1)
+        _check_result_size(len(data), source.where, limits)
+    else:
+        with Channel(policy, limits, cancelled, "download", network) as channel:
+            data = _get(channel, source.location, source)
+    if data is None or source.location.suffix.lower() != ".gz":
+        return data
+    return _gunzip(data, source.where, limits)
+
+
+def _get(channel: Channel, url: SafeUrl, source: Source) -> bytes | None:
+    retry = channel.retry()
+    while True:
+        try:
+            request = channel.request("GET", url, source.where, source.headers)
+            with channel.guard.moving() as count, request as response:
+                if response.status == 404:
+                    return None
+                if response.status != 200:
+                    raise response.refusal()
+                if response.length is None:
+                    message = f"{source.where}: the store sends no Content-Length"
+                    raise TaskError(ErrorCode.length_required, message, path=source.where)
+                _check_result_size(response.length, source.where, channel.limits)
+                return b"".join(bytes(chunk) for chunk in response.chunks(response.length, count))
+        except Transient as failure:
+            retry.pause(failure)
+
+
+def _gunzip(data: bytes, where: str, limits: TransferLimits) -> bytes:
+    """Bounded: a few kilobytes of gzip may hold gigabytes."""
+    unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        plain = unpacker.decompress(data, limits.max_result_bytes + 1)
+    except zlib.error as error:
+        raise TaskError(ErrorCode.invalid_task, f"{where}: the earlier result is no gzip file", path=where) from error
+    _check_result_size(len(plain), where, limits)
+    return plain
+
+
+def _check_result_size(size: int, where: str, limits: TransferLimits) -> None:
+    if size > limits.max_result_bytes:
+        message = f"{where}: the earlier result is larger than {limits.max_result_bytes} bytes"
+        raise TaskError(ErrorCode.result_too_large, message, path=where, limit_bytes=limits.max_result_bytes)
+
+
+def _check_put_size(size: int, where: str, limits: TransferLimits) -> None:
+    if size > limits.max_put_bytes:
+        message = f"{where}: the output has {size} bytes, one PUT takes {limits.max_put_bytes}; give output_multipart"
+        raise TaskError(ErrorCode.output_too_large, message, path=where, size_bytes=size, limit_bytes=limits.max_put_bytes)
+
+
+def _with_type(url: SafeUrl, headers: Mapping[str, str]) -> dict[str, str]:
+    """Adds a Content-Type by the object's name, so that a browser plays it, where the signature leaves room for one."""
+    named = any(name.lower() == "content-type" for name in headers)
+    if named or (url.presign is not None and not url.presign.adds_type):
+        return dict(headers)
+    guessed, encoding = mimetypes.guess_type(f"name{url.suffix}", strict=False)
+    kind = "application/gzip" if encoding == "gzip" or url.suffix == ".gz" else guessed or "application/octet-stream"
+    return {"Content-Type": kind, **headers}
+
+
+def _copy_out(path: Path, where: str, file: Path, limits: TransferLimits, meter: Meter, cancelled: threading.Event) -> None:
+    with (
+        Guard(limits, cancelled, ErrorCode.upload_failed) as guard,
+        file.open("rb") as source,
+        atomic_file(path, where) as dest,
+    ):
+        copy_bytes(source, dest, guard, meter.add)
+
+
+def _uncounted(size: int) -> None:
+    del size

@@ -1,0 +1,97 @@
+"""Reads what a presigned URL binds: until when, which headers, which method, which checksum. Pure; nothing is verified here.
+
+Understands SigV4 queries (`X-Amz-*`, and Google's `X-Goog-*` of the same shape) and the older `Expires=<epoch>`. A URL without
+any of these is a plain URL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from urllib.parse import parse_qsl
+
+MAX_EXPIRES_SECONDS = 7 * 24 * 3600
+"""Longest life of a SigV4 signature. https://developers.cloudflare.com/r2/api/s3/presigned-urls/"""
+
+
+@dataclass(frozen=True)
+class Presign:
+    """The readable part of a signature. Never holds the signature itself."""
+
+    expires_at: datetime | None
+    """None when the date could not be read; `problem` says so then."""
+    expires_seconds: int | None
+    """The life that was signed, None for a signature that only has an end."""
+    signed_headers: frozenset[str]
+    """Lower-case names, without `host`."""
+    checksum: str | None
+    """Name of a checksum parameter that fixes the body, None for a URL that takes any body."""
+    operation: str | None
+    """What AWS's JavaScript SDK says the URL is for ("GetObject"), None with other signers."""
+    part_number: int | None
+    adds_type: bool
+    """Whether an unsigned Content-Type may be sent along; a version 2 signature covers it even when it is absent."""
+    problem: str | None = None
+    """What is wrong with the signature's own parameters."""
+
+
+def read_presign(query: str) -> Presign | None:
+    """The presign of a query string, None when it has none."""
+    values = {name.lower(): value for name, value in parse_qsl(query, keep_blank_values=True)}
+    for prefix in ("x-amz-", "x-goog-"):
+        if f"{prefix}signature" in values or f"{prefix}credential" in values:
+            return _version_4(values, prefix)
+    if "expires" in values and "signature" in values:
+        return _version_2(values)
+    return None
+
+
+def _version_4(values: Mapping[str, str], prefix: str) -> Presign:
+    expires_at, seconds, problem = _life(values.get(f"{prefix}date", ""), values.get(f"{prefix}expires", ""), prefix)
+    names = values.get(f"{prefix}signedheaders", "").lower().split(";")
+    part = values.get("partnumber", "")
+    return Presign(
+        expires_at=expires_at,
+        expires_seconds=seconds,
+        signed_headers=frozenset(name for name in names if name and name != "host"),
+        checksum=next((name for name in sorted(values) if _fixes_body(name)), None),
+        operation=values.get("x-id") or None,
+        part_number=int(part) if part.isdigit() and len(part) <= 5 else None,
+        adds_type=True,
+        problem=problem,
+    )
+
+
+def _fixes_body(name: str) -> bool:
+    """`x-amz-checksum-mode` asks a GET to show checksums and fixes nothing."""
+    return (name.startswith("x-amz-checksum-") and name != "x-amz-checksum-mode") or name == "x-amz-sdk-checksum-algorithm"
+
+
+def _life(date: str, expires: str, prefix: str) -> tuple[datetime | None, int | None, str | None]:
+    name = prefix.title()
+    try:
+        start = datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
+    except ValueError:
+        return None, None, f"{name}Date is not of the form 20260131T235959Z"
+    if not (expires.isdigit() and 0 < len(expires) <= 9 and int(expires) > 0):
+        return None, None, f"{name}Expires is not a number of seconds"
+    seconds = int(expires)
+    if seconds > MAX_EXPIRES_SECONDS:
+        return None, seconds, f"{name}Expires is over 7 days ({MAX_EXPIRES_SECONDS} seconds), which the store refuses"
+    return start + timedelta(seconds=seconds), seconds, None
+
+
+def _version_2(values: Mapping[str, str]) -> Presign:
+    text = values["expires"]
+    readable = text.isdigit() and len(text) <= 11
+    return Presign(
+        expires_at=datetime.fromtimestamp(int(text), timezone.utc) if readable else None,
+        expires_seconds=None,
+        signed_headers=frozenset(),
+        checksum=None,
+        operation=None,
+        part_number=None,
+        adds_type=False,
+        problem=None if readable else "Expires is not a Unix time",
+    )
