@@ -53,6 +53,8 @@ class ControlPlane:
         self.hub = Hub(endpoint_id, api_key, limits=limits or PlatformLimits(), clock=clock, poll_seconds=poll_seconds)
         self.faults = Faults()
         self.log: deque[Call] = deque(maxlen=LOG_LENGTH)
+        self.on_stop_pod: Callable[[str], None] | None = None
+        """Called with a worker's id when its result asked for a fresh worker (`refresh_worker`)."""
         self._webhooks = Webhooks(self.hub.limits)
 
     def app(self) -> web.Application:
@@ -76,12 +78,19 @@ class ControlPlane:
             self.hub.book.tick()
             self.hub.changed()
             self._send_webhooks()
+            self._stop_pods()
             await asyncio.sleep(TICK_SECONDS)
 
     def _send_webhooks(self) -> None:
         due, self.hub.book.webhooks = self.hub.book.webhooks, []
         for url, body in due:
             self._webhooks.send(url, body)
+
+    def _stop_pods(self) -> None:
+        stopping, self.hub.book.stopping = self.hub.book.stopping, []
+        for worker_id in stopping:
+            if self.on_stop_pod is not None:
+                self.on_stop_pod(worker_id)
 
     def _middleware(self) -> Callable[..., Awaitable[web.StreamResponse]]:
         @web.middleware

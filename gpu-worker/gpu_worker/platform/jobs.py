@@ -72,9 +72,9 @@ class Job:
 class Worker:
     id: str
     last_seen: float
-    polls: int = 0
-    """How often it asked for a job: 0 while it is starting."""
     running: set[str] = field(default_factory=set[str])
+    leaving: bool = False
+    """Its last result asked for a fresh worker: it gets no more jobs."""
     to_stop: list[str] = field(default_factory=list[str])
     """Jobs that its next job-stop poll is told to stop."""
 
@@ -92,9 +92,13 @@ class JobBook:
         self.limits = limits
         self.jobs: dict[str, Job] = {}
         self.workers: dict[str, Worker] = {}
+        self.ready_workers: set[str] = set()
+        """Every worker that has ever asked for a job."""
         self.retried = 0
         self.webhooks: list[tuple[str, dict[str, Any]]] = []
         """(URL, body) of finished jobs, for the control plane to take and send."""
+        self.stopping: list[str] = []
+        """Workers to be replaced, for the control plane to take."""
         self._queue: deque[str] = deque()
         self._clock = clock
 
@@ -179,10 +183,10 @@ class JobBook:
     def take(self, worker_id: str, count: int = 1) -> list[Job]:
         """Hands out up to `count` queued jobs, oldest first."""
         worker = self.seen(worker_id)
-        worker.polls += 1
+        self.ready_workers.add(worker_id)
         self.tick()
         taken: list[Job] = []
-        while self._queue and len(taken) < count:
+        while self._queue and len(taken) < count and not worker.leaving:
             job = self.jobs[self._queue.popleft()]
             job.started_at, job.worker_id = self._clock(), worker_id
             job.deliveries += 1
@@ -213,6 +217,9 @@ class JobBook:
         """
         worker = self.seen(worker_id)
         worker.running.discard(job_id)
+        if body.get("stopPod") and not worker.leaving:
+            worker.leaving = True
+            self.stopping.append(worker_id)
         job = self.get(job_id)
         if job.status.is_final:
             job.history.append("late_result")

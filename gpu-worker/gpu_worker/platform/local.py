@@ -12,11 +12,8 @@ the context ends every worker it started and removes its files, unless `data_dir
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,6 +24,7 @@ from aiohttp import web
 
 from gpu_worker.platform.clock import Clock, system_clock
 from gpu_worker.platform.control_plane import ControlPlane
+from gpu_worker.platform.fleet import Fleet
 from gpu_worker.platform.gate_actions import GateLimits
 from gpu_worker.platform.jobs import Job
 from gpu_worker.platform.limits import PlatformLimits
@@ -69,7 +67,8 @@ class LocalPlatform:
         self.gate = R2Gate(self.data_dir / "objects", clock=clock, limits=gate_limits)
         self.faults = self.control.faults
         """Faults of the control plane; the gate has its own."""
-        self.workers: list[WorkerProcess] = []
+        self.fleet = Fleet(self.worker_env, self.data_dir)
+        self.control.on_stop_pod = self.fleet.replace_later
         self._origin = ""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="local-platform", daemon=True)
@@ -83,7 +82,7 @@ class LocalPlatform:
         except BaseException:
             self._closing.close()
             raise
-        self._closing.callback(self._stop_workers)
+        self._closing.callback(self.fleet.close)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -93,6 +92,11 @@ class LocalPlatform:
     def base_url(self) -> str:
         """What a client calls `base_url`: "http://127.0.0.1:PORT/v2"."""
         return f"{self._origin}/v2"
+
+    @property
+    def workers(self) -> list[WorkerProcess]:
+        """The present workers; a `refresh_worker` answer replaces its worker by a new one."""
+        return self.fleet.workers
 
     def worker_env(self, worker_id: str = "worker-1") -> dict[str, str]:
         """The environment in which the unmodified runpod SDK works for this endpoint. `$ID` is replaced by the SDK."""
@@ -116,25 +120,22 @@ class LocalPlatform:
 
     def start_worker(self, extra_env: Mapping[str, str] | None = None, *, handler: Path | None = None) -> WorkerProcess:
         """Starts `handler.py` (or another script) as one worker of the endpoint. Does not wait for it."""
-        worker_id = f"worker-{len(self.workers) + 1}"
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("RUNPOD_")}
-        env = {**inherited, "PYTHONUNBUFFERED": "1", **self.worker_env(worker_id), **(extra_env or {})}
-        argv = [sys.executable, "-u", str(handler or _handler_path())]
-        worker = WorkerProcess(argv, env, self.data_dir / f"{worker_id}.log", worker_id)
-        self.workers.append(worker)
-        return worker
+        return self.fleet.start(extra_env, handler or _handler_path())
 
     def wait_ready(self, worker: WorkerProcess, timeout_seconds: float = READY_SECONDS) -> None:
         """Returns when the worker has asked for its first job. Raises RuntimeError with its log when it died or took long."""
 
         def ready() -> bool | None:
-            known = self.control.hub.book.workers.get(worker.worker_id)
-            return True if worker.poll() is not None or (known is not None and known.polls > 0) else None
+            return True if worker.poll() is not None or self.is_ready(worker) else None
 
         found = self.wait_until(ready, timeout_seconds)
         if found is None or worker.poll() is not None:
             state = "did not get ready" if worker.poll() is None else f"ended with {worker.poll()}"
             raise RuntimeError(f"{worker.worker_id} {state}:\n{worker.log_tail()}")
+
+    def is_ready(self, worker: WorkerProcess) -> bool:
+        """Whether the worker has ever asked for a job."""
+        return worker.worker_id in self.control.hub.book.ready_workers
 
     def job(self, job_id: str) -> Job:
         """The control plane's own record of a job, with its history."""
@@ -155,13 +156,6 @@ class LocalPlatform:
 
     def _call(self, work: Coroutine[Any, Any, T], timeout_seconds: float = CALL_SECONDS) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_seconds)
-
-    def _stop_workers(self) -> None:
-        for worker in self.workers:
-            worker.terminate()
-        deadline = time.monotonic() + CALL_SECONDS / 2
-        for worker in self.workers:
-            worker.stop(max(0.0, deadline - time.monotonic()))
 
     def _stop_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)

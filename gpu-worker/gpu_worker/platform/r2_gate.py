@@ -7,6 +7,7 @@ key; stores to disk. Nothing partial is ever visible. Lenient stores let all of 
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class R2Gate:
     ) -> None:
         self.bucket = bucket
         self.limits = limits or GateLimits()
-        self.credentials = Credentials("gate-access-key", "gate-secret-key")
+        self.credentials = Credentials("local-gate", secrets.token_urlsafe(24))
         self.faults = Faults()
         self.log: deque[Seen] = deque(maxlen=LOG_LENGTH)
         self.base_url = ""
