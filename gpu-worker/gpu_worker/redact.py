@@ -1,14 +1,15 @@
 """Keeps signatures and secrets out of logs, tracebacks and messages.
 
 `scrub` cleans one text. `install` makes every log record of this process pass through it, message and traceback alike,
-whichever handler prints it, and silences the libraries that log whole URLs. The rule elsewhere stays: do not put a secret into a text in
-the first place; this is the net below.
+whichever handler prints it, and silences the libraries that log whole URLs. The rule elsewhere stays: do not put a secret into
+a text in the first place; this is the net below.
 """
 
 from __future__ import annotations
 
 import io
 import logging
+import os
 import re
 import sys
 import threading
@@ -31,7 +32,7 @@ _PARAMETER = re.compile(
     r"(?P<sign>[\"']?\s*(?:=|%3D|:)\s*[\"']?)(?P<value>[^&\s\"',;)}\]]+)",
     re.IGNORECASE,
 )
-_BEARER = re.compile(r"\b(?P<kind>Bearer|Basic|Token)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
+_BEARER = re.compile(r"\b(?P<kind>Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{16,}", re.IGNORECASE)
 _KEY_SHAPES = re.compile(r"\b(?:rpa_[A-Za-z0-9]{16,}|hf_[A-Za-z0-9]{20,}|A[KS]IA[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{20,})\b")
 """RunPod, Hugging Face, AWS and GitHub keys."""
 _SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|SIGNATURE|AUTH", re.IGNORECASE)
@@ -116,14 +117,14 @@ class _ScrubbedStream(io.TextIOBase):
         return getattr(self._stream, "buffer")  # noqa: B009  (absent on some text streams)
 
 
-def install(env: Mapping[str, str], *, streams: bool = False) -> None:
+def install(env: Mapping[str, str] | None = None, *, streams: bool = False) -> None:
     """Redacts everything this process logs from now on. Calling it again replaces the secrets.
 
     Args:
-        env: the environment whose secret values are to be hidden.
+        env: the environment whose secret values are to be hidden; this process's own when None.
         streams: also scrub what is printed to stdout and stderr.
     """
-    _Known.values = secret_values(env)
+    _Known.values = secret_values(os.environ if env is None else env)
     logging.setLogRecordFactory(_clean_factory)
     for name in CHATTY_LOGGERS:
         _at_least(logging.getLogger(name), logging.WARNING)

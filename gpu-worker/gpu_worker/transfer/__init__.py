@@ -1,8 +1,8 @@
 """Moves a job's files between presigned URLs and local paths, safely: checked URLs, checked addresses, whole files or none."""
 
-from gpu_worker.transfer.deliver import Delivered, deliver, deliver_result, read_result
+from gpu_worker.transfer.deliver import Delivered, deliver, deliver_result
 from gpu_worker.transfer.dial import Network
-from gpu_worker.transfer.fetch import Fetched, fetch
+from gpu_worker.transfer.fetch import Fetched, fetch, read_result
 from gpu_worker.transfer.limits import TransferLimits
 from gpu_worker.transfer.meter import Progress
 from gpu_worker.transfer.safe_url import SafeUrl

@@ -1,4 +1,4 @@
-"""Uploads what a job made, whole or not at all: the output file, and the result's JSON; reads an earlier result back.
+"""Uploads what a job made, whole or not at all: the output file, and the result's JSON.
 
 Every PUT has a Content-Length and reads from something that can be read again. Local targets get the file by an atomic rename.
 """
@@ -9,18 +9,17 @@ import gzip
 import mimetypes
 import threading
 import time
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu_worker.transfer.answers import Transient
 from gpu_worker.transfer.body import BytesBody, FileBody
 from gpu_worker.transfer.dial import Network
+from gpu_worker.transfer.fetch import read_result
 from gpu_worker.transfer.guard import Guard
 from gpu_worker.transfer.http import Channel
 from gpu_worker.transfer.limits import TransferLimits
-from gpu_worker.transfer.local import atomic_file, copy_bytes, open_input
+from gpu_worker.transfer.local import atomic_file, copy_bytes
 from gpu_worker.transfer.meter import Meter, Progress
 from gpu_worker.transfer.multipart import upload_parts
 from gpu_worker.transfer.put import put
@@ -113,65 +112,6 @@ def deliver_result(
             if there != payload:
                 raise
     return Delivered(str(target), len(data), etag, None, time.monotonic() - started)
-
-
-def read_result(
-    source: Source,
-    *,
-    policy: UrlPolicy,
-    limits: TransferLimits,
-    cancelled: threading.Event,
-    network: Network | None = None,
-) -> bytes | None:
-    """An earlier result's JSON, gunzipped when the name ends in `.gz`; None when there is none yet."""
-    if isinstance(source.location, Path):
-        if not source.location.exists():
-            return None
-        with open_input(source.location, source.where) as file:
-            data = file.read(limits.max_result_bytes + 1)
-        _check_result_size(len(data), source.where, limits)
-    else:
-        with Channel(policy, limits, cancelled, "download", network) as channel:
-            data = _get(channel, source.location, source)
-    if data is None or source.location.suffix.lower() != ".gz":
-        return data
-    return _gunzip(data, source.where, limits)
-
-
-def _get(channel: Channel, url: SafeUrl, source: Source) -> bytes | None:
-    retry = channel.retry()
-    while True:
-        try:
-            request = channel.request("GET", url, source.where, source.headers)
-            with channel.guard.moving() as count, request as response:
-                if response.status == 404:
-                    return None
-                if response.status != 200:
-                    raise response.refusal()
-                if response.length is None:
-                    message = f"{source.where}: the store sends no Content-Length"
-                    raise TaskError(ErrorCode.length_required, message, path=source.where)
-                _check_result_size(response.length, source.where, channel.limits)
-                return b"".join(bytes(chunk) for chunk in response.chunks(response.length, count))
-        except Transient as failure:
-            retry.pause(failure)
-
-
-def _gunzip(data: bytes, where: str, limits: TransferLimits) -> bytes:
-    """Bounded: a few kilobytes of gzip may hold gigabytes."""
-    unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-    try:
-        plain = unpacker.decompress(data, limits.max_result_bytes + 1)
-    except zlib.error as error:
-        raise TaskError(ErrorCode.invalid_task, f"{where}: the earlier result is no gzip file", path=where) from error
-    _check_result_size(len(plain), where, limits)
-    return plain
-
-
-def _check_result_size(size: int, where: str, limits: TransferLimits) -> None:
-    if size > limits.max_result_bytes:
-        message = f"{where}: the earlier result is larger than {limits.max_result_bytes} bytes"
-        raise TaskError(ErrorCode.result_too_large, message, path=where, limit_bytes=limits.max_result_bytes)
 
 
 def _check_put_size(size: int, where: str, limits: TransferLimits) -> None:

@@ -1,36 +1,28 @@
-"""Downloads one object into one file: constant memory, several ranges at a time, resumed after a reset, or nothing at all.
+"""Reads what a task names: one object into one file, or an earlier result into memory.
 
-The first request is a GET of the first range, never a HEAD (a GET signature does not cover it), and tells size and ETag. Later
-requests carry `If-Match`, so pieces of two versions are never put together. On any failure the file is removed.
+Constant memory, several ranges at a time, resumed after a reset; on any failure the file is gone.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import threading
 import time
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpu_worker.transfer.answers import Transient
 from gpu_worker.transfer.dial import Network
+from gpu_worker.transfer.download import Download, check_size
 from gpu_worker.transfer.guard import Guard
-from gpu_worker.transfer.http import Channel, Response
-from gpu_worker.transfer.limits import MIB, TransferLimits
+from gpu_worker.transfer.http import Channel
+from gpu_worker.transfer.limits import TransferLimits
 from gpu_worker.transfer.local import copy_bytes, disk_errors, open_input
 from gpu_worker.transfer.meter import Meter, Progress
-from gpu_worker.transfer.parallel import run_parallel
 from gpu_worker.transfer.safe_url import SafeUrl
 from gpu_worker.transfer.urls import Source, UrlPolicy
 from gpu_worker_client.protocol import ErrorCode, TaskError
-
-LARGEST_RANGE_BYTES = 256 * MIB
-"""So that a slow connection does not keep the rest waiting for long."""
-PROGRESS_BYTES = 1 * MIB
-"""A failure after this much new data is the first of a new row."""
-_CONTENT_RANGE = re.compile(r"bytes (?:(?P<start>\d{1,18})-(?P<end>\d{1,18})|\*)/(?P<total>\d{1,18})")
 
 
 @dataclass(frozen=True)
@@ -42,34 +34,6 @@ class Fetched:
     seconds: float
     connections: int
     """Requests it took."""
-
-
-class _ObjectChanged(Exception):
-    """The object is no longer the one this download began with."""
-
-
-class _NoRanges(Exception):
-    """The store does not answer ranges in a way that can be trusted; the object has to be read in one piece."""
-
-
-@dataclass
-class Piece:
-    """A byte range that one connection is working on."""
-
-    position: int
-    """First byte that is still missing."""
-    end: int
-    """First byte after it."""
-
-
-def split(start: int, total: int, connections: int) -> list[Piece]:
-    """Equal ranges over `start..total`, at least one for each connection."""
-    size = total - start
-    if size <= 0:
-        return []
-    count = max(connections, -(-size // LARGEST_RANGE_BYTES))
-    step = -(-size // count)
-    return [Piece(at, min(at + step, total)) for at in range(start, total, step)]
 
 
 def fetch(
@@ -88,13 +52,15 @@ def fetch(
         TaskError: typed; `dest` does not exist then.
     """
     started = time.monotonic()
+    with disk_errors():
+        file = dest.open("xb")
     try:
-        with dest.open("xb") as file:
+        with file:
             if isinstance(source.location, Path):
                 size = _copy_in(source.where, source.location, file.fileno(), limits, progress, cancelled)
                 return Fetched(size, None, time.monotonic() - started, 0)
             with Channel(policy, limits, cancelled, "download", network) as channel:
-                download = _Download(channel, source, source.location, file.fileno(), dest.parent, progress)
+                download = Download(channel, source, source.location, file.fileno(), dest.parent, progress)
                 download.run()
         return Fetched(download.total, download.etag, time.monotonic() - started, download.requests)
     except BaseException:
@@ -109,177 +75,66 @@ def _copy_in(where: str, path: Path, fd: int, limits: TransferLimits, progress: 
         Guard(limits, cancelled, ErrorCode.download_timeout) as guard,
     ):
         size = os.fstat(original.fileno()).st_size
-        _check_size(size, where, limits)
+        check_size(size, where, limits)
         meter = Meter(progress, size)
         copy_bytes(original, copy, guard, meter.add)
         return size
 
 
-def _check_size(size: int, where: str, limits: TransferLimits) -> None:
-    if size > limits.max_input_bytes:
-        message = f"{where}: the object has {size} bytes, this worker takes {limits.max_input_bytes}"
-        raise TaskError(ErrorCode.input_too_large, message, path=where, size_bytes=size, limit_bytes=limits.max_input_bytes)
+def read_result(
+    source: Source,
+    *,
+    policy: UrlPolicy,
+    limits: TransferLimits,
+    cancelled: threading.Event,
+    network: Network | None = None,
+) -> bytes | None:
+    """An earlier result's JSON, gunzipped when the name ends in `.gz`; None when there is none yet."""
+    if isinstance(source.location, Path):
+        if not source.location.exists():
+            return None
+        with open_input(source.location, source.where) as file:
+            data = file.read(limits.max_result_bytes + 1)
+        _check_result_size(len(data), source.where, limits)
+    else:
+        with Channel(policy, limits, cancelled, "download", network) as channel:
+            data = _get(channel, source.location, source)
+    if data is None or source.location.suffix.lower() != ".gz":
+        return data
+    return _gunzip(data, source.where, limits)
 
 
-class _Download:
-    """One object on its way into one file."""
-
-    def __init__(self, channel: Channel, source: Source, url: SafeUrl, fd: int, folder: Path, progress: Progress) -> None:
-        self._channel = channel
-        self._source = source
-        self._url = url
-        self._fd = fd
-        self._folder = folder
-        self._progress = progress
-        self._ranges = True
-        self._known = False
-        self._meter = Meter(progress, None)
-        self.total = 0
-        self.etag: str | None = None
-        self.requests = 0
-
-    def run(self) -> None:
-        changes = 0
-        while True:
-            self._known = False
-            try:
-                return self._run_once()
-            except _NoRanges:
-                self._ranges = False
-            except _ObjectChanged:
-                changes += 1
-                if changes > 1:
-                    message = f"{self._source.where}: the object changed while it was read, twice; upload it once, then submit"
-                    raise TaskError(ErrorCode.input_changed, message, path=self._source.where) from None
-
-    def _run_once(self) -> None:
-        limits = self._channel.limits
-        first = Piece(0, limits.first_range_bytes)
-        self._pull(first)
-        if first.position >= self.total:
-            return
-        small = self.total < limits.parallel_from_bytes
-        pieces = split(first.position, self.total, 1 if small else limits.range_parallelism)
-        run_parallel([lambda piece=piece: self._pull(piece) for piece in pieces], limits.range_parallelism, self._channel.guard)
-
-    def _pull(self, piece: Piece) -> None:
-        """Reads one range to its end, over as many connections as it takes."""
-        retry = self._channel.retry()
-        while not self._known or piece.position < piece.end:
-            before = piece.position
-            try:
-                self._request(piece)
-            except Transient as failure:
-                if not self._resumable():
-                    self._known = False
-                    piece.position = 0
-                if piece.position - before >= PROGRESS_BYTES:
-                    retry.progressed()
-                retry.pause(failure)
-
-    def _resumable(self) -> bool:
-        return self._known and self._ranges and self.etag is not None
-
-    def _request(self, piece: Piece) -> None:
-        headers = dict(self._source.headers)
-        if self._ranges:
-            headers["Range"] = f"bytes={piece.position}-{piece.end - 1}"
-        if self._resumable():
-            headers["If-Match"] = self.etag or ""
-        self.requests += 1
-        request = self._channel.request("GET", self._url, self._source.where, headers)
-        with self._channel.guard.moving() as count, request as response:
-            size = self._accept(response, piece) if self._known else self._learn(response, piece)
-            for chunk in response.chunks(size, count):
-                self._channel.guard.check()
-                with disk_errors():
-                    _write_at(self._fd, chunk, piece.position)
-                piece.position += len(chunk)
-                self._meter.add(len(chunk))
-
-    def _learn(self, response: Response, piece: Piece) -> int:
-        """Takes size and ETag from the first good answer and makes room. Returns the length of this body."""
-        if response.status == 416 and (match := _content_range(response)) is not None and match == (0, 0, 0):
-            return self._begin(response, piece, 0, 0)
-        if response.status not in (200, 206):
-            raise response.refusal()
-        self._check_encoding(response)
-        length = response.length
-        if length is None:
-            message = f"{self._source.where}: the store sends no Content-Length, so a cut-off body would look whole"
-            raise TaskError(ErrorCode.length_required, message, path=self._source.where)
-        if response.status == 200:
-            self._ranges = False
-            return self._begin(response, piece, length, length)
-        found = _content_range(response)
-        if found is None or not self._ranges or found[0] != piece.position or found[1] - found[0] != length:
-            raise self._bad_range()
-        if found[2] > found[1] and not _strong(response.etag):
-            raise self._bad_range()  # without an ETag the next range could be of another version
-        return self._begin(response, piece, length, found[2])
-
-    def _begin(self, response: Response, piece: Piece, length: int, total: int) -> int:
-        _check_size(total, self._source.where, self._channel.limits)
-        self._make_room(total)
-        self.total = total
-        self.etag = response.etag if _strong(response.etag) else None
-        self._meter = Meter(self._progress, total)
-        piece.position, piece.end = 0, length
-        self._known = True
-        return length
-
-    def _make_room(self, total: int) -> None:
-        free = shutil.disk_usage(self._folder).free
-        if total > free:
-            message = f"the input has {total} bytes, the worker's disk has {free} left; use a larger container disk"
-            raise TaskError(ErrorCode.disk_full, message, needed_bytes=total, free_bytes=free)
-        with disk_errors():
-            os.ftruncate(self._fd, 0)
-            os.ftruncate(self._fd, total)
-
-    def _accept(self, response: Response, piece: Piece) -> int:
-        """Length of the body of a later answer, when it continues the same object exactly where asked."""
-        if response.status == 412:
-            raise _ObjectChanged
-        if response.status in (200, 416):
-            raise self._bad_range()
-        if response.status != 206:
-            raise response.refusal()
-        self._check_encoding(response)
-        if response.etag != self.etag:
-            raise _ObjectChanged
-        if _content_range(response) != (piece.position, piece.end, self.total) or response.length != piece.end - piece.position:
-            raise self._bad_range()
-        return piece.end - piece.position
-
-    def _bad_range(self) -> Exception:
-        if self._ranges:
-            return _NoRanges()
-        message = f"{self._source.where}: the store answers a plain GET with a part of the object"
-        return TaskError(ErrorCode.download_failed, message, path=self._source.where)
-
-    def _check_encoding(self, response: Response) -> None:
-        encoding = (response.header("Content-Encoding") or "identity").lower()
-        if encoding not in ("identity", "aws-chunked"):
-            message = f"{self._source.where}: the object has a Content-Encoding; store it without one"
-            raise TaskError(ErrorCode.unsupported_media, message, path=self._source.where)
+def _get(channel: Channel, url: SafeUrl, source: Source) -> bytes | None:
+    retry = channel.retry()
+    while True:
+        try:
+            request = channel.request("GET", url, source.where, source.headers)
+            with channel.guard.moving() as count, request as response:
+                if response.status == 404:
+                    return None
+                if response.status != 200:
+                    raise response.refusal()
+                if response.length is None:
+                    message = f"{source.where}: the store sends no Content-Length"
+                    raise TaskError(ErrorCode.length_required, message, path=source.where)
+                _check_result_size(response.length, source.where, channel.limits)
+                return b"".join(bytes(chunk) for chunk in response.chunks(response.length, count))
+        except Transient as failure:
+            retry.pause(failure)
 
 
-def _strong(etag: str | None) -> bool:
-    """Whether an ETag may stand in If-Match: weak ones may be equal for different bytes."""
-    return etag is not None and etag.startswith('"')
+def _gunzip(data: bytes, where: str, limits: TransferLimits) -> bytes:
+    """Bounded: a few kilobytes of gzip may hold gigabytes."""
+    unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        plain = unpacker.decompress(data, limits.max_result_bytes + 1)
+    except zlib.error as error:
+        raise TaskError(ErrorCode.invalid_task, f"{where}: the earlier result is no gzip file", path=where) from error
+    _check_result_size(len(plain), where, limits)
+    return plain
 
 
-def _content_range(response: Response) -> tuple[int, int, int] | None:
-    """(first byte, first byte after, total) of a Content-Range; an unsatisfied one counts as (0, 0, total)."""
-    match = _CONTENT_RANGE.fullmatch(response.header("Content-Range") or "")
-    if match is None:
-        return None
-    start, end, total = (int(match[name] or -1) for name in ("start", "end", "total"))
-    return (0, 0, total) if start < 0 else (start, end + 1, total)
-
-
-def _write_at(fd: int, data: memoryview, offset: int) -> None:
-    while data:
-        written = os.pwrite(fd, data, offset)
-        data, offset = data[written:], offset + written
+def _check_result_size(size: int, where: str, limits: TransferLimits) -> None:
+    if size > limits.max_result_bytes:
+        message = f"{where}: the earlier result is larger than {limits.max_result_bytes} bytes"
+        raise TaskError(ErrorCode.result_too_large, message, path=where, limit_bytes=limits.max_result_bytes)

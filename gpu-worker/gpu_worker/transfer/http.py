@@ -102,7 +102,7 @@ class Response:
         except OSError:
             return
         if extra:
-            raise Transient(TaskError(ErrorCode.download_failed, f"{self._where}: the store sent more bytes than it declared"))
+            raise TaskError(ErrorCode.download_failed, f"{self._where}: the store sent more bytes than it declared")
 
     def text(self, limit: int = ERROR_BODY_BYTES) -> bytes:
         """The first bytes of the body: an error's XML. Empty when it cannot be read."""
