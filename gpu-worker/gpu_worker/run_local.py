@@ -1,0 +1,79 @@
+"""`gpu-worker run TASK.json`: one task in this process tree, by the same worker and engine. Local paths are allowed."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+from gpu_worker.app import Worker, new_job_id
+from gpu_worker.engine import Engine
+from gpu_worker.redact import install as install_redaction
+from gpu_worker.settings import Settings
+from gpu_worker_client.protocol import MAX_TASK_BYTES
+
+BAR_CELLS = 30
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
+    parser = commands.add_parser("run", help="run one task here, local paths allowed")
+    parser.add_argument("task", metavar="TASK.json", help="a file with the task JSON, or - for standard input")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints exactly one JSON object, the answer. Returns 0: completed, 1: failed, 2: the task cannot be read."""
+    try:
+        payload = read_task(args.task)
+    except OSError as error:
+        print(f"gpu-worker run: cannot read the task: {error.strerror}", file=sys.stderr)
+        return 2
+    settings = dataclasses.replace(Settings.from_env(os.environ), allow_local_files=True, weights_download=True)
+    logging.basicConfig(level=settings.log_level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    install_redaction(os.environ)
+    answer = asyncio.run(_run(settings, payload, None if args.quiet else sys.stderr))
+    print(json.dumps(answer, ensure_ascii=False))
+    return 1 if "error" in answer else 0
+
+
+def read_task(name: str) -> bytes:
+    """The task's bytes; one more than the worker accepts at most, so that an endless stdin ends in a typed error."""
+    if name == "-":
+        return sys.stdin.buffer.read(MAX_TASK_BYTES + 1)
+    with Path(name).open("rb") as file:
+        return file.read(MAX_TASK_BYTES + 1)
+
+
+async def _run(settings: Settings, payload: bytes, bar: TextIO | None) -> dict[str, Any]:
+    engine = Engine(settings, os.environ)
+    worker = Worker(settings, engine)
+
+    async def show(report: dict[str, Any]) -> None:
+        if bar is not None:
+            bar.write(progress_line(report, bar.isatty()))
+            bar.flush()
+
+    try:
+        return await worker.handle({"id": new_job_id(), "input": payload}, show)
+    finally:
+        engine.close()
+        if bar is not None and bar.isatty():
+            bar.write("\r\x1b[K")
+
+
+def progress_line(report: dict[str, Any], terminal: bool) -> str:
+    """One report as a bar that overwrites itself on a terminal, as a plain line elsewhere."""
+    fraction, total = report.get("fraction"), report.get("total")
+    filled = round((fraction or 0) * BAR_CELLS)
+    bar = "#" * filled + "." * (BAR_CELLS - filled)
+    count = f"{report.get('done')}/{total}" if total else str(report.get("done"))
+    rate = f", {report['fps']:g} frames/s" if report.get("fps") else ""
+    left = f", {report['eta_sec']:.0f} s left" if report.get("eta_sec") else ""
+    text = f"{report.get('stage'):8} [{bar}] {count} {report.get('unit', '')}{rate}{left}"
+    return f"\r\x1b[K{text}" if terminal else f"{text}\n"

@@ -1,0 +1,116 @@
+"""Joins the worker to the RunPod SDK: the async handler, progress that is settled, a drain with a deadline, a boot check."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any
+
+import runpod
+from runpod.http_client import AsyncClientSession
+from runpod.serverless.modules.rp_http import send_result
+
+from gpu_worker.app import Worker
+from gpu_worker.engine import Engine
+from gpu_worker.jobdir import sweep
+from gpu_worker.progress import Send, drop
+from gpu_worker.redact import install as install_redaction
+from gpu_worker.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+EXIT_MARGIN_SECONDS = 8.0
+"""After the drain the SDK still posts the answer and ends its long poll (up to 90 s); this long after the grace we leave."""
+
+
+def serverless_config(env: Mapping[str, str]) -> dict[str, Any]:
+    """The argument of `runpod.serverless.start`."""
+    settings = Settings.from_env(env)
+    logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
+    install_redaction(env, streams=True)
+    sweep(settings.work_root)
+    engine = Engine(settings, env)
+    atexit.register(engine.close)
+    worker = Worker(settings, engine)
+    drain = Drain(worker, engine, settings.drain_seconds)
+    runpod.serverless.register_fitness_check(_boot_check(engine))
+    on_platform = "RUNPOD_WEBHOOK_POST_OUTPUT" in env
+
+    async def handler(job: dict[str, Any]) -> dict[str, Any]:
+        return await worker.handle(job, progress_sender(job) if on_platform else drop)
+
+    return {"handler": handler, "concurrency_modifier": drain.watch}
+
+
+def progress_sender(job: dict[str, Any]) -> Send:
+    """Posts a report the way the SDK's `progress_update` does, but awaited: that one's thread can overtake the answer."""
+
+    async def send(report: dict[str, object]) -> None:
+        async with AsyncClientSession() as session:
+            await send_result(session, {"status": "IN_PROGRESS", "output": report}, {"id": job["id"]})
+
+    return send
+
+
+def _boot_check(engine: Engine) -> Any:
+    """A worker whose engine does not start ends before it takes a job; the SDK exits on a raised error."""
+
+    def engine_starts() -> None:
+        engine.start()
+
+    return engine_starts
+
+
+class Drain:
+    """SIGTERM: the SDK stops taking jobs and waits for the running one, for ever. This gives that wait a deadline."""
+
+    def __init__(self, worker: Worker, engine: Engine, grace_seconds: float) -> None:
+        self._worker = worker
+        self._engine = engine
+        self._grace_seconds = grace_seconds
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._started = False
+
+    def watch(self, concurrency: int) -> int:
+        """The SDK's `concurrency_modifier`, called in its loop after it has set its own signal handlers: the place to chain
+        ours. One GPU, one job at a time: the concurrency stays as it is."""
+        if self._loop is None and threading.current_thread() is threading.main_thread():
+            self._loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._chain(number)
+        return concurrency
+
+    def _chain(self, number: signal.Signals) -> None:
+        before = signal.getsignal(number)
+
+        def on_signal(signum: int, frame: FrameType | None) -> None:
+            if callable(before):
+                before(signum, frame)
+            self.start()
+
+        signal.signal(number, on_signal)
+
+    def start(self) -> None:
+        """Begins the countdown, once."""
+        if self._started or self._loop is None:
+            return
+        self._started = True
+        logger.info("shutting down: the running job has %g s to finish", self._grace_seconds)
+        loop = self._loop
+        loop.call_soon_threadsafe(lambda: loop.call_later(self._grace_seconds, self._worker.drain))
+        last = threading.Timer(
+            self._grace_seconds + EXIT_MARGIN_SECONDS if self._worker.busy else EXIT_MARGIN_SECONDS, self._leave
+        )
+        last.daemon = True
+        last.start()
+
+    def _leave(self) -> None:
+        self._engine.kill()
+        logging.shutdown()
+        os._exit(0)

@@ -1,0 +1,183 @@
+"""The worker's configuration: read once from an environment mapping into a frozen value, every name checked.
+
+Variables start with `GPU_WORKER_`; `WEIGHTS_DIR` keeps the name that images of this kind use. A variable of that prefix that no
+field knows, or a value that does not parse, is a `ConfigError` at start, not a surprise at the hundredth job.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, cast
+
+PREFIX = "GPU_WORKER_"
+SandboxPolicy = Literal["require", "best_effort", "off"]
+
+ENGINE_VARIABLES = ("WEIGHTS_DIR", "GPU_WORKER_DEVICE", "GPU_WORKER_MANIFEST", "GPU_WORKER_SANDBOX")
+"""What the engine may see of the environment besides paths and GPU selection: no key, no token."""
+
+READ_ELSEWHERE = frozenset(
+    {
+        "GPU_WORKER_BASE_URL",
+        "GPU_WORKER_ENDPOINT_ID",
+        "GPU_WORKER_MANIFEST",
+        "GPU_WORKER_DOCTOR_URL",
+    }
+)
+"""Variables of our prefix that the client, the manifest loader or `doctor` read."""
+
+
+class ConfigError(ValueError):
+    """A variable's value is not usable. The message names the variable and what it accepts, never the value."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything an operator can choose."""
+
+    weights_dir: Path | None = None
+    """`WEIGHTS_DIR`: folder of model weights, looked at before anything is downloaded."""
+    weights_download: bool = False
+    """A job may download missing weights named in the manifest. Off: it answers `weights_missing`."""
+    work_root: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "gpu-worker")
+    """Where job directories live. Put it on a disk with room for the largest input and output together."""
+    allow_local_files: bool = False
+    """Accept `file:///abs/path` and bare paths instead of URLs. For a laptop; the image never sets it."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Hosts that tasks may name, each with its subdomains ("r2.cloudflarestorage.com"). Empty: any public https host."""
+    exempt_hosts: frozenset[str] = frozenset()
+    """`host:port` entries that may be plain http and private addresses: a development server's own."""
+    sandbox: SandboxPolicy = "best_effort"
+    """Whether the engine must be jailed to start."""
+    device: str = "auto"
+    """ "auto", "cpu", "cuda" or "cuda:N"."""
+    inline_result_bytes: int = 1_000_000
+    """Largest result JSON inside an answer when `result_url` was given."""
+    max_answer_bytes: int = 9_000_000
+    """Largest answer at all. RunPod drops more than 10 MB without a word."""
+    max_input_bytes: int = 32 * 1024**3
+    """Largest input; a larger one is `input_too_large` before it is read."""
+    max_output_bytes: int = 64 * 1024**3
+    """Largest output file."""
+    max_pixels: int = 36_000_000
+    """Pixels of one input frame: 8K UHD with room for its padding."""
+    max_frames: int = 2_000_000
+    """Frames of one input: 9 hours at 60 frames/s."""
+    job_time_limit_seconds: float = 6 * 3600
+    """A job that runs longer is stopped with `time_limit`."""
+    transfer_time_limit_seconds: float = 3600
+    """Longest fetch, and longest delivery."""
+    min_url_lifetime_seconds: float = 60
+    """Presigned URLs must outlive the start of the job by this much."""
+    drain_seconds: float = 20
+    """After SIGTERM the running job has this long to finish before it is cancelled."""
+    prices: Mapping[str, float] = field(default_factory=dict[str, float])
+    """USD per second by GPU name, for the `cost` of an answer."""
+    log_level: str = "INFO"
+    """DEBUG, INFO, WARNING or ERROR. URLs are redacted at every level."""
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Settings:
+        """Reads the mapping (normally `os.environ`).
+
+        Raises:
+            ConfigError: an unknown `GPU_WORKER_*` variable or a value that does not parse.
+        """
+        _refuse_unknown(env)
+        read = _Reader(env)
+        default = cls()
+        return cls(
+            weights_dir=read.path("WEIGHTS_DIR", None),
+            weights_download=read.flag("GPU_WORKER_WEIGHTS_DOWNLOAD", default.weights_download),
+            work_root=read.path("GPU_WORKER_WORK_ROOT", default.work_root) or default.work_root,
+            allow_local_files=read.flag("GPU_WORKER_ALLOW_LOCAL_FILES", default.allow_local_files),
+            allowed_hosts=read.names("GPU_WORKER_ALLOWED_HOSTS"),
+            exempt_hosts=frozenset(read.names("GPU_WORKER_EXEMPT_HOSTS")),
+            sandbox=cast(SandboxPolicy, read.choice("GPU_WORKER_SANDBOX", ("require", "best_effort", "off"), default.sandbox)),
+            device=env.get("GPU_WORKER_DEVICE", default.device) or default.device,
+            inline_result_bytes=read.whole("GPU_WORKER_INLINE_RESULT_BYTES", default.inline_result_bytes),
+            max_answer_bytes=read.whole("GPU_WORKER_MAX_ANSWER_BYTES", default.max_answer_bytes),
+            max_input_bytes=read.whole("GPU_WORKER_MAX_INPUT_BYTES", default.max_input_bytes),
+            max_output_bytes=read.whole("GPU_WORKER_MAX_OUTPUT_BYTES", default.max_output_bytes),
+            max_pixels=read.whole("GPU_WORKER_MAX_PIXELS", default.max_pixels),
+            max_frames=read.whole("GPU_WORKER_MAX_FRAMES", default.max_frames),
+            job_time_limit_seconds=read.number("GPU_WORKER_JOB_TIME_LIMIT_SECONDS", default.job_time_limit_seconds),
+            transfer_time_limit_seconds=read.number(
+                "GPU_WORKER_TRANSFER_TIME_LIMIT_SECONDS", default.transfer_time_limit_seconds
+            ),
+            min_url_lifetime_seconds=read.number("GPU_WORKER_MIN_URL_LIFETIME_SECONDS", default.min_url_lifetime_seconds),
+            drain_seconds=read.number("GPU_WORKER_DRAIN_SECONDS", default.drain_seconds),
+            prices=read.prices("GPU_WORKER_PRICES"),
+            log_level=read.choice("GPU_WORKER_LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), default.log_level),
+        )
+
+
+def engine_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """What a processor may read of the worker's environment."""
+    return {name: env[name] for name in ENGINE_VARIABLES if env.get(name)}
+
+
+class _Reader:
+    """Typed access to an environment mapping; an unset or empty variable is the default."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+
+    def path(self, name: str, default: Path | None) -> Path | None:
+        value = self._env.get(name, "")
+        return Path(value).expanduser().resolve() if value else default
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = self._env.get(name, "").lower()
+        if value not in ("", "0", "1", "true", "false"):
+            raise ConfigError(f"{name} must be 0 or 1")
+        return default if not value else value in ("1", "true")
+
+    def names(self, name: str) -> tuple[str, ...]:
+        return tuple(part.strip().lower() for part in self._env.get(name, "").split(",") if part.strip())
+
+    def choice(self, name: str, allowed: tuple[str, ...], default: str) -> str:
+        value = self._env.get(name, "") or default
+        if value not in allowed:
+            raise ConfigError(f"{name} must be one of: {', '.join(allowed)}")
+        return value
+
+    def whole(self, name: str, default: int) -> int:
+        value = self._env.get(name, "")
+        if value and not value.isdecimal():
+            raise ConfigError(f"{name} must be a whole number")
+        return int(value) if value else default
+
+    def number(self, name: str, default: float) -> float:
+        value = self._env.get(name, "")
+        try:
+            number = float(value) if value else default
+        except ValueError:
+            raise ConfigError(f"{name} must be a number of seconds") from None
+        if not 0 <= number < 10**9:
+            raise ConfigError(f"{name} must lie between 0 and 10^9")
+        return number
+
+    def prices(self, name: str) -> Mapping[str, float]:
+        try:
+            table: object = json.loads(self._env.get(name, "") or "{}")
+        except ValueError:
+            table = None
+        if not isinstance(table, dict) or not all(isinstance(v, int | float) for v in cast(dict[str, object], table).values()):
+            raise ConfigError(f'{name} must be JSON like {{"NVIDIA L4": 0.00019}}')
+        return {str(k): float(v) for k, v in cast(dict[str, float], table).items()}
+
+
+_KNOWN = frozenset(PREFIX + name.upper() for name in Settings.__dataclass_fields__ if name != "weights_dir")
+
+
+def _refuse_unknown(env: Mapping[str, str]) -> None:
+    for name in env:
+        if name.startswith(PREFIX) and name not in _KNOWN and name not in READ_ELSEWHERE:
+            close = difflib.get_close_matches(name, _KNOWN, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ConfigError(f"unknown variable {name}{hint}")

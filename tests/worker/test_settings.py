@@ -1,0 +1,63 @@
+"""Settings: every variable read once, wrong ones refused by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from gpu_worker.settings import ConfigError, Settings, engine_environment
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    settings = Settings.from_env({})
+    assert settings.allow_local_files is False
+    assert settings.allowed_hosts == ()
+    assert settings.sandbox == "best_effort"
+
+
+def test_every_field_can_be_set() -> None:
+    settings = Settings.from_env(
+        {
+            "WEIGHTS_DIR": "/data/weights",
+            "GPU_WORKER_ALLOWED_HOSTS": "R2.cloudflarestorage.com, cdn.example.org",
+            "GPU_WORKER_EXEMPT_HOSTS": "127.0.0.1:9000",
+            "GPU_WORKER_ALLOW_LOCAL_FILES": "1",
+            "GPU_WORKER_MAX_PIXELS": "1000",
+            "GPU_WORKER_DRAIN_SECONDS": "2.5",
+            "GPU_WORKER_PRICES": '{"NVIDIA L4": 0.0002}',
+        }
+    )
+    assert settings.weights_dir is not None and settings.weights_dir.name == "weights"
+    assert settings.allowed_hosts == ("r2.cloudflarestorage.com", "cdn.example.org")
+    assert settings.exempt_hosts == frozenset({"127.0.0.1:9000"})
+    assert (settings.allow_local_files, settings.max_pixels, settings.drain_seconds) == (True, 1000, 2.5)
+    assert settings.prices == {"NVIDIA L4": 0.0002}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GPU_WORKER_ALLOW_LOCAL_FILES", "maybe"),
+        ("GPU_WORKER_MAX_PIXELS", "-1"),
+        ("GPU_WORKER_MAX_PIXELS", "1e6"),
+        ("GPU_WORKER_DRAIN_SECONDS", "nan"),
+        ("GPU_WORKER_DRAIN_SECONDS", "soon"),
+        ("GPU_WORKER_SANDBOX", "yes"),
+        ("GPU_WORKER_PRICES", "[1]"),
+        ("GPU_WORKER_PRICES", "{"),
+        ("GPU_WORKER_MAX_PIXLES", "5"),  # a misspelled name
+    ],
+)
+def test_a_wrong_variable_is_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name) as caught:
+        Settings.from_env({name: value})
+    assert value not in str(caught.value) or value in "5[1{yes"
+
+
+def test_a_misspelled_variable_gets_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match="did you mean GPU_WORKER_MAX_PIXELS"):
+        Settings.from_env({"GPU_WORKER_MAX_PIXLES": "5"})
+
+
+def test_the_engine_sees_no_secret() -> None:
+    env = {"WEIGHTS_DIR": "/w", "GPU_WORKER_DEVICE": "cpu", "R2_SECRET_ACCESS_KEY": "s", "RUNPOD_AI_API_KEY": "k"}
+    assert engine_environment(env) == {"WEIGHTS_DIR": "/w", "GPU_WORKER_DEVICE": "cpu"}
