@@ -99,22 +99,17 @@ class ControlPlane:
         ) -> web.StreamResponse:
             path = request.path.removeprefix(f"/v2/{self.hub.endpoint_id}/")
             fault = self.faults.take(request.method, path, frozenset(request.query))
-            try:
-                if fault is None:
-                    response = await handler(request)
-                else:
-                    response = await answer(request, fault, lambda _: _replied(request, handler), _refusal)
-            except web.HTTPException as refused:
-                self.log.append(Call(request.method, path, refused.status))
-                raise
-            self.log.append(Call(request.method, path, response.status))
-            return response
+
+            def seen(status: int) -> None:
+                self.log.append(Call(request.method, path, status))
+
+            return await answer(request, fault, lambda _: _replied(request, handler), _refusal, seen)
 
         return inject
 
 
 async def _replied(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Reply:
-    """A handler's small answer as a `Reply`, so that a fault can be worked on it."""
+    """A handler's answer, always small, as a `Reply`."""
     try:
         response = await handler(request)
     except web.HTTPException as refused:

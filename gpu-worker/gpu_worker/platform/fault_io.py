@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gzip
 import re
 import socket
 import struct
+import termios
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -15,32 +17,45 @@ from aiohttp import web
 from gpu_worker.platform.faults import MAX_FAULT_SECONDS, Fault, FaultKind
 from gpu_worker.platform.wire import CHUNK_BYTES, Body, Reply, begin, close, send
 
+FLUSH_SECONDS = 2.0
+"""How long a reset waits for a reader that is slow to take what was sent before it."""
+
 Serve = Callable[[Fault | None], Awaitable[Reply]]
 Refuse = Callable[[int, str | None], Reply]
 """(status, error code or None) -> the service's own error answer."""
+Seen = Callable[[int], None]
+"""Told the status of the answer, 0 when there is none."""
 
 
-async def answer(request: web.Request, fault: Fault | None, serve: Serve, refuse: Refuse) -> web.StreamResponse:
-    """Serves one request under a fault, or plainly when there is none."""
-    if fault is None:
-        return await _send_closing(request, await serve(None), send)
-    options = fault.options
-    if fault.kind is FaultKind.status:
-        return await _send_closing(request, _status_reply(fault, refuse), send)
-    if fault.kind is FaultKind.redirect:
-        return await send(request, Reply(options["status"], {"Location": options["url"]}))
-    if fault.kind is FaultKind.expire:
-        return await _send_closing(request, refuse(400, "ExpiredRequest"), send)
-    if fault.kind is FaultKind.delay:
-        await asyncio.sleep(min(options["seconds"], MAX_FAULT_SECONDS))
-    if fault.kind is FaultKind.reset_upload:
-        await _read_some(request, options["after_bytes"])
-        return _reset(request)
-    reply = await serve(fault)
-    if fault.kind is FaultKind.lose_response:
+async def answer(request: web.Request, fault: Fault | None, serve: Serve, refuse: Refuse, seen: Seen) -> web.StreamResponse:
+    """Serves one request under a fault, or plainly when there is none. Calls `seen` before the first byte leaves."""
+    if fault is not None and fault.kind is FaultKind.reset_upload:
+        await _read_some(request, fault.options["after_bytes"])
+        seen(0)
+        return await _reset(request)
+    reply = await _reply(fault, serve, refuse)
+    seen(reply.status)
+    try:
+        if fault is not None and fault.kind is FaultKind.lose_response:
+            return await _reset(request)
+        return await _sender(fault)(request, reply)
+    finally:
         close(reply)
-        return _reset(request)
-    return await _send_closing(request, _altered(reply, fault), _sender(fault))
+
+
+async def _reply(fault: Fault | None, serve: Serve, refuse: Refuse) -> Reply:
+    """What the service answers: its own reply, altered or replaced by the fault."""
+    if fault is None:
+        return await serve(None)
+    if fault.kind is FaultKind.status:
+        return _status_reply(fault, refuse)
+    if fault.kind is FaultKind.redirect:
+        return Reply(fault.options["status"], {"Location": fault.options["url"]})
+    if fault.kind is FaultKind.expire:
+        return refuse(400, "ExpiredRequest")
+    if fault.kind is FaultKind.delay:
+        await asyncio.sleep(min(fault.options["seconds"], MAX_FAULT_SECONDS))
+    return _altered(await serve(fault), fault)
 
 
 async def read_body(request: web.Request, fault: Fault | None) -> AsyncIterator[bytes]:
@@ -57,13 +72,6 @@ async def read_body(request: web.Request, fault: Fault | None) -> AsyncIterator[
 
 
 Sender = Callable[[web.Request, Reply], Awaitable[web.StreamResponse]]
-
-
-async def _send_closing(request: web.Request, reply: Reply, sender: Sender) -> web.StreamResponse:
-    try:
-        return await sender(request, reply)
-    finally:
-        close(reply)
 
 
 def _status_reply(fault: Fault, refuse: Refuse) -> Reply:
@@ -89,7 +97,9 @@ def _altered(reply: Reply, fault: Fault) -> Reply:
     return Reply(reply.status, headers, reply.body)
 
 
-def _sender(fault: Fault) -> Sender:
+def _sender(fault: Fault | None) -> Sender:
+    if fault is None:
+        return send
     senders: dict[FaultKind, Callable[[web.Request, Reply, Fault], Awaitable[web.StreamResponse]]] = {
         FaultKind.reset_download: _send_reset,
         FaultKind.truncated: _send_truncated,
@@ -106,7 +116,7 @@ def _sender(fault: Fault) -> Sender:
 async def _send_reset(request: web.Request, reply: Reply, fault: Fault) -> web.StreamResponse:
     response = await begin(request, reply)
     await _write_some(response, reply, fault.options["after_bytes"])
-    _reset(request)
+    await _reset(request)
     return response
 
 
@@ -133,7 +143,7 @@ async def _send_slowly(request: web.Request, reply: Reply, fault: Fault) -> web.
     deadline = time.monotonic() + MAX_FAULT_SECONDS
     while chunk := reply.body.read(fault.options["bytes"]):
         if time.monotonic() > deadline:
-            _reset(request)
+            await _reset(request)
             return response
         await response.write(chunk)
         await asyncio.sleep(fault.options["seconds"])
@@ -155,7 +165,7 @@ async def _send_endless(request: web.Request, reply: Reply, fault: Fault) -> web
     while sent < fault.options["max_bytes"] and time.monotonic() < deadline:
         await response.write(block)
         sent += len(block)
-    _reset(request)
+    await _reset(request)
     return response
 
 
@@ -170,14 +180,22 @@ async def _read_some(request: web.Request, count: int) -> None:
         count -= len(chunk)
 
 
-def _reset(request: web.Request) -> web.Response:
-    """Ends the connection with RST, after what was written has left."""
+async def _reset(request: web.Request) -> web.Response:
+    """Ends the connection with RST, after what was written has left this machine's buffers."""
     transport = request.transport
-    if transport is not None:
-        connection = transport.get_extra_info("socket")
-        if transport.get_write_buffer_size() == 0 and connection is not None:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            transport.abort()
-        else:
-            transport.close()
+    connection = transport.get_extra_info("socket") if transport is not None else None
+    if transport is not None and connection is not None:
+        deadline = time.monotonic() + FLUSH_SECONDS
+        while _unsent_bytes(transport, connection) and time.monotonic() < deadline:
+            await asyncio.sleep(0.002)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
     return web.Response()
+
+
+def _unsent_bytes(transport: asyncio.Transport, connection: socket.socket) -> int:
+    """Bytes that the peer has not acknowledged; an RST would throw them away."""
+    if transport.is_closing():
+        return 0
+    queued = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, struct.pack("i", 0))
+    return transport.get_write_buffer_size() + struct.unpack("i", queued)[0]

@@ -14,6 +14,7 @@ from gpu_worker.platform.faults import Fault, FaultKind
 from gpu_worker.platform.http_rules import Conditions, byte_range
 from gpu_worker.platform.multipart import MAX_PART_NUMBER, Uploads
 from gpu_worker.platform.s3_errors import S3Error
+from gpu_worker.platform.sigv4 import UNSIGNED_PAYLOAD
 from gpu_worker.platform.store import Incoming, ObjectStore, expected_checksums, kept_headers
 from gpu_worker.platform.wire import Body, Reply
 
@@ -153,9 +154,9 @@ def _operation(query: Mapping[str, str]) -> str:
 def _declared(request: GateRequest) -> int:
     """The Content-Length, after refusing every way to send a body without one."""
     encoding = request.headers.get("content-encoding", "")
-    payload = request.headers.get("x-amz-content-sha256", "")
-    if "aws-chunked" in encoding or payload.startswith("STREAMING-"):
-        raise S3Error("NotImplemented", "aws-chunked bodies with trailing checksums are not implemented")
+    payload = request.headers.get("x-amz-content-sha256", UNSIGNED_PAYLOAD)
+    if "aws-chunked" in encoding or payload != UNSIGNED_PAYLOAD:
+        raise S3Error("NotImplemented", "aws-chunked and signed payloads are not implemented for presigned URLs")
     length = request.http.content_length
     if length is None or "transfer-encoding" in request.headers:
         raise S3Error("MissingContentLength", "you must provide the Content-Length HTTP header")

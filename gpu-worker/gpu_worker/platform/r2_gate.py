@@ -43,7 +43,7 @@ class Seen:
     headers: Mapping[str, str]
     """Lower-case names."""
     status: int
-    """As answered; meaningless where the fault broke the connection."""
+    """As answered; 0 when an injected fault broke the connection first."""
     fault: Fault | None
 
 
@@ -155,13 +155,14 @@ class R2Gate:
         async def serve(active: Fault | None) -> Reply:
             return await self._serve(request, key, active)
 
+        def seen(status: int) -> None:
+            self.log.append(Seen(request.method, key, _public(request), _joined(request), status, fault))
+
         try:
-            response = await answer(request, fault, serve, self._refusal)
+            return await answer(request, fault, serve, self._refusal, seen)
         finally:
             if fault is not None and fault.kind is FaultKind.change_object:
                 self._change(key)
-        self.log.append(Seen(request.method, key, _public(request), _joined(request), response.status, fault))
-        return response
 
     async def _serve(self, request: web.Request, key: str, fault: Fault | None) -> Reply:
         headers = _joined(request)

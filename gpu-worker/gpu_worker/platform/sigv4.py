@@ -21,6 +21,7 @@ MAX_EXPIRES_SECONDS = 604_800
 """Seven days, the longest life of a presigned URL. https://developers.cloudflare.com/r2/api/s3/presigned-urls/"""
 MAX_SKEW_SECONDS = 900
 """A request dated further in the future is refused. AWS: RequestTimeTooSkewed after 15 minutes."""
+UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 
 _UNRESERVED = "-_.~"
 _REQUIRED = ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders", "X-Amz-Signature")
@@ -119,7 +120,7 @@ def _canonical_request(
         *(f"{name}:{re.sub(' +', ' ', headers[name].strip())}" for name in signed),
         "",
         ";".join(signed),
-        "UNSIGNED-PAYLOAD",
+        headers.get("x-amz-content-sha256", UNSIGNED_PAYLOAD),
     ]
     return "\n".join(lines)
 
