@@ -1,0 +1,128 @@
+"""What `submit` accepts, what it sends, and what it refuses before anything is sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from scripted_server import ScriptedServer
+
+from gpu_worker_client import Client, ConfigError, InvalidTask, Policy, UnsupportedTask
+from gpu_worker_client.protocol import DetectScenesParams, DetectScenesTask, SelftestTask, UpscaleParams, UpscaleTask
+
+QUEUED = {"id": "job-1", "status": "IN_QUEUE"}
+URLS = {"input_url": "https://h/in.mp4?sig=CANARY", "output_url": "https://h/out.mp4?sig=CANARY"}
+
+
+@pytest.mark.parametrize(
+    ("task", "sent"),
+    [
+        pytest.param(SelftestTask(), {"task": "selftest"}, id="a typed task: only what was set"),
+        pytest.param(
+            UpscaleTask(**URLS, params=UpscaleParams(scale=2.0)),
+            {"task": "upscale", **URLS, "params": {"scale": 2.0}},
+            id="parameters that were set",
+        ),
+        pytest.param(
+            DetectScenesTask(input_url="https://h/i", params=DetectScenesParams(threshold=30.0, detector="hash")),
+            {"task": "detect_scenes", "input_url": "https://h/i", "params": {"threshold": 30.0, "detector": "hash"}},
+            id="a default that was chosen is sent: a worker may tell it from one that was not",
+        ),
+        pytest.param({"task": "upscale", **URLS}, {"task": "upscale", **URLS}, id="a dict"),
+        pytest.param(b'{"task": "selftest", "schema_version": 1}', {"task": "selftest", "schema_version": 1}, id="JSON text"),
+    ],
+)
+def test_what_is_sent(client: Client, server: ScriptedServer, task: Any, sent: dict[str, Any]) -> None:
+    server.say(QUEUED)
+    client.submit(task)
+    assert server.seen[0].body == {"input": sent}
+
+
+@pytest.mark.parametrize(
+    ("task", "kind", "hint"),
+    [
+        pytest.param({"task": "upscal", **URLS}, UnsupportedTask, 'Did you mean "upscale"', id="a misspelt task"),
+        pytest.param({**URLS}, UnsupportedTask, "detect_scenes", id="no task"),
+        pytest.param({"task": "upscale", **URLS, "parms": {}}, InvalidTask, 'Did you mean "params"', id="a misspelt key"),
+        pytest.param({"task": "upscale", "input_url": URLS["input_url"]}, InvalidTask, "exactly one of", id="no output"),
+        pytest.param({"task": "upscale", **URLS, "params": {"scale": 9}}, InvalidTask, "params.scale", id="out of range"),
+        pytest.param(UpscaleTask.model_construct(**URLS, params="CANARY"), InvalidTask, "params", id="not validated before"),
+        pytest.param([1], InvalidTask, "object", id="not an object"),
+        pytest.param(b"{", InvalidTask, "JSON", id="not JSON"),
+        pytest.param({"task": "selftest", 1: {2}}, InvalidTask, "JSON", id="not JSON values"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning:pydantic")
+def test_a_wrong_task_fails_at_once_without_repeating_it(
+    client: Client, server: ScriptedServer, task: Any, kind: type[InvalidTask], hint: str
+) -> None:
+    with pytest.raises(InvalidTask) as caught:
+        client.submit(task)
+    assert type(caught.value) is kind
+    assert hint in str(caught.value)
+    assert caught.value.job is None
+    assert "CANARY" not in f"{caught.value!r} {caught.value.details}"
+    assert server.seen == []
+
+
+def test_policy_and_webhook(client: Client, server: ScriptedServer) -> None:
+    server.say(QUEUED)
+    policy = Policy(execution_timeout_seconds=3600, ttl_seconds=7200.5, low_priority=True)
+    client.submit(SelftestTask(), policy=policy, webhook="https://me.example/hook?token=1")
+    assert server.seen[0].body == {
+        "input": {"task": "selftest"},
+        "policy": {"executionTimeout": 3_600_000, "ttl": 7_200_500, "lowPriority": True},
+        "webhook": "https://me.example/hook?token=1",
+    }
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy(execution_timeout_seconds=4.9),
+        Policy(execution_timeout_seconds=7 * 86_400 + 1),
+        Policy(execution_timeout_seconds=float("nan")),
+        Policy(ttl_seconds=9),
+        Policy(ttl_seconds=float("inf")),
+    ],
+)
+def test_a_policy_out_of_runpods_bounds(client: Client, server: ScriptedServer, policy: Policy) -> None:
+    with pytest.raises(ConfigError, match="seconds must be"):
+        client.submit(SelftestTask(), policy=policy)
+    assert server.seen == []
+
+
+@pytest.mark.parametrize("url", ["", "me.example/CANARY", "file:///CANARY", "https://", "https://[CANARY"])
+def test_a_webhook_that_cannot_be_called(client: Client, server: ScriptedServer, url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        client.submit(SelftestTask(), webhook=url)
+    assert "CANARY" not in str(caught.value)
+    assert server.seen == []
+
+
+def test_settings_come_from_the_environment_and_arguments_win(server: ScriptedServer) -> None:
+    env = {"GPU_WORKER_ENDPOINT_ID": "from-env", "RUNPOD_API_KEY": "k", "GPU_WORKER_BASE_URL": server.url}
+    server.say({})
+    with Client(env=env) as client:
+        client.health()
+    with Client("given", env=env) as client:
+        client.health()
+    assert server.asked == ["GET /v2/from-env/health", "GET /v2/given/health"]
+    assert repr(Client("given", env={"RUNPOD_API_KEY": "k"})) == "Client('given', base_url='https://api.runpod.ai/v2')"
+
+
+@pytest.mark.parametrize(
+    ("env", "named"),
+    [
+        ({}, "GPU_WORKER_ENDPOINT_ID"),
+        ({"GPU_WORKER_ENDPOINT_ID": "e"}, "RUNPOD_API_KEY"),
+        ({"GPU_WORKER_ENDPOINT_ID": "e", "RUNPOD_API_KEY": ""}, "RUNPOD_API_KEY"),
+        ({"GPU_WORKER_ENDPOINT_ID": "../e", "RUNPOD_API_KEY": "k"}, "endpoint_id"),
+        ({"GPU_WORKER_ENDPOINT_ID": "e", "RUNPOD_API_KEY": "CANARY\n"}, "api_key"),
+        ({"GPU_WORKER_ENDPOINT_ID": "e", "RUNPOD_API_KEY": "k", "GPU_WORKER_BASE_URL": "http://h/v2"}, "base_url"),
+    ],
+)
+def test_settings_that_cannot_work_are_named(env: dict[str, str], named: str) -> None:
+    with pytest.raises(ConfigError, match=named) as caught:
+        Client(env=env)
+    assert "CANARY" not in str(caught.value)
