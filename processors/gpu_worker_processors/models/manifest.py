@@ -68,11 +68,8 @@ _FIELDS = {field.name: int if field.name in {"bytes", "scale", "min_vram"} else 
 
 
 def default_manifest(environ: Mapping[str, str]) -> Path:
-    """The manifest in force: the one the environment names, else the installed package's copy, else the repository's."""
-    if named := environ.get(MANIFEST_VARIABLE):
-        return Path(named)
-    packaged = Path(__file__).with_name("manifest.toml")
-    return packaged if packaged.is_file() else Path(__file__).resolve().parents[3] / "weights" / "manifest.toml"
+    """The manifest in force: the one the environment names, else the package's (in the repository a link to weights/)."""
+    return Path(environ.get(MANIFEST_VARIABLE) or Path(__file__).with_name("manifest.toml"))
 
 
 def read_manifests(paths: Iterable[Path]) -> dict[str, WeightSpec]:

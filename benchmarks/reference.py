@@ -1,0 +1,51 @@
+"""The unmaintained originals (realesrgan, basicsr) as a peer and an oracle: `make reference` installs them, this imports them.
+
+basicsr 1.4.2 asks for `torchvision.transforms.functional_tensor`, which torchvision 0.17 removed; the one function it takes from
+there is put back under that name. Benchmarks and the parity test both come through here.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+import warnings
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+_REMOVED = "torchvision.transforms.functional_tensor"
+
+
+class ReferenceMissing(ImportError):
+    """The reference group is not installed."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The classes that are compared with."""
+
+    RealESRGANer: Any
+    SRVGGNetCompact: Any
+    RRDBNet: Any
+
+
+def load_reference() -> Reference:
+    """Imports the originals.
+
+    Raises:
+        ReferenceMissing: with the command that installs them.
+    """
+    if find_spec("realesrgan") is None or find_spec("basicsr") is None:
+        raise ReferenceMissing("run `make reference` first: realesrgan and basicsr are not installed")
+    if _REMOVED not in sys.modules:
+        from torchvision.transforms.functional import rgb_to_grayscale
+
+        shim = types.ModuleType(_REMOVED)
+        shim.rgb_to_grayscale = rgb_to_grayscale  # type: ignore[attr-defined]
+        sys.modules[_REMOVED] = shim
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from basicsr.archs.rrdbnet_arch import RRDBNet
+        from realesrgan import RealESRGANer
+        from realesrgan.archs.srvgg_arch import SRVGGNetCompact
+    return Reference(RealESRGANer, SRVGGNetCompact, RRDBNet)
