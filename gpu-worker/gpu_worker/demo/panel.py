@@ -1,0 +1,73 @@
+"""What a panel of the demo is: it makes one task, says what that needs, and shows the result in the report.
+
+To add a task to the demo: write `<task>_panel.py` with a `PANEL` and put it into `panels.PANELS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpu_worker_client.protocol import TaskResult
+
+
+@dataclass(frozen=True)
+class Film:
+    """The clip that goes through the tasks."""
+
+    path: Path
+    width: int
+    height: int
+    frames: int
+    """Counted, not read from the header."""
+    fps: float
+    cuts: tuple[int, ...] | None = None
+    """First frames of the shots after the first, where known; None for the user's own clip."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What a panel makes its task from."""
+
+    film: Film
+    input_url: Callable[[], str]
+    """Presigned GET of the clip."""
+    output_url: Callable[[str], str]
+    """Presigned PUT for one of the panel's `outputs`."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One task's part of the demo."""
+
+    task: str
+    """The task's name on the wire."""
+    request: Callable[[Desk], dict[str, Any]]
+    """Makes the task JSON."""
+    summary: Callable[[Any], str]
+    """The result in a few words, for the table."""
+    html: Callable[[Any, Film, Path], str]
+    """The result as the panel's part of the report, from the film and the folder in which the task's files lie."""
+    estimate_seconds: Callable[[Film], float]
+    """Rough time on two CPU cores, to warn before a long run."""
+    weights: tuple[str, ...] = ()
+    """Manifest names without which the task cannot run."""
+    outputs: tuple[str, ...] = ()
+    """Names of the files that the task makes; they are kept beside the report."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what became of one task."""
+
+    task: str
+    state: str
+    """ "completed", "skipped" or "failed"."""
+    text: str
+    seconds: float | None = None
+    """From submit to result, queue and transfer included."""
+    frames_per_second: float | None = None
+    """Of the processor alone, where the task works on frames."""
+    result: TaskResult | None = None
