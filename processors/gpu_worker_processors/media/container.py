@@ -43,11 +43,11 @@ AUDIO_DECODERS = frozenset(
 SUBTITLE_DECODERS = frozenset({"mov_text", "srt", "subrip", "webvtt", "ass", "ssa"})
 
 
-def _options(kind: Kind, limits: Limits) -> dict[str, str]:
+def _options(kind: Kind, limits: Limits, *, decode: bool) -> dict[str, str]:
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": kind.demuxer,
-        "codec_whitelist": ",".join(sorted(VIDEO_DECODERS | AUDIO_DECODERS | SUBTITLE_DECODERS)),
+        "codec_whitelist": ",".join(sorted(VIDEO_DECODERS | AUDIO_DECODERS | SUBTITLE_DECODERS)) if decode else "none",
         "max_streams": str(limits.max_streams),
         "max_pixels": str(limits.max_pixels),
     }
@@ -57,8 +57,9 @@ def _options(kind: Kind, limits: Limits) -> dict[str, str]:
 
 
 @contextmanager
-def opened(path: Path, kind: Kind, limits: Limits) -> Generator[InputContainer]:
-    """The container, opened and its streams analysed; closed at the end of the block.
+def opened(path: Path, kind: Kind, limits: Limits, *, decode: bool = True) -> Generator[InputContainer]:
+    """The container, opened and its streams analysed; closed at the end of the block. Without `decode` no decoder is opened:
+    sizes are what headers declare.
 
     Raises:
         TaskError: `corrupt_media`, `no_frames` (a header and nothing else), `media_limit` (too many streams).
@@ -71,7 +72,9 @@ def opened(path: Path, kind: Kind, limits: Limits) -> Generator[InputContainer]:
             missing_bytes=missing,
         )
     try:
-        container = av.open(f"file:{path}", format=kind.demuxer, options=_options(kind, limits), metadata_errors="replace")
+        container = av.open(
+            f"file:{path}", format=kind.demuxer, options=_options(kind, limits, decode=decode), metadata_errors="replace"
+        )
     except FFmpegError as error:
         _raise_open_error(error, path, kind, limits)
     with container:

@@ -134,9 +134,17 @@ class FrameReader:
                     yield frame
         except FFmpegError as error:
             raise corrupt(f"frame {frames} cannot be decoded") from error
-        listed = len(stream.index_entries)
-        if self._info.kind.demuxer == "mov" and packets < listed:
-            raise corrupt(f"it breaks off after {packets} of {listed} frames")
+        listed = self._listed(stream)
+        if packets < listed:
+            raise corrupt(f"only {packets} of its {listed} frames could be read")
+
+    def _listed(self, stream: VideoStream) -> int:
+        """How many packets the container itself says there are; 0 when it does not."""
+        if self._info.kind.demuxer == "mov":
+            return len(stream.index_entries)  # with a fragmented file it grows while reading
+        if self._info.kind.demuxer == "matroska":
+            return self._video.frame_count or 0
+        return 0
 
     def _check(self, frame: av.VideoFrame, index: int) -> None:
         if frame.is_corrupt:

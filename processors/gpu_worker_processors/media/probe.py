@@ -23,6 +23,7 @@ from av.video.stream import VideoStream
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.container import check_decoder, corrupt, opened
+from gpu_worker_processors.media.matroska import video_blocks
 from gpu_worker_processors.media.sniff import Kind, sniff
 
 _FALLBACK_FPS = Fraction(25)
@@ -59,7 +60,8 @@ class VideoInfo:
     fps: Fraction
     """Average frames per second, as the header has it; 25 when it has nothing usable."""
     frame_count: int | None
-    """The header's count, where it has one. The frames that come out are the truth."""
+    """What the container lists: MP4's index, Matroska's blocks. None where it lists nothing (MPEG-TS, FLV). An edit list or a
+    hidden reference frame makes fewer come out; the frames that come out are the truth."""
     duration_seconds: float | None
     pix_fmt: str
     bit_depth: int
@@ -135,7 +137,7 @@ def probe(path: Path, limits: Limits = Limits()) -> MediaInfo:  # noqa: B008 - f
             kind=kind,
             format_name=container.format.name,
             duration_seconds=_seconds(container.duration, Fraction(1, av.time_base)),
-            video=_video_info(container, stream, limits, warnings) if stream is not None else None,
+            video=_video_info(path, kind, container, stream, limits, warnings) if stream is not None else None,
             audio=tuple(_audio_info(s) for s in container.streams.audio),
             subtitles=tuple(
                 SubtitleInfo(s.index, s.codec_context.name if s.codec_context else "unknown", s.language)
@@ -213,10 +215,36 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
         )
 
 
-def _video_info(container: InputContainer, stream: VideoStream, limits: Limits, warnings: list[ResultWarning]) -> VideoInfo:
+def _check_declared_size(path: Path, kind: Kind, index: int, limits: Limits) -> None:
+    """FFmpeg reports a picture above its limit as one without a size; the header still tells."""
+    with opened(path, kind, limits, decode=False) as container:
+        stream = container.streams[index]
+        if isinstance(stream, VideoStream):
+            _check_size(stream.codec_context.width, stream.codec_context.height, limits)
+
+
+def _frame_count(path: Path, kind: Kind, container: InputContainer, stream: VideoStream) -> int | None:
+    if kind.demuxer == "matroska":
+        blocks = video_blocks(path)
+        place = [s.index for s in container.streams.video].index(stream.index)
+        return blocks[place] if place < len(blocks) else None
+    return stream.frames or None
+
+
+def _video_info(
+    path: Path,
+    kind: Kind,
+    container: InputContainer,
+    stream: VideoStream,
+    limits: Limits,
+    warnings: list[ResultWarning],
+) -> VideoInfo:
     check_decoder(stream)
     context = stream.codec_context
+    if not _area(stream):
+        _check_declared_size(path, kind, stream.index, limits)
     _check_size(context.width, context.height, limits)
+    frame_count = _frame_count(path, kind, container, stream)
     frame = _first_frame(container, stream, limits)
     _check_size(frame.width, frame.height, limits)
     rotation, mirrored = _turn(frame, warnings)
@@ -235,7 +263,7 @@ def _video_info(container: InputContainer, stream: VideoStream, limits: Limits, 
         sar=1 / sar if swap else sar,
         time_base=stream.time_base,
         fps=choose_fps(stream.average_rate, stream.guessed_rate, stream.base_rate),
-        frame_count=stream.frames or None,
+        frame_count=frame_count,
         duration_seconds=_seconds(stream.duration, stream.time_base) or _seconds(container.duration, Fraction(1, av.time_base)),
         pix_fmt=frame.format.name,
         bit_depth=max(component.bits for component in frame.format.components),
@@ -274,12 +302,6 @@ def _first_frame(container: InputContainer, stream: VideoStream, limits: Limits)
         raise corrupt("no frame of it can be read") from error
     if packets == 0:
         raise TaskError(ErrorCode.no_frames, "the video stream holds no frame")
-    if not _area(stream):
-        raise TaskError(
-            ErrorCode.media_limit,
-            f"no picture of at most {limits.max_pixels} pixels could be decoded",
-            limit=limits.max_pixels,
-        ) from broken
     raise corrupt(f"none of its first {packets} packets gives a frame") from broken
 
 

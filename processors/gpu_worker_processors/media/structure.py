@@ -1,7 +1,7 @@
 """What a container's own outermost boxes say about its length, read without FFmpeg.
 
-FFmpeg plays a file that was cut off as if it simply ended there. The sizes announced at the top of MP4, Matroska and AVI files
-show it: these functions follow only those few headers, whatever the size of the file.
+FFmpeg plays a file that was cut off as if it simply ended there. The sizes announced in the headers of MP4, AVI and FLV files
+show it: these functions follow headers only, whatever the size of the file.
 """
 
 from __future__ import annotations
@@ -45,43 +45,26 @@ def has_moov(path: Path) -> bool:
 
 
 def missing_bytes(path: Path, kind: Kind) -> int:
-    """Bytes that the header of a Matroska or AVI file announces beyond the file's end; 0 when whole, live or of another kind.
+    """Bytes that the headers of an AVI or FLV file announce beyond the file's end; 0 when whole or of another kind.
 
-    MP4 needs no such check here: its index names every sample, and the reader counts them.
+    MP4 needs no such check: its index names every sample, and the reader counts them. Matroska has `matroska.video_blocks`.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        if kind.demuxer == "matroska":
-            return max(0, _matroska_end(file) - size)
         if kind.demuxer == "avi":
             return max(0, _avi_movi_end(file, size) - size)
+        if kind.demuxer == "flv":
+            return max(0, _flv_end(file, size) - size)
     return 0
 
 
-def _vint(file: BinaryIO, *, keep_marker: bool) -> int:
-    """An EBML variable-length integer (RFC 8794, section 4); -1 at the end of the file or for the reserved "unknown" value."""
-    first = file.read(1)
-    if not first or first[0] == 0:
-        return -1
-    length = 9 - first[0].bit_length()
-    rest = file.read(length - 1)
-    value = int.from_bytes(first + rest, "big")
-    marker = 1 << (7 * length)
-    if keep_marker:
-        return value
-    return -1 if value == 2 * marker - 1 else value - marker
-
-
-def _matroska_end(file: BinaryIO) -> int:
-    """Where the first Segment ends; 0 when it does not say (a live stream)."""
-    for _ in range(8):  # EBML header, perhaps Void elements, then the Segment
-        name, size = _vint(file, keep_marker=True), _vint(file, keep_marker=False)
-        if name == 0x18538067:
-            return 0 if size < 0 else file.tell() + size
-        if name < 0 or size < 0:
-            return 0
-        file.seek(size, 1)
-    return 0
+def _flv_end(file: BinaryIO, end: int) -> int:
+    """Where the last tag ends by its own size (Adobe Flash Video File Format 10.1, E.4)."""
+    offset = 13  # file header and the first back pointer
+    while offset + 11 <= end:
+        file.seek(offset + 1)
+        offset += 11 + int.from_bytes(file.read(3), "big") + 4
+    return offset
 
 
 def _avi_movi_end(file: BinaryIO, end: int) -> int:
