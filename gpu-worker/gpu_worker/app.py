@@ -52,6 +52,7 @@ class Run:
     reporter: Reporter
     cancelled: threading.Event = field(default_factory=threading.Event)
     """Set when the job is over, however it ended: transfers in threads stop within a second."""
+    stage: Stage = "validate"
     seconds: dict[Stage, float] = field(default_factory=dict[Stage, float])
     cold_start: bool = False
 
@@ -91,7 +92,7 @@ class Worker:
             self._current = asyncio.current_task()
             reporter = Reporter(send)
             try:
-                return await self._bounded(str(job.get("id") or "local"), job.get("input"), reporter)
+                return await self._answered(str(job.get("id") or "local"), job.get("input"), reporter)
             except asyncio.CancelledError:
                 if not self._draining:
                     raise
@@ -112,15 +113,6 @@ class Worker:
         if self._current is not None:
             self._current.cancel()
 
-    async def _bounded(self, job_id: str, payload: object, reporter: Reporter) -> dict[str, Any]:
-        limit = self._settings.job_time_limit_seconds
-        try:
-            return await asyncio.wait_for(self._answered(job_id, payload, reporter), limit)
-        except asyncio.TimeoutError:
-            return failure_answer(
-                TaskError(ErrorCode.time_limit, f"the job ran longer than this worker's limit of {limit:g} s")
-            )
-
     async def _answered(self, job_id: str, payload: object, reporter: Reporter) -> dict[str, Any]:
         run: Run | None = None
         try:
@@ -129,12 +121,28 @@ class Worker:
                 task, self._policy, now=self._now(), min_remaining_seconds=self._settings.min_url_lifetime_seconds
             )
             run = Run(task, urls, job_id, reporter)
-            return await self._run(run)
+            return await self._in_time(run)
         except Exception as error:  # noqa: BLE001 - the edge: everything becomes a typed answer
             return failure_answer(error)
         finally:
             if run is not None:
                 run.cancelled.set()
+
+    async def _in_time(self, run: Run) -> dict[str, Any]:
+        limit = self._settings.job_time_limit_seconds
+        work = asyncio.ensure_future(self._run(run))
+        try:
+            done, _ = await asyncio.wait({work}, timeout=limit)
+        except asyncio.CancelledError:
+            work.cancel()
+            await asyncio.wait({work}, timeout=STOP_SECONDS)
+            raise
+        if done:
+            return work.result()
+        work.cancel()
+        await asyncio.wait({work}, timeout=STOP_SECONDS)
+        message = f"the job ran longer than this worker's limit of {limit:g} s; split the input or raise the limit"
+        raise TaskError(ErrorCode.time_limit, message, stage=run.stage, limit_seconds=limit)
 
     async def _run(self, run: Run) -> dict[str, Any]:
         earlier = await self._step(run, "fetch", self._earlier_result(run))
@@ -256,6 +264,7 @@ class Worker:
 
     async def _step(self, run: Run, stage: Stage, step: Awaitable[T]) -> T:
         """Adds the step's time to its stage, and names the stage in an error that does not."""
+        run.stage = stage
         started = time.perf_counter()
         try:
             return await step

@@ -1,0 +1,141 @@
+"""The other doors to the same worker: `gpu-worker run`, the SDK's own `--test_input` and `--rp_serve_api`."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import clips
+import pytest
+import requests
+
+import gpu_worker
+from gpu_worker_client.protocol import ErrorBody
+
+HANDLER = Path(gpu_worker.__file__).parents[1] / "handler.py"
+DARK, BRIGHT = (20, 20, 20), (230, 230, 230)
+DEADLINE_SECONDS = 120
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "WEIGHTS_DIR") if name in os.environ}
+    return {**kept, "HOME": str(tmp_path), "GPU_WORKER_WORK_ROOT": str(tmp_path / "work")}
+
+
+def run_command(task: object, env: dict[str, str], cwd: Path, stdin: bool = False) -> subprocess.CompletedProcess[str]:
+    text = task if isinstance(task, str) else json.dumps(task)
+    file = cwd / "task.json"
+    file.write_text(text)
+    argv = [sys.executable, "-m", "gpu_worker.cli", "run", "-" if stdin else str(file)]
+    return subprocess.run(
+        argv, input=text if stdin else None, capture_output=True, text=True, env=env, cwd=cwd, timeout=DEADLINE_SECONDS
+    )
+
+
+@pytest.mark.parametrize("stdin", [False, True], ids=["file", "stdin"])
+def test_run_prints_exactly_one_json_object(env: dict[str, str], tmp_path: Path, stdin: bool) -> None:
+    clips.make(tmp_path / "cuts.mp4", clips.Clip(frames=60), clips.flat(DARK, BRIGHT, every=30))
+    done = run_command({"task": "detect_scenes", "input_url": "cuts.mp4"}, env, tmp_path, stdin)  # a relative path
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert [s["start_frame"] for s in answer["scenes"]] == [0, 30]
+    assert "fetch" in done.stderr, "the progress goes to stderr"
+
+
+def test_run_upscales_a_local_file(env: dict[str, str], tmp_path: Path, weights_dir: Path) -> None:
+    clips.make(tmp_path / "in.mp4", clips.Clip(width=32, height=32, frames=5))
+    task = {
+        "task": "upscale",
+        "input_url": (tmp_path / "in.mp4").as_uri(),
+        "output_url": str(tmp_path / "out.mp4"),
+        "params": {"model": "realesr-animevideov3", "scale": 2},
+    }
+    done = run_command(task, env, tmp_path)
+    assert done.returncode == 0, done.stderr
+    with av.open(str(tmp_path / "out.mp4")) as output:
+        assert [(f.width, f.height) for f in output.decode(video=0)] == [(64, 64)] * 5
+
+
+@pytest.mark.parametrize(
+    ("task", "code"),
+    [
+        ({"task": "detect_scenes", "input_url": "absent.mp4"}, "input_not_found"),
+        ({"task": "selftest", "params": {"fast": True}}, "invalid_task"),
+        ("{not json", "invalid_task"),
+        ("", "invalid_task"),
+        ("[" * 300_000, "invalid_task"),
+    ],
+)
+def test_run_of_a_bad_task_exits_1_with_a_typed_error(env: dict[str, str], tmp_path: Path, task: object, code: str) -> None:
+    done = run_command(task, env, tmp_path)
+    assert done.returncode == 1
+    body = ErrorBody.from_wire(json.loads(done.stdout)["error"])
+    assert body is not None and body.code == code
+
+
+def test_run_without_a_readable_file_is_a_usage_error(env: dict[str, str], tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "gpu_worker.cli", "run", str(tmp_path / "absent.json")]
+    done = subprocess.run(argv, capture_output=True, text=True, env=env, timeout=DEADLINE_SECONDS)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_a_misspelled_setting_is_a_usage_error(env: dict[str, str], tmp_path: Path) -> None:
+    done = run_command({"task": "selftest"}, {**env, "GPU_WORKER_MAX_PIXLES": "1"}, tmp_path)
+    assert done.returncode == 2
+    assert "GPU_WORKER_MAX_PIXELS" in done.stderr
+
+
+def test_the_sdks_test_input(env: dict[str, str], tmp_path: Path) -> None:
+    argv = [sys.executable, str(HANDLER), "--test_input", '{"input": {"task": "selftest"}}']
+    done = subprocess.run(argv, capture_output=True, text=True, env=env, cwd=tmp_path, timeout=DEADLINE_SECONDS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    bad = subprocess.run(
+        [*argv[:-1], '{"input": {"task": "nothing"}}'], capture_output=True, text=True, env=env, cwd=tmp_path, timeout=60
+    )
+    assert bad.returncode == 1
+    assert "unsupported_task" in bad.stdout
+
+
+@pytest.fixture
+def api(env: dict[str, str], tmp_path: Path) -> Iterator[str]:
+    """The SDK's own little server around our handler."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = (tmp_path / "api.log").open("w")
+    argv = [sys.executable, str(HANDLER), "--rp_serve_api", "--rp_api_host", "127.0.0.1", "--rp_api_port", str(port)]
+    server = subprocess.Popen(argv, stdout=log, stderr=log, env=env, cwd=tmp_path, start_new_session=True)
+    try:
+        wait_until_it_listens(port, server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(30)
+        log.close()
+
+
+def wait_until_it_listens(port: int, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        with socket.socket() as probe:
+            probe.settimeout(0.2)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+    pytest.fail("the server did not start")
+
+
+def test_the_sdks_api_server(api: str) -> None:
+    answer = requests.post(f"{api}/runsync", json={"input": {"task": "selftest"}}, timeout=DEADLINE_SECONDS).json()
+    assert answer["status"] == "COMPLETED", answer
+    assert answer["output"]["processors"]["detect_scenes"]["ok"] is True
+    bad = requests.post(f"{api}/runsync", json={"input": {"task": "nothing"}}, timeout=DEADLINE_SECONDS).json()
+    assert bad["status"] == "FAILED"
+    assert "unsupported_task" in bad["error"]
