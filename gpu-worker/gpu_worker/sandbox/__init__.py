@@ -1,6 +1,3 @@
-"""The jail around every process that opens what a stranger sent. `level.apply` enters it; the other modules are its layers.
-
-python -m gpu_worker.sandbox prints, as JSON, the level that this machine gives.
-"""
+"""The jail around every process that opens what a stranger sent. `level.apply` enters it; the other modules are its layers."""
 
 from __future__ import annotations

@@ -1,0 +1,69 @@
+"""What a self-test gives each processor: one tiny clip of known content, parameters that can run here, what must come out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from gpu_worker_client.protocol import DetectScenesResult, TaskResult, UpscaleResult
+
+WIDTH_PX, HEIGHT_PX, FRAMES, RATE_FPS, CUT_FRAME = 64, 48, 24, 12, 12
+"""Two seconds, a hard cut in the middle: two scenes, each as long as the shortest scene that the defaults allow."""
+
+_LIGHTEST_FIRST = (
+    *("realesr-animevideov3", "realesr-general-x4v3", "RealESRGAN_x4plus_anime_6B"),
+    *("ESRGAN_4x", "RealESRGAN_x4plus", "SwinIR_4x_GAN"),
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How to try one processor. The default suits a task that reads a video and needs no parameters."""
+
+    variants: tuple[Mapping[str, Any], ...] = field(default=({},))
+    """Parameters, best first; the first whose weights are present is taken."""
+    judge: Callable[[Any], str | None] = lambda _result: None
+    """What is wrong with the result, None when it is right."""
+
+
+def _wrong_scenes(result: TaskResult) -> str | None:
+    assert isinstance(result, DetectScenesResult)
+    starts = [scene.start_frame for scene in result.scenes]
+    return None if starts == [0, CUT_FRAME] else f"scenes start at frames {starts}, not at [0, {CUT_FRAME}]"
+
+
+def _wrong_upscale(result: TaskResult) -> str | None:
+    assert isinstance(result, UpscaleResult)
+    stats, size = result.stats, f"{WIDTH_PX * 4}x{HEIGHT_PX * 4}"
+    right = stats.frames_processed == FRAMES and stats.output_resolution == size
+    return None if right else f"{stats.frames_processed} frames of {stats.output_resolution}, not {FRAMES} of {size}"
+
+
+SAMPLES: dict[str, Sample] = {
+    "detect_scenes": Sample(judge=_wrong_scenes),
+    "upscale": Sample(variants=tuple({"model": model} for model in _LIGHTEST_FIRST), judge=_wrong_upscale),
+}
+"""Task -> its sample. A task that is not here is tried with the defaults of `Sample`."""
+
+
+@lru_cache(maxsize=1)
+def clip() -> bytes:
+    """The clip as an H.264 mp4 file: dark blue frames, then bright orange ones."""
+    import av
+    import numpy as np
+    from av.video.stream import VideoStream
+
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=RATE_FPS, options={"preset": "ultrafast"})
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = WIDTH_PX, HEIGHT_PX, "yuv420p"
+        for index in range(FRAMES):
+            color = (20, 30, 90) if index < CUT_FRAME else (250, 160, 40)
+            picture = np.full((HEIGHT_PX, WIDTH_PX, 3), color, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
