@@ -55,7 +55,7 @@ class ControlPlane:
         self.log: deque[Call] = deque(maxlen=LOG_LENGTH)
         self.on_stop_pod: Callable[[str], None] | None = None
         """Called with a worker's id when its result asked for a fresh worker (`refresh_worker`)."""
-        self._webhooks = Webhooks(self.hub.limits)
+        self.webhooks = Webhooks(self.hub.limits)
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=MAX_STREAM_CHUNK_BYTES, middlewares=[self._middleware()])
@@ -71,7 +71,7 @@ class ControlPlane:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-        await self._webhooks.close()
+        await self.webhooks.close()
 
     async def _tick_forever(self) -> None:
         while True:
@@ -84,7 +84,7 @@ class ControlPlane:
     def _send_webhooks(self) -> None:
         due, self.hub.book.webhooks = self.hub.book.webhooks, []
         for url, body in due:
-            self._webhooks.send(url, body)
+            self.webhooks.send(url, body)
 
     def _stop_pods(self) -> None:
         stopping, self.hub.book.stopping = self.hub.book.stopping, []

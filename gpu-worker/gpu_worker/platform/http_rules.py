@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gpu_worker.platform.s3_errors import S3Error
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 @dataclass(frozen=True)

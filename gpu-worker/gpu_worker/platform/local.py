@@ -26,7 +26,7 @@ from gpu_worker.platform.clock import Clock, system_clock
 from gpu_worker.platform.control_plane import ControlPlane
 from gpu_worker.platform.fleet import Fleet
 from gpu_worker.platform.gate_actions import GateLimits
-from gpu_worker.platform.jobs import Job
+from gpu_worker.platform.job import Job
 from gpu_worker.platform.limits import PlatformLimits
 from gpu_worker.platform.r2_gate import R2Gate
 from gpu_worker.platform.worker_process import WorkerProcess

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 from collections import deque
 from typing import Any
 
 from aiohttp import web
 
 from gpu_worker.platform.hub import Hub
-from gpu_worker.platform.jobs import Job, NotRetryable, UnknownJob
+from gpu_worker.platform.job import Job
+from gpu_worker.platform.jobs import NotRetryable, UnknownJob
 from gpu_worker.platform.limits import RATE_LIMITS, RATE_WINDOW_SECONDS, PolicyError
 
 
@@ -118,7 +120,7 @@ class PublicApi:
     def _wait_seconds(self, request: web.Request) -> float:
         low, high = self._hub.limits.runsync_wait_range_seconds
         wait = request.query.get("wait", "")
-        if not (wait.isascii() and wait.isdigit()):
+        if re.fullmatch(r"[0-9]{1,9}", wait) is None:
             return self._hub.limits.runsync_wait_seconds
         return min(max(int(wait) / 1000, low), high)
 
@@ -132,10 +134,12 @@ class PublicApi:
 def _request_of(data: bytes) -> dict[str, Any]:
     try:
         body = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _refusal(web.HTTPBadRequest, "the body is not JSON") from None
     if not isinstance(body, dict) or "input" not in body or body["input"] is None:
         raise _refusal(web.HTTPBadRequest, 'the body must be an object with "input"')
+    if not isinstance(body.get("webhook", ""), str | None) or not isinstance(body.get("policy", {}), dict | None):
+        raise _refusal(web.HTTPBadRequest, "webhook must be a string and policy an object")
     return body
 
 

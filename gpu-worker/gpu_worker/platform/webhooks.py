@@ -19,6 +19,11 @@ class Webhooks:
         self._limits = limits
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def idle(self) -> bool:
+        """Nothing is being delivered."""
+        return not self._tasks
+
     def send(self, url: str, body: dict[str, Any]) -> None:
         task = asyncio.get_running_loop().create_task(self._deliver(url, body))
         self._tasks.add(task)

@@ -8,12 +8,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from aiohttp import web
 
 from gpu_worker.platform.hub import Hub
-from gpu_worker.platform.jobs import Job, UnknownJob
+from gpu_worker.platform.job import Job
+from gpu_worker.platform.jobs import UnknownJob
 
 MAX_BATCH = 100
 
@@ -37,8 +39,8 @@ class WorkerApi:
         return web.json_response(_for_worker(jobs[0])) if jobs else web.Response(status=204)
 
     async def take_batch(self, request: web.Request) -> web.Response:
-        size = request.query.get("batch_size", "1")
-        count = min(max(1, int(size)), MAX_BATCH) if size.isascii() and size.isdigit() else 1
+        size = re.fullmatch(r"[0-9]{1,4}", request.query.get("batch_size", ""))
+        count = min(max(1, int(size[0])), MAX_BATCH) if size else 1
         jobs = await self._taken(request, count)
         return web.json_response([_for_worker(job) for job in jobs]) if jobs else web.Response(status=204)
 
