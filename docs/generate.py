@@ -184,7 +184,7 @@ def settings_document() -> str:
     docs, default = attribute_docs(settings.Settings), settings.Settings()
     rows: list[str] = []
     for name in settings.Settings.__dataclass_fields__:
-        variable = "WEIGHTS_DIR" if name == "weights_dir" else settings.PREFIX + name.upper()
+        variable = settings.VARIABLES.get(name, settings.PREFIX + name.upper())
         text = docs.get(name, "").removeprefix(f"`{variable}`: ")
         rows.append(f"| `{variable}` | {_shown(name, getattr(default, name))} | {_sentence(text)} |")
     return "\n\n".join(

@@ -71,16 +71,26 @@ def complete_answer(
     return data
 
 
+def answer_bytes(whole: dict[str, Any]) -> int:
+    """Size of a result as RunPod carries it."""
+    return len(json.dumps(whole, ensure_ascii=False).encode())
+
+
+def summary(whole: dict[str, Any], result_url: str) -> dict[str, Any]:
+    """The answer that stands for a large result kept elsewhere: statistics and counts, nothing of the bulk."""
+    counts = {f"{name}_count": len(value) for name, value in whole.items() if _is_bulk(name, value)}
+    return {name: value for name, value in whole.items() if name in ALWAYS_INLINE} | counts | {"result_url": result_url}
+
+
 def fit_answer(whole: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """The answer to send: the whole result, or its summary when the whole is large and safe at `result_url`.
 
     Raises:
         TaskError: `result_too_large` when it is over what RunPod carries and there is no `result_url`.
     """
-    size = len(json.dumps(whole, ensure_ascii=False).encode())
-    if whole.get("result_url") and size > settings.inline_result_bytes:
-        counts = {f"{name}_count": len(value) for name, value in whole.items() if _is_bulk(name, value)}
-        return {name: value for name, value in whole.items() if name in ALWAYS_INLINE} | counts
+    size = answer_bytes(whole)
+    if whole["result_url"] and size > settings.inline_result_bytes:
+        return summary(whole, whole["result_url"])
     if size > settings.max_answer_bytes:
         raise TaskError(
             ErrorCode.result_too_large,

@@ -19,7 +19,8 @@ from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 from gpu_worker import weights_pull
-from gpu_worker.answer import complete_answer, fit_answer, reused_answer
+from gpu_worker.answer import answer_bytes, complete_answer, fit_answer, reused_answer, summary
+from gpu_worker.bucket import store_result
 from gpu_worker.engine import Engine, EngineAnswer, EngineJob
 from gpu_worker.errors import failure_answer
 from gpu_worker.jobdir import JobDirectory
@@ -260,6 +261,13 @@ class Worker:
                     read_back=run.urls.result_get,
                 ),
             )
+        own = self._settings.bucket
+        if own is not None and target is None and answer_bytes(whole) > self._settings.inline_result_bytes:
+            url = await self._thread(
+                run,
+                lambda: store_result(own, whole, policy=self._policy, limits=self._transfer, cancelled=run.cancelled),
+            )
+            return summary(whole, url)
         return fit_answer(whole, self._settings)
 
     async def _step(self, run: Run, stage: Stage, step: Awaitable[T]) -> T:

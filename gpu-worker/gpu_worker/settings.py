@@ -20,6 +20,12 @@ SandboxPolicy = Literal["require", "best_effort", "off"]
 ENGINE_VARIABLES = ("WEIGHTS_DIR", "GPU_WORKER_DEVICE", "GPU_WORKER_MANIFEST", "GPU_WORKER_SANDBOX")
 """What the engine may see of the environment besides paths and GPU selection: no key, no token."""
 
+VARIABLES = {
+    "weights_dir": "WEIGHTS_DIR",
+    "bucket": "R2_ENDPOINT_URL` (or `R2_ACCOUNT_ID`), `R2_BUCKET_NAME`, `R2_ACCESS_KEY_ID`, `R2_SECRET_ACCESS_KEY",
+}
+"""Fields of `Settings` whose variable is not the prefix and the field's name."""
+
 READ_ELSEWHERE = frozenset(
     {
         "GPU_WORKER_BASE_URL",
@@ -33,6 +39,16 @@ READ_ELSEWHERE = frozenset(
 
 class ConfigError(ValueError):
     """A variable's value is not usable. The message names the variable and what it accepts, never the value."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The worker's own place for results that are too large for an answer."""
+
+    endpoint_url: str
+    name: str
+    access_key_id: str = field(repr=False)
+    secret_access_key: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -77,6 +93,9 @@ class Settings:
     """After SIGTERM the running job has this long to finish before it is cancelled."""
     prices: Mapping[str, float] = field(default_factory=dict[str, float])
     """USD per second by GPU name, for the `cost` of an answer."""
+    bucket: Bucket | None = None
+    """The worker's own bucket. A result too large for the answer, of a task without `result_url`, is put there and answered as
+    a presigned GET that lives seven days. Give the key no more than object read and write on that bucket."""
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR. URLs are redacted at every level."""
 
@@ -112,6 +131,7 @@ class Settings:
             min_url_lifetime_seconds=read.number("GPU_WORKER_MIN_URL_LIFETIME_SECONDS", default.min_url_lifetime_seconds),
             drain_seconds=read.number("GPU_WORKER_DRAIN_SECONDS", default.drain_seconds),
             prices=read.prices("GPU_WORKER_PRICES"),
+            bucket=read.bucket(),
             log_level=read.choice("GPU_WORKER_LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), default.log_level),
         )
 
@@ -162,6 +182,17 @@ class _Reader:
             raise ConfigError(f"{name} must lie between 0 and 10^9")
         return number
 
+    def bucket(self) -> Bucket | None:
+        account = self._env.get("R2_ACCOUNT_ID", "")
+        endpoint = self._env.get("R2_ENDPOINT_URL", "") or (f"https://{account}.r2.cloudflarestorage.com" if account else "")
+        names = ("R2_BUCKET_NAME", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY")
+        values = [endpoint, *(self._env.get(name, "") for name in names)]
+        if all(values):
+            return Bucket(*values)
+        if any(values):
+            raise ConfigError(f"a bucket of the worker's own needs R2_ENDPOINT_URL or R2_ACCOUNT_ID, and {', '.join(names)}")
+        return None
+
     def prices(self, name: str) -> Mapping[str, float]:
         try:
             table: object = json.loads(self._env.get(name, "") or "{}")
@@ -172,7 +203,7 @@ class _Reader:
         return {str(k): float(v) for k, v in cast(dict[str, float], table).items()}
 
 
-_KNOWN = frozenset(PREFIX + name.upper() for name in Settings.__dataclass_fields__ if name != "weights_dir")
+_KNOWN = frozenset(PREFIX + name.upper() for name in Settings.__dataclass_fields__ if name not in VARIABLES)
 
 
 def _refuse_unknown(env: Mapping[str, str]) -> None:

@@ -7,8 +7,11 @@ from pathlib import Path
 import av
 import clips
 import pytest
+import requests
 from e2e_stage import Stage
 
+from gpu_worker.platform.local import LocalPlatform
+from gpu_worker_client import Client
 from gpu_worker_client.protocol import (
     TASKS,
     DetectScenesParams,
@@ -87,3 +90,28 @@ def test_the_whole_result_is_put_at_result_url_and_reused_by_key(running: Stage,
     second = running.client.run(task, timeout=DEADLINE_SECONDS)
     assert second.deduplicated is True
     assert second.scenes == first.scenes
+
+
+def test_a_large_result_goes_to_the_workers_own_bucket(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
+    root = tmp_path_factory.mktemp("bucket")
+    clip = clips.make(tmp_path / "cuts.mp4", clips.Clip(frames=60), clips.flat(DARK, BRIGHT, every=30))
+    with LocalPlatform(data_dir=root) as platform:
+        gate = platform.gate
+        env = {
+            "GPU_WORKER_INLINE_RESULT_BYTES": "100",
+            "GPU_WORKER_WORK_ROOT": str(root / "work"),
+            "R2_ENDPOINT_URL": gate.base_url,
+            "R2_BUCKET_NAME": gate.bucket,
+            "R2_ACCESS_KEY_ID": gate.credentials.access_key,
+            "R2_SECRET_ACCESS_KEY": gate.credentials.secret_key,
+        }
+        platform.start_worker(env)
+        gate.put("in.mp4", clip)
+        client = Client(platform.endpoint_id, platform.api_key, platform.base_url)
+        job = client.submit({"task": "detect_scenes", "input_url": gate.presign("GET", "in.mp4")})
+        status = job.wait(timeout=DEADLINE_SECONDS)
+        assert status.output is not None, status
+        assert (status.output["scenes_count"], "scenes" in status.output) == (2, False)
+        stored = requests.get(status.output["result_url"], timeout=10)
+        assert stored.status_code == 200
+        assert len(DetectScenesResult.model_validate_json(stored.content).scenes) == 2

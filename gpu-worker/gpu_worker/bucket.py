@@ -1,0 +1,57 @@
+"""The worker's own bucket: where a result goes that is too large for an answer when its task named no `result_url`.
+
+The upload takes the same way as every other: a presigned PUT, Content-Length, bounded retries. Only the signing needs the key.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from typing import Any
+
+from gpu_worker.settings import Bucket
+from gpu_worker.transfer.deliver import deliver_result
+from gpu_worker.transfer.limits import TransferLimits
+from gpu_worker.transfer.safe_url import parse_url
+from gpu_worker.transfer.urls import Target, UrlPolicy
+
+PUT_LIFETIME_SECONDS = 3600
+GET_LIFETIME_SECONDS = 7 * 24 * 3600
+"""The longest that R2 and S3 sign for."""
+
+
+def store_result(
+    bucket: Bucket, whole: dict[str, Any], *, policy: UrlPolicy, limits: TransferLimits, cancelled: threading.Event
+) -> str:
+    """Puts a result's JSON under `results/` and returns a presigned GET of it. The caller passes that URL on: it is the answer.
+
+    Raises:
+        TaskError: typed, as `deliver_result`.
+    """
+    key = f"results/{uuid.uuid4().hex}.json"  # never from what a task or a platform chose
+    target = Target(parse_url(_presign(bucket, "put_object", key, PUT_LIFETIME_SECONDS), "result"), where="result")
+    payload = json.dumps(whole, ensure_ascii=False, allow_nan=False).encode()
+    deliver_result(target, payload, policy=policy, limits=limits, cancelled=cancelled)
+    return _presign(bucket, "get_object", key, GET_LIFETIME_SECONDS)
+
+
+def _presign(bucket: Bucket, operation: str, key: str, lifetime_seconds: int) -> str:
+    import boto3
+    from botocore.config import Config
+
+    client: Any = boto3.client(  # pyright: ignore[reportUnknownMemberType]
+        "s3",
+        endpoint_url=bucket.endpoint_url,
+        aws_access_key_id=bucket.access_key_id,
+        aws_secret_access_key=bucket.secret_access_key,
+        region_name="auto",
+        # R2 refuses the checksum trailer that boto3 adds by default since 1.36.
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
+    return client.generate_presigned_url(operation, Params={"Bucket": bucket.name, "Key": key}, ExpiresIn=lifetime_seconds)
