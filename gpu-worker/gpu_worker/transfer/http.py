@@ -84,9 +84,12 @@ class Response:
         buffer = memoryview(bytearray(min(CHUNK_BYTES, max(size, 1))))
         body = self._raw.fp
         left = size
+        # What came along with the headers. `readinto1` would wait for more although it has something to return.
+        ready = len(body.peek(1)) if left else 0
         while left:
             # One receive at a time: waiting for a full buffer would hide a slow sender from the guard.
-            got = body.readinto1(buffer[: min(left, len(buffer))])
+            got = body.readinto1(buffer[: min(left, ready or len(buffer))])
+            ready = 0
             if not got:
                 message = f"{self._where}: the connection ended {left} bytes before the end of the body"
                 raise Transient(TaskError(ErrorCode.download_truncated, message, missing_bytes=left))

@@ -12,18 +12,17 @@ from typing import Any, Literal
 from gpu_worker.transfer.presign import Presign
 from gpu_worker.transfer.safe_url import SafeUrl
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol.envelope import FRAMING_HEADERS
 
 Method = Literal["GET", "PUT", "POST"]
 
-_OWN_HEADERS = frozenset(
+_OWN_ON_GET = frozenset(
     {
-        *("accept-encoding", "connection", "content-length", "expect", "host", "keep-alive", "te", "trailer"),
-        *("transfer-encoding", "upgrade"),
+        *("accept-encoding", "content-encoding", "if-match", "if-modified-since", "if-none-match", "if-range"),
+        *("if-unmodified-since", "range"),
     }
 )
-"""Set by the transfer itself, from facts that the caller cannot know when it signs."""
-_OWN_ON_GET = frozenset({"range", "if-match", "if-range", "if-none-match", "if-modified-since", "content-encoding"})
-"""The download splits and resumes; a fixed range or condition would break that."""
+"""The download splits and resumes; a fixed range, encoding or condition would break that."""
 _CHECKSUM_HELP = (
     "sign without a checksum: in the JavaScript SDK set requestChecksumCalculation to WHEN_REQUIRED, "
     'in boto3 request_checksum_calculation="when_required"'
@@ -50,7 +49,8 @@ def check_presign(
     Raises:
         TaskError: `url_expired`, `url_denied`, or `invalid_task` for a header that may not be given.
     """
-    _check_header_names(headers, headers_field, method)
+    if method == "GET":
+        _check_conditions(headers, headers_field)
     presign = url.presign
     if presign is None:
         return
@@ -91,11 +91,10 @@ def signed_subset(url: SafeUrl, headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name.lower() in signed}
 
 
-def _check_header_names(headers: Mapping[str, str], headers_field: str, method: Method) -> None:
-    own = _OWN_HEADERS | _OWN_ON_GET if method == "GET" else _OWN_HEADERS
+def _check_conditions(headers: Mapping[str, str], headers_field: str) -> None:
     for name in headers:
-        if name.lower() in own or name.lower().startswith("proxy-"):
-            message = f"{headers_field}.{name}: the worker sets this header itself; sign the URL without it"
+        if name.lower() in _OWN_ON_GET:
+            message = f"{headers_field}.{name}: the download sets this header itself; sign the URL without it"
             raise TaskError(ErrorCode.invalid_task, message, path=f"{headers_field}.{name}")
 
 
@@ -118,9 +117,9 @@ def _check_checksum(presign: Presign, field: str, headers: Mapping[str, str]) ->
 
 
 def _check_signed_headers(presign: Presign, field: str, headers: Mapping[str, str], headers_field: str) -> None:
-    own = sorted(presign.signed_headers & _OWN_HEADERS)
-    if own:
-        raise _denied(field, f"the header {own[0]} is signed, but its value is not known yet; sign without it")
+    framing = sorted(presign.signed_headers & FRAMING_HEADERS)
+    if framing:
+        raise _denied(field, f"the header {framing[0]} is signed, but its value is not known yet; sign without it")
     given = {name.lower() for name in headers}
     missing = sorted(presign.signed_headers - given)
     if missing:

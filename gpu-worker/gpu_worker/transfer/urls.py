@@ -132,7 +132,7 @@ def check_task(task: TaskBase, policy: UrlPolicy, *, now: datetime, min_remainin
     source = check.source(task.input_url, "input_url", headers.input, "headers.input") if isinstance(task, InputTask) else None
     output = check.output(task, headers.output) if isinstance(task, FileTask) else None
     result = check.target(task.result_url, "result_url", headers.result, "headers.result") if task.result_url else None
-    earlier = check.source(task.result_get_url, "result_get_url", {}, "headers") if task.result_get_url else None
+    earlier = check.earlier(task.result_get_url, headers.result) if task.result_get_url else None
     if output is not None and output.suffix not in VIDEO_SUFFIXES:
         known = ", ".join(sorted(VIDEO_SUFFIXES - {""}))
         raise TaskError(ErrorCode.invalid_task, f"{output.where}: the name must end in one of {known}", path=output.where)
@@ -154,6 +154,15 @@ class _TaskCheck:
             self._check(location, where, "GET", headers, headers_field)
         return Source(location, headers, where)
 
+    def earlier(self, text: str, headers: Mapping[str, str]) -> Source:
+        """The result's headers serve its PUT and its GET; each URL signed its own."""
+        location = self._place(text, "result_get_url")
+        if not isinstance(location, SafeUrl):
+            return Source(location, {}, "result_get_url")
+        signed = signed_subset(location, headers)
+        self._check(location, "result_get_url", "GET", signed, "headers.result")
+        return Source(location, signed, "result_get_url")
+
     def target(self, text: str, where: str, headers: Mapping[str, str], headers_field: str) -> Target:
         location = self._place(text, where)
         if isinstance(location, SafeUrl):
@@ -170,10 +179,6 @@ class _TaskCheck:
         complete = None
         if upload.complete is not None:
             complete = self._url(upload.complete.url, "output_multipart.complete.url", "POST", headers)
-        strangers = [n for n, url in enumerate(urls, 1) if not url.same_object(urls[0])]
-        if strangers or (complete is not None and not complete.same_object(urls[0])):
-            where = f"output_multipart.parts.{strangers[0]}" if strangers else "output_multipart.complete"
-            raise TaskError(ErrorCode.invalid_task, f"{where}: this URL names another object than part 1", path=where)
         return Target(urls[0], headers, "output_multipart", Parts(upload.part_size, urls, complete))
 
     def _part(self, text: str, n: int, headers: Mapping[str, str]) -> SafeUrl:
