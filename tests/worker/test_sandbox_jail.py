@@ -69,6 +69,20 @@ def run_job(
     return json.loads(finished.stdout)
 
 
+def enter(spec: JailSpec, before: str = "pass") -> dict[str, Any]:
+    """A fresh process runs a line of code, enters the jail, and says the level or the error."""
+    code = (
+        "import sys, threading, json\n"
+        "from gpu_worker.sandbox.level import *\n"
+        "from gpu_worker_client.protocol import TaskError\n"
+        f"{before}\n"
+        "try: print(json.dumps(apply(JailSpec.from_json(sys.argv[1])).summary()))\n"
+        "except TaskError as error: print(error.body().to_wire())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, spec.to_json()], capture_output=True, text=True, check=True, timeout=60)
+    return json.loads(done.stdout)
+
+
 @needs_jail
 def test_a_job_runs_inside_and_nothing_gets_out(place: dict[str, Path], listener: int) -> None:
     answer = run_job(spec_for(place), place, listener, compute=True)
@@ -125,7 +139,7 @@ def test_root_becomes_a_user_of_its_own(place: dict[str, Path], listener: int) -
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # pytest's own directory is closed to other users
         Path(folder).chmod(0o755)
         work = Path(folder, "work")
-        work.mkdir(mode=0o700)
+        work.mkdir(mode=0o755)
         clips.make(work / "clip.mp4", clips.Clip(frames=12))
         spec = JailSpec.for_engine(
             policy="require", work_root=work, weights_dir=None, max_output_bytes=MAX_OUTPUT_BYTES, slot=3
@@ -174,22 +188,31 @@ def test_the_engine_ends_with_its_parent(tmp_path: Path) -> None:
 
 def test_require_refuses_where_a_filter_is_missing(tmp_path: Path) -> None:
     """K14: a machine without Landlock, played by a child that was already threaded when it asked to be locked in."""
-    code = (
-        "import sys, threading, json\n"
-        "from gpu_worker.sandbox.level import *\n"
-        "from gpu_worker_client.protocol import TaskError\n"
-        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
-        "try: print(json.dumps(apply(JailSpec.from_json(sys.argv[1])).summary()))\n"
-        "except TaskError as error: print(error.body().to_wire())"
-    )
-    answers: dict[str, dict[str, Any]] = {}
-    for policy in ("require", "best_effort"):
-        spec = JailSpec(policy, tmp_path)
-        done = subprocess.run(
-            [sys.executable, "-c", code, spec.to_json()], capture_output=True, text=True, check=True, timeout=60
-        )
-        answers[policy] = json.loads(done.stdout)
+    before = "threading.Thread(target=threading.Event().wait, daemon=True).start()"
+    answers = {policy: enter(JailSpec(policy, tmp_path), before) for policy in ("require", "best_effort")}
     assert answers["require"]["code"] == ErrorCode.sandbox_unavailable.value
     assert not answers["require"]["retryable"]
     assert answers["best_effort"]["level"] in ("partial", "none")
     assert any("Landlock" in reason for reason in answers["best_effort"]["reasons"])
+
+
+@needs_jail
+def test_the_canaries_find_a_hole(tmp_path: Path) -> None:
+    """A slip of the operator, WEIGHTS_DIR=/, opens every file to the engine: the filters are on and yet the jail is none."""
+    answers = {policy: enter(JailSpec(policy, tmp_path, weights_dir=Path("/"))) for policy in ("require", "best_effort")}
+    assert answers["require"]["code"] == ErrorCode.sandbox_unavailable.value
+    assert "read_outside" in answers["require"]["details"]["not_refused"]
+    assert answers["best_effort"]["level"] == "broken"
+    assert answers["best_effort"]["canaries"]["write_outside"] is True
+
+
+@needs_jail
+def test_an_engine_that_could_not_work_is_refused_under_any_policy(tmp_path: Path) -> None:
+    """Its temporary directory lies below the work root and is closed to it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a directory that another user cannot write")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        answer = enter(JailSpec("best_effort", Path(folder), user=60004))
+    assert answer["code"] == ErrorCode.sandbox_unavailable.value
+    assert "cannot write" in answer["message"]

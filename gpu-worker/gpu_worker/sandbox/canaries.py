@@ -20,14 +20,14 @@ def run(work_root: Path) -> dict[str, bool]:
         "read_outside": all(_refused(lambda path=path: os.close(os.open(path, os.O_RDONLY))) for path in ("/", *_secrets())),
         "read_parent": _refused(lambda: os.close(os.open(f"/proc/{os.getppid()}/environ", os.O_RDONLY))),
         "write_outside": all(_refused(lambda folder=folder: _create(folder)) for folder in _shared_folders(work_root)),
-        "network": _refused(_connect),
+        "network": _refused(_connect) and _refused(_datagram),
     }
 
 
-def can_work(work_root: Path) -> bool:
+def can_work(folder: Path) -> bool:
     """Whether the engine can still write where it must."""
     try:
-        _create(work_root)
+        _create(folder)
     except OSError:
         return False
     return True
@@ -60,3 +60,8 @@ def _connect() -> None:
     with socket.socket() as attempt:
         attempt.settimeout(1)
         attempt.connect(("127.0.0.1", 9))  # the discard port; "refused by the peer" would mean that there is a network
+
+
+def _datagram() -> None:
+    """Landlock does not know UDP: only the refusal of the socket itself keeps it shut."""
+    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()

@@ -31,7 +31,7 @@ class JailSpec:
 
     policy: Policy
     work_root: Path
-    """The one place to write. Must exist; must belong to `user` when there is one."""
+    """The one place to write. Must exist. What the engine gets in it must belong to `user` when there is one."""
     weights_dir: Path | None = None
     max_output_bytes: int = 64 * 1024**3
     """Largest file the engine can write."""
@@ -56,12 +56,12 @@ class JailSpec:
         """The jail of one engine.
 
         With a `slot` and a worker that is root, the engine becomes user 60000 + slot, provided that user can read all it needs.
-        The parent then gives it `work_root` and every job's files: `identity.hand_over(path, spec.user)`.
+        The parent then gives it its home and every job's directory: `identity.hand_over(path, spec.user)`.
         """
         work_root = work_root.resolve()
         user, reason = None, "no slot was given"
         if slot is not None and policy != "off":
-            needed = [*paths.read_roots(weights_dir), *paths.files_in(weights_dir), *executables, work_root.parent]
+            needed = [*paths.read_roots(weights_dir), *paths.files_in(weights_dir), *executables, work_root]
             user, reason = identity.spare_user(slot, needed)
         return cls(policy, work_root, weights_dir, max_output_bytes, executables, user, reason)
 
@@ -134,9 +134,9 @@ def apply(spec: JailSpec) -> SandboxLevel:
 
 def _lock(spec: JailSpec, level: SandboxLevel) -> None:
     """The order matters: paths are opened while they still can be, the user changes before the filters forbid it."""
-    os.chdir(spec.work_root)
     os.umask(0o077)
     _settle(spec.work_root)
+    os.chdir(os.environ["TMPDIR"])
     rlimits.apply(spec.max_output_bytes)
     threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208 - names only
     ruleset = _open_ruleset(spec, level, threads)
@@ -152,7 +152,8 @@ def _lock(spec: JailSpec, level: SandboxLevel) -> None:
 
 
 def _settle(work_root: Path) -> None:
-    """Points what looks for a home, a user name or a temporary directory at the one writable place."""
+    """Points what looks for a home, a user name or a temporary directory at the one writable place. A home below it that the
+    parent chose stays."""
     home = str(work_root)
     for variable in ("HOME", "TMPDIR", "XDG_CACHE_HOME"):
         if not os.environ.get(variable, "").startswith(home + os.sep):
@@ -208,7 +209,7 @@ def _try(level: SandboxLevel, what: str, step: Callable[[], None]) -> bool:
 
 
 def _judge(spec: JailSpec, level: SandboxLevel) -> None:
-    if not canaries.can_work(spec.work_root):
+    if not canaries.can_work(Path(os.environ["TMPDIR"])):
         raise TaskError(
             ErrorCode.sandbox_unavailable, "the jailed engine cannot write in its work directory; see `gpu-worker doctor`"
         )
