@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import requests
+from hand_worker import HandWorker
 
 from gpu_worker.platform.clock import ManualClock
 from gpu_worker.platform.faults import Fault
@@ -41,27 +40,6 @@ SCENES: dict[str, Any] = {
 }
 TASK = DetectScenesTask(input_url="https://h/in.mp4")
 LIMITS = PlatformLimits(run_payload_bytes=2000)
-
-
-class HandWorker:
-    """Speaks to the platform as the runpod SDK does."""
-
-    def __init__(self, platform: LocalPlatform) -> None:
-        self.endpoint = f"{platform.base_url}/{platform.endpoint_id}"
-        self.http = requests.Session()
-        self.http.trust_env = False
-
-    def take(self, worker: str = "w1") -> dict[str, Any]:
-        answer = self.http.get(f"{self.endpoint}/job-take/{worker}?gpu=local", timeout=10)
-        assert answer.status_code == 200
-        return answer.json()
-
-    def post(self, job_id: str, body: dict[str, Any], worker: str = "w1") -> int:
-        url = f"{self.endpoint}/job-done/{worker}/{job_id}?gpu=local&isStream=false"
-        return self.http.post(url, data=json.dumps(body), timeout=10).status_code
-
-    def progress(self, job_id: str, seq: int, worker: str = "w1") -> int:
-        return self.post(job_id, {"status": "IN_PROGRESS", "output": {"seq": seq, "stage": "process"}}, worker)
 
 
 class Acts:

@@ -1,0 +1,118 @@
+"""The examples and the README's program are run as they stand, against the local platform with a worker played by hand."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hand_worker import HandWorker
+
+from gpu_worker.platform.local import LocalPlatform
+from gpu_worker_client.protocol import ErrorCode, TaskError
+
+ROOT = Path(__file__).parents[2]
+IN, OUT = "https://h/in.mp4?sig=1", "https://h/out.mp4?sig=2"
+SCENES: dict[str, Any] = {
+    "task": "detect_scenes",
+    "scenes": [
+        {"start_frame": 0, "end_frame": 9, "start_time": 0.0, "end_time": 0.9},
+        {"start_frame": 10, "end_frame": 19, "start_time": 1.0, "end_time": 1.9},
+    ],
+    "stats": {"total_scenes": 2, "avg_scene_length": 1.0},
+}
+UPSCALED: dict[str, Any] = {
+    "task": "upscale",
+    "output_url": "https://h/out.mp4",
+    "stats": {
+        "input_resolution": "64x48",
+        "output_resolution": "128x96",
+        "frames_processed": 12,
+        "fps": 3.5,
+        "denoise": "none",
+        "tiles": 1,
+    },
+}
+
+
+@pytest.fixture
+def platform() -> Iterator[LocalPlatform]:
+    with LocalPlatform(poll_seconds=60) as platform:
+        yield platform
+
+
+def start(platform: LocalPlatform, *argv: str, **env: str) -> subprocess.Popen[str]:
+    whole = {
+        **os.environ,
+        "GPU_WORKER_ENDPOINT_ID": platform.endpoint_id,
+        "RUNPOD_API_KEY": platform.api_key,
+        "GPU_WORKER_BASE_URL": platform.base_url,
+        "PYTHONPATH": "",
+        **env,
+    }
+    return subprocess.Popen([sys.executable, *argv], env=whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def serve(platform: LocalPlatform, *answers: dict[str, Any]) -> list[Any]:
+    """Takes one job for each answer; gives the tasks that came."""
+    worker = HandWorker(platform)
+    tasks = []
+    with worker.http:
+        for answer in answers:
+            job = worker.take()
+            tasks.append(job["input"])
+            worker.post(job["id"], answer)
+    return tasks
+
+
+def test_the_readmes_program(platform: LocalPlatform) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "client/README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len([line for line in program.splitlines() if line]) <= 8
+    with start(platform, "-c", f"INPUT_URL = {IN!r}\n{program}") as running:
+        (task,) = serve(platform, {"output": SCENES})
+        out, notes = running.communicate(timeout=60)
+    assert task == {"task": "detect_scenes", "input_url": IN}
+    assert running.returncode == 0, notes
+    assert out.splitlines()[-2:] == ["0.000 s to 0.900 s", "1.000 s to 1.900 s"]
+    assert "Finished" in out
+
+
+def test_detect_scenes(platform: LocalPlatform) -> None:
+    with start(platform, str(ROOT / "examples/detect_scenes.py"), INPUT_URL=IN) as running:
+        (task,) = serve(platform, {"output": SCENES})
+        out, notes = running.communicate(timeout=60)
+    assert task["params"] == {"min_scene_length": 0.5}
+    assert running.returncode == 0, notes
+    assert out.splitlines()[1] == "scene 2: 1.000 s to 1.900 s, frames 10-19"
+
+
+def test_submit_upscale_tries_once_more_when_that_can_help(platform: LocalPlatform) -> None:
+    env = {"INPUT_URL": IN, "OUTPUT_URL": OUT, "MODEL": "realesr-animevideov3", "SCALE": "2"}
+    with start(platform, str(ROOT / "examples/submit_upscale.py"), **env) as running:
+        failure = TaskError(ErrorCode.storage_unavailable, "503").body().to_wire()
+        tasks = serve(platform, {"error": failure}, {"output": UPSCALED})
+        out, notes = running.communicate(timeout=60)
+    params = {"model": "realesr-animevideov3", "scale": 2.0}
+    assert tasks == [{"task": "upscale", "input_url": IN, "output_url": OUT, "params": params}] * 2
+    assert running.returncode == 0, notes
+    assert out.splitlines() == ["64x48 -> 128x96, 12 frames, 3.50 frames/s", "https://h/out.mp4"]
+    assert "storage_unavailable, once more" in notes
+
+
+def test_an_example_says_why_it_failed(platform: LocalPlatform) -> None:
+    env = {"INPUT_URL": IN, "OUTPUT_URL": OUT, "MODEL": "waifu"}
+    with start(platform, str(ROOT / "examples/submit_upscale.py"), **env) as running:
+        out, notes = running.communicate(timeout=60)
+    assert (running.returncode, out) == (1, "")
+    assert "invalid_task: params.model: Input should be 'RealESRGAN_x4plus'" in notes
+
+
+def test_every_example_is_tested_here() -> None:
+    examples = {path.stem for path in (ROOT / "examples").glob("*.py")}
+    tested = set(re.findall(r"examples/(\w+)\.py", Path(__file__).read_text(encoding="utf-8")))
+    assert examples and examples == tested
