@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# As the engine does: on a busy machine torch threads that spin while they wait make a test ten times as slow.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 def _shared(variable: str, what: str) -> Path:
     """The folder a variable names. Absent: skip with a reason, or fail where REQUIRE_SHARED=1 says it must be there."""

@@ -1,0 +1,199 @@
+"""Writing a video: frames with timestamps go in, a finished file comes out, with the sound and everything else of the source.
+
+`VideoWriter` owns the output container. It carries every timestamp of the source unchanged (a variable rate stays variable),
+writes colour tags and pixel shape explicitly, interleaves the copied streams in step, and never holds more than the encoder's
+own delay. Whatever goes wrong on the way to the disk is a typed error, and no partial file is left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn
+
+import av
+from av.error import FFmpegError
+
+from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
+from gpu_worker_processors.base import Limits
+from gpu_worker_processors.media.color import ColorTags
+from gpu_worker_processors.media.encoders import EncoderChoice, check_container
+from gpu_worker_processors.media.passthrough import Passthrough
+from gpu_worker_processors.media.picture import Plane, make_frame
+from gpu_worker_processors.media.probe import MediaInfo
+
+_FRAME_DURATION = 1 << 8
+"""AV_CODEC_FLAG_FRAME_DURATION: the encoder hands the duration of a frame on to its packet."""
+_OPTIONS = {"mp4": {"movflags": "+faststart"}, "mov": {"movflags": "+faststart"}, "matroska": {}}
+"""+faststart only because the output is a real file: onto a pipe FFmpeg would write a broken one and report success."""
+
+
+@dataclass(frozen=True)
+class VideoSpec:
+    """The video stream to write."""
+
+    width: int
+    height: int
+    encoder: EncoderChoice
+    tags: ColorTags
+    sar: Fraction
+    """Width over height of one pixel."""
+    fps: Fraction
+    """Average frames per second: a hint for rate control, never a clock."""
+    time_base: Fraction
+    """Seconds per tick of the pts given to `write`."""
+    threads: int = 0
+    """Encoder threads; 0 leaves it to the encoder."""
+
+
+class VideoWriter:
+    """A file being written. Use as a context manager: the file is complete after the block and gone when the block failed.
+
+    Args:
+        path: output; its suffix chooses the container.
+        spec: the video stream.
+        source: (file, what `probe` said of it) whose other streams, chapters and metadata are carried over; None for none.
+        limits: `max_output_bytes` bounds the file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        spec: VideoSpec,
+        *,
+        source: tuple[Path, MediaInfo] | None = None,
+        limits: Limits = Limits(),  # noqa: B008 - frozen dataclass
+    ) -> None:
+        self.notes: list[ResultWarning] = []
+        """What the caller should know about what was left out."""
+        self.frames = 0
+        """Frames taken."""
+        self._path = path
+        self._spec = spec
+        self._limits = limits
+        self._bytes = 0
+        self._others: Passthrough | None = None
+        muxer = check_container(path.suffix, spec.encoder.codec)
+        try:
+            self._output: Any = av.open(str(path), "w", format=muxer, options=_OPTIONS[muxer])
+            self._stream = self._add_video(muxer)
+            if source is not None:
+                self._others = Passthrough(*source, self._output, self._stream, muxer, limits)
+                self.notes += self._others.notes
+            self._output.start_encoding()
+        except (FFmpegError, OSError, ValueError) as error:
+            self._discard()
+            self._raise(error)
+        except TaskError:
+            self._discard()
+            raise
+
+    def write(self, planes: Sequence[Plane], pts: int, duration: int = 0) -> None:
+        """Takes the next frame.
+
+        Args:
+            planes: Y, Cb, Cr arrays of the encoder's pixel format.
+            pts: ticks of `spec.time_base` on the source's clock, rising.
+            duration: ticks the frame is shown, 0 when not known.
+        """
+        spec = self._spec
+        frame = make_frame(planes, spec.encoder.pix_fmt, spec.tags)
+        frame.pts, frame.time_base = pts - self._origin_ticks(), spec.time_base
+        frame.duration = duration
+        try:
+            self._mux(self._stream.encode(frame))
+        except (FFmpegError, OSError, ValueError) as error:
+            self._raise(error)
+        self.frames += 1
+
+    def close(self) -> None:
+        """Flushes encoder and copied streams, writes the index.
+
+        Raises:
+            TaskError: `disk_full`, `output_too_large`, `output_invalid`.
+        """
+        try:
+            self._mux(self._stream.encode(None))
+            if self._others is not None:
+                self._others.advance(None)
+                self._others.close()
+            self._output.close()
+        except (FFmpegError, OSError, ValueError) as error:
+            self._raise(error)
+        self._check_size(self._path.stat().st_size)
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is not None:
+            self._discard()
+            return
+        try:
+            self.close()
+        except TaskError:
+            self._discard()
+            raise
+
+    def _origin_ticks(self) -> int:
+        return 0 if self._others is None else round(self._others.origin_seconds / self._spec.time_base)
+
+    def _add_video(self, muxer: str) -> Any:
+        spec = self._spec
+        stream: Any = self._output.add_stream(spec.encoder.name, rate=spec.fps, options=spec.encoder.options)
+        stream.width, stream.height, stream.pix_fmt = spec.width, spec.height, spec.encoder.pix_fmt
+        context = stream.codec_context
+        context.time_base = spec.time_base
+        context.framerate = spec.fps
+        context.sample_aspect_ratio = spec.sar
+        context.colorspace, context.color_primaries = spec.tags.matrix, spec.tags.primaries
+        context.color_trc, context.color_range = spec.tags.transfer, spec.tags.range
+        context.thread_count = spec.threads
+        context.flags |= _FRAME_DURATION
+        if spec.encoder.codec == "hevc" and muxer != "matroska":
+            context.codec_tag = "hvc1"  # what Apple's players ask for; FFmpeg's own choice is hev1
+        return stream
+
+    def _mux(self, packets: list[Any]) -> None:
+        for packet in packets:
+            self._bytes += packet.size
+            self._check_size(self._bytes)
+            if self._others is not None:
+                self._others.advance(Fraction(packet.dts) * packet.time_base)
+            self._output.mux(packet)
+
+    def _check_size(self, size: int) -> None:
+        if size > self._limits.max_output_bytes:
+            raise TaskError(
+                ErrorCode.output_too_large,
+                f"the output exceeds {self._limits.max_output_bytes} bytes; send a higher crf or a smaller scale",
+                limit=self._limits.max_output_bytes,
+            )
+
+    def _discard(self) -> None:
+        """Closes what is open and removes the file. Closing writes a trailer, which may fail too: the first failure counts."""
+        if self._others is not None:
+            self._others.close()
+        output = getattr(self, "_output", None)
+        if output is not None:
+            with contextlib.suppress(FFmpegError, OSError, ValueError):
+                output.close()
+        self._path.unlink(missing_ok=True)
+
+    def _raise(self, error: Exception) -> NoReturn:
+        number = getattr(error, "errno", None)
+        if number in (errno.ENOSPC, errno.EDQUOT):
+            raise TaskError(ErrorCode.disk_full, "the worker's disk is full; give the worker more disk") from error
+        if number == errno.EFBIG:
+            raise TaskError(ErrorCode.output_too_large, "the output exceeds the size this worker may write") from error
+        if number == errno.ENOMEM:
+            raise TaskError(ErrorCode.resource_exhausted, "the encoder got no memory; try again on a larger worker") from error
+        spec = self._spec
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        message = f"{spec.encoder.name} cannot write {spec.width}x{spec.height} to {self._path.suffix}: {reason}"
+        raise TaskError(ErrorCode.output_invalid, message) from error

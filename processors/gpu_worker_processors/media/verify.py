@@ -1,0 +1,93 @@
+"""The last look at a written file before it may leave: is it what was promised?
+
+Counts every frame and reads every timestamp, decodes all key frames and the whole end of the stream, compares size, colour tags
+and duration. Anything else than what was promised is `output_invalid`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NoReturn
+
+import av
+from av.error import FFmpegError
+
+from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_processors.media.color import ColorTags
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What the file must hold."""
+
+    width: int
+    height: int
+    frames: int
+    span_seconds: Fraction
+    """From the first frame's timestamp to the last one's."""
+    tags: ColorTags | None = None
+
+
+def verify_output(path: Path, promise: Promise) -> None:
+    """
+    Raises:
+        TaskError: `output_invalid`, saying what differs.
+    """
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            times, last_key = _read_times(container, stream)
+            _compare(times, stream.time_base or Fraction(1), promise)
+            container.seek(last_key, stream=stream)
+            _check_end(container, stream, promise, times)
+    except (FFmpegError, OSError, IndexError) as error:
+        _fail(f"it cannot be read back: {type(error).__name__}", error)
+
+
+def _read_times(container: Any, stream: Any) -> tuple[list[int], int]:
+    """Timestamps of all packets in display order and that of the last key frame. Decodes every key frame on the way."""
+    stream.codec_context.skip_frame = "NONKEY"
+    times: list[int] = []
+    last_key = 0
+    for packet in container.demux(stream):
+        if packet.size:
+            times.append(packet.pts)
+            last_key = packet.pts if packet.is_keyframe else last_key
+            if packet.is_keyframe:
+                packet.decode()
+    times.sort()
+    return times, last_key
+
+
+def _compare(times: list[int], time_base: Fraction, promise: Promise) -> None:
+    if len(times) != promise.frames:
+        _fail(f"it has {len(times)} frames instead of {promise.frames}")
+    # A container's clock may be coarser than the source's: Matroska counts milliseconds.
+    tolerance = max(time_base, Fraction(1, 1000))
+    length = (times[-1] - times[0]) * time_base
+    if abs(length - promise.span_seconds) > tolerance:
+        _fail(f"its frames span {float(length):.3f} s instead of {float(promise.span_seconds):.3f} s")
+
+
+def _check_end(container: Any, stream: Any, promise: Promise, times: list[int]) -> None:
+    stream.codec_context.skip_frame = "DEFAULT"
+    stream.codec_context.flush_buffers()
+    last = deque(container.decode(stream), maxlen=1)
+    frame = last[0] if last else None
+    if frame is None or frame.pts != times[-1]:
+        _fail("its last frame does not decode")
+    if (frame.width, frame.height) != (promise.width, promise.height):
+        _fail(f"it is {frame.width}x{frame.height} instead of {promise.width}x{promise.height}")
+    tags = promise.tags
+    if tags is None:
+        return
+    found = (int(frame.colorspace), int(frame.color_primaries), int(frame.color_trc), int(frame.color_range))
+    if found != (tags.matrix, tags.primaries, tags.transfer, tags.range):
+        _fail(f"its colour tags are {found} instead of {(tags.matrix, tags.primaries, tags.transfer, tags.range)}")
+
+
+def _fail(what: str, cause: BaseException | None = None) -> NoReturn:
+    raise TaskError(ErrorCode.output_invalid, f"the written video is not right: {what}; please report it") from cause

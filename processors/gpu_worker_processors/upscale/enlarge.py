@@ -1,0 +1,103 @@
+"""What happens to a frame between decoder and encoder: to upright RGB, denoise, network, faces, resize, back to planes.
+
+Everything runs on the device; a frame comes in as the decoder's samples and leaves as the encoder's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gpu_worker_processors.media.color import FromRgb, ToRgb
+from gpu_worker_processors.media.picture import Picture, Plane
+from gpu_worker_processors.media.probe import VideoInfo
+from gpu_worker_processors.upscale.denoise import denoise
+from gpu_worker_processors.upscale.plan import Plan
+
+
+class Network(Protocol):
+    """What enlarges: a `SuperResolver`, or a stand-in."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __call__(self, rgb: Tensor) -> Tensor:
+        """float32 (n, 3, h, w), 0..1, on `device` -> (n, 3, h * k, w * k)."""
+        ...
+
+
+class Faces(Protocol):
+    """Restores faces."""
+
+    def __call__(self, source: Tensor, enlarged: Tensor) -> Tensor:
+        """Both float32 (n, 3, ., .) of the same consecutive frames -> `enlarged` with restored faces."""
+        ...
+
+
+Planes = tuple[Tensor, Tensor, Tensor]
+"""Y, Cb, Cr of one frame on the device."""
+
+
+class FrameEnlarger:
+    """Pictures -> planes of the output.
+
+    Args:
+        net: the network.
+        strength: of the denoising filter; 0 is none.
+        faces: restores faces, or None.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        video: VideoInfo,
+        net: Network,
+        *,
+        strength: float = 0.0,
+        faces: Faces | None = None,
+    ) -> None:
+        self._plan = plan
+        self._video = video
+        self._net = net
+        self._device = net.device
+        self._strength = strength
+        self._faces = faces
+        self._to_rgb = ToRgb(plan.source_tags, net.device)
+        self._from_rgb = FromRgb(plan.tags, bits=plan.encoder.bits, half_height=plan.encoder.half_height)
+
+    @torch.inference_mode()
+    def __call__(self, pictures: Sequence[Picture]) -> list[Planes]:
+        """Planes of each picture, in order."""
+        rgb = torch.stack([upright(self._rgb(picture), self._video) for picture in pictures])
+        clean = denoise(rgb, self._strength)
+        large = self._net(clean)
+        size = (self._plan.height, self._plan.width)
+        if large.shape[-2:] != size:
+            large = functional.interpolate(large, size=size, mode="bicubic", antialias=True).clamp_(0, 1)
+        if self._faces is not None:
+            large = self._faces(clean, large)
+        y, cb, cr = self._from_rgb(large)
+        return list(zip(y, cb, cr, strict=True))
+
+    def _rgb(self, picture: Picture) -> Tensor:
+        planes = [_tensor(plane, self._device) for plane in picture.planes]
+        return self._to_rgb(planes, picture.bits, is_rgb=picture.is_rgb)
+
+
+def _tensor(plane: Plane, device: torch.device) -> Tensor:
+    """The samples as a tensor torch can compute with; pinned for CUDA, so that the copy does not wait for the network."""
+    samples = plane if plane.dtype == np.uint8 else plane.astype(np.int32)
+    if device.type != "cuda":
+        return torch.from_numpy(samples)
+    return torch.from_numpy(np.ascontiguousarray(samples)).pin_memory()
+
+
+def upright(rgb: Tensor, video: VideoInfo) -> Tensor:
+    """Turned, then mirrored, as the stream's display matrix says. Shape (3, height, width) -> the upright shape."""
+    turned = torch.rot90(rgb, -(video.rotation // 90), dims=(1, 2))
+    return turned.flip(2) if video.mirrored else turned

@@ -1,0 +1,65 @@
+"""The upscale task: a video in, the same video larger out, by a super-resolution network.
+
+Light on import: the worker's parent process asks `required_weights` without ever loading torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpu_worker_client.protocol import UpscaleParams, UpscaleResult
+from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.models.weights import DNI_PARTNERS, WeightStore, upscale_weights
+
+if TYPE_CHECKING:
+    from gpu_worker_processors.models.sr import SuperResolver
+    from gpu_worker_processors.upscale.faces import FollowedFaces
+
+
+class UpscaleProcessor:
+    """See `base.Processor`."""
+
+    name = "upscale"
+
+    def required_weights(self, params: UpscaleParams) -> tuple[str, ...]:
+        return upscale_weights(params.model, params.denoise_strength, params.face_enhance)
+
+    def prepare(self, job: LocalJob) -> None:
+        _network(job)
+
+    def run(self, job: LocalJob) -> UpscaleResult:
+        from gpu_worker_processors.upscale.upscale import upscale_file
+
+        net = _network(job)
+        return upscale_file(job, net, _faces(job, net))
+
+
+def _network(job: LocalJob) -> SuperResolver:
+    from gpu_worker_processors.models.devices import pick_device
+    from gpu_worker_processors.models.sr import load
+
+    params: UpscaleParams = job.params
+    return load(
+        params.model,
+        store=_store(job),
+        device=pick_device(job.settings.get("GPU_WORKER_DEVICE", "auto")),
+        denoise_strength=params.denoise_strength if params.model in DNI_PARTNERS else None,
+        tile=params.tile,
+    )
+
+
+def _faces(job: LocalJob, net: SuperResolver) -> FollowedFaces | None:
+    if not job.params.face_enhance:
+        return None
+    from gpu_worker_processors.upscale.faces import FollowedFaces
+
+    return FollowedFaces(_store(job), net.device)
+
+
+def _store(job: LocalJob) -> WeightStore:
+    folder = job.settings.get("WEIGHTS_DIR")
+    return WeightStore(Path(folder) if folder else None, job.settings)
+
+
+PROCESSOR = UpscaleProcessor()

@@ -1,0 +1,114 @@
+"""One upscale job from file to file: look, plan, run the pipe, look at what came out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from gpu_worker_client.protocol import UpscaleParams, UpscaleResult, UpscaleStats, WorkerInfo
+from gpu_worker_processors.base import Limits, LocalJob
+from gpu_worker_processors.media.decode import DecodedFrame, FrameReader
+from gpu_worker_processors.media.deinterlace import deinterlaced
+from gpu_worker_processors.media.encode import VideoSpec, VideoWriter
+from gpu_worker_processors.media.encoders import working_encoders
+from gpu_worker_processors.media.probe import MediaInfo, VideoInfo, probe, require_video
+from gpu_worker_processors.media.verify import Promise, verify_output
+from gpu_worker_processors.upscale.enlarge import Faces, FrameEnlarger, Network
+from gpu_worker_processors.upscale.pipeline import Counts, run_pipe
+from gpu_worker_processors.upscale.plan import Plan, plan_upscale
+
+CPU_ENCODER_THREADS = 1
+"""Where the network runs on the CPU too: more encoder threads only take its cores from it."""
+
+
+class TiledNetwork(Network, Protocol):
+    """A network that knows how it cuts frames: `models.sr.SuperResolver`."""
+
+    def tiles_for(self, height: int, width: int) -> int: ...
+
+    def batch_for(self, height: int, width: int) -> int: ...
+
+
+class CountedFaces(Faces, Protocol):
+    """Restores faces and counts them: `faces.FollowedFaces`."""
+
+    @property
+    def count(self) -> int: ...
+
+
+def upscale_file(job: LocalJob, net: TiledNetwork, faces: CountedFaces | None = None) -> UpscaleResult:
+    """Enlarges `job`'s input into its output file.
+
+    Raises:
+        TaskError: of the input, of any stage, or `output_invalid` when the written file is not what it should be. No file is
+            left behind then.
+    """
+    started = time.monotonic()
+    info = probe(job.require_input(), job.limits)
+    video = require_video(info)
+    with_gpu = net.device.type == "cuda"
+    suffix = job.require_output().suffix
+    plan = plan_upscale(job.params, video, suffix, working_encoders(with_gpu), with_gpu=with_gpu)
+    job.warnings.extend((*info.warnings, *plan.warnings))
+    counts = _run(job, info, plan, net, faces)
+    verify_output(job.require_output(), _promise(plan, video, counts))
+    elapsed = time.monotonic() - started
+    return UpscaleResult(
+        stats=UpscaleStats(
+            processing_time_sec=round(elapsed, 3),
+            input_resolution=f"{video.width}x{video.height}",
+            output_resolution=f"{plan.width}x{plan.height}",
+            frames_processed=counts.frames,
+            fps=round(counts.frames / elapsed, 3),
+            denoise=plan.denoise,
+            tiles=net.tiles_for(video.height, video.width),
+            frames_reused=counts.reused,
+            faces_enhanced=faces.count if faces else 0,
+            duration=round(counts.duration_seconds(video), 3),
+        ),
+        worker=WorkerInfo(
+            version="",  # the worker fills in its own
+            device=str(net.device),
+            encoder=plan.encoder.name,
+            fallback_reason=plan.encoder.fallback_reason,
+        ),
+    )
+
+
+def _run(job: LocalJob, info: MediaInfo, plan: Plan, net: TiledNetwork, faces: CountedFaces | None) -> Counts:
+    params: UpscaleParams = job.params
+    video = require_video(info)
+    source = job.require_input()
+    strength = params.denoise_strength or 0.0 if plan.denoise == "filter" else 0.0
+    total = video.expected_frames
+    spec = _spec(plan, video, net.device)
+    with VideoWriter(job.require_output(), spec, source=(source, info), limits=job.limits) as writer:
+        job.warnings.extend(writer.notes)
+        return run_pipe(
+            _frames(source, info, job.limits, deinterlace=plan.deinterlace),
+            FrameEnlarger(plan, video, net, strength=strength, faces=faces),
+            writer,
+            batch=net.batch_for(video.height, video.width),
+            reuse_identical=params.reuse_identical_frames,
+            progress=lambda done: job.progress("process", done, max(done, total) if total else None),
+        )
+
+
+def _frames(path: Path, info: MediaInfo, limits: Limits, *, deinterlace: bool) -> Iterable[DecodedFrame]:
+    reader = FrameReader(path, info, limits=limits)
+    return deinterlaced(reader, require_video(info).time_base) if deinterlace else reader
+
+
+def _spec(plan: Plan, video: VideoInfo, device: torch.device) -> VideoSpec:
+    """The stream to write: the source's clock and pixel shape, the plan's size, colours and encoder."""
+    threads = CPU_ENCODER_THREADS if device.type == "cpu" else 0
+    return VideoSpec(plan.width, plan.height, plan.encoder, plan.tags, video.sar, video.fps, video.time_base, threads)
+
+
+def _promise(plan: Plan, video: VideoInfo, counts: Counts) -> Promise:
+    span = (counts.last_pts - counts.first_pts) * video.time_base
+    return Promise(plan.width, plan.height, counts.frames, span, plan.tags)
