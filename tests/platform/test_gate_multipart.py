@@ -58,6 +58,7 @@ def test_parts_must_be_known_and_in_order() -> None:
         ([two, one], "InvalidPartOrder"),
         ([one, one], "InvalidPartOrder"),
         ([one, (3, "0")], "InvalidPart"),
+        ([one, (2, one[1])], "InvalidPart"),
     ):
         with pytest.raises(S3Error) as error:
             choose_parts(listed, stored, 100)

@@ -149,16 +149,25 @@ def test_headers_of_the_put_come_back_with_the_get(gate: R2Gate) -> None:
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(gate: R2Gate, platform: LocalPlatform, clock: ManualClock) -> None:
+    folder = platform.data_dir / "objects"
     gate.put("k", b"before")
     url = urlsplit(gate.presign("PUT", "k"))
     assert url.hostname is not None
     with socket.create_connection((url.hostname, url.port or 0), timeout=10) as connection:
         head = f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: 100000\r\n\r\n"
         connection.sendall(head.encode() + b"x" * 50_000)
-    folder = platform.data_dir / "objects"
+        assert platform.wait_until(lambda: True if len(list(folder.iterdir())) == 2 else None, 10)
+        assert gate.read("k") == b"before"
     assert platform.wait_until(lambda: True if len(list(folder.iterdir())) == 1 else None, 10)
     assert gate.read("k") == b"before"
     assert requests.get(gate.presign("GET", "k")).content == b"before"
+
+
+def test_fewer_bytes_than_declared_are_incomplete(gate: R2Gate) -> None:
+    with gate.store.incoming("k") as incoming:
+        incoming.write(b"abc")
+        with pytest.raises(S3Error, match="IncompleteBody"):
+            incoming.finish(4)
 
 
 def test_a_missing_key_and_a_deleted_one(gate: R2Gate) -> None:

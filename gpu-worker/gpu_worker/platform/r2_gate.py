@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from aiohttp import web
 
@@ -30,6 +30,7 @@ from gpu_worker.platform.store import ObjectStore
 from gpu_worker.platform.wire import Reply
 
 LOG_LENGTH = 10_000
+_INVERTED = bytes(255 - byte for byte in range(256))
 
 
 @dataclass(frozen=True)
@@ -149,26 +150,25 @@ class R2Gate:
         return app
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        key = unquote(urlsplit(request.raw_path).path).removeprefix(f"/{self.bucket}/")
+        key = _path(request).removeprefix(f"/{self.bucket}/")
         fault = self.faults.take(request.method, key, frozenset(request.query))
 
         async def serve(active: Fault | None) -> Reply:
-            return await self._serve(request, key, active)
+            reply = await self._serve(request, key, active)
+            if active is not None and active.kind is FaultKind.change_object:
+                self._change(key)  # the reply has the former version open
+            return reply
 
         def seen(status: int) -> None:
             self.log.append(Seen(request.method, key, _public(request), _joined(request), status, fault))
 
-        try:
-            return await answer(request, fault, serve, self._refusal, seen)
-        finally:
-            if fault is not None and fault.kind is FaultKind.change_object:
-                self._change(key)
+        return await answer(request, fault, serve, self._refusal, seen)
 
     async def _serve(self, request: web.Request, key: str, fault: Fault | None) -> Reply:
         headers = _joined(request)
         try:
             query = verify(request.method, request.raw_path, headers, self.credentials, self.clock())
-            if not unquote(urlsplit(request.raw_path).path).startswith(f"/{self.bucket}/"):
+            if not _path(request).startswith(f"/{self.bucket}/"):
                 raise S3Error("NoSuchBucket", f"the bucket is {self.bucket!r}")
             return await self._actions.act(GateRequest(request, key, query, headers, fault))
         except S3Error as error:
@@ -181,7 +181,11 @@ class R2Gate:
         """Another writer's version of the object: same size, other bytes."""
         current = self.read(key)
         if current is not None:
-            self.put(key, bytes(byte ^ 0xFF for byte in current))
+            self.put(key, current.translate(_INVERTED))
+
+
+def _path(request: web.Request) -> str:
+    return unquote(request.raw_path.partition("?")[0])
 
 
 def _joined(request: web.Request) -> dict[str, str]:

@@ -13,7 +13,7 @@ from calendar import timegm
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import strptime
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote
 
 from gpu_worker.platform.s3_errors import S3Error
 
@@ -47,13 +47,13 @@ def verify(method: str, raw_path: str, headers: Mapping[str, str], credentials: 
     Returns:
         The query without the signature's own parameters, decoded.
     """
-    parts = urlsplit(raw_path)
-    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    path, _, query_string = raw_path.partition("?")
+    pairs = parse_qsl(query_string, keep_blank_values=True)
     query = _single_values(pairs)
     scope = _scope(query, credentials)
     signed = query["X-Amz-SignedHeaders"].split(";")
     _check_headers(signed, headers)
-    canonical = _canonical_request(method, parts.path, pairs, signed, headers)
+    canonical = _canonical_request(method, path, pairs, signed, headers)
     expected = _signature(canonical, query["X-Amz-Date"], scope, credentials.secret_key)
     if not hmac.compare_digest(expected.encode(), query["X-Amz-Signature"].encode()):
         raise S3Error("SignatureDoesNotMatch", "the signature does not fit method, path, query and signed headers")
