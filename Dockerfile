@@ -26,7 +26,7 @@ FROM packages AS weights
 # Names of weights/manifest.toml to bake in, separated by spaces. Empty bakes none: mount a volume and set WEIGHTS_DIR to it.
 # Every file is checked against the manifest's SHA-256 and size before it is kept; a wrong one fails the build.
 ARG WEIGHTS="realesr-general-x4v3 realesr-general-wdn-x4v3 RealESRGAN_x4plus"
-RUN mkdir /weights && for name in $WEIGHTS; do WEIGHTS_DIR=/weights gpu-worker weights pull "$name" || exit 1; done
+RUN mkdir /weights && if [ -n "$WEIGHTS" ]; then gpu-worker weights pull --dir /weights $WEIGHTS && rm -f /weights/.*.lock; fi
 
 FROM packages AS app
 COPY --from=weights /weights /weights

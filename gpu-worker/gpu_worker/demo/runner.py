@@ -94,7 +94,8 @@ def missing_weights(panel: Panel, weights_dir: Path | None) -> str | None:
     """The command that gets the weights this panel needs and that are not here; None when it can run."""
     store = WeightStore(weights_dir)
     names = [name for name in panel.weights if not _usable(store, name)]
-    return f"gpu-worker weights pull {' '.join(names)}" if names else None
+    where = "" if weights_dir else "WEIGHTS_DIR=weights "
+    return f"{where}gpu-worker weights pull {' '.join(names)}" if names else None
 
 
 def _usable(store: WeightStore, name: str) -> bool:
@@ -116,12 +117,13 @@ def _frames(result: object) -> int:
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
     """The rows as text, columns aligned."""
-    yield f"{'task':14} {'result':58} {'seconds':>8} {'frames/s':>9}"
-    for row in rows:
-        text = row.text if row.state == "completed" else f"{row.state}: {row.text}"
+    texts = [row.text if row.state == "completed" else f"{row.state}: {row.text}" for row in rows]
+    width = min(100, max(map(len, texts), default=0))
+    yield f"{'task':14} {'result':{width}} {'seconds':>8} {'frames/s':>9}"
+    for row, text in zip(rows, texts, strict=True):
         seconds = f"{row.seconds:.1f}" if row.seconds is not None else "-"
         rate = f"{row.frames_per_second:.1f}" if row.frames_per_second else "-"
-        yield f"{row.task:14} {text:58} {seconds:>8} {rate:>9}"
+        yield f"{row.task:14} {text:{width}} {seconds:>8} {rate:>9}"
 
 
 def warn_if_long(panels: Sequence[Panel], film: Film, out: TextIO = sys.stderr) -> None:

@@ -52,10 +52,12 @@ def _allows(path: Path, user: int, bits: int) -> bool:
 
 
 def hand_over(path: Path, user: int | None) -> None:
-    """Makes a job's file or directory, with all in it, the engine user's own. None: nothing to do."""
-    if user is None:
+    """Makes a job's file or directory, with all in it, the engine user's own. None: the worker's own user stays, or becomes
+    again, the owner: an earlier worker may have left a folder to a user that this engine does not become."""
+    if user is None and os.getuid() != 0:
         return
-    os.chown(path, user, user, follow_symlinks=False)
+    owner = os.getuid() if user is None else user
+    os.chown(path, owner, owner, follow_symlinks=False)
     if path.is_dir() and not path.is_symlink():
         for entry in path.iterdir():
             hand_over(entry, user)

@@ -1,0 +1,123 @@
+"""`make bench`: every benchmark in a process of its own, peer and us side by side, into docs/benchmarks.md.
+
+    python benchmarks/run.py                  all of them; writes the document
+    python benchmarks/run.py scenes sr        these only; prints, writes nothing
+
+A benchmark is a module here with `rows() -> list[dict]`: `name`, `ours`, `unit`, and where they make sense `peer`, `ratio`
+(above 1: we are better), `peak_rss_mb`, `note`. Peer and we are measured in one run on one machine: that makes the ratio mean
+something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+DOCUMENT = ROOT / "docs" / "benchmarks.md"
+BENCHMARKS = ("overhead", "transfer", "scenes", "sr", "upscale")
+"""Modules beside this one, in the order of the table."""
+VERSIONS = ("torch", "torchvision", "av", "numpy", "opencv-python-headless", "scenedetect-headless", "spandrel", "runpod")
+
+Row = dict[str, Any]
+
+INTRO = """# Benchmarks
+
+Written by `make bench`. Each row is one run on the machine described here: the peer and this project one after the other in the
+same process, so the ratio holds even where the absolute figures do not. A ratio above 1 means that this project is better.
+Ratios vary by some 10 % from run to run on a shared machine.
+"""
+
+GPU = """## GPU
+
+Not measured yet: no figure of this project on a GPU exists, so none is given here. `tests/gpu` holds the tests for a machine
+that has one.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of: {', '.join(BENCHMARKS)}; all when none is given")
+    parser.add_argument("--one", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.one:
+        Path(args.one[1]).write_text(json.dumps(importlib.import_module(args.one[0]).rows()), encoding="utf-8")
+        return 0
+    if unknown := set(args.names) - set(BENCHMARKS):
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    results = {name: run_one(name) for name in args.names or BENCHMARKS}
+    text = "\n".join(table([row for rows in results.values() for row in rows or []]))
+    print(text)
+    failed = [name for name, rows in results.items() if rows is None]
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+        return 1
+    if not args.names:
+        DOCUMENT.write_text("\n".join([INTRO, machine(), "", text, "", GPU]), encoding="utf-8")
+        print(f"\nwritten to {DOCUMENT.relative_to(ROOT)}")
+    return 0
+
+
+def run_one(name: str) -> list[Row] | None:
+    """The rows of one benchmark, run in a fresh process; None when it failed. Its peak memory fills rows that give none."""
+    print(f"{name} ...", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "rows.json"
+        process = subprocess.Popen([sys.executable, __file__, "--one", name, out], stdout=sys.stderr)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            return None
+        rows: list[Row] = json.loads(out.read_text(encoding="utf-8"))
+    return [{"peak_rss_mb": usage.ru_maxrss / 1024, **{k: v for k, v in row.items() if v is not None}} for row in rows]
+
+
+def table(rows: Sequence[Row]) -> Iterator[str]:
+    """The rows as a Markdown table."""
+    yield "| what | ours | peer | ratio | peak RSS | note |"
+    yield "|---|---:|---:|---:|---:|---|"
+    for row in rows:
+        unit = row.get("unit", "")
+        ratio = f"{row['ratio']:.2f} x" if "ratio" in row else ""
+        yield (
+            f"| {row['name']} | {_figure(row.get('ours'), unit)} | {_figure(row.get('peer'), unit)} | {ratio} "
+            f"| {row['peak_rss_mb']:.0f} MB | {row.get('note', '')} |"
+        )
+
+
+def _figure(value: float | None, unit: str) -> str:
+    return "" if value is None else f"{value:.3g} {unit}".strip() if abs(value) < 100 else f"{value:.0f} {unit}".strip()
+
+
+def machine() -> str:
+    """What the figures were measured on, without a name or a path."""
+    when = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+    versions = ", ".join(f"{name} {version(name)}" for name in VERSIONS)
+    return (
+        f"Measured on {when}: {cpu_name()}, {os.cpu_count()} cores, {memory_gib():.0f} GiB, Linux {platform.machine()}, "
+        f"Python {platform.python_version()}; {versions}."
+    )
+
+
+def cpu_name() -> str:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def memory_gib() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
