@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from gpu_worker_client._status import JobStatus, failure
 from gpu_worker_client.client import Client, Policy
 from gpu_worker_client.exceptions import ConfigError, GpuWorkerError, JobError, WaitTimeout
-from gpu_worker_client.job import Event, Job, ProgressEvent, Queued, Started
+from gpu_worker_client.job import LAST_CANCEL_SECONDS, Event, Job, ProgressEvent, Queued, Started
 from gpu_worker_client.protocol import State
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -104,7 +104,7 @@ def _follow(job: Job[Any], timeout: float | None, *, cancel: bool) -> tuple[int,
                 print(line, file=sys.stderr, flush=True)
     except KeyboardInterrupt:
         print(f"cancelling job {job.id}", file=sys.stderr)
-        job.cancel()
+        job.cancel(LAST_CANCEL_SECONDS)
         raise
     status = job.status()
     return (EXIT_OK if status.state is State.completed and status.output is not None else EXIT_FAILED), status_json(status)

@@ -46,7 +46,7 @@ CONNECT_TIMEOUT_SECONDS = 10.0
 READ_TIMEOUT_SECONDS = 30.0
 LAST_TIMEOUT_SECONDS = 2.0
 """A request made at the deadline still gets this long: a last look that cannot be answered would be none."""
-BODY_EXCERPT_CHARS = 500
+BODY_EXCERPT_BYTES = 500
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -242,7 +242,8 @@ def _read(response: requests.Response, what: str, now: datetime) -> dict[str, An
     fields: dict[str, Any] = {
         "status": status,
         "request_id": response.headers.get("x-request-id") or response.headers.get("cf-ray"),
-        "body": redact(response.text[:BODY_EXCERPT_CHARS]),
+        # Not response.text: that guesses the charset from the whole of a ten-megabyte result.
+        "body": redact(response.content[:BODY_EXCERPT_BYTES].decode("utf-8", "replace")),
         "retry_after_seconds": parse_retry_after(response.headers.get("retry-after"), now),
     }
     if 300 <= status < 400:

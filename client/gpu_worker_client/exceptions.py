@@ -43,7 +43,17 @@ if TYPE_CHECKING:
 
 
 class GpuWorkerError(Exception):
-    """Base of the tree."""
+    """Base of the tree. Can be pickled, to cross a process pool; the job, which holds a connection, stays behind."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = {name: None if name == "job" else value for name, value in vars(self).items()}
+        return _rebuild, (type(self), self.args, fields)
+
+
+def _rebuild(kind: type[GpuWorkerError], args: tuple[Any, ...], fields: dict[str, Any]) -> GpuWorkerError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(fields)
+    return error
 
 
 class ConfigError(GpuWorkerError):

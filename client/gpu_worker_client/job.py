@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Generic, Literal, TypeVar, Union, cast
+from typing import Generic, Literal, TypeVar, cast
 
 from gpu_worker_client._retry import RETRY_AFTER_CAP_SECONDS, should_retry
 from gpu_worker_client._status import JobStatus, read_result, read_status
@@ -25,7 +25,7 @@ POLL_FACTOR = 1.5
 POLL_ERRORS_TOLERATED = 5
 """Consecutive failed looks at a job that waiting survives; a bad gateway must not lose an hour's job (runpod/flash #340)."""
 LAST_CANCEL_SECONDS = 10.0
-"""Longest that leaving a `with` block by an exception is held up by cancelling the job."""
+"""Longest that the end of the time, Ctrl-C or another way out is held up by cancelling the job."""
 
 R = TypeVar("R", bound=TaskResult)
 OnTimeout = Literal["leave", "cancel"]
@@ -60,7 +60,7 @@ class Finished:
     status: JobStatus
 
 
-Event = Union[Queued, Started, ProgressEvent, Finished]  # noqa: UP007 - evaluated at run time on Python 3.10
+Event = Queued | Started | ProgressEvent | Finished
 
 
 class Watcher:
@@ -86,6 +86,12 @@ class Watcher:
             self._seq = status.progress.seq
             events.append(ProgressEvent(status.progress))
         return events
+
+
+def outage_seconds(errors: int, jitter: float) -> float:
+    """Pause after the `errors`-th failed look in a row (from 1): 1, 2, 4, 8, 16 s, so that half a minute without answers is
+    survived. `jitter` as in `poll_seconds`."""
+    return 2 ** (errors - 1) * (0.75 + 0.5 * jitter)
 
 
 def poll_seconds(looks: int, jitter: float) -> float:
@@ -116,7 +122,7 @@ class Job(Generic[R]):
         if kind is None or self._final is not None:
             return
         try:
-            self._cancel(self._endpoint.timing.clock() + LAST_CANCEL_SECONDS)
+            self.cancel(LAST_CANCEL_SECONDS)
         except GpuWorkerError as failed:
             _log.warning("job %s could not be cancelled: %s", self.id, failed)
 
@@ -156,16 +162,19 @@ class Job(Generic[R]):
         status = self.wait(timeout, on_timeout=on_timeout)
         return cast(R, read_result(status, self._result_type, self))
 
-    def cancel(self) -> JobStatus:
-        """Stops the job and says where it then stands; a job that has ended stays as it ended."""
-        return self._final or self._cancel(deadline=None)
+    def cancel(self, timeout: float | None = None) -> JobStatus:
+        """Stops the job and says where it then stands; a job that has ended stays as it ended. No retry starts after `timeout`
+        seconds."""
+        return self._final or self._cancel(None if timeout is None else self._endpoint.timing.clock() + timeout)
 
     def _cancel(self, deadline: float | None) -> JobStatus:
         try:
             status = read_status(self.id, self._endpoint.cancel(self.id, deadline=deadline))
         except NotFoundError:
             return self._keep(JobStatus(self.id, State.expired))
-        except APIError:
+        except APIError as error:
+            if should_retry(error, "any"):
+                raise  # the endpoint is in trouble; a refusal may mean that the job has ended
             status = self._look(deadline=deadline, patient=True)
             if not status.state.is_final:
                 raise
@@ -181,14 +190,15 @@ class Job(Generic[R]):
         deadline = None if timeout is None else timing.clock() + timeout
         state, looks, errors = None, 0, 0
         while True:
-            asked_seconds = 0.0
+            least_seconds = 0.0
             try:
                 status = self._look(deadline, patient=False)
             except (APIConnectionError, APIError) as error:
                 errors += 1
                 if errors > POLL_ERRORS_TOLERATED or not _may_pass(error):
                     raise
-                asked_seconds = getattr(error, "retry_after_seconds", None) or 0.0
+                asked_seconds = error.retry_after_seconds if isinstance(error, APIError) else None
+                least_seconds = max(outage_seconds(errors, timing.random()), min(asked_seconds or 0.0, RETRY_AFTER_CAP_SECONDS))
             else:
                 yield status
                 if status.state.is_final:
@@ -196,7 +206,7 @@ class Job(Generic[R]):
                 errors = 0
                 looks = looks if status.state is state else 0
                 state = status.state
-            pause = max(poll_seconds(looks, timing.random()), min(asked_seconds, RETRY_AFTER_CAP_SECONDS))
+            pause = max(poll_seconds(looks, timing.random()), least_seconds)
             looks += 1
             remaining = pause if deadline is None else deadline - timing.clock()
             if remaining <= 0:
@@ -208,7 +218,10 @@ class Job(Generic[R]):
         """Raises WaitTimeout, unless the job ended by itself before the cancel reached it: then its status."""
         if on_timeout == "leave":
             raise WaitTimeout(f"job {self.id} did not end in time; it was left running", job=self)
-        status = self.cancel()
+        try:
+            status = self.cancel(LAST_CANCEL_SECONDS)
+        except GpuWorkerError as error:
+            raise WaitTimeout(f"job {self.id} did not end in time and could not be cancelled: {error}", job=self) from error
         if status.state is not State.cancelled:
             return status
         raise WaitTimeout(f"job {self.id} did not end in time and was cancelled", job=self)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import re
 
 import pytest
 
-from gpu_worker_client import exceptions
+from gpu_worker_client import Client, exceptions
 from gpu_worker_client.exceptions import JOB_ERRORS, GpuWorkerError, JobError, job_error
 from gpu_worker_client.protocol import ErrorBody, ErrorCode, TaskError
 
@@ -51,6 +52,26 @@ def test_a_failure_keeps_all_it_says_from_worker_to_caller(code: ErrorCode) -> N
     assert (error.code, error.message, error.stage) == (code.value, "say what to do", "fetch")
     assert (error.retryable, error.details, error.job) == (code.retryable, {"limit": 5}, None)
     assert str(error) == f"{code.value}: say what to do"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.ConfigError("no key"),
+        exceptions.APIConnectionError("refused", may_have_arrived=True, transient=False),
+        exceptions.RateLimitError("slow down", status=429, request_id="r", body="b", retry_after_seconds=3.0),
+        job_error(TaskError(ErrorCode.gpu_oom, "no tile fits", stage="process", tile_px=64).body()),
+    ],
+)
+def test_an_error_crosses_a_process_pool(error: GpuWorkerError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), again.args, vars(again)) == (type(error), str(error), error.args, vars(error))
+
+
+def test_the_job_stays_behind() -> None:
+    with Client("e", "k", "http://127.0.0.1:9") as client:
+        error = exceptions.WaitTimeout("late", job=client.job("j"))
+        assert pickle.loads(pickle.dumps(error)).job is None
 
 
 def test_no_class_shadows_a_builtin() -> None:

@@ -10,6 +10,7 @@ from scripted_server import Answer, FakeTime, ScriptedServer
 
 from gpu_worker_client import (
     APIConnectionError,
+    APIError,
     AuthenticationError,
     Client,
     ConfigError,
@@ -251,6 +252,12 @@ def test_five_failed_looks_in_a_row_are_survived(client: Client, server: Scripte
     assert len(server.seen) == 13
 
 
+def test_half_a_minute_of_outage_is_survived(client: Client, server: ScriptedServer, time: FakeTime) -> None:
+    server.say(*[Answer(hang_up=True)] * 5, DONE)
+    client.job("j").wait()
+    assert time.sleeps == [1.0, 2.0, 4.0, 8.0, 16.0]
+
+
 def test_the_sixth_is_not(client: Client, server: ScriptedServer) -> None:
     server.say(RUNNING, Answer(hang_up=True))
     with pytest.raises(APIConnectionError):
@@ -309,6 +316,13 @@ def test_waiting_may_end_by_cancelling(client: Client, server: ScriptedServer, t
     assert job.status().state is State.cancelled
 
 
+def test_a_cancel_that_fails_at_the_end_of_the_time_is_told(client: Client, server: ScriptedServer, time: FakeTime) -> None:
+    server.say(RUNNING, Answer(status=503))
+    with pytest.raises(WaitTimeout, match="could not be cancelled: POST cancel/j: 503"):
+        client.job("j").wait(timeout=0, on_timeout="cancel")
+    assert time.seconds <= 10
+
+
 def test_a_job_that_ended_just_before_the_cancel_has_ended_well(client: Client, server: ScriptedServer) -> None:
     server.say(RUNNING, {"id": "j", "status": "COMPLETED"}, DONE)
     assert client.job("j", DetectScenesTask).result(timeout=0, on_timeout="cancel").stats.total_scenes == 1
@@ -324,6 +338,9 @@ def test_a_cancel_that_fails_is_told(client: Client, server: ScriptedServer) -> 
     server.say(*[Answer(status=500)] * 6, RUNNING)
     with pytest.raises(ServerError):
         client.job("j").cancel()
+    server.script[:] = [Answer(status=400), Answer(RUNNING)]
+    with pytest.raises(APIError, match="POST cancel/k: 400"):
+        client.job("k").cancel()
 
 
 def test_a_cancel_of_a_forgotten_job(client: Client, server: ScriptedServer) -> None:
