@@ -222,7 +222,7 @@ class Job(Generic[R]):
             status = self.cancel(LAST_CANCEL_SECONDS)
         except GpuWorkerError as error:
             raise WaitTimeout(f"job {self.id} did not end in time and could not be cancelled: {error}", job=self) from error
-        if status.state is not State.cancelled:
+        if status.state.is_final and status.state is not State.cancelled:
             return status
         raise WaitTimeout(f"job {self.id} did not end in time and was cancelled", job=self)
 

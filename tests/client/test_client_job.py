@@ -316,6 +316,12 @@ def test_waiting_may_end_by_cancelling(client: Client, server: ScriptedServer, t
     assert job.status().state is State.cancelled
 
 
+def test_a_cancel_that_takes_its_time_ends_the_waiting_all_the_same(client: Client, server: ScriptedServer) -> None:
+    server.say(RUNNING)
+    with pytest.raises(WaitTimeout, match="was cancelled"):
+        client.job("j").wait(timeout=0, on_timeout="cancel")
+
+
 def test_a_cancel_that_fails_at_the_end_of_the_time_is_told(client: Client, server: ScriptedServer, time: FakeTime) -> None:
     server.say(RUNNING, Answer(status=503))
     with pytest.raises(WaitTimeout, match="could not be cancelled: POST cancel/j: 503"):
