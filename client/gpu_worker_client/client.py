@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 from gpu_worker_client.endpoint import DEFAULT_BASE_URL, Endpoint, Timing, check_id
 from gpu_worker_client.exceptions import APIError, ConfigError, job_error
 from gpu_worker_client.job import Event, Job, R
-from gpu_worker_client.protocol import TASKS, TaskBase, TaskError, TaskResult, parse_task
-from gpu_worker_client.protocol.models import AnsweredBy
+from gpu_worker_client.protocol import TASKS, AnsweredBy, TaskBase, TaskError, TaskResult, parse_task
 
 MIN_EXECUTION_SECONDS = 5
 MIN_TTL_SECONDS = 10

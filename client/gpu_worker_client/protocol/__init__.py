@@ -30,7 +30,7 @@ from gpu_worker_client.protocol.envelope import (
     same_object,
 )
 from gpu_worker_client.protocol.errors import ErrorBody, ErrorCode, Stage, TaskError
-from gpu_worker_client.protocol.models import Reply, Url, Wire
+from gpu_worker_client.protocol.models import AnsweredBy, Reply, Url, Wire
 from gpu_worker_client.protocol.selftest import ProcessorCheck, SelftestParams, SelftestResult, SelftestTask
 from gpu_worker_client.protocol.tasks import MAX_TASK_BYTES, TASKS, TaskKind, parse_task
 from gpu_worker_client.protocol.upscale import UpscaleParams, UpscaleResult, UpscaleStats, UpscaleTask
@@ -41,6 +41,7 @@ __all__ = [
     "MIN_PART_BYTES",
     "SCHEMA_VERSION",
     "TASKS",
+    "AnsweredBy",
     "CompleteUpload",
     "Cost",
     "DetectScenesParams",

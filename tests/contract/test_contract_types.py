@@ -1,0 +1,41 @@
+"""What a type checker knows about a call: the result's type follows from the task's, for every task there is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from gpu_worker_client.protocol import TASKS
+
+ROOT = Path(__file__).parents[2]
+
+
+def check(folder: Path, program: str) -> tuple[int, str]:
+    (folder / "program.py").write_text(program)
+    (folder / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict", "extraPaths": ["%s"]}' % (ROOT / "client"))
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "-p", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
+    return done.returncode, done.stdout
+
+
+def test_results_are_typed_by_their_task(tmp_path: Path) -> None:
+    lines = [
+        "from typing_extensions import assert_type",
+        "from gpu_worker_client import Client, Job, TaskResult",
+        "from gpu_worker_client import protocol as p",
+        "def program(client: Client) -> None:",
+        '    assert_type(client.submit({"task": "selftest"}), Job[TaskResult])',
+        '    assert_type(client.submit(b"{}"), Job[TaskResult])',
+        '    assert_type(client.job("id"), Job[TaskResult])',
+    ]
+    for kind in TASKS.values():
+        request, result = kind.request.__name__, kind.result.__name__
+        lines.append(f"    assert_type(client.submit(p.{request}.model_construct()), Job[p.{result}])")
+        lines.append(f"    assert_type(client.run(p.{request}.model_construct()), p.{result})")
+        lines.append(f'    assert_type(client.job("id", p.{request}).result(), p.{result})')
+    status, told = check(tmp_path, "\n".join(lines) + "\n")
+    assert status == 0, told
+    broken = "\n".join(lines).replace("Job[p.SelftestResult]", "Job[p.UpscaleResult]")
+    status, told = check(tmp_path, broken + "\n")
+    assert status == 1 and "SelftestResult" in told
