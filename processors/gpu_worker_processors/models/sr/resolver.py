@@ -139,8 +139,8 @@ class SuperResolver:
     def _tiled(self, rgb: Tensor, plan: Plan, batch: int) -> Tensor:
         count, channels, height, width = rgb.shape
         scale = self.scale
-        down = self._ramps(plan.tops, plan.height, height)
-        across = self._ramps(plan.lefts, plan.width, width)
+        down = self._ramps(plan.tops, plan.height, height, rgb.device)
+        across = self._ramps(plan.lefts, plan.width, width, rgb.device)
         out = rgb.new_zeros((count, channels, height * scale, width * scale))
         jobs = itertools.product(range(count), plan.boxes())
         for group in _groups(jobs, batch):
@@ -150,10 +150,10 @@ class SuperResolver:
                 out[n, :, top * scale : bottom, left * scale : right] += tile * down[row][:, None] * across[column]
         return out.clamp_(0, 1)
 
-    def _ramps(self, starts: tuple[int, ...], tile: int, length: int) -> list[Tensor]:
+    def _ramps(self, starts: tuple[int, ...], tile: int, length: int, device: torch.device) -> list[Tensor]:
         s = self.scale
         weights = ramps(tuple(start * s for start in starts), tile * s, length * s, self._traits.overlap_px * s)
-        return [torch.tensor(row, dtype=torch.float32, device=self.device) for row in weights]
+        return [torch.tensor(row, dtype=torch.float32, device=device) for row in weights]
 
     def _forward(self, rgb: Tensor) -> Tensor:
         """One call of the network on float32 frames or tiles of any size it may have, finite and clamped."""
