@@ -175,8 +175,10 @@ def test_cancel_leaves_a_finished_job_alone(book: JobBook) -> None:
 
 def test_retry_keeps_id_and_input_and_forgets_the_answer(book: JobBook) -> None:
     job = running(book)
+    book.add_stream(job.id, "w1", {"output": "half"}, 10)
     book.finish(job.id, "w1", {"error": "boom"})
     again = book.retry(job.id)
+    assert book.take_stream(again) == []
     assert again.public() == {"id": job.id, "status": "IN_QUEUE"}
     assert book.take("w1")[0].input == {"n": 1}
     book.finish(job.id, "w1", {"output": 1})

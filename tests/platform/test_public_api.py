@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -63,6 +64,18 @@ def test_run_status_and_result(api: Api) -> None:
 def test_an_empty_queue_answers_204_after_the_poll(api: Api) -> None:
     assert api.take("/w1?gpu=x&job_in_progress=0").status_code == 204
     assert requests.get(f"{api.base}/job-stop/w1?gpu=x", timeout=20).status_code == 204
+
+
+def test_a_job_is_not_given_to_a_worker_that_has_gone() -> None:
+    with LocalPlatform(poll_seconds=20) as patient:
+        host, _, port = patient.base_url.removeprefix("http://").removesuffix("/v2").partition(":")
+        with socket.create_connection((host, int(port)), timeout=10) as gone:
+            gone.sendall(f"GET /v2/{patient.endpoint_id}/job-take/gone?gpu=x HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            assert patient.wait_until(lambda: True if "gone" in patient.control.hub.book.ready_workers else None)
+        other = Api(patient)
+        job_id = other.post("run", {"input": 1}).json()["id"]
+        assert other.take("/w1?gpu=x").json()["id"] == job_id
+        assert patient.job(job_id).deliveries == 1
 
 
 def test_a_batch_is_a_list(api: Api) -> None:
@@ -225,7 +238,12 @@ class Hook(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self.send_response(self.statuses.pop(0) if self.statuses else 200)
+        self.send_header("Location", "/elsewhere")
         self.end_headers()
+
+    def do_GET(self) -> None:
+        self.bodies.append({"followed": self.path})
+        self.send_error(404)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
