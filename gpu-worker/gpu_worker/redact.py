@@ -29,7 +29,7 @@ _URL = re.compile(
 )
 _PARAMETER = re.compile(
     r"(?P<name>\b(?:X-(?:Amz|Goog)-[A-Za-z0-9-]+|AWSAccessKeyId|Signature|api[_-]?key|access[_-]?token|client[_-]?secret))"
-    r"(?P<sign>[\"']?\s*(?:=|%3D|:)\s*[\"']?)(?P<value>[^&\s\"',;)}\]]+)",
+    r"(?P<sign>[\"']?\s*(?:=|%3D|:)\s*[\"']?)(?!\[redacted\])(?P<value>[^&\s\"',;)}\]]+)",
     re.IGNORECASE,
 )
 _BEARER = re.compile(r"\b(?P<kind>Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{16,}", re.IGNORECASE)
