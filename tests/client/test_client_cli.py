@@ -180,6 +180,14 @@ def test_help_goes_to_stdout_and_is_exit_zero(capsys: pytest.CaptureFixture[str]
     assert "submit" in capsys.readouterr().out
 
 
+PROGRAM = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, and so its children, ignore Ctrl-C
+from gpu_worker_client.cli import main
+sys.exit(main())
+"""
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_cancels_the_remote_job(stop: signal.Signals) -> None:
     with LocalPlatform() as platform:
@@ -190,7 +198,7 @@ def test_ctrl_c_cancels_the_remote_job(stop: signal.Signals) -> None:
             "GPU_WORKER_BASE_URL": platform.base_url,
         }
         command = subprocess.Popen(
-            [sys.executable, "-m", "gpu_worker_client.cli", "run", "-"],
+            [sys.executable, "-c", PROGRAM, "run", "-"],
             env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
