@@ -1,7 +1,7 @@
-"""The unmaintained originals (realesrgan, basicsr) as a peer and an oracle: `make reference` installs them, this imports them.
+"""The unmaintained originals (realesrgan, basicsr, gfpgan) as peer and oracle: `make reference` installs, this imports them.
 
-basicsr 1.4.2 asks for `torchvision.transforms.functional_tensor`, which torchvision 0.17 removed; the one function it takes from
-there is put back under that name. Benchmarks and the parity test both come through here.
+basicsr 1.4.2 asks for `torchvision.transforms.functional_tensor`, which torchvision 0.17 removed; the one function it takes
+from there is put back under that name. Benchmarks and the parity tests both come through here.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Small networks with seeded random weights, saved in the key layout of the official files, and a WEIGHTS_DIR that holds them.
 
-The layouts were written down from the published networks (RRDBNet of basicsr, SRVGGNetCompact of realesrgan), not from our loader.
+The layouts were written down from the published networks (basicsr's RRDBNet, realesrgan's SRVGGNetCompact), not from our loader.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_worker_processors.models.weights import WeightStore
 from torch import Tensor
+
+from gpu_worker_processors.models.weights import WeightStore
 
 
 def _conv(state: dict[str, Tensor], name: str, inputs: int, outputs: int, gain: float, random: torch.Generator) -> None:
@@ -21,7 +22,7 @@ def _conv(state: dict[str, Tensor], name: str, inputs: int, outputs: int, gain: 
 
 
 def rrdb(blocks: int = 2, seed: int = 0) -> dict[str, Tensor]:
-    """RRDBNet x4, 64 features, growth 32: `conv_first`, `body.N.rdbM.convK`, `conv_body`, `conv_up1/2`, `conv_hr`, `conv_last`."""
+    """RRDBNet x4, 64 features, growth 32: `conv_first`, `body.N.rdbM.convK`, `conv_body`, `conv_up1`, ..., `conv_last`."""
     random = torch.Generator().manual_seed(seed)
     state: dict[str, Tensor] = {}
     _conv(state, "conv_first", 3, 64, 1, random)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from gpu_worker_processors.models.sr.tiles import Plan, min_tile, plan, plan_for_pixels, ramps
 from hypothesis import given
 from hypothesis import strategies as st
+
+from gpu_worker_processors.models.sr.tiles import Plan, min_tile, plan, plan_for_pixels, ramps
 
 LENGTHS = st.integers(1, 5000)
 TILES = st.integers(0, 1200)

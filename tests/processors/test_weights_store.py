@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from tiny_weights import WeightsFolder, compact
+
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.upscale import SrModel
 from gpu_worker_processors.models.manifest import read_manifests
 from gpu_worker_processors.models.weights import FACE_DETECTOR, FACE_RESTORER, WeightStore, upscale_weights
-from tiny_weights import WeightsFolder, compact
 
 ROOT = Path(__file__).parents[2]
 
