@@ -20,7 +20,7 @@ from gpu_worker.demo.panel import Film, Panel
 from gpu_worker.demo.panels import PANELS
 from gpu_worker.demo.report import write_report
 from gpu_worker.demo.runner import missing_weights, run_demo, table, warn_if_long
-from gpu_worker_client.protocol import TASKS, Progress
+from gpu_worker_client.protocol import Progress
 
 GPU_WORKER = Path(sys.executable).with_name("gpu-worker")
 
@@ -33,10 +33,6 @@ def demo(output: Path, **extra: str) -> subprocess.CompletedProcess[str]:
 
 def sources(report: str) -> list[str]:
     return re.findall(r'(?:src|href)="([^"]{1,80})', report)
-
-
-def test_every_task_has_a_panel() -> None:
-    assert sorted(panel.task for panel in PANELS) == sorted(TASKS)
 
 
 def test_without_weights_the_rest_runs_and_the_command_is_named(tmp_path: Path) -> None:
