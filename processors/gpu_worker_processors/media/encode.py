@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -145,6 +146,7 @@ class VideoWriter:
 
     def _add_video(self, muxer: str) -> Any:
         spec = self._spec
+        os.environ.setdefault("SVT_LOG", "1")  # errors only; SVT-AV1 takes this from nowhere else
         stream: Any = self._output.add_stream(spec.encoder.name, rate=spec.fps, options=spec.encoder.options)
         stream.width, stream.height, stream.pix_fmt = spec.width, spec.height, spec.encoder.pix_fmt
         context = stream.codec_context

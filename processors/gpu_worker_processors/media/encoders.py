@@ -137,12 +137,13 @@ def encoder_options(name: str, crf: int) -> dict[str, str]:
     """Private options of an encoder at a constant quality. `crf` keeps each codec's own scale.
 
     Presets: measured on 704x576 photographs at crf 18, one core: libx264 veryfast 3.8 ms a frame, fast 8.6, medium 8.7, within
-    3 dB of each other and all above 46 dB; libx265 veryfast 12.4; libsvtav1 preset 8 11.2, preset 6 15.5.
+    3 dB of each other and all above 46 dB; libx265 veryfast 12.4; libsvtav1 preset 8 11.2, preset 6 15.5. Finer chroma for x264
+    gives 0.6 dB on RGB for 6 % more bytes (320x240 photographs: 38.9 -> 39.5 dB), which twice the luma's bytes would not.
     """
     if name.endswith("_nvenc"):
         return {"preset": "p5", "rc": "vbr", "cq": str(crf), "b": "0"}
     if name == "libx264":
-        return {"preset": "medium", "crf": str(crf)}
+        return {"preset": "medium", "crf": str(crf), "x264-params": "chroma-qp-offset=-3"}
     if name == "libx265":
         return {"preset": "veryfast", "crf": str(crf), "x265-params": "log-level=error"}
     if name == "libsvtav1":

@@ -82,7 +82,8 @@ class Passthrough:
             self._output.add_attachment(stream.name or "attachment", stream.mimetype or "application/octet-stream", stream.data)
             return
         if stream.type not in ("audio", "subtitle"):
-            self._leave_out(stream, muxer)
+            if not _is_chapter_text(stream):
+                self._leave_out(stream, muxer)
             return
         try:
             target = self._output.add_stream_from_template(stream)
@@ -149,6 +150,7 @@ class _TextConverter:
         self.target = target
         self.name = name
         self._source = source
+        source.codec_context.open(strict=False)  # makes the header that the encoder asks for
         target.codec_context.subtitle_header = source.codec_context.subtitle_header
 
     @classmethod
@@ -180,6 +182,12 @@ class _TextConverter:
 def _codec_name(stream: Any) -> str:
     context = stream.codec_context
     return "unknown" if context is None else context.codec.canonical_name
+
+
+def _is_chapter_text(stream: Any) -> bool:
+    """QuickTime keeps the titles of its chapters in a stream, one packet each; they are carried over as chapters."""
+    chapters = stream.container.chapters()
+    return stream.type == "data" and stream.name == "bin_data" and 0 < len(chapters) == stream.frames
 
 
 def _describe(target: Any, source: Any) -> None:

@@ -41,8 +41,10 @@ def verify_output(path: Path, promise: Promise) -> None:
             stream = container.streams.video[0]
             times, last_key = _read_times(container, stream)
             _compare(times, stream.time_base or Fraction(1), promise)
+        with av.open(str(path)) as container:  # anew: some decoders read `skip_frame` only once
+            stream = container.streams.video[0]
             container.seek(last_key, stream=stream)
-            _check_end(container, stream, promise, times)
+            _check_end(container, stream, promise, times[-1])
     except (FFmpegError, OSError, IndexError) as error:
         _fail(f"it cannot be read back: {type(error).__name__}", error)
 
@@ -72,12 +74,10 @@ def _compare(times: list[int], time_base: Fraction, promise: Promise) -> None:
         _fail(f"its frames span {float(length):.3f} s instead of {float(promise.span_seconds):.3f} s")
 
 
-def _check_end(container: Any, stream: Any, promise: Promise, times: list[int]) -> None:
-    stream.codec_context.skip_frame = "DEFAULT"
-    stream.codec_context.flush_buffers()
+def _check_end(container: Any, stream: Any, promise: Promise, last_pts: int) -> None:
     last = deque(container.decode(stream), maxlen=1)
     frame = last[0] if last else None
-    if frame is None or frame.pts != times[-1]:
+    if frame is None or frame.pts != last_pts:
         _fail("its last frame does not decode")
     if (frame.width, frame.height) != (promise.width, promise.height):
         _fail(f"it is {frame.width}x{frame.height} instead of {promise.width}x{promise.height}")
