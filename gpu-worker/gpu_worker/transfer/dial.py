@@ -17,8 +17,6 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
-import certifi
-
 from gpu_worker.transfer.address import refusal
 from gpu_worker.transfer.guard import Guard
 from gpu_worker.transfer.limits import TransferLimits
@@ -40,9 +38,11 @@ def look_up(host: str, port: int) -> list[SocketAddress]:
 
 @lru_cache(maxsize=1)
 def public_certificates() -> ssl.SSLContext:
-    """Trusts the system's store and certifi's: slim images come without the former."""
+    """Trusts the system's store and the one `requests` ships: slim images come without the former."""
+    from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
     context = ssl.create_default_context()
-    context.load_verify_locations(certifi.where())
+    context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
     context.set_alpn_protocols(["http/1.1"])
     return context
 

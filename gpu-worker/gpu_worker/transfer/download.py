@@ -25,7 +25,7 @@ from gpu_worker_client.protocol import ErrorCode, TaskError
 
 LARGEST_RANGE_BYTES = 256 * MIB
 """So that a slow connection does not keep the rest waiting for long."""
-PROGRESS_BYTES = 1 * MIB
+PROGRESS_BYTES = MIB // 4
 """A failure after this much new data is the first of a new row."""
 _CONTENT_RANGE = re.compile(r"bytes (?P<start>\d{1,18})-(?P<end>\d{1,18})/(?P<total>\d{1,18})")
 

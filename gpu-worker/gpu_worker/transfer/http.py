@@ -7,6 +7,7 @@ comes out as a `TaskError` (final) or as `Transient` (the next try may work); no
 from __future__ import annotations
 
 import http.client
+import logging
 import socket
 import ssl
 import threading
@@ -26,7 +27,11 @@ from gpu_worker.transfer.safe_url import SafeUrl
 from gpu_worker.transfer.urls import UrlPolicy
 from gpu_worker_client.protocol import ErrorCode, TaskError
 
+logger = logging.getLogger(__name__)
+
 CHUNK_BYTES = MIB
+SEND_BYTES = MIB // 4
+"""`sendall` counts its timeout over all of it, so a piece must fit into it at the lowest allowed rate."""
 ERROR_BODY_BYTES = 65536
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 20.0
@@ -216,7 +221,7 @@ class Channel:
         with self.guard.moving() as count:
             while offset < body.size:
                 self.guard.check()
-                piece = body.read(offset, min(CHUNK_BYTES, body.size - offset))
+                piece = body.read(offset, min(SEND_BYTES, body.size - offset))
                 try:
                     sock.sendall(piece)
                 except (BrokenPipeError, ConnectionResetError):
@@ -280,6 +285,7 @@ class Retry:
         if self._failures >= self._limits.attempts or spent + seconds > self._limits.retry_budget_seconds:
             raise failure.error
         self._paused_seconds += seconds
+        logger.info("%s; try %d failed, the next is in %.1f s", failure.error.message, self._failures, seconds)
         self._network.pause(self._guard, seconds)
 
 
