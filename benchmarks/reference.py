@@ -27,6 +27,7 @@ class Reference:
     RealESRGANer: Any
     SRVGGNetCompact: Any
     RRDBNet: Any
+    GFPGANv1Clean: Any
 
 
 def load_reference() -> Reference:
@@ -35,8 +36,8 @@ def load_reference() -> Reference:
     Raises:
         ReferenceMissing: with the command that installs them.
     """
-    if find_spec("realesrgan") is None or find_spec("basicsr") is None:
-        raise ReferenceMissing("run `make reference` first: realesrgan and basicsr are not installed")
+    if any(find_spec(name) is None for name in ("realesrgan", "basicsr", "gfpgan")):
+        raise ReferenceMissing("run `make reference` first: realesrgan, basicsr, gfpgan are not all installed")
     if _REMOVED not in sys.modules:
         from torchvision.transforms.functional import rgb_to_grayscale
 
@@ -46,6 +47,7 @@ def load_reference() -> Reference:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from basicsr.archs.rrdbnet_arch import RRDBNet
+        from gfpgan.archs.gfpganv1_clean_arch import GFPGANv1Clean
         from realesrgan import RealESRGANer
         from realesrgan.archs.srvgg_arch import SRVGGNetCompact
-    return Reference(RealESRGANer, SRVGGNetCompact, RRDBNet)
+    return Reference(RealESRGANer, SRVGGNetCompact, RRDBNet, GFPGANv1Clean)

@@ -1,6 +1,6 @@
 """Small networks with seeded random weights, saved in the key layout of the official files, and a WEIGHTS_DIR that holds them.
 
-The layouts were written down from the published networks (basicsr's RRDBNet, realesrgan's SRVGGNetCompact), not from our loader.
+The layouts were written down from the published networks (basicsr's RRDBNet, realesrgan's SRVGGNetCompact).
 """
 
 from __future__ import annotations

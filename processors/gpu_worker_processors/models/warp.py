@@ -24,7 +24,9 @@ def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> Matr
     rotation = u @ flip @ vt
     scale = float(np.sum(spread * np.diag(flip)) / np.sum(a**2))
     linear = scale * rotation
-    return np.hstack([linear, (target_mean - linear @ source_mean)[:, None]]).astype(np.float64)
+    matrix = np.empty((2, 3))
+    matrix[:, :2], matrix[:, 2] = linear, target_mean - linear @ source_mean
+    return matrix
 
 
 def invert(matrix: Matrix) -> Matrix:
@@ -54,7 +56,7 @@ def sample(picture: Tensor, to_picture: Matrix, left: int, top: int, width: int,
     Returns:
         float [C, height, width], bicubic; at a full-pixel shift exactly the picture's own pixels.
     """
-    shrink = max(1, int(zoom(to_picture)))
+    shrink = max(1, round(zoom(to_picture)))
     if shrink > 1:
         picture = functional.avg_pool2d(picture[None], shrink, ceil_mode=True, count_include_pad=False)[0]
         to_picture = enlarged_target(to_picture, 1 / shrink)
