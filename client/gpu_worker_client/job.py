@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Literal, TypeVar, cast
 
+from gpu_worker_client._elsewhere import whole
 from gpu_worker_client._retry import RETRY_AFTER_CAP_SECONDS, should_retry
 from gpu_worker_client._status import JobStatus, read_result, read_status
 from gpu_worker_client.endpoint import Endpoint
@@ -159,7 +160,7 @@ class Job(Generic[R]):
             JobError: the job ended without one; its class says why.
             WaitTimeout, APIConnectionError, APIError: as `wait`.
         """
-        status = self.wait(timeout, on_timeout=on_timeout)
+        status = whole(self.wait(timeout, on_timeout=on_timeout))
         return cast(R, read_result(status, self._result_type, self))
 
     def cancel(self, timeout: float | None = None) -> JobStatus:

@@ -108,10 +108,11 @@ def test_a_large_result_goes_to_the_workers_own_bucket(tmp_path_factory: pytest.
         platform.start_worker(env)
         gate.put("in.mp4", clip)
         client = Client(platform.endpoint_id, platform.api_key, platform.base_url)
-        job = client.submit({"task": "detect_scenes", "input_url": gate.presign("GET", "in.mp4")})
+        job = client.submit(DetectScenesTask(input_url=gate.presign("GET", "in.mp4")))
         status = job.wait(timeout=DEADLINE_SECONDS)
         assert status.output is not None, status
         assert (status.output["scenes_count"], "scenes" in status.output) == (2, False)
         stored = requests.get(status.output["result_url"], timeout=10)
         assert stored.status_code == 200
         assert len(DetectScenesResult.model_validate_json(stored.content).scenes) == 2
+        assert len(job.result().scenes) == 2, "the SDK reads it from there"
