@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
     from gpu_worker_client._status import JobStatus
 
 CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0
-MAX_BYTES = 1 << 30
 
 
 def whole(status: JobStatus) -> JobStatus:
@@ -35,13 +33,13 @@ def _get(url: str) -> dict[str, Any]:
 
     try:
         # No session of ours: the API key must not travel to a bucket.
-        with requests.get(url, timeout=(CONNECT_SECONDS, READ_SECONDS), allow_redirects=False, stream=True) as response:
+        with requests.get(url, timeout=(CONNECT_SECONDS, READ_SECONDS), allow_redirects=False) as response:
             if response.status_code != requests.codes.ok:
                 raise APIConnectionError(
                     f"the bucket that holds the result answered {response.status_code}", may_have_arrived=True
                 )
-            data = json.loads(response.raw.read(MAX_BYTES, decode_content=True))
-    except (requests.RequestException, ValueError) as error:
+            data = response.json()
+    except requests.RequestException as error:
         raise APIConnectionError(
             f"the bucket that holds the result could not be read ({type(error).__name__})", may_have_arrived=True
         ) from None
