@@ -165,6 +165,31 @@ def test_s06_resumes_instead_of_starting_again(kit: Kit) -> None:
     assert all("if-match" in seen.headers for seen in kit.log[1:])
 
 
+def test_s10_a_range_of_another_version_is_not_used(kit: Kit) -> None:
+    """The store ignores If-Match and sends a part of another version: only its ETag tells."""
+    kit.fault(Fault.etag("other", skip=2), "GET")
+    kit.fetch(kit.presign("GET", "in.mp4"))
+    assert [seen.headers["range"] for seen in kit.log].count(f"bytes=0-{FIRST - 1}") == 2
+
+
+@pytest.mark.parametrize("skip", [0, 1, 4])
+def test_s11_a_range_that_was_not_asked_for_is_not_used(kit: Kit, skip: int) -> None:
+    kit.fault(Fault.wrong_content_range(skip=skip), "GET")
+    kit.fetch(kit.presign("GET", "in.mp4"))
+    assert "range" not in kit.log[-1].headers
+    assert kit.dest.read_bytes() == DATA
+
+
+@pytest.mark.timeout(20)
+def test_one_failed_range_ends_the_others_at_once(kit: Kit) -> None:
+    kit.fault(Fault.status(403, skip=2), "GET")
+    kit.fault(Fault.slow_download(bytes_per_interval=1, interval_seconds=29, skip=1, times=None), "GET")
+    with pytest.raises(TaskError) as caught:
+        kit.with_limits(idle_seconds=60, min_bytes_per_second=0).fetch(kit.presign("GET", "in.mp4"))
+    assert caught.value.code is ErrorCode.url_denied
+    assert not kit.dest.exists()
+
+
 def test_a_large_object_comes_over_several_connections_each_byte_once(kit: Kit) -> None:
     fetched = kit.fetch(kit.presign("GET", "in.mp4"))
     spans = sorted(tuple(int(n) for n in seen.headers["range"][6:].split("-")) for seen in kit.log)

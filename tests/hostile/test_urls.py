@@ -119,6 +119,11 @@ def test_url_is_not_allowed(url: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_u15_user_info_is_named() -> None:
+    with pytest.raises(TaskError, match="user info"):
+        check_input(NOT_A_URL["U15 user and password"])
+
+
 LEADS_INSIDE = {
     "U03 loopback": "127.0.0.1",
     "U03 short": "127.1",
