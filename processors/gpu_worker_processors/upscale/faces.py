@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-from gpu_worker_processors.models.faces import FaceEnhancer
-from gpu_worker_processors.models.weights import WeightStore
 
 CUT_DIFFERENCE = 0.12
 """Mean absolute difference of two small RGB pictures, 0..1, above which they are two shots: PySceneDetect's content threshold,
@@ -15,12 +14,20 @@ CUT_DIFFERENCE = 0.12
 _SMALL_PX = (18, 32)
 
 
+class Enhancer(Protocol):
+    """Restores the faces of one frame and remembers them for the next: `models.faces.FaceEnhancer`."""
+
+    def reset(self) -> None: ...
+
+    def enhance(self, original_rgb: Tensor, upscaled_rgb: Tensor) -> tuple[Tensor, int]: ...
+
+
 class FollowedFaces:
     """Faces of one video. `count` is how many were restored so far, counted once per frame."""
 
-    def __init__(self, store: WeightStore, device: torch.device) -> None:
+    def __init__(self, enhancer: Enhancer) -> None:
         self.count = 0
-        self._enhancer = FaceEnhancer(store, device)
+        self._enhancer = enhancer
         self._before: Tensor | None = None
 
     def __call__(self, source: Tensor, enlarged: Tensor) -> Tensor:

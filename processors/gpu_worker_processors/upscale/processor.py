@@ -26,7 +26,7 @@ class UpscaleProcessor:
         return upscale_weights(params.model, params.denoise_strength, params.face_enhance)
 
     def prepare(self, job: LocalJob) -> None:
-        _network(job)
+        _faces(job, _network(job))
 
     def run(self, job: LocalJob) -> UpscaleResult:
         from gpu_worker_processors.upscale.upscale import upscale_file
@@ -52,9 +52,10 @@ def _network(job: LocalJob) -> SuperResolver:
 def _faces(job: LocalJob, net: SuperResolver) -> FollowedFaces | None:
     if not job.params.face_enhance:
         return None
+    from gpu_worker_processors.models.faces import FaceEnhancer
     from gpu_worker_processors.upscale.faces import FollowedFaces
 
-    return FollowedFaces(_store(job), net.device)
+    return FollowedFaces(FaceEnhancer(_store(job), net.device))
 
 
 def _store(job: LocalJob) -> WeightStore:

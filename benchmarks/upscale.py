@@ -1,0 +1,156 @@
+"""The upscale task from file to file against a RealESRGANer loop with the same weights, and its memory on a long video.
+
+The peer is what the original's video script does per frame: decode to BGR, `RealESRGANer.enhance`, encode with libx264. It gets
+in-process PyAV instead of the script's two ffmpeg pipes, and our preset and quality, so what differs is the work between.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # what the engine sets; torch reads it once, at its import
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import skimage.data
+from reference import load_reference
+
+from gpu_worker_client.protocol import UpscaleParams
+from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.upscale.processor import PROCESSOR
+
+MODEL = "realesr-animevideov3"
+WIDTH, HEIGHT = 176, 144
+FRAMES = 75
+ROUNDS = 2
+"""Peer and we take turns; the fastest round of each counts."""
+LONG_SECONDS, SHORT_SECONDS = 120, 10
+TINY_PX = 32
+"""Edge of the memory clip: what must not grow is what depends on the length."""
+
+
+def rows() -> list[dict[str, Any]]:
+    return [*speed_rows(), memory_row()]
+
+
+def speed_rows() -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        clip = make_clip(folder / "in.mp4", WIDTH, HEIGHT, FRAMES)
+        peer = peer_network(folder)
+        job = make_job(clip, folder / "ours.mp4")
+        PROCESSOR.prepare(job)
+        run_peer(make_clip(folder / "warm.mp4", WIDTH, HEIGHT, 3), folder / "peer.mp4", peer)
+        peer_seconds: list[float] = []
+        our_seconds: list[float] = []
+        for _ in range(ROUNDS):
+            peer_seconds.append(timed(run_peer, clip, folder / "peer.mp4", peer))
+            our_seconds.append(timed(PROCESSOR.run, job))
+        assert count(folder / "peer.mp4") == count(folder / "ours.mp4") == FRAMES
+    ours, theirs = FRAMES / min(our_seconds), FRAMES / min(peer_seconds)
+    return [
+        {
+            "name": f"upscale, file to file, {MODEL}, {WIDTH}x{HEIGHT} x4",
+            "ours": ours,
+            "peer": theirs,
+            "ratio": ours / theirs,
+            "unit": "frames/s",
+            "note": "RealESRGANer loop with the same weights, fp32, and the same libx264 settings",
+        }
+    ]
+
+
+def memory_row() -> dict[str, Any]:
+    """Each length in a process of its own, since a peak never falls."""
+    peaks = {seconds: peak_rss_mb(seconds) for seconds in (SHORT_SECONDS, LONG_SECONDS)}
+    growth = peaks[LONG_SECONDS] / peaks[SHORT_SECONDS] - 1
+    return {
+        "name": f"upscale, growth of peak RSS from {SHORT_SECONDS} s to {LONG_SECONDS} s of video",
+        "ours": 100 * growth,
+        "unit": "%",
+        "peak_rss_mb": peaks[LONG_SECONDS],
+        "note": f"{peaks[SHORT_SECONDS]:.0f} MB -> {peaks[LONG_SECONDS]:.0f} MB at {TINY_PX}x{TINY_PX}",
+    }
+
+
+def peak_rss_mb(seconds: int) -> float:
+    output = subprocess.run([sys.executable, __file__, str(seconds)], check=True, capture_output=True, text=True).stdout
+    return json.loads(output)["peak_rss_mb"]
+
+
+def upscale_once(seconds: int) -> float:
+    """Upscales a clip of that length in this process and answers the process's peak in MB."""
+    import resource
+
+    with tempfile.TemporaryDirectory() as name:
+        clip = make_clip(Path(name) / "in.mp4", TINY_PX, TINY_PX, 25 * seconds)
+        result = PROCESSOR.run(make_job(clip, Path(name) / "out.mp4"))
+        assert result.stats.frames_processed == 25 * seconds
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def make_job(source: Path, output: Path) -> LocalJob:
+    settings = {"WEIGHTS_DIR": os.environ["WEIGHTS_DIR"], "GPU_WORKER_DEVICE": "cpu"}
+    return LocalJob("bench", UpscaleParams(model=MODEL), output.parent, source, output_path=output, settings=settings)
+
+
+def make_clip(path: Path, width: int, height: int, frames: int) -> Path:
+    """A slow pan over a photograph, so that no two frames are equal."""
+    photo = cv2.resize(skimage.data.astronaut(), (width * 2, height * 2), interpolation=cv2.INTER_AREA)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "veryfast", "crf": "12"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for index in range(frames):
+            x, y = abs(index % (2 * width) - width), index // 2 % height
+            picture = np.ascontiguousarray(photo[y : y + height, x : x + width])
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def peer_network(folder: Path) -> Any:
+    import torch
+    from safetensors.torch import load_file
+
+    reference = load_reference()
+    weights = folder / "weights.pth"
+    torch.save({"params": load_file(Path(os.environ["WEIGHTS_DIR"]) / f"{MODEL}.safetensors")}, weights)
+    net = reference.SRVGGNetCompact(num_in_ch=3, num_out_ch=3, num_feat=64, num_conv=16, upscale=4, act_type="prelu")
+    return reference.RealESRGANer(scale=4, model_path=str(weights), model=net, half=False, device=torch.device("cpu"))
+
+
+def run_peer(source: Path, output: Path, network: Any) -> None:
+    options = {"preset": "medium", "crf": "18"}
+    with av.open(str(source)) as reader, av.open(str(output), "w") as writer:
+        stream = writer.add_stream("libx264", rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = WIDTH * 4, HEIGHT * 4, "yuv420p"
+        for frame in reader.decode(video=0):
+            large, _ = network.enhance(frame.to_ndarray(format="bgr24"), outscale=4)
+            writer.mux(stream.encode(av.VideoFrame.from_ndarray(large, format="bgr24")))
+        writer.mux(stream.encode(None))
+
+
+def timed(work: Any, *args: Any) -> float:
+    started = time.perf_counter()
+    work(*args)
+    return time.perf_counter() - started
+
+
+def count(path: Path) -> int:
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+if __name__ == "__main__":
+    print(json.dumps({"peak_rss_mb": upscale_once(int(sys.argv[1]))}))
