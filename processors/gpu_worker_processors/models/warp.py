@@ -5,6 +5,8 @@ A transform is a (2, 3) matrix from pixel coordinates to pixel coordinates, 0 be
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,15 +26,13 @@ def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> Matr
     rotation = u @ flip @ vt
     scale = float(np.sum(spread * np.diag(flip)) / np.sum(a**2))
     linear = scale * rotation
-    matrix = np.empty((2, 3))
-    matrix[:, :2], matrix[:, 2] = linear, target_mean - linear @ source_mean
-    return matrix
+    return _matrix(linear, target_mean - linear @ source_mean)
 
 
 def invert(matrix: Matrix) -> Matrix:
     """The transform back."""
     linear = np.linalg.inv(matrix[:, :2])
-    return np.hstack([linear, -(linear @ matrix[:, 2])[:, None]])
+    return _matrix(linear, -(linear @ matrix[:, 2]))
 
 
 def enlarged(matrix: Matrix, factor_x: float, factor_y: float) -> Matrix:
@@ -82,3 +82,9 @@ def window(matrix: Matrix, edge: int, width: int, height: int) -> tuple[int, int
     left, top = np.maximum(np.floor(places.min(axis=0)), 0).astype(int)
     right, bottom = np.minimum(np.ceil(places.max(axis=0)) + 1, [width, height]).astype(int)
     return int(left), int(top), max(0, int(right - left)), max(0, int(bottom - top))
+
+
+def _matrix(linear: NDArray[Any], shift: NDArray[Any]) -> Matrix:
+    matrix = np.empty((2, 3))
+    matrix[:, :2], matrix[:, 2] = linear, shift
+    return matrix
