@@ -120,7 +120,7 @@ class Job(Generic[R]):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None or self._final is not None:
+        if kind is None:
             return
         try:
             self.cancel(LAST_CANCEL_SECONDS)

@@ -101,6 +101,12 @@ def test_progress_is_never_the_result(client: Client, server: ScriptedServer) ->
     assert status.progress == Progress(seq=1, stage="process", fraction=0.5, done=5, total=10)
 
 
+@pytest.mark.parametrize("status", ["IN_QUEUE", "COMPLETED", "FAILED"])
+def test_only_a_running_job_has_progress(client: Client, server: ScriptedServer, status: str) -> None:
+    server.say({**at(1), "status": status})
+    assert client.job("j").status().progress is None
+
+
 def test_a_newer_workers_stage_is_still_progress(client: Client, server: ScriptedServer) -> None:
     server.say({**RUNNING, "output": {"seq": 1, "stage": "polish", "sparkle": 2}})
     status = client.job("j").status()
@@ -124,6 +130,18 @@ def test_nothing_comes_after_the_final_state(client: Client, server: ScriptedSer
     assert [job.status().state, job.cancel().state, job.wait().state] == [State.completed] * 3
     assert [type(event) for event in job.events()] == [Finished]
     assert len(server.seen) == 1
+
+
+def test_a_result_seen_after_the_cancel_does_not_undo_it(client: Client, server: ScriptedServer) -> None:
+    server.say(RUNNING, CANCELLED, DONE)
+    job = client.job("j")
+    told: list[Any] = []
+    for event in job.events():
+        told.append(event)
+        if isinstance(event, Started):
+            job.cancel()
+    assert isinstance(told[-1], Finished)
+    assert [told[-1].status.state, job.status().state] == [State.cancelled] * 2
 
 
 def test_the_result_is_typed_by_the_task_submitted(client: Client, server: ScriptedServer) -> None:
@@ -381,7 +399,7 @@ def test_a_failing_cancel_does_not_hide_why_the_block_was_left(client: Client, s
 def test_run_reports_events_and_cancels_when_the_time_is_over(client: Client, server: ScriptedServer) -> None:
     server.say(QUEUED, QUEUED, at(1), at(2), at(2), at(2), CANCELLED)
     seen: list[type] = []
-    with pytest.raises(WaitTimeout):
+    with pytest.raises(WaitTimeout, match="was cancelled"):
         client.run({"task": "selftest"}, timeout=1.2, on_event=lambda event: seen.append(type(event)))
     assert seen == [Queued, Started, ProgressEvent, ProgressEvent]
     assert server.asked[-1] == "POST /v2/ep1/cancel/j"

@@ -192,6 +192,14 @@ def test_as_many_parts_as_a_task_may_hold() -> None:
     assert len(task.output_multipart.parts) == 500
 
 
+def test_size_and_depth_are_refused_for_themselves() -> None:
+    whole = json.dumps(SCENES).encode()
+    assert parse_task(whole.ljust(MAX_TASK_BYTES)).task == "detect_scenes"
+    assert "exceeds 262144 bytes" in refused(whole.ljust(MAX_TASK_BYTES + 1)).message
+    assert "nested deeper than 32" in refused(b'{"task":"selftest","params":' + b"[" * 40 + b"]" * 40 + b"}").message
+    assert "nested deeper than 32" in refused({"task": "selftest", "params": json.loads("[" * 40 + "]" * 40)}).message
+
+
 def test_brackets_in_strings_are_not_nesting() -> None:
     text = json.dumps({**SCENES, "input_url": "https://h/" + "[{" * 100 + '\\"' * 50}).encode()
     assert isinstance(parse_task(text), DetectScenesTask)
