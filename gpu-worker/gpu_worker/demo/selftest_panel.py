@@ -10,8 +10,9 @@ from gpu_worker_client.protocol import SelftestResult
 
 
 def summary(result: SelftestResult) -> str:
-    ready = sum(check.ok for check in result.processors.values())
-    return f"{ready} of {len(result.processors)} processors ready on {result.device}"
+    waiting = [name for name, check in result.processors.items() if not check.ok]
+    missing = f"; not ready: {', '.join(waiting)}" if waiting else ""
+    return f"{len(result.processors) - len(waiting)} of {len(result.processors)} processors ready on {result.device}{missing}"
 
 
 def html(result: SelftestResult, _film: Film, _folder: Path) -> str:
