@@ -153,6 +153,4 @@ def read_result(status: JobStatus, kind: type[TaskResult] | None, job: Any = Non
     except ValidationError as error:
         places = ", ".join(".".join(map(str, entry["loc"])) for entry in error.errors()[:5])
     message = f"the job completed, but its result is no {model.__name__} (see: {places or 'the whole'})"
-    if isinstance(status.output, dict) and status.output.get("result_url"):
-        message = "the answer is a summary: the whole result is too large for it and lies at the task's own result_url"
     raise ResultUnreadable(ErrorBody(code="result_unreadable", message=message), job)

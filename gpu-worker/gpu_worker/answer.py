@@ -12,22 +12,8 @@ from gpu_worker.transfer.deliver import Delivered
 from gpu_worker.transfer.urls import TaskUrls
 from gpu_worker_client.protocol import TASKS, Cost, ErrorCode, TaskBase, TaskError, Timings, WorkerInfo
 
-ALWAYS_INLINE = frozenset(
-    {
-        "status",
-        "task",
-        "stats",
-        "output_url",
-        "output_parts",
-        "result_url",
-        "idempotency_key",
-        "timings",
-        "cost",
-        "worker",
-        "warnings",
-    }
-)
-"""What an answer keeps when the rest of a large result is at `result_url`."""
+KEPT_LISTS = frozenset({"warnings", "output_parts"})
+"""Lists that an answer keeps when the rest of a large result is at `result_url`: short, and needed to act on the answer."""
 
 
 def complete_answer(
@@ -78,8 +64,9 @@ def answer_bytes(whole: dict[str, Any]) -> int:
 
 def summary(whole: dict[str, Any], result_url: str) -> dict[str, Any]:
     """The answer that stands for a large result kept elsewhere: statistics and counts, nothing of the bulk."""
-    counts = {f"{name}_count": len(value) for name, value in whole.items() if _is_bulk(name, value)}
-    return {name: value for name, value in whole.items() if name in ALWAYS_INLINE} | counts | {"result_url": result_url}
+    bulk = [name for name, value in whole.items() if isinstance(value, list) and name not in KEPT_LISTS]
+    kept = {name: value for name, value in whole.items() if name not in bulk}
+    return kept | {f"{name}_count": len(whole[name]) for name in bulk} | {"result_url": result_url}
 
 
 def fit_answer(whole: dict[str, Any], settings: Settings) -> dict[str, Any]:
@@ -99,10 +86,6 @@ def fit_answer(whole: dict[str, Any], settings: Settings) -> dict[str, Any]:
             limit=settings.max_answer_bytes,
         )
     return whole
-
-
-def _is_bulk(name: str, value: object) -> bool:
-    return isinstance(value, list) and name not in ALWAYS_INLINE
 
 
 def reused_answer(payload: bytes | None, task: str, key: str | None) -> dict[str, Any] | None:

@@ -29,7 +29,7 @@ from gpu_worker_client.protocol import ErrorCode, TaskError
 
 logger = logging.getLogger(__name__)
 
-CHUNK_BYTES = MIB
+CHUNK_BYTES = MIB // 4
 SEND_BYTES = MIB // 4
 """`sendall` counts its timeout over all of it, so a piece must fit into it at the lowest allowed rate."""
 ERROR_BODY_BYTES = 65536

@@ -39,4 +39,4 @@ class TransferLimits:
     range_parallelism: int = 6
     """Connections of one download. A single stream to an object store is limited, several add up."""
     part_parallelism: int = 4
-    """Connections of one multipart upload. Memory is one MiB for each."""
+    """Connections of one multipart upload. Memory is 256 KiB for each."""
