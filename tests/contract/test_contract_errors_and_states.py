@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from gpu_worker.answer import ALWAYS_INLINE
+from gpu_worker.answer import KEPT_LISTS
 from gpu_worker_client.protocol import (
     TASKS,
     DetectScenesResult,
@@ -181,7 +181,7 @@ def test_results_can_be_read_by_an_older_client(kind: TaskKind) -> None:
 def test_a_summary_of_a_large_result_is_still_a_result(kind: TaskKind) -> None:
     """Above the inline limit the worker leaves the long lists out of its answer; the rest must still make a typed result."""
     lists = [name for name, field in kind.result.model_fields.items() if get_origin(field.annotation) is list]
-    left_out = [name for name in lists if name not in ALWAYS_INLINE]
+    left_out = [name for name in lists if name not in KEPT_LISTS]
     assert all(not kind.result.model_fields[name].is_required() for name in left_out)
 
 
