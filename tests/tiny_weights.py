@@ -6,6 +6,7 @@ The layouts were written down from the published networks (basicsr's RRDBNet, re
 from __future__ import annotations
 
 import hashlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,33 @@ def compact(convs: int = 4, features: int = 64, scale: int = 4, seed: int = 0) -
         state[f"body.{2 * i + 1}.weight"] = torch.rand(features, generator=random) * 0.3
     _conv(state, f"body.{2 * convs + 2}", features, 3 * scale**2, 0.1, random)
     return state
+
+
+def rrdb_of_2018(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same weights under the names of the ESRGAN paper's release: `RRDB_trunk.N.RDBM.convK`, `trunk_conv`, `HRconv`, ..."""
+    names = {"conv_body": "trunk_conv", "conv_up1": "upconv1", "conv_up2": "upconv2", "conv_hr": "HRconv"}
+    renamed: dict[str, Tensor] = {}
+    for key, value in state.items():
+        layer, _, kind = key.rpartition(".")
+        layer = (
+            layer.replace("body.", "RRDB_trunk.").replace(".rdb", ".RDB")
+            if layer.startswith("body.")
+            else names.get(layer, layer)
+        )
+        renamed[f"{layer}.{kind}"] = value
+    return renamed
+
+
+def swinir(seed: int = 0) -> dict[str, Tensor]:
+    """SwinIR x4 for real pictures ("nearest+conv"), two groups of two blocks, 24 channels; layout from spandrel's class."""
+    from spandrel.architectures.SwinIR import SwinIR
+
+    torch.manual_seed(seed)
+    shape = {"img_size": 64, "window_size": 8, "depths": [2, 2], "num_heads": [2, 2], "embed_dim": 24, "mlp_ratio": 2}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it calls torch.meshgrid the old way
+        net = SwinIR(upscale=4, in_chans=3, img_range=1.0, upsampler="nearest+conv", resi_connection="1conv", **shape)
+    return net.state_dict()
 
 
 class WeightsFolder:

@@ -29,7 +29,7 @@ def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(-10 * torch.log10(torch.mean((a.double().cpu() - b.double().cpu()) ** 2)))
 
 
-@pytest.mark.parametrize(("name", "arch", "make"), [("tiny-rrdb", "rrdb", rrdb), ("tiny-compact", "srvgg_compact", compact)])
+@pytest.mark.parametrize(("name", "arch", "make"), [("tiny-rrdb", "rrdbnet", rrdb), ("tiny-compact", "srvgg_compact", compact)])
 def test_half_precision_matches_the_float32_net(
     tmp_path: Path, name: str, arch: str, make: Callable[[], dict[str, torch.Tensor]]
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_weights import WeightsFolder, compact, rrdb
+from tiny_weights import WeightsFolder, compact, rrdb, rrdb_of_2018, swinir
 from torch import Tensor
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
@@ -25,6 +25,7 @@ def folder(tmp_path: Path) -> WeightsFolder:
     made = WeightsFolder(tmp_path)
     made.put("compact", compact(convs=2, features=16), arch="srvgg_compact")
     made.put("rrdb", rrdb(1), arch="rrdbnet")
+    made.put("swinir", swinir(), arch="swinir")
     return made
 
 
@@ -74,7 +75,7 @@ def cpu_oom() -> Exception:
     )
 
 
-@pytest.mark.parametrize("name", ["compact", "rrdb"])
+@pytest.mark.parametrize("name", ["compact", "rrdb", "swinir"])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 40), (3, 2), (33, 47)])
 def test_any_size_comes_back_four_times_as_large(folder: WeightsFolder, name: str, height: int, width: int) -> None:
     out = sr.load(name, store=folder.store(), device=CPU)(frame(height, width, count=2))
@@ -112,6 +113,22 @@ def test_out_of_memory_steps_down_and_loses_no_frame(folder: WeightsFolder, erro
     resolver(rgb)
     assert all(math.prod(call) <= limit for call in bounded.calls), "the next frame does not fail again"
     assert len({call[1:] for call in bounded.calls}) == 1, "one tile shape"
+
+
+@pytest.mark.parametrize("name", ["compact", "rrdb", "swinir"])
+def test_the_fast_format_is_close_to_float32(folder: WeightsFolder, name: str) -> None:
+    rgb = frame(24, 40)
+    exact = sr.load(name, store=folder.store(), device=CPU, dtype=torch.float32)(rgb)
+    fast = sr.load(name, store=folder.store(), device=CPU, dtype=torch.bfloat16)(rgb)
+    assert 40 < psnr(fast, exact) < 100
+    assert exact.std() > 0.01
+
+
+def test_weights_of_the_papers_layout_are_the_same_network(folder: WeightsFolder) -> None:
+    folder.put("old", rrdb_of_2018(rrdb(1)), arch="rrdbnet", wrap="")
+    rgb = frame(20, 24)
+    new, old = (sr.load(name, store=folder.store(), device=CPU, dtype=torch.float32)(rgb) for name in ("rrdb", "old"))
+    assert torch.equal(new, old)
 
 
 def test_a_batch_shrinks_before_tiles_do(folder: WeightsFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,13 +81,15 @@ def _prepare(
 ) -> tuple[ImageModelDescriptor[torch.nn.Module], Network, torch.dtype]:
     halves = {"supports_half": descriptor.supports_half, "supports_bfloat16": descriptor.supports_bfloat16}
     dtype = key.dtype or best_dtype(key.device, **halves)
+    traits = TRAITS[descriptor.architecture.id]
+    mixed = traits.autocast and dtype != torch.float32
     try:
-        descriptor.to(key.device, dtype)
+        descriptor.to(key.device, torch.float32 if mixed else dtype)
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise out_of_memory(key.device, "the network") from None
         raise
-    if TRAITS[descriptor.architecture.id].channels_last:
+    if traits.channels_last:
         descriptor.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     net: Network = descriptor.model
     if key.device.type == "cuda":
@@ -95,4 +97,12 @@ def _prepare(
         torch.backends.cudnn.allow_tf32 = False  # the float32 retry is there to be exact
         if key.compiled:
             net = torch.compile(descriptor.model, dynamic=False)
-    return descriptor, net, dtype
+    return descriptor, _autocast(net, key.device, dtype) if mixed else net, dtype
+
+
+def _autocast(net: Network, device: torch.device, dtype: torch.dtype) -> Network:
+    def run(frames: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device.type, dtype):
+            return net(frames)
+
+    return run

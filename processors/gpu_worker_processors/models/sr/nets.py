@@ -6,6 +6,7 @@ The architectures that a manifest may name are a short literal table; a file who
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,10 +28,13 @@ class Traits:
     overlap_px: int
     """Input pixels that neighbouring tiles share."""
     values_per_pixel: int
-    """Peak number of activation values alive per input pixel of a x4 network: layers' channels at their resolutions."""
+    """Peak number of activation values alive per input pixel of a x4 network, as torch's memory profiler counts them (201, 3081
+    and 3337 at 64x64), with room for the float32 result."""
     batch_pixels: int
     """Input pixels per call from which on a larger batch brings nothing on a GPU; small networks need more to fill it."""
     channels_last: bool = True
+    autocast: bool = False
+    """Keeps float32 weights and lets torch pick the format per operation, for a network that mixes formats itself."""
 
 
 TRAITS: Mapping[str, Traits] = {
@@ -38,7 +42,8 @@ TRAITS: Mapping[str, Traits] = {
     "Compact": Traits(overlap_px=48, values_per_pixel=300, batch_pixels=2_000_000),
     # 64 channels at 16x the pixels, three of them alive in the tail; a batch of 4 brought 1-6 % (ls-ads/real-esrgan-serve).
     "ESRGAN": Traits(overlap_px=32, values_per_pixel=3400, batch_pixels=350_000),
-    "SwinIR": Traits(overlap_px=32, values_per_pixel=5000, batch_pixels=350_000, channels_last=False),
+    # Its attention mask is float32 whatever the weights are, so a module in bfloat16 fails at any size but the trained one.
+    "SwinIR": Traits(overlap_px=32, values_per_pixel=4000, batch_pixels=350_000, channels_last=False, autocast=True),
 }
 _LOAD_ERRORS = (UnsupportedModelError, RuntimeError, KeyError, ValueError, IndexError, TypeError, AssertionError)
 """What spandrel and `load_state_dict` raise on keys or shapes of another network."""
@@ -57,7 +62,9 @@ def build(state: StateDict, file: WeightFile) -> ImageModelDescriptor[torch.nn.M
     try:
         if not support.detect(state):
             raise UnsupportedModelError
-        descriptor = support.architecture.load({key: _in_float32(value) for key, value in state.items()})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)  # spandrel's SwinIR calls it the old way
+            descriptor = support.architecture.load({key: _in_float32(value) for key, value in state.items()})
     except _LOAD_ERRORS:
         raise reject(file, "state_dict_mismatch", f"holds no weights of the network `{file.spec.arch}`") from None
     assert isinstance(descriptor, ImageModelDescriptor)
