@@ -137,6 +137,18 @@ def declared(width: int, height: int) -> Build:
     return build
 
 
+def declared_by_the_track(path: Path) -> Path:
+    """A Matroska file whose track header claims 65535x65535; the elements' sizes stay as they were."""
+    path = clips.make(path.with_suffix(".mkv"), clips.Clip(320, 272, codec="ffv1", options=(), frames=2))
+    data = path.read_bytes()
+    for name, size in ((b"\xb0", 320), (b"\xba", 272)):
+        old = name + b"\x82" + struct.pack(">H", size)
+        assert data.count(old) == 1
+        data = data.replace(old, name + b"\x82\xff\xff")
+    path.write_bytes(data)
+    return path
+
+
 def png(width: int, height: int) -> bytes:
     """A picture of one colour: megabytes of zeros in a few kilobytes."""
 
@@ -222,7 +234,8 @@ ROWS: dict[str, tuple[Build, str | tuple[str, ...]]] = {
     "M10 3x65500": (clip(width=3, height=65500, codec="mjpeg", pix_fmt="yuvj444p", options=(), frames=2), OK),
     "M11 8000x8000 png": (text(png(8000, 8000)), ("media_limit", "unsupported_media")),
     "M11 8000x8000 png in matroska": (png_track, "media_limit"),
-    "M11 65535x65535 declared": (declared(65535, 65535), ("media_limit", "corrupt_media")),
+    "M11 65535x65535 by the track": (declared_by_the_track, "media_limit"),
+    "M11 65535x65535 by the picture": (declared(65535, 65535), ("media_limit", "corrupt_media")),
     "M12 odd size": (clip(width=853, height=479, pix_fmt="yuv444p", frames=5), OK),
     "M13 size changes": (lambda path: two_joined(path, width=128, height=96), "unsupported_media"),
     "M14 clock starts again": (two_joined, OK),

@@ -161,6 +161,22 @@ def test_damage_is_an_error_or_loses_nothing(tmp_path: Path, suffix: str, damage
         assert suffix == "avi", "AVI ends with an index that nothing needs; the others end with pictures"
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_frames_that_vanish_without_a_trace_are_missed(tmp_path: Path, suffix: str) -> None:
+    """Cut exactly between two frames, no byte of any frame is wrong: only the container's own list shows that some are gone."""
+    options = (("crf", "20"), ("bf", "0"), ("preset", "ultrafast"))
+    path = clips.make(tmp_path / f"a.{suffix}", clips.Clip(frames=60, options=options), numbered)
+    path = faststart(path) if suffix == "mp4" else path
+    info = probe(path)
+    with av.open(str(path)) as container:
+        positions = [packet.pos for packet in container.demux(video=0) if packet.pos is not None]
+    path.write_bytes(path.read_bytes()[: positions[30]])
+    with pytest.raises(TaskError) as caught:
+        list(FrameReader(path, info))
+    assert caught.value.code is ErrorCode.corrupt_media
+    assert "30 of its 60 frames" in caught.value.message
+
+
 def test_a_transport_stream_cut_between_key_frames_starts_at_the_next(tmp_path: Path) -> None:
     options = (("crf", "20"), ("g", "10"), ("bf", "0"), ("preset", "ultrafast"))
     whole = clips.make(tmp_path / "a.ts", clips.Clip(width=320, height=240, frames=60, options=options), numbered).read_bytes()

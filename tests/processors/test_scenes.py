@@ -17,8 +17,10 @@ from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode, HashDe
 from gpu_worker_client.protocol import DetectScenesParams, DetectScenesResult, ErrorCode, TaskError
 from gpu_worker_processors import registry
 from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.detect_scenes import processor
 from gpu_worker_processors.detect_scenes.detectors import CutFinder, analysis_size, make_detector
 from gpu_worker_processors.detect_scenes.scenes import FrameTimes, scenes_between
+from gpu_worker_processors.media.probe import probe
 
 BLACK, RED, WHITE, BLUE = (0, 0, 0), (220, 20, 20), (250, 250, 250), (30, 40, 230)
 
@@ -182,6 +184,16 @@ def test_turned_clips(tmp_path: Path, rotation: int, detector: str) -> None:
     upright = clips.make(tmp_path / "a.mp4", clips.Clip(frames=60), paint)
     turned = clips.make(tmp_path / "b.mp4", clips.Clip(frames=60, rotation=rotation), paint)
     assert starts(run(upright, detector=detector)) == starts(run(turned, detector=detector)) == [0, 30]
+
+
+@pytest.mark.parametrize(("rotation", "first"), [(0, "red"), (-90, "white"), (180, "blue"), (90, "green")])
+def test_detectors_see_upright_pictures(tmp_path: Path, rotation: int, first: str) -> None:
+    """Quarters red, green, blue, white clockwise; turning them clockwise by 90 degrees brings white to the top left."""
+    path = clips.make(tmp_path / "a.mp4", clips.Clip(frames=1, rotation=rotation), clips.corners)
+    [(_, _, picture)] = processor.upright_pictures(LocalJob("job", DetectScenesParams(), tmp_path, path), probe(path))
+    bgr = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0), "white": (255, 255, 255)}[first]
+    assert np.abs(picture[4, 4].astype(int) - bgr).max() < 12
+    assert picture.shape == ((48, 64, 3) if rotation in (0, 180) else (64, 48, 3))
 
 
 def test_a_start_after_zero_is_not_counted(tmp_path: Path) -> None:

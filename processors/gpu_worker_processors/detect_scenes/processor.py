@@ -66,7 +66,7 @@ def _find_cuts(job: LocalJob, info: MediaInfo) -> tuple[list[int], FrameTimes]:
     video = require_video(info)
     times = FrameTimes(video.time_base)
     finder = CutFinder(make_detector(job.params), video.time_base, video.fps)
-    with prefetched(_pictures(job, info), _PICTURES_AHEAD) as pictures:
+    with prefetched(upright_pictures(job, info), _PICTURES_AHEAD) as pictures:
         for pts, duration_ticks, picture in pictures:
             times.add(pts, duration_ticks)
             finder.add(pts, picture)
@@ -74,7 +74,7 @@ def _find_cuts(job: LocalJob, info: MediaInfo) -> tuple[list[int], FrameTimes]:
     return [times.index_of(pts) for pts in finder.finish()], times
 
 
-def _pictures(job: LocalJob, info: MediaInfo) -> Iterator[tuple[int, int, Any]]:
+def upright_pictures(job: LocalJob, info: MediaInfo) -> Iterator[tuple[int, int, Any]]:
     """(timestamp, duration in ticks, small upright BGR picture) of every frame."""
     import cv2
 
