@@ -88,6 +88,7 @@ def seen(path: Path) -> Seen:
 
 
 def packets(path: Path, kind: str) -> list[bytes]:
-    """Payloads of the packets of all streams of a kind, in file order."""
+    """Payloads of the packets of all streams of a kind, in file order; none when there is no such stream."""
     with av.open(str(path)) as container:
-        return [bytes(packet) for packet in container.demux(*getattr(container.streams, kind)) if packet.size]
+        streams = getattr(container.streams, kind)
+        return [bytes(packet) for packet in container.demux(*streams) if packet.size] if streams else []

@@ -11,7 +11,7 @@ import clips
 import numpy as np
 import pytest
 from av.subtitles.subtitle import SubtitleSet
-from upscale_kit import Repeat, job, seen, upscaled
+from upscale_kit import Repeat, job, packets, seen, upscaled
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.base import Limits
@@ -24,6 +24,7 @@ from gpu_worker_processors.media.encoders import (
     encoder_options,
     working_encoders,
 )
+from gpu_worker_processors.media.passthrough import Passthrough
 from gpu_worker_processors.media.probe import probe
 from gpu_worker_processors.media.verify import Promise, verify_output
 from gpu_worker_processors.upscale.plan import denoise_method, target_size
@@ -172,6 +173,17 @@ def test_a_full_disk_is_typed_whenever_it_shows(tmp_path: Path) -> None:
     assert caught.value.code == ErrorCode.disk_full
 
 
+def test_an_output_over_the_limit_stops_while_it_is_written(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    writer = VideoWriter(tmp_path / "out.mkv", spec(crf=0), limits=Limits(max_output_bytes=20_000))
+    with pytest.raises(TaskError) as caught:
+        for index in range(1000):
+            writer.write([rng.integers(16, 235, plane.shape, np.uint8) for plane in planes(0)], index)
+    assert caught.value.code == ErrorCode.output_too_large
+    writer.__exit__(TaskError, caught.value, None)
+    assert not (tmp_path / "out.mkv").exists()
+
+
 def test_a_size_the_encoder_refuses_is_typed(tmp_path: Path) -> None:
     odd = VideoSpec(63, 48, choose_encoder("h264", 63, 48, SOFT), TAGS, Fraction(1), Fraction(25), Fraction(1, 25))
     with pytest.raises(TaskError) as caught:
@@ -278,6 +290,37 @@ def test_everything_else_is_carried_over(tmp_path: Path, route: str, subtitles: 
     shift = 21 if route == "mp4-mkv" else 0  # the AAC's first packet starts before zero, which Matroska cannot say
     assert [(start - shift, length, words) for start, length, words in spoken(tmp_path / f"out.{suffix_out}")] == LINES
     assert {note.code for note in task.warnings} == ({"subtitle_converted"} if converted else set())
+
+
+class Recorder:
+    """An output container that notes what is written to it."""
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+        self.seconds: list[Fraction] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._container, name)
+
+    def mux(self, packet: Any) -> None:
+        self.seconds.append(packet.dts * packet.time_base)
+        self._container.mux(packet)
+
+
+def test_sound_is_copied_in_step_with_the_picture(tmp_path: Path) -> None:
+    """Not ahead of it: the muxer would have to hold what comes too early, however long the video is."""
+    source = clips.make(tmp_path / "in.mp4", clips.Clip(frames=100, audio_seconds=4))
+    with av.open(str(tmp_path / "out.mkv"), "w") as container:
+        video = container.add_stream("libx264", rate=25)
+        output = Recorder(container)
+        others = Passthrough(source, probe(source), output, video, "matroska")
+        for second in range(5):
+            others.advance(Fraction(second))
+            assert len(output.seconds) == pytest.approx(1 + second * 48000 / 1024, abs=2)
+            assert output.seconds[-1] <= second
+        others.advance(None)
+        assert len(output.seconds) == len(packets(source, "audio"))
+        others.close()
 
 
 def test_what_the_container_cannot_hold_is_named(tmp_path: Path) -> None:

@@ -92,12 +92,30 @@ def test_other_codecs_keep_a_variable_rate(tmp_path: Path, codec: str) -> None:
     assert result.worker.encoder == {"hevc": "libx265", "av1": "libsvtav1", "prores": "prores_ks"}[codec]
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_the_last_frame_stays_as_long_as_in_the_source(tmp_path: Path, suffix: str) -> None:
-    source = clips.make(tmp_path / f"in.{suffix}", clips.Clip(frames=30))
-    result = upscaled(source, tmp_path / f"out.{suffix}", scale=2)
-    assert seen(tmp_path / f"out.{suffix}").duration_seconds == pytest.approx(1.2, abs=0.002)
-    assert result.stats.duration == pytest.approx(1.2, abs=0.002)
+def held_at_the_end(path: Path) -> Path:
+    """30 frames at 25 frames/s, the last of which stays for two seconds."""
+    plain = clips.make(path.with_name("plain.mp4"), clips.Clip(frames=30))
+    with av.open(str(plain)) as reader, av.open(str(path), "w") as writer:
+        stream = reader.streams.video[0]
+        target = writer.add_stream_from_template(stream)
+        for packet in reader.demux(stream):
+            if packet.size:
+                packet.duration = round((2 if packet.pts * packet.time_base > 1.15 else 0.04) / packet.time_base)
+                packet.stream = target
+                writer.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
+def test_the_last_frame_stays_as_long_as_in_the_source(tmp_path: Path, suffix: str, codec: str) -> None:
+    if (suffix, codec) == ("mov", "av1"):
+        suffix = "mp4"
+    source = held_at_the_end(tmp_path / f"in.{suffix}")
+    assert seen(source).duration_seconds == pytest.approx(3.16, abs=0.002)
+    result = upscaled(source, tmp_path / f"out.{suffix}", scale=2, codec=codec)
+    assert seen(tmp_path / f"out.{suffix}").duration_seconds == pytest.approx(3.16, abs=0.002)
+    assert result.stats.duration == pytest.approx(3.16, abs=0.002)
 
 
 # ---- sound

@@ -28,8 +28,6 @@ from gpu_worker_processors.media.passthrough import Passthrough
 from gpu_worker_processors.media.picture import Plane, make_frame
 from gpu_worker_processors.media.probe import MediaInfo
 
-_FRAME_DURATION = 1 << 8
-"""AV_CODEC_FLAG_FRAME_DURATION: the encoder hands the duration of a frame on to its packet."""
 _OPTIONS = {"mp4": {"movflags": "+faststart"}, "mov": {"movflags": "+faststart"}, "matroska": {}}
 """+faststart only because the output is a real file: onto a pipe FFmpeg would write a broken one and report success."""
 
@@ -50,6 +48,30 @@ class VideoSpec:
     """Seconds per tick of the pts given to `write`."""
     threads: int = 0
     """Encoder threads; 0 leaves it to the encoder."""
+
+
+class _Durations:
+    """How long each frame is shown, carried around the encoder: libx265 and SVT-AV1 lose it, and without it the last frame,
+    which has no successor to end it, would be cut short."""
+
+    def __init__(self) -> None:
+        self.durations: dict[int, int] = {}
+        """Of the frames inside the encoder: pts -> ticks."""
+        self._first: tuple[int, int] | None = None
+        """(pts, dts) of the first packet."""
+        self._end = 0
+
+    def stamp(self, packet: Any) -> None:
+        """Gives a packet the duration of its frame."""
+        packet.duration = self.durations.pop(packet.pts, packet.duration)
+        self._first = self._first or (packet.pts, packet.dts)
+        self._end = max(self._end, packet.pts + packet.duration)
+
+    def stretch(self, last: Any) -> None:
+        """The last packet in coding order ends the track of an mp4, though another frame may be shown last."""
+        assert self._first is not None
+        first_pts, first_dts = self._first
+        last.duration = max(last.duration, self._end - first_pts - (last.dts - first_dts))
 
 
 class VideoWriter:
@@ -78,6 +100,8 @@ class VideoWriter:
         self._spec = spec
         self._limits = limits
         self._bytes = 0
+        self._clock = _Durations()
+        self._waiting: Any = None
         self._others: Passthrough | None = None
         muxer = check_container(path.suffix, spec.encoder.codec)
         try:
@@ -105,7 +129,7 @@ class VideoWriter:
         spec = self._spec
         frame = make_frame(planes, spec.encoder.pix_fmt, spec.tags)
         frame.pts, frame.time_base = pts - self._origin_ticks(), spec.time_base
-        frame.duration = duration
+        self._clock.durations[frame.pts] = duration or max(1, round(1 / (spec.fps * spec.time_base)))
         try:
             self._mux(self._stream.encode(frame))
         except (FFmpegError, OSError, ValueError) as error:
@@ -120,6 +144,9 @@ class VideoWriter:
         """
         try:
             self._mux(self._stream.encode(None))
+            if self._waiting is not None:
+                self._clock.stretch(self._waiting)
+                self._write_packet(self._waiting)
             if self._others is not None:
                 self._others.advance(None)
                 self._others.close()
@@ -156,18 +183,24 @@ class VideoWriter:
         context.colorspace, context.color_primaries = spec.tags.matrix, spec.tags.primaries
         context.color_trc, context.color_range = spec.tags.transfer, spec.tags.range
         context.thread_count = spec.threads
-        context.flags |= _FRAME_DURATION
         if spec.encoder.codec == "hevc" and muxer != "matroska":
             context.codec_tag = "hvc1"  # what Apple's players ask for; FFmpeg's own choice is hev1
         return stream
 
-    def _mux(self, packets: list[Any]) -> None:
+    def _mux(self, packets: Sequence[Any]) -> None:
+        """Writes packets, each when its successor is there: only the very last one is written differently."""
         for packet in packets:
             self._bytes += packet.size
             self._check_size(self._bytes)
-            if self._others is not None:
-                self._others.advance(Fraction(packet.dts) * packet.time_base)
-            self._output.mux(packet)
+            self._clock.stamp(packet)
+            if self._waiting is not None:
+                self._write_packet(self._waiting)
+            self._waiting = packet
+
+    def _write_packet(self, packet: Any) -> None:
+        if self._others is not None:
+            self._others.advance(Fraction(packet.dts) * packet.time_base)
+        self._output.mux(packet)
 
     def _check_size(self, size: int) -> None:
         if size > self._limits.max_output_bytes:
