@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,14 @@ DOCUMENT = ROOT / "docs" / "benchmarks.md"
 BENCHMARKS = ("overhead", "transfer", "scenes", "sr", "upscale")
 """Modules beside this one, in the order of the table."""
 VERSIONS = ("torch", "torchvision", "av", "numpy", "opencv-python-headless", "scenedetect-headless", "spandrel", "runpod")
+
+README = ROOT / "README.md"
+README_ROWS = {
+    "upscale": "upscale, file to file, ",
+    "detect_scenes": "detect_scenes: made at run time, ",
+    "selftest": "selftest: ",
+}
+"""Task in the README's table -> how the name of the row begins whose figures stand there."""
 
 Row = dict[str, Any]
 
@@ -56,15 +65,18 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if unknown := set(args.names) - set(BENCHMARKS):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    load = os.getloadavg()[0]
     results = {name: run_one(name) for name in args.names or BENCHMARKS}
-    text = "\n".join(table([row for rows in results.values() for row in rows or []]))
+    rows = [row for found in results.values() for row in found or []]
+    text = "\n".join(table(rows))
     print(text)
-    failed = [name for name, rows in results.items() if rows is None]
+    failed = [name for name, found in results.items() if found is None]
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
         return 1
     if not args.names:
-        DOCUMENT.write_text("\n".join([INTRO, machine(), "", text, "", GPU]), encoding="utf-8")
+        DOCUMENT.write_text("\n".join([INTRO, machine(load), "", text, "", GPU]), encoding="utf-8")
+        README.write_text(with_figures(README.read_text(encoding="utf-8"), rows), encoding="utf-8")
         print(f"\nwritten to {DOCUMENT.relative_to(ROOT)}")
     return 0
 
@@ -100,13 +112,27 @@ def _figure(value: float | None, unit: str) -> str:
     return "" if value is None else f"{value:.3g} {unit}".strip() if abs(value) < 100 else f"{value:.0f} {unit}".strip()
 
 
-def machine() -> str:
-    """What the figures were measured on, without a name or a path."""
+def with_figures(readme: str, rows: Sequence[Row]) -> str:
+    """The README's text with the last cell of each task's line set to the figures of its row."""
+    for task, beginning in README_ROWS.items():
+        row = next((row for row in rows if row["name"].startswith(beginning)), None)
+        if row is not None:
+            unit = row.get("unit", "")
+            cell = f"{row['name'].removeprefix(beginning)}: {_figure(row['ours'], unit)}"
+            if "peer" in row:
+                cell += f"; peer {_figure(row['peer'], unit)}, ratio {row['ratio']:.2f} x"
+            readme = re.sub(rf"^(\| `{task}` \|.*\| )[^|]*( \|)$", lambda m, cell=cell: m[1] + cell + m[2], readme, flags=re.M)
+    return readme
+
+
+def machine(load: float) -> str:
+    """What the figures were measured on, without a name or a path. `load`: average before the first benchmark began."""
+    busy = " Other work kept the machine busy: a quiet one gives higher absolute figures." if load > 1 else ""
     when = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     versions = ", ".join(f"{name} {version(name)}" for name in VERSIONS)
     return (
         f"Measured on {when}: {cpu_name()}, {os.cpu_count()} cores, {memory_gib():.0f} GiB, Linux {platform.machine()}, "
-        f"Python {platform.python_version()}; {versions}."
+        f"Python {platform.python_version()}; {versions}. Load average at the start: {load:.1f}.{busy}"
     )
 
 

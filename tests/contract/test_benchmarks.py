@@ -42,6 +42,18 @@ def test_a_row_becomes_a_line(run: ModuleType) -> None:
     ]
 
 
+def test_the_readme_gets_the_figures_of_its_rows(run: ModuleType) -> None:
+    readme = "| `upscale` | makes it `x` | old |\n| `selftest` | tries | old |\n| `other` | a | old |\n"
+    rows = [
+        {"name": "upscale, file to file, net, 176x144 x4", "ours": 9.71, "peer": 2.4, "ratio": 4.05, "unit": "frames/s"},
+        {"name": "selftest: warm", "ours": 3.1, "unit": "ms"},
+    ]
+    assert run.with_figures(readme, rows) == (
+        "| `upscale` | makes it `x` | net, 176x144 x4: 9.71 frames/s; peer 2.4 frames/s, ratio 4.05 x |\n"
+        "| `selftest` | tries | warm: 3.1 ms |\n| `other` | a | old |\n"
+    )
+
+
 def test_a_failing_benchmark_fails_the_run(run: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(run, "run_one", lambda name: None)
     monkeypatch.setattr(run, "DOCUMENT", tmp_path / "benchmarks.md")
