@@ -16,7 +16,7 @@ from tiny_weights import WeightsFolder, compact, rrdb
 
 from gpu_worker_client.protocol import ErrorCode, TaskError, parse_task
 from gpu_worker_processors.models import sr
-from gpu_worker_processors.models.tensors import MAX_HEADER_BYTES, load_state_dict
+from gpu_worker_processors.models.tensors import MAX_HEADER_BYTES, header_problem, load_state_dict
 
 CPU = torch.device("cpu")
 
@@ -107,8 +107,9 @@ BAD_HEADERS = {
 @pytest.mark.parametrize("content", BAD_HEADERS.values(), ids=BAD_HEADERS.keys())
 def test_w03_a_lying_header_allocates_nothing(tmp_path: Path, content: bytes) -> None:
     folder = WeightsFolder(tmp_path)
-    folder.put_bytes("net", "net.safetensors", content)
+    path = folder.put_bytes("net", "net.safetensors", content)
     assert rejected(folder).details["reason"] == "bad_header"
+    assert header_problem(path) is not None, "found out before the library sees the file"
 
 
 @pytest.mark.parametrize("file", ["net.engine", "net.plan", "net.pt2", "net.trt", "net.so", "net.ckpt"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import signal
@@ -235,6 +236,20 @@ def test_two_processes_at_once_download_once(publisher: Publisher, tmp_path: Pat
         assert out.strip() == str(tmp_path / "w" / "net.pth")
     assert (tmp_path / "w" / "net.pth").read_bytes() == GOOD
     assert publisher.bodies_asked() == 1
+
+
+def test_a_process_waits_for_the_one_that_downloads(publisher: Publisher, tmp_path: Path) -> None:
+    manifest(tmp_path, publisher)
+    (tmp_path / "w").mkdir()
+    with (tmp_path / "w" / ".net.pth.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = start(tmp_path, publisher)
+        while f"-> FLOCK  ADVISORY  WRITE {waiting.pid} " not in Path("/proc/locks").read_text(encoding="ascii"):
+            assert waiting.poll() is None, "it did not wait"
+        (tmp_path / "w" / "net.pth").write_bytes(GOOD)
+    out, error = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0, error
+    assert publisher.asked == []
 
 
 def test_a_killed_download_leaves_no_half_file_and_no_lock(publisher: Publisher, tmp_path: Path) -> None:
