@@ -1,4 +1,4 @@
-"""Clips with known truth, made by PyAV at test time: every property a test asserts was chosen here, not measured by our code."""
+"""Clips with known truth, made by PyAV at test time: what a test asserts was chosen here, not measured by our code."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class LocalJob:
     inputs: Mapping[str, Path] = field(default_factory=dict[str, Path])
     """Further inputs by the name the task gave them."""
     output_path: Path | None = None
-    """Where to write the file, when the task makes one; its suffix is the container the caller asked for (".mp4" by default)."""
+    """Where to write the file, when the task makes one; its suffix is the container that was asked for (".mp4" by default)."""
     limits: Limits = Limits()
     progress: ProgressSink = ignore_progress
     warnings: list[ResultWarning] = field(default_factory=list[ResultWarning])

@@ -1,4 +1,4 @@
-"""The upscale path with its arithmetic on a CUDA device: the same pictures as on the CPU, and an encoder that says what it is."""
+"""The upscale path with its arithmetic on a CUDA device: the pictures of the CPU, and an encoder that says what it is."""
 
 from __future__ import annotations
 
