@@ -17,8 +17,11 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast, get_args
 
+from gpu_worker.engine_events import Done, Event, Failed, Prepared, ProgressEvent, Ready, read_event
+from gpu_worker.jobdir import RESULT_NAME
+from gpu_worker.made_file import open_made
 from gpu_worker.sandbox.identity import hand_over
 from gpu_worker.sandbox.level import JailSpec
 from gpu_worker.settings import Settings, engine_environment
@@ -30,7 +33,12 @@ logger = logging.getLogger(__name__)
 KILL_WAIT_SECONDS = 5.0
 """A process group that got SIGKILL and is not gone after this long hangs in the kernel (a dead GPU); it is left behind."""
 
+MAX_RESULT_BYTES = 256 * 1024**2
+"""Largest result that is read from the engine: a box on each of two million frames is half of it."""
+
 OnProgress = Callable[[Stage, int, int | None, str], None]
+
+Final = TypeVar("Final", Prepared, Done)
 
 _PASSED_ON = (
     "PATH",
@@ -103,7 +111,8 @@ class Engine:
             jail = self._jail = self._jail or self._jail_spec()
             hand_over(home, jail.user)
             process = self._process = subprocess.Popen(
-                [sys.executable, "-m", "gpu_worker.engine_child"],
+                # Isolated: it starts unjailed in a folder that an earlier engine could write, and imports nothing from there.
+                [sys.executable, "-I", "-u", "-m", "gpu_worker.engine_child"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -113,15 +122,17 @@ class Engine:
                 start_new_session=True,
             )
         ready = self._read_event(process)
-        if ready["event"] == "error":
+        if isinstance(ready, Failed):
             self.kill()
-            raise _typed(ready["error"])
-        self.sandbox = ready["sandbox"]
+            raise _typed(ready.error)
+        if not isinstance(ready, Ready):
+            raise self._nonsense(process, f"`{ready.event}` before it was ready")
+        self.sandbox = ready.sandbox
         return True
 
     def prepare(self, job: EngineJob) -> None:
         """Loads what the job needs, while its input is still on its way."""
-        self._command("prepare", job, ignore_progress)
+        self._command("prepare", job, ignore_progress, Prepared)
 
     def run(self, job: EngineJob, on_progress: OnProgress) -> EngineAnswer:
         """Runs the job to its end.
@@ -130,9 +141,9 @@ class Engine:
             TaskError: whatever the processor said; `resource_exhausted` when the system killed the child; `internal` when it
                 crashed.
         """
-        done = self._command("run", job, on_progress)
-        result = json.loads(Path(done["result_path"]).read_bytes())
-        return EngineAnswer(result=result, seconds=done["seconds"], **done["device"])
+        done = self._command("run", job, on_progress, Done)
+        result = _read_result(job.work_dir / RESULT_NAME)
+        return EngineAnswer(result=result, seconds=done.seconds, device=done.device.device, gpu=done.device.gpu)
 
     def own(self, path: Path) -> None:
         """Gives a job's directory to the user that the engine became, if it became one."""
@@ -166,7 +177,7 @@ class Engine:
                         pipe.close()
             self._process = None
 
-    def _command(self, op: Literal["prepare", "run"], job: EngineJob, on_progress: OnProgress) -> dict[str, Any]:
+    def _command(self, op: Literal["prepare", "run"], job: EngineJob, on_progress: OnProgress, final: type[Final]) -> Final:
         with self._turn:
             self.start()
             with self._lock:
@@ -179,12 +190,14 @@ class Engine:
                 raise self._death(process) from None
             while True:
                 event = self._read_event(process)
-                if event["event"] == "progress":
-                    on_progress(event["stage"], event["done"], event["total"], event["unit"])
-                elif event["event"] == "error":
-                    raise _typed(event["error"])
-                else:
+                if isinstance(event, ProgressEvent):
+                    on_progress(event.stage, event.done, event.total, event.unit)
+                elif isinstance(event, Failed):
+                    raise _typed(event.error)
+                elif isinstance(event, final):
                     return event
+                else:
+                    raise self._nonsense(process, f"`{event.event}` as the answer to `{op}`")
 
     def _message(self, op: str, job: EngineJob) -> dict[str, Any]:
         s = self._settings
@@ -204,12 +217,21 @@ class Engine:
             "settings": engine_environment(self._env),
         }
 
-    def _read_event(self, process: subprocess.Popen[str]) -> dict[str, Any]:
+    def _read_event(self, process: subprocess.Popen[str]) -> Event:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line.endswith("\n"):
+        try:
+            event = read_event(process.stdout)
+        except ValueError as error:
+            raise self._nonsense(process, type(error).__name__) from None  # the text of it is the engine's: not logged
+        if event is None:
             raise self._death(process)
-        return json.loads(line)
+        return event
+
+    def _nonsense(self, process: subprocess.Popen[str], what: str) -> TaskError:
+        """The error after a line that breaks the protocol. The engine goes: nobody knows what it would say to the next job."""
+        logger.error("engine %d broke the protocol: %s", process.pid, what)
+        self.kill()
+        return TaskError(ErrorCode.internal, "the engine sent what it never should and was replaced; the job can be retried")
 
     def _death(self, process: subprocess.Popen[str]) -> TaskError:
         """Why the child is gone, as an error for the job that was running."""
@@ -233,7 +255,6 @@ class Engine:
         env |= {
             "HOME": str(home),
             "TMPDIR": str(home),
-            "PYTHONUNBUFFERED": "1",
             # Waiting torch threads sleep instead of spinning: they share the cores with decoder and encoder. On a busy two-core
             # machine the same upscale took 1.4 s like this and 8 to 42 s with spinning.
             "OMP_WAIT_POLICY": self._env.get("OMP_WAIT_POLICY", "PASSIVE"),
@@ -268,6 +289,20 @@ def _without_urls(task: TaskBase) -> str:
     return json.dumps(data)
 
 
-def _typed(body: dict[str, Any]) -> TaskError:
-    parsed = ErrorBody.model_validate(body)
-    return TaskError(ErrorCode(parsed.code), parsed.message, stage=cast(Stage | None, parsed.stage), **parsed.details)
+def _read_result(path: Path) -> dict[str, Any]:
+    with open_made(path) as file:
+        data = file.read(MAX_RESULT_BYTES + 1)
+    if len(data) > MAX_RESULT_BYTES:
+        message = f"the result has more than {MAX_RESULT_BYTES} bytes; split the input"
+        raise TaskError(ErrorCode.result_too_large, message, limit=MAX_RESULT_BYTES)
+    return json.loads(data)
+
+
+def _typed(body: ErrorBody) -> TaskError:
+    try:
+        error = TaskError(ErrorCode(body.code), body.message)
+    except ValueError:
+        error = TaskError(ErrorCode.internal, "the engine failed in a way that it has no name for")
+    error.stage = cast(Stage, body.stage) if body.stage in get_args(Stage) else None
+    error.details = body.details
+    return error

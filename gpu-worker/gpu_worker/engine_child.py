@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from gpu_worker.errors import as_task_error
+from gpu_worker.jobdir import RESULT_NAME
 from gpu_worker.redact import install as install_redaction
 from gpu_worker.sandbox.level import JailSpec, SandboxLevel, apply
 from gpu_worker_client.protocol import TASKS, Stage, TaskBase, TaskError
@@ -74,9 +75,8 @@ def execute(command: dict[str, Any], events: Events) -> None:
     seconds = time.perf_counter() - started
     if job.warnings:
         result = result.model_copy(update={"warnings": [*result.warnings, *job.warnings]})
-    result_path = job.work_dir / "result.json"
-    result_path.write_text(result.model_dump_json(), encoding="utf-8")
-    events.send("done", result_path=str(result_path), seconds=seconds, device=device_in_use())
+    (job.work_dir / RESULT_NAME).write_text(result.model_dump_json(), encoding="utf-8")
+    events.send("done", seconds=seconds, device=device_in_use())
 
 
 def device_in_use() -> dict[str, str | None]:

@@ -11,6 +11,8 @@ from types import TracebackType
 logger = logging.getLogger(__name__)
 
 PREFIX = "job-"
+RESULT_NAME = "result.json"
+"""Where in the directory the engine leaves the processor's result."""
 
 
 class JobDirectory:

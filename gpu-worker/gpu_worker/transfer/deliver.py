@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import gzip
 import mimetypes
+import os
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from gpu_worker.made_file import open_made
 from gpu_worker.transfer.body import BytesBody, FileBody
 from gpu_worker.transfer.dial import Network
 from gpu_worker.transfer.fetch import read_result
@@ -58,13 +61,14 @@ def deliver(
         TaskError: typed; no partial object is visible then.
     """
     started = time.monotonic()
-    size = file.stat().st_size
-    meter = Meter(progress, size)
     parts = etag = None
-    if isinstance(target.location, Path):
-        _copy_out(target.location, target.where, file, limits, meter, cancelled)
-    else:
-        with file.open("rb") as handle, Channel(policy, limits, cancelled, "upload", network) as channel:
+    with open_made(file) as handle:
+        size = os.fstat(handle.fileno()).st_size
+        meter = Meter(progress, size)
+        if isinstance(target.location, Path):
+            _copy_out(target.location, target.where, handle, limits, meter, cancelled)
+            return Delivered(str(target), size, None, None, time.monotonic() - started)
+        with Channel(policy, limits, cancelled, "upload", network) as channel:
             if target.multipart is not None:
                 parts, etag = upload_parts(channel, target, target.multipart, handle.fileno(), size, meter.add)
                 parts = None if target.multipart.complete is not None else parts
@@ -130,10 +134,11 @@ def _with_type(url: SafeUrl, headers: Mapping[str, str]) -> dict[str, str]:
     return {"Content-Type": kind, **headers}
 
 
-def _copy_out(path: Path, where: str, file: Path, limits: TransferLimits, meter: Meter, cancelled: threading.Event) -> None:
+def _copy_out(
+    path: Path, where: str, source: BinaryIO, limits: TransferLimits, meter: Meter, cancelled: threading.Event
+) -> None:
     with (
         Guard(limits, cancelled, ErrorCode.upload_failed) as guard,
-        file.open("rb") as source,
         atomic_file(path, where) as dest,
     ):
         copy_bytes(source, dest, guard, meter.add)

@@ -1,0 +1,172 @@
+"""An engine under foreign control (a decoder's memory bug): what it writes and says must not reach beyond its own job."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import clips
+import pytest
+
+from gpu_worker import engine as engine_module
+from gpu_worker.engine import Engine, EngineJob
+from gpu_worker.settings import Settings
+from gpu_worker.transfer.deliver import deliver
+from gpu_worker.transfer.limits import TransferLimits
+from gpu_worker.transfer.urls import Target, UrlPolicy
+from gpu_worker_client.protocol import DetectScenesTask, ErrorCode, TaskError
+
+READY = '{"event": "ready", "sandbox": {}}'
+DONE = '{"event": "done", "seconds": 1.0, "device": {"device": "cpu", "gpu": null}, "result_path": "%s"}'
+
+
+def ignore(*_: object) -> None:
+    """Progress that nobody watches."""
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = Engine(Settings(work_root=tmp_path / "work", sandbox="off"), os.environ)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> EngineJob:
+    folder = tmp_path / "work" / "job-1"
+    folder.mkdir(parents=True)
+    task = DetectScenesTask(input_url="https://example.com/in.mp4")
+    return EngineJob(id="one", task=task, work_dir=folder, input_path=folder / "input")
+
+
+def captured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    """The next engine is a script that says these lines, whatever it is told, and then keeps quiet."""
+    said = tmp_path / "lines"
+    said.write_text("".join(f"{line}\n" for line in lines))
+    script = tmp_path / "captured"
+    script.write_text(f"#!/bin/sh\ncat {said}\nexec sleep 60\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(engine_module.sys, "executable", str(script))
+
+
+def test_it_cannot_name_the_file_that_is_read_as_its_result(
+    engine: Engine, job: EngineJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "secret.json"
+    secret.write_text('{"token": "canary"}')
+    captured(tmp_path, monkeypatch, READY, DONE % secret)
+    with pytest.raises(TaskError) as caught:
+        engine.run(job, ignore)
+    assert caught.value.code is ErrorCode.output_invalid
+
+
+def lay(kind: str, path: Path, secret: Path) -> None:
+    if kind == "symlink":
+        path.symlink_to(secret)
+    elif kind == "hard link":
+        path.hardlink_to(secret)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+
+
+@pytest.mark.parametrize("kind", ["symlink", "hard link", "pipe", "folder", "nothing"])
+def test_no_link_and_no_pipe_is_read_or_delivered(
+    engine: Engine, job: EngineJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    secret = tmp_path / "secret.json"
+    secret.write_text('{"token": "canary"}')
+    lay(kind, job.work_dir / "result.json", secret)
+    lay(kind, job.work_dir / "output.mp4", secret)
+    captured(tmp_path, monkeypatch, READY, DONE % (job.work_dir / "result.json"))
+    codes: list[ErrorCode] = []
+
+    def attack() -> None:
+        try:
+            engine.run(job, ignore)
+        except TaskError as error:
+            codes.append(error.code)
+        try:
+            deliver(
+                Target(tmp_path / "out.mp4"),
+                job.work_dir / "output.mp4",
+                policy=UrlPolicy(allow_local_files=True),
+                limits=TransferLimits(),
+                progress=ignore,
+                cancelled=threading.Event(),
+            )
+        except TaskError as error:
+            codes.append(error.code)
+
+    thread = threading.Thread(target=attack, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert codes == [ErrorCode.output_invalid] * 2
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_an_endless_result_is_not_read(engine: Engine, job: EngineJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (job.work_dir / "result.json").open("wb") as file:
+        file.truncate(engine_module.MAX_RESULT_BYTES + 1)
+    captured(tmp_path, monkeypatch, READY, DONE % file.name)
+    with pytest.raises(TaskError) as caught:
+        engine.run(job, ignore)
+    assert caught.value.code is ErrorCode.result_too_large
+
+
+NONSENSE = {
+    "no JSON": "hello",
+    "another shape": "[]",
+    "nested": "[" * 100_000,
+    "without an event": "{}",
+    "unknown event": '{"event": "upload", "path": "/etc/shadow"}',
+    "prepared for done": '{"event": "prepared"}',
+    "done without a device": '{"event": "done"}',
+    "a stage of its own": '{"event": "progress", "stage": "x", "done": 1, "total": 2, "unit": ""}',
+    "a huge number": '{"event": "progress", "stage": "process", "done": 1%s, "total": 2, "unit": ""}' % ("0" * 400),
+    "an error that is none": '{"event": "error", "error": 1}',
+    "a long line": "x" * 3_000_000,
+}
+
+
+@pytest.mark.parametrize("line", NONSENSE.values(), ids=NONSENSE)
+def test_nonsense_on_the_pipe_ends_the_engine_typed(
+    engine: Engine, job: EngineJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    captured(tmp_path, monkeypatch, READY, line)
+    with pytest.raises(TaskError) as caught:
+        engine.run(job, ignore)
+    assert caught.value.code is ErrorCode.internal
+    assert not engine.alive
+
+
+def test_an_error_with_names_of_our_own_stays_an_error(
+    engine: Engine, job: EngineJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = '{"code": "corrupt_media", "message": "m", "stage": "lunch", "details": {"stage": 1, "message": 2, "code": 3}}'
+    captured(tmp_path, monkeypatch, READY, f'{{"event": "error", "error": {error}}}')
+    with pytest.raises(TaskError) as caught:
+        engine.run(job, ignore)
+    assert caught.value.code is ErrorCode.corrupt_media
+    assert caught.value.stage is None
+
+
+def test_what_it_left_in_its_home_is_not_run_by_the_next_engine(engine: Engine, job: EngineJob, tmp_path: Path) -> None:
+    """The next engine starts as the worker's user and unjailed; its working directory must not be a place to import from."""
+    home = tmp_path / "work" / "engine-home"
+    home.mkdir()
+    mark = tmp_path / "escaped"
+    for name in ("json", "sitecustomize", "usercustomize"):
+        (home / f"{name}.py").write_text(f"open({str(mark)!r}, 'w')\nraise SystemExit\n")
+    (home / "gpu_worker").mkdir()
+    shutil.copy(home / "json.py", home / "gpu_worker" / "__init__.py")
+    assert job.input_path is not None
+    clips.make(tmp_path / "clip.mp4").rename(job.input_path)
+    try:
+        engine.prepare(job)
+    finally:
+        assert not mark.exists()
