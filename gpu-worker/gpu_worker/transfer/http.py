@@ -114,10 +114,14 @@ class Response:
 
     def text(self, limit: int = ERROR_BODY_BYTES) -> bytes:
         """The first bytes of the body: an error's XML. Empty when it cannot be read."""
+        text = b""
         try:
-            return self._raw.read(limit)
-        except (OSError, http.client.HTTPException):
+            # Not `read`: for a chunk that calls itself -1 bytes long it takes all that comes, whatever the limit.
+            while len(text) < limit and (piece := self._raw.read1(limit - len(text))):
+                text += piece
+        except (OSError, ValueError, http.client.HTTPException):
             return b""
+        return text[:limit]
 
     def refusal(self) -> TaskError | Transient:
         """The error for this answer, when it is not the wanted one."""
