@@ -15,6 +15,9 @@ from gpu_worker_client.protocol import TASKS, Cost, ErrorCode, TaskBase, TaskErr
 KEPT_LISTS = frozenset({"warnings", "output_parts"})
 """Lists that an answer keeps when the rest of a large result is at `result_url`: short, and needed to act on the answer."""
 
+PLATFORM_KEYS = frozenset({"error", "refresh_worker"})
+"""What RunPod's SDK acts on in an answer."""
+
 
 def complete_answer(
     task: TaskBase, urls: TaskUrls, answer: EngineAnswer, delivered: Delivered | None, timings: Timings, settings: Settings
@@ -88,14 +91,18 @@ def fit_answer(whole: dict[str, Any], settings: Settings) -> dict[str, Any]:
     return whole
 
 
-def reused_answer(payload: bytes | None, task: str, key: str | None) -> dict[str, Any] | None:
-    """An earlier result's answer when `payload` is one of the same task and key, None when the work is to be done."""
+def reused_answer(payload: bytes | None, task: str, key: str | None, settings: Settings) -> dict[str, Any] | None:
+    """An earlier result's answer when `payload` is one of the same task and key, None when the work is to be done.
+
+    Raises:
+        TaskError: as `fit_answer`.
+    """
     try:
-        data: object = json.loads(payload) if payload else None
+        found = TASKS[task].result.model_validate_json(payload) if payload else None
     except ValueError:
         return None  # an unfinished or foreign object at that key is no result
-    if not isinstance(data, dict):
+    if found is None or found.status != "completed" or found.task != task or found.idempotency_key != key:
         return None
-    if data.get("status") != "completed" or data.get("task") != task or data.get("idempotency_key") != key:
-        return None
-    return {**data, "deduplicated": True}
+    # The object is the caller's to write: it must not fail the job or end the worker.
+    data = {name: value for name, value in found.model_dump(mode="json").items() if name not in PLATFORM_KEYS}
+    return fit_answer({**data, "deduplicated": True}, settings)

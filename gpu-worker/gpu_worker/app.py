@@ -173,7 +173,7 @@ class Worker:
         payload = await self._thread(
             run, lambda: read_result(source, policy=self._policy, limits=self._transfer, cancelled=run.cancelled)
         )
-        return reused_answer(payload, run.task.task, key)
+        return reused_answer(payload, run.task.task, key, self._settings)
 
     async def _weights(self, run: Run) -> None:
         names = registry.get(run.task.task).required_weights(getattr(run.task, "params", None))

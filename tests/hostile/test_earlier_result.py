@@ -1,0 +1,53 @@
+"""The object behind `result_get_url` is the caller's to write; its answer may not be too large nor command the worker."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gpu_worker.answer import answer_bytes, reused_answer
+from gpu_worker.settings import Settings
+
+RESULT: dict[str, Any] = {
+    "status": "completed",
+    "task": "detect_scenes",
+    "idempotency_key": "k",
+    "result_url": "https://h/result.json",
+    "scenes": [],
+    "stats": {"total_scenes": 0, "avg_scene_length": 0.0, "total_frames": 1, "processing_time_sec": 1.0},
+}
+SCENE = {"start_frame": 0, "end_frame": 1, "start_time": 0.0, "end_time": 1.0}
+
+
+def reuse(payload: bytes) -> dict[str, Any] | None:
+    return reused_answer(payload, "detect_scenes", "k", Settings())
+
+
+def test_it_is_answered_again() -> None:
+    answer = reuse(json.dumps(RESULT).encode())
+    assert answer is not None
+    assert answer["deduplicated"] is True and answer["stats"]["total_frames"] == 1
+
+
+def test_a_large_one_is_answered_by_its_summary() -> None:
+    answer = reuse(json.dumps(RESULT | {"scenes": [SCENE] * 200_000}).encode())
+    assert answer is not None
+    assert answer_bytes(answer) < Settings().inline_result_bytes
+    assert answer["scenes_count"] == 200_000 and answer["result_url"] == RESULT["result_url"]
+
+
+def test_it_cannot_end_the_worker_or_fail_the_job() -> None:
+    answer = reuse(json.dumps(RESULT | {"refresh_worker": True, "error": "x"}).encode())
+    assert answer is not None
+    assert not {"refresh_worker", "error"} & set(answer)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"[]", b"[" * 200_000, b'{"status": "completed"}', b"\xff", b'{"status": NaN}'],
+    ids=["empty", "list", "nested", "without the rest", "not UTF-8", "NaN"],
+)
+def test_what_is_no_result_means_that_the_work_is_done(payload: bytes) -> None:
+    assert reuse(payload) is None
