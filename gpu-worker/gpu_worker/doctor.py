@@ -177,7 +177,12 @@ def check_weights(found: Capabilities, settings: Settings) -> Check:
     if found.weights_problem:
         return Check("weights", "fail", found.weights_problem)
     if settings.weights_dir is None:
-        return Check("weights", "warn", "WEIGHTS_DIR is not set, so tasks with networks answer weights_missing; set it")
+        return Check(
+            "weights",
+            "warn",
+            "WEIGHTS_DIR is not set, so tasks with networks answer weights_missing; "
+            "set it to a folder, and `gpu-worker weights pull NAME` fills it",
+        )
     present = [name for name, there in found.weights.items() if there]
     if not present:
         return Check("weights", "warn", "none in WEIGHTS_DIR; `gpu-worker weights pull NAME` gets them")

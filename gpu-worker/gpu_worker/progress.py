@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable
 from gpu_worker_client.protocol import Progress, Stage
 
 INTERVAL_SECONDS = 1.0
+MIN_RATE_SECONDS = 0.1
+"""No rate is computed from less: a stage that ends at once would report hundreds of thousands of frames a second."""
 SETTLE_SECONDS = 2.0
 """An answer waits this long at most for a report that is on its way."""
 
@@ -93,7 +95,7 @@ def measure(seq: int, stage: Stage, done: int, total: int | None, unit: str, ela
         elapsed_seconds: since the stage began.
     """
     fraction = min(1.0, done / total) if total else None
-    rate = done / elapsed_seconds if done and elapsed_seconds > 0 else None
+    rate = done / elapsed_seconds if done and elapsed_seconds >= MIN_RATE_SECONDS else None
     return Progress(
         seq=seq,
         stage=stage if stage != "validate" else "fetch",

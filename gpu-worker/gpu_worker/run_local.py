@@ -16,7 +16,7 @@ from gpu_worker.app import Worker, new_job_id
 from gpu_worker.engine import Engine
 from gpu_worker.redact import install as install_redaction
 from gpu_worker.settings import Settings
-from gpu_worker_client.protocol import MAX_TASK_BYTES
+from gpu_worker_client.protocol import MAX_TASK_BYTES, ErrorBody
 
 BAR_CELLS = 30
 
@@ -32,14 +32,18 @@ def run(args: argparse.Namespace) -> int:
     try:
         payload = read_task(args.task)
     except OSError as error:
-        print(f"gpu-worker run: cannot read the task: {error.strerror}", file=sys.stderr)
+        print(f"gpu-worker run: cannot read {args.task}: {error.strerror}", file=sys.stderr)
         return 2
     settings = dataclasses.replace(Settings.from_env(os.environ), allow_local_files=True, weights_download=True)
     logging.basicConfig(level=settings.log_level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     install_redaction(os.environ)
     answer = asyncio.run(_run(settings, payload, None if args.quiet else sys.stderr))
     print(json.dumps(answer, ensure_ascii=False))
-    return 1 if "error" in answer else 0
+    if "error" not in answer:
+        return 0
+    if (body := ErrorBody.from_wire(answer["error"])) is not None:
+        print(f"gpu-worker run: {body.code}: {body.message}", file=sys.stderr)
+    return 1
 
 
 def read_task(name: str) -> bytes:

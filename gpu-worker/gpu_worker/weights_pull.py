@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
             return _usage(f"name what to pull, or --all; there are: {', '.join(spec.name for spec in store.list())}")
         chosen = [store.spec(name) for name in args.names] or list(store.list())
         if folder is None:
-            return _usage("set WEIGHTS_DIR, or give --dir")
+            return _usage("set WEIGHTS_DIR to the folder of the weights, or give --dir FOLDER")
         if args.verb == "pull":
             puller = puller_for(folder, settings, trust_on_first_use=args.trust_on_first_use)
             return _pull_all([spec for spec in chosen if args.names or spec.url], puller)

@@ -296,3 +296,8 @@ def test_a_good_text_with_bytes_changed(seed: dict[str, Any], data: st.DataObjec
         parse_task(bytes(raw))
     except TaskError as error:
         assert error.code in (ErrorCode.invalid_task, ErrorCode.unsupported_task)
+
+
+def test_broken_json_names_its_place() -> None:
+    with pytest.raises(TaskError, match="line 2, column 1$"):
+        parse_task(b'{"task": "selftest",\n}')

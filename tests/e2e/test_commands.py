@@ -79,12 +79,14 @@ def test_run_of_a_bad_task_exits_1_with_a_typed_error(env: dict[str, str], tmp_p
     assert done.returncode == 1
     body = ErrorBody.from_wire(json.loads(done.stdout)["error"])
     assert body is not None and body.code == code
+    assert f"{code}: {body.message}\n" in done.stderr, "readable without taking the JSON apart"
 
 
 def test_run_without_a_readable_file_is_a_usage_error(env: dict[str, str], tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "gpu_worker.cli", "run", str(tmp_path / "absent.json")]
     done = subprocess.run(argv, capture_output=True, text=True, env=env, timeout=DEADLINE_SECONDS)
     assert (done.returncode, done.stdout) == (2, "")
+    assert "absent.json" in done.stderr
 
 
 def test_a_misspelled_setting_is_a_usage_error(env: dict[str, str], tmp_path: Path) -> None:

@@ -32,6 +32,10 @@ def test_it_prints_the_environment_serves_and_ends(tmp_path: Path, number: signa
     assert (server.returncode, out) == (0, "")
     assert "curl" in err
     assert "X-Amz-Signature" not in err
+    for key in ("input", "output"):
+        put, get = ((tmp_path / f"{method}-{key}.url").read_text() for method in ("put", "get"))
+        assert f"/{key}.mp4?" in put and f"/{key}.mp4?" in get and put != get
+    assert f"{tmp_path}/get-input.url" in err
 
 
 @pytest.mark.parametrize("options", [["--host", "0.0.0.0"], ["--host", "example.com"], ["--workers", "-1"]])

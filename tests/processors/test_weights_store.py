@@ -97,7 +97,7 @@ def test_missing_weights_name_the_command(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="gpu-worker weights pull RealESRGAN_x4plus") as caught:
         WeightStore(tmp_path, {}).resolve("RealESRGAN_x4plus")
     assert caught.value.code is ErrorCode.weights_missing
-    with pytest.raises(TaskError, match="WEIGHTS_DIR"):
+    with pytest.raises(TaskError, match="WEIGHTS_DIR is not set.*gpu-worker weights pull RealESRGAN_x4plus"):
         WeightStore(None, {}).resolve("RealESRGAN_x4plus")
 
 

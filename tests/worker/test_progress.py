@@ -88,6 +88,7 @@ def test_at_most_one_report_per_interval() -> None:
         (100, 100, 10.0, 1.0, 10.0, 0.0),  # the end
         (120, 100, 10.0, 1.0, 12.0, 0.0),  # the header promised fewer frames than there are
         (30, None, 10.0, None, 3.0, None),  # length unknown
+        (40, 40, 57e-6, 1.0, None, None),  # over at once: a rate would be noise
     ],
 )
 def test_measure(

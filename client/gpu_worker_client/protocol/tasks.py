@@ -70,9 +70,10 @@ def _decode(raw: bytes) -> dict[str, Any]:
         data = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
     except TaskError:
         raise
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
         # From None: a JSONDecodeError holds the whole text, signatures included.
-        raise TaskError(ErrorCode.invalid_task, "the task is not valid UTF-8 JSON") from None
+        place = f": see line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise TaskError(ErrorCode.invalid_task, f"the task is not valid UTF-8 JSON{place}") from None
     if not isinstance(data, dict):
         raise TaskError(ErrorCode.invalid_task, 'the task must be a JSON object like {"task": "selftest"}')
     return data

@@ -94,8 +94,17 @@ def missing_weights(panel: Panel, weights_dir: Path | None) -> str | None:
     """The command that gets the weights this panel needs and that are not here; None when it can run."""
     store = WeightStore(weights_dir)
     names = [name for name in panel.weights if not _usable(store, name)]
-    where = "" if weights_dir else "WEIGHTS_DIR=weights "
-    return f"{where}gpu-worker weights pull {' '.join(names)}" if names else None
+    # Exported, so that the demo that follows finds them too.
+    where = "" if weights_dir else "export WEIGHTS_DIR=weights; "
+    return f"{where}{_program()} weights pull {' '.join(names)}" if names else None
+
+
+def _program() -> str:
+    """`gpu-worker` as the reader's shell finds it: `make demo` works without an activated environment."""
+    if shutil.which("gpu-worker"):
+        return "gpu-worker"
+    here = Path(sys.executable).with_name("gpu-worker")
+    return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)
 
 
 def _usable(store: WeightStore, name: str) -> bool:

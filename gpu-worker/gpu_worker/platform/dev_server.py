@@ -110,17 +110,18 @@ def _example(platform: LocalPlatform) -> str:
     """Commands that send a clip through; the presigned URLs they use lie in files, being long and secret."""
     folder = platform.data_dir.resolve()
     gate = platform.gate
-    task = {
-        "task": "detect_scenes",
-        "input_url": gate.presign("GET", "input.mp4", EXAMPLE_SECONDS),
-    }
+    for key in ("input", "output"):
+        for method in ("PUT", "GET"):
+            (folder / f"{method.lower()}-{key}.url").write_text(gate.presign(method, f"{key}.mp4", EXAMPLE_SECONDS))
+    task = {"task": "detect_scenes", "input_url": (folder / "get-input.url").read_text()}
     (folder / "task.json").write_text(json.dumps({"input": task}))
-    (folder / "input.url").write_text(gate.presign("PUT", "input.mp4", EXAMPLE_SECONDS))
     call = f'curl -H "Authorization: Bearer {platform.api_key}" {platform.base_url}/{platform.endpoint_id}/runsync'
     return (
         f"R2 gate: {gate.base_url}, bucket {gate.bucket}; files and logs: {folder}\n"
         "try:\n"
         f'  {call} -d \'{{"input": {{"task": "selftest"}}}}\'\n'
-        f'  curl -T CLIP.mp4 "$(cat {folder}/input.url)" && {call} -d @{folder}/task.json\n'
+        f'  curl -fT CLIP.mp4 "$(cat {folder}/put-input.url)" && {call} -d @{folder}/task.json\n'
+        "for the SDK and gpu-client: export the three variables; presigned URLs for a task are in\n"
+        f"  {folder}/get-input.url, put-output.url; get-output.url reads the output back\n"
         "Ctrl-C ends it.\n"
     )

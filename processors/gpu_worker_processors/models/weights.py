@@ -92,7 +92,11 @@ class WeightStore:
         """
         spec = self.spec(name)
         if self.weights_dir is None:
-            raise TaskError(ErrorCode.weights_missing, "set WEIGHTS_DIR to the folder that holds the model weights", name=name)
+            raise TaskError(
+                ErrorCode.weights_missing,
+                f"WEIGHTS_DIR is not set; set it to a folder, and `gpu-worker weights pull {name}` puts the file there",
+                name=name,
+            )
         path = self.weights_dir / spec.file
         verify(path, spec)
         return WeightFile(path, spec)
