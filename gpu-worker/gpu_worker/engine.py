@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
 from gpu_worker.engine_events import Done, Event, Failed, Prepared, ProgressEvent, Ready, read_event
-from gpu_worker.jobdir import RESULT_NAME
+from gpu_worker.jobdir import RESULT_NAME, engine_home
 from gpu_worker.made_file import open_made
 from gpu_worker.sandbox.identity import hand_over
 from gpu_worker.sandbox.level import JailSpec
@@ -106,7 +106,7 @@ class Engine:
                 return False
             self._close()
             self._killed = False
-            home = self._settings.work_root / "engine-home"
+            home = engine_home(self._settings.work_root)
             home.mkdir(parents=True, exist_ok=True)
             jail = self._jail = self._jail or self._jail_spec()
             hand_over(home, jail.user)

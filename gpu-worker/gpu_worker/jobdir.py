@@ -1,8 +1,13 @@
-"""The job's own directory: made when the job starts, gone when it is over, whatever happened in between."""
+"""The job's own directory: made when the job starts, gone when it is over, whatever happened in between.
+
+Several workers may share a work root. Every name in it holds the process id of its worker, so that each sweeps up after the
+dead and never after the living.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import uuid
 from pathlib import Path
@@ -10,7 +15,7 @@ from types import TracebackType
 
 logger = logging.getLogger(__name__)
 
-PREFIX = "job-"
+JOB, ENGINE = "job", "engine"
 RESULT_NAME = "result.json"
 """Where in the directory the engine leaves the processor's result."""
 
@@ -19,7 +24,7 @@ class JobDirectory:
     """A fresh directory under `root`, removed with everything in it on exit. Its name holds nothing that the task chose."""
 
     def __init__(self, root: Path) -> None:
-        self.path = root / f"{PREFIX}{uuid.uuid4().hex[:16]}"
+        self.path = root / f"{JOB}-{os.getpid()}-{uuid.uuid4().hex[:16]}"
 
     def __enter__(self) -> Path:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,9 +38,20 @@ class JobDirectory:
         shutil.rmtree(self.path, onerror=keep_going)
 
 
+def engine_home(root: Path) -> Path:
+    """Where this worker's engine keeps its caches."""
+    return root / f"{ENGINE}-{os.getpid()}"
+
+
 def sweep(root: Path) -> int:
-    """Removes what a killed worker left under `root`. Call it once at start, before any job. Returns how many jobs' worth."""
-    leftovers = list(root.glob(f"{PREFIX}*")) if root.is_dir() else []
+    """Removes what dead workers left under `root`. Call it once at start, before any job. Returns how many directories."""
+    leftovers = [path for kind in (JOB, ENGINE) for path in root.glob(f"{kind}-*") if not _in_use(path)]
     for path in leftovers:
         shutil.rmtree(path, ignore_errors=True)
     return len(leftovers)
+
+
+def _in_use(path: Path) -> bool:
+    """Whether another process that is alive made it. Our own id in a name at start is a former container's."""
+    owner = path.name.split("-")[1]
+    return owner.isdecimal() and int(owner) != os.getpid() and Path("/proc", owner).exists()

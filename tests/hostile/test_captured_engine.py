@@ -13,6 +13,7 @@ import pytest
 
 from gpu_worker import engine as engine_module
 from gpu_worker.engine import Engine, EngineJob
+from gpu_worker.jobdir import engine_home
 from gpu_worker.settings import Settings
 from gpu_worker.transfer.deliver import deliver
 from gpu_worker.transfer.limits import TransferLimits
@@ -157,7 +158,7 @@ def test_an_error_with_names_of_our_own_stays_an_error(
 
 def test_what_it_left_in_its_home_is_not_run_by_the_next_engine(engine: Engine, job: EngineJob, tmp_path: Path) -> None:
     """The next engine starts as the worker's user and unjailed; its working directory must not be a place to import from."""
-    home = tmp_path / "work" / "engine-home"
+    home = engine_home(tmp_path / "work")
     home.mkdir()
     mark = tmp_path / "escaped"
     for name in ("json", "sitecustomize", "usercustomize"):

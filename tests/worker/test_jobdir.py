@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,9 +25,20 @@ def test_two_jobs_never_share_one(tmp_path: Path) -> None:
         assert first != second
 
 
-def test_sweep_removes_what_a_killed_worker_left_and_nothing_else(tmp_path: Path) -> None:
-    JobDirectory(tmp_path).__enter__()
-    (tmp_path / "engine-home").mkdir()
-    assert sweep(tmp_path) == 1
-    assert [p.name for p in tmp_path.iterdir()] == ["engine-home"]
+def test_sweep_removes_what_the_dead_left_and_nothing_of_the_living(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    kept = {f"job-{os.getppid()}-abc", f"engine-{os.getppid()}", "of-somebody-else"}
+    for name in {f"job-{ended.pid}-abc", f"engine-{ended.pid}", f"job-{os.getpid()}-abc", *kept}:
+        (tmp_path / name).mkdir()
+    assert sweep(tmp_path) == 3
+    assert {path.name for path in tmp_path.iterdir()} == kept
     assert sweep(tmp_path / "absent") == 0
+
+
+def test_a_worker_that_starts_leaves_the_jobs_of_a_running_one_alone(tmp_path: Path) -> None:
+    with JobDirectory(tmp_path) as directory:
+        (directory / "input").write_bytes(b"x")
+        code = f"from pathlib import Path; from gpu_worker.jobdir import sweep; sweep(Path({str(tmp_path)!r}))"
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+        assert (directory / "input").exists()
