@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
@@ -136,3 +138,26 @@ def test_faces_are_restored_on_the_final_size_and_forgotten_at_a_cut(tmp_path: P
             luma = frame.to_ndarray()
             assert luma[2:14, 2:14].mean() > 220
             assert luma[30:60, 30:60].mean() < 140
+
+
+@dataclass
+class InPairs(Repeat):
+    """Answers no frame before the next one has come, as long as there is one: only a pipe with two lanes gets through it."""
+
+    meeting: threading.Barrier = field(default_factory=lambda: threading.Barrier(2, timeout=60))
+
+    def __call__(self, rgb: Tensor) -> Tensor:
+        self.meeting.wait()
+        return super().__call__(rgb)
+
+
+@pytest.mark.skipif(torch.get_num_threads() < 2, reason="one core has one lane")
+def test_on_a_cpu_two_frames_are_computed_side_by_side_and_stay_in_order(tmp_path: Path) -> None:
+    source = clips.make(tmp_path / "in.mp4", clips.Clip(frames=12), clips.flat((20, 20, 20), (230, 230, 230), every=1))
+    threads = torch.get_num_threads()
+    result = upscaled(source, tmp_path / "out.mp4", InPairs())
+    assert result.stats.frames_processed == 12
+    with av.open(str(tmp_path / "out.mp4")) as output:
+        bright = [frame.to_ndarray(format="gray").mean() > 128 for frame in output.decode(video=0)]
+    assert bright == [False, True] * 6
+    assert torch.get_num_threads() == threads

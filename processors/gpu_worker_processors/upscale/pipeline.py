@@ -6,7 +6,9 @@ and written twice. Memory does not depend on the length of the video.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
@@ -67,6 +69,7 @@ def run_pipe(
     writer: VideoWriter,
     *,
     batch: int = 1,
+    lanes: int = 1,
     reuse_identical: bool = True,
     progress: Callable[[int], object] = bool,
 ) -> Counts:
@@ -75,6 +78,7 @@ def run_pipe(
     Args:
         enlarge: pictures -> planes of the output, one for each.
         batch: pictures handed to `enlarge` at once.
+        lanes: calls of `enlarge` that run side by side, each in a thread of its own. The order of the frames stays.
         progress: told the number of frames finished by the network.
 
     Raises:
@@ -89,12 +93,11 @@ def run_pipe(
         writer.write([_samples(plane) for plane in frame.planes], frame.pts, frame.duration)
 
     with (
-        prefetched(_sources(decoded, reuse_identical), max(DECODED_AHEAD, 2 * batch)) as sources,
+        prefetched(_sources(decoded, reuse_identical), max(DECODED_AHEAD, 2 * batch * lanes)) as sources,
         drained(write, max(ENCODED_BEHIND, batch)) as put,
     ):
-        while group := list(islice(sources, batch)):
-            fresh = [source.picture for source in group if source.picture is not None]
-            results = iter(enlarge(fresh) if fresh else ())
+        for group, enlarged in _side_by_side(sources, enlarge, batch, lanes):
+            results = iter(enlarged)
             for source in group:
                 planes = planes if source.picture is None else next(results)
                 assert planes is not None, "the first frame is never a repetition"
@@ -106,6 +109,31 @@ def run_pipe(
     if first is None or last is None or writer.frames != done:
         raise TaskError(ErrorCode.output_invalid, f"{done} frames went in and {writer.frames} came out; please report it")
     return Counts(done, reused, first.pts, last.pts, last.duration)
+
+
+def _side_by_side(
+    sources: Iterator[Source], enlarge: Callable[[Sequence[Picture]], list[Planes]], batch: int, lanes: int
+) -> Iterator[tuple[list[Source], list[Planes]]]:
+    """Groups of frames with what `enlarge` made of their new pictures, in order."""
+    waiting: deque[tuple[list[Source], Future[list[Planes]]]] = deque()
+    with ThreadPoolExecutor(lanes, "enlarge", torch.set_num_threads, (torch.get_num_threads(),)) as pool:
+        try:
+            while group := list(islice(sources, batch)):
+                waiting.append((group, pool.submit(_fresh, enlarge, group)))
+                if len(waiting) == lanes:
+                    first, enlarged = waiting.popleft()
+                    yield first, enlarged.result()
+            while waiting:
+                first, enlarged = waiting.popleft()
+                yield first, enlarged.result()
+        finally:
+            for _, unwanted in waiting:
+                unwanted.cancel()
+
+
+def _fresh(enlarge: Callable[[Sequence[Picture]], list[Planes]], group: list[Source]) -> list[Planes]:
+    pictures = [source.picture for source in group if source.picture is not None]
+    return enlarge(pictures) if pictures else []
 
 
 def _sources(decoded: Iterable[DecodedFrame], reuse_identical: bool) -> Iterator[Source]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +24,11 @@ from gpu_worker_processors.upscale.plan import Plan, plan_upscale
 
 CPU_ENCODER_THREADS = 1
 """Where the network runs on the CPU too: more encoder threads only take its cores from it."""
+
+
+CPU_LANES = 2
+"""Frames a CPU computes side by side, each with its share of the cores. One frame on all cores leaves them waiting for each
+other whenever the encoder takes one: 176x144 on two cores, 7.7 frames/s against 9.0 with two lanes."""
 
 
 class TiledNetwork(Network, Protocol):
@@ -86,16 +92,38 @@ def _run(job: LocalJob, info: MediaInfo, plan: Plan, net: TiledNetwork, faces: C
     strength = params.denoise_strength or 0.0 if plan.denoise == "filter" else 0.0
     total = video.expected_frames
     spec = _spec(plan, video, net.device)
-    with VideoWriter(job.require_output(), spec, source=(source, info), limits=job.limits) as writer:
+    with (
+        cpu_lanes(net, video, faces) as lanes,
+        VideoWriter(job.require_output(), spec, source=(source, info), limits=job.limits) as writer,
+    ):
         job.warnings.extend(writer.notes)
         return run_pipe(
             _frames(source, info, job.limits, deinterlace=plan.deinterlace),
             FrameEnlarger(plan, video, net, strength=strength, faces=faces),
             writer,
             batch=net.batch_for(video.height, video.width),
+            lanes=lanes,
             reuse_identical=params.reuse_identical_frames,
             progress=lambda done: job.progress("process", done, max(done, total) if total else None),
         )
+
+
+@contextmanager
+def cpu_lanes(net: TiledNetwork, video: VideoInfo, faces: object | None) -> Generator[int]:
+    """How many frames to compute side by side; torch's threads are shared out among them meanwhile.
+
+    One on a GPU, whose queue is never empty; for frames so large that they are tiled, for memory's sake; and where faces are
+    followed from frame to frame.
+    """
+    threads = torch.get_num_threads()
+    lanes = min(CPU_LANES, threads)
+    if net.device.type != "cpu" or faces is not None or net.tiles_for(video.height, video.width) > 1:
+        lanes = 1
+    torch.set_num_threads(threads // lanes)
+    try:
+        yield lanes
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _frames(path: Path, info: MediaInfo, limits: Limits, *, deinterlace: bool) -> Iterable[DecodedFrame]:
