@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -95,6 +96,13 @@ def drained(consume: Callable[[T], object], depth: int) -> Generator[Callable[[T
             raise
         channel.end()
         consuming.result()
+
+
+def grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` consecutive items, the last one shorter: hands cheap items over without waking a thread for each."""
+    source = iter(items)
+    while group := list(islice(source, size)):
+        yield group
 
 
 def _feed(source: Iterable[T], channel: Channel[T]) -> None:

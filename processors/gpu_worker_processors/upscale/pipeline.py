@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ import torch
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.media.decode import DecodedFrame
 from gpu_worker_processors.media.encode import VideoWriter
-from gpu_worker_processors.media.frames import drained, prefetched
+from gpu_worker_processors.media.frames import drained, grouped, prefetched
 from gpu_worker_processors.media.picture import Picture, PictureReader, Plane
 from gpu_worker_processors.media.probe import VideoInfo
 from gpu_worker_processors.upscale.enlarge import Planes
@@ -118,7 +117,7 @@ def _side_by_side(
     waiting: deque[tuple[list[Source], Future[list[Planes]]]] = deque()
     with ThreadPoolExecutor(lanes, "enlarge", torch.set_num_threads, (torch.get_num_threads(),)) as pool:
         try:
-            while group := list(islice(sources, batch)):
+            for group in grouped(sources, batch):
                 waiting.append((group, pool.submit(_fresh, enlarge, group)))
                 if len(waiting) == lanes:
                     first, enlarged = waiting.popleft()
