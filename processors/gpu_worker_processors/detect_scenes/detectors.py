@@ -33,19 +33,32 @@ def analysis_size(width: int, height: int) -> tuple[int, int]:
     return max(1, round(width / factor)), max(1, round(height / factor))
 
 
-class _QuickScore(ContentDetector):
-    """ContentDetector's default score: the mean of |dH|, |dS|, |dV| over all pixels, OpenCV's 8-bit HSV (H 0..179)."""
+Hsv = NDArray[np.uint8]
+"""A small picture in OpenCV's 8-bit HSV: shape (height, width, 3), H 0..179."""
 
-    _last_hsv: NDArray[np.uint8] | None = None
+
+def to_hsv(picture: NDArray[np.uint8]) -> Hsv:
+    """A uint8 BGR picture of shape (height, width, 3) as the content score looks at it."""
+    hsv: Any = cv2.cvtColor(picture, cv2.COLOR_BGR2HSV)
+    return hsv
+
+
+def content_score(one: Hsv, other: Hsv) -> float:
+    """ContentDetector's default score of two pictures of one size: the mean of |dH|, |dS|, |dV| over all pixels, 0..255."""
+    pixels = float(one.shape[0] * one.shape[1])
+    hue, saturation, value, _ = cv2.sumElems(cv2.absdiff(one, other))
+    return (hue / pixels + saturation / pixels + value / pixels) / 3.0
+
+
+class _QuickScore(ContentDetector):
+    """ContentDetector with the same default score, computed faster."""
+
+    _last_picture: Hsv | None = None
 
     def _calculate_frame_score(self, timecode: FrameTimecode, frame_img: NDArray[np.uint8]) -> float:  # noqa: ARG002
-        hsv: Any = cv2.cvtColor(frame_img, cv2.COLOR_BGR2HSV)
-        last, self._last_hsv = self._last_hsv, hsv
-        if last is None:
-            return 0.0
-        pixels = float(hsv.shape[0] * hsv.shape[1])
-        hue, saturation, value, _ = cv2.sumElems(cv2.absdiff(hsv, last))
-        return (hue / pixels + saturation / pixels + value / pixels) / 3.0
+        hsv = to_hsv(frame_img)
+        last, self._last_picture = self._last_picture, hsv
+        return 0.0 if last is None else content_score(hsv, last)
 
 
 class _QuickAdaptive(_QuickScore, AdaptiveDetector):

@@ -1,0 +1,61 @@
+"""Where one shot ends and the next begins, found while the frames go by: nothing may be followed across a cut.
+
+The score and its threshold are those of detect_scenes. Here every cut counts, however short the shot; what does not count is a
+flash: a few bright frames after which the picture is the old one again. Telling the two apart takes a look ahead of that many
+frames, so items leave a few frames after they came in; memory is that look-ahead.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpu_worker_client.protocol.detect_scenes import DEFAULT_THRESHOLD
+from gpu_worker_processors.detect_scenes.detectors import Hsv, content_score, to_hsv
+
+FLASH_FRAMES = 3
+"""Longest flash. A photographer's lights one frame, or parts of two with a rolling shutter."""
+
+T = TypeVar("T")
+
+
+@dataclass
+class _Waiting(Generic[T]):
+    item: T
+    hsv: Hsv
+    is_cut: bool
+
+
+def marked_cuts(
+    frames: Iterable[tuple[T, NDArray[np.uint8]]], *, threshold: float = DEFAULT_THRESHOLD
+) -> Iterator[tuple[T, bool]]:
+    """Every item with whether a new shot begins with it.
+
+    Args:
+        frames: items, each with its small picture: uint8 BGR of shape (height, width, 3), the same shape for all.
+        threshold: of `content_score`, 0..255.
+    """
+    waiting: deque[_Waiting[T]] = deque()
+    shown: Hsv | None = None  # the last picture that left
+    last: Hsv | None = None
+    for item, picture in frames:
+        hsv = to_hsv(picture)
+        is_cut = last is not None and content_score(hsv, last) >= threshold
+        if is_cut and shown is not None and content_score(hsv, shown) < threshold:
+            # Again what it was before the first frame that waits: what waits was a flash.
+            is_cut = False
+            for entry in waiting:
+                entry.is_cut = False
+        waiting.append(_Waiting(item, hsv, is_cut))
+        last = hsv
+        while waiting and (len(waiting) > FLASH_FRAMES or not any(entry.is_cut for entry in waiting)):
+            first = waiting.popleft()
+            shown = first.hsv
+            yield first.item, first.is_cut
+    for entry in waiting:
+        yield entry.item, entry.is_cut
