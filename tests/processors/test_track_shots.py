@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -81,7 +82,7 @@ def test_a_flash_over_a_real_picture(media: Path) -> None:
     info = probe(path)
     scale = SmallPictures(256, 144)
     pictures = [scale(item.frame) for item, _ in zip(FrameReader(path, info), range(12), strict=False)]
-    lit = cv2.addWeighted(pictures[5], 0.25, np.full_like(pictures[5], 255), 0.75, 0)
+    lit: Any = cv2.addWeighted(pictures[5], 0.25, np.full_like(pictures[5], 255), 0.75, 0)
     assert cuts_of(pictures) == cuts_of([*pictures[:5], lit, *pictures[6:]]) == []
     assert cuts_of([*pictures[:5], *[lit] * 5]) == [5]
 

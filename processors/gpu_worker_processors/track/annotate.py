@@ -1,0 +1,184 @@
+"""The annotated video: every frame of the source with what was followed drawn on it, the rest of the file carried over.
+
+A second pass over the source with the same decode, draw, encode pipe as any other task. What is not drawn on is what the source
+had: the decoder's own planes go to the encoder, and only an RGB source, or one finer than 4:2:0, is converted on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.video.plane import VideoPlane
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+
+from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.media.color import ColorTags, resolve_tags
+from gpu_worker_processors.media.decode import FrameReader
+from gpu_worker_processors.media.encode import VideoSpec, VideoWriter
+from gpu_worker_processors.media.encoders import EncoderChoice, check_container, choose_encoder, working_encoders
+from gpu_worker_processors.media.frames import drained, prefetched
+from gpu_worker_processors.media.picture import Plane
+from gpu_worker_processors.media.probe import MediaInfo, VideoInfo, require_video
+from gpu_worker_processors.media.verify import Promise, verify_output
+from gpu_worker_processors.track.draw import Annotator, Box
+
+CRF = 20
+"""A little below the best: the video is for looking at, not for further editing."""
+_AHEAD, _BEHIND = 4, 3
+_MIN_EDGE_PX = 16
+"""Smallest picture edge that every encoder takes."""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How the annotated video is written, decided before the first frame."""
+
+    width: int
+    height: int
+    tags: ColorTags
+    encoder: EncoderChoice
+
+
+def annotate(job: LocalJob, info: MediaInfo, boxes: Iterable[tuple[int, Sequence[Box]]], cuts: frozenset[int]) -> EncoderChoice:
+    """Writes the job's output file.
+
+    Args:
+        boxes: (frame, what to draw on it), frames rising; an entry is shown until the next one, for `frame_stride` frames
+            at most.
+        cuts: first frames of shots; no trail goes across.
+
+    Raises:
+        TaskError: as `VideoWriter` and `FrameReader` do; `output_invalid` when the file is not what it should be.
+    """
+    video = require_video(info)
+    look = _plan(job, video)
+    source, output = job.require_input(), job.require_output()
+    spec = VideoSpec(look.width, look.height, look.encoder, look.tags, video.sar, video.fps, video.time_base)
+    to_planes = EvenPlanes(video, look)
+    scale = (look.width / video.width, look.height / video.height)
+    draw = Annotator(look.tags, look.encoder.bits, look.height, scale)
+    shown = _Shown(boxes, job.params.frame_stride)
+    first = last = 0
+
+    def write(frame: tuple[Sequence[Plane], int, int]) -> None:
+        writer.write(*frame)
+
+    with (
+        VideoWriter(output, spec, source=(source, info), limits=job.limits) as writer,
+        prefetched(FrameReader(source, info, limits=job.limits), _AHEAD) as frames,
+        drained(write, _BEHIND) as put,
+    ):
+        job.warnings.extend(writer.notes)
+        for item in frames:
+            planes = to_planes(item.frame)
+            if item.index in cuts:
+                draw.forget()
+            draw(planes, shown.at(item.index), item.time_seconds)
+            put((planes, item.pts, item.frame.duration or 0))
+            first, last = (item.pts if item.index == 0 else first), item.pts
+            job.progress("encode", item.index + 1, video.expected_frames)
+    span = (last - first) * video.time_base
+    verify_output(output, Promise(look.width, look.height, writer.frames, Fraction(span), look.tags))
+    return look.encoder
+
+
+def _plan(job: LocalJob, video: VideoInfo) -> _Look:
+    """H.264, or 10-bit HEVC for HDR, which 8 bits cannot hold.
+
+    Raises:
+        TaskError: `media_limit`, `unsupported_media`.
+    """
+    tags = resolve_tags(
+        video.colorspace, video.primaries, video.transfer, video.color_range, height=video.height, pix_fmt=video.pix_fmt
+    )
+    codec = "hevc" if tags.is_hdr else "h264"
+    check_container(job.require_output().suffix, codec)
+    width, height = (max(_MIN_EDGE_PX, edge + edge % 2) for edge in (video.width, video.height))
+    with_gpu = job.settings.get("GPU_WORKER_DEVICE", "auto") != "cpu" and _has_gpu()
+    bits = 10 if tags.is_hdr else 8
+    encoder = choose_encoder(codec, width, height, working_encoders(with_gpu), crf=CRF, bits=bits, with_gpu=with_gpu)
+    if encoder.bits != bits:
+        raise TaskError(
+            ErrorCode.unsupported_media, "no encoder on this worker keeps the HDR of this video; leave output_url out"
+        )
+    return _Look(width, height, tags, encoder)
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+class _Shown:
+    """What is to be seen on each frame, from a stream of entries."""
+
+    def __init__(self, entries: Iterable[tuple[int, Sequence[Box]]], stride: int) -> None:
+        self._entries = iter(entries)
+        self._stride = stride
+        self._next: tuple[int, Sequence[Box]] | None = next(self._entries, None)
+        self._frame = -stride
+        self._boxes: Sequence[Box] = ()
+
+    def at(self, frame: int) -> Sequence[Box]:
+        """The boxes of a frame; frames are asked for in order."""
+        while self._next is not None and self._next[0] <= frame:
+            self._frame, self._boxes = self._next
+            self._next = next(self._entries, None)
+        return self._boxes if frame - self._frame < self._stride else ()
+
+
+class EvenPlanes:
+    """Decoded frames as upright, writable 4:2:0 planes of an even size. One per stream: it keeps its scaler."""
+
+    def __init__(self, video: VideoInfo, look: _Look) -> None:
+        turned = video.rotation in (90, 270)
+        self._coded = (look.height, look.width) if turned else (look.width, look.height)
+        self._quarters = video.rotation // 90
+        self._mirrored = video.mirrored
+        self._tags = look.tags
+        self._format = "yuv420p10le" if look.encoder.bits == 10 else "yuv420p"
+        self._dtype = np.uint16 if look.encoder.bits == 10 else np.uint8
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: av.VideoFrame) -> list[Plane]:
+        """Y, Cb, Cr of shape (height, width) and half of it; the frame's own memory is not touched."""
+        if frame.format.name.replace("yuvj", "yuv") != self._format or (frame.width, frame.height) != self._coded:
+            frame = self._converted(frame)
+        return [self._upright(plane) for plane in frame.planes]
+
+    def _converted(self, frame: av.VideoFrame) -> av.VideoFrame:
+        if not frame.format.is_rgb and not frame.format.has_palette:
+            range_ = self._tags.range
+            return self._reformatter.reformat(frame, *self._coded, self._format, src_color_range=range_, dst_color_range=range_)
+        return self._reformatter.reformat(  # `resolve_tags` carries an RGB source as BT.709
+            frame,
+            *self._coded,
+            self._format,
+            dst_colorspace=Colorspace.ITU709,
+            src_color_range=ColorRange.JPEG,
+            dst_color_range=self._tags.range,
+        )
+
+    def _upright(self, plane: VideoPlane) -> Plane:
+        rows = np.frombuffer(plane, self._dtype).reshape(plane.height, -1)[:, : plane.width]  # type: ignore[call-overload]
+        turned = np.rot90(rows, -self._quarters)
+        return np.array(turned[:, ::-1] if self._mirrored else turned, order="C")
+
+
+def by_frame(boxes: Iterable[tuple[int, Box]]) -> Iterator[tuple[int, list[Box]]]:
+    """Groups (frame, box), frames rising, into one entry per frame."""
+    frame, group = -1, list[Box]()
+    for number, box in boxes:
+        if number != frame and group:
+            yield frame, group
+            group = []
+        frame = number
+        group.append(box)
+    if group:
+        yield frame, group
