@@ -1,0 +1,159 @@
+"""A YOLO network of ultralytics as a plain function from pictures to raw scores and box logits.
+
+Owns everything that touches the ultralytics package (AGPL-3.0, an optional extra): it is imported here and nowhere else, with
+its downloads, package installs, update checks and telemetry off, and what its import changes in the process is put back. Only
+a verified file is opened, by torch's weights-only unpickler with ultralytics' list of known layer classes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_processors.models.tensors import reject
+
+if TYPE_CHECKING:
+    from gpu_worker_processors.models.weights import WeightFile
+
+_SWITCHES: Mapping[str, str] = {
+    "YOLO_OFFLINE": "1",  # no telemetry, no probe for a connection
+    "YOLO_AUTOINSTALL": "0",  # a missing package is an error, not a `pip install`
+    "ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS": "1",
+    "YOLO_VERBOSE": "False",  # the engine's standard output is not ultralytics' to write to
+}
+
+
+@dataclass(frozen=True)
+class RawBoxes:
+    """What the head says of every anchor, before any decoding. On the network's device, in its number format."""
+
+    scores: Tensor
+    """(n, classes, anchors) logits."""
+    boxes: Tensor
+    """(n, 4 * bins, anchors): distances to left, top, right, bottom; logits of a distribution over `bins` where bins > 1."""
+
+
+class YoloNetwork:
+    """A fused network in evaluation mode.
+
+    Args:
+        model: ultralytics' DetectionModel, unfused, float32; taken over.
+        device, dtype: where it goes and in what format.
+    """
+
+    def __init__(self, model: Any, device: torch.device, dtype: torch.dtype) -> None:
+        model = model.float().eval().fuse(verbose=False)
+        self._layers: nn.Sequential = model.model
+        self._head: Any = self._layers[-1]
+        self._kept = frozenset(model.save)
+        self.class_names: tuple[str, ...] = tuple(model.names[number] for number in sorted(model.names))
+        self.end_to_end = bool(self._head.end2end)
+        """The head answers each object once: nothing is to be suppressed."""
+        self.bins = int(self._head.reg_max)
+        self.strides: tuple[int, ...] = tuple(int(stride) for stride in self._head.stride)
+        self.device, self.dtype = device, dtype
+        # Bytes are exact in every format, their quotients by 255 are not: the first convolution divides instead.
+        self._layers[0].conv.weight.data.div_(255)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+        self._layers.requires_grad_(False).to(device, dtype).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def __call__(self, pictures: Tensor) -> RawBoxes:
+        """
+        Args:
+            pictures: uint8 (n, height, width, 3) RGB on `device`, sizes multiples of the largest stride.
+        """
+        x: Any = pictures.permute(0, 3, 1, 2).to(self.dtype)  # a view of channels last
+        outputs: list[Any] = []
+        for layer in self._layers[:-1]:
+            x = layer(self._inputs(layer, x, outputs))
+            outputs.append(x if layer.i in self._kept else None)
+        part = self._head.one2one if self.end_to_end else self._head.one2many
+        raw = self._head.forward_head(self._inputs(self._head, x, outputs), **part)
+        return RawBoxes(raw["scores"], raw["boxes"])
+
+    @staticmethod
+    def _inputs(layer: Any, x: Any, outputs: list[Any]) -> Any:
+        """ultralytics' wiring: `f` is -1 for the layer before, an index, or a list of both."""
+        if layer.f == -1:
+            return x
+        if isinstance(layer.f, int):
+            return outputs[layer.f]
+        return [x if index == -1 else outputs[index] for index in layer.f]
+
+
+def load_network(file: WeightFile, device: torch.device, dtype: torch.dtype) -> YoloNetwork:
+    """The network of a verified file.
+
+    Raises:
+        TaskError: `unsupported_task` when ultralytics is not installed, `weights_rejected` when the file holds no YOLO
+            detector.
+    """
+    tasks = import_ultralytics("tasks", file.spec.name)
+    heads = import_ultralytics("modules.head", file.spec.name)
+    if file.spec.suffix != ".pt":
+        raise reject(file, "not_tensors", "is no .pt file of ultralytics")
+    try:
+        # An absolute path of a file that is there: never looked up, never downloaded.
+        checkpoint, _ = tasks.torch_safe_load(str(file.path.resolve(strict=True)), safe_only=True)
+    except Exception as error:
+        raise reject(file, "not_tensors", "is no network of ultralytics, or damaged; nothing of it was run") from error
+    model = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, dict) else None
+    if not isinstance(model, tasks.DetectionModel) or type(model.model[-1]) not in (heads.Detect, heads.v10Detect):
+        raise reject(file, "state_dict_mismatch", "holds no YOLO detector; segmentation, pose and the like are not read")
+    return YoloNetwork(model, device, dtype)
+
+
+def import_ultralytics(module: str, model: str) -> Any:
+    """A module below `ultralytics.nn`.
+
+    Raises:
+        TaskError: `unsupported_task` when ultralytics is not installed.
+    """
+    from importlib import import_module
+
+    try:
+        if "ultralytics" in sys.modules:
+            return import_module(f"ultralytics.nn.{module}")
+        with _side_effects_undone():
+            return import_module(f"ultralytics.nn.{module}")
+    except ImportError as error:
+        raise TaskError(
+            ErrorCode.unsupported_task,
+            f'{model} needs ultralytics, which this worker lacks: pip install "gpu-worker-processors[yolo]";'
+            " hog and yolox models work without it",
+            missing=error.name or "ultralytics",
+        ) from None
+
+
+@contextmanager
+def _side_effects_undone() -> Iterator[None]:
+    """Puts back what `import ultralytics` changes: environment (OMP_NUM_THREADS=1 among it), OpenCV's threads and readers,
+    how torch and NumPy print, warning filters."""
+    import cv2
+    import numpy as np
+
+    environment, threads = dict(os.environ), cv2.getNumThreads()
+    replaced = {name: getattr(cv2, name) for name in ("imread", "imwrite", "imshow") if hasattr(cv2, name)}
+    printing: Any = np.get_printoptions()
+    folder = tempfile.TemporaryDirectory(prefix="ultralytics-")  # its settings and fonts; read and written at import only
+    os.environ.update(_SWITCHES, YOLO_CONFIG_DIR=folder.name)
+    try:
+        with folder, warnings.catch_warnings():
+            yield
+    finally:
+        os.environ.clear()
+        os.environ.update(environment, **_SWITCHES)
+        cv2.setNumThreads(threads)
+        for name, function in replaced.items():
+            setattr(cv2, name, function)
+        np.set_printoptions(**printing)
+        torch.set_printoptions(profile="default")
