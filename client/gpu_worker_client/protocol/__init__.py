@@ -1,5 +1,6 @@
 """The wire: every task, parameter, result and error, declared once. Client, processors and worker all import it."""
 
+from gpu_worker_client.protocol.boxes import TrackBox, TrackFrames
 from gpu_worker_client.protocol.detect_scenes import (
     DetectScenesParams,
     DetectScenesResult,
@@ -15,6 +16,7 @@ from gpu_worker_client.protocol.envelope import (
     Cost,
     FileTask,
     InputTask,
+    OptionalFileTask,
     OutputMultipart,
     OutputPart,
     Progress,
@@ -33,6 +35,16 @@ from gpu_worker_client.protocol.errors import ErrorBody, ErrorCode, Stage, TaskE
 from gpu_worker_client.protocol.models import AnsweredBy, Reply, Url, Wire
 from gpu_worker_client.protocol.selftest import ProcessorCheck, SelftestParams, SelftestResult, SelftestTask
 from gpu_worker_client.protocol.tasks import MAX_TASK_BYTES, TASKS, TaskKind, parse_task
+from gpu_worker_client.protocol.track import (
+    Track,
+    TrackCut,
+    TrackParams,
+    TrackResult,
+    TrackState,
+    TrackStats,
+    TrackTask,
+    TrackVideo,
+)
 from gpu_worker_client.protocol.upscale import UpscaleParams, UpscaleResult, UpscaleStats, UpscaleTask
 
 __all__ = [
@@ -52,6 +64,7 @@ __all__ = [
     "ErrorCode",
     "FileTask",
     "InputTask",
+    "OptionalFileTask",
     "OutputMultipart",
     "OutputPart",
     "ProcessorCheck",
@@ -71,6 +84,16 @@ __all__ = [
     "TaskKind",
     "TaskResult",
     "Timings",
+    "Track",
+    "TrackBox",
+    "TrackCut",
+    "TrackFrames",
+    "TrackParams",
+    "TrackResult",
+    "TrackState",
+    "TrackStats",
+    "TrackTask",
+    "TrackVideo",
     "UploadPart",
     "UpscaleParams",
     "UpscaleResult",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from enum import Enum
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
+from typing_extensions import Self
 
 from gpu_worker_client.protocol.models import Reply, Url, Wire
 
@@ -158,23 +161,39 @@ class InputTask(TaskBase):
         return self
 
 
-class FileTask(InputTask):
-    """A task that reads one object and writes one."""
+class OptionalFileTask(InputTask):
+    """A task that reads one object and writes one if it is told where."""
 
     output_url: Url | None = None
     """PUT; presigned. Its path's suffix chooses the container."""
     output_multipart: OutputMultipart | None = None
     """Presigned parts instead of `output_url`, for an output above 4.9 GiB."""
 
+    @property
+    def makes_a_file(self) -> bool:
+        return self.output_url is not None or self.output_multipart is not None
+
     @model_validator(mode="after")
-    def _one_output_that_is_not_an_input(self) -> FileTask:
-        if (self.output_url is None) == (self.output_multipart is None):
-            raise ValueError("give exactly one of output_url and output_multipart")
+    def _one_output_that_is_not_an_input(self) -> OptionalFileTask:
+        if self.output_url is not None and self.output_multipart is not None:
+            raise ValueError("give one of output_url and output_multipart, not both")
+        if not self.makes_a_file:
+            return self
         output = self.output_multipart.parts[0].url if self.output_multipart else str(self.output_url)
         if same_object(self.input_url, output):
             raise ValueError("the output is the input object; give it a key of its own")
         if self.result_url is not None and same_object(self.result_url, output):
             raise ValueError("result_url and the output are the same object")
+        return self
+
+
+class FileTask(OptionalFileTask):
+    """A task that reads one object and writes one."""
+
+    @model_validator(mode="after")
+    def _a_place_for_the_output(self) -> FileTask:
+        if not self.makes_a_file:
+            raise ValueError("give exactly one of output_url and output_multipart")
         return self
 
 
@@ -297,3 +316,24 @@ class TaskResult(Reply):
     """Who did it, and on what."""
     warnings: list[ResultWarning] = []
     """Empty when there is nothing to say."""
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> Self:
+        """Reads a result's JSON. A task whose result may be large does it in little more memory than the text has.
+
+        Raises:
+            ValueError: it is no such result.
+        """
+        return cls.model_validate_json(data)
+
+    def json_pieces(self) -> Iterator[str]:
+        """The result's JSON, piece by piece; together they are one line.
+
+        Raises:
+            ValueError: a number is not finite.
+        """
+        yield json.dumps(self.model_dump(mode="json"), ensure_ascii=False, allow_nan=False)
+
+    def packed(self) -> Self:
+        """The same result in its most compact form: itself, unless its task has one for what is large."""
+        return self

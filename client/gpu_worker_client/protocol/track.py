@@ -1,0 +1,239 @@
+"""track: people, balls and other things followed through a video, each under an id that holds until it is gone.
+
+A result may hold a million boxes. `Track.frames` keeps them as arrays, 23 bytes a box, and makes a `TrackBox` of one when it is
+looked at; on the wire they are JSON, or columns (`tracks_columnar`) that are read back without a word.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import ConfigDict, Field, JsonValue, StringConstraints, field_validator, model_validator
+from typing_extensions import Self
+
+from gpu_worker_client.protocol.boxes import TrackBox, TrackFrames
+from gpu_worker_client.protocol.columnar import ColumnarWriter, TrackHead, from_text, read_columnar, to_text
+from gpu_worker_client.protocol.envelope import OptionalFileTask, Stats, TaskResult
+from gpu_worker_client.protocol.models import AnsweredBy, Reply, Wire
+
+__all__ = [
+    "MAX_STATE_BYTES",
+    "Track",
+    "TrackBox",
+    "TrackCut",
+    "TrackFrames",
+    "TrackParams",
+    "TrackResult",
+    "TrackState",
+    "TrackStats",
+    "TrackTask",
+    "TrackVideo",
+]
+
+MAX_STATE_BYTES = 192 * 1024
+"""Largest `tracker` of a state, as compact JSON: with its URLs a task has 256 KiB."""
+
+ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+ClassName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
+class TrackState(Wire):
+    """A tracker at the end of a piece of video, to go on with in the next piece. Made by the worker: pass it on as it came."""
+
+    version: Literal[1] = 1
+    """Of this blob."""
+    track_algorithm: Literal["botsort", "bytetrack"]
+    """The algorithm that made it; the next piece must name the same."""
+    frames: int = Field(ge=0, lt=2**53)
+    """Frames of all pieces so far: what to add to the next piece's frame numbers, which start at 0 again."""
+    tracker: dict[str, JsonValue]
+    """What the tracker remembers: the next id, and position, speed and age of whoever may be seen again."""
+
+    @field_validator("tracker")
+    @classmethod
+    def _fits_into_a_task(cls, tracker: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if len(json.dumps(tracker, separators=(",", ":")).encode()) > MAX_STATE_BYTES:
+            raise ValueError(f"the state has more than {MAX_STATE_BYTES} bytes")
+        return tracker
+
+
+class TrackParams(Wire):
+    model: ModelName = "yolov8n"
+    """Detector, by its name in the weights manifest: yolov8n, yolov8m, yolov8x, a yolo11 or yolo26, or another one listed
+    there; `hog` is OpenCV's person detector and needs no weights."""
+    classes: list[ClassName] = Field(default=["person", "sports ball"], min_length=1, max_length=80)
+    """What to follow, by the model's class names (COCO's for the listed ones)."""
+    confidence_threshold: float = Field(default=0.5, ge=0, le=1)
+    """What is reported. The tracker sees weaker boxes as well, so that an id survives a moment of doubt."""
+    iou_threshold: float = Field(default=0.45, gt=0, le=1)
+    """Of two boxes of one class in a frame that overlap by more than this, the weaker one is dropped."""
+    track_algorithm: Literal["botsort", "bytetrack"] = "botsort"
+    """`botsort` makes up for a moving camera; `bytetrack` is a little faster."""
+    reset_at_cuts: bool = True
+    """No track goes on over a cut: whoever is in the next shot gets a new id."""
+    frame_stride: int = Field(default=1, ge=1, le=1000)
+    """Look at every n-th frame only, from the first on. Frames keep their numbers."""
+    state_in: TrackState | None = None
+    """`state_out` of the piece of video before this one: ids go on where it ended."""
+    return_state: bool = False
+    """Answer `state_out`, for the next piece."""
+
+    @field_validator("classes")
+    @classmethod
+    def _each_once(cls, classes: list[str]) -> list[str]:
+        if len(set(classes)) != len(classes):
+            raise ValueError("a class stands twice")
+        return classes
+
+    @model_validator(mode="after")
+    def _state_of_the_same_algorithm(self) -> TrackParams:
+        if self.state_in is not None and self.state_in.track_algorithm != self.track_algorithm:
+            raise ValueError(f"state_in was made by {self.state_in.track_algorithm}; set track_algorithm to that")
+        return self
+
+
+class Track(Reply):
+    """One thing in one shot."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+    # Two aliases instead of one: a type checker then knows the constructor's argument by its name in Python.
+
+    track_id: int
+    """From 1 in every job, in the order of appearance; with `state_in` from where the piece before ended."""
+    class_name: str = Field(validation_alias="class", serialization_alias="class")
+    """The model's name for it, the same in all frames. `class` in JSON, `class_name` in Python."""
+    shot: int = 0
+    """Which shot it is in, from 0: the number of `cuts` up to its first frame."""
+    frames: TrackFrames
+    """Where it is, frames rising. A frame in which it was not found is missing."""
+
+
+class TrackCut(Reply):
+    frame: int
+    """First frame of a new shot, 0-based, display order."""
+    time: float
+    """Seconds from the first frame, from its timestamp."""
+
+
+class TrackVideo(Reply):
+    """What the boxes refer to."""
+
+    width: int
+    """Of the upright picture, pixels."""
+    height: int
+    """Of the upright picture, pixels."""
+    fps: float
+    """Frames per second, on average."""
+    duration: float = 0.0
+    """Seconds, from the first frame to the end of the last."""
+    is_vfr: bool = False
+    """The frames are not evenly spaced in time: `frame / fps` is only near a frame's time."""
+
+
+class TrackStats(Stats):
+    total_frames: int
+    """Frames of the video."""
+    unique_tracks: int
+    """Length of `tracks`."""
+    boxes: int = 0
+    """Boxes in all tracks."""
+    fps: float = 0.0
+    """Frames processed per second of wall time."""
+    shots: int = 1
+    """One more than there are cuts."""
+
+
+class TrackResult(TaskResult):
+    task: Literal["track"] = "track"
+    tracks: list[Track] = []
+    """By rising id. Left out, with `tracks_count` in its place, of an answer over the inline limit whose whole result is at
+    `result_url`."""
+    tracks_columnar: str | None = None
+    """The tracks of a result over the inline limit that has no other place to go to: gzip and base64, some 7 bytes a box. The
+    SDK reads it into `tracks`; the layout is in `gpu_worker_client/protocol/columnar.py`."""
+    cuts: list[TrackCut] = []
+    """First frames of all shots but the first."""
+    video: TrackVideo | None = None
+    """What the boxes refer to."""
+    state_out: TrackState | None = None
+    """With `return_state`: the tracker at the end, for `state_in` of the next piece."""
+    stats: TrackStats
+
+    @model_validator(mode="before")
+    @classmethod
+    def _columns_become_tracks(cls, data: Any) -> Any:
+        text = data.get("tracks_columnar") if isinstance(data, dict) else None
+        if not isinstance(text, str):
+            return data
+        fields = cast("dict[str, Any]", data)
+        if fields.get("tracks"):
+            raise ValueError("tracks stand twice, as JSON and as columns")
+        return fields | {"tracks": tracks_from_columns(from_text(text)), "tracks_columnar": None}
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> Self:
+        """See `TaskResult.from_json`. A million boxes take 300 bytes of memory less for each than by `model_validate_json`."""
+        from gpu_worker_client.protocol.boxes_json import read_result
+
+        return cls.model_validate(read_result(data))
+
+    def json_pieces(self) -> Iterator[str]:
+        """See `TaskResult.json_pieces`."""
+        from gpu_worker_client.protocol.boxes_json import write_result
+
+        return write_result(self)
+
+    def packed(self) -> Self:
+        """See `TaskResult.packed`: the tracks as columns."""
+        if not self.tracks:
+            return self
+        return self.with_columns(tracks_to_columns(self.tracks))
+
+    def with_columns(self, columns: bytes) -> Self:
+        """This result with these tracks, which stay packed; validating it or `unpacked` reads them."""
+        return self.model_copy(update={"tracks": [], "tracks_columnar": to_text(columns)})
+
+    def unpacked(self) -> Self:
+        """The inverse of `packed`.
+
+        Raises:
+            ValueError: the columns are damaged.
+        """
+        if self.tracks_columnar is None:
+            return self
+        tracks = tracks_from_columns(from_text(self.tracks_columnar))
+        return self.model_copy(update={"tracks": tracks, "tracks_columnar": None})
+
+
+class TrackTask(OptionalFileTask, AnsweredBy[TrackResult]):
+    """`output_url` is optional: the video with boxes, ids and trails drawn into it."""
+
+    task: Literal["track"] = "track"
+    params: TrackParams = TrackParams()
+
+
+def tracks_from_columns(data: bytes) -> list[Track]:
+    """
+    Raises:
+        ValueError: as `read_columnar`.
+    """
+    return [
+        Track(track_id=head.track_id, class_name=head.class_name, shot=head.shot, frames=TrackFrames(boxes))
+        for head, boxes in read_columnar(data)
+    ]
+
+
+def tracks_to_columns(tracks: Sequence[Track]) -> bytes:
+    """
+    Raises:
+        ValueError: as `ColumnarWriter`.
+    """
+    out = BytesIO()
+    writer = ColumnarWriter(out, [TrackHead(t.track_id, t.class_name, t.shot, len(t.frames)) for t in tracks])
+    for track in tracks:
+        writer.add(track.frames.columns)
+    writer.close()
+    return out.getvalue()
