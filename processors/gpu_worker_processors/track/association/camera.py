@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gpu_worker_processors.track.association.boxes import Floats
+from gpu_worker_processors.track.association.boxes import Floats, to_centre, to_corners
 from gpu_worker_processors.track.association.reading import floats, integers
 
 Gray = NDArray[np.uint8]
@@ -39,6 +39,14 @@ class Warp:
     b: float
     dx: float
     dy: float
+
+
+def warped(boxes: Floats, warp: Warp) -> Floats:
+    """Corner boxes (n, 4) after the camera's motion: centres go along, sizes zoom, boxes stay upright."""
+    place = to_centre(boxes)
+    turn = np.array([[warp.a, warp.b], [-warp.b, warp.a]])
+    centre = place[:, :2] @ turn + (warp.dx, warp.dy)
+    return to_corners(np.concatenate([centre, place[:, 2:] * np.hypot(warp.a, warp.b)], axis=1))
 
 
 class Camera:

@@ -1,8 +1,8 @@
 """Which detection continues which track: ByteTrack's two passes and a third one for fast motion, as one pure function.
 
-The order decides. Strong detections first, by overlap and score; weak ones then, only for tracks seen in the last frame; then
-what is left over among strong detections and tracks, by the overlap of grown boxes; tentative tracks last. A pair never joins
-two classes.
+The order decides. Strong detections first, by overlap, score and height; weak ones then, only for tracks seen in the last
+frame; then what is left over among strong detections and tracks, by the overlap of grown boxes; tentative tracks; and at last
+what stands where a track was last seen, for a prediction that ran away. A pair never joins two classes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gpu_worker_processors.track.association.tracks import LIVE, TENTATIVE, Trac
 
 @dataclass(frozen=True)
 class Rules:
-    """The constants of the cascade."""
+    """The constants of the cascade. Those without a source were chosen on SportsMOT ground truth and PETS S2L1."""
 
     strong_score: float = 0.25
     """From here on a detection takes part in the first pass (ultralytics' `track_high_thresh`)."""
@@ -28,15 +28,15 @@ class Rules:
     birth_score: float = 0.25
     """From here on an unmatched detection begins a track (`new_track_thresh`)."""
     strong_limit: float = 0.8
-    """Largest 1 - overlap x score of the first pass (`match_thresh`)."""
+    """Largest cost of the first pass (`match_thresh`)."""
+    height_weight: float = 0.4
+    """Weight of |log(height / predicted height)| in the cost of strong pairs: of two people who overlap, one is smaller."""
     weak_limit: float = 0.5
     """Largest 1 - overlap of a weak pair (ByteTrack)."""
     tentative_limit: float = 0.7
-    """Largest 1 - overlap x score that confirms a tentative track (ByteTrack)."""
-    first_growth: float = 0.0
-    """Share of their size by which boxes are grown on each side in the first pass."""
-    later_growths: tuple[float, ...] = (0.3,)
-    """And in each of the passes for what is left (after C-BIoU, Yang et al. 2023)."""
+    """Largest cost that confirms a tentative track (ByteTrack)."""
+    growth: float = 0.3
+    """Share of their size by which boxes are grown on each side for what was left over (C-BIoU, Yang et al. 2023)."""
     lost_seconds: float = 1.0
     """How long a track that is not seen can be found again (ByteTrack: 30 frames of a 30 frames/s video)."""
 
@@ -55,36 +55,51 @@ class Frame:
 
 def continued(tracks: Tracks, frame: Frame, rules: Rules) -> NDArray[np.intp]:
     """For each of the m detections the row of the track it continues, or -1."""
-    matching = _Matching(tracks, frame)
+    matching = _Matching(tracks, frame, rules)
     strong = frame.scores >= rules.strong_score
     weak = ~strong & (frame.scores >= rules.weak_score)
     trusted = tracks.status != TENTATIVE
-    matching.round(trusted, strong, rules.first_growth, rules.strong_limit)
-    matching.round(tracks.status == LIVE, weak, 0.0, rules.weak_limit, fused=False)
-    for growth in rules.later_growths:
-        matching.round(trusted, strong, growth, rules.strong_limit)
-    matching.round(~trusted, strong, rules.first_growth, rules.tentative_limit)
+    predicted, last = tracks.motion.boxes(), tracks.last
+    matching.round(trusted, strong, predicted, rules.strong_limit, by_score=True)
+    matching.round(tracks.status == LIVE, weak, predicted, rules.weak_limit, by_height=False)
+    matching.round(trusted, strong, predicted, rules.strong_limit, rules.growth, by_score=True)
+    matching.round(trusted, strong, predicted, rules.strong_limit, rules.growth, by_height=False)
+    matching.round(~trusted, strong, predicted, rules.tentative_limit, by_score=True)
+    matching.round(trusted, strong, last, rules.strong_limit, rules.growth, by_height=False)
     return matching.track_of
 
 
 class _Matching:
     """What has been paired so far."""
 
-    def __init__(self, tracks: Tracks, frame: Frame) -> None:
-        self._predicted, self._classes, self._frame = tracks.motion.boxes(), tracks.classes, frame
+    def __init__(self, tracks: Tracks, frame: Frame, rules: Rules) -> None:
+        self._classes, self._frame, self._rules = tracks.classes, frame, rules
         self._free = np.ones(len(tracks), np.bool_)
         self.track_of = np.full(len(frame.scores), -1, np.intp)
 
     def round(
-        self, tracks: NDArray[np.bool_], found: NDArray[np.bool_], growth: float, limit: float, fused: bool = True
+        self,
+        tracks: NDArray[np.bool_],
+        found: NDArray[np.bool_],
+        places: Floats,
+        limit: float,
+        growth: float = 0.0,
+        by_score: bool = False,
+        by_height: bool = True,
     ) -> None:
-        """Pair the free ones among `tracks` (n,) and `found` (m,), at a cost of at most `limit`."""
+        """Pair the free ones among `tracks` (n,), thought to be at the corner boxes `places` (n, 4), and among `found` (m,).
+
+        The cost is 1 - overlap; `by_score` shrinks the overlap of weak detections, `by_height` adds the change of height.
+        """
         rows, columns = np.nonzero(tracks & self._free)[0], np.nonzero(found & (self.track_of < 0))[0]
         if len(rows) == 0 or len(columns) == 0:
             return
-        one, other = self._predicted[rows], self._frame.boxes[columns]
-        overlap = iou(one, other) if growth == 0 else iou(grown(one, growth), grown(other, growth))
-        cost = 1 - overlap * self._frame.scores[columns] if fused else 1 - overlap
+        one, other = places[rows], self._frame.boxes[columns]
+        overlap = iou(grown(one, growth), grown(other, growth)) if growth else iou(one, other)
+        cost = 1 - overlap * self._frame.scores[columns] if by_score else 1 - overlap
+        if by_height:
+            heights = np.log(np.maximum(other[:, 3] - other[:, 1], 1.0)), np.log(np.maximum(one[:, 3] - one[:, 1], 1.0))
+            cost += self._rules.height_weight * np.abs(heights[0][None] - heights[1][:, None])
         cost[self._classes[rows][:, None] != self._frame.classes[columns]] = IMPOSSIBLE
         chosen_rows, chosen_columns = assign(cost, limit)
         self.track_of[columns[chosen_columns]] = rows[chosen_rows]

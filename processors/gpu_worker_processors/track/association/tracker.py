@@ -100,7 +100,7 @@ class Tracker:
             scale: source pixels per pixel of `gray`.
         """
         elapsed = self._elapsed(time_seconds)
-        self._tracks.motion.step(elapsed / TICK_SECONDS)
+        self._tracks.step(elapsed / TICK_SECONDS)
         boxes = detections.boxes.astype(np.float64)
         self._follow_camera(gray, scale, boxes)
         point = self._is_point[detections.classes]
@@ -126,7 +126,7 @@ class Tracker:
             return
         warp = self._camera.follow(gray, scale)
         if warp is not None:
-            self._tracks.motion.warp(warp)
+            self._tracks.warp(warp)
             self._points.warp(warp)
         height, width = gray.shape
         self._camera.seek_corners(scale, (height, width), boxes)
@@ -148,6 +148,7 @@ class Tracker:
         rows = track_of[found]
         tracks.motion.correct(rows, seen.boxes[found])
         tracks.seen[rows] = now
+        tracks.last[rows] = seen.boxes[found]
         tracks.status[rows] = LIVE
         out: list[Observation] = []
         for column, row in zip(found.tolist(), rows.tolist(), strict=True):

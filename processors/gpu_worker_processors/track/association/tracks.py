@@ -13,11 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpu_worker_processors.track.association.boxes import Floats
+from gpu_worker_processors.track.association.camera import Warp, warped
 from gpu_worker_processors.track.association.motion import Motion
 from gpu_worker_processors.track.association.reading import floats, integers, sequence
 
 TENTATIVE, LIVE, LOST = 0, 1, 2
 """Seen once and not believed yet; seen in the last frame; not seen in the last frame."""
+
+LOST_PACE = 0.95
+"""Share of its speed that a lost track keeps per tick: what goes out of sight at speed seldom goes on in a straight line."""
 
 MAX_TRACKS = 20_000
 """A state with more is not one that a tracker wrote: 500 detections a frame at 30 frames/s, each lost for a second."""
@@ -45,6 +49,8 @@ class Tracks:
     """Shape (n,): TENTATIVE, LIVE or LOST."""
     seen: Floats = field(default_factory=lambda: np.zeros(0))
     """Shape (n,): time of the last detection in seconds."""
+    last: Floats = field(default_factory=lambda: np.zeros((0, 4)))
+    """Shape (n, 4): corner box of the last detection, moved with the camera since."""
     motion: Motion = field(default_factory=lambda: Motion.starting(np.zeros((0, 4))))
     """Filter states, n rows."""
     held: list[Sighting | None] = field(default_factory=list[Sighting | None])
@@ -57,7 +63,7 @@ class Tracks:
         """Drop the rows where `mask`, bool of shape (n,), is false."""
         rows = np.nonzero(mask)[0]
         self.ids, self.classes = self.ids[rows], self.classes[rows]
-        self.status, self.seen = self.status[rows], self.seen[rows]
+        self.status, self.seen, self.last = self.status[rows], self.seen[rows], self.last[rows]
         self.motion = Motion(self.motion.place[rows], self.motion.speed[rows], self.motion.spread[:, rows])
         self.held = [self.held[row] for row in rows]
 
@@ -68,9 +74,22 @@ class Tracks:
         self.classes = np.concatenate([self.classes, classes])
         self.status = np.concatenate([self.status, np.full(count, status, np.int8)])
         self.seen = np.concatenate([self.seen, np.full(count, now)])
+        self.last = np.concatenate([self.last, boxes])
         spread = np.concatenate([motion.spread, new.spread], axis=1)
         self.motion = Motion(np.concatenate([motion.place, new.place]), np.concatenate([motion.speed, new.speed]), spread)
         self.held = self.held + held
+
+    def step(self, ticks: float) -> None:
+        """Predict all tracks `ticks` into the future. Those that are lost slow down and keep their size."""
+        lost = self.status == LOST
+        self.motion.speed[lost, 2:] = 0
+        self.motion.speed[lost, :2] *= LOST_PACE**ticks
+        self.motion.step(ticks)
+
+    def warp(self, camera: Warp) -> None:
+        """Move all tracks with the picture."""
+        self.motion.warp(camera)
+        self.last = warped(self.last, camera)
 
     def to_json(self) -> dict[str, Any]:
         """The table as plain lists."""
@@ -79,6 +98,7 @@ class Tracks:
             "classes": self.classes.tolist(),
             "status": self.status.tolist(),
             "seen": self.seen.tolist(),
+            "last": self.last.tolist(),
             "place": self.motion.place.tolist(),
             "speed": self.motion.speed.tolist(),
             "spread": self.motion.spread.tolist(),
@@ -100,6 +120,7 @@ class Tracks:
             integers(data["classes"], (count,), 0, class_count - 1).astype(np.int32),
             integers(data["status"], (count,), TENTATIVE, LOST).astype(np.int8),
             floats(data["seen"], (count,)),
+            floats(data["last"], (count, 4)),
             motion,
             [None if one is None else read_sighting(one) for one in sequence(data["held"], count)],
         )
