@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.media.color import ColorTags
 from gpu_worker_processors.media.probe import probe
-from gpu_worker_processors.track.annotate import annotate, by_frame
+from gpu_worker_processors.track.annotate import annotate
 from gpu_worker_processors.track.draw import Annotator, track_color
 
 TAGS = ColorTags(1, 1, 1, full_range=False)
@@ -121,9 +121,3 @@ def test_a_stride_holds_the_boxes_in_between(tmp_path: Path) -> None:
     plain = luma(tmp_path / "in.mp4")
     seen = [np.abs(a[34:70, 18:24].astype(int) - b[34:70, 18:24]).mean() > 5 for a, b in zip(luma(output), plain, strict=True)]
     assert seen == [True] * 3 + [False] * 6
-
-
-def test_groups_by_frame() -> None:
-    a, b, c = Drawn(1, (0, 0, 1, 1)), Drawn(2, (0, 0, 1, 1)), Drawn(3, (0, 0, 1, 1))
-    assert list(by_frame([(0, a), (0, b), (7, c)])) == [(0, [a, b]), (7, [c])]
-    assert list(by_frame([])) == []

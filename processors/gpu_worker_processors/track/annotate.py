@@ -6,7 +6,7 @@ had: the decoder's own planes go to the encoder, and only an RGB source, or one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -169,16 +169,3 @@ class EvenPlanes:
         rows = np.frombuffer(plane, self._dtype).reshape(plane.height, -1)[:, : plane.width]  # type: ignore[call-overload]
         turned = np.rot90(rows, -self._quarters)
         return np.array(turned[:, ::-1] if self._mirrored else turned, order="C")
-
-
-def by_frame(boxes: Iterable[tuple[int, Box]]) -> Iterator[tuple[int, list[Box]]]:
-    """Groups (frame, box), frames rising, into one entry per frame."""
-    frame, group = -1, list[Box]()
-    for number, box in boxes:
-        if number != frame and group:
-            yield frame, group
-            group = []
-        frame = number
-        group.append(box)
-    if group:
-        yield frame, group

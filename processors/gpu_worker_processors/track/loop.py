@@ -1,0 +1,155 @@
+"""The tracking loop: decode and scale, detect, associate, each in its own thread with bounded queues between.
+
+Every frame is decoded and looked at for a cut; every `stride`-th goes through the detector, in batches of one fixed shape, and
+then, in order, through the tracker into the store. Memory does not depend on the length of the video.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from gpu_worker_processors.detect_scenes.detectors import analysis_size
+from gpu_worker_processors.detect_scenes.scenes import FrameTimes
+from gpu_worker_processors.media.decode import DecodedFrame, FrameReader, SmallPictures
+from gpu_worker_processors.media.frames import drained, grouped, prefetched
+from gpu_worker_processors.media.picture import PictureReader
+from gpu_worker_processors.media.probe import VideoInfo
+from gpu_worker_processors.track.association.camera import MAX_PIXELS
+from gpu_worker_processors.track.detections import Detections
+from gpu_worker_processors.track.detectors.base import Detector, Picture
+from gpu_worker_processors.track.shots import marked_cuts
+
+_BATCHES_AHEAD = 3
+_BATCHES_BEHIND = 4
+_TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+
+Gray = NDArray[np.uint8]
+"""Shape (height, width), uint8: one upright frame, at most `MAX_PIXELS` of it."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """One frame on its way through the loop."""
+
+    index: int
+    time_seconds: float
+    picture: Picture | None
+    """For the detector; None for a frame between two strides."""
+    gray: Gray | None
+    """For camera motion; None where nobody asks for it."""
+
+
+@dataclass
+class Step:
+    """One frame with all that was found out about it."""
+
+    frame: Looked
+    is_cut: bool
+    """A new shot begins with this frame."""
+    detections: Detections | None = field(default=None)
+    """None for a frame between two strides."""
+
+
+def run_loop(
+    frames: Iterable[Step], detector: Detector, associate: Callable[[Step], object], progress: Callable[[int], object]
+) -> int:
+    """Moves every frame through the detector into `associate`, in order, and answers how many there were.
+
+    Args:
+        frames: without detections yet.
+        associate: takes each frame, in a thread of its own.
+        progress: told the number of frames that are through the detector.
+    """
+    done = 0
+    batch = detector.batch
+
+    def write(steps: list[Step]) -> None:
+        for step in steps:
+            associate(step)
+
+    with prefetched(grouped(frames, batch), _BATCHES_AHEAD) as groups, drained(write, _BATCHES_BEHIND) as put:
+        waiting: list[Step] = []
+        pictures = 0
+        for step in chain.from_iterable(groups):
+            waiting.append(step)
+            pictures += step.frame.picture is not None
+            if pictures == batch:
+                done += _detect(waiting, detector, put)
+                waiting, pictures = [], 0
+                progress(done)
+        done += _detect(waiting, detector, put)
+        progress(done)
+    return done
+
+
+def _detect(steps: list[Step], detector: Detector, put: Callable[[list[Step]], object]) -> int:
+    seen = [step for step in steps if step.frame.picture is not None]
+    pictures = [step.frame.picture for step in seen if step.frame.picture is not None]
+    for step, detections in zip(seen, detector(pictures) if pictures else [], strict=True):
+        step.detections = detections
+    if steps:
+        put(steps)
+    return len(steps)
+
+
+class Look:
+    """Decodes one video: pictures for the detector and for camera motion of every `stride`-th frame, cuts over all of them.
+
+    Args:
+        with_gray: the tracker wants to know how the camera moved.
+    """
+
+    def __init__(self, reader: FrameReader, video: VideoInfo, detector: Detector, stride: int, *, with_gray: bool) -> None:
+        self.times = FrameTimes(video.time_base)
+        """Of the frames that went by."""
+        self._reader = reader
+        self._stride = stride
+        self._scale = detector.scaler(video)
+        self._small = SmallPictures(*analysis_size(video.coded_width, video.coded_height))
+        self._gray = GrayScaler(video) if with_gray else None
+        self.gray_scale = self._gray.scale if self._gray else 1.0
+        """Pixels of the source frame per pixel of a grey picture."""
+
+    def __iter__(self) -> Iterator[Step]:
+        for frame, is_cut in marked_cuts(self._frames()):
+            yield Step(frame, is_cut)
+
+    def _frames(self) -> Iterator[tuple[Looked, NDArray[np.uint8]]]:
+        for item in self._reader:
+            self.times.add(item.pts, item.frame.duration or 0)
+            wanted = item.index % self._stride == 0
+            picture = self._scale(item.frame) if wanted else None
+            gray = self._gray(item) if wanted and self._gray else None
+            yield Looked(item.index, item.time_seconds, picture, gray), self._small(item.frame)
+
+
+class GrayScaler:
+    """Small upright grey pictures of decoded frames: the luma plane, averaged down."""
+
+    def __init__(self, video: VideoInfo) -> None:
+        factor = max(1.0, math.sqrt(video.coded_width * video.coded_height / MAX_PIXELS))
+        self._size = max(1, int(video.coded_width / factor)), max(1, int(video.coded_height / factor))
+        self._turn = _TURNS.get(video.rotation)
+        self._mirrored = video.mirrored
+        self._read = PictureReader()
+        upright = self._size[::-1] if video.rotation in (90, 270) else self._size
+        self.scale = video.width / upright[0]
+        """Pixels of the source frame per pixel of the grey one."""
+
+    def __call__(self, item: DecodedFrame) -> Gray:
+        source = self._read(item.frame)
+        plane: Any = source.planes[1 if source.is_rgb else 0]
+        small: Any = cv2.resize(plane, self._size, interpolation=cv2.INTER_AREA)
+        if source.bits > 8:
+            small = (small >> (source.bits - 8)).astype(np.uint8)
+        if self._turn is not None:
+            small = cv2.rotate(small, self._turn)
+        return cv2.flip(small, 1) if self._mirrored else small
