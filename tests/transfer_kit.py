@@ -143,7 +143,7 @@ class Kit:
         return deliver(chosen, file, progress=self.report, **self._common())
 
     def deliver_result(self, target: Target, payload: bytes, read_back: Source | None = None) -> Delivered:
-        return deliver_result(target, payload, read_back=read_back, **self._common())
+        return deliver_result(target, [payload[:5], payload[5:]], read_back=read_back, **self._common())
 
     def read_result(self, source: Source) -> bytes | None:
         return read_result(source, **self._common())

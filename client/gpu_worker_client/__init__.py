@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     )
     from gpu_worker_client.job import Event, Finished, Job, ProgressEvent, Queued, Started
     from gpu_worker_client.protocol import ErrorCode, Progress, State, TaskResult
+    from gpu_worker_client.tracks import tracks_to_mot
 
 __all__ = [
     "APIConnectionError",
@@ -94,9 +95,10 @@ __all__ = [
     "WeightsUnavailable",
     "WorkerFault",
     "WorkerUnsuitable",
+    "tracks_to_mot",
 ]
 
-_HOMES = ("exceptions", "protocol", "_status", "endpoint", "job", "client")
+_HOMES = ("exceptions", "protocol", "_status", "endpoint", "job", "client", "tracks")
 """Modules that hold the public names, in the order of their imports."""
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+from pydantic import ValidationError
+
 from gpu_worker_client.exceptions import APIConnectionError
+from gpu_worker_client.protocol import TASKS, TaskResult
 
 if TYPE_CHECKING:
     from gpu_worker_client._status import JobStatus
@@ -25,10 +29,10 @@ def whole(status: JobStatus) -> JobStatus:
     url = output.get("result_url")
     if not isinstance(url, str) or "?" not in url:
         return status
-    return replace(status, output=_get(url) | {"result_url": url})
+    return replace(status, output=_get(url, output.get("task")) | {"result_url": url})
 
 
-def _get(url: str) -> dict[str, Any]:
+def _get(url: str, task: object) -> dict[str, Any]:
     import requests
 
     try:
@@ -38,9 +42,20 @@ def _get(url: str) -> dict[str, Any]:
                 raise APIConnectionError(
                     f"the bucket that holds the result answered {response.status_code}", may_have_arrived=True
                 )
-            data = response.json()
+            data = response.content
     except requests.RequestException as error:
         raise APIConnectionError(
             f"the bucket that holds the result could not be read ({type(error).__name__})", may_have_arrived=True
         ) from None
-    return cast("dict[str, Any]", data) if isinstance(data, dict) else {}
+    return _fields(data, TASKS[task].result if isinstance(task, str) and task in TASKS else TaskResult)
+
+
+def _fields(data: bytes, kind: type[TaskResult]) -> dict[str, Any]:
+    """The result's fields, as its model takes them: what is large already in its typed and compact form."""
+    try:
+        return dict(kind.from_json(data))
+    except ValidationError:
+        found: Any = json.loads(data)  # the reader of the result says what is wrong with it
+    except ValueError:
+        raise APIConnectionError("the bucket that holds the result answered no JSON", may_have_arrived=True) from None
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}

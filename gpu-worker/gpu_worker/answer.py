@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 from gpu_worker import __version__
 from gpu_worker.engine import EngineAnswer
 from gpu_worker.settings import Settings
 from gpu_worker.transfer.deliver import Delivered
 from gpu_worker.transfer.urls import TaskUrls
-from gpu_worker_client.protocol import TASKS, Cost, ErrorCode, TaskBase, TaskError, Timings, WorkerInfo
+from gpu_worker_client.protocol import TASKS, Cost, ErrorCode, TaskBase, TaskError, TaskResult, Timings, WorkerInfo
 
 KEPT_LISTS = frozenset({"warnings", "output_parts"})
 """Lists that an answer keeps when the rest of a large result is at `result_url`: short, and needed to act on the answer."""
@@ -21,17 +22,13 @@ PLATFORM_KEYS = frozenset({"error", "refresh_worker"})
 
 def complete_answer(
     task: TaskBase, urls: TaskUrls, answer: EngineAnswer, delivered: Delivered | None, timings: Timings, settings: Settings
-) -> dict[str, Any]:
-    """The whole result as JSON values.
-
-    Raises:
-        TaskError: `output_invalid` when a value of it is not finite or not JSON: a bug, found before it is sent.
-    """
+) -> TaskResult:
+    """The whole result."""
     result = TASKS[task.task].result.model_validate(answer.result)
     seconds = answer.seconds
     price = settings.prices.get(answer.gpu) if answer.gpu else None
     worker = result.worker
-    whole = result.model_copy(
+    return result.model_copy(
         update={
             "output_url": str(urls.output.location) if urls.output else None,
             "output_parts": delivered.parts if delivered else None,
@@ -52,12 +49,19 @@ def complete_answer(
             ),
         }
     )
-    data = whole.model_dump(mode="json")
+
+
+def encoded(result: TaskResult) -> Iterator[bytes]:
+    """The result's JSON in pieces: a large one never stands in memory whole.
+
+    Raises:
+        TaskError: `output_invalid` when a value of it is not finite or not JSON: a bug, found before it is sent.
+    """
     try:
-        json.dumps(data, allow_nan=False).encode()
+        for piece in result.json_pieces():
+            yield piece.encode()
     except ValueError as error:
         raise TaskError(ErrorCode.output_invalid, "the result holds a number that is not finite; please report it") from error
-    return data
 
 
 def answer_bytes(whole: dict[str, Any]) -> int:
@@ -65,30 +69,56 @@ def answer_bytes(whole: dict[str, Any]) -> int:
     return len(json.dumps(whole, ensure_ascii=False).encode())
 
 
-def summary(whole: dict[str, Any], result_url: str) -> dict[str, Any]:
-    """The answer that stands for a large result kept elsewhere: statistics and counts, nothing of the bulk."""
-    bulk = [name for name, value in whole.items() if isinstance(value, list) and name not in KEPT_LISTS]
-    kept = {name: value for name, value in whole.items() if name not in bulk}
-    return kept | {f"{name}_count": len(whole[name]) for name in bulk} | {"result_url": result_url}
-
-
-def fit_answer(whole: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """The answer to send: the whole result, or its summary when the whole is large and safe at `result_url`.
+def whole_answer(result: TaskResult, limit: int) -> dict[str, Any] | None:
+    """The result as JSON values, None when it is larger than `limit` bytes. Looks no further than that.
 
     Raises:
-        TaskError: `result_too_large` when it is over what RunPod carries and there is no `result_url`.
+        TaskError: as `encoded`.
     """
-    size = answer_bytes(whole)
-    if whole["result_url"] and size > settings.inline_result_bytes:
-        return summary(whole, whole["result_url"])
-    if size > settings.max_answer_bytes:
+    size = 0
+    for piece in encoded(result):
+        size += len(piece)
+        if size > limit:
+            return None
+    whole = result.model_dump(mode="json")
+    return whole if answer_bytes(whole) <= limit else None
+
+
+def is_large(result: TaskResult, settings: Settings) -> bool:
+    """Whether the result is over the inline limit."""
+    return whole_answer(result, settings.inline_result_bytes) is None
+
+
+def summary(result: TaskResult, result_url: str) -> dict[str, Any]:
+    """The answer that stands for a large result kept elsewhere: statistics and counts, nothing of the bulk."""
+    bulk = {name: value for name, value in result if isinstance(value, list) and name not in KEPT_LISTS}
+    kept = result.model_dump(mode="json", exclude=set(bulk))
+    return kept | {f"{name}_count": len(cast("list[Any]", value)) for name, value in bulk.items()} | {"result_url": result_url}
+
+
+def fit_answer(result: TaskResult, settings: Settings) -> dict[str, Any]:
+    """The answer to send: the whole result while it is small; else its summary when it is safe at `result_url`; else the whole
+    result again, packed if its task has a compact form.
+
+    Raises:
+        TaskError: `result_too_large` when even that is over what RunPod carries; `output_invalid` as `encoded`.
+    """
+    small = whole_answer(result, min(settings.inline_result_bytes, settings.max_answer_bytes))
+    if small is not None:
+        return small
+    if result.result_url:
+        return summary(result, result.result_url)
+    packed = result.packed()
+    answer = whole_answer(packed, settings.max_answer_bytes)
+    if answer is None:
+        size = sum(map(len, encoded(packed)))
         raise TaskError(
             ErrorCode.result_too_large,
             f"the result has {size} bytes and an answer carries {settings.max_answer_bytes}; give a result_url (presigned PUT)",
             size=size,
             limit=settings.max_answer_bytes,
         )
-    return whole
+    return answer
 
 
 def reused_answer(payload: bytes | None, task: str, key: str | None, settings: Settings) -> dict[str, Any] | None:
@@ -98,11 +128,16 @@ def reused_answer(payload: bytes | None, task: str, key: str | None, settings: S
         TaskError: as `fit_answer`.
     """
     try:
-        found = TASKS[task].result.model_validate_json(payload) if payload else None
+        found = TASKS[task].result.from_json(payload) if payload else None
     except ValueError:
         return None  # an unfinished or foreign object at that key is no result
     if found is None or found.status != "completed" or found.task != task or found.idempotency_key != key:
         return None
+    try:
+        answer = fit_answer(found.model_copy(update={"deduplicated": True}), settings)
+    except TaskError as error:
+        if error.code is ErrorCode.output_invalid:
+            return None
+        raise
     # The object is the caller's to write: it must not fail the job or end the worker.
-    data = {name: value for name, value in found.model_dump(mode="json").items() if name not in PLATFORM_KEYS}
-    return fit_answer({**data, "deduplicated": True}, settings)
+    return {name: value for name, value in answer.items() if name not in PLATFORM_KEYS}

@@ -8,7 +8,6 @@ starts clean.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import threading
 import time
@@ -19,18 +18,18 @@ from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 from gpu_worker import weights_pull
-from gpu_worker.answer import answer_bytes, complete_answer, fit_answer, reused_answer, summary
+from gpu_worker.answer import complete_answer, encoded, fit_answer, is_large, reused_answer, summary
 from gpu_worker.bucket import store_result
 from gpu_worker.engine import Engine, EngineAnswer, EngineJob
 from gpu_worker.errors import failure_answer
 from gpu_worker.jobdir import JobDirectory
 from gpu_worker.progress import Reporter, Send, drop
-from gpu_worker.settings import Settings
+from gpu_worker.settings import Bucket, Settings
 from gpu_worker.transfer.deliver import Delivered, deliver, deliver_result, read_result
 from gpu_worker.transfer.fetch import fetch
 from gpu_worker.transfer.limits import TransferLimits
 from gpu_worker.transfer.urls import TaskUrls, UrlPolicy, check_task
-from gpu_worker_client.protocol import ErrorCode, Stage, TaskBase, TaskError, Timings, parse_task
+from gpu_worker_client.protocol import ErrorCode, Stage, TaskBase, TaskError, TaskResult, Timings, parse_task
 from gpu_worker_processors import registry
 
 logger = logging.getLogger(__name__)
@@ -173,7 +172,7 @@ class Worker:
         payload = await self._thread(
             run, lambda: read_result(source, policy=self._policy, limits=self._transfer, cancelled=run.cancelled)
         )
-        return reused_answer(payload, run.task.task, key, self._settings)
+        return await self._thread(run, lambda: reused_answer(payload, run.task.task, key, self._settings))
 
     async def _weights(self, run: Run) -> None:
         names = registry.get(run.task.task).required_weights(getattr(run.task, "params", None))
@@ -246,29 +245,36 @@ class Worker:
         timings = Timings(
             **{f"{stage}_sec": round(seconds, 3) for stage, seconds in run.seconds.items()}, cold_start=run.cold_start
         )
-        whole = complete_answer(run.task, run.urls, answer, delivered, timings, self._settings)
-        target = run.urls.result
+        result = await self._thread(
+            run, lambda: complete_answer(run.task, run.urls, answer, delivered, timings, self._settings)
+        )
+        target, own = run.urls.result, self._settings.bucket
         if target is not None:
-            payload = json.dumps(whole, ensure_ascii=False, allow_nan=False).encode()
             await self._thread(
                 run,
                 lambda: deliver_result(
                     target,
-                    payload,
+                    encoded(result),
                     policy=self._policy,
                     limits=self._transfer,
                     cancelled=run.cancelled,
+                    folder=self._settings.work_root,
                     read_back=run.urls.result_get,
                 ),
             )
-        own = self._settings.bucket
-        if own is not None and target is None and answer_bytes(whole) > self._settings.inline_result_bytes:
-            url = await self._thread(
-                run,
-                lambda: store_result(own, whole, policy=self._policy, limits=self._transfer, cancelled=run.cancelled),
-            )
-            return summary(whole, url)
-        return fit_answer(whole, self._settings)
+        elif own is not None and await self._thread(run, lambda: is_large(result, self._settings)):
+            return summary(result, await self._thread(run, lambda: self._store(own, result, run)))
+        return await self._thread(run, lambda: fit_answer(result, self._settings))
+
+    def _store(self, own: Bucket, result: TaskResult, run: Run) -> str:
+        return store_result(
+            own,
+            encoded(result),
+            policy=self._policy,
+            limits=self._transfer,
+            cancelled=run.cancelled,
+            folder=self._settings.work_root,
+        )
 
     async def _step(self, run: Run, stage: Stage, step: Awaitable[T]) -> T:
         """Adds the step's time to its stage, and names the stage in an error that does not."""

@@ -5,9 +5,10 @@ The upload takes the same way as every other: a presigned PUT, Content-Length, b
 
 from __future__ import annotations
 
-import json
 import threading
 import uuid
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from gpu_worker.settings import Bucket
@@ -22,17 +23,26 @@ GET_LIFETIME_SECONDS = 7 * 24 * 3600
 
 
 def store_result(
-    bucket: Bucket, whole: dict[str, Any], *, policy: UrlPolicy, limits: TransferLimits, cancelled: threading.Event
+    bucket: Bucket,
+    payload: Iterable[bytes],
+    *,
+    policy: UrlPolicy,
+    limits: TransferLimits,
+    cancelled: threading.Event,
+    folder: Path | None = None,
 ) -> str:
     """Puts a result's JSON under `results/` and returns a presigned GET of it. The caller passes that URL on: it is the answer.
+
+    Args:
+        payload: the JSON in pieces.
+        folder: where they are written to a file first.
 
     Raises:
         TaskError: typed, as `deliver_result`.
     """
     key = f"results/{uuid.uuid4().hex}.json"  # never from what a task or a platform chose
     target = Target(parse_url(_presign(bucket, "put_object", key, PUT_LIFETIME_SECONDS), "result"), where="result")
-    payload = json.dumps(whole, ensure_ascii=False, allow_nan=False).encode()
-    deliver_result(target, payload, policy=policy, limits=limits, cancelled=cancelled)
+    deliver_result(target, payload, policy=policy, limits=limits, cancelled=cancelled, folder=folder)
     return _presign(bucket, "get_object", key, GET_LIFETIME_SECONDS)
 
 

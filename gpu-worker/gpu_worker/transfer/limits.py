@@ -28,8 +28,8 @@ class TransferLimits:
     retry_budget_seconds: float = 120.0
     """From the first of a row of failures to the last try."""
     max_input_bytes: int = 20 * GIB
-    max_result_bytes: int = 64 * MIB
-    """Largest earlier result that is read back, before and after gunzip."""
+    max_result_bytes: int = 256 * MIB
+    """Largest earlier result that is read back, before and after gunzip: some three million boxes."""
     max_put_bytes: int = 5 * GIB - 5 * MIB
     """Largest single PUT. R2: 4.995 GiB, https://developers.cloudflare.com/r2/platform/limits/"""
     first_range_bytes: int = 8 * MIB

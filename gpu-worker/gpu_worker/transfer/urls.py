@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from gpu_worker.transfer.address import refusal
 from gpu_worker.transfer.presign_rules import Method, check_presign, signed_subset
 from gpu_worker.transfer.safe_url import DEFAULT_PORTS, SafeUrl, literal_address, parse_url
-from gpu_worker_client.protocol import ErrorCode, FileTask, InputTask, OutputMultipart, TaskBase, TaskError
+from gpu_worker_client.protocol import ErrorCode, InputTask, OptionalFileTask, OutputMultipart, TaskBase, TaskError
 
 VIDEO_SUFFIXES = frozenset({"", ".mp4", ".m4v", ".mov", ".mkv", ".webm"})
 """Containers an output's name may ask for; without a suffix it is mp4."""
@@ -130,7 +130,7 @@ def check_task(task: TaskBase, policy: UrlPolicy, *, now: datetime, min_remainin
     check = _TaskCheck(policy, now, min_remaining_seconds)
     headers = task.headers
     source = check.source(task.input_url, "input_url", headers.input, "headers.input") if isinstance(task, InputTask) else None
-    output = check.output(task, headers.output) if isinstance(task, FileTask) else None
+    output = check.output(task, headers.output) if isinstance(task, OptionalFileTask) and task.makes_a_file else None
     result = check.target(task.result_url, "result_url", headers.result, "headers.result") if task.result_url else None
     earlier = check.earlier(task.result_get_url, headers.result) if task.result_get_url else None
     if output is not None and output.suffix not in VIDEO_SUFFIXES:
@@ -169,7 +169,7 @@ class _TaskCheck:
             self._check(location, where, "PUT", headers, headers_field)
         return Target(location, headers, where)
 
-    def output(self, task: FileTask, headers: Mapping[str, str]) -> Target:
+    def output(self, task: OptionalFileTask, headers: Mapping[str, str]) -> Target:
         if task.output_multipart is not None:
             return self._multipart(task.output_multipart, headers)
         return self.target(task.output_url or "", "output_url", headers, "headers.output")
