@@ -35,7 +35,7 @@ _SWITCHES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class RawBoxes:
-    """What the head says of every anchor, before any decoding. On the network's device, in its number format."""
+    """What the head says of every anchor, before any decoding. float32 on the network's device."""
 
     scores: Tensor
     """(n, classes, anchors) logits."""
@@ -62,9 +62,13 @@ class YoloNetwork:
         self.bins = int(self._head.reg_max)
         self.strides: tuple[int, ...] = tuple(int(stride) for stride in self._head.stride)
         self.device, self.dtype = device, dtype
+        part = self._head.one2one if self.end_to_end else self._head.one2many
+        self._head_part: dict[str, Any] = part
         # Bytes are exact in every format, their quotients by 255 are not: the first convolution divides instead.
         self._layers[0].conv.weight.data.div_(255)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
         self._layers.requires_grad_(False).to(device, dtype).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        for level in (*part["box_head"], *part["cls_head"]):
+            level[-1] = _InFloat32(level[-1])
 
     def __call__(self, pictures: Tensor) -> RawBoxes:
         """
@@ -76,8 +80,7 @@ class YoloNetwork:
         for layer in self._layers[:-1]:
             x = layer(self._inputs(layer, x, outputs))
             outputs.append(x if layer.i in self._kept else None)
-        part = self._head.one2one if self.end_to_end else self._head.one2many
-        raw = self._head.forward_head(self._inputs(self._head, x, outputs), **part)
+        raw = self._head.forward_head(self._inputs(self._head, x, outputs), **self._head_part)
         return RawBoxes(raw["scores"], raw["boxes"])
 
     @staticmethod
@@ -88,6 +91,18 @@ class YoloNetwork:
         if isinstance(layer.f, int):
             return outputs[layer.f]
         return [x if index == -1 else outputs[index] for index in layer.f]
+
+
+class _InFloat32(nn.Module):
+    """The last convolution of a branch, whose output is the logits: bfloat16 would round a logit of 2 to steps of 1/64. It is
+    1 % of the arithmetic."""
+
+    def __init__(self, convolution: nn.Module) -> None:
+        super().__init__()
+        self._convolution = convolution.float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._convolution(x.float())
 
 
 def load_network(file: WeightFile, device: torch.device, dtype: torch.dtype) -> YoloNetwork:
