@@ -19,6 +19,13 @@ def iou(one: Floats, other: Floats) -> Floats:
     return shared / np.maximum(total, 1e-9)
 
 
+def height_overlap(one: Floats, other: Floats) -> Floats:
+    """(n, 4) and (m, 4) boxes to the (n, m) intersection over union of their vertical extents alone, 0..1."""
+    shared = np.minimum(one[:, None, 3], other[None, :, 3]) - np.maximum(one[:, None, 1], other[None, :, 1])
+    total = np.maximum(one[:, None, 3], other[None, :, 3]) - np.minimum(one[:, None, 1], other[None, :, 1])
+    return np.maximum(shared, 0.0) / np.maximum(total, 1e-9)
+
+
 def area(boxes: Floats) -> Floats:
     """(n, 4) boxes to their (n,) areas."""
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

@@ -32,7 +32,7 @@ TRIAL_SECONDS = 0.12
 FIRST_SPEED = 110.0
 """Diameters per second that a ball of unknown speed may move: a basketball (0.24 m) or a football (0.22 m) at 25 m/s."""
 JOLT = 45.0
-"""Diameters per second by which a bounce or a touch may change the speed between two detections."""
+"""Diameters per second by which a throw may change the speed between two detections, besides stopping it dead (a catch)."""
 SLACK = 1.0
 """Diameters that detection noise may move the centre."""
 GATE_GROWTH_SECONDS = 0.2
@@ -76,7 +76,9 @@ class Point:
     def gate(self, now: float) -> float:
         """How far from there a detection may lie, in pixels."""
         gap = min(max(now - self.last.time_seconds, 0.0), GATE_GROWTH_SECONDS)
-        return self.diameter * (SLACK + (FIRST_SPEED if self.speed is None else JOLT) * gap)
+        if self.speed is None:
+            return self.diameter * (SLACK + FIRST_SPEED * gap)
+        return self.diameter * (SLACK + JOLT * gap) + math.hypot(*self.speed) * gap
 
 
 Report = Callable[[Point, Sighting, bool], Observation]
@@ -106,6 +108,7 @@ class Points:
 
     def update(self, seen: list[tuple[int, Sighting]], frame: int, now: float, sure: bool) -> list[Observation]:
         """Take in the (class, detection) pairs of one frame, strongest first. With `sure` a single detection is believed."""
+        self.items = [point for point in self.items if now - point.last.time_seconds <= LOST_SECONDS + 1e-9]
         pairs = self._pairs(seen, now)
         out: list[Observation] = []
         for row, column in pairs.items():

@@ -100,6 +100,7 @@ class Tracker:
             scale: source pixels per pixel of `gray`.
         """
         elapsed = self._elapsed(time_seconds)
+        self._forget_the_long_lost(time_seconds)
         self._tracks.step(elapsed / TICK_SECONDS)
         boxes = detections.boxes.astype(np.float64)
         self._follow_camera(gray, scale, boxes)
@@ -117,6 +118,13 @@ class Tracker:
             return 0.0
         elapsed = now - self._last_time
         return min(elapsed, MAX_STEP_SECONDS) if elapsed > 0 else 1 / self._fps
+
+    def _forget_the_long_lost(self, now: float) -> None:
+        """At a few frames a second the memory reaches over two missing frames all the same."""
+        memory = max(self._rules.lost_seconds, 3 / self._fps) + 1e-9
+        long_lost = now - self._tracks.seen > memory
+        if long_lost.any():
+            self._tracks.keep(~long_lost)
 
     def _follow_camera(self, gray: NDArray[np.uint8] | None, scale: float, boxes: NDArray[np.float64]) -> None:
         if self._algorithm != "botsort":
@@ -155,15 +163,15 @@ class Tracker:
             held, tracks.held[row] = tracks.held[row], None
             out += self._reported(row, held) if held else []
             out += self._reported(row, _sighting(frame, now, seen.boxes[column], seen.scores[column]))
-        self._drop(rows, now)
+        self._drop(rows)
         return out + self._begin(seen, track_of < 0, frame, now)
 
-    def _drop(self, rows: NDArray[np.intp], now: float) -> None:
-        """Of the tracks that were not seen, mark the trusted ones as lost, and drop the tentative and the long lost."""
+    def _drop(self, rows: NDArray[np.intp]) -> None:
+        """Of the tracks that were not seen, mark the trusted ones as lost and drop the tentative ones."""
         tracks = self._tracks
         missing = np.ones(len(tracks), np.bool_)
         missing[rows] = False
-        gone = missing & ((tracks.status == TENTATIVE) | (now - tracks.seen > self._rules.lost_seconds + 1e-9))
+        gone = missing & (tracks.status == TENTATIVE)
         tracks.status[missing & (tracks.status == LIVE)] = LOST
         if gone.any():
             tracks.keep(~gone)

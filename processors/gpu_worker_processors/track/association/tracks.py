@@ -20,7 +20,7 @@ from gpu_worker_processors.track.association.reading import floats, integers, se
 TENTATIVE, LIVE, LOST = 0, 1, 2
 """Seen once and not believed yet; seen in the last frame; not seen in the last frame."""
 
-LOST_PACE = 0.95
+LOST_PACE = 0.97
 """Share of its speed that a lost track keeps per tick: what goes out of sight at speed seldom goes on in a straight line."""
 
 MAX_TRACKS = 20_000
