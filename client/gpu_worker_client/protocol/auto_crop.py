@@ -1,0 +1,293 @@
+"""auto_crop: a video in another aspect ratio, its window led after the subject as a camera operator would.
+
+Lengths and places are pixels of the upright source, or shares of its width and height with `normalised`; times are seconds from
+the first frame. What `crop_keyframes` answers can be changed and sent back as `keyframes`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
+
+from gpu_worker_client.protocol.envelope import OptionalFileTask, Stats, TaskResult, same_object
+from gpu_worker_client.protocol.models import AnsweredBy, Reply, Url, Wire
+from gpu_worker_client.protocol.track import ClassName, ModelName
+from gpu_worker_client.protocol.upscale import Codec
+
+MAX_KEYFRAMES = 5000
+"""More do not fit into a task's 256 KiB."""
+MAX_ASPECT = 20
+"""Of the longer side over the shorter."""
+_ASPECT = r"^[1-9][0-9]{0,4}:[1-9][0-9]{0,4}$"
+
+Aspect = Annotated[str, StringConstraints(pattern=_ASPECT)]
+Subject = Annotated[int, Field(ge=1, lt=2**53)] | ClassName
+"""`"auto"`, a track's id, or the name of a class."""
+Layout = Literal["crop", "blur", "pad"]
+"""`crop`: the window fills the output. `blur` and `pad`: the whole picture, over a blurred copy of itself or over black."""
+OutputSide = Annotated[int, Field(ge=16, le=16384, multiple_of=2)]
+Seconds = Annotated[float, Field(ge=0, le=1e6)]
+
+
+class CropOverride(Wire):
+    """What to follow, or where to stand, for a time."""
+
+    start_time: Seconds
+    """Seconds; the first frame at or after it is the first one meant."""
+    end_time: Seconds
+    """Seconds; the first frame at or after it is the first one no longer meant."""
+    subject: Subject | None = None
+    """As the task's `subject`."""
+    x: Annotated[float, Field(ge=0, le=1e5)] | None = None
+    """Left edge of the window: it stands there exactly."""
+
+    @model_validator(mode="after")
+    def _one_wish_for_some_time(self) -> CropOverride:
+        if self.end_time <= self.start_time:
+            raise ValueError("end_time must be after start_time")
+        if (self.subject is None) == (self.x is None):
+            raise ValueError("give exactly one of subject and x")
+        return self
+
+
+class CropKeyframe(Wire):
+    """A window to render exactly. Between two of them the window moves and grows evenly with time; before the first and after
+    the last it stands. A step is made by two keyframes on neighbouring frames."""
+
+    frame: Annotated[int, Field(ge=0, lt=2**53)] | None = None
+    """0-based, display order. Where it is given it decides, and `time` is not looked at."""
+    time: Seconds | None = None
+    """Seconds from the first frame."""
+    x: float = Field(ge=0, le=1e5)
+    """Left edge."""
+    y: float = Field(default=0, ge=0, le=1e5)
+    """Top edge."""
+    width: Annotated[float, Field(gt=0, le=1e5)] | None = None
+    """Of the window; without it and `height` the one that `target_aspect` and `zoom` give."""
+    height: Annotated[float, Field(gt=0, le=1e5)] | None = None
+    """Of the window. One that has not the target's aspect ratio is shown whole, as `fallback` says."""
+
+    @model_validator(mode="after")
+    def _placed_in_time_with_a_whole_size(self) -> CropKeyframe:
+        if self.frame is None and self.time is None:
+            raise ValueError("give frame or time")
+        if (self.width is None) != (self.height is None):
+            raise ValueError("give both width and height, or neither")
+        return self
+
+
+class AutoCropParams(Wire):
+    target_aspect: Aspect = "9:16"
+    """Width to height of the output, "9:16" or "1:1" for example."""
+    subject: Subject = "auto"
+    """`"auto"` chooses for every shot, by size, activity and nearness to the ball; a number is a track's id; any other text is
+    a class, "person" for example."""
+    smoothing: float = Field(default=0.8, ge=0, le=1)
+    """0 follows every movement, 1 stands as still as it can; the same at any frame rate. A motion is followed when it lasts
+    longer than s / (1 - s) seconds, 4 at 0.8, or when the subject would leave the window."""
+    padding: float = Field(default=0.2, ge=0, le=1)
+    """Space around the subject inside the window, on each side, as a share of the subject's own size."""
+    anticipation: float = Field(default=0.5, ge=0, le=5)
+    """Seconds: the window is led to where the subject will be on average during this time."""
+    keyframe_interval: int = Field(default=30, ge=1, le=3600)
+    """Frames: `crop_keyframes` are no farther apart. There are more of them where the path bends."""
+    keyframes: list[CropKeyframe] | None = Field(default=None, min_length=1, max_length=MAX_KEYFRAMES)
+    """Render exactly these; nothing is detected."""
+    dry_run: bool = False
+    """Answer coordinates, make no file: `output_url` is left out."""
+    overrides: list[CropOverride] = Field(default=[], max_length=1000)
+    """Exceptions for some time; of two that overlap the later one in the list holds."""
+    fallback: Literal["blur", "pad", "crop"] = "blur"
+    """What to do with a shot whose two or three important people do not fit into the window together: show the whole picture
+    over a blurred copy of itself or over black, or follow the most important one."""
+    zoom: float = Field(default=1.0, ge=1, le=8)
+    """The window is this much smaller than the largest that fits, so it moves up and down as well."""
+    output_width: OutputSide | None = None
+    """Pixels; by default the window's own."""
+    output_height: OutputSide | None = None
+    """Pixels. One of the two is enough."""
+    normalised: bool = False
+    """Places and sizes, asked and answered, are shares of the source's width and height, 0 to 1."""
+    codec: Codec = "h264"
+    """Of the output; a codec that cannot hold the output's size is refused."""
+    crf: int = Field(default=18, ge=0, le=51)
+    """Constant quality, 0 (lossless for h264) to 51; prores ignores it."""
+    model: ModelName = "yolov8n"
+    """Detector of the tracking inside, by its name in the weights manifest; see `track`."""
+    classes: list[ClassName] = Field(default=["person", "sports ball"], min_length=1, max_length=80)
+    """What that tracking looks for."""
+    confidence_threshold: float = Field(default=0.5, ge=0, le=1)
+    """Of that tracking."""
+
+    @property
+    def aspect(self) -> float:
+        """Width over height."""
+        width, height = (int(part) for part in self.target_aspect.split(":"))
+        return width / height
+
+    @model_validator(mode="after")
+    def _aspect_is_a_picture(self) -> AutoCropParams:
+        if re.fullmatch(_ASPECT, self.target_aspect) and not 1 / MAX_ASPECT <= self.aspect <= MAX_ASPECT:
+            raise ValueError(f"target_aspect must lie between 1:{MAX_ASPECT} and {MAX_ASPECT}:1")
+        if self.output_width and self.output_height:
+            exact = self.output_height * self.aspect
+            if abs(self.output_width - exact) > 2 and abs(self.output_width / exact - 1) > 0.01:
+                raise ValueError("output_width and output_height have not the target_aspect; one of them is enough")
+        return self
+
+    @model_validator(mode="after")
+    def _keyframes_are_the_whole_path(self) -> AutoCropParams:
+        if self.keyframes is None:
+            return self
+        if self.overrides or self.subject != "auto":
+            raise ValueError("keyframes are the whole path: leave out subject and overrides")
+        _check_order(self.keyframes)
+        return self
+
+    @model_validator(mode="after")
+    def _shares_are_shares(self) -> AutoCropParams:
+        if not self.normalised:
+            return self
+        for key in self.keyframes or ():
+            if key.x + (key.width or 0) > 1 + 1e-6 or key.y + (key.height or 0) > 1 + 1e-6:
+                raise ValueError("keyframes: with normalised a window lies within 0 to 1 of the picture")
+        if any(override.x is not None and override.x > 1 for override in self.overrides):
+            raise ValueError("overrides: with normalised x is between 0 and 1")
+        return self
+
+
+def _check_order(keyframes: Sequence[CropKeyframe]) -> None:
+    frames = [key.frame for key in keyframes if key.frame is not None]
+    times = [key.time for key in keyframes if key.time is not None]
+    if len(frames) == len(keyframes):
+        rising = all(a < b for a, b in zip(frames, frames[1:], strict=False))
+    elif len(times) == len(keyframes):
+        rising = all(a < b for a, b in zip(times, times[1:], strict=False))
+    else:
+        raise ValueError("keyframes: give frame in all of them, or time in all of them")
+    if not rising:
+        raise ValueError("keyframes must be in order, each later than the one before")
+
+
+class CropWindow(Reply):
+    """The window at one frame. Straight lines between these, in time, are the rendered path to within half a pixel."""
+
+    frame: int
+    """0-based, display order."""
+    time: float
+    """Seconds from the first frame."""
+    x: float
+    """Left edge, to 0.01 px."""
+    y: float
+    """Top edge, to 0.01 px."""
+    width: float
+    """Even, or a share with `normalised`. Where the whole picture is shown (`blur`, `pad`) it is the picture's."""
+    height: float
+    """As `width`."""
+
+
+class CropSubject(Reply):
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+    track_id: int | None = None
+    """The one that is inside above all; None when there is none."""
+    class_name: str | None = Field(default=None, validation_alias="class", serialization_alias="class")
+    """Its class. `class` in JSON, `class_name` in Python."""
+    track_ids: list[int] = []
+    """Everyone the window takes in, the most important first."""
+    reason: str = ""
+    """Why this one: a sentence."""
+    confidence: float = 0.0
+    """0 to 1: how clearly it leads before the next."""
+
+
+class CropSegment(Reply):
+    """Frames with one subject: a shot, or part of a long one."""
+
+    shot: int
+    """Which shot, from 0."""
+    start_frame: int
+    """0-based, display order."""
+    end_frame: int
+    """Last frame, inclusive."""
+    start_time: float
+    """Seconds from the first frame."""
+    end_time: float
+    """Time of the last frame, seconds."""
+    layout: Layout = "crop"
+    """How these frames are shown."""
+    subject: CropSubject
+    """Who is followed."""
+
+
+class AutoCropStats(Stats):
+    input_resolution: str
+    """Upright, "1920x1080"."""
+    window: str
+    """Size of the crop window in source pixels, "608x1080"."""
+    output_resolution: str = ""
+    """"608x1080"; empty with `dry_run`."""
+    frames_processed: int = 0
+    """Frames of the input, and of the output where one was made."""
+    fps: float = 0.0
+    """Frames processed per second of wall time."""
+    duration: float = 0.0
+    """Seconds of video."""
+    shots: int = 1
+    """One more than there are cuts."""
+    subject_frames: int = 0
+    """Frames of layout `crop` in which the subject was seen."""
+    in_view: float | None = None
+    """Share of those in which it is wholly in the window; None without any."""
+    mean_offset: float | None = None
+    """Its mean distance from the middle of the window, in window widths."""
+    still: float = 0.0
+    """Share of frame pairs between which the window does not move (by less than 0.05 px)."""
+    jerk: float = 0.0
+    """Root mean square of the path's third derivative, in windows/s^3."""
+
+
+class AutoCropResult(TaskResult):
+    task: Literal["auto_crop"] = "auto_crop"
+    crop_keyframes: list[CropWindow] = []
+    """The path. Left out, with `crop_keyframes_count` in its place, of an answer over the inline limit: the whole result is
+    then at `result_url`."""
+    subject: CropSubject = CropSubject()
+    """Of the segments that take most of the time."""
+    segments: list[CropSegment] = []
+    """In order, without gaps; empty with `keyframes`."""
+    normalised: bool = False
+    """As asked: places and sizes are shares."""
+    stats: AutoCropStats
+
+
+class AutoCropTask(OptionalFileTask, AnsweredBy[AutoCropResult]):
+    task: Literal["auto_crop"] = "auto_crop"
+    tracks_url: Url | None = None
+    """GET; presigned: the result JSON of a `track` task of the same video. Nothing is then detected twice."""
+    params: AutoCropParams = AutoCropParams()
+
+    @model_validator(mode="after")
+    def _a_file_or_coordinates(self) -> AutoCropTask:
+        if self.params.dry_run and self.makes_a_file:
+            raise ValueError("dry_run makes no file: leave out output_url and output_multipart, or dry_run")
+        if not self.params.dry_run and not self.makes_a_file:
+            raise ValueError("give one of output_url and output_multipart, or dry_run for coordinates only")
+        return self
+
+    @model_validator(mode="after")
+    def _tracks_are_of_use(self) -> AutoCropTask:
+        if self.tracks_url is None:
+            return self
+        if self.params.keyframes is not None:
+            raise ValueError("keyframes are the whole path: leave out tracks_url")
+        detection = {"model", "classes", "confidence_threshold"} & self.params.model_fields_set
+        if detection:
+            raise ValueError(f"tracks_url brings the tracks: leave out {', '.join(sorted(detection))}")
+        written = self.output_multipart.parts[0].url if self.output_multipart else self.output_url
+        if any(url is not None and same_object(self.tracks_url, url) for url in (written, self.result_url)):
+            raise ValueError("tracks_url is an object that the task writes; give the output a key of its own")
+        return self

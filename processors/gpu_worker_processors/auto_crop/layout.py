@@ -1,0 +1,57 @@
+"""How a shot is shown: through the window, or whole where the window would cut off someone who matters.
+
+A layout holds for a whole shot: a change in its middle would look like a cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpu_worker_client.protocol.auto_crop import AutoCropParams, Layout
+from gpu_worker_processors.auto_crop.path import Timeline
+from gpu_worker_processors.auto_crop.subject import Focus
+
+_STRETCH_SECONDS = 10.0
+"""A subject is chosen for so long at most: in a recording of one shot the leader changes, and ids do not last."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Frames for which one subject is chosen: a shot, or part of a long one, or of one with an override."""
+
+    shot: int
+    start: int
+    stop: int
+    """One after the last frame."""
+
+
+def stretches(timeline: Timeline, params: AutoCropParams) -> list[Stretch]:
+    """All frames, in order, without gaps."""
+    bounds = {len(timeline.times), *timeline.shot_starts.tolist()}
+    for override in params.overrides:
+        bounds.update(override_frames(timeline, override.start_time, override.end_time))
+    for start, seconds in zip(timeline.shot_starts, timeline.seconds_of_shots(), strict=True):
+        pieces = int(np.ceil(seconds / _STRETCH_SECONDS))
+        inner = timeline.times[start] + seconds * np.arange(1, pieces) / max(pieces, 1)
+        bounds.update(np.searchsorted(timeline.times, inner).tolist())
+    marks, shot = sorted(bounds), timeline.shot_of()
+    return [Stretch(int(shot[start]), start, stop) for start, stop in zip(marks, marks[1:], strict=False)]
+
+
+def override_frames(timeline: Timeline, start_time: float, end_time: float) -> tuple[int, int]:
+    """First frame, and one after the last, of a time."""
+    start, stop = np.searchsorted(timeline.times, (start_time, end_time))
+    return int(start), int(stop)
+
+
+def layouts_of_shots(pieces: Sequence[Stretch], foci: Sequence[Focus], fallback: Layout) -> list[Layout]:
+    """One layout for each shot: `fallback` where most of the shot's frames have subjects too far apart."""
+    spread, total = dict[int, int](), dict[int, int]()
+    for piece, focus in zip(pieces, foci, strict=True):
+        length = piece.stop - piece.start
+        total[piece.shot] = total.get(piece.shot, 0) + length
+        spread[piece.shot] = spread.get(piece.shot, 0) + length * focus.spread
+    return [fallback if 2 * spread[shot] > total[shot] else "crop" for shot in sorted(total)]

@@ -1,0 +1,165 @@
+"""Crop windows as numbers: their size, the user's own keyframes, and the keyframes that describe a path.
+
+Everything here is pixels of the upright source. Sizes are even; x and y are multiples of 0.01 px; no window leaves the frame;
+straight lines in time between the keyframes of a path are the path to within half a pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol.auto_crop import CropKeyframe, CropWindow
+from gpu_worker_processors.auto_crop.l1 import Floats
+from gpu_worker_processors.auto_crop.path import Timeline
+
+MIN_SIDE_PX = 16
+"""Smallest side of a window: encoders refuse less."""
+_STEP = 100
+"""Steps a pixel: 0.01 px is finer than any sampling shows, and short to write."""
+_CLOSE_PX = 0.4
+"""Of the straight lines to the path; the two roundings of 0.01 px stay within the promised half pixel."""
+_SLACK_PX = 0.02
+"""What a keyframe's own rounding may put it outside the frame."""
+
+
+@dataclass(frozen=True)
+class CropPath:
+    """A window for each frame, shape (n, 4), float64: x, y, width, height in pixels."""
+
+    windows: Floats
+
+    @classmethod
+    def moving(cls, x: Floats, y: Floats, size: tuple[int, int], frame: tuple[int, int]) -> CropPath:
+        """Windows of one even size at `x`, `y`, shape (n,), rounded to 0.01 px and inside a picture of size `frame`."""
+        windows = np.empty((len(x), 4))
+        windows[:, 0] = _on_grid(x, frame[0] - size[0])
+        windows[:, 1] = _on_grid(y, frame[1] - size[1])
+        windows[:, 2:] = size
+        return cls(windows)
+
+
+def _on_grid(offsets: Floats, end: float) -> Floats:
+    return np.clip(np.round(offsets * _STEP) / _STEP, 0, end)
+
+
+def window_size(frame: tuple[int, int], aspect: float, zoom: float = 1.0) -> tuple[int, int]:
+    """The largest window of an aspect ratio in a frame, made smaller by `zoom`: even numbers, each the nearest that fits.
+
+    Raises:
+        TaskError: `invalid_task`, when so little is left that no encoder takes it.
+    """
+    height = min(frame[1], frame[0] / aspect) / zoom
+    width, height = (
+        min(2 * round(side / 2), limit // 2 * 2) for side, limit in zip((height * aspect, height), frame, strict=True)
+    )
+    if min(width, height) < MIN_SIDE_PX:
+        raise TaskError(
+            ErrorCode.invalid_task,
+            f"target_aspect and zoom leave a window of {width}x{height} in a picture of {frame[0]}x{frame[1]}; "
+            f"each side must have {MIN_SIDE_PX} pixels at least",
+            window=f"{width}x{height}",
+        )
+    return width, height
+
+
+def path_of_keyframes(
+    keyframes: Sequence[CropKeyframe],
+    timeline: Timeline,
+    size: tuple[int, int],
+    frame: tuple[int, int],
+    *,
+    normalised: bool,
+) -> CropPath:
+    """The path that a user's keyframes give, exactly.
+
+    Raises:
+        TaskError: `invalid_task` naming the keyframe that leaves the picture or the video.
+    """
+    times = np.array([_time_of(key, index, timeline) for index, key in enumerate(keyframes)])
+    unordered = np.flatnonzero(np.diff(times) <= 0)
+    if len(unordered):
+        raise _refused(int(unordered[0]) + 1, "is not later than the one before; put keyframes in order")
+    scale = (*frame, *frame) if normalised else (1, 1, 1, 1)
+    own = np.array([_window_of(key, size, scale) for key in keyframes])
+    for index, (x, y, width, height) in enumerate(own):
+        if x + width > frame[0] + _SLACK_PX or y + height > frame[1] + _SLACK_PX:
+            raise _refused(
+                index, f"leaves the picture; x + width must be at most {frame[0]}, y + height at most {frame[1]} pixels"
+            )
+    windows = np.stack([np.interp(timeline.times, times, own[:, column]) for column in range(4)], axis=1)
+    windows = np.round(windows * _STEP) / _STEP
+    windows[:, 2:] = np.minimum(windows[:, 2:], frame)
+    windows[:, :2] = np.clip(windows[:, :2], 0, frame - windows[:, 2:])
+    return CropPath(windows)
+
+
+def _window_of(key: CropKeyframe, size: tuple[int, int], scale: tuple[float, ...]) -> tuple[float, float, float, float]:
+    width = size[0] if key.width is None else key.width * scale[2]
+    height = size[1] if key.height is None else key.height * scale[3]
+    return key.x * scale[0], key.y * scale[1], width, height
+
+
+def _time_of(key: CropKeyframe, index: int, timeline: Timeline) -> float:
+    times = timeline.times
+    if key.frame is not None:
+        if key.frame >= len(times):
+            raise _refused(index, f"is after the last frame; the video's frames are 0 to {len(times) - 1}")
+        return float(times[key.frame])
+    assert key.time is not None, "the wire demands one of both"
+    length = float(times[-1] + (times[-1] - times[-2] if len(times) > 1 else 1))
+    if key.time > length:
+        raise _refused(index, f"is after the end of the video, {length:.3f} seconds")
+    return key.time
+
+
+def _refused(index: int, why: str) -> TaskError:
+    path = f"params.keyframes.{index}"
+    return TaskError(ErrorCode.invalid_task, f"{path}: {why}", errors=[{"path": path, "problem": why}])
+
+
+def keyframes_of(path: CropPath, timeline: Timeline, interval: int) -> NDArray[np.int64]:
+    """Frames whose windows describe the path: the first and last of each shot, every `interval`-th frame between them, and as
+    many more as it takes for straight lines in time to come within half a pixel of every window's place and size."""
+    bounds = np.append(timeline.shot_starts, len(timeline.times))
+    chosen: list[int] = []
+    for start, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+        marks = [*range(start, stop - 1, interval), stop - 1]
+        chosen.append(start)
+        for first, last in zip(marks, marks[1:], strict=False):
+            chosen.extend(_corners(path.windows, timeline.times, first, last))
+    return np.array(chosen, np.int64)
+
+
+def _corners(windows: Floats, times: Floats, first: int, last: int) -> list[int]:
+    """Frames after `first` up to `last` between which straight lines are close enough: split where they are farthest off
+    (U. Ramer 1972; D. Douglas, T. Peucker 1973)."""
+    stack, found = [(first, last)], list[int]()
+    while stack:
+        begin, end = stack.pop()
+        share = (times[begin : end + 1] - times[begin]) / (times[end] - times[begin])
+        line = windows[begin] + share[:, None] * (windows[end] - windows[begin])
+        off = np.abs(windows[begin : end + 1] - line).max(1)
+        worst = int(off.argmax())
+        if off[worst] > _CLOSE_PX and end - begin > 1:
+            stack += [(begin + worst, end), (begin, begin + worst)]
+        else:
+            found.append(end)
+    return found
+
+
+def wire_keyframes(
+    path: CropPath, frames: NDArray[np.int64], timeline: Timeline, frame: tuple[int, int], *, normalised: bool
+) -> list[CropWindow]:
+    """The windows at `frames` as the answer has them."""
+    scale = np.array([*frame, *frame]) if normalised else np.ones(4)
+    digits = 6 if normalised else 2  # a millionth of a picture 8000 wide is 0.008 px
+    rows = np.round(path.windows[frames] / scale, digits).tolist()
+    return [
+        CropWindow(frame=index, time=round(float(timeline.times[index]), 6), x=x, y=y, width=width, height=height)
+        for index, (x, y, width, height) in zip(frames.tolist(), rows, strict=True)
+    ]
