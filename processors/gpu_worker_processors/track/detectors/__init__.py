@@ -58,7 +58,7 @@ def load_detector(
     if name == HOG:
         from gpu_worker_processors.track.detectors.hog import HogDetector
 
-        return HogDetector(classes)
+        return HogDetector(classes, iou_threshold)
     kind = _kind(name, store)
     file = store.resolve(name)
     if kind == "yolo":
@@ -67,7 +67,7 @@ def load_detector(
         return load_yolo(file, classes, iou_threshold, device, dtype)
     from gpu_worker_processors.track.detectors.yolox import load_yolox
 
-    return load_yolox(file, classes, iou_threshold, device)
+    return load_yolox(file, classes, iou_threshold)
 
 
 def _kind(name: str, store: WeightStore) -> str:

@@ -9,6 +9,7 @@ libswscale's default. Scaling the planes and converting the small picture saves 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import av
 import cv2
@@ -57,9 +58,9 @@ class Letterbox:
         return cls(width, height, edge, edge, *content, 0, 0)
 
     @classmethod
-    def within(cls, width: int, height: int, edge: int) -> Letterbox:
-        """No border: the frame as it is, or shrunk until its longer edge is `edge`."""
-        content = _fitted(width, height, min(edge, max(width, height)))
+    def borderless(cls, width: int, height: int, edge: int) -> Letterbox:
+        """The frame alone, its longer edge scaled to `edge`."""
+        content = _fitted(width, height, edge)
         return cls(width, height, *content, *content, 0, 0)
 
     def to_source(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -98,7 +99,7 @@ class FrameScaler:
             rgb = cv2.rotate(rgb, self._turn)
         if self._mirrored:
             rgb = cv2.flip(rgb, 1)
-        return self._padded(rgb)
+        return self._padded(cast("NDArray[np.uint8]", rgb))
 
     def _rgb(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """uint8 (height, width, 3), a view into libswscale's output."""

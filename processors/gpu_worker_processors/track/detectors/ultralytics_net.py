@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -53,8 +53,9 @@ class YoloNetwork:
 
     def __init__(self, model: Any, device: torch.device, dtype: torch.dtype) -> None:
         model = model.float().eval().fuse(verbose=False)
-        self._layers: nn.Sequential = model.model
-        self._head: Any = self._layers[-1]
+        layers: Any = model.model
+        self._layers: nn.Sequential = layers
+        self._head: Any = layers[-1]
         self._kept = frozenset(model.save)
         self.class_names: tuple[str, ...] = tuple(model.names[number] for number in sorted(model.names))
         self.end_to_end = bool(self._head.end2end)
@@ -62,11 +63,11 @@ class YoloNetwork:
         self.bins = int(self._head.reg_max)
         self.strides: tuple[int, ...] = tuple(int(stride) for stride in self._head.stride)
         self.device, self.dtype = device, dtype
-        part = self._head.one2one if self.end_to_end else self._head.one2many
-        self._head_part: dict[str, Any] = part
+        part: dict[str, Any] = self._head.one2one if self.end_to_end else self._head.one2many
+        self._head_part = part
         # Bytes are exact in every format, their quotients by 255 are not: the first convolution divides instead.
-        self._layers[0].conv.weight.data.div_(255)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
-        self._layers.requires_grad_(False).to(device, dtype).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        layers[0].conv.weight.data.div_(255)
+        layers.requires_grad_(False).to(device, dtype).to(memory_format=torch.channels_last)
         for level in (*part["box_head"], *part["cls_head"]):
             level[-1] = _InFloat32(level[-1])
 
@@ -121,7 +122,7 @@ def load_network(file: WeightFile, device: torch.device, dtype: torch.dtype) -> 
         checkpoint, _ = tasks.torch_safe_load(str(file.path.resolve(strict=True)), safe_only=True)
     except Exception as error:
         raise reject(file, "not_tensors", "is no network of ultralytics, or damaged; nothing of it was run") from error
-    model = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, dict) else None
+    model: Any = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, dict) else None
     if not isinstance(model, tasks.DetectionModel) or type(model.model[-1]) not in (heads.Detect, heads.v10Detect):
         raise reject(file, "state_dict_mismatch", "holds no YOLO detector; segmentation, pose and the like are not read")
     return YoloNetwork(model, device, dtype)
@@ -150,7 +151,7 @@ def import_ultralytics(module: str, model: str) -> Any:
 
 
 @contextmanager
-def _side_effects_undone() -> Iterator[None]:
+def _side_effects_undone() -> Generator[None]:
     """Puts back what `import ultralytics` changes: environment (OMP_NUM_THREADS=1 among it), OpenCV's threads and readers,
     how torch and NumPy print, warning filters."""
     import cv2
