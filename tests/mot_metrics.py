@@ -113,9 +113,9 @@ def _clear(frames: list[_Frame], least: float) -> tuple[int, int, int, float, in
                 pairs[free_truth[i]] = free_result[j]
         for i, j in pairs.items():
             before = last.get(int(frame.truth[i]))
-            switched += before is not None and before != frame.result[j]
+            switched += int(before is not None and before != frame.result[j])
             last[int(frame.truth[i])] = int(frame.result[j])
-            distance += 1 - frame.overlap[i, j]
+            distance += float(1 - frame.overlap[i, j])
         matched += len(pairs)
         missed += len(frame.truth) - len(pairs)
         false += len(frame.result) - len(pairs)
