@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 KILL_WAIT_SECONDS = 5.0
 """A process group that got SIGKILL and is not gone after this long hangs in the kernel (a dead GPU); it is left behind."""
 
-MAX_RESULT_BYTES = 256 * 1024**2
-"""Largest result that is read from the engine: a box on each of two million frames is half of it."""
+MAX_RESULT_BYTES = 128 * 1024**2
+"""Largest result that is read from the engine: ten million boxes as columns have some 75 MB."""
 
 OnProgress = Callable[[Stage, int, int | None, str], None]
 
