@@ -57,5 +57,5 @@ def _fields(data: bytes, kind: type[TaskResult]) -> dict[str, Any]:
     except ValidationError:
         found: Any = json.loads(data)  # the reader of the result says what is wrong with it
     except ValueError:
-        raise APIConnectionError("the bucket that holds the result answered no JSON", may_have_arrived=True) from None
+        raise APIConnectionError("the bucket that holds the result answered something else", may_have_arrived=True) from None
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
