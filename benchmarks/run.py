@@ -27,14 +27,25 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
-BENCHMARKS = ("overhead", "transfer", "scenes", "sr", "upscale")
+BENCHMARKS = ("overhead", "transfer", "scenes", "sr", "upscale", "track")
 """Modules beside this one, in the order of the table."""
-VERSIONS = ("torch", "torchvision", "av", "numpy", "opencv-python-headless", "scenedetect-headless", "spandrel", "runpod")
+VERSIONS = (
+    "torch",
+    "torchvision",
+    "av",
+    "numpy",
+    "opencv-python-headless",
+    "scenedetect-headless",
+    "spandrel",
+    "ultralytics",
+    "runpod",
+)
 
 README = ROOT / "README.md"
 README_ROWS = {
     "upscale": "upscale, file to file, ",
     "detect_scenes": "detect_scenes: made at run time, ",
+    "track": "track, file to result, yolov8n",
     "selftest": "selftest: ",
 }
 """Task in the README's table -> how the name of the row begins whose figures stand there."""

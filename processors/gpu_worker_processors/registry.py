@@ -11,6 +11,7 @@ from gpu_worker_processors.base import Processor
 PROCESSORS: dict[str, str] = {
     "upscale": "gpu_worker_processors.upscale.processor",
     "detect_scenes": "gpu_worker_processors.detect_scenes.processor",
+    "track": "gpu_worker_processors.track.processor",
     "selftest": "gpu_worker_processors.selftest.processor",
 }
 

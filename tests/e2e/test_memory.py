@@ -1,4 +1,4 @@
-"""Peak memory of worker and engine does not depend on the length of the video: 10 s against 120 s of the same clip."""
+"""Peak memory of worker and engine does not depend on the length of the video: 10 s against 120 s (track: 300 s) of a clip."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 import pytest
 from e2e_stage import Stage, start
 
-from gpu_worker_client.protocol import DetectScenesTask, FileTask, InputTask, UpscaleParams, UpscaleTask
+from gpu_worker_client.protocol import DetectScenesTask, FileTask, InputTask, TrackTask, UpscaleParams, UpscaleTask
 
 ALLOWED_GROWTH = 1.05
 RATE = 25
@@ -34,24 +34,35 @@ def peak_of(stage: Stage) -> int:
 def task_for(stage: Stage, name: str, url: str) -> InputTask | FileTask:
     if name == "detect_scenes":
         return DetectScenesTask(input_url=url)
+    if name == "track":
+        return TrackTask(input_url=url)
     put = stage.platform.gate.presign("PUT", "out.mp4")
     return UpscaleTask(input_url=url, output_url=put, params=UpscaleParams(model="realesr-animevideov3", scale=2))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("name", "size"), [("detect_scenes", (640, 360)), ("upscale", (48, 32))])
+@pytest.mark.parametrize(
+    ("name", "size", "long_seconds"),
+    [("detect_scenes", (640, 360), 120), ("upscale", (48, 32), 120), ("track", (160, 32), 300)],
+)
 def test_peak_memory_does_not_grow_with_length(
-    name: str, size: tuple[int, int], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, weights_dir: Path
+    name: str,
+    size: tuple[int, int],
+    long_seconds: int,
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+    weights_dir: Path,
 ) -> None:
     assert os.environ["WEIGHTS_DIR"]
     peaks: dict[int, int] = {}
-    for seconds in (10, 120):
+    for seconds in (10, long_seconds):
         spec = clips.Clip(width=size[0], height=size[1], frames=seconds * RATE)
         clip = clips.make(tmp_path / f"{seconds}.mp4", spec)
         for stage in start(tmp_path_factory):  # a fresh worker each, so that the peaks are their own
             result = stage.client.run(task_for(stage, name, stage.upload("in.mp4", clip)), timeout=DEADLINE_SECONDS)
             assert result.status == "completed"
             peaks[seconds] = peak_of(stage)
-    print(f"{name}: peak RSS {peaks[10] / 2**20:.1f} MiB at 10 s, {peaks[120] / 2**20:.1f} MiB at 120 s")
-    assert peaks[120] <= peaks[10] * ALLOWED_GROWTH
+    short, long = peaks[10], peaks[long_seconds]
+    print(f"{name}: peak RSS {short / 2**20:.1f} MiB at 10 s, {long / 2**20:.1f} MiB at {long_seconds} s")
+    assert long <= short * ALLOWED_GROWTH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import av
@@ -19,6 +20,9 @@ from gpu_worker_client.protocol import (
     DetectScenesTask,
     SelftestResult,
     SelftestTask,
+    TrackParams,
+    TrackResult,
+    TrackTask,
     UpscaleParams,
     UpscaleResult,
     UpscaleTask,
@@ -26,7 +30,7 @@ from gpu_worker_client.protocol import (
 
 DARK, BRIGHT, BLUE = (20, 20, 20), (230, 230, 230), (30, 30, 200)
 DEADLINE_SECONDS = 120.0
-COVERED = {"selftest", "detect_scenes", "upscale"}
+COVERED = {"selftest", "detect_scenes", "upscale", "track"}
 
 
 def test_no_task_is_without_a_test_here() -> None:
@@ -72,6 +76,54 @@ def test_upscale(running: Stage, tmp_path: Path, weights_dir: Path, suffix: str)
     assert len(frames) == 12
     assert {(w, h) for _, w, h in frames} == {(256, 192)}
     assert running.job_directories() == []
+
+
+def basketball(media: Path, path: Path, frames: int = 12) -> Path:
+    """The start of a real clip with two players, its packets as they are."""
+    with av.open(str(media / "tracking" / "basketball_720p24.mp4")) as source, av.open(str(path), "w") as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in itertools.islice(source.demux(video=0), frames):
+            packet.stream = stream
+            output.mux(packet)
+    return path
+
+
+def test_track(running: Stage, tmp_path: Path, media: Path, weights_dir: Path) -> None:
+    url = running.upload("in/game.mp4", basketball(media, tmp_path / "game.mp4"))
+    task = TrackTask(
+        input_url=url,
+        output_url=running.platform.gate.presign("PUT", "out/game.mp4"),
+        params=TrackParams(classes=["person"], return_state=True),
+    )
+    result = running.client.run(task, timeout=DEADLINE_SECONDS)
+    assert isinstance(result, TrackResult)
+    assert [(track.track_id, track.class_name, track.shot) for track in result.tracks] == [(1, "person", 0), (2, "person", 0)]
+    assert [len(track.frames) for track in result.tracks] == [result.stats.total_frames] * 2
+    assert result.tracks_columnar is None
+    assert result.state_out is not None and result.state_out["frames"] == result.stats.total_frames
+    assert result.worker is not None and result.worker.encoder
+    with av.open(str(running.platform.gate.path("out/game.mp4"))) as output:
+        assert sum(1 for _ in output.decode(output.streams.video[0])) == result.stats.total_frames
+    assert running.job_directories() == []
+
+
+def test_large_tracks_arrive_as_columns_and_read_the_same(
+    running: Stage, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, media: Path, weights_dir: Path
+) -> None:
+    root = tmp_path_factory.mktemp("columns")
+    clip = basketball(media, tmp_path / "game.mp4")
+    inline = running.client.run(TrackTask(input_url=running.upload("in/same.mp4", clip)), timeout=DEADLINE_SECONDS)
+    with LocalPlatform(data_dir=root) as platform:
+        platform.start_worker({"GPU_WORKER_INLINE_RESULT_BYTES": "500", "GPU_WORKER_WORK_ROOT": str(root / "work")})
+        platform.gate.put("in.mp4", clip)
+        client = Client(platform.endpoint_id, platform.api_key, platform.base_url)
+        job = client.submit(TrackTask(input_url=platform.gate.presign("GET", "in.mp4")))
+        status = job.wait(timeout=DEADLINE_SECONDS)
+        assert status.output is not None, status
+        assert status.output["tracks_columnar"] and not status.output.get("tracks")
+        result = job.result()
+        assert isinstance(result, TrackResult)
+        assert result.tracks == inline.tracks
 
 
 def test_the_whole_result_is_put_at_result_url_and_reused_by_key(running: Stage, tmp_path: Path) -> None:

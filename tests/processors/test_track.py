@@ -123,7 +123,7 @@ def test_a_feed_in_pieces_gets_the_ids_of_the_whole(media: Path, weights_dir: Pa
     split = 11
     expected = run(film(tmp_path / "whole.mp4", whole), weights_dir, track_algorithm=algorithm)
     first = run(film(tmp_path / "1.mp4", whole[:split]), weights_dir, track_algorithm=algorithm, return_state=True)
-    assert first.state_out is not None and first.state_out.frames == split
+    assert first.state_out is not None and first.state_out["frames"] == split
     # As a caller has it: through JSON.
     state = TrackResult.model_validate_json(first.model_dump_json()).state_out
     second = run(film(tmp_path / "2.mp4", whole[split:]), weights_dir, track_algorithm=algorithm, state_in=state)
@@ -147,7 +147,7 @@ def test_a_state_of_another_detector_is_refused(three_shots: Path, weights_dir: 
     assert caught.value.code == ErrorCode.invalid_task
 
 
-@pytest.mark.parametrize("model", ["yolov8n"])
+@pytest.mark.parametrize("model", ["yolov8n", "hog"])
 def test_nobody_there_is_an_answer(tmp_path: Path, weights_dir: Path, model: str) -> None:
     path = clips.make(tmp_path / "empty.mp4", clips.Clip(frames=10), clips.flat((90, 90, 90), every=10))
     result = run(path, weights_dir, model=model, classes=["person"])

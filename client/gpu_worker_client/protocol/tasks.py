@@ -13,6 +13,7 @@ from gpu_worker_client.protocol.detect_scenes import DetectScenesResult, DetectS
 from gpu_worker_client.protocol.envelope import SCHEMA_VERSION, TaskBase, TaskResult
 from gpu_worker_client.protocol.errors import ErrorCode, TaskError
 from gpu_worker_client.protocol.selftest import SelftestResult, SelftestTask
+from gpu_worker_client.protocol.track import TrackResult, TrackTask
 from gpu_worker_client.protocol.upscale import UpscaleResult, UpscaleTask
 
 MAX_TASK_BYTES = 256 * 1024
@@ -30,6 +31,7 @@ class TaskKind(NamedTuple):
 TASKS: dict[str, TaskKind] = {
     "upscale": TaskKind(UpscaleTask, UpscaleResult),
     "detect_scenes": TaskKind(DetectScenesTask, DetectScenesResult),
+    "track": TaskKind(TrackTask, TrackResult),
     "selftest": TaskKind(SelftestTask, SelftestResult),
 }
 

@@ -88,6 +88,12 @@ class TrackParams(Wire):
             raise ValueError("a class stands twice")
         return classes
 
+    @field_validator("state_in", mode="before")
+    @classmethod
+    def _state_as_it_came(cls, state: Any) -> Any:
+        """In Python a strict model takes no dict for a model; `state_out` is one."""
+        return TrackState.model_validate_json(json.dumps(state)) if isinstance(state, dict) else state
+
     @model_validator(mode="after")
     def _state_of_the_same_algorithm(self) -> TrackParams:
         if self.state_in is not None and self.state_in.track_algorithm != self.track_algorithm:
@@ -158,8 +164,9 @@ class TrackResult(TaskResult):
     """First frames of all shots but the first."""
     video: TrackVideo | None = None
     """What the boxes refer to."""
-    state_out: TrackState | None = None
-    """With `return_state`: the tracker at the end, for `state_in` of the next piece."""
+    state_out: dict[str, JsonValue] | None = None
+    """With `return_state`: the tracker at the end, for `state_in` of the next piece. Its fields are those of `TrackState`, or of
+    a newer worker's: pass it on as it came."""
     stats: TrackStats
 
     @model_validator(mode="before")

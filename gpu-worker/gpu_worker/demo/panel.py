@@ -36,6 +36,8 @@ class Desk:
     """Presigned GET of the clip."""
     output_url: Callable[[str], str]
     """Presigned PUT for one of the panel's `outputs`."""
+    has_weights: Callable[[str], bool] = lambda _name: False
+    """Whether the weights of that manifest name are here."""
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ def run_demo(film: Film, output_dir: Path, panels: Sequence[Panel], weights_dir:
             film=film,
             input_url=lambda: platform.gate.presign("GET", INPUT_KEY, expires=lifetime),
             output_url=lambda name: platform.gate.presign("PUT", f"output/{name}", expires=lifetime),
+            has_weights=lambda name: _usable(WeightStore(weights_dir), name),
         )
         worker = platform.start_worker()
         platform.wait_ready(worker)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from gpu_worker_client.protocol import DetectScenesResult, TaskResult, UpscaleResult
+from gpu_worker_client.protocol import DetectScenesResult, TaskResult, TrackResult, UpscaleResult
 
 WIDTH_PX, HEIGHT_PX, FRAMES, RATE_FPS, CUT_FRAME = 64, 48, 24, 12, 12
 """Two seconds, a hard cut in the middle: two scenes, each as long as the shortest scene that the defaults allow."""
@@ -42,8 +42,20 @@ def _wrong_upscale(result: TaskResult) -> str | None:
     return None if right else f"{stats.frames_processed} frames of {stats.output_resolution}, not {FRAMES} of {size}"
 
 
+def _wrong_tracks(result: TaskResult) -> str | None:
+    assert isinstance(result, TrackResult)
+    cuts = [cut.frame for cut in result.cuts]
+    right = result.stats.total_frames == FRAMES and cuts == [CUT_FRAME] and result.stats.unique_tracks == 0
+    return (
+        None if right else f"{result.stats.total_frames} frames, cuts at {cuts}, {result.stats.unique_tracks} tracks"
+    )
+
+
 SAMPLES: dict[str, Sample] = {
     "detect_scenes": Sample(judge=_wrong_scenes),
+    "track": Sample(
+        variants=({"model": "yolov8n"}, {"model": "hog", "classes": ["person"], "frame_stride": 8}), judge=_wrong_tracks
+    ),
     "upscale": Sample(variants=tuple({"model": model} for model in _LIGHTEST_FIRST), judge=_wrong_upscale),
 }
 """Task -> its sample. A task that is not here is tried with the defaults of `Sample`."""

@@ -240,5 +240,6 @@ def packed_result(
         fps=round(total_frames / seconds, 2) if seconds > 0 else 0.0,
         shots=len(cuts) + 1,
     )
-    result = TrackResult(stats=stats, cuts=list(cuts), video=video, state_out=state_out)
+    state = state_out.model_dump(mode="json") if state_out else None
+    result = TrackResult(stats=stats, cuts=list(cuts), video=video, state_out=state)
     return result.with_columns(store.finish().read_bytes())

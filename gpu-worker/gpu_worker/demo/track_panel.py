@@ -1,0 +1,104 @@
+"""track in the demo: boxes with their ids on four frames, and a timeline with one bar per track."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from gpu_worker.demo.panel import Desk, Film, Panel
+from gpu_worker.demo.pictures import data_uri, frames_at, thumbnail
+from gpu_worker_client.protocol import Track, TrackResult
+
+MODEL = "yolov8n"
+NO_WEIGHTS = "hog"
+"""Finds standing people without any weights; taken where the network's are not here."""
+PICTURES = 4
+PICTURE_PX = 480
+MAX_BARS = 40
+"""A film of its own may have hundreds of tracks; the timeline shows the longest."""
+BAR_PX = 14
+_GOLDEN_ANGLE = 0.381966
+
+
+def request(desk: Desk) -> dict[str, Any]:
+    model = MODEL if desk.has_weights(MODEL) else NO_WEIGHTS
+    classes = ["person"] if model == NO_WEIGHTS else ["person", "sports ball", "bus"]
+    return {"task": "track", "input_url": desk.input_url(), "params": {"model": model, "classes": classes}}
+
+
+def estimate_seconds(film: Film) -> float:
+    return 3 + film.frames / 20  # yolov8n on two cores
+
+
+def summary(result: TrackResult) -> str:
+    return f"{result.stats.unique_tracks} tracks, {result.stats.boxes} boxes"
+
+
+def html(result: TrackResult, film: Film, _folder: Path) -> str:
+    if not result.tracks:
+        return "<p>Nothing of the asked classes is in this film.</p>"
+    busiest = busiest_frames(result.tracks, film.frames)
+    pictures = frames_at(film.path, busiest)
+    figures = "".join(
+        _figure(result.tracks, frame, data_uri(thumbnail(pictures[frame], PICTURE_PX)), film) for frame in busiest
+    )
+    return f'<div class="frames">{figures}</div>{_timeline(result, film)}'
+
+
+def busiest_frames(tracks: Sequence[Track], frames: int) -> list[int]:
+    """The frame with most boxes of each quarter of the film, in order; a quarter without any is left out."""
+    counts: dict[int, int] = {}
+    for track in tracks:
+        for box in track.frames:
+            counts[box.frame] = counts.get(box.frame, 0) + 1
+    quarters: dict[int, int] = {}
+    for frame, count in sorted(counts.items()):
+        quarter = frame * PICTURES // max(1, frames)
+        if count > counts.get(quarters.get(quarter, -1), 0):
+            quarters[quarter] = frame
+    return [quarters[quarter] for quarter in sorted(quarters)]
+
+
+def _figure(tracks: Sequence[Track], frame: int, picture: str, film: Film) -> str:
+    boxes = [(track, box) for track in tracks for box in track.frames if box.frame == frame]
+    line = film.width / 200
+    shapes = "".join(
+        f'<rect x="{x1:g}" y="{y1:g}" width="{x2 - x1:g}" height="{y2 - y1:g}" fill="none" stroke="{_color(track)}"'
+        f' stroke-width="{line:g}"/><text x="{x1:g}" y="{max(y1 - line, 4 * line):g}" font-size="{film.height / 14:g}"'
+        f' fill="{_color(track)}">{track.track_id} {escape(track.class_name)}</text>'
+        for track, box in boxes
+        for x1, y1, x2, y2 in [box.bbox]
+    )
+    return (
+        f'<figure><svg viewBox="0 0 {film.width} {film.height}" style="width:100%" role="img" aria-label="frame {frame}">'
+        f'<image href="{picture}" width="{film.width}" height="{film.height}"/>{shapes}</svg>'
+        f"<figcaption>frame {frame}</figcaption></figure>"
+    )
+
+
+def _timeline(result: TrackResult, film: Film) -> str:
+    longest = sorted(result.tracks, key=lambda track: -len(track.frames))[:MAX_BARS]
+    bars = sorted(longest, key=lambda track: track.track_id)
+    rows = "".join(
+        f'<rect x="{track.frames[0].frame}" y="{row * BAR_PX + 2}" width="{track.frames[-1].frame - track.frames[0].frame + 1}"'
+        f' height="{BAR_PX - 4}" fill="{_color(track)}"><title>{track.track_id} {escape(track.class_name)}</title></rect>'
+        for row, track in enumerate(bars)
+    )
+    height = len(bars) * BAR_PX
+    cuts = "".join(f'<line x1="{cut}" x2="{cut}" y1="0" y2="{height}" stroke="currentColor"/>' for cut in result.cuts)
+    return (
+        f'<svg viewBox="0 0 {film.frames} {height}" preserveAspectRatio="none" style="width:100%;height:{height}px" role="img"'
+        f' aria-label="timeline of tracks">{rows}{cuts}</svg><p>One bar per track from its first frame to its last; lines are'
+        " cuts, which no track crosses.</p>"
+    )
+
+
+def _color(track: Track) -> str:
+    red, green, blue = colorsys.hsv_to_rgb(track.track_id * _GOLDEN_ANGLE % 1, 0.75, 0.9)
+    return f"rgb({red * 255:.0f},{green * 255:.0f},{blue * 255:.0f})"
+
+
+PANEL = Panel("track", request, summary, html, estimate_seconds)
