@@ -360,3 +360,13 @@ def test_the_same_twice_in_any_order() -> None:
     tracks = [track(n, 640 + np.cumsum(dice.normal(0, 4, 300)), frames) for n in range(1, 9)]
     first, second = plan(tracks, 300), plan(tracks[::-1], 300)
     assert first.segments == second.segments and (first.path.windows == second.path.windows).all()
+
+
+def test_two_players_and_a_ball_that_do_not_fit_fall_back() -> None:
+    frames = range(200)
+    ball = track(3, np.linspace(300, 1000, 200), frames, name="sports ball", size=(20, 20))
+    pair = [track(1, 200, frames), track(2, 1100, frames)]
+    assert plan([*pair, ball], 200).layouts == ("blur",)
+    cropped = plan([*pair, ball], 200, fallback="crop")
+    assert cropped.layouts == ("crop",) and inside(cropped, ball).all()
+    assert set(cropped.subject.track_ids) == {1, 2, 3}

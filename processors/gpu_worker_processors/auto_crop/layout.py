@@ -16,6 +16,8 @@ from gpu_worker_processors.auto_crop.subject import Focus
 
 _STRETCH_SECONDS = 10.0
 """A subject is chosen for so long at most: in a recording of one shot the leader changes, and ids do not last."""
+_SPREAD_SHARE = 1 / 3
+"""Of a shot's frames: whoever would be missing for so long would be missed."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,10 @@ def override_frames(timeline: Timeline, start_time: float, end_time: float) -> t
 
 
 def layouts_of_shots(pieces: Sequence[Stretch], foci: Sequence[Focus], fallback: Layout) -> list[Layout]:
-    """One layout for each shot: `fallback` where most of the shot's frames have subjects too far apart."""
+    """One layout for each shot: `fallback` where a good part of the shot's frames have subjects too far apart."""
     spread, total = dict[int, int](), dict[int, int]()
     for piece, focus in zip(pieces, foci, strict=True):
         length = piece.stop - piece.start
         total[piece.shot] = total.get(piece.shot, 0) + length
         spread[piece.shot] = spread.get(piece.shot, 0) + length * focus.spread
-    return [fallback if 2 * spread[shot] > total[shot] else "crop" for shot in sorted(total)]
+    return [fallback if spread[shot] > _SPREAD_SHARE * total[shot] else "crop" for shot in sorted(total)]

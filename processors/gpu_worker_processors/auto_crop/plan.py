@@ -73,8 +73,8 @@ def plan_crop(tracks: Sequence[SubjectTrack], timeline: Timeline, frame: tuple[i
     y = plan_axis(down, timeline, frame[1], size[1], settings)
     path = CropPath.moving(x, y, size, frame)
     whole = np.array([layout != "crop" for layout in layouts])[timeline.shot_of()]
-    quality = _quality(path, timeline, size, across, down, whole)
     path.windows[whole] = (0, 0, *frame)
+    quality = _quality(path, timeline, size, across, down, whole)
     segments = tuple(_segment(piece, focus, timeline, layouts) for piece, focus in zip(pieces, foci, strict=True))
     return CropPlan(path, tuple(layouts), size, segments, _most_shown(segments), quality)
 

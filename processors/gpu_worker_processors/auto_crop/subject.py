@@ -9,7 +9,7 @@ stretch before keeps the lead unless another is clearly ahead.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ _BALL_GAP_FRAMES_SHARE = 0.1
 """Of a stretch: a ball missed for longer leaves the window to the leading person."""
 _PRESENT_SHARE = 0.3
 """Of a stretch's frames in which a person must be seen to count."""
-_IMPORTANT = 0.6
+_IMPORTANT = 0.5
 """Of the leader's score."""
 _FITS_SHARE = 0.9
 """Of the frames in which a group must fit into the window to be taken in together."""
@@ -237,7 +237,7 @@ def _activity(middle: Floats, height: Floats, fps: float) -> Floats:
 
 
 def _ladder(ranked: list[tuple[Seen, float]], balls: Sequence[Seen], ball: Floats, frames: int, picture: Picture) -> Focus:
-    """All who count, if they fit; else the ball; else the important ones, if they fit; else whether they are few or many."""
+    """All who count, if they fit; else the ball; else the important ones, if they fit; else whether they are few or a crowd."""
     ball_seen = np.isfinite(ball[:, 0])
     counting = [one for one, _ in ranked if one.present.mean() >= _PRESENT_SHARE]
     if not ranked or not counting:
@@ -249,21 +249,27 @@ def _ladder(ranked: list[tuple[Seen, float]], balls: Sequence[Seen], ball: Float
     everyone = _union([*(one.boxes for one in counting), ball])
     if len(counting) > 1 and _fits(everyone, picture):
         return _group(counting, everyone, leader, picture, "everybody fits into the window", confidence)
-    if np.isfinite(ball).any():
-        return _around_ball(ball, balls, ranked, picture)
     important = [one for one, score in ranked if score >= _IMPORTANT * ranked[0][1]]
+    together = _union([one.boxes for one in important])
+    spread = 1 < len(important) <= _FEW and not _fits(together, picture)
+    if np.isfinite(ball).any():
+        focus = _around_ball(ball, balls, ranked, picture)
+        return _spread(focus, important) if spread and len(counting) <= _FEW else focus
     if len(important) == 1:
         return _single(leader, "the most important by presence, size and activity", confidence)
-    both = _union([one.boxes for one in important])
-    if _fits(both, picture):
-        return _group(important, both, leader, picture, "those who matter fit into the window together", confidence)
-    core, members = leader.boxes, tuple(one.track_id for one in important)
-    spread = len(important) <= _FEW
-    reason = f"{len(important)} matter alike and do not fit together" if spread else "the leader of a crowd, and those around"
+    if _fits(together, picture):
+        return _group(important, together, leader, picture, "those who matter fit into the window together", confidence)
     if spread:
-        return Focus(core, _middle(core), members, leader.class_name, reason, confidence, spread=True)
-    center = _middle(_filled(core, [one.boxes for one, _ in ranked], picture))
-    return Focus(core, center, (leader.track_id,), leader.class_name, reason, confidence)
+        return _spread(_single(leader, "", confidence), important)
+    center = _middle(_filled(leader.boxes, [one.boxes for one, _ in ranked], picture))
+    reason = "the leader of a crowd, and those around"
+    return Focus(leader.boxes, center, (leader.track_id,), leader.class_name, reason, confidence)
+
+
+def _spread(focus: Focus, important: Sequence[Seen]) -> Focus:
+    """The same for a window that follows, and the note that it would lose some who matter."""
+    ids = (*focus.members, *(one.track_id for one in important if one.track_id not in focus.members))
+    return replace(focus, members=ids, reason=f"{len(important)} matter alike and do not fit together", spread=True)
 
 
 def _last_resort(ranked: list[tuple[Seen, float]], frames: int) -> Focus:
