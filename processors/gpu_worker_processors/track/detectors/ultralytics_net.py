@@ -7,6 +7,7 @@ a verified file is opened, by torch's weights-only unpickler with ultralytics' l
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import tempfile
@@ -54,12 +55,13 @@ class YoloNetwork:
     def __init__(self, model: Any, device: torch.device, dtype: torch.dtype) -> None:
         model = model.float().eval().fuse(verbose=False)
         layers: Any = model.model
-        self._layers: nn.Sequential = layers
+        self._body: list[Any] = list(layers)[:-1]
         self._head: Any = layers[-1]
         self._kept = frozenset(model.save)
         self.class_names: tuple[str, ...] = tuple(model.names[number] for number in sorted(model.names))
         self.end_to_end = bool(self._head.end2end)
-        """The head answers each object once: nothing is to be suppressed."""
+        """The head answers each object once: nothing is to be suppressed. A file with both heads (yolo26*) is used with the one
+        that needs suppression, unless it says otherwise: as ultralytics' predict does by default."""
         self.bins = int(self._head.reg_max)
         self.strides: tuple[int, ...] = tuple(int(stride) for stride in self._head.stride)
         self.device, self.dtype = device, dtype
@@ -68,7 +70,7 @@ class YoloNetwork:
         # Bytes are exact in every format, their quotients by 255 are not: the first convolution divides instead.
         layers[0].conv.weight.data.div_(255)
         layers.requires_grad_(False).to(device, dtype).to(memory_format=torch.channels_last)
-        for level in (*part["box_head"], *part["cls_head"]):
+        for level in itertools.chain(part["box_head"], part["cls_head"]):
             level[-1] = _InFloat32(level[-1])
 
     def __call__(self, pictures: Tensor) -> RawBoxes:
@@ -78,7 +80,7 @@ class YoloNetwork:
         """
         x: Any = pictures.permute(0, 3, 1, 2).to(self.dtype)  # a view of channels last
         outputs: list[Any] = []
-        for layer in self._layers[:-1]:
+        for layer in self._body:
             x = layer(self._inputs(layer, x, outputs))
             outputs.append(x if layer.i in self._kept else None)
         raw = self._head.forward_head(self._inputs(self._head, x, outputs), **self._head_part)

@@ -1,8 +1,9 @@
 """YOLOX (arXiv 2107.08430, Apache-2.0) from a self-contained ONNX file with the raw head output, run by OpenCV on the CPU.
 
 Decoding is written from the paper: the anchor-free head answers, for each cell of three grids, an offset from the cell's corner
-and the logarithm of a size, both in cells, and logits of being an object and of each class. OpenCV's engine is already a
-dependency; onnxruntime took 73 ms a picture where it took 87 (nano, two cores), not enough to ask for another package.
+and the logarithm of a size, both in cells, and logits of being an object and of each class. What a file wants to see and how
+it lays out its output differ between exports; `ARCHES` names those that are read. OpenCV's engine is already a dependency;
+onnxruntime took 73 ms a picture where it took 87 (nano, two cores), not enough to ask for another package.
 """
 
 from __future__ import annotations
@@ -26,7 +27,13 @@ from gpu_worker_processors.track.detectors.letterbox import FrameScaler, Letterb
 
 EDGE_PX = 640
 """Of the square picture the file was exported for."""
+ARCHES = ("yolox_nano_640",)
+"""Values of `arch` in the manifest. "yolox_nano_640": input RGB normalised like ImageNet, as YOLOX was trained before 0.1.1;
+output declared [1, 8400, 85] but laid out level by level as [85, height, width]."""
 STRIDES = (8, 16, 32)
+_MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255
+_SPREAD = np.array([0.229, 0.224, 0.225], np.float32) * 255
+"""Of ImageNet's red, green and blue, in code values."""
 _ANCHORS = sum((EDGE_PX // stride) ** 2 for stride in STRIDES)
 _BOX = 4
 _VALUES = _BOX + 1 + len(COCO_NAMES)
@@ -62,15 +69,15 @@ class YoloxDetector:
         return [self._detect(self._raw(picture), self._box) for picture in pictures]
 
     def _raw(self, picture: Picture) -> NDArray[np.float32]:
-        """The head's output, float32 (anchors, 85), for a picture as YOLOX was trained on it: BGR, 0..255, not normalised."""
-        blob = np.ascontiguousarray(picture[:, :, ::-1].transpose(2, 0, 1)[None], np.float32)
+        """The head's output, float32 (anchors, 85)."""
+        blob = np.ascontiguousarray(((picture - _MEAN) / _SPREAD).transpose(2, 0, 1)[None])
         self._net.setInput(blob)
         raw = np.asarray(self._net.forward(), np.float32)
         if raw.shape != (1, _ANCHORS, _VALUES):
             raise reject(self._file, "state_dict_mismatch", f"does not answer {_ANCHORS} x {_VALUES} values")
         if not np.isfinite(raw).all():
             raise TaskError(ErrorCode.nan_output, "the detector answered NaN or infinity; its weights are damaged")
-        return raw[0]
+        return by_anchor(raw)
 
     def _detect(self, raw: NDArray[np.float32], box: Letterbox) -> Detections:
         best = raw[:, _BOX + 1 :].argmax(1)
@@ -89,6 +96,12 @@ class YoloxDetector:
 def load_yolox(file: WeightFile, classes: Sequence[str], iou_threshold: float) -> YoloxDetector:
     """A detector around the warm network of a verified file."""
     return YoloxDetector(file, classes, iou_threshold)
+
+
+def by_anchor(raw: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The levels of the output, each float32 [85, height, width], as rows of 85 values for every anchor."""
+    ends = np.cumsum([_VALUES * (EDGE_PX // stride) ** 2 for stride in STRIDES])
+    return np.concatenate([level.reshape(_VALUES, -1).T for level in np.split(raw.ravel(), ends[:-1])])
 
 
 def decoded(raw: NDArray[np.float32], cells: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -113,6 +126,8 @@ def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _network(file: WeightFile) -> cv2.dnn.Net:
+    if file.spec.arch not in ARCHES:
+        raise reject(file, "state_dict_mismatch", f"needs one of these in the manifest's `arch`: {', '.join(ARCHES)}")
     digest = file.spec.sha256
     if digest not in _warm:
         try:
