@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import clips
@@ -13,10 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gpu_worker_processors.base import LocalJob
+from gpu_worker_client.protocol import Track, TrackBox, TrackFrames
 from gpu_worker_processors.media.color import ColorTags
-from gpu_worker_processors.media.probe import probe
-from gpu_worker_processors.track.annotate import annotate
+from gpu_worker_processors.track.annotate import boxes_by_frame, draw_tracks
 from gpu_worker_processors.track.draw import Annotator, track_color
 
 TAGS = ColorTags(1, 1, 1, full_range=False)
@@ -90,9 +88,7 @@ def times(path: Path) -> list[Fraction]:
 def run(tmp_path: Path, clip: clips.Clip, entries: list[tuple[int, list[Drawn]]], stride: int = 1, suffix: str = "mp4") -> Path:
     source = clips.make(tmp_path / f"in.{suffix}", clip)
     output = tmp_path / f"out.{suffix}"
-    params = SimpleNamespace(frame_stride=stride)
-    job = LocalJob("job", params, tmp_path, source, output_path=output, settings={"GPU_WORKER_DEVICE": "cpu"})
-    annotate(job, probe(source), entries, frozenset())
+    draw_tracks(source, output, entries, hold_frames=stride, device="cpu")
     return output
 
 
@@ -121,3 +117,13 @@ def test_a_stride_holds_the_boxes_in_between(tmp_path: Path) -> None:
     plain = luma(tmp_path / "in.mp4")
     seen = [np.abs(a[34:70, 18:24].astype(int) - b[34:70, 18:24]).mean() > 5 for a, b in zip(luma(output), plain, strict=True)]
     assert seen == [True] * 3 + [False] * 6
+
+
+def test_a_results_tracks_by_frame() -> None:
+    def track(number: int, *frames: int) -> Track:
+        boxes = (TrackBox(frame=frame, bbox=(1, 2, 3, 4), confidence=0.5) for frame in frames)
+        return Track(track_id=number, class_name="person", shot=0, frames=TrackFrames(boxes))
+
+    entries = list(boxes_by_frame([track(1, 0, 2), track(2, 2, 9), track(3)]))
+    assert [(frame, [box.track_id for box in boxes]) for frame, boxes in entries] == [(0, [1]), (2, [1, 2]), (9, [2])]
+    assert entries[0][1][0].bbox == (1, 2, 3, 4)

@@ -6,32 +6,45 @@ had: the decoder's own planes go to the encoder, and only an RGB source, or one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from heapq import merge
+from itertools import groupby
+from pathlib import Path
 
 import av
 import numpy as np
 from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-from gpu_worker_client.protocol import ErrorCode, TaskError
-from gpu_worker_processors.base import LocalJob
+from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError, Track
+from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.color import ColorTags, resolve_tags
 from gpu_worker_processors.media.decode import FrameReader
 from gpu_worker_processors.media.encode import VideoSpec, VideoWriter
 from gpu_worker_processors.media.encoders import EncoderChoice, check_container, choose_encoder, working_encoders
 from gpu_worker_processors.media.frames import drained, prefetched
 from gpu_worker_processors.media.picture import Plane
-from gpu_worker_processors.media.probe import MediaInfo, VideoInfo, require_video
+from gpu_worker_processors.media.probe import VideoInfo, probe, require_video
 from gpu_worker_processors.media.verify import Promise, verify_output
 from gpu_worker_processors.track.draw import Annotator, Box
+from gpu_worker_processors.track.store import PlacedBox
 
 CRF = 20
 """A little below the best: the video is for looking at, not for further editing."""
 _AHEAD, _BEHIND = 4, 3
 _MIN_EDGE_PX = 16
 """Smallest picture edge that every encoder takes."""
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """What was written."""
+
+    encoder: EncoderChoice
+    notes: tuple[ResultWarning, ...]
+    """What the caller should know about what was left out of the file."""
 
 
 @dataclass(frozen=True)
@@ -44,36 +57,46 @@ class _Look:
     encoder: EncoderChoice
 
 
-def annotate(job: LocalJob, info: MediaInfo, boxes: Iterable[tuple[int, Sequence[Box]]], cuts: frozenset[int]) -> EncoderChoice:
-    """Writes the job's output file.
+def draw_tracks(
+    source: Path,
+    output: Path,
+    boxes: Iterable[tuple[int, Sequence[Box]]],
+    *,
+    cuts: Collection[int] = (),
+    hold_frames: int = 1,
+    device: str = "auto",
+    limits: Limits = Limits(),  # noqa: B008 - frozen dataclass
+    progress: Callable[[int, int | None], object] = lambda _done, _total: None,
+) -> Annotated:
+    """Writes `source` with boxes, ids and trails to `output`, whose suffix chooses the container.
 
     Args:
-        boxes: (frame, what to draw on it), frames rising; an entry is shown until the next one, for `frame_stride` frames
-            at most.
+        boxes: (frame, what to draw on it), frames rising: `TrackStore.by_frame`, or `boxes_by_frame` of a result's tracks.
         cuts: first frames of shots; no trail goes across.
+        hold_frames: how long an entry is shown when no other follows: the stride that the tracks were made with.
+        device: "cpu", or another where a hardware encoder is worth looking for.
+        progress: told the frames written, and how many there are where that is known.
 
     Raises:
-        TaskError: as `VideoWriter` and `FrameReader` do; `output_invalid` when the file is not what it should be.
+        TaskError: as `probe`, `FrameReader` and `VideoWriter` do; `output_invalid` when the file is not what it should be.
     """
+    info = probe(source, limits)
     video = require_video(info)
-    look = _plan(job, video)
-    source, output = job.require_input(), job.require_output()
+    look = _plan(video, output.suffix, device)
     spec = VideoSpec(look.width, look.height, look.encoder, look.tags, video.sar, video.fps, video.time_base)
     to_planes = EvenPlanes(video, look)
-    scale = (look.width / video.width, look.height / video.height)
-    draw = Annotator(look.tags, look.encoder.bits, look.height, scale)
-    shown = _Shown(boxes, job.params.frame_stride)
+    draw = Annotator(look.tags, look.encoder.bits, look.height, (look.width / video.width, look.height / video.height))
+    shown = _Shown(boxes, hold_frames)
     first = last = 0
 
     def write(frame: tuple[Sequence[Plane], int, int]) -> None:
         writer.write(*frame)
 
     with (
-        VideoWriter(output, spec, source=(source, info), limits=job.limits) as writer,
-        prefetched(FrameReader(source, info, limits=job.limits), _AHEAD) as frames,
+        VideoWriter(output, spec, source=(source, info), limits=limits) as writer,
+        prefetched(FrameReader(source, info, limits=limits), _AHEAD) as frames,
         drained(write, _BEHIND) as put,
     ):
-        job.warnings.extend(writer.notes)
         for item in frames:
             planes = to_planes(item.frame)
             if item.index in cuts:
@@ -81,13 +104,29 @@ def annotate(job: LocalJob, info: MediaInfo, boxes: Iterable[tuple[int, Sequence
             draw(planes, shown.at(item.index), item.time_seconds)
             put((planes, item.pts, item.frame.duration or 0))
             first, last = (item.pts if item.index == 0 else first), item.pts
-            job.progress("encode", item.index + 1, video.expected_frames)
+            progress(item.index + 1, video.expected_frames)
     span = (last - first) * video.time_base
     verify_output(output, Promise(look.width, look.height, writer.frames, Fraction(span), look.tags))
-    return look.encoder
+    return Annotated(look.encoder, tuple(writer.notes))
 
 
-def _plan(job: LocalJob, video: VideoInfo) -> _Look:
+def boxes_by_frame(tracks: Sequence[Track]) -> Iterator[tuple[int, list[PlacedBox]]]:
+    """What `draw_tracks` takes, of a result's tracks: every frame that has boxes, rising."""
+    for frame, group in groupby(merge(*(_placed(track) for track in tracks), key=_frame_of), key=_frame_of):
+        yield frame, [box for _, box in group]
+
+
+def _placed(track: Track) -> Iterator[tuple[int, PlacedBox]]:
+    for box in track.frames:
+        placed = PlacedBox(track.track_id, track.class_name, track.shot, box.bbox, box.confidence, box.interpolated)
+        yield box.frame, placed
+
+
+def _frame_of(entry: tuple[int, PlacedBox]) -> int:
+    return entry[0]
+
+
+def _plan(video: VideoInfo, suffix: str, device: str) -> _Look:
     """H.264, or 10-bit HEVC for HDR, which 8 bits cannot hold.
 
     Raises:
@@ -97,9 +136,9 @@ def _plan(job: LocalJob, video: VideoInfo) -> _Look:
         video.colorspace, video.primaries, video.transfer, video.color_range, height=video.height, pix_fmt=video.pix_fmt
     )
     codec = "hevc" if tags.is_hdr else "h264"
-    check_container(job.require_output().suffix, codec)
+    check_container(suffix, codec)
     width, height = (max(_MIN_EDGE_PX, edge + edge % 2) for edge in (video.width, video.height))
-    with_gpu = job.settings.get("GPU_WORKER_DEVICE", "auto") != "cpu" and _has_gpu()
+    with_gpu = device != "cpu" and _has_gpu()
     bits = 10 if tags.is_hdr else 8
     encoder = choose_encoder(codec, width, height, working_encoders(with_gpu), crf=CRF, bits=bits, with_gpu=with_gpu)
     if encoder.bits != bits:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from gpu_worker_client.protocol import TrackCut, TrackParams, TrackResult, TrackState, TrackVideo, WorkerInfo
 from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.media.decode import FrameReader
-from gpu_worker_processors.media.probe import MediaInfo, VideoInfo, probe, require_video
-from gpu_worker_processors.track.annotate import annotate
+from gpu_worker_processors.media.probe import VideoInfo, probe, require_video
+from gpu_worker_processors.track.annotate import draw_tracks
 from gpu_worker_processors.track.association import Tracker
 from gpu_worker_processors.track.detectors.base import Detector
 from gpu_worker_processors.track.loop import Look, Step, run_loop
@@ -36,7 +36,7 @@ def follow_file(job: LocalJob, detector: Detector) -> TrackResult:
         look = Look(reader, video, detector, params.frame_stride, with_gray=params.track_algorithm == "botsort")
         feed = Feed(params, detector.class_names, float(video.fps), store, look.gray_scale)
         total = run_loop(look, detector, feed.add, lambda done: _report(job, done, video))
-        encoder = _annotated(job, info, store, feed.cuts)
+        encoder = _drawn(job, store, feed.cuts)
         times = look.times
         result = packed_result(
             store,
@@ -61,11 +61,22 @@ def _report(job: LocalJob, done: int, video: VideoInfo) -> None:
     job.progress("process", done, max(done, total) if total else None)
 
 
-def _annotated(job: LocalJob, info: MediaInfo, store: TrackStore, cuts: Sequence[TrackCut]) -> str | None:
+def _drawn(job: LocalJob, store: TrackStore, cuts: Sequence[TrackCut]) -> str | None:
     """Writes the annotated video when one is wanted; the encoder's name."""
     if job.output_path is None:
         return None
-    return annotate(job, info, store.by_frame(), frozenset(cut.frame for cut in cuts)).name
+    drawn = draw_tracks(
+        job.require_input(),
+        job.output_path,
+        store.by_frame(),
+        cuts={cut.frame for cut in cuts},
+        hold_frames=job.params.frame_stride,
+        device=job.settings.get("GPU_WORKER_DEVICE", "auto"),
+        limits=job.limits,
+        progress=lambda done, total: job.progress("encode", done, max(done, total) if total else None),
+    )
+    job.warnings.extend(drawn.notes)
+    return drawn.encoder.name
 
 
 class Feed:
