@@ -30,11 +30,12 @@ _ROOM = 0.06
 as wide as the window would pass the detector's noise on to it."""
 _HAIR = 1e-5
 """Width of a corridor that stands for one position; 0.01 px of a window of 1000."""
-_LEAP = 4.0
-"""Windows per second. What asks for a faster window is no motion of a subject but a wrong match or a change of subject: players
-in SportsMOT reach 2."""
-_LEAP_SECONDS = 0.25
-"""On either side of a leap the subject need not be inside: the window swings over in half a second."""
+_LEAP = (0.01, 1.0)
+"""Windows, and windows per second: a subject that leaves even the far side of the window by more than this in one step did not
+run there. It is a wrong match or a change of subject."""
+_LEAP_SECONDS = (0.25, 0.4, 0.75)
+"""On either side of a leap the subject need not be inside, so that the window can swing over: so long for the shortest leap, so
+much longer for each window of way, so long at most."""
 SHORT_SHOT_SECONDS = 0.4
 """A shorter shot keeps the window of the shot before."""
 _HOLD_SECONDS = 1.5
@@ -183,9 +184,11 @@ def _loose(low: Floats, high: Floats, timeline: Timeline) -> NDArray[np.bool_]:
     times, shot = timeline.times, timeline.shot_of()
     before, after = seen[:-1], seen[1:]
     way = np.maximum(low[after] - high[before], low[before] - high[after])
-    leaps = (way > _LEAP * (times[after] - times[before])) & (shot[before] == shot[after])
-    for first, last in zip(before[leaps], after[leaps], strict=True):
-        begin, stop = np.searchsorted(times, (times[first] - _LEAP_SECONDS, times[last] + _LEAP_SECONDS))
+    leaps = (way > _LEAP[0] + _LEAP[1] * (times[after] - times[before])) & (shot[before] == shot[after])
+    least, per_window, most = _LEAP_SECONDS
+    swing = np.minimum(least + per_window * way, most)
+    for first, last, span in zip(before[leaps], after[leaps], swing[leaps], strict=True):
+        begin, stop = np.searchsorted(times, (times[first] - span, times[last] + span))
         loose[begin:stop] |= shot[begin:stop] == shot[first]
     return loose
 
