@@ -160,7 +160,8 @@ def _type(spec: dict[str, Any]) -> str:
         return f"`{json.dumps(spec['const'])}`"
     kind = spec.get("type", "any")
     if kind == "array" and "prefixItems" in spec:
-        return f"list of {len(spec['prefixItems'])}: {_type(spec['prefixItems'][0])}"
+        kinds = [_type(item) for item in spec["prefixItems"]]
+        return f"list of {len(kinds)}: {kinds[0]}" if len(set(kinds)) == 1 else f"[{', '.join(kinds)}]"
     if kind == "array":
         return f"list of {_type(spec.get('items', {}))}"
     if kind == "object" and isinstance(spec.get("additionalProperties"), dict):

@@ -28,6 +28,7 @@ from gpu_worker_client.protocol import (
     TrackState,
     TrackStats,
     TrackTask,
+    TrackVideo,
     UpscaleTask,
 )
 from gpu_worker_client.protocol.columnar import (
@@ -168,6 +169,15 @@ def test_a_box_is_rounded_and_says_interpolated_only_when_it_is() -> None:
         {"frame": 9, "bbox": [0.0, 0.0, 1.0, 1.0], "confidence": 1.0, "interpolated": True},
     ]
     assert '"bbox": [1.3, 0.0,' in json.dumps(frames), "minus zero is no number for a person"
+
+
+def test_the_time_of_a_frame_is_read_off_evenly_or_between_pairs() -> None:
+    even = TrackVideo(width=1, height=1, fps=25)
+    assert [even.seconds_of(frame) for frame in (0, 1, 250)] == [0, 0.04, 10]
+    uneven = TrackVideo(width=1, height=1, fps=20, is_vfr=True, times=[(0, 0.0), (10, 1.0), (30, 2.0)])
+    frames = {0: 0.0, 5: 0.5, 10: 1.0, 11: 1.05, 29: 1.95, 30: 2.0, 40: 2.5}
+    assert {frame: uneven.seconds_of(frame) for frame in frames} == pytest.approx(frames)
+    assert TrackVideo.model_validate_json(uneven.model_dump_json()) == uneven
 
 
 def test_frames_are_a_sequence_of_boxes() -> None:

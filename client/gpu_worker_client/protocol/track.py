@@ -7,8 +7,10 @@ looked at; on the wire they are JSON, or columns (`tracks_columnar`) that are re
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from io import BytesIO
+from math import inf
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import ConfigDict, Field, JsonValue, StringConstraints, field_validator, model_validator
@@ -137,6 +139,18 @@ class TrackVideo(Reply):
     """Seconds, from the first frame to the end of the last."""
     is_vfr: bool = False
     """The frames are not evenly spaced in time: `frame / fps` is only near a frame's time."""
+    times: list[tuple[int, float]] = []
+    """With `is_vfr`: some frames and their times in seconds, first and last among them. Between two of them time runs evenly,
+    to a quarter of a frame. Empty otherwise."""
+
+    def seconds_of(self, frame: int) -> float:
+        """Time of a frame, from the first frame: near enough to tell it from its neighbours."""
+        after = bisect_right(self.times, (frame, inf))
+        if not 0 < after < len(self.times):
+            last_frame, last_time = self.times[-1] if after else (0, 0.0)
+            return last_time + (frame - last_frame) / self.fps
+        (left, start), (right, end) = self.times[after - 1 : after + 1]
+        return start + (end - start) * (frame - left) / (right - left)
 
 
 class TrackStats(Stats):
@@ -165,8 +179,8 @@ class TrackResult(TaskResult):
     video: TrackVideo | None = None
     """What the boxes refer to."""
     state_out: dict[str, JsonValue] | None = None
-    """With `return_state`: the tracker at the end, for `state_in` of the next piece. Its fields are those of `TrackState`, or of
-    a newer worker's: pass it on as it came."""
+    """With `return_state`: the tracker at the end, for `state_in` of the next piece. Its fields are those of `TrackState`, or
+    of a newer worker's: pass it on as it came."""
     stats: TrackStats
 
     @model_validator(mode="before")
