@@ -12,7 +12,7 @@ from typing import Any, cast, overload
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from gpu_worker_client.protocol.columnar import CONFIDENCE, PX, BoxColumns
+from gpu_worker_client.protocol.box_columns import CONFIDENCE, PX, BoxColumns
 from gpu_worker_client.protocol.models import Reply
 
 

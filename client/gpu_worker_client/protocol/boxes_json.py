@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from gpu_worker_client.protocol.box_columns import BoxColumns
 from gpu_worker_client.protocol.boxes import TrackFrames, box_texts, put_box
-from gpu_worker_client.protocol.columnar import BoxColumns
 
 if TYPE_CHECKING:
     from gpu_worker_client.protocol.track import Track, TrackResult

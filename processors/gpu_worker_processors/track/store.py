@@ -16,15 +16,8 @@ from types import TracebackType
 from typing import BinaryIO, NamedTuple
 
 from gpu_worker_client.protocol import ErrorCode, TaskError, TrackCut, TrackResult, TrackState, TrackStats, TrackVideo
-from gpu_worker_client.protocol.columnar import (
-    CONFIDENCE,
-    MAX_BOXES,
-    MAX_TRACKS,
-    PX,
-    BoxColumns,
-    ColumnarWriter,
-    TrackHead,
-)
+from gpu_worker_client.protocol.box_columns import CONFIDENCE, PX, BoxColumns
+from gpu_worker_client.protocol.columnar import MAX_BOXES, MAX_TRACKS, ColumnarWriter, TrackHead
 
 BUFFERED_BOXES = 65_536
 """1.5 MB. With ten players in the picture a track's part on disk is then some 6,500 boxes long."""
