@@ -91,7 +91,7 @@ def test_the_one_who_runs_leads_those_who_stand_though_the_camera_pans() -> None
     frames = range(250)
     pan = np.linspace(0, 300, 250)
     crowd = [track(n, 100 + 70.0 * n + pan, frames) for n in range(1, 11)]
-    runner = track(40, swaying(500, 150, 4, frames) + pan, frames)
+    runner = track(40, swaying(180, 120, 3, frames) + pan, frames)
     assert plan([*crowd, runner], 250).subject.track_id == 40
 
 
