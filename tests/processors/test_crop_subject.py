@@ -379,3 +379,14 @@ def test_two_players_and_a_ball_that_do_not_fit_fall_back() -> None:
     cropped = plan([*pair, ball], 200, fallback="crop")
     assert cropped.layouts == ("crop",) and inside(cropped, ball).all()
     assert set(cropped.subject.track_ids) == {1, 2, 3}
+
+
+def test_a_ball_missed_in_every_other_frame_does_not_shake_the_window() -> None:
+    """With people far from it, whom the window must not turn to in the frames between."""
+    frames, dice = range(750), np.random.default_rng(0)
+    seen = np.flatnonzero(dice.random(750) < 0.5)
+    ball = track(90, swaying(640, 400, 9, frames)[seen], seen, name="sports ball", size=(16, 16), score=0.5)
+    people = [track(n, swaying(100.0 + 110 * n, 60, 5 + n, frames), frames) for n in range(1, 11)]
+    found = plan([*people, ball], 750)
+    assert inside(found, ball).mean() >= 0.99
+    assert found.quality.jerk <= 4

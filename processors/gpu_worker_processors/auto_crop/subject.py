@@ -308,11 +308,14 @@ def _group(members: Sequence[Seen], union: Floats, leader: Seen, picture: Pictur
 
 
 def _around_ball(ball: Floats, balls: Sequence[Seen], ranked: list[tuple[Seen, float]], picture: Picture) -> Focus:
-    """The ball and whoever is nearest to it inside, the window's middle on as many around them as fit."""
+    """The ball and whoever is nearest to it most of the time inside, the window's middle on as many around them as fit.
+
+    Whoever is nearest in each frame would change from frame to frame, and the window with it.
+    """
     people = [one.boxes for one, _ in ranked]
-    nearest = _nearest_first(ball, people)[0]
-    pair = _union([ball, nearest])
-    core = np.where(picture.holds(pair)[:, None], pair, ball)
+    pair = _union([ball, people[_nearest_most(ball, people)]])
+    both = np.isfinite(ball[:, 0]) & picture.holds(pair)  # where the ball is missed for a moment, the window waits for it
+    core = np.where(both[:, None], pair, ball)
     center = _middle(_filled(core, people, picture))
     long = _long_gaps(np.isfinite(ball[:, 0]))
     leader = ranked[0][0]
@@ -328,6 +331,14 @@ def _long_gaps(seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Frames in gaps longer than a tenth of the stretch."""
     run = np.cumsum(np.append(True, seen[1:] != seen[:-1])) - 1
     return ~seen & (np.bincount(run)[run] > _BALL_GAP_FRAMES_SHARE * len(seen))
+
+
+def _nearest_most(core: Floats, people: Sequence[Floats]) -> int:
+    """Which of them is nearest to `core` in most frames."""
+    distance = np.linalg.norm(_middle(np.stack(people)) - _middle(core), axis=-1)
+    known = np.isfinite(distance)
+    nearest = np.where(known, distance, np.inf).argmin(0)[known.any(0)]
+    return int(np.bincount(nearest, minlength=len(people)).argmax())
 
 
 def _nearest_first(core: Floats, people: Sequence[Floats]) -> Floats:
