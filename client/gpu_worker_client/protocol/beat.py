@@ -1,0 +1,129 @@
+"""beat: where the music hits, how fast it is and how loud, from the sound of a video or an audio file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gpu_worker_client.protocol.envelope import OptionalFileTask, Stats, TaskResult
+from gpu_worker_client.protocol.models import AnsweredBy, Reply, Wire
+
+ANALYSIS_RATE_HZ = 22_050
+"""Every sound is brought to this rate, librosa's and Beat This!'s."""
+MIN_BPM, MAX_BPM = 30.0, 300.0
+"""Slowest and fastest tempo that is looked for."""
+
+Bpm = Annotated[float, Field(ge=MIN_BPM, le=MAX_BPM)]
+
+
+class BeatParams(Wire):
+    hop_length: int = Field(default=512, ge=64, le=4096)
+    """Samples at 22,050 Hz from one value of onset strength to the next when the tempo is estimated. Beat times are exact to
+    milliseconds whatever it is."""
+    energy_hz: float = Field(default=10.0, gt=0, le=100)
+    """Values of `energy` per second."""
+    engine: Literal["librosa", "beat_this"] = "librosa"
+    """`librosa`: onset strength and tempo as that library defines them, beats followed through changes of tempo and moved onto
+    the attack. `beat_this`: the network of that name, which finds downbeats as well; needs its weights."""
+    model: Literal["small", "final"] = "final"
+    """Weights of `beat_this`: `small` 8 MB, `final` 78 MB and somewhat better. Without effect on the other engine."""
+    audio_stream: int = Field(default=0, ge=0, le=63)
+    """Which of the file's audio streams to listen to, counted from 0."""
+    bpm: Bpm | None = None
+    """The tempo, when it is known: beats are looked for near it."""
+    min_bpm: Bpm = 40.0
+    """No slower tempo is considered."""
+    max_bpm: Bpm = MAX_BPM
+    """No faster tempo is considered."""
+    onsets: bool = False
+    """Answer `onsets` as well: every attack, on a beat or not."""
+
+    @model_validator(mode="after")
+    def _tempo_range(self) -> BeatParams:
+        if self.max_bpm < 1.5 * self.min_bpm:
+            raise ValueError("max_bpm must be at least 1.5 times min_bpm; give bpm for a known tempo")
+        if self.bpm is not None and not self.min_bpm <= self.bpm <= self.max_bpm:
+            raise ValueError("bpm must lie between min_bpm and max_bpm")
+        return self
+
+
+class Energy(Reply):
+    """Loudness over time."""
+
+    times: list[float] = []
+    """Seconds; the middle of each window of 1 / `energy_hz`."""
+    rms: list[float] = []
+    """Root mean square of the window, 0 to 1 of full scale."""
+
+
+class TempoCandidate(Reply):
+    bpm: float
+    """Beats per minute."""
+    score: float
+    """Share of the evidence, 0 to 1; over all candidates they sum to 1."""
+
+
+class BeatStats(Stats):
+    beats: int = 0
+    """Length of `beat_times`."""
+    codec: str | None = None
+    """Of the sound, as stored."""
+    source_sample_rate: int | None = None
+    """Hz, as stored."""
+    channels: int | None = None
+    """As stored; the mean of them is analysed."""
+
+
+class BeatResult(TaskResult):
+    task: Literal["beat"] = "beat"
+    tempo: float = 0.0
+    """Beats per minute, the middle of the piece's beats; 0 when there is no beat."""
+    beat_times: list[float] = []
+    """Seconds, rising: from the first frame in a video, from the first sample in an audio file."""
+    confidence: list[float] = []
+    """0 to 1 for each beat: whether something sounds there, and how well it fits its neighbours."""
+    downbeats: list[float] | None = None
+    """Times of the first beats of bars, each one of `beat_times`. None from an engine that does not know them."""
+    onsets: list[float] | None = None
+    """Times of all attacks, when asked for."""
+    tempo_candidates: list[TempoCandidate] = []
+    """The likeliest tempos, best first; half and double the answer are the usual doubt."""
+    energy: Energy = Energy()
+    """How loud it is over time."""
+    duration: float = 0.0
+    """Seconds of sound, gaps and a late start included."""
+    sample_rate: int = ANALYSIS_RATE_HZ
+    """Hz of the sound that was analysed."""
+    stats: BeatStats
+
+
+class BeatTask(OptionalFileTask, AnsweredBy[BeatResult]):
+    """With `output_url` a mix-down comes as well: the sound with a click on every beat, for the ear to judge. The name's suffix
+    chooses the format: .wav, .flac, .mp3, .m4a, .ogg, or a video's for AAC."""
+
+    OUTPUT_SUFFIXES: ClassVar[frozenset[str]] = frozenset({"", ".mp4", ".m4a", ".mov", ".mkv", ".wav", ".flac", ".mp3", ".ogg"})
+    task: Literal["beat"] = "beat"
+    params: BeatParams = BeatParams()
+
+
+class _Analysis(BaseModel):
+    """What `save_analysis` writes."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    tempo: float
+    beat_times: list[float]
+    energy: Energy
+    duration: float
+    sample_rate: int
+
+
+def save_analysis(result: BeatResult, path: str | Path) -> Path:
+    """Writes `analysis.json`: `tempo`, `beat_times`, `energy{times, rms}`, `duration`, `sample_rate`."""
+    target = Path(path)
+    analysis = _Analysis.model_validate(result.model_dump(include=set(_Analysis.model_fields)))
+    target.write_text(json.dumps(analysis.model_dump(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return target

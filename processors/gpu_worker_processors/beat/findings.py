@@ -1,0 +1,163 @@
+"""What an engine finds in a sound: beats, tempo, onsets. The two engines meet here.
+
+`by_onsets` (engine `librosa`): librosa's onset strength gives the tempo as librosa gives it; a finer envelope and that tempo go
+into the search for the path of beats, which may follow another octave or a changing tempo when the sound says so; each beat is
+then moved onto its attack. `by_network` (engine `beat_this`): the network's beats as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpu_worker_client.protocol.beat import BeatParams, TempoCandidate
+from gpu_worker_processors.beat import refine
+from gpu_worker_processors.beat.beat_this import Network, beats_and_downbeats, logits
+from gpu_worker_processors.beat.energy import energy
+from gpu_worker_processors.beat.onsets import FINE_HOP, attack_envelope, onset_strength
+from gpu_worker_processors.beat.spectrum import Floats
+from gpu_worker_processors.beat.spool import Spool
+from gpu_worker_processors.beat.tempo import candidates, lag_bpm, local_salience, preference, tempo_evidence, tempogram_mean
+from gpu_worker_processors.beat.tracker import best_path
+
+Doubles = NDArray[np.float64]
+
+_PATH_HOP = 2 * FINE_HOP
+"""The path is searched at 86 frames a second: beats are put right afterwards."""
+_STRENGTH_WEIGHT, _STIFFNESS = 0.8, 400.0
+"""Weights of the search; see `tempo` for where they come from. The second is in frames per squared octave of change."""
+_AROUND_SECONDS = 4.0
+"""Onset strength is measured in units of its surroundings' so that quiet passages count like loud ones."""
+_CAP = 5.0
+"""One crash counts no more than this many times the usual."""
+_KNOWN_OCTAVES = 0.2
+"""How far the beats may stray from a tempo that the caller gave."""
+_TEMPO_STEP = 0.02
+_LEVEL_HZ = 10.0
+
+
+@dataclass
+class Findings:
+    """Everything JSON-safe, rounded: times to 0.1 ms, confidence to 0.001."""
+
+    tempo: float = 0.0
+    beats: list[float] = field(default_factory=list[float])
+    confidence: list[float] = field(default_factory=list[float])
+    onsets: list[float] = field(default_factory=list[float])
+    candidates: list[TempoCandidate] = field(default_factory=list[TempoCandidate])
+    downbeats: list[float] | None = None
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """What both engines need of the sound."""
+
+    level: Doubles
+    """RMS ten times a second."""
+    loud: float
+    """RMS of the loud passages; 0 for silence."""
+    attacks: Doubles
+    """Smoothed attack envelope, one value per `FINE_HOP` samples."""
+    onsets: Doubles
+    """Seconds."""
+
+
+def by_onsets(sound: Spool, params: BeatParams) -> Findings:
+    """Beats by onset strength and tempo."""
+    heard, envelope = _listen(sound)
+    if len(heard.onsets) < 2:
+        return Findings(onsets=_rounded(heard.onsets))
+    rate = sound.rate / _PATH_HOP
+    intervals = _intervals(params, rate)
+    bpm = 60 * rate / intervals
+    strength = _normalised(_paired(envelope), rate)
+    step = max(1, int(rate))
+    salience = local_salience(strength, rate, intervals, step) + preference(bpm, params.bpm or _global_tempo(sound, params))
+    frames = best_path(_STRENGTH_WEIGHT * strength, salience, step, intervals, _STIFFNESS)
+    fine_rate = sound.rate / FINE_HOP
+    rough = (2.0 * frames + 0.5) / fine_rate
+    times, strengths = refine.on_attacks(rough.astype(np.float64), heard.attacks, fine_rate)
+    if params.bpm is None and 2 * refine.tempo_of(times) <= params.max_bpm:
+        times, strengths = refine.doubled(times, strengths, heard.attacks, fine_rate)
+    inside = refine.sounding(times, heard.onsets, heard.level, _LEVEL_HZ, heard.loud)
+    times, strengths = times[inside], strengths[inside]
+    found = _summed_up(times, refine.confidence(times, strengths), heard)
+    if found.tempo:
+        evidence = salience.mean(axis=0)
+        shares = candidates(evidence[::-1], bpm[::-1], found.tempo)
+        found.candidates = [TempoCandidate(bpm=round(b, 3), score=round(share, 4)) for b, share in shares]
+    return found
+
+
+def by_network(sound: Spool, network: Network, progress: Callable[[int, int], None]) -> Findings:
+    """Beats and downbeats by `beat_this`."""
+    heard, _ = _listen(sound)
+    if heard.loud == 0.0:
+        return Findings(downbeats=[])
+    beats, sure, downbeats = beats_and_downbeats(*logits(sound, network, progress))
+    found = _summed_up(np.array(beats), np.array(sure), heard)
+    found.downbeats = [round(time, 4) for time in downbeats]
+    if found.tempo:
+        found.candidates = [TempoCandidate(bpm=found.tempo, score=1.0)]
+    return found
+
+
+def _listen(sound: Spool) -> tuple[_Heard, Floats]:
+    level = np.array(energy(sound, _LEVEL_HZ).rms)
+    loud = max(float(np.percentile(level, 95)), 0.1 * float(level.max())) if len(level) else 0.0
+    if loud < 1e-6:  # below 16-bit silence
+        return _Heard(level, 0.0, np.zeros(0), np.zeros(0)), np.zeros(0, np.float32)
+    envelope = attack_envelope(sound, loud)
+    smooth = refine.smoothed(envelope, 2.0)
+    return _Heard(level, loud, smooth, refine.attacks(smooth, sound.rate / FINE_HOP)), envelope
+
+
+def _intervals(params: BeatParams, rate: float) -> NDArray[np.int64]:
+    """Frames from beat to beat to try: every one where they are short, steps of two percent where they are long."""
+    slowest, fastest = params.min_bpm, params.max_bpm
+    if params.bpm is not None:
+        slowest, fastest = params.bpm * 2**-_KNOWN_OCTAVES, params.bpm * 2**_KNOWN_OCTAVES
+    shortest, longest = max(2.0, 60 * rate / fastest), 60 * rate / slowest
+    steps = 2 + int(np.log2(longest / shortest) / np.log2(1 + _TEMPO_STEP))
+    return np.unique(np.round(np.geomspace(shortest, longest, steps)).astype(np.int64))
+
+
+def _global_tempo(sound: Spool, params: BeatParams) -> float:
+    """librosa's tempo, within the caller's bounds."""
+    rate = sound.rate / params.hop_length
+    mean = tempogram_mean(onset_strength(sound, params.hop_length), rate)
+    bpm, evidence = lag_bpm(len(mean), rate), tempo_evidence(mean, rate)
+    evidence[(bpm < params.min_bpm) | (bpm > params.max_bpm)] = -np.inf
+    return float(bpm[evidence.argmax()]) if np.isfinite(evidence).any() else 120.0
+
+
+def _paired(envelope: Floats) -> Doubles:
+    """The larger of every two values."""
+    padded = np.append(envelope, np.zeros(len(envelope) % 2, np.float32))
+    return padded.reshape(-1, 2).max(axis=1).astype(np.float64)
+
+
+def _normalised(strength: Doubles, rate: float) -> Doubles:
+    """In units of the root mean square around each frame, capped, slightly smoothed."""
+    half = int(_AROUND_SECONDS / 2 * rate)
+    kernel = np.hanning(2 * half + 3)[1:-1]
+    power = np.convolve(np.square(strength), kernel, "full")[half : half + len(strength)]
+    weight = np.convolve(np.ones(len(strength)), kernel, "full")[half : half + len(strength)]
+    around = np.sqrt(power / weight) + 0.1 * np.sqrt(np.square(strength).mean()) + 1e-9
+    return refine.smoothed(np.minimum(strength / around, _CAP).astype(np.float32), 1.0)
+
+
+def _summed_up(times: Doubles, sure: Doubles, heard: _Heard) -> Findings:
+    return Findings(
+        tempo=round(refine.tempo_of(times), 3),
+        beats=_rounded(times),
+        confidence=np.round(sure, 3).tolist(),
+        onsets=_rounded(heard.onsets),
+    )
+
+
+def _rounded(times: Doubles) -> list[float]:
+    return np.round(times, 4).tolist()

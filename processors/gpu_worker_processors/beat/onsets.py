@@ -1,0 +1,86 @@
+"""Where something begins to sound: onset strength as librosa defines it, and a finer envelope for exact times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from gpu_worker_processors.beat.spectrum import Floats, frame_count, magnitudes, mel_filters
+from gpu_worker_processors.beat.spool import Spool
+
+RATE_HZ = 22_050
+"""librosa's default rate, to which every sound is brought."""
+_KEEP_FRAMES = 1 << 15
+"""16 MB of mel spectra; six minutes at the default hop."""
+_N_FFT, _BANDS, _TOP_DB, _TINY = 2048, 128, 80.0, 1e-10
+"""librosa's defaults: melspectrogram(n_fft, n_mels), power_to_db(top_db, amin)."""
+
+
+def onset_strength(sound: Spool, hop: int) -> Floats:
+    """librosa.onset.onset_strength(aggregate=np.median): float32 of shape (frames,), 0 and up, one per `hop` samples.
+
+    The floor at 80 dB below the loudest band needs the whole sound: a long one is transformed twice, a short one's spectra
+    are kept.
+    """
+    flux = np.zeros(frame_count(sound.samples, hop), np.float32)
+    kept = list(_mel_power(sound, hop)) if len(flux) <= _KEEP_FRAMES else None
+    floor = 10 * np.log10(max(float(power.max()) for power in kept or _mel_power(sound, hop))) - _TOP_DB
+    done, before = 0, None
+    for power in kept or _mel_power(sound, hop):
+        decibels = np.maximum(10 * np.log10(power), floor)
+        rows = decibels if before is None else np.vstack([before, decibels])
+        rise = np.median(np.maximum(0, np.diff(rows, axis=0)), axis=1)
+        flux[done + len(decibels) - len(rise) : done + len(decibels)] = rise
+        done, before = done + len(decibels), decibels[-1:]
+    # librosa moves the envelope by half a window: `center=True` of onset_strength.
+    late = _N_FFT // (2 * hop)
+    return np.concatenate([np.zeros(late, np.float32), flux])[: len(flux)]
+
+
+def _mel_power(sound: Spool, hop: int) -> Iterator[Floats]:
+    """Batches of float32 (frames, bands), at least 1e-10."""
+    filters = mel_filters(sound.rate, _N_FFT, _BANDS, 0.0, sound.rate / 2).T
+    for spectrum in magnitudes(sound, _N_FFT, hop):
+        yield np.maximum(np.square(spectrum) @ filters, np.float32(_TINY))
+
+
+FINE_HOP = 128
+"""Samples per value of the attack envelope: 5.8 ms."""
+_FINE_FFT, _FINE_BANDS, _FINE_LOW_HZ, _FINE_HIGH_HZ = 1024, 40, 30.0, 10_000.0
+_FINE_GAIN = 6.0
+"""Magnitudes are compressed as log(1 + gain * x), x in units of the loud passages' magnitude: a soft attack in a loud piece
+still counts, its noise floor does not."""
+_LAG = 2
+"""Frames over which a rise is measured: half the window of 1024 would be four, one is noisy."""
+
+_LOW_BANDS, _LOW_SHARE = 6, 0.3
+"""Bands below 400 Hz and what they count together: a kick drum or a bass carries the beat in few bands, hats between beats
+sound in many."""
+_BAND_WEIGHTS = np.where(
+    np.arange(_FINE_BANDS) < _LOW_BANDS, _LOW_SHARE / _LOW_BANDS, (1 - _LOW_SHARE) / (_FINE_BANDS - _LOW_BANDS)
+).astype(np.float32)
+
+
+def attack_envelope(sound: Spool, loud_rms: float) -> Floats:
+    """How strongly something new begins, fine in time: float32 of shape (frames,), 0 and up, one per `FINE_HOP` samples.
+
+    The rise of each mel band over the loudest of it and its neighbours two frames before (so that vibrato is no onset, as in
+    Boeck and Widmer's SuperFlux, 2013), averaged as square roots: many bands that rise a little are an attack, one is a tone.
+
+    Args:
+        sound: the sound.
+        loud_rms: of its loud passages.
+    """
+    filters = mel_filters(sound.rate, _FINE_FFT, _FINE_BANDS, _FINE_LOW_HZ, _FINE_HIGH_HZ, area=False).T
+    filters = filters * np.float32(_FINE_GAIN / (_FINE_FFT / 4 * max(loud_rms, 1e-9)))
+    held = np.zeros((_LAG, _FINE_BANDS), np.float32)
+    parts = list[Floats]()
+    for spectrum in magnitudes(sound, _FINE_FFT, FINE_HOP):
+        rows = np.vstack([held, np.log1p(spectrum @ filters)])
+        before = rows[:-_LAG].copy()
+        before[:, 1:] = np.maximum(before[:, 1:], rows[:-_LAG, :-1])
+        before[:, :-1] = np.maximum(before[:, :-1], rows[:-_LAG, 1:])
+        parts.append(np.sqrt(np.maximum(0, rows[_LAG:] - before)) @ _BAND_WEIGHTS)
+        held = rows[-_LAG:]
+    return np.concatenate(parts)

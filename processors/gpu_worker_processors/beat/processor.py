@@ -1,0 +1,118 @@
+"""The beat task: tempo, beat times, downbeats where the engine knows them, onsets, loudness, and a mix-down to listen to.
+
+The sound is decoded once into a file of the job's directory and read from there a piece at a time: memory hardly grows with the
+length. Light on import: PyAV and NumPy come in when a job runs. No compiler is started and no large library loaded, so the
+first answer of a fresh process takes hardly longer than the next.
+"""
+
+from __future__ import annotations
+
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpu_worker_client.protocol.beat import BeatParams, BeatResult, BeatStats
+from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.models.weights import WeightStore
+
+if TYPE_CHECKING:
+    from gpu_worker_processors.beat.findings import Findings
+    from gpu_worker_processors.beat.spool import Spool
+    from gpu_worker_processors.media.audio import Sound
+
+WEIGHTS = {"small": "beat_this_small", "final": "beat_this_final"}
+"""`BeatParams.model` -> name in the manifest."""
+
+
+class BeatProcessor:
+    """See `base.Processor`."""
+
+    name = "beat"
+
+    def required_weights(self, params: BeatParams) -> tuple[str, ...]:
+        return (WEIGHTS[params.model],) if params.engine == "beat_this" else ()
+
+    def prepare(self, job: LocalJob) -> None:
+        """Imports what `run` needs, and loads the network of `beat_this`."""
+        for name in ("media.audio", "beat.findings", "beat.energy", "beat.click"):
+            import_module(f"gpu_worker_processors.{name}")
+        if job.params.engine == "beat_this":
+            _network(job)
+
+    def run(self, job: LocalJob) -> BeatResult:
+        from gpu_worker_processors.beat.energy import energy
+        from gpu_worker_processors.media.audio import find_sound
+
+        started = time.monotonic()
+        params: BeatParams = job.params
+        sound = find_sound(job.require_input(), params.audio_stream, job.limits)
+        spool = _decoded(job, sound)
+        found = _findings(job, spool)
+        loudness = energy(spool, params.energy_hz)
+        spool.path.unlink()
+        if job.output_path is not None:
+            _mix_down(job, sound, found)
+        job.warnings.extend(sound.warnings)
+        return BeatResult(
+            tempo=found.tempo,
+            beat_times=found.beats,
+            confidence=found.confidence,
+            downbeats=found.downbeats,
+            onsets=found.onsets if params.onsets else None,
+            tempo_candidates=found.candidates,
+            energy=loudness,
+            duration=round(spool.seconds, 6),
+            stats=BeatStats(
+                processing_time_sec=round(time.monotonic() - started, 3),
+                beats=len(found.beats),
+                codec=sound.codec,
+                source_sample_rate=sound.sample_rate,
+                channels=sound.channels,
+            ),
+        )
+
+
+def _decoded(job: LocalJob, sound: Sound) -> Spool:
+    from gpu_worker_client.protocol.beat import ANALYSIS_RATE_HZ
+    from gpu_worker_processors.beat.spool import Spool
+    from gpu_worker_processors.media.audio import SoundReader
+
+    total = round(sound.duration_seconds) if sound.duration_seconds else None
+    seconds = 0.0
+
+    def counted():  # noqa: ANN202 - a generator of Samples
+        nonlocal seconds
+        for block in SoundReader(sound, ANALYSIS_RATE_HZ, job.limits):
+            seconds += len(block) / ANALYSIS_RATE_HZ
+            job.progress("process", round(seconds), total, "seconds")
+            yield block
+
+    return Spool.write(job.work_dir / "mono.f32", ANALYSIS_RATE_HZ, counted())
+
+
+def _findings(job: LocalJob, spool: Spool) -> Findings:
+    from gpu_worker_processors.beat.findings import by_network, by_onsets
+
+    if job.params.engine == "librosa":
+        return by_onsets(spool, job.params)
+    network = _network(job)
+    return by_network(spool, network, lambda done, total: job.progress("process", done, total, "frames"))
+
+
+def _network(job: LocalJob):  # noqa: ANN202 - beat_this.Network, a module that the parent must not import
+    from gpu_worker_processors.beat.beat_this import load
+
+    folder = job.settings.get("WEIGHTS_DIR")
+    weights = WeightStore(Path(folder) if folder else None, job.settings).resolve(WEIGHTS[job.params.model])
+    return load(weights.path, job.settings.get("GPU_WORKER_DEVICE", "auto") != "cpu")
+
+
+def _mix_down(job: LocalJob, sound: Sound, found: Findings) -> None:
+    from gpu_worker_processors.beat.click import write_click_track
+
+    job.progress("encode", 0, None, "seconds")
+    write_click_track(sound, found.beats, found.downbeats or [], job.require_output(), job.limits)
+
+
+PROCESSOR = BeatProcessor()

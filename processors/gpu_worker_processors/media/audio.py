@@ -1,0 +1,285 @@
+"""The sound of a media file as one mono signal at one rate, in blocks, in memory that does not depend on its length.
+
+Accepts any file that `sniff` knows, video or audio. Time 0 is the first frame of the video where there is one and the first
+sample otherwise, so a time found in the sound is a time of the picture: sound before it is cut, a late start and gaps are
+filled with silence. Damage is a typed error; only a broken last moment, which players pass over too, is a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Discard
+from numpy.typing import NDArray
+
+from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
+from gpu_worker_processors.base import Limits
+from gpu_worker_processors.media.container import AUDIO_DECODERS, opened
+from gpu_worker_processors.media.probe import pick_video
+from gpu_worker_processors.media.sniff import Kind, sniff
+
+Samples = NDArray[np.float32]
+"""Mono sound, shape (samples,), full scale -1..1."""
+
+MAX_SECONDS = 24 * 3600.0
+"""Longest sound that is analysed; a header that claims more is wrong or hostile."""
+_GAP_SECONDS = 0.05
+"""A timestamp this much later than the sound so far is a gap; less is a muxer's rounding (FLV and Matroska: 1 ms) or drift."""
+_TAIL_SECONDS = 1.0
+"""Damage in the last second is a cut-off download's or an editor's: what lies before it is whole."""
+_EXACT_LENGTH = frozenset({"mov", "wav", "w64", "flac", "aiff", "caf"})
+"""Containers whose header says how long the sound is. MP3 and ADTS are guessed from the bit rate."""
+
+
+@dataclass
+class Sound:
+    """What there is to hear in a file, and what reading it has shown."""
+
+    path: Path
+    kind: Kind
+    index: int
+    """Of the stream in the container."""
+    codec: str
+    sample_rate: int
+    """As stored, Hz."""
+    channels: int
+    duration_seconds: float | None
+    """What the header says; None when it does not."""
+    start_seconds: float
+    """Where the sound begins on the file's timeline, from time 0; negative when before it."""
+    warnings: list[ResultWarning] = field(default_factory=list[ResultWarning])
+    """Filled while reading."""
+
+
+def find_sound(path: Path, stream: int = 0, limits: Limits = Limits()) -> Sound:  # noqa: B008 - frozen dataclass
+    """The audio stream of that number, counted from 0 among the audio streams.
+
+    Raises:
+        TaskError: `not_media`, `unsupported_media`, `corrupt_media`, `no_audio_stream`, `media_limit`.
+    """
+    kind = sniff(path)
+    with opened(path, kind, limits) as container:
+        found = _pick(container, stream)
+        context = found.codec_context
+        name = context.name if cast(Any, context) is not None else "unknown"
+        if name not in AUDIO_DECODERS:
+            raise TaskError(
+                ErrorCode.unsupported_media,
+                f"the audio codec `{name}` is not supported; re-encode to AAC, MP3, Opus, Vorbis, FLAC or PCM",
+                codec=name,
+            )
+        return Sound(
+            path,
+            kind,
+            found.index,
+            name,
+            context.sample_rate,
+            context.channels,
+            _length(container, found),
+            _start(container, found),
+        )
+
+
+def _pick(container: InputContainer, number: int) -> AudioStream:
+    streams = container.streams.audio
+    if not streams:
+        raise TaskError(ErrorCode.no_audio_stream, "the input has no audio stream; this task listens to one")
+    if number >= len(streams):
+        raise TaskError(
+            ErrorCode.no_audio_stream,
+            f"audio_stream {number} does not exist: the input has {len(streams)}, counted from 0",
+            streams=len(streams),
+        )
+    return streams[number]
+
+
+def _length(container: InputContainer, stream: AudioStream) -> float | None:
+    if stream.duration and stream.duration > 0 and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return container.duration / av.time_base if container.duration and container.duration > 0 else None
+
+
+def _start(container: InputContainer, stream: AudioStream) -> float:
+    video = pick_video(container)
+    if video is None or video.start_time is None or stream.start_time is None:
+        return 0.0
+    assert video.time_base is not None and stream.time_base is not None, "set for every demuxed stream"
+    return float(stream.start_time * stream.time_base - video.start_time * video.time_base)
+
+
+class SoundReader:
+    """Iterates a sound as blocks of mono samples. Each `iter()` opens the file anew.
+
+    Args:
+        sound: from `find_sound`.
+        rate: Hz of the samples that come out.
+        limits: of the job.
+    """
+
+    def __init__(self, sound: Sound, rate: int, limits: Limits = Limits()) -> None:  # noqa: B008
+        self._sound = sound
+        self._rate = rate
+        self._limits = limits
+
+    def __iter__(self) -> Iterator[Samples]:
+        """
+        Raises:
+            TaskError: `corrupt_media`, `media_limit`.
+        """
+        made = 0
+        skip = round(max(0.0, -self._sound.start_seconds) * self._rate)
+        for block in self._placed():
+            if skip:
+                skip, block = skip - min(skip, len(block)), block[skip:]
+            made += len(block)
+            if made > MAX_SECONDS * self._rate:
+                raise TaskError(
+                    ErrorCode.media_limit, f"the sound is longer than {MAX_SECONDS / 3600:.0f} hours", limit=MAX_SECONDS
+                )
+            if len(block):
+                yield block
+
+    def _placed(self) -> Iterator[Samples]:
+        """Blocks of the whole stream, late start and gaps filled."""
+        late = min(self._sound.start_seconds, MAX_SECONDS)
+        if late > 0:
+            yield from _silence(round(late * self._rate))
+        mixer = _Mixer(self._rate)
+        with opened(self._sound.path, self._sound.kind, self._limits) as container:
+            stream = container.streams[self._sound.index]
+            assert isinstance(stream, AudioStream), "find_sound picked it"
+            timeline = _Timeline(self._sound.duration_seconds)
+            for frame in self._frames(container, stream):
+                gap = timeline.gap_before(frame)
+                if gap:
+                    yield from mixer.flush()
+                    yield from _silence(round(gap * self._rate))
+                yield from mixer.add(frame)
+            yield from mixer.flush()
+            self._check_length(timeline.seconds)
+
+    def _frames(self, container: InputContainer, stream: AudioStream) -> Generator[AudioFrame]:
+        for other in container.streams:
+            if other.index != stream.index:
+                other.discard = Discard.all
+        heard, damaged_at = 0.0, -1.0
+        packets = container.demux(stream)
+        try:
+            for packet in packets:
+                try:
+                    frames = packet.decode()
+                except FFmpegError:
+                    damaged_at = max(damaged_at, heard) if damaged_at < 0 else damaged_at
+                    continue
+                for frame in frames:
+                    heard += frame.samples / frame.sample_rate
+                    yield frame
+        except FFmpegError:
+            damaged_at = heard if damaged_at < 0 else damaged_at
+        if damaged_at >= 0:
+            self._judge_damage(damaged_at, heard)
+
+    def _judge_damage(self, damaged_at: float, heard: float) -> None:
+        total = max(heard, self._sound.duration_seconds or 0.0 if self._sound.kind.demuxer in _EXACT_LENGTH else 0.0)
+        if heard == 0.0 or total - damaged_at > _TAIL_SECONDS:
+            raise TaskError(
+                ErrorCode.corrupt_media,
+                f"the sound is damaged {damaged_at:.1f} seconds after its start; upload an intact copy or re-encode it",
+            )
+        self._warn_of_the_tail(f"the sound is damaged after {damaged_at:.1f} seconds, within the last second")
+
+    def _check_length(self, heard: float) -> None:
+        """A header that knows the length tells a file that was cut off."""
+        listed = self._sound.duration_seconds
+        if self._sound.kind.demuxer not in _EXACT_LENGTH or listed is None or listed - heard <= _TAIL_SECONDS:
+            return
+        raise TaskError(
+            ErrorCode.corrupt_media,
+            f"the sound ends after {heard:.1f} of the {listed:.1f} seconds that its header announces; upload it again",
+        )
+
+    def _warn_of_the_tail(self, message: str) -> None:
+        if not self._sound.warnings:
+            self._sound.warnings.append(ResultWarning(code="sound_tail_damaged", message=f"{message}; that part is left out"))
+
+
+class _Timeline:
+    """Where the sound stands after each frame, by what was decoded and by timestamps."""
+
+    def __init__(self, listed_seconds: float | None) -> None:
+        self._listed = listed_seconds
+        self._first: float | None = None
+        self.seconds = 0.0
+        """Of sound, gaps included."""
+
+    def gap_before(self, frame: AudioFrame) -> float:
+        """Seconds of silence to put before this frame. A jump beyond the file's own length, or back, is a new clock, no gap."""
+        gap = 0.0
+        if frame.pts is not None and frame.time_base is not None:
+            at = float(frame.pts * frame.time_base)
+            if self._first is None:
+                self._first = at
+            ahead = at - self._first - self.seconds
+            inside = self._listed is not None and at - self._first <= self._listed + 1
+            if ahead > _GAP_SECONDS and inside:
+                gap = ahead
+            elif abs(ahead) > _GAP_SECONDS:
+                self._first = at - self.seconds
+        self.seconds += gap + frame.samples / frame.sample_rate
+        return gap
+
+
+class _Mixer:
+    """Frames of any sample format, channel layout and rate to mono at one rate: the plain mean of the channels."""
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._shape: tuple[str, str, int] | None = None
+        self._to_float: AudioResampler | None = None
+        self._to_rate: AudioResampler | None = None
+
+    def add(self, frame: AudioFrame) -> Iterator[Samples]:
+        shape = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if shape != self._shape:
+            yield from self.flush()
+            self._shape = shape
+        if self._to_float is None:
+            self._to_float = AudioResampler("fltp", frame.layout, frame.sample_rate)
+            self._to_rate = AudioResampler("fltp", "mono", self._rate)
+        for floats in self._to_float.resample(frame):
+            yield from self._resample(floats)
+
+    def flush(self) -> Iterator[Samples]:
+        """What the filters still hold."""
+        to_rate, self._to_float, self._to_rate = self._to_rate, None, None
+        if to_rate is not None:
+            yield from (_plane(out) for out in to_rate.resample(None))
+
+    def _resample(self, floats: AudioFrame) -> Iterator[Samples]:
+        channels = np.frombuffer(bytes(floats.planes[0]), np.float32, floats.samples) if len(floats.planes) == 1 else None
+        mono = channels if channels is not None else floats.to_ndarray().mean(axis=0, dtype=np.float32)
+        # Stray NaN and infinities of float files would spread through every filter behind.
+        mono = np.nan_to_num(mono, nan=0.0, posinf=1.0, neginf=-1.0).astype(np.float32)
+        single = AudioFrame.from_ndarray(mono[None], format="fltp", layout="mono")
+        single.sample_rate = floats.sample_rate
+        assert self._to_rate is not None
+        yield from (_plane(out) for out in self._to_rate.resample(single))
+
+
+def _plane(frame: AudioFrame) -> Samples:
+    return cast("Samples", frame.to_ndarray()[0])
+
+
+def _silence(samples: int, block: int = 1 << 16) -> Iterator[Samples]:
+    for start in range(0, samples, block):
+        yield np.zeros(min(block, samples - start), np.float32)
