@@ -190,8 +190,12 @@ def test_boxes_stand_upright_in_a_turned_video(media: Path, weights_dir: Path, t
 
 def test_times_of_a_variable_rate_are_known_to_the_result(tmp_path: Path, weights_dir: Path) -> None:
     path = clips.make(tmp_path / "vfr.mp4", clips.Clip(frames=8, pts=(0, 40, 80, 200, 240, 280, 400, 440)))
-    result = run(path, weights_dir)
-    assert result.video is not None and result.video.is_vfr
+    video = run(path, weights_dir).video
+    assert video is not None and video.is_vfr
+    with av.open(str(path)) as container:
+        truth = [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+    assert truth[3] / truth[1] == pytest.approx(200 / 40)
+    assert [video.seconds_of(frame) for frame in range(8)] == pytest.approx(truth, abs=1e-3)
 
 
 def test_unknown_class_and_model_say_what_there_is(tmp_path: Path, weights_dir: Path) -> None:

@@ -18,6 +18,7 @@ from gpu_worker_processors.track.association import Tracker
 from gpu_worker_processors.track.detectors.base import Detector
 from gpu_worker_processors.track.loop import Look, Step, run_loop
 from gpu_worker_processors.track.store import TrackStore, packed_result
+from gpu_worker_processors.track.times import time_pairs
 
 
 def follow_file(job: LocalJob, detector: Detector) -> TrackResult:
@@ -49,6 +50,7 @@ def follow_file(job: LocalJob, detector: Detector) -> TrackResult:
                 fps=round(float(video.fps), 6),
                 duration=times.duration_seconds,
                 is_vfr=times.is_vfr,
+                times=time_pairs(map(times.seconds, range(len(times)))) if times.is_vfr else [],
             ),
             state_out=feed.state(total) if params.return_state else None,
         )
