@@ -12,8 +12,8 @@ from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.track.association import Algorithm, Observation, Tracker
 from gpu_worker_processors.track.detections import Detections
 
-NAMES = ("person", "sports ball", "dog")
-PERSON, BALL, DOG = 0, 1, 2
+NAMES = ("person", "sports ball", "dog", "frisbee")
+PERSON, BALL, DOG, FRISBEE = 0, 1, 2, 3
 Row = tuple[float, float, float, float, float, int]
 """x1, y1, x2, y2, score, class."""
 
@@ -110,7 +110,7 @@ def test_the_threshold_filters_what_is_reported(threshold: float, count: int) ->
 # Time
 
 
-def _crossing(seconds: NDArrayLike) -> list[Detections]:
+def _crossing(seconds: list[float]) -> list[Detections]:
     """A runner who speeds up, hidden for 0.3 s, and a walker who crosses his way."""
     frames: list[Detections] = []
     for t in seconds:
@@ -118,9 +118,6 @@ def _crossing(seconds: NDArrayLike) -> list[Detections]:
         walker = _at(420 - 60 * t, 125, 36, 90)
         frames.append(_frame(walker) if 1.0 < t < 1.3 else _frame(runner, walker))
     return frames
-
-
-NDArrayLike = list[float]
 
 
 def _identities(times: list[float]) -> set[tuple[int, float]]:
@@ -141,6 +138,22 @@ def test_a_varying_rate_gives_the_same_identities() -> None:
     steps = np.random.default_rng(5).choice([0.02, 0.04, 0.08], 60)
     times = [t for t in np.cumsum(steps).tolist() if t < 2.4]
     assert _identities(times) == {(1, 150.0), (2, 170.0)}
+
+
+def test_a_column_of_runners_at_a_varying_rate() -> None:
+    # 50 px apart and 600 px/s: in 0.08 s each comes to where the one before him was.
+    times = [0.0, 0.02, 0.04, 0.06, 0.08, 0.10, 0.12, 0.20, 0.28, 0.30, 0.38, 0.40, 0.42, 0.50, 0.58]
+    tracker = _tracker(fps=25)
+    found: list[Observation] = []
+    for i, t in enumerate(times):
+        found += tracker.update(_frame(*(_at(600 * t + 50 * k, 100 + k) for k in range(6))), i, t)
+    assert {(one.track_id, one.bbox[1]) for one in found} == {(k + 1, 50.0 + k) for k in range(6)}
+
+
+def test_who_stopped_out_of_sight_is_found_where_he_was_last_seen() -> None:
+    # 12 px a frame to the right, then hidden for 0.8 s; a prediction alone would look 150 px farther.
+    frames = [_frame(_at(100 + 12 * i)) for i in range(12)] + [_frame()] * 20 + [_frame(_at(240))] * 5
+    assert {one.track_id for one in _run(_tracker(), frames)} == {1}
 
 
 @pytest.mark.parametrize("fps", [5.0, 25.0, 120.0])
@@ -255,14 +268,14 @@ def test_twice_in_a_row_is_identical() -> None:
 # Camera
 
 
-def _panned(algorithm: Algorithm) -> set[tuple[int, float]]:
+def _panned(algorithm: Algorithm, in_chunks: bool = False) -> set[tuple[int, float]]:
     """A camera that swings 15 % of the picture a frame over people who stand still: 24 px a step, boxes 40 px wide."""
-    wide = _textures(6, 1)[0]
     rng = np.random.default_rng(6)
     wide = np.repeat(np.repeat(rng.integers(0, 256, (23, 100)).astype(np.uint8), 4, 0), 4, 1)[:90]
     swing = [0, 0, 0, 6, 12, 18, 12, 6, 0, 6, 0, 12, 0, 6, 12]
     tracker, found = _tracker(algorithm), list[Observation]()
     for i, x in enumerate(swing):
+        tracker = _resumed(tracker, algorithm) if in_chunks else tracker
         rows = [_at(200 + 44 * k - 4 * x, 100 + k) for k in range(6)]
         found += tracker.update(_frame(*rows), i, i / 25, np.ascontiguousarray(wide[:, 40 + x : 200 + x]), 4.0)
     return {(one.track_id, one.bbox[1]) for one in found}
@@ -271,6 +284,10 @@ def _panned(algorithm: Algorithm) -> set[tuple[int, float]]:
 def test_botsort_takes_the_cameras_motion_out() -> None:
     assert len(_panned("botsort")) == 6
     assert len(_panned("bytetrack")) > 6
+
+
+def test_the_last_picture_is_part_of_the_state() -> None:
+    assert _panned("botsort", in_chunks=True) == _panned("botsort")
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 300), (90, 160)])
@@ -291,6 +308,18 @@ def test_a_ball_faster_than_its_size_keeps_its_id() -> None:
     # 10 px wide, 25 px a frame: no two boxes overlap.
     found = _run(_tracker(), [_frame(_ball(20 + 25 * i, 100 - 6 * i + 0.3 * i * i)) for i in range(30)])
     assert [(one.track_id, one.class_name, one.interpolated) for one in found] == [(1, "sports ball", False)] * 30
+
+
+def test_a_thrown_ball_is_looked_for_ahead() -> None:
+    # 45 px a frame, hidden for two frames.
+    found = _run(_tracker(), [_frame() if i in (8, 9) else _frame(_ball(20 + 45 * i)) for i in range(20)])
+    assert [one.track_id for one in found] == [1] * 20
+
+
+def test_a_frisbee_is_not_a_ball() -> None:
+    frames = [_frame(_ball(100))] * 5 + [_frame(_at(100, 50, 10, 10, kind=FRISBEE))] * 5
+    found = _run(_tracker(), frames)
+    assert [(one.track_id, one.class_name) for one in found] == [(1, "sports ball")] * 5 + [(2, "frisbee")] * 5
 
 
 def test_a_bounce_keeps_the_id() -> None:
