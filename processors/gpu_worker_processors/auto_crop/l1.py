@@ -60,10 +60,10 @@ class Corridor:
     """True at the first frame of each piece; no derivative is taken across it."""
 
     def part(self, start: int, stop: int) -> Corridor:
-        """The frames from `start` to before `stop`."""
+        """The frames from `start` to before `stop`, their hard bounds as copies."""
         cut = slice(start, stop)
         return Corridor(
-            *(self.times[cut], self.low[cut], self.high[cut]),
+            *(self.times[cut], self.low[cut].copy(), self.high[cut].copy()),
             *(self.soft_low[cut], self.soft_high[cut], self.pull[cut], self.starts[cut]),
         )
 

@@ -43,10 +43,10 @@ _HOLD_SECONDS = 1.5
 _BRIDGE_SECONDS = 4.0
 """A subject that is back within this time is waited for."""
 _CHUNK_FRAMES = 4096
-"""Solved at once, besides what follows. Longer gains no speed and costs memory: some 2 KB a frame."""
+"""Solved at once, besides what follows. Twice as many gain no speed and cost memory, 1 KB a frame (measured)."""
 _LOOK_AHEAD_SECONDS = 10.0
-"""What follows within this time is solved with a chunk, then solved again with the next. It changes a path of ten minutes by
-less than 0.1 % of its cost."""
+"""What follows within this time is solved with a chunk, then solved again with the next. Over ten minutes of running the path
+then costs 0.001 % more than one solved whole; with 2 seconds 0.1 % more, with none 0.2 % (measured)."""
 _STILL = 2e-5
 """Windows per frame: less is the solver's last digit."""
 _STILL_RANGE = 1e-4
