@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from gpu_worker_client.protocol.envelope import OptionalFileTask, Stats, TaskResult, same_object
 from gpu_worker_client.protocol.models import AnsweredBy, Reply, Url, Wire
@@ -21,9 +21,8 @@ MAX_KEYFRAMES = 5000
 """More do not fit into a task's 256 KiB."""
 MAX_ASPECT = 20
 """Of the longer side over the shorter."""
-_ASPECT = r"^[1-9][0-9]{0,4}:[1-9][0-9]{0,4}$"
+_ASPECT = re.compile(r"[1-9][0-9]{0,4}:[1-9][0-9]{0,4}")
 
-Aspect = Annotated[str, StringConstraints(pattern=_ASPECT)]
 Subject = Annotated[int, Field(ge=1, lt=2**53)] | ClassName
 """`"auto"`, a track's id, or the name of a class."""
 Layout = Literal["crop", "blur", "pad"]
@@ -80,7 +79,7 @@ class CropKeyframe(Wire):
 
 
 class AutoCropParams(Wire):
-    target_aspect: Aspect = "9:16"
+    target_aspect: Annotated[str, Field(max_length=11)] = "9:16"
     """Width to height of the output, "9:16" or "1:1" for example."""
     subject: Subject = "auto"
     """`"auto"` chooses for every shot, by size, activity and nearness to the ball; a number is a track's id; any other text is
@@ -128,10 +127,18 @@ class AutoCropParams(Wire):
         width, height = (int(part) for part in self.target_aspect.split(":"))
         return width / height
 
+    @field_validator("target_aspect")
+    @classmethod
+    def _aspect_is_a_picture(cls, aspect: str) -> str:
+        if not _ASPECT.fullmatch(aspect):
+            raise ValueError('give two whole numbers with a colon between, "9:16" for example')
+        width, height = (int(part) for part in aspect.split(":"))
+        if not 1 / MAX_ASPECT <= width / height <= MAX_ASPECT:
+            raise ValueError(f"must lie between 1:{MAX_ASPECT} and {MAX_ASPECT}:1")
+        return aspect
+
     @model_validator(mode="after")
-    def _aspect_is_a_picture(self) -> AutoCropParams:
-        if re.fullmatch(_ASPECT, self.target_aspect) and not 1 / MAX_ASPECT <= self.aspect <= MAX_ASPECT:
-            raise ValueError(f"target_aspect must lie between 1:{MAX_ASPECT} and {MAX_ASPECT}:1")
+    def _output_has_the_aspect(self) -> AutoCropParams:
         if self.output_width and self.output_height:
             exact = self.output_height * self.aspect
             if abs(self.output_width - exact) > 2 and abs(self.output_width / exact - 1) > 0.01:
@@ -265,6 +272,9 @@ class AutoCropResult(TaskResult):
 
 
 class AutoCropTask(OptionalFileTask, AnsweredBy[AutoCropResult]):
+    """`output_url` is left out with `dry_run`, and needed without. `tracks_url` (GET; presigned) is the result JSON of a `track`
+    task of the same video: nothing is then detected twice."""
+
     task: Literal["auto_crop"] = "auto_crop"
     tracks_url: Url | None = None
     """GET; presigned: the result JSON of a `track` task of the same video. Nothing is then detected twice."""
