@@ -272,8 +272,8 @@ class AutoCropResult(TaskResult):
 
 
 class AutoCropTask(OptionalFileTask, AnsweredBy[AutoCropResult]):
-    """`output_url` is left out with `dry_run`, and needed without. `tracks_url` (GET; presigned) is the result JSON of a `track`
-    task of the same video: nothing is then detected twice."""
+    """`output_url` is left out with `dry_run`, and needed without. `tracks_url` (GET; presigned) is the result JSON of a
+    `track` task of the same video: nothing is then detected twice."""
 
     task: Literal["auto_crop"] = "auto_crop"
     tracks_url: Url | None = None
