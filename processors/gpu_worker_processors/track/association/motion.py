@@ -19,8 +19,8 @@ TICK_SECONDS = 1 / 30
 
 POSITION_NOISE = 1 / 20
 VELOCITY_NOISE = 1 / 120
-"""Standard deviations per tick as shares of the box's size. The first is ByteTrack's; its 1/160 for the second is less than what
-players do: 1/120 gives HOTA +0.3 on SportsMOT and the same on PETS."""
+"""Standard deviations per tick as shares of the box's size. The first is ByteTrack's; its 1/160 for the second is less than
+what players do: 1/120 gives HOTA +0.3 on SportsMOT and the same on PETS."""
 
 
 @dataclass
