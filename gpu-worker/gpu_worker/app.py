@@ -13,8 +13,9 @@ import threading
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, TypeVar
 
 from gpu_worker import weights_pull
@@ -28,7 +29,7 @@ from gpu_worker.settings import Bucket, Settings
 from gpu_worker.transfer.deliver import Delivered, deliver, deliver_result, read_result
 from gpu_worker.transfer.fetch import fetch
 from gpu_worker.transfer.limits import TransferLimits
-from gpu_worker.transfer.urls import TaskUrls, UrlPolicy, check_task
+from gpu_worker.transfer.urls import Source, TaskUrls, UrlPolicy, check_task
 from gpu_worker_client.protocol import ErrorCode, Stage, TaskBase, TaskError, TaskResult, Timings, parse_task
 from gpu_worker_processors import registry
 
@@ -156,6 +157,7 @@ class Worker:
                 work_dir=directory,
                 input_path=directory / "input" if run.urls.input else None,
                 output_path=directory / f"output{run.urls.output.suffix or DEFAULT_SUFFIX}" if run.urls.output else None,
+                further_paths={name: directory / f"input-{name}" for name in run.urls.further},
             )
             await self._fetch_and_load(run, job)
             self._engine.own(directory)
@@ -175,6 +177,8 @@ class Worker:
         return await self._thread(run, lambda: reused_answer(payload, run.task.task, key, self._settings))
 
     async def _weights(self, run: Run) -> None:
+        if "tracks" in run.urls.further:
+            return  # what the network would find comes along
         names = registry.get(run.task.task).required_weights(getattr(run.task, "params", None))
         if names:
             await self._thread(run, lambda: weights_pull.ensure(names, self._settings, run.cancelled))
@@ -206,16 +210,21 @@ class Worker:
             logger.info("a load whose job had already failed did not succeed either")
 
     async def _fetch(self, run: Run, job: EngineJob) -> None:
-        source, dest = run.urls.input, job.input_path
-        if source is None or dest is None:
-            return
+        """The small inputs come first: a wrong one ends the job before the large one has come."""
+        small = replace(self._transfer, max_input_bytes=self._transfer.max_result_bytes)
+        for name, source in run.urls.further.items():
+            await self._fetch_one(run, source, job.further_paths[name], small)
+        if run.urls.input is not None and job.input_path is not None:
+            await self._fetch_one(run, run.urls.input, job.input_path, self._transfer)
+
+    async def _fetch_one(self, run: Run, source: Source, dest: Path, limits: TransferLimits) -> None:
         await self._thread(
             run,
             lambda: fetch(
                 source,
                 dest,
                 policy=self._policy,
-                limits=self._transfer,
+                limits=limits,
                 progress=lambda done, total: run.reporter.report("fetch", done, total, "bytes"),
                 cancelled=run.cancelled,
             ),

@@ -61,6 +61,8 @@ class EngineJob:
     work_dir: Path
     input_path: Path | None = None
     output_path: Path | None = None
+    further_paths: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    """Further inputs, as `LocalJob.inputs`."""
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,7 @@ class Engine:
             "paths": {
                 "input": str(job.input_path) if job.input_path else None,
                 "output": str(job.output_path) if job.output_path else None,
+                "further": {name: str(path) for name, path in job.further_paths.items()},
             },
             "limits": asdict(limits),
             "settings": engine_environment(self._env),
@@ -284,7 +287,7 @@ def _without_urls(task: TaskBase) -> str:
     fields = type(task).model_fields
     if "input_url" in fields:
         data["input_url"] = "local:input"
-    if "output_url" in fields:
+    if "output_url" in fields and getattr(task, "makes_a_file", True):
         data["output_url"] = "local:output"
     return json.dumps(data)
 

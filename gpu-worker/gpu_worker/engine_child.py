@@ -54,6 +54,7 @@ def local_job(command: dict[str, Any], task: TaskBase, events: Events) -> LocalJ
         params=getattr(task, "params", None),
         work_dir=Path(command["work_dir"]),
         input_path=Path(paths["input"]) if paths.get("input") else None,
+        inputs={name: Path(path) for name, path in paths.get("further", {}).items()},
         output_path=Path(paths["output"]) if paths.get("output") else None,
         limits=Limits(**command["limits"]),
         progress=events.progress,

@@ -16,6 +16,7 @@ from gpu_worker.transfer.address import refusal
 from gpu_worker.transfer.presign_rules import Method, check_presign, signed_subset
 from gpu_worker.transfer.safe_url import DEFAULT_PORTS, SafeUrl, literal_address, parse_url
 from gpu_worker_client.protocol import ErrorCode, InputTask, OptionalFileTask, OutputMultipart, TaskBase, TaskError
+from gpu_worker_client.protocol.auto_crop import AutoCropTask
 
 VIDEO_SUFFIXES = frozenset({"", ".mp4", ".m4v", ".mov", ".mkv", ".webm"})
 """Containers an output's name may ask for; without a suffix it is mp4."""
@@ -114,6 +115,8 @@ class TaskUrls:
     output: Target | None = None
     result: Target | None = None
     result_get: Source | None = None
+    further: Mapping[str, Source] = field(default_factory=dict[str, Source])
+    """What a task reads besides its input, by the name its processor knows it by (`LocalJob.inputs`)."""
 
 
 def check_task(task: TaskBase, policy: UrlPolicy, *, now: datetime, min_remaining_seconds: float) -> TaskUrls:
@@ -136,8 +139,9 @@ def check_task(task: TaskBase, policy: UrlPolicy, *, now: datetime, min_remainin
     if output is not None and output.suffix not in VIDEO_SUFFIXES:
         known = ", ".join(sorted(VIDEO_SUFFIXES - {""}))
         raise TaskError(ErrorCode.invalid_task, f"{output.where}: the name must end in one of {known}", path=output.where)
-    _check_distinct([place for place in (source, output, result) if place is not None])
-    return TaskUrls(source, output, result, earlier)
+    further = check.further(task, headers.input)
+    _check_distinct([place for place in (source, output, result, *further.values()) if place is not None])
+    return TaskUrls(source, output, result, earlier, further)
 
 
 @dataclass(frozen=True)
@@ -156,12 +160,20 @@ class _TaskCheck:
 
     def earlier(self, text: str, headers: Mapping[str, str]) -> Source:
         """The result's headers serve its PUT and its GET; each URL signed its own."""
-        location = self._place(text, "result_get_url")
+        return self._with_its_own(text, "result_get_url", headers, "headers.result")
+
+    def further(self, task: TaskBase, headers: Mapping[str, str]) -> dict[str, Source]:
+        """The input's headers serve all inputs; each URL signed its own."""
+        tracks = task.tracks_url if isinstance(task, AutoCropTask) else None
+        return {"tracks": self._with_its_own(tracks, "tracks_url", headers, "headers.input")} if tracks else {}
+
+    def _with_its_own(self, text: str, where: str, headers: Mapping[str, str], headers_field: str) -> Source:
+        location = self._place(text, where)
         if not isinstance(location, SafeUrl):
-            return Source(location, {}, "result_get_url")
+            return Source(location, {}, where)
         signed = signed_subset(location, headers)
-        self._check(location, "result_get_url", "GET", signed, "headers.result")
-        return Source(location, signed, "result_get_url")
+        self._check(location, where, "GET", signed, headers_field)
+        return Source(location, signed, where)
 
     def target(self, text: str, where: str, headers: Mapping[str, str], headers_field: str) -> Target:
         location = self._place(text, where)

@@ -1,0 +1,122 @@
+"""The first pass over the video: when its frames are, where its shots begin, who is where.
+
+One decode, whatever is wanted of it: with a detector everything is found in it; with tracks that came along, or with the user's
+keyframes, only the times are read. Boxes are measured in the upright picture with square pixels from here on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpu_worker_client.protocol import TrackParams, TrackResult
+from gpu_worker_client.protocol.auto_crop import AutoCropParams
+from gpu_worker_client.protocol.columnar import CONFIDENCE, PX, BoxColumns
+from gpu_worker_processors.auto_crop.canvas import square_size
+from gpu_worker_processors.auto_crop.path import Timeline
+from gpu_worker_processors.auto_crop.subject import SubjectTrack
+from gpu_worker_processors.auto_crop.tracks_file import INPUT_NAME, check_frames, read_tracks
+from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.detect_scenes.scenes import FrameTimes
+from gpu_worker_processors.media.decode import FrameReader
+from gpu_worker_processors.media.probe import MediaInfo, VideoInfo, require_video
+from gpu_worker_processors.track.detectors.base import Detector
+from gpu_worker_processors.track.follow import Feed
+from gpu_worker_processors.track.loop import Look, run_loop
+from gpu_worker_processors.track.store import TrackStore
+
+_MIN_STEP_SECONDS = 1e-3
+"""Between frames, for the path: a file whose timestamps repeat must not ask for infinite speed. Matroska's own resolution."""
+
+
+@dataclass(frozen=True)
+class Analysis:
+    tracks: tuple[SubjectTrack, ...]
+    timeline: Timeline
+    times: FrameTimes
+    """Of all frames, exactly."""
+
+
+def analyse(job: LocalJob, info: MediaInfo, detector: Detector | None) -> Analysis:
+    """Looks at every frame of the job's input.
+
+    Args:
+        detector: None when tracks or keyframes came with the job.
+
+    Raises:
+        TaskError: of the input, of the detector; `invalid_task` for tracks of another video.
+    """
+    video = require_video(info)
+    if detector is not None:
+        return _followed(job, info, video, detector)
+    result = read_tracks(job.inputs[INPUT_NAME], video) if INPUT_NAME in job.inputs else None
+    times = _times(job, info, video)
+    if result is None:
+        return Analysis((), _timeline(times, ()), times)
+    check_frames(result, len(times))
+    tracks = _given(result, video)
+    return Analysis(tracks, _timeline(times, [cut.frame for cut in result.cuts]), times)
+
+
+def _followed(job: LocalJob, info: MediaInfo, video: VideoInfo, detector: Detector) -> Analysis:
+    """The loop of the track task, at its defaults."""
+    crop: AutoCropParams = job.params
+    params = TrackParams(model=crop.model, classes=crop.classes, confidence_threshold=crop.confidence_threshold)
+    with TrackStore(job.work_dir) as store:
+        reader = FrameReader(job.require_input(), info, limits=job.limits)
+        look = Look(reader, video, detector, params.frame_stride, with_gray=params.track_algorithm == "botsort")
+        feed = Feed(params, detector.class_names, float(video.fps), store, look.gray_scale)
+        run_loop(look, detector, feed.add, lambda done: _report(job, done, video))
+        scale = _squares(video)
+        tracks = tuple(_arrays(head.track_id, head.class_name, boxes, scale) for head, boxes in store.by_track())
+    return Analysis(tracks, _timeline(look.times, [cut.frame for cut in feed.cuts]), look.times)
+
+
+def _given(result: TrackResult, video: VideoInfo) -> tuple[SubjectTrack, ...]:
+    scale = _squares(video)
+    return tuple(_arrays(track.track_id, track.class_name, track.frames.columns, scale) for track in result.tracks)
+
+
+def _times(job: LocalJob, info: MediaInfo, video: VideoInfo) -> FrameTimes:
+    times = FrameTimes(video.time_base)
+    for item in FrameReader(job.require_input(), info, limits=job.limits):
+        times.add(item.pts, item.frame.duration or 0)
+        _report(job, item.index + 1, video)
+    return times
+
+
+def _report(job: LocalJob, done: int, video: VideoInfo) -> None:
+    total = video.expected_frames
+    job.progress("process", done, max(done, total) if total else None)
+
+
+def _timeline(times: FrameTimes, cuts: Sequence[int]) -> Timeline:
+    seconds = np.fromiter((times.seconds(index) for index in range(len(times))), np.float64, len(times))
+    return Timeline(rising(seconds), np.array([0, *cuts], np.int64))
+
+
+def rising(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same times, shape (n,), none less than a millisecond after the one before."""
+    if len(seconds) < 2 or np.diff(seconds).min() >= _MIN_STEP_SECONDS:
+        return seconds
+    steps = _MIN_STEP_SECONDS * np.arange(len(seconds))
+    return np.asarray(np.maximum.accumulate(seconds - steps) + steps, np.float64)
+
+
+def _squares(video: VideoInfo) -> NDArray[np.float32]:
+    """Factors of x1, y1, x2, y2: from pixels as they are stored to square ones."""
+    across = square_size(video)[0] / video.width
+    return np.array([across, 1, across, 1], np.float32)
+
+
+def _arrays(track_id: int, class_name: str, columns: BoxColumns, scale: NDArray[np.float32]) -> SubjectTrack:
+    return SubjectTrack(
+        track_id,
+        class_name,
+        np.array(columns.frames, np.int64),
+        (np.array(columns.corners, np.float32).reshape(-1, 4) / PX * scale).astype(np.float32),
+        (np.array(columns.confidences) / CONFIDENCE).astype(np.float32),
+    )

@@ -1,0 +1,56 @@
+"""The auto_crop task: a video in, the same video in another aspect ratio, its window led after the subject.
+
+Light on import: the worker's parent process asks `required_weights` without ever loading torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpu_worker_client.protocol import TrackParams
+from gpu_worker_client.protocol.auto_crop import AutoCropParams, AutoCropResult
+from gpu_worker_processors.auto_crop.tracks_file import INPUT_NAME
+from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.models.weights import WeightStore
+from gpu_worker_processors.track.detectors import load_detector, required_weights
+
+if TYPE_CHECKING:
+    from gpu_worker_processors.track.detectors.base import Detector
+
+
+class AutoCropProcessor:
+    """See `base.Processor`."""
+
+    name = "auto_crop"
+
+    def required_weights(self, params: AutoCropParams) -> tuple[str, ...]:
+        return () if params.keyframes is not None else required_weights(params.model)
+
+    def prepare(self, job: LocalJob) -> None:
+        _detector(job)
+
+    def run(self, job: LocalJob) -> AutoCropResult:
+        from gpu_worker_processors.auto_crop.crop_file import crop_file
+
+        return crop_file(job, _detector(job))
+
+
+def _detector(job: LocalJob) -> Detector | None:
+    """None when the job brings tracks, or the path itself."""
+    params: AutoCropParams = job.params
+    if params.keyframes is not None or INPUT_NAME in job.inputs:
+        return None
+    from gpu_worker_processors.models.devices import pick_device
+
+    folder = job.settings.get("WEIGHTS_DIR")
+    return load_detector(
+        params.model,
+        classes=params.classes,
+        iou_threshold=TrackParams().iou_threshold,
+        store=WeightStore(Path(folder) if folder else None, job.settings),
+        device=pick_device(job.settings.get("GPU_WORKER_DEVICE", "auto")),
+    )
+
+
+PROCESSOR = AutoCropProcessor()

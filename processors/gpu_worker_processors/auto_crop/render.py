@@ -1,0 +1,182 @@
+"""The second pass: decode, crop and encode side by side, frame for frame, into one file.
+
+Never cut and joined: the window is a function of the frame, so picture and sound cannot drift apart. Every frame of the source
+comes out once, with its own timestamp. Memory does not depend on the length of the video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
+from gpu_worker_client.protocol.auto_crop import AutoCropParams, Layout
+from gpu_worker_processors.auto_crop.canvas import Canvas, FrameCropper
+from gpu_worker_processors.auto_crop.path import Timeline
+from gpu_worker_processors.auto_crop.plan import CropPlan
+from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.media.color import ColorTags, resolve_tags
+from gpu_worker_processors.media.decode import DecodedFrame, FrameReader
+from gpu_worker_processors.media.deinterlace import deinterlaced
+from gpu_worker_processors.media.encode import VideoSpec, VideoWriter
+from gpu_worker_processors.media.encoders import (
+    EncoderChoice,
+    check_container,
+    check_depth,
+    choose_encoder,
+    working_encoders,
+)
+from gpu_worker_processors.media.frames import drained, prefetched
+from gpu_worker_processors.media.picture import Picture, PictureReader, Plane, chroma_is_finer_than_420, has_alpha
+from gpu_worker_processors.media.probe import MediaInfo, VideoInfo, require_video
+from gpu_worker_processors.media.verify import Promise, verify_output
+
+_AHEAD, _BEHIND = 4, 3
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the output is written, decided before the first frame is decoded."""
+
+    source_tags: ColorTags
+    canvas: Canvas
+    encoder: EncoderChoice
+    warnings: tuple[ResultWarning, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A decoded frame on its way to the window."""
+
+    index: int
+    pts: int
+    duration: int
+    picture: Picture
+
+
+def output_size(params: AutoCropParams, window: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of the output, even: what is asked for, else the window's own."""
+    width, height = params.output_width, params.output_height
+    if width is None and height is None:
+        return window
+    if width is None:
+        assert height is not None
+        width = _even(height * params.aspect)
+    return width, height or _even(width / params.aspect)
+
+
+def _even(side: float) -> int:
+    return max(16, 2 * round(side / 2))
+
+
+def plan_look(job: LocalJob, video: VideoInfo, window: tuple[int, int], *, with_gpu: bool) -> Look:
+    """
+    Raises:
+        TaskError: `unsupported_media`, `media_limit`: what no encoder here can write.
+    """
+    params: AutoCropParams = job.params
+    check_container(job.require_output().suffix, params.codec)
+    width, height = output_size(params, window)
+    tags = resolve_tags(
+        video.colorspace, video.primaries, video.transfer, video.color_range, height=video.height, pix_fmt=video.pix_fmt
+    )
+    available = working_encoders(with_gpu)
+    encoder = choose_encoder(params.codec, width, height, available, crf=params.crf, bits=video.bit_depth, with_gpu=with_gpu)
+    check_depth(encoder, tags)
+    written = tags.limited() if params.codec == "prores" else tags
+    canvas = Canvas(width, height, written, encoder.bits, encoder.half_height)
+    return Look(tags, canvas, encoder, tuple(_warnings(video, tags, encoder)))
+
+
+def _warnings(video: VideoInfo, tags: ColorTags, encoder: EncoderChoice) -> Iterator[ResultWarning]:
+    checks = [
+        (video.interlaced, "deinterlaced", "the video is interlaced; its fields were joined to whole frames (bwdif)"),
+        (has_alpha(video.pix_fmt), "alpha_dropped", f"transparency was left out; {encoder.codec} has none"),
+        (
+            video.bit_depth > encoder.bits,
+            "bit_depth_reduced",
+            f"{video.bit_depth} bit were written as {encoder.bits}; codec hevc, av1 and prores keep 10",
+        ),
+        (tags.is_hdr, "hdr", "HDR values are kept as they are; mastering metadata is not carried over"),
+        (
+            encoder.half_height and chroma_is_finer_than_420(video.pix_fmt),
+            "chroma_reduced",
+            f"colour detail of {video.pix_fmt} was reduced to 4:2:0; codec prores keeps 4:2:2",
+        ),
+        (
+            tags.full_range and encoder.codec == "prores",
+            "range_changed",
+            "prores cannot say full range; the values were written in limited range, the picture is the same",
+        ),
+    ]
+    return (ResultWarning(code=code, message=message) for applies, code, message in checks if applies)
+
+
+def render(job: LocalJob, info: MediaInfo, plan: CropPlan, timeline: Timeline, look: Look) -> int:
+    """Writes the job's output file and looks at it. Returns the number of its frames.
+
+    Raises:
+        TaskError: of any stage; `output_invalid` when the file is not what it should be. No file is left behind then.
+    """
+    video = require_video(info)
+    source, output, canvas = job.require_input(), job.require_output(), look.canvas
+    shown = _Shown(plan, timeline, job.params)
+    crop = FrameCropper(video, look.source_tags, canvas)
+    spec = VideoSpec(canvas.width, canvas.height, look.encoder, canvas.tags, Fraction(1), video.fps, video.time_base)
+    first = last = 0
+
+    def write(frame: tuple[Sequence[Plane], int, int]) -> None:
+        writer.write(*frame)
+
+    with (
+        VideoWriter(output, spec, source=(source, info), limits=job.limits) as writer,
+        prefetched(_sources(_frames(job, info)), _AHEAD) as frames,
+        drained(write, _BEHIND) as put,
+    ):
+        job.warnings.extend(writer.notes)
+        for frame in frames:
+            put((crop(frame.picture, shown.window(frame.index), shown.layout(frame.index)), frame.pts, frame.duration))
+            first, last = (frame.pts if frame.index == 0 else first), frame.pts
+            job.progress("encode", frame.index + 1, shown.frames)
+    if writer.frames != shown.frames:
+        raise _unequal(shown.frames, writer.frames)
+    span = (last - first) * video.time_base
+    verify_output(output, Promise(canvas.width, canvas.height, shown.frames, span, canvas.tags))
+    return shown.frames
+
+
+class _Shown:
+    """What is to be seen on each frame."""
+
+    def __init__(self, plan: CropPlan, timeline: Timeline, params: AutoCropParams) -> None:
+        self._windows = plan.path.windows
+        self._shots = timeline.shot_of()
+        self._layouts = plan.layouts
+        self._fallback: Layout = params.fallback
+        self.frames = len(self._windows)
+
+    def window(self, frame: int) -> tuple[float, float, float, float]:
+        if frame >= self.frames:
+            raise _unequal(self.frames, frame + 1)
+        x, y, width, height = self._windows[frame].tolist()
+        return x, y, width, height
+
+    def layout(self, frame: int) -> Layout:
+        return self._layouts[self._shots[frame]] if self._layouts else self._fallback
+
+
+def _unequal(expected: int, found: int) -> TaskError:
+    return TaskError(ErrorCode.output_invalid, f"the video had {expected} frames at first and then {found}; please report it")
+
+
+def _frames(job: LocalJob, info: MediaInfo) -> Iterable[DecodedFrame]:
+    video = require_video(info)
+    reader = FrameReader(job.require_input(), info, limits=job.limits)
+    return deinterlaced(reader, video.time_base) if video.interlaced else reader
+
+
+def _sources(frames: Iterable[DecodedFrame]) -> Iterator[Source]:
+    read = PictureReader()
+    for item in frames:
+        yield Source(item.index, item.pts, item.frame.duration or 0, read(item.frame))
