@@ -68,7 +68,7 @@ class _Heard:
 def by_onsets(sound: Spool, params: BeatParams) -> Findings:
     """Beats by onset strength and tempo."""
     heard, envelope = _listen(sound)
-    if len(heard.onsets) < 2:
+    if len(heard.onsets) < refine.FEWEST_ATTACKS:
         return Findings(onsets=_rounded(heard.onsets))
     rate = sound.rate / _PATH_HOP
     intervals = _intervals(params, rate)

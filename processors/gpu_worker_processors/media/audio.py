@@ -19,6 +19,7 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.stream import Discard
 from numpy.typing import NDArray
 
@@ -27,6 +28,7 @@ from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.container import AUDIO_DECODERS, opened
 from gpu_worker_processors.media.probe import pick_video
 from gpu_worker_processors.media.sniff import Kind, sniff
+from gpu_worker_processors.media.structure import announced_sound_bytes
 
 Samples = NDArray[np.float32]
 """Mono sound, shape (samples,), full scale -1..1."""
@@ -39,6 +41,8 @@ _TAIL_SECONDS = 1.0
 """Damage in the last second is a cut-off download's or an editor's: what lies before it is whole."""
 _EXACT_LENGTH = frozenset({"mov", "wav", "w64", "flac", "aiff", "caf"})
 """Containers whose header says how long the sound is. MP3 and ADTS are guessed from the bit rate."""
+_GAPLESS = frozenset({"wav", "w64", "flac", "aiff", "caf"})
+"""Containers without timestamps of their own: what looks like a gap is damage that the parser skipped."""
 
 
 @dataclass
@@ -85,7 +89,7 @@ def find_sound(path: Path, stream: int = 0, limits: Limits = Limits()) -> Sound:
             name,
             context.sample_rate,
             context.channels,
-            _length(container, found),
+            _announced_seconds(path, kind, found) or _length(container, found),
             _start(container, found),
         )
 
@@ -107,6 +111,12 @@ def _length(container: InputContainer, stream: AudioStream) -> float | None:
     if stream.duration and stream.duration > 0 and stream.time_base:
         return float(stream.duration * stream.time_base)
     return container.duration / av.time_base if container.duration and container.duration > 0 else None
+
+
+def _announced_seconds(path: Path, kind: Kind, stream: AudioStream) -> float:
+    """What a WAV or AIFF header says, where FFmpeg says how long the rest of the file is; 0 when it says nothing."""
+    bits = stream.codec_context.bit_rate
+    return announced_sound_bytes(path, kind) * 8 / bits if bits else 0.0
 
 
 def _start(container: InputContainer, stream: AudioStream) -> float:
@@ -159,8 +169,11 @@ class SoundReader:
             stream = container.streams[self._sound.index]
             assert isinstance(stream, AudioStream), "find_sound picked it"
             timeline = _Timeline(self._sound.duration_seconds)
+            gapless = self._sound.kind.demuxer in _GAPLESS
             for frame in self._frames(container, stream):
                 gap = timeline.gap_before(frame)
+                if gap and gapless:
+                    raise self._damaged(timeline.seconds - gap)
                 if gap:
                     yield from mixer.flush()
                     yield from _silence(round(gap * self._rate))
@@ -169,34 +182,40 @@ class SoundReader:
             self._check_length(timeline.seconds)
 
     def _frames(self, container: InputContainer, stream: AudioStream) -> Generator[AudioFrame]:
+        """Every frame that can be decoded. Where the first damage lies decides at the end what it means."""
         for other in container.streams:
             if other.index != stream.index:
                 other.discard = Discard.all
-        heard, damaged_at = 0.0, -1.0
-        packets = container.demux(stream)
+        heard = 0.0
+        damaged_at: float | None = None
         try:
-            for packet in packets:
-                try:
-                    frames = packet.decode()
-                except FFmpegError:
-                    damaged_at = max(damaged_at, heard) if damaged_at < 0 else damaged_at
-                    continue
+            for packet in container.demux(stream):
+                frames, sound = _decode(packet)
+                if (
+                    heard and not sound and damaged_at is None
+                ):  # a stream that was joined midway begins with what nobody can decode
+                    damaged_at = heard
                 for frame in frames:
                     heard += frame.samples / frame.sample_rate
                     yield frame
         except FFmpegError:
-            damaged_at = heard if damaged_at < 0 else damaged_at
-        if damaged_at >= 0:
-            self._judge_damage(damaged_at, heard)
+            damaged_at = heard if damaged_at is None else damaged_at
+        if damaged_at is not None or not heard:
+            self._judge_damage(damaged_at or 0.0, heard)
 
     def _judge_damage(self, damaged_at: float, heard: float) -> None:
         total = max(heard, self._sound.duration_seconds or 0.0 if self._sound.kind.demuxer in _EXACT_LENGTH else 0.0)
-        if heard == 0.0 or total - damaged_at > _TAIL_SECONDS:
-            raise TaskError(
-                ErrorCode.corrupt_media,
-                f"the sound is damaged {damaged_at:.1f} seconds after its start; upload an intact copy or re-encode it",
-            )
+        if not heard and not damaged_at and not self._sound.duration_seconds:
+            return  # a header and nothing else: no sound, no damage
+        if not heard or total - damaged_at > _TAIL_SECONDS:
+            raise self._damaged(damaged_at)
         self._warn_of_the_tail(f"the sound is damaged after {damaged_at:.1f} seconds, within the last second")
+
+    def _damaged(self, at_seconds: float) -> TaskError:
+        return TaskError(
+            ErrorCode.corrupt_media,
+            f"the sound is damaged {at_seconds:.1f} seconds after its start; upload an intact copy or re-encode it",
+        )
 
     def _check_length(self, heard: float) -> None:
         """A header that knows the length tells a file that was cut off."""
@@ -211,6 +230,15 @@ class SoundReader:
     def _warn_of_the_tail(self, message: str) -> None:
         if not self._sound.warnings:
             self._sound.warnings.append(ResultWarning(code="sound_tail_damaged", message=f"{message}; that part is left out"))
+
+
+def _decode(packet: Packet[AudioStream]) -> tuple[list[AudioFrame], bool]:
+    """The packet's frames, and whether all is well with it."""
+    try:
+        frames = packet.decode()
+    except FFmpegError:
+        return [], False
+    return frames, not packet.is_corrupt and not any(frame.is_corrupt for frame in frames)
 
 
 class _Timeline:
@@ -254,7 +282,7 @@ class _Mixer:
             yield from self.flush()
             self._shape = shape
         if self._to_float is None:
-            self._to_float = AudioResampler("fltp", frame.layout, frame.sample_rate)
+            self._to_float = AudioResampler("flt", frame.layout, frame.sample_rate)
             self._to_rate = AudioResampler("fltp", "mono", self._rate)
         for floats in self._to_float.resample(frame):
             yield from self._resample(floats)
@@ -266,8 +294,10 @@ class _Mixer:
             yield from (_plane(out) for out in to_rate.resample(None))
 
     def _resample(self, floats: AudioFrame) -> Iterator[Samples]:
-        channels = np.frombuffer(bytes(floats.planes[0]), np.float32, floats.samples) if len(floats.planes) == 1 else None
-        mono = channels if channels is not None else floats.to_ndarray().mean(axis=0, dtype=np.float32)
+        # Interleaved, for PyAV's planes of more than seven channels point nowhere.
+        channels = floats.layout.nb_channels
+        values = np.frombuffer(bytes(floats.planes[0]), np.float32, floats.samples * channels)
+        mono = values.reshape(-1, channels).mean(axis=1, dtype=np.float32)
         # Stray NaN and infinities of float files would spread through every filter behind.
         mono = np.nan_to_num(mono, nan=0.0, posinf=1.0, neginf=-1.0).astype(np.float32)
         single = AudioFrame.from_ndarray(mono[None], format="fltp", layout="mono")

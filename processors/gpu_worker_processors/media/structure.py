@@ -58,6 +58,24 @@ def missing_bytes(path: Path, kind: Kind) -> int:
     return 0
 
 
+def announced_sound_bytes(path: Path, kind: Kind) -> int:
+    """Bytes of samples that the header of a WAV or AIFF file announces; 0 when it was never filled in or is of another kind.
+
+    A recorder that streams leaves 0 or the largest number there.
+    """
+    wave, aiff = kind.demuxer == "wav", kind.demuxer == "aiff"
+    end = path.stat().st_size
+    offset = 12
+    with path.open("rb") as file:
+        while (wave or aiff) and offset + 8 <= end:
+            file.seek(offset)
+            name, size = struct.unpack("<4sI" if wave else ">4sI", file.read(8))
+            if name in (b"data", b"SSND"):
+                return 0 if size >= 0x7FFFFFFF else size
+            offset += 8 + size + size % 2
+    return 0
+
+
 def _flv_end(file: BinaryIO, end: int) -> int:
     """Where the last tag ends by its own size (Adobe Flash Video File Format 10.1, E.4)."""
     offset = 13  # file header and the first back pointer
