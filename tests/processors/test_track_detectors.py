@@ -33,7 +33,7 @@ from gpu_worker_processors.track.detectors.ultralytics_yolo import YoloDetector,
 
 CPU = torch.device("cpu")
 CONFIDENT = 0.5
-CLIPS = {"basketball_720p24.mp4": 9, "towncentre_pedestrians_1080p.mp4": 4, "MOT17-02-FRCNN": 1}
+CLIPS = {"basketball_720p24.mp4": 3, "towncentre_pedestrians_1080p.mp4": 1, "MOT17-02-FRCNN": 1}
 """What is in the folder `tracking`, and every how many frames one is looked at."""
 
 

@@ -21,7 +21,7 @@ from gpu_worker_processors.track.detectors.letterbox import FrameScaler, Letterb
 
 EDGE_PX = 960
 """Longer edge of the picture that is searched; small frames are enlarged. Of the people of PETS2009 S2L1 at 480x360,
-45 px high, none was found at 480 px, 51 of 55 at 960 and 50 at 1280. A frame takes a quarter of a second."""
+45 px high, none was found at 480 px, 51 of 55 at 960 and 50 at 1280. A frame of 960x540 takes 0.18 s."""
 _WINDOW = (64, 128)
 """Of the SVM that OpenCV ships, width and height in pixels."""
 _PERSON = (16, 16, 48, 112)

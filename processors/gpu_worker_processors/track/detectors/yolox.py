@@ -3,7 +3,7 @@
 Decoding is written from the paper: the anchor-free head answers, for each cell of three grids, an offset from the cell's corner
 and the logarithm of a size, both in cells, and logits of being an object and of each class. What a file wants to see and how
 it lays out its output differ between exports; `ARCHES` names those that are read. OpenCV's engine is already a dependency;
-onnxruntime took 73 ms a picture where it took 87 (nano, two cores), not enough to ask for another package.
+onnxruntime took a sixth less time for the nano model on two cores, not enough to ask for another package.
 """
 
 from __future__ import annotations
