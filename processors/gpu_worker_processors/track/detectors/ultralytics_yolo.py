@@ -26,7 +26,8 @@ from gpu_worker_processors.track.detectors.letterbox import FrameScaler, Letterb
 from gpu_worker_processors.track.detectors.ultralytics_net import RawBoxes, YoloNetwork, load_network
 
 MAX_WARM = 2
-"""Networks kept; the least recently used goes first. In half precision each takes two bytes a parameter: 6 MB for yolov8n, 136 for yolov8x."""
+"""Networks kept; the least recently used goes first. In half precision each takes two bytes a parameter: 6 MB for yolov8n,
+136 for yolov8x."""
 BATCH = {"cpu": 4, "cuda": 16}
 """Pictures of a batch by type of device. yolov8n in bfloat16 on two cores with AMX: 24 frames/s one by one,
 33 in twos, 39 in fours, 43 in eights, which also take twice the memory and hold results back twice as long."""
