@@ -27,7 +27,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
-BENCHMARKS = ("overhead", "transfer", "scenes", "sr", "upscale", "track")
+BENCHMARKS = ("overhead", "transfer", "scenes", "sr", "upscale", "track", "beat")
 """Modules beside this one, in the order of the table."""
 VERSIONS = (
     "torch",
@@ -46,6 +46,7 @@ README_ROWS = {
     "upscale": "upscale, file to file, ",
     "detect_scenes": "detect_scenes: made at run time, ",
     "track": "track, file to result, yolov8n",
+    "beat": "beat: 30 s of sound, file to beats, ",
     "selftest": "selftest: ",
 }
 """Task in the README's table -> how the name of the row begins whose figures stand there."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from onnx_faces import _bytes, _ints, _node, _number, _tensor
 
 BANDS, HIGH_BAND = 128, 100
-BEAT_BIAS, DOWNBEAT_BIAS = 1.0, 3.5
+BEAT_BIAS, DOWNBEAT_BIAS = 0.25, 3.5
 _FLOAT = 1
 
 

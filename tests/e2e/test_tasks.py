@@ -9,12 +9,15 @@ import av
 import clips
 import pytest
 import requests
+import sounds
 from e2e_stage import Stage
 
 from gpu_worker.platform.local import LocalPlatform
 from gpu_worker_client import Client
 from gpu_worker_client.protocol import (
     TASKS,
+    BeatResult,
+    BeatTask,
     DetectScenesParams,
     DetectScenesResult,
     DetectScenesTask,
@@ -30,7 +33,7 @@ from gpu_worker_client.protocol import (
 
 DARK, BRIGHT, BLUE = (20, 20, 20), (230, 230, 230), (30, 30, 200)
 DEADLINE_SECONDS = 120.0
-COVERED = {"selftest", "detect_scenes", "upscale", "track"}
+COVERED = {"selftest", "detect_scenes", "upscale", "track", "beat"}
 
 
 def test_no_task_is_without_a_test_here() -> None:
@@ -55,6 +58,20 @@ def test_detect_scenes(running: Stage, tmp_path: Path) -> None:
     assert [(s.start_frame, s.end_frame) for s in result.scenes] == [(0, 29), (30, 59), (60, 89)]
     assert [s.start_time for s in result.scenes] == pytest.approx([0, 1.2, 2.4], abs=1e-3)
     assert result.timings is not None and result.timings.process_sec > 0
+    assert running.job_directories() == []
+
+
+def test_beat(running: Stage, tmp_path: Path) -> None:
+    times = sounds.steady(110, 0.4, 9.8)
+    url = running.upload("in/song.mp3", sounds.save(tmp_path / "song.mp3", sounds.clicks(times, 10.0)))
+    put = running.platform.gate.presign("PUT", "out/mix.flac")
+    result = running.client.run(BeatTask(input_url=url, output_url=put), timeout=DEADLINE_SECONDS)
+    assert isinstance(result, BeatResult)
+    assert result.tempo == pytest.approx(110, rel=0.005)
+    assert result.beat_times == pytest.approx(list(times), abs=0.015)
+    assert len(result.energy.rms) == 100
+    with av.open(str(running.platform.gate.path("out/mix.flac"))) as output:
+        assert sum(frame.samples for frame in output.decode(audio=0)) / 48_000 == pytest.approx(10.0, abs=0.1)
     assert running.job_directories() == []
 
 

@@ -110,10 +110,10 @@ def bars(seconds: float) -> tuple[sounds.Sound, np.ndarray]:
     """120 bpm in four: a dull click on every beat, a bright one on top at the start of each bar."""
     times = sounds.steady(120, 0.5, seconds - 0.2)
     sound = np.zeros(round(seconds * sounds.RATE), np.float32)
-    noise = np.random.default_rng(2).normal(size=(2, 441)).astype(np.float32)
-    dull = np.convolve(noise[0], np.ones(8) / 8, "same").astype(np.float32)
-    sounds.put(sound, times, dull, 0.3)
-    sounds.put(sound, times[::4], np.diff(noise[1]), 0.3)
+    fade = np.hanning(882).astype(np.float32)
+    sounds.put(sound, times - 0.02, np.sin(np.arange(882) * 0.1).astype(np.float32) * fade, 0.6)
+    bright = np.diff(np.random.default_rng(2).normal(size=883)).astype(np.float32)
+    sounds.put(sound, times[::4] - 0.02, bright * fade, 0.2)
     return sound, times
 
 

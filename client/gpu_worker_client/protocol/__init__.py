@@ -1,5 +1,14 @@
 """The wire: every task, parameter, result and error, declared once. Client, processors and worker all import it."""
 
+from gpu_worker_client.protocol.beat import (
+    BeatParams,
+    BeatResult,
+    BeatStats,
+    BeatTask,
+    Energy,
+    TempoCandidate,
+    save_analysis,
+)
 from gpu_worker_client.protocol.boxes import TrackBox, TrackFrames
 from gpu_worker_client.protocol.detect_scenes import (
     DetectScenesParams,
@@ -54,12 +63,17 @@ __all__ = [
     "SCHEMA_VERSION",
     "TASKS",
     "AnsweredBy",
+    "BeatParams",
+    "BeatResult",
+    "BeatStats",
+    "BeatTask",
     "CompleteUpload",
     "Cost",
     "DetectScenesParams",
     "DetectScenesResult",
     "DetectScenesStats",
     "DetectScenesTask",
+    "Energy",
     "ErrorBody",
     "ErrorCode",
     "FileTask",
@@ -83,6 +97,7 @@ __all__ = [
     "TaskHeaders",
     "TaskKind",
     "TaskResult",
+    "TempoCandidate",
     "Timings",
     "Track",
     "TrackBox",
@@ -104,4 +119,5 @@ __all__ = [
     "WorkerInfo",
     "parse_task",
     "same_object",
+    "save_analysis",
 ]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, NoReturn, get_args
 
 from pydantic import ValidationError
 
+from gpu_worker_client.protocol.beat import BeatResult, BeatTask
 from gpu_worker_client.protocol.detect_scenes import DetectScenesResult, DetectScenesTask
 from gpu_worker_client.protocol.envelope import SCHEMA_VERSION, TaskBase, TaskResult
 from gpu_worker_client.protocol.errors import ErrorCode, TaskError
@@ -32,6 +33,7 @@ TASKS: dict[str, TaskKind] = {
     "upscale": TaskKind(UpscaleTask, UpscaleResult),
     "detect_scenes": TaskKind(DetectScenesTask, DetectScenesResult),
     "track": TaskKind(TrackTask, TrackResult),
+    "beat": TaskKind(BeatTask, BeatResult),
     "selftest": TaskKind(SelftestTask, SelftestResult),
 }
 

@@ -56,6 +56,8 @@ class Panel:
     """Rough time on two CPU cores, to warn before a long run."""
     weights: tuple[str, ...] = ()
     """Manifest names without which the task cannot run."""
+    unfit: Callable[[Film], str | None] = lambda _film: None
+    """Why this film has nothing for the task (no sound); None when it has."""
     outputs: tuple[str, ...] = ()
     """Names of the files that the task makes; they are kept beside the report."""
 

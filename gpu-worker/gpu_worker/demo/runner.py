@@ -56,12 +56,12 @@ def run_demo(film: Film, output_dir: Path, panels: Sequence[Panel], weights_dir:
         platform.wait_ready(worker)
         with Client(platform.endpoint_id, platform.api_key, platform.base_url) as client:
             stage = Stage(platform, worker, client, desk, output_dir, err)
-            return [_skipped(panel, weights_dir) or _run(panel, stage) for panel in panels]
+            return [_skipped(panel, film, weights_dir) or _run(panel, stage) for panel in panels]
 
 
-def _skipped(panel: Panel, weights_dir: Path | None) -> Row | None:
-    command = missing_weights(panel, weights_dir)
-    return Row(panel.task, "skipped", command) if command else None
+def _skipped(panel: Panel, film: Film, weights_dir: Path | None) -> Row | None:
+    reason = panel.unfit(film) or missing_weights(panel, weights_dir)
+    return Row(panel.task, "skipped", reason) if reason else None
 
 
 def _run(panel: Panel, stage: Stage) -> Row:

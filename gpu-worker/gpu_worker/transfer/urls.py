@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from gpu_worker.transfer.address import refusal
 from gpu_worker.transfer.presign_rules import Method, check_presign, signed_subset
 from gpu_worker.transfer.safe_url import DEFAULT_PORTS, SafeUrl, literal_address, parse_url
-from gpu_worker_client.protocol import ErrorCode, InputTask, OptionalFileTask, OutputMultipart, TaskBase, TaskError
+from gpu_worker_client.protocol import BeatTask, ErrorCode, InputTask, OptionalFileTask, OutputMultipart, TaskBase, TaskError
 from gpu_worker_client.protocol.auto_crop import AutoCropTask
 
 VIDEO_SUFFIXES = frozenset({"", ".mp4", ".m4v", ".mov", ".mkv", ".webm"})
@@ -136,8 +136,9 @@ def check_task(task: TaskBase, policy: UrlPolicy, *, now: datetime, min_remainin
     output = check.output(task, headers.output) if isinstance(task, OptionalFileTask) and task.makes_a_file else None
     result = check.target(task.result_url, "result_url", headers.result, "headers.result") if task.result_url else None
     earlier = check.earlier(task.result_get_url, headers.result) if task.result_get_url else None
-    if output is not None and output.suffix not in VIDEO_SUFFIXES:
-        known = ", ".join(sorted(VIDEO_SUFFIXES - {""}))
+    suffixes = task.OUTPUT_SUFFIXES if isinstance(task, BeatTask) else VIDEO_SUFFIXES
+    if output is not None and output.suffix not in suffixes:
+        known = ", ".join(sorted(suffixes - {""}))
         raise TaskError(ErrorCode.invalid_task, f"{output.where}: the name must end in one of {known}", path=output.where)
     further = check.further(task, headers.input)
     _check_distinct([place for place in (source, output, result, *further.values()) if place is not None])

@@ -33,8 +33,10 @@ from gpu_worker_processors.media.structure import announced_sound_bytes
 Samples = NDArray[np.float32]
 """Mono sound, shape (samples,), full scale -1..1."""
 
-MAX_SECONDS = 24 * 3600.0
+MAX_SECONDS = 12 * 3600.0
 """Longest sound that is analysed; a header that claims more is wrong or hostile."""
+RATES_HZ = range(2_000, 768_001)
+"""From the poorest telephone to the finest studio. A file of 100 kB that claims 1 Hz would last a day."""
 _GAP_SECONDS = 0.05
 """A timestamp this much later than the sound so far is a gap; less is a muxer's rounding (FLV and Matroska: 1 ms) or drift."""
 _TAIL_SECONDS = 1.0
@@ -81,6 +83,13 @@ def find_sound(path: Path, stream: int = 0, limits: Limits = Limits()) -> Sound:
                 ErrorCode.unsupported_media,
                 f"the audio codec `{name}` is not supported; re-encode to AAC, MP3, Opus, Vorbis, FLAC or PCM",
                 codec=name,
+            )
+        if context.sample_rate not in RATES_HZ or context.channels < 1:
+            raise TaskError(
+                ErrorCode.unsupported_media,
+                f"the sound has {context.channels} channels at {context.sample_rate} Hz; "
+                f"allowed are {RATES_HZ[0]} to {RATES_HZ[-1]} Hz",
+                sample_rate=context.sample_rate,
             )
         return Sound(
             path,

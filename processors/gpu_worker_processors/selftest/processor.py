@@ -95,7 +95,7 @@ def _attempt(name: str, job: LocalJob) -> tuple[bool, str]:
     try:
         processor = registry.get(name)
         params = _runnable(processor, sample, _store(job.settings))
-        tiny = _tiny_job(name, params, job)
+        tiny = _tiny_job(name, params, sample, job)
         processor.prepare(tiny)
         wrong = sample.judge(processor.run(tiny))
     except TaskError as error:
@@ -130,11 +130,11 @@ def _runnable(processor: Processor, sample: Sample, store: WeightStore) -> Wire:
     raise problem
 
 
-def _tiny_job(name: str, params: Wire, job: LocalJob) -> LocalJob:
+def _tiny_job(name: str, params: Wire, sample: Sample, job: LocalJob) -> LocalJob:
     folder = job.work_dir / f"selftest-{name}"
     folder.mkdir()
     source = folder / "input"
-    source.write_bytes(clip())
+    source.write_bytes((sample.source or clip)())
     makes_a_file = issubclass(TASKS[name].request, FileTask)
     return replace(
         job,

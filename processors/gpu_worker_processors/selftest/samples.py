@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import io
+import math
+import struct
+import wave
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from gpu_worker_client.protocol import DetectScenesResult, TaskResult, TrackResult, UpscaleResult
+from gpu_worker_client.protocol import BeatResult, DetectScenesResult, TaskResult, TrackResult, UpscaleResult
 
 WIDTH_PX, HEIGHT_PX, FRAMES, RATE_FPS, CUT_FRAME = 64, 48, 24, 12, 12
 """Two seconds, a hard cut in the middle: two scenes, each as long as the shortest scene that the defaults allow."""
+
+CLICKS, CLICKS_HZ = 10, 2
+"""Five seconds at 120 beats a minute."""
 
 _LIGHTEST_FIRST = (
     *("realesr-animevideov3", "realesr-general-x4v3", "RealESRGAN_x4plus_anime_6B"),
@@ -27,6 +33,8 @@ class Sample:
     """Parameters, best first; the first whose weights are present is taken."""
     judge: Callable[[Any], str | None] = lambda _result: None
     """What is wrong with the result, None when it is right."""
+    source: Callable[[], bytes] | None = None
+    """Makes the input file's content; None is `clip`."""
 
 
 def _wrong_scenes(result: TaskResult) -> str | None:
@@ -46,12 +54,34 @@ def _wrong_tracks(result: TaskResult) -> str | None:
     assert isinstance(result, TrackResult)
     cuts = [cut.frame for cut in result.cuts]
     right = result.stats.total_frames == FRAMES and cuts == [CUT_FRAME] and result.stats.unique_tracks == 0
-    return (
-        None if right else f"{result.stats.total_frames} frames, cuts at {cuts}, {result.stats.unique_tracks} tracks"
+    return None if right else f"{result.stats.total_frames} frames, cuts at {cuts}, {result.stats.unique_tracks} tracks"
+
+
+def _wrong_beats(result: TaskResult) -> str | None:
+    assert isinstance(result, BeatResult)
+    made = [second / CLICKS_HZ for second in range(CLICKS)]
+    near = len(made) == len(result.beat_times) and all(
+        abs(a - b) <= 0.015 for a, b in zip(made, result.beat_times, strict=True)
     )
+    return None if near else f"beats at {result.beat_times} s, not at {made}"
+
+
+def clicks() -> bytes:
+    """A WAV file of so many clicks, evenly spaced from the first sample on."""
+    rate = 16_000
+    one = [round(20_000 * math.cos(0.4 * n) * math.exp(-n / 160)) for n in range(480)]
+    every = struct.pack("<480h", *one) + bytes(2 * (rate // CLICKS_HZ - 480))
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(every * CLICKS)
+    return buffer.getvalue()
 
 
 SAMPLES: dict[str, Sample] = {
+    "beat": Sample(judge=_wrong_beats, source=clicks),
     "detect_scenes": Sample(judge=_wrong_scenes),
     "track": Sample(
         variants=({"model": "yolov8n"}, {"model": "hog", "classes": ["person"], "frame_stride": 8}), judge=_wrong_tracks

@@ -1,0 +1,94 @@
+"""beat in the demo: loudness over time with a line on every beat, and the mix-down with a click on each to listen to."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from gpu_worker.demo.panel import Desk, Film, Panel
+from gpu_worker_client.protocol import BeatResult, TaskError
+
+MIX_DOWN = "beats.mp3"
+ENERGY_HZ = 40
+WIDTH, HEIGHT = 1200, 160
+"""Units of the drawing; it is scaled to the page."""
+MAX_SECONDS = 120.0
+"""A long film of its own gets a drawing of its beginning only."""
+_TRUE_SECONDS = 0.015
+"""Nearer than half a frame: cut on it."""
+
+
+def request(desk: Desk) -> dict[str, Any]:
+    return {
+        "task": "beat",
+        "input_url": desk.input_url(),
+        "output_url": desk.output_url(MIX_DOWN),
+        "params": {"energy_hz": ENERGY_HZ},
+    }
+
+
+def estimate_seconds(film: Film) -> float:
+    return 1 + film.frames / film.fps / 60  # about 100 times as fast as it sounds, on one core
+
+
+def unfit(film: Film) -> str | None:
+    """Why there is nothing to hear; None when there is."""
+    from gpu_worker_processors.media.audio import find_sound
+
+    try:
+        find_sound(film.path)
+    except TaskError as error:
+        return error.message
+    return None
+
+
+def summary(result: BeatResult) -> str:
+    return f"{result.stats.beats} beats, {result.tempo:.1f} a minute" if result.beat_times else "no beat"
+
+
+def html(result: BeatResult, film: Film, _folder: Path) -> str:
+    others = ", ".join(f"{c.bpm:.1f} ({c.score:.0%})" for c in result.tempo_candidates)
+    said = f"<p>Tempos by evidence: {escape(others)}.</p>" if others else ""
+    player = f'<p><audio controls preload="none" src="{MIX_DOWN}"></audio></p>'
+    return f"{drawing(result)}{player}{said}{_truth(result, film)}"
+
+
+def drawing(result: BeatResult) -> str:
+    """The loudness as a mirrored outline, beats as lines, fainter where less sure."""
+    seconds = min(result.duration, MAX_SECONDS) or 1.0
+    loudest = max(result.energy.rms, default=0.0) or 1.0
+
+    def x(time: float) -> float:
+        return round(time / seconds * WIDTH, 2)
+
+    points = [
+        (x(t), r / loudest * HEIGHT / 2) for t, r in zip(result.energy.times, result.energy.rms, strict=True) if t <= seconds
+    ]
+    upper = [f"{at},{HEIGHT / 2 - height:.1f}" for at, height in points]
+    lower = [f"{at},{HEIGHT / 2 + height:.1f}" for at, height in reversed(points)]
+    lines = "".join(
+        f'<line x1="{x(time)}" x2="{x(time)}" y1="0" y2="{HEIGHT}" stroke-opacity="{0.3 + 0.7 * sure:.2f}"/>'
+        for time, sure in zip(result.beat_times, result.confidence, strict=True)
+        if time <= seconds
+    )
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="beats" style="width:100%" preserveAspectRatio="none">'
+        f'<polygon points="{" ".join(upper + lower)}" fill="var(--line)"/>'
+        f'<g stroke="var(--accent)" stroke-width="2">{lines}</g></svg>'
+    )
+
+
+def _truth(result: BeatResult, film: Film) -> str:
+    """For the demo's own clip: how near the beats found are to the clicks that were made."""
+    if film.cuts is None:
+        return ""
+    from gpu_worker.demo.clip import beat_times
+
+    made = beat_times()
+    near = sum(any(abs(time - beat) <= _TRUE_SECONDS for beat in result.beat_times) for time in made)
+    extra = len(result.beat_times) - near
+    return f"<p>{len(made)} clicks were made, {near} of them found within 15 ms; {extra} beats too many.</p>"
+
+
+PANEL = Panel("beat", request, summary, html, estimate_seconds, outputs=(MIX_DOWN,), unfit=unfit)
