@@ -27,7 +27,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
-BENCHMARKS = ("overhead", "transfer", "scenes", "sr", "upscale", "track", "beat")
+BENCHMARKS = ("overhead", "transfer", "scenes", "sr", "upscale", "track", "crop_path", "auto_crop", "beat")
 """Modules beside this one, in the order of the table."""
 VERSIONS = (
     "torch",
@@ -38,6 +38,7 @@ VERSIONS = (
     "scenedetect-headless",
     "spandrel",
     "ultralytics",
+    "librosa",
     "runpod",
 )
 
@@ -46,6 +47,7 @@ README_ROWS = {
     "upscale": "upscale, file to file, ",
     "detect_scenes": "detect_scenes: made at run time, ",
     "track": "track, file to result, yolov8n",
+    "auto_crop": "auto_crop, file to file, ",
     "beat": "beat: 30 s of sound, file to beats, ",
     "selftest": "selftest: ",
 }
