@@ -25,7 +25,7 @@ RUN sh requirements/install_image.sh packages /opt/venv && python -m compileall 
 FROM packages AS weights
 # Names of weights/manifest.toml to bake in, separated by spaces. Empty bakes none: mount a volume and set WEIGHTS_DIR to it.
 # Every file is checked against the manifest's SHA-256 and size before it is kept; a wrong one fails the build.
-ARG WEIGHTS="realesr-general-x4v3 realesr-general-wdn-x4v3 RealESRGAN_x4plus"
+ARG WEIGHTS="realesr-general-x4v3 realesr-general-wdn-x4v3 RealESRGAN_x4plus yolov8n"
 RUN mkdir /weights && if [ -n "$WEIGHTS" ]; then gpu-worker weights pull --dir /weights $WEIGHTS && rm -f /weights/.*.lock; fi
 
 FROM packages AS app
