@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from gpu_worker import settings
 from gpu_worker_client.protocol import (
     TASKS,
+    AutoCropTask,
     ErrorCode,
     FileTask,
     InputTask,
@@ -90,7 +91,7 @@ def example(name: str) -> dict[str, Any]:
     task: dict[str, Any] = {"task": name}
     if issubclass(request, InputTask):
         task["input_url"] = EXAMPLE_URLS["input_url"]
-    if issubclass(request, FileTask):
+    if issubclass(request, FileTask | AutoCropTask):  # auto_crop makes one unless only coordinates are asked for
         task["output_url"] = EXAMPLE_URLS["output_url"]
     params = getattr(parse_task(task), "params").model_dump(mode="json")  # noqa: B009 - every task has params
     return {**task, "params": params} if params else task

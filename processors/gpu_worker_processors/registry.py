@@ -12,6 +12,7 @@ PROCESSORS: dict[str, str] = {
     "upscale": "gpu_worker_processors.upscale.processor",
     "detect_scenes": "gpu_worker_processors.detect_scenes.processor",
     "track": "gpu_worker_processors.track.processor",
+    "auto_crop": "gpu_worker_processors.auto_crop.processor",
     "beat": "gpu_worker_processors.beat.processor",
     "selftest": "gpu_worker_processors.selftest.processor",
 }

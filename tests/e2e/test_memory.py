@@ -1,4 +1,5 @@
-"""Peak memory of worker and engine does not depend on the length of the video: 10 s against 120 s (track: 300 s) of a clip."""
+"""Peak memory of worker and engine does not depend on the length of the video: 10 s of a clip against 120 s, or 300 s for track
+and auto_crop."""
 
 from __future__ import annotations
 
@@ -11,7 +12,15 @@ import psutil
 import pytest
 from e2e_stage import Stage, start
 
-from gpu_worker_client.protocol import DetectScenesTask, FileTask, InputTask, TrackTask, UpscaleParams, UpscaleTask
+from gpu_worker_client.protocol import (
+    AutoCropTask,
+    DetectScenesTask,
+    FileTask,
+    InputTask,
+    TrackTask,
+    UpscaleParams,
+    UpscaleTask,
+)
 
 ALLOWED_GROWTH = 1.05
 RATE = 25
@@ -37,6 +46,8 @@ def task_for(stage: Stage, name: str, url: str) -> InputTask | FileTask:
     if name == "track":
         return TrackTask(input_url=url)
     put = stage.platform.gate.presign("PUT", "out.mp4")
+    if name == "auto_crop":
+        return AutoCropTask(input_url=url, output_url=put)
     return UpscaleTask(input_url=url, output_url=put, params=UpscaleParams(model="realesr-animevideov3", scale=2))
 
 
@@ -44,7 +55,7 @@ def task_for(stage: Stage, name: str, url: str) -> InputTask | FileTask:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("name", "size", "long_seconds"),
-    [("detect_scenes", (640, 360), 120), ("upscale", (48, 32), 120), ("track", (160, 32), 300)],
+    [("detect_scenes", (640, 360), 120), ("upscale", (48, 32), 120), ("track", (160, 32), 300), ("auto_crop", (160, 64), 300)],
 )
 def test_peak_memory_does_not_grow_with_length(
     name: str,

@@ -16,6 +16,9 @@ from gpu_worker.platform.local import LocalPlatform
 from gpu_worker_client import Client
 from gpu_worker_client.protocol import (
     TASKS,
+    AutoCropParams,
+    AutoCropResult,
+    AutoCropTask,
     BeatResult,
     BeatTask,
     DetectScenesParams,
@@ -33,7 +36,7 @@ from gpu_worker_client.protocol import (
 
 DARK, BRIGHT, BLUE = (20, 20, 20), (230, 230, 230), (30, 30, 200)
 DEADLINE_SECONDS = 120.0
-COVERED = {"selftest", "detect_scenes", "upscale", "track", "beat"}
+COVERED = {"selftest", "detect_scenes", "upscale", "track", "auto_crop", "beat"}
 
 
 def test_no_task_is_without_a_test_here() -> None:
@@ -121,6 +124,37 @@ def test_track(running: Stage, tmp_path: Path, media: Path, weights_dir: Path) -
     assert result.worker is not None and result.worker.encoder
     with av.open(str(running.platform.gate.path("out/game.mp4"))) as output:
         assert sum(1 for _ in output.decode(output.streams.video[0])) == result.stats.total_frames
+    assert running.job_directories() == []
+
+
+def test_auto_crop_with_the_tracks_of_a_former_job(running: Stage, tmp_path: Path, media: Path, weights_dir: Path) -> None:
+    gate = running.platform.gate
+    url = running.upload("in/game.mp4", basketball(media, tmp_path / "game.mp4"))
+    tracks = running.client.run(
+        TrackTask(input_url=url, result_url=gate.presign("PUT", "out/tracks.json.gz")), timeout=DEADLINE_SECONDS
+    )
+    assert isinstance(tracks, TrackResult)
+    params = AutoCropParams(subject=2)
+    again = running.client.run(
+        AutoCropTask(
+            input_url=url,
+            tracks_url=gate.presign("GET", "out/tracks.json.gz"),
+            output_url=gate.presign("PUT", "out/crop.mp4"),
+            params=params,
+        ),
+        timeout=DEADLINE_SECONDS,
+    )
+    assert isinstance(again, AutoCropResult)
+    assert (again.subject.track_id, again.stats.in_view) == (2, 1.0)
+    dry = running.client.run(
+        AutoCropTask(input_url=url, params=params.model_copy(update={"dry_run": True})), timeout=DEADLINE_SECONDS
+    )
+    assert isinstance(dry, AutoCropResult) and dry.output_url is None
+    assert dry.crop_keyframes == again.crop_keyframes, "what was detected anew is what was brought along"
+    with av.open(str(gate.path("out/crop.mp4"))) as output:
+        frames = list(output.decode(output.streams.video[0]))
+    assert len(frames) == again.stats.frames_processed == tracks.stats.total_frames
+    assert {(frame.width, frame.height) for frame in frames} == {(404, 720)}
     assert running.job_directories() == []
 
 

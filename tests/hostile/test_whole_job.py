@@ -175,12 +175,12 @@ def task_for(house: House, name: str, url: str) -> dict[str, Any]:
     if name == "upscale":
         params = {"model": "realesr-animevideov3"}
         task |= {"output_url": house.gate.presign("PUT", "out.mp4"), "params": params}
-    if name == "track":
+    if name in ("track", "auto_crop"):
         task |= {"output_url": house.gate.presign("PUT", "out.mp4")}
     return task
 
 
-@pytest.mark.parametrize("name", ["detect_scenes", "upscale", "track"])
+@pytest.mark.parametrize("name", ["detect_scenes", "upscale", "track", "auto_crop"])
 @pytest.mark.parametrize("row", BAD_MEDIA.values(), ids=BAD_MEDIA)
 def test_bad_media(house: House, tmp_path: Path, weights_dir: Path, name: str, row: tuple[Build, str]) -> None:
     build, codes = row
@@ -199,8 +199,16 @@ FINE_MEDIA: dict[str, clips.Clip] = {
 }
 
 
-@pytest.mark.parametrize(("name", "frames"), [("upscale", "frames_processed"), ("track", "total_frames")])
-@pytest.mark.parametrize("clip", FINE_MEDIA.values(), ids=FINE_MEDIA)
+COUNTED = {"upscale": "frames_processed", "track": "total_frames", "auto_crop": "frames_processed"}
+FINE = [
+    pytest.param(clip, task, counted, id=f"{row} {task}")
+    for row, clip in FINE_MEDIA.items()
+    for task, counted in COUNTED.items()
+    if (row, task) != ("M10 2x2", "auto_crop")  # no window has room in it
+]
+
+
+@pytest.mark.parametrize(("clip", "name", "frames"), FINE)
 def test_odd_media_comes_out_frame_for_frame(
     house: House, tmp_path: Path, weights_dir: Path, clip: clips.Clip, name: str, frames: str
 ) -> None:
@@ -213,6 +221,13 @@ def test_odd_media_comes_out_frame_for_frame(
     stored = house.gate.path(key)
     with av.open(str(stored)) as output:
         assert sum(1 for _ in output.decode(output.streams.video[0])) == 5
+
+
+def test_m10_a_picture_without_room_for_a_window(house: House, tmp_path: Path, weights_dir: Path) -> None:
+    house.gate.put("tiny.mp4", clips.make(tmp_path / "tiny.mp4", FINE_MEDIA["M10 2x2"]))
+    error = house.refusal(task_for(house, "auto_crop", house.gate.presign("GET", "tiny.mp4")))
+    assert error.code == "invalid_task"
+    assert "16 pixels" in error.message
 
 
 STORE_FAULTS: dict[str, tuple[Fault, str]] = {

@@ -1,5 +1,16 @@
 """The wire: every task, parameter, result and error, declared once. Client, processors and worker all import it."""
 
+from gpu_worker_client.protocol.auto_crop import (
+    AutoCropParams,
+    AutoCropResult,
+    AutoCropStats,
+    AutoCropTask,
+    CropKeyframe,
+    CropOverride,
+    CropSegment,
+    CropSubject,
+    CropWindow,
+)
 from gpu_worker_client.protocol.beat import (
     BeatParams,
     BeatResult,
@@ -63,12 +74,21 @@ __all__ = [
     "SCHEMA_VERSION",
     "TASKS",
     "AnsweredBy",
+    "AutoCropParams",
+    "AutoCropResult",
+    "AutoCropStats",
+    "AutoCropTask",
     "BeatParams",
     "BeatResult",
     "BeatStats",
     "BeatTask",
     "CompleteUpload",
     "Cost",
+    "CropKeyframe",
+    "CropOverride",
+    "CropSegment",
+    "CropSubject",
+    "CropWindow",
     "DetectScenesParams",
     "DetectScenesResult",
     "DetectScenesStats",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, NoReturn, get_args
 
 from pydantic import ValidationError
 
+from gpu_worker_client.protocol.auto_crop import AutoCropResult, AutoCropTask
 from gpu_worker_client.protocol.beat import BeatResult, BeatTask
 from gpu_worker_client.protocol.detect_scenes import DetectScenesResult, DetectScenesTask
 from gpu_worker_client.protocol.envelope import SCHEMA_VERSION, TaskBase, TaskResult
@@ -33,6 +34,7 @@ TASKS: dict[str, TaskKind] = {
     "upscale": TaskKind(UpscaleTask, UpscaleResult),
     "detect_scenes": TaskKind(DetectScenesTask, DetectScenesResult),
     "track": TaskKind(TrackTask, TrackResult),
+    "auto_crop": TaskKind(AutoCropTask, AutoCropResult),
     "beat": TaskKind(BeatTask, BeatResult),
     "selftest": TaskKind(SelftestTask, SelftestResult),
 }

@@ -153,6 +153,8 @@ class FrameCropper:
         gain, offset = _change(index, picture.bits, self._source_tags.full_range, canvas.bits, canvas.tags.full_range)
         if values.dtype == dtype and gain == 1 and offset == 0:
             return values
+        if canvas.bits == 8 and values.dtype == np.float32:  # rounds and saturates in one pass
+            return cv2.addWeighted(values, gain, values, 0, offset, dtype=cv2.CV_8U)  # pyright: ignore[reportReturnType]
         scaled = values if gain == 1 else values * np.float32(gain)
         scaled = np.add(scaled, offset + 0.5, dtype=np.float32)  # a new array: the values may be the source's own
         np.clip(scaled, 0, (1 << canvas.bits) - 1 + 0.5, out=scaled)

@@ -135,7 +135,7 @@ def _tiny_job(name: str, params: Wire, sample: Sample, job: LocalJob) -> LocalJo
     folder.mkdir()
     source = folder / "input"
     source.write_bytes((sample.source or clip)())
-    makes_a_file = issubclass(TASKS[name].request, FileTask)
+    makes_a_file = sample.makes_a_file or issubclass(TASKS[name].request, FileTask)
     return replace(
         job,
         params=params,

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from gpu_worker_client.protocol import BeatResult, DetectScenesResult, TaskResult, TrackResult, UpscaleResult
+from gpu_worker_client.protocol import AutoCropResult, BeatResult, DetectScenesResult, TaskResult, TrackResult, UpscaleResult
 
 WIDTH_PX, HEIGHT_PX, FRAMES, RATE_FPS, CUT_FRAME = 64, 48, 24, 12, 12
 """Two seconds, a hard cut in the middle: two scenes, each as long as the shortest scene that the defaults allow."""
 
+CROP_WIDTH_PX = 28
+"""Of the picture at 9:16, even."""
 CLICKS, CLICKS_HZ = 10, 2
 """Five seconds at 120 beats a minute."""
 
@@ -31,6 +33,8 @@ class Sample:
 
     variants: tuple[Mapping[str, Any], ...] = field(default=({},))
     """Parameters, best first; the first whose weights are present is taken."""
+    makes_a_file: bool = False
+    """Asks for the file of a task that makes one only when told."""
     judge: Callable[[Any], str | None] = lambda _result: None
     """What is wrong with the result, None when it is right."""
     source: Callable[[], bytes] | None = None
@@ -57,6 +61,13 @@ def _wrong_tracks(result: TaskResult) -> str | None:
     return None if right else f"{result.stats.total_frames} frames, cuts at {cuts}, {result.stats.unique_tracks} tracks"
 
 
+def _wrong_crop(result: TaskResult) -> str | None:
+    assert isinstance(result, AutoCropResult)
+    stats, size = result.stats, f"{CROP_WIDTH_PX}x{HEIGHT_PX}"
+    right = (stats.frames_processed, stats.shots, stats.output_resolution) == (FRAMES, 2, size)
+    return None if right else f"{stats.frames_processed} frames of {stats.output_resolution} in {stats.shots} shots"
+
+
 def _wrong_beats(result: TaskResult) -> str | None:
     assert isinstance(result, BeatResult)
     made = [second / CLICKS_HZ for second in range(CLICKS)]
@@ -81,6 +92,9 @@ def clicks() -> bytes:
 
 
 SAMPLES: dict[str, Sample] = {
+    "auto_crop": Sample(
+        variants=({"model": "yolov8n"}, {"model": "hog", "classes": ["person"]}), makes_a_file=True, judge=_wrong_crop
+    ),
     "beat": Sample(judge=_wrong_beats, source=clicks),
     "detect_scenes": Sample(judge=_wrong_scenes),
     "track": Sample(
