@@ -14,7 +14,7 @@ import pytest
 from hand_worker import HandWorker
 
 from gpu_worker.platform.local import LocalPlatform
-from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol import ErrorCode, TaskError, Track, TrackBox, TrackFrames, TrackResult, TrackStats, TrackVideo
 
 ROOT = Path(__file__).parents[2]
 IN, OUT = "https://h/in.mp4?sig=1", "https://h/out.mp4?sig=2"
@@ -70,8 +70,30 @@ def serve(platform: LocalPlatform, *answers: dict[str, Any]) -> list[Any]:
     return tasks
 
 
+def readme_programs() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "client/README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_readmes_tracks(platform: LocalPlatform, tmp_path: Path) -> None:
+    _, program = readme_programs()
+    boxes = (TrackBox(frame=frame, bbox=(1, 2, 11, 22), confidence=0.9) for frame in (5, 6))
+    track = Track(track_id=1, class_name="person", shot=0, frames=TrackFrames(boxes))
+    video = TrackVideo(width=64, height=48, fps=10.0)
+    answer = TrackResult(tracks=[track], video=video, stats=TrackStats(total_frames=9, unique_tracks=1, boxes=2)).packed()
+    head = (
+        f"import os\nos.chdir({str(tmp_path)!r})\nfrom gpu_worker_client import Client\nclient, INPUT_URL = Client(), {IN!r}\n"
+    )
+    with start(platform, "-c", head + program) as running:
+        (task,) = serve(platform, {"output": answer.model_dump(mode="json")})
+        out, notes = running.communicate(timeout=60)
+    assert (task["task"], task["params"]) == ("track", {"classes": ["person"]})
+    assert running.returncode == 0, notes
+    assert out == "1 person 0 2 0.5 (1.0, 2.0, 11.0, 22.0)\n"
+    assert (tmp_path / "tracks.txt").read_text().startswith("6,1,1.0,2.0,10.0,20.0,0.9,")
+
+
 def test_the_readmes_program(platform: LocalPlatform) -> None:
-    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "client/README.md").read_text(encoding="utf-8"), re.DOTALL)
+    program, _ = readme_programs()
     assert len([line for line in program.splitlines() if line]) <= 8
     with start(platform, "-c", f"INPUT_URL = {IN!r}\n{program}") as running:
         (task,) = serve(platform, {"output": SCENES})
