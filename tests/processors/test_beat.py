@@ -108,6 +108,15 @@ def test_a_beat_that_is_left_out_once_is_kept(tmp_path: Path) -> None:
     assert result.confidence[9] < 0.5 < min(np.delete(result.confidence, 9))
 
 
+def test_the_end_of_a_file_is_no_beat(tmp_path: Path) -> None:
+    """A loud tone under the clicks is cut off exactly where the next beat would be."""
+    times = sounds.steady(120, 0.5, 9.9)
+    sound = sounds.clicks(times, 10.0) + 0.3 * np.sin(np.arange(10 * sounds.RATE) * 0.1).astype(np.float32)
+    result = beats_of(sound, tmp_path)
+    assert_same_beats(result.beat_times, times)
+    assert result.tempo == pytest.approx(120, rel=1e-4)
+
+
 def test_two_seconds_are_enough(tmp_path: Path) -> None:
     times = np.arange(0.2, 2, 0.5)
     assert_same_beats(beats_of(sounds.clicks(times, 2.0), tmp_path).beat_times, times)

@@ -83,4 +83,6 @@ def attack_envelope(sound: Spool, loud_rms: float) -> Floats:
         before[:, :-1] = np.maximum(before[:, :-1], rows[:-_LAG, 1:])
         parts.append(np.sqrt(np.maximum(0, rows[_LAG:] - before)) @ _BAND_WEIGHTS)
         held = rows[-_LAG:]
-    return np.concatenate(parts)
+    envelope = np.concatenate(parts)
+    envelope[-1 - _FINE_FFT // 2 // FINE_HOP :] = 0  # the edge at which a file was cut off is no attack
+    return envelope
