@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ WIDTH, HEIGHT = 1200, 160
 """Units of the drawing; it is scaled to the page."""
 MAX_SECONDS = 120.0
 """A long film of its own gets a drawing of its beginning only."""
+MAX_INLINE_BYTES = 2_000_000
+"""Two minutes of the mix-down."""
 _TRUE_SECONDS = 0.015
 """Nearer than half a frame: cut on it."""
 
@@ -47,10 +50,10 @@ def summary(result: BeatResult) -> str:
     return f"{result.stats.beats} beats, {result.tempo:.1f} a minute" if result.beat_times else "no beat"
 
 
-def html(result: BeatResult, film: Film, _folder: Path) -> str:
+def html(result: BeatResult, film: Film, folder: Path) -> str:
     others = ", ".join(f"{c.bpm:.1f} ({c.score:.0%})" for c in result.tempo_candidates)
     said = f"<p>Tempos by evidence: {escape(others)}.</p>" if others else ""
-    player = f'<p><audio controls preload="none" src="{MIX_DOWN}"></audio></p>'
+    player = f'<p><audio controls preload="none" src="{_playable(folder / MIX_DOWN)}"></audio></p>'
     return f"{drawing(result)}{player}{said}{_truth(result, film)}"
 
 
@@ -77,6 +80,13 @@ def drawing(result: BeatResult) -> str:
         f'<polygon points="{" ".join(upper + lower)}" fill="var(--line)"/>'
         f'<g stroke="var(--accent)" stroke-width="2">{lines}</g></svg>'
     )
+
+
+def _playable(path: Path) -> str:
+    """A short sound as a data URI, so that the report needs nothing beside it; a long one by its name."""
+    if path.stat().st_size > MAX_INLINE_BYTES:
+        return path.name
+    return f"data:audio/mpeg;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def _truth(result: BeatResult, film: Film) -> str:
