@@ -15,7 +15,7 @@ import av
 import clips
 import pytest
 
-from gpu_worker.demo import cli, scenes_panel, upscale_panel
+from gpu_worker.demo import auto_crop_panel, cli, scenes_panel, upscale_panel
 from gpu_worker.demo.bar import Bar, line
 from gpu_worker.demo.panel import Film, Panel
 from gpu_worker.demo.panels import PANELS
@@ -32,8 +32,9 @@ def demo(output: Path, **extra: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, capture_output=True, text=True, env={**env, **extra}, timeout=280)
 
 
-def sources(report: str) -> list[str]:
-    return re.findall(r'(?:src|href)="([^"]{1,80})', report)
+def beside(report: str) -> set[str]:
+    """Files that the report refers to."""
+    return {s for s in re.findall(r'(?:src|href)="([^"]{1,80})', report) if not s.startswith(("data:", "#"))}
 
 
 def test_without_weights_the_rest_runs_and_the_command_is_named(tmp_path: Path) -> None:
@@ -47,7 +48,10 @@ def test_without_weights_the_rest_runs_and_the_command_is_named(tmp_path: Path) 
     report = (tmp_path / "report.html").read_text()
     assert report.count('alt="scene ') == 4 and "found: exactly those" in report
     assert "gpu-worker weights pull realesr-animevideov3" in report
-    assert all(s.startswith(("data:", "#")) for s in sources(report)), "the report needs something beside it"
+    assert beside(report) == {"cropped.mp4"}, "the report needs something else beside it"
+    assert report.count('aria-label="window at frame') == auto_crop_panel.PAIRS
+    with av.open(str(tmp_path / "cropped.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 160
 
 
 @pytest.mark.slow
@@ -57,7 +61,7 @@ def test_with_weights_everything_runs(tmp_path: Path, weights_dir: Path) -> None
     assert "256x144 to 1024x576, 160 frames" in ran.stdout
     report = (tmp_path / "report.html").read_text()
     assert report.count('alt="network"') == report.count('alt="bicubic"') == upscale_panel.PAIRS + 1
-    assert {s for s in sources(report) if not s.startswith(("data:", "#"))} == {"upscaled.mp4"}
+    assert beside(report) == {"upscaled.mp4", "cropped.mp4"}
     with av.open(str(tmp_path / "upscaled.mp4")) as container:
         assert (container.streams.video[0].width, container.streams.video[0].height) == (1024, 576)
         assert sum(1 for _ in container.decode(video=0)) == 160

@@ -1,5 +1,5 @@
-"""Peak memory of worker and engine does not depend on the length of the video: 10 s of a clip against 120 s, or 300 s for track
-and auto_crop."""
+"""Peak memory of worker and engine does not depend on the length of the video: 10 s of a clip against 120 s, or 300 s for
+track."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def task_for(stage: Stage, name: str, url: str) -> InputTask | FileTask:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("name", "size", "long_seconds"),
-    [("detect_scenes", (640, 360), 120), ("upscale", (48, 32), 120), ("track", (160, 32), 300), ("auto_crop", (160, 64), 300)],
+    [("detect_scenes", (640, 360), 120), ("upscale", (48, 32), 120), ("track", (160, 32), 300), ("auto_crop", (160, 64), 120)],
 )
 def test_peak_memory_does_not_grow_with_length(
     name: str,

@@ -16,6 +16,7 @@ OUTPUT = "cropped.mp4"
 PAIRS = 4
 SHEET = 12
 PICTURE_PX = 480
+SHEET_PX = 200
 PATH_PX = 160
 
 Window = tuple[float, float, float, float]
@@ -47,7 +48,7 @@ def html(result: AutoCropResult, film: Film, folder: Path) -> str:
     sheet = [(2 * n + 1) * frames // (2 * SHEET) for n in range(SHEET)]
     before, after = frames_at(film.path, pairs), frames_at(folder / OUTPUT, {*pairs, *sheet})
     rows = "".join(_pair(result, frame, before[frame], after[frame]) for frame in sorted(before))
-    strip = "".join(_figure(data_uri(thumbnail(after[frame], PICTURE_PX)), f"frame {frame}") for frame in sorted(set(sheet)))
+    strip = "".join(_figure(data_uri(thumbnail(after[frame], SHEET_PX)), f"frame {frame}") for frame in sorted(set(sheet)))
     return f'{rows}{_path(result)}{_who(result)}<div class="strip">{strip}</div><p><a href="{OUTPUT}">{OUTPUT}</a></p>'
 
 
