@@ -24,7 +24,9 @@ def complete_answer(
     task: TaskBase, urls: TaskUrls, answer: EngineAnswer, delivered: Delivered | None, timings: Timings, settings: Settings
 ) -> TaskResult:
     """The whole result."""
-    result = TASKS[task.task].result.model_validate(answer.result)
+    kind = TASKS[task.task].result
+    # Nothing but the task's own fields: what the platform acts on is not the engine's to say.
+    result = kind.model_validate({name: value for name, value in answer.result.items() if name in kind.model_fields})
     seconds = answer.seconds
     price = settings.prices.get(answer.gpu) if answer.gpu else None
     worker = result.worker
@@ -34,6 +36,7 @@ def complete_answer(
             "output_parts": delivered.parts if delivered else None,
             "result_url": str(urls.result.location) if urls.result else None,
             "idempotency_key": task.idempotency_key,
+            "deduplicated": False,
             "timings": timings,
             "cost": Cost(
                 gpu=answer.gpu,
@@ -107,8 +110,15 @@ def fit_answer(result: TaskResult, settings: Settings) -> dict[str, Any]:
     if small is not None:
         return small
     if result.result_url:
-        return summary(result, result.result_url)
-    packed = result.packed()
+        short = summary(result, result.result_url)
+        size = len(json.dumps(short, ensure_ascii=False).encode())
+        if size <= settings.max_answer_bytes:
+            return short
+        raise TaskError(ErrorCode.output_invalid, f"even the summary of the result has {size} bytes; please report it")
+    try:
+        packed = result.packed()
+    except ValueError as error:
+        raise TaskError(ErrorCode.output_invalid, "the result holds a number out of range; please report it") from error
     answer = whole_answer(packed, settings.max_answer_bytes)
     if answer is None:
         size = sum(map(len, encoded(packed)))

@@ -96,7 +96,8 @@ def _too_deep(raw: bytes) -> bool:
     return False
 
 
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+"""Also one that never ends: looking for its end once from each of its quotes would take quadratic time."""
 _BRACKET = re.compile(rb"[\[\]{}]")
 
 

@@ -49,7 +49,7 @@ class TrackState(Wire):
     """Of this blob."""
     track_algorithm: Literal["botsort", "bytetrack"]
     """The algorithm that made it; the next piece must name the same."""
-    frames: int = Field(ge=0, lt=2**53)
+    frames: int = Field(ge=0, lt=2**30)
     """Frames of all pieces so far: what to add to the next piece's frame numbers, which start at 0 again."""
     tracker: dict[str, JsonValue]
     """What the tracker remembers: the next id, and position, speed and age of whoever may be seen again."""
@@ -67,9 +67,11 @@ class TrackParams(Wire):
     """Detector, by its name in the weights manifest: yolov8n, yolov8m, yolov8x, a yolo11 or yolo26, or another one listed
     there; `hog` is OpenCV's person detector and needs no weights."""
     classes: list[ClassName] = Field(default=["person", "sports ball"], min_length=1, max_length=80)
-    """What to follow, by the model's class names (COCO's for the listed ones)."""
+    """What to follow, by the model's class names (COCO's for the listed ones). `hog` knows people only; with it the default
+    means them alone."""
     confidence_threshold: float = Field(default=0.5, ge=0, le=1)
-    """What is reported. The tracker sees weaker boxes as well, so that an id survives a moment of doubt."""
+    """What is reported; 0.3 finds a ball in more frames. The tracker sees weaker boxes as well, so that an id survives a
+    moment of doubt."""
     iou_threshold: float = Field(default=0.45, gt=0, le=1)
     """Of two boxes of one class in a frame that overlap by more than this, the weaker one is dropped."""
     track_algorithm: Literal["botsort", "bytetrack"] = "botsort"
@@ -77,11 +79,13 @@ class TrackParams(Wire):
     reset_at_cuts: bool = True
     """No track goes on over a cut: whoever is in the next shot gets a new id."""
     frame_stride: int = Field(default=1, ge=1, le=1000)
-    """Look at every n-th frame only, from the first on. Frames keep their numbers."""
+    """Look at every n-th frame only, from the first on. Frames keep their numbers; a drawn video shows boxes until the next."""
     state_in: TrackState | None = None
-    """`state_out` of the piece of video before this one: ids go on where it ended."""
+    """`state_out` of the piece of video before this one: ids go on where it ended. Frames and shots of each piece count from 0;
+    add `frames` of the state to put pieces together. All pieces need the same size, rate and classes in the same order. A cut
+    between two pieces is not seen."""
     return_state: bool = False
-    """Answer `state_out`, for the next piece."""
+    """Answer `state_out`, for the next piece: some 40 KB of JSON, more in a crowd."""
 
     @field_validator("classes")
     @classmethod

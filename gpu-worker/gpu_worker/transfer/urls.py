@@ -18,7 +18,7 @@ from gpu_worker.transfer.safe_url import DEFAULT_PORTS, SafeUrl, literal_address
 from gpu_worker_client.protocol import BeatTask, ErrorCode, InputTask, OptionalFileTask, OutputMultipart, TaskBase, TaskError
 from gpu_worker_client.protocol.auto_crop import AutoCropTask
 
-VIDEO_SUFFIXES = frozenset({"", ".mp4", ".m4v", ".mov", ".mkv", ".webm"})
+VIDEO_SUFFIXES = frozenset({"", ".mp4", ".m4v", ".mov", ".mkv"})
 """Containers an output's name may ask for; without a suffix it is mp4."""
 INPUT_REMAINING_SECONDS = 30.0
 """An input is fetched first, so its URL needs to live only that long; a transfer under way outlives its URL."""

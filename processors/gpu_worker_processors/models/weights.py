@@ -7,6 +7,7 @@ Imports nothing heavy, so the worker's parent process may use it too.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
 import stat
@@ -75,10 +76,15 @@ class WeightStore:
         if name not in self._specs:
             raise TaskError(
                 ErrorCode.weights_missing,
-                f"no weights of that name; the manifest has: {', '.join(self._specs)}",
+                f"no weights of that name{self._near(name)}; the manifest has: {', '.join(self._specs)}",
                 names=sorted(self._specs),
             )
         return self._specs[name]
+
+    def _near(self, name: str) -> str:
+        close = difflib.get_close_matches(name[:64].lower(), [known.lower() for known in self._specs], n=1)
+        match = next((known for known in self._specs if close and known.lower() == close[0]), None)
+        return f'. Did you mean "{match}"?' if match else ""
 
     def present(self, name: str) -> bool:
         """Whether the file is there; says nothing about its content."""

@@ -9,7 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from gpu_worker_client.protocol import TrackCut, TrackParams, TrackResult, TrackState, TrackVideo, WorkerInfo
+from pydantic import ValidationError
+
+from gpu_worker_client.protocol import ResultWarning, TrackCut, TrackParams, TrackResult, TrackState, TrackVideo, WorkerInfo
+from gpu_worker_client.protocol.track import MAX_STATE_BYTES
 from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.media.decode import FrameReader
 from gpu_worker_processors.media.probe import VideoInfo, probe, require_video
@@ -52,7 +55,7 @@ def follow_file(job: LocalJob, detector: Detector) -> TrackResult:
                 is_vfr=times.is_vfr,
                 times=time_pairs(map(times.seconds, range(len(times)))) if times.is_vfr else [],
             ),
-            state_out=feed.state(total) if params.return_state else None,
+            state_out=_state(job, feed, total) if params.return_state else None,
         )
     # The worker fills in its own version.
     return result.model_copy(update={"worker": WorkerInfo(version="", device=detector.device, encoder=encoder)})
@@ -79,6 +82,16 @@ def _drawn(job: LocalJob, store: TrackStore, cuts: Sequence[TrackCut]) -> str | 
     )
     job.warnings.extend(drawn.notes)
     return drawn.encoder.name
+
+
+def _state(job: LocalJob, feed: Feed, frames: int) -> TrackState | None:
+    """The state to hand on; without one where so many are in sight that it would not fit into a task."""
+    try:
+        return feed.state(frames)
+    except ValidationError:
+        message = f"no state_out: with so many in sight it is over {MAX_STATE_BYTES} bytes, or the feed over 2^30 frames"
+        job.warnings.append(ResultWarning(code="state_too_large", message=message))
+        return None
 
 
 class Feed:

@@ -136,7 +136,8 @@ class GrayScaler:
 
     def __init__(self, video: VideoInfo) -> None:
         factor = max(1.0, math.sqrt(video.coded_width * video.coded_height / MAX_PIXELS))
-        self._size = max(1, int(video.coded_width / factor)), max(1, int(video.coded_height / factor))
+        width, height = max(1, int(video.coded_width / factor)), max(1, int(video.coded_height / factor))
+        self._size = min(width, MAX_PIXELS), min(height, MAX_PIXELS)  # a line of pixels is shrunk along its length alone
         self._turn = _TURNS.get(video.rotation)
         self._mirrored = video.mirrored
         self._read = PictureReader()

@@ -27,6 +27,9 @@ Algorithm = Literal["bytetrack", "botsort"]
 """`botsort` is `bytetrack` with the camera's motion taken out of every prediction; it needs the gray pictures."""
 
 STATE_VERSION = 1
+MAX_FRAME = 2**30
+MAX_ID = 2**31 - 1
+"""Those of the columns in which tracks are stored; half the ids are left for the piece to come."""
 
 MAX_STEP_SECONDS = 10.0
 """A longer pause is predicted as this long: every track is over by then."""
@@ -258,13 +261,30 @@ class Tracker:
         return tracker
 
     def _read(self, state: dict[str, Any]) -> None:
-        self._next_id = int(integers(state["next_id"], (), 1, 2**53))
-        self._last_frame = int(integers(state["last_frame"], (), -1, 2**53))
+        self._next_id = int(integers(state["next_id"], (), 1, MAX_ID // 2))
+        self._last_frame = int(integers(state["last_frame"], (), -1, MAX_FRAME))
         self._last_time = float(floats(state["last_time_seconds"], ()))
         self._fresh = bool(state["fresh"])
         self._tracks = Tracks.from_json(state["tracks"], len(self._class_names))
         self._points.read(state["points"], len(self._class_names))
         self._camera = Camera.from_json(state["camera"])
+        self._check_past()
+
+    def _check_past(self) -> None:
+        """Nothing of a state is later than the state, or it would never be over; no id is used twice, or will be again."""
+        points = self._points.items
+        sightings = [one for one in self._tracks.held if one is not None]
+        sightings += [one for point in points for one in (point.last, point.held, point.reported) if one is not None]
+        moments = [(one.frame, one.time_seconds) for one in sightings] + [m for point in points for m in point.missed]
+        if any(not 0 <= frame <= self._last_frame or seconds > self._last_time for frame, seconds in moments):
+            raise ValueError("something was seen after the last frame")
+        if np.any(self._tracks.seen > self._last_time):
+            raise ValueError("a track was seen after the last frame")
+        ids = [number for number in [*self._tracks.ids.tolist(), *(point.id for point in points)] if number]
+        if len(set(ids)) != len(ids) or any(number >= self._next_id for number in ids):
+            raise ValueError("an id stands twice, or is still to be given")
+        if any(not self._is_point[point.class_index] for point in points):
+            raise ValueError("a thing that is no ball moves like one")
 
 
 def _sighting(frame: int, now: float, box: NDArray[Any], score: Any) -> Sighting:

@@ -130,4 +130,5 @@ def read_sighting(data: Any) -> Sighting:
     """One sighting from the list [frame, seconds, box, score]."""
     frame, seconds, box, score = sequence(data, 4)
     corners = floats(box, (4,)).tolist()
-    return Sighting(int(frame), float(seconds), (corners[0], corners[1], corners[2], corners[3]), float(score))
+    place, moment, strength = (float(floats(value, ())) for value in (integers(frame, (), 0, 2**53), seconds, score))
+    return Sighting(int(place), moment, (corners[0], corners[1], corners[2], corners[3]), strength)
