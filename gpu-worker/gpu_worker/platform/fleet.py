@@ -42,7 +42,7 @@ class Fleet:
                 raise RuntimeError("the platform is closed")
             worker_id = f"worker-{next(self._numbers)}"
             env = {**_inherited(), **self._environment(worker_id), **(extra_env or {})}
-            argv = [sys.executable, "-u", "-m", "gpu_worker.platform.tied", str(os.getpid()), str(handler)]
+            argv = [sys.executable, "-u", str(handler)]
             worker = WorkerProcess(argv, env, self._log_dir / f"{worker_id}.log", worker_id)
             self._workers[worker] = lambda: self.start(extra_env, handler)
         return worker
