@@ -262,7 +262,7 @@ class AutoCropResult(TaskResult):
     crop_keyframes: list[CropWindow] = []
     """The path. Left out, with `crop_keyframes_count` in its place, of an answer over the inline limit: the whole result is
     then at `result_url`."""
-    subject: CropSubject = CropSubject()
+    subject: CropSubject = CropSubject.model_construct()
     """Of the segments that take most of the time."""
     segments: list[CropSegment] = []
     """In order, without gaps; empty with `keyframes`."""
@@ -278,7 +278,7 @@ class AutoCropTask(OptionalFileTask, AnsweredBy[AutoCropResult]):
     task: Literal["auto_crop"] = "auto_crop"
     tracks_url: Url | None = None
     """GET; presigned: the result JSON of a `track` task of the same video. Nothing is then detected twice."""
-    params: AutoCropParams = AutoCropParams()
+    params: AutoCropParams = AutoCropParams.model_construct()
 
     @model_validator(mode="after")
     def _a_file_or_coordinates(self) -> AutoCropTask:

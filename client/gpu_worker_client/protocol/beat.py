@@ -91,7 +91,7 @@ class BeatResult(TaskResult):
     """Times of all attacks, when asked for."""
     tempo_candidates: list[TempoCandidate] = []
     """The likeliest tempos, best first; half and double the answer are the usual doubt."""
-    energy: Energy = Energy()
+    energy: Energy = Energy.model_construct()
     """How loud it is over time."""
     duration: float = 0.0
     """Seconds of sound, gaps and a late start included."""
@@ -106,13 +106,13 @@ class BeatTask(OptionalFileTask, AnsweredBy[BeatResult]):
 
     OUTPUT_SUFFIXES: ClassVar[frozenset[str]] = frozenset({"", ".mp4", ".m4a", ".mov", ".mkv", ".wav", ".flac", ".mp3", ".ogg"})
     task: Literal["beat"] = "beat"
-    params: BeatParams = BeatParams()
+    params: BeatParams = BeatParams.model_construct()
 
 
 class _Analysis(BaseModel):
     """What `save_analysis` writes."""
 
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, defer_build=True)
 
     tempo: float
     beat_times: list[float]

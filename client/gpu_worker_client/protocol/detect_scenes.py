@@ -68,4 +68,4 @@ class DetectScenesResult(TaskResult):
 
 class DetectScenesTask(InputTask, AnsweredBy[DetectScenesResult]):
     task: Literal["detect_scenes"] = "detect_scenes"
-    params: DetectScenesParams = DetectScenesParams()
+    params: DetectScenesParams = DetectScenesParams.model_construct()

@@ -26,13 +26,14 @@ class Wire(BaseModel):
         frozen=True,
         hide_input_in_errors=True,
         allow_inf_nan=False,
+        defer_build=True,  # importing the client builds no validator: a job needs those of one task
     )
 
 
 class Reply(BaseModel):
     """A value a worker answers. Fields of a newer worker are kept in `model_extra`."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True, ser_json_inf_nan="null")
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True, ser_json_inf_nan="null", defer_build=True)
 
 
 Answer = TypeVar("Answer", bound=Reply, covariant=True)

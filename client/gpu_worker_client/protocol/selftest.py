@@ -40,4 +40,4 @@ class SelftestResult(TaskResult):
 
 class SelftestTask(TaskBase, AnsweredBy[SelftestResult]):
     task: Literal["selftest"] = "selftest"
-    params: SelftestParams = SelftestParams()
+    params: SelftestParams = SelftestParams.model_construct()

@@ -237,7 +237,7 @@ class TrackTask(OptionalFileTask, AnsweredBy[TrackResult]):
     """`output_url` is optional: the video with boxes, ids and trails drawn into it."""
 
     task: Literal["track"] = "track"
-    params: TrackParams = TrackParams()
+    params: TrackParams = TrackParams.model_construct()
 
 
 def tracks_from_columns(data: bytes) -> list[Track]:

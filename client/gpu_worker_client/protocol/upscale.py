@@ -68,4 +68,4 @@ class UpscaleResult(TaskResult):
 
 class UpscaleTask(FileTask, AnsweredBy[UpscaleResult]):
     task: Literal["upscale"] = "upscale"
-    params: UpscaleParams = UpscaleParams()
+    params: UpscaleParams = UpscaleParams.model_construct()
