@@ -15,7 +15,8 @@ from packaging.utils import canonicalize_name
 import gpu_worker_client
 
 MAX_INSTALLED_BYTES = 15_000_000
-MAX_IMPORT_SECONDS = 0.3
+MAX_IMPORT_RATIO = 3.0
+"""To importing pydantic alone, which every typed client pays: 0.3 s where pydantic takes 0.1 s."""
 HEAVY = {"torch", "runpod", "numpy", "av", "cv2", "boto3", "gpu_worker", "gpu_worker_processors"}
 
 
@@ -64,14 +65,39 @@ def imported(statement: str) -> tuple[float, set[str]]:
 
 
 @pytest.mark.parametrize("statement", ["import gpu_worker_client", "from gpu_worker_client import Client, Job, JobError"])
-def test_importing_is_quick_and_pulls_in_nothing_heavy(statement: str) -> None:
-    runs = [imported(statement) for _ in range(5)]
-    modules = runs[0][1]
+def test_importing_pulls_in_nothing_heavy(statement: str) -> None:
+    _, modules = imported(statement)
     assert "gpu_worker_client" in modules
     assert not {name.partition(".")[0] for name in modules} & (HEAVY | {"requests", "urllib3"})
-    quickest = min(seconds for seconds, _ in runs)
-    print(f"{statement}: {quickest * 1000:.0f} ms of processor time")
-    assert quickest < MAX_IMPORT_SECONDS
+
+
+def test_importing_costs_little_more_than_pydantic() -> None:
+    """Both in turns, the quickest of each: a ratio, since a busy machine's seconds say nothing."""
+    ours: list[float] = []
+    theirs: list[float] = []
+    for _ in range(6):
+        ours.append(imported("from gpu_worker_client import Client, Job, JobError")[0])
+        theirs.append(imported("from pydantic import BaseModel")[0])
+    print(f"client {min(ours) * 1000:.0f} ms, pydantic alone {min(theirs) * 1000:.0f} ms of processor time")
+    assert min(ours) < MAX_IMPORT_RATIO * min(theirs)
+
+
+def test_importing_builds_no_validator() -> None:
+    """Half a second when all of them were built: each is built when its task is first used."""
+    script = (
+        "from pydantic import BaseModel\n"
+        "from gpu_worker_client import Client, Job, JobError\n"
+        "def below(kind):\n"
+        "    for one in kind.__subclasses__():\n"
+        "        yield one\n"
+        "        yield from below(one)\n"
+        "ours = [one for one in below(BaseModel) if one.__module__.startswith('gpu_worker_client')]\n"
+        "print(len(ours), *[one.__qualname__ for one in ours if one.__pydantic_complete__])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    count, *built = done.stdout.split()
+    assert int(count) > 30
+    assert not built
 
 
 def test_the_whole_client_in_use_pulls_in_nothing_heavy() -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from gpu_worker.sandbox import canaries, identity, kernel, landlock, lifeline, paths, rlimits, seccomp
-from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol import ErrorBody, ErrorCode, TaskError
 
 Policy = Literal["require", "best_effort", "off"]
 
@@ -123,6 +123,7 @@ def apply(spec: JailSpec) -> SandboxLevel:
     """
     started = time.perf_counter()
     level = SandboxLevel(spec.policy)
+    ErrorBody.model_rebuild()  # built now: a process that can read nothing any more must still be able to say why
     if spec.policy != "off":
         _lock(spec, level)
         level.canaries = canaries.run(spec.work_root)
