@@ -1,11 +1,12 @@
 # make demo    a video goes in through a presigned URL and comes out upscaled and cut into scenes, all on this machine
-# make test    the tests, under ten minutes on two cores
+# make test    the tests, under ten minutes on two cores; JOBS=4 takes four processes
 # make check   lint, types, import rules, generated docs are current
 # make docs    writes the generated docs
 # make bench   peers and us side by side in one run; writes docs/benchmarks.md
 # Every target first makes .venv from python3 alone. VIDEO=path gives the demo your own clip.
 
 PYTHON ?= python3
+JOBS   ?= 2
 BIN    := .venv/bin
 REQ    := requirements/worker.txt requirements/dev.txt
 READY  := .venv/.ready
@@ -28,7 +29,7 @@ demo: $(READY)
 	@$(BIN)/gpu-worker demo $(if $(VIDEO),--video "$(VIDEO)") --output demo-output
 
 test: $(READY)
-	@$(BIN)/python -m pytest -q -m "not slow and not gpu" $(ARGS)
+	@$(BIN)/python -m pytest -q -m "not slow and not gpu" -n $(JOBS) --dist loadfile $(ARGS)
 
 test-all: $(READY) reference
 	@$(BIN)/python -m pytest -q $(ARGS)

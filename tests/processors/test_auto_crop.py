@@ -19,10 +19,13 @@ from upscale_kit import packets, seen
 
 from gpu_worker_client.protocol import ErrorCode, TaskError, TrackParams, TrackResult
 from gpu_worker_client.protocol.auto_crop import AutoCropParams
-from gpu_worker_processors.auto_crop.analyse import rising
+from gpu_worker_processors.auto_crop.analyse import rising, without_gaps
 from gpu_worker_processors.auto_crop.processor import PROCESSOR
+from gpu_worker_processors.auto_crop.subject import SubjectTrack
 from gpu_worker_processors.auto_crop.tracks_file import MAX_BYTES
 from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.media.decode import FrameReader
+from gpu_worker_processors.media.probe import probe
 from gpu_worker_processors.track.processor import PROCESSOR as TRACK
 
 VFR = [0, 3000, 4500, 12000, 15003, 15903, 40000, 40900, 90000, 91000, 93000, 99000]
@@ -151,6 +154,61 @@ def test_gzip_and_columns_are_read_the_same(tmp_path: Path) -> None:
     zipped.write_bytes(gzip.compress(plain.read_bytes()))
     answers = [crop(source, tracks=path).crop_keyframes for path in (plain, packed, zipped)]
     assert answers[0] == answers[1] == answers[2]
+
+
+def test_tracks_of_every_fourth_frame_give_the_same_path(tmp_path: Path) -> None:
+    """He walks evenly, so straight lines between the frames looked at are the truth; over the cut nothing is drawn."""
+    source, tracks = walking(tmp_path / "in.mp4")
+    boxes = {one.track_id: {box.frame: box.bbox for box in one.frames} for one in tracks.tracks}
+    kept = {track_id: {f: b for f, b in found.items() if f % 4 == 0 or f == 24} for track_id, found in boxes.items()}
+    sparse = track_result(kept, size=(320, 180), frames=50, cuts=(25,))
+    whole, thin = (crop(source, tracks=write_tracks(tmp_path / "t.json", one)) for one in (tracks, sparse))
+    assert thin.stats.subject_frames == 50 - 3 - 1, "frames 25 to 27 and 49 lie outside of all that was seen"
+    assert [s.subject.track_id for s in thin.segments] == [s.subject.track_id for s in whole.segments]
+    times = [index / 25 for index in range(50)]
+    assert np.abs(windows_at(thin, times)[:, 0] - windows_at(whole, times)[:, 0]).max() < 5, "of a window of 101"
+
+
+def test_gaps_are_closed_up_to_a_third_of_a_second_and_never_over_a_cut() -> None:
+    frames = np.array([0, 1, 5, 20, 24, 26])
+    boxes = np.repeat(10.0 * frames[:, None], 4, axis=1).astype(np.float32)
+    track = SubjectTrack(1, "person", frames, boxes, np.ones(6, np.float32))
+    (closed,) = without_gaps([track], [22], 25)
+    assert closed.frames.tolist() == [0, 1, 2, 3, 4, 5, 20, 24, 25, 26]
+    assert np.allclose(closed.boxes[:, 2], 10 * closed.frames)
+
+
+def test_a_list_of_frames_that_is_wrong_is_not_believed(tmp_path: Path) -> None:
+    """Between two pictures stands one that is "not coded" (MPEG-4 part 2, 6.2.5, vop_coded 0); only decoding tells. The job
+    begins again with what was decoded."""
+    plain = clips.make(tmp_path / "plain.mkv", clips.Clip(frames=20, codec="mpeg4", options=()))
+    source, output = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    with av.open(str(plain)) as given, av.open(str(source), "w") as made:
+        stream = made.add_stream_from_template(given.streams.video[0])
+        for index, packet in enumerate(packet for packet in given.demux(video=0) if packet.size):
+            pts, base, packet.stream = packet.pts, packet.time_base, stream
+            made.mux(packet)
+            if index == 9:
+                empty = av.Packet(bytes([0, 0, 1, 0xB6, 0x50, 0xCF]))  # type P, one tick of 1/25 s, not coded
+                empty.pts = empty.dts = pts + round(Fraction(1, 50) / base)
+                empty.time_base, empty.stream = base, stream
+                made.mux(empty)
+    listed = FrameReader(source, probe(source)).listed()
+    assert listed is not None and len(listed) == 21
+    result = crop(source, output, keyframes=STILL)
+    assert result.stats.frames_processed == 20
+    assert seen(output).pts_seconds == seen(source).pts_seconds
+    assert len(result.warnings) == len({warning.code for warning in result.warnings})
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_list_of_frames_is_what_decoding_finds(tmp_path: Path, name: str) -> None:
+    suffix, clip = SOURCES[name]
+    source = clips.make(tmp_path / f"in.{suffix}", clip)
+    reader = FrameReader(source, probe(source))
+    listed = reader.listed()
+    assert listed is not None
+    assert [pts for pts, _ in listed] == [item.pts for item in reader]
 
 
 def test_the_model_is_not_loaded_for_tracks_or_keyframes(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from transfer_kit import KIB, Kit, noise, strict_gate
 
 from gpu_worker.platform.faults import Fault
 from gpu_worker.platform.r2_gate import R2Gate
-from gpu_worker.transfer import Source, Target
+from gpu_worker.transfer import Source, Target, TransferLimits
 from gpu_worker.transfer.multipart import Part, completion_xml, plan_parts
 from gpu_worker_client.protocol import MIN_PART_BYTES, ErrorCode, OutputPart, TaskError
 
@@ -171,7 +171,7 @@ def test_too_few_part_urls_are_found_out_before_the_first_byte(kit: Kit, output:
 
 PART_FAULTS = {
     "S21 500 on the third part": [Fault.status(500, skip=2)],
-    "S21 503 for several": [Fault.status(503, skip=1, times=5)],
+    "S21 503 for several": [Fault.status(503, skip=1, times=TransferLimits().attempts - 1)],
     "reset in a part": [Fault.reset_upload(after_bytes=1000, skip=3)],
     "a part's answer is lost": [Fault.lose_response(skip=1)],
 }

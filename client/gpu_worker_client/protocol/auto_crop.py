@@ -120,6 +120,8 @@ class AutoCropParams(Wire):
     """What that tracking looks for."""
     confidence_threshold: float = Field(default=0.5, ge=0, le=1)
     """Of that tracking."""
+    frame_stride: int = Field(default=1, ge=1, le=1000)
+    """That tracking looks at every n-th frame only; between them boxes lie on straight lines."""
 
     @property
     def aspect(self) -> float:

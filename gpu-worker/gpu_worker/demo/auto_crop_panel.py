@@ -9,7 +9,7 @@ from typing import Any
 
 from gpu_worker.demo.panel import Desk, Film, Panel
 from gpu_worker.demo.pictures import data_uri, frames_at, thumbnail
-from gpu_worker.demo.track_panel import MODEL, NO_WEIGHTS
+from gpu_worker.demo.track_panel import MODEL, NO_WEIGHTS, NO_WEIGHTS_STRIDE
 from gpu_worker_client.protocol import AutoCropResult
 
 OUTPUT = "cropped.mp4"
@@ -23,14 +23,10 @@ Window = tuple[float, float, float, float]
 
 
 def request(desk: Desk) -> dict[str, Any]:
-    model = MODEL if desk.has_weights(MODEL) else NO_WEIGHTS
-    classes = ["person"] if model == NO_WEIGHTS else ["person", "sports ball"]
-    return {
-        "task": "auto_crop",
-        "input_url": desk.input_url(),
-        "output_url": desk.output_url(OUTPUT),
-        "params": {"model": model, "classes": classes},
-    }
+    params: dict[str, Any] = {"model": MODEL, "classes": ["person", "sports ball"]}
+    if not desk.has_weights(MODEL):
+        params = {"model": NO_WEIGHTS, "classes": ["person"], "frame_stride": NO_WEIGHTS_STRIDE}
+    return {"task": "auto_crop", "input_url": desk.input_url(), "output_url": desk.output_url(OUTPUT), "params": params}
 
 
 def estimate_seconds(film: Film) -> float:

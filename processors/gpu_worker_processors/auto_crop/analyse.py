@@ -1,18 +1,19 @@
 """The first pass over the video: when its frames are, where its shots begin, who is where.
 
-One decode, whatever is wanted of it: with a detector everything is found in it; with tracks that came along, or with the user's
-keyframes, only the times are read. Boxes are measured in the upright picture with square pixels from here on.
+With a detector everything is found in one decode. With tracks that came along, or with the user's keyframes, only the times
+are wanted, and those the container lists; it is decoded where its list cannot be relied on. Boxes are measured in the upright
+picture with square pixels from here on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpu_worker_client.protocol import TrackParams, TrackResult
+from gpu_worker_client.protocol import TrackParams
 from gpu_worker_client.protocol.auto_crop import AutoCropParams
 from gpu_worker_client.protocol.columnar import CONFIDENCE, PX, BoxColumns
 from gpu_worker_processors.auto_crop.canvas import square_size
@@ -28,6 +29,8 @@ from gpu_worker_processors.track.follow import Feed
 from gpu_worker_processors.track.loop import Look, run_loop
 from gpu_worker_processors.track.store import TrackStore
 
+_SHORT_GAP_SECONDS = 0.3
+"""As long as a ball may be missed by the track task and still be drawn through."""
 _MIN_STEP_SECONDS = 1e-3
 """Between frames, for the path: a file whose timestamps repeat must not ask for infinite speed. Matroska's own resolution."""
 
@@ -37,14 +40,17 @@ class Analysis:
     tracks: tuple[SubjectTrack, ...]
     timeline: Timeline
     times: FrameTimes
-    """Of all frames, exactly."""
+    """Of all frames."""
+    is_listed: bool = False
+    """The times are the container's word: whoever decodes it must compare."""
 
 
-def analyse(job: LocalJob, info: MediaInfo, detector: Detector | None) -> Analysis:
-    """Looks at every frame of the job's input.
+def analyse(job: LocalJob, info: MediaInfo, detector: Detector | None, *, may_list: bool = True) -> Analysis:
+    """Who is where on every frame of the job's input.
 
     Args:
         detector: None when tracks or keyframes came with the job.
+        may_list: believe the container's list of frames; with False every frame is decoded.
 
     Raises:
         TaskError: of the input, of the detector; `invalid_task` for tracks of another video.
@@ -53,39 +59,46 @@ def analyse(job: LocalJob, info: MediaInfo, detector: Detector | None) -> Analys
     if detector is not None:
         return _followed(job, info, video, detector)
     result = read_tracks(job.inputs[INPUT_NAME], video) if INPUT_NAME in job.inputs else None
-    times = _times(job, info, video)
+    reader = FrameReader(job.require_input(), info, limits=job.limits)
+    # Nobody would notice a wrong list where nothing is decoded later and no tracks say how many frames there are.
+    listed = reader.listed() if may_list and (result is not None or not job.params.dry_run) else None
+    if listed is not None and result is not None and len(listed) != result.stats.total_frames:
+        listed = None
+    times = FrameTimes(video.time_base)
+    if listed is not None:
+        for pts, duration in listed:
+            times.add(pts, duration)
+    else:
+        for item in reader:
+            times.add(item.pts, item.frame.duration or 0)
+            _report(job, item.index + 1, video)
     if result is None:
-        return Analysis((), _timeline(times, ()), times)
+        return Analysis((), _timeline(times, ()), times, listed is not None)
     check_frames(result, len(times))
-    tracks = _given(result, video)
-    return Analysis(tracks, _timeline(times, [cut.frame for cut in result.cuts]), times)
+    cuts = [cut.frame for cut in result.cuts]
+    scale = _squares(video)
+    tracks = [_arrays(track.track_id, track.class_name, track.frames.columns, scale) for track in result.tracks]
+    return Analysis(without_gaps(tracks, cuts, float(video.fps)), _timeline(times, cuts), times, listed is not None)
 
 
 def _followed(job: LocalJob, info: MediaInfo, video: VideoInfo, detector: Detector) -> Analysis:
     """The loop of the track task, at its defaults."""
     crop: AutoCropParams = job.params
-    params = TrackParams(model=crop.model, classes=crop.classes, confidence_threshold=crop.confidence_threshold)
+    params = TrackParams(
+        model=crop.model,
+        classes=crop.classes,
+        confidence_threshold=crop.confidence_threshold,
+        frame_stride=crop.frame_stride,
+    )
     with TrackStore(job.work_dir) as store:
         reader = FrameReader(job.require_input(), info, limits=job.limits)
         look = Look(reader, video, detector, params.frame_stride, with_gray=params.track_algorithm == "botsort")
         feed = Feed(params, detector.class_names, float(video.fps), store, look.gray_scale)
         run_loop(look, detector, feed.add, lambda done: _report(job, done, video))
         scale = _squares(video)
-        tracks = tuple(_arrays(head.track_id, head.class_name, boxes, scale) for head, boxes in store.by_track())
-    return Analysis(tracks, _timeline(look.times, [cut.frame for cut in feed.cuts]), look.times)
-
-
-def _given(result: TrackResult, video: VideoInfo) -> tuple[SubjectTrack, ...]:
-    scale = _squares(video)
-    return tuple(_arrays(track.track_id, track.class_name, track.frames.columns, scale) for track in result.tracks)
-
-
-def _times(job: LocalJob, info: MediaInfo, video: VideoInfo) -> FrameTimes:
-    times = FrameTimes(video.time_base)
-    for item in FrameReader(job.require_input(), info, limits=job.limits):
-        times.add(item.pts, item.frame.duration or 0)
-        _report(job, item.index + 1, video)
-    return times
+        tracks = [_arrays(head.track_id, head.class_name, boxes, scale) for head, boxes in store.by_track()]
+    cuts = [cut.frame for cut in feed.cuts]
+    return Analysis(without_gaps(tracks, cuts, float(video.fps)), _timeline(look.times, cuts), look.times)
 
 
 def _report(job: LocalJob, done: int, video: VideoInfo) -> None:
@@ -104,6 +117,32 @@ def rising(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
         return seconds
     steps = _MIN_STEP_SECONDS * np.arange(len(seconds))
     return np.asarray(np.maximum.accumulate(seconds - steps) + steps, np.float64)
+
+
+def without_gaps(tracks: Sequence[SubjectTrack], cuts: Sequence[int], fps: float) -> tuple[SubjectTrack, ...]:
+    """The same tracks, seen in every frame of their short gaps: boxes on straight lines between those that were found.
+
+    Tracks of every n-th frame only become whole by it. A gap is short up to 0.3 s, and up to the distance of the frames that
+    were looked at; over a cut nothing is filled.
+    """
+    steps = [int(np.diff(track.frames).min()) for track in tracks if len(track.frames) > 1]
+    longest = max(int(_SHORT_GAP_SECONDS * fps), min(steps, default=1))
+    return tuple(_without_gaps(track, np.asarray(cuts, np.int64), longest) for track in tracks)
+
+
+def _without_gaps(track: SubjectTrack, cuts: NDArray[np.int64], longest: int) -> SubjectTrack:
+    found = track.frames
+    steps = np.diff(found)
+    fill = (steps > 1) & (steps <= longest)
+    fill &= np.searchsorted(cuts, found[:-1], "right") == np.searchsorted(cuts, found[1:], "right")
+    if not fill.any():
+        return track
+    repeats = np.append(np.where(fill, steps, 1), 1)
+    first = np.repeat(np.cumsum(repeats) - repeats, repeats)  # where each found frame's run begins among all of them
+    frames = np.repeat(found, repeats) + np.arange(len(first)) - first
+    values = np.column_stack([track.boxes, track.scores])
+    dense = np.stack([np.interp(frames, found, column) for column in values.T], axis=1).astype(np.float32)
+    return replace(track, frames=frames, boxes=dense[:, :4], scores=dense[:, 4])
 
 
 def _squares(video: VideoInfo) -> NDArray[np.float32]:

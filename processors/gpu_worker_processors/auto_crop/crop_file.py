@@ -10,7 +10,7 @@ from gpu_worker_client.protocol.auto_crop import AutoCropParams, AutoCropResult,
 from gpu_worker_processors.auto_crop.analyse import Analysis, analyse
 from gpu_worker_processors.auto_crop.canvas import square_size
 from gpu_worker_processors.auto_crop.plan import CropPlan, plan_crop
-from gpu_worker_processors.auto_crop.render import Look, plan_look, render
+from gpu_worker_processors.auto_crop.render import Look, OtherFrames, plan_look, render
 from gpu_worker_processors.auto_crop.windows import keyframes_of, window_size, wire_keyframes
 from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.media.probe import VideoInfo, probe, require_video
@@ -43,7 +43,14 @@ def crop_file(job: LocalJob, detector: Detector | None) -> AutoCropResult:
     found = analyse(job, info, detector)
     plan = plan_crop(found.tracks, found.timeline, frame, params)
     if look is not None:
-        render(job, info, plan, found.timeline, look)
+        try:
+            render(job, info, plan, found, look)
+        except OtherFrames:
+            if not found.is_listed:
+                raise
+            found = analyse(job, info, detector, may_list=False)
+            plan = plan_crop(found.tracks, found.timeline, frame, params)
+            render(job, info, plan, found, look)
     return _result(params, plan, found, frame, look, started).model_copy(
         update={
             "worker": WorkerInfo(

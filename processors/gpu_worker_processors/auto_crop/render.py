@@ -12,8 +12,8 @@ from fractions import Fraction
 
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
 from gpu_worker_client.protocol.auto_crop import AutoCropParams, Layout
+from gpu_worker_processors.auto_crop.analyse import Analysis
 from gpu_worker_processors.auto_crop.canvas import Canvas, FrameCropper
-from gpu_worker_processors.auto_crop.path import Timeline
 from gpu_worker_processors.auto_crop.plan import CropPlan
 from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.media.color import ColorTags, resolve_tags
@@ -113,15 +113,24 @@ def _warnings(video: VideoInfo, tags: ColorTags, encoder: EncoderChoice) -> Iter
     return (ResultWarning(code=code, message=message) for applies, code, message in checks if applies)
 
 
-def render(job: LocalJob, info: MediaInfo, plan: CropPlan, timeline: Timeline, look: Look) -> int:
+class OtherFrames(TaskError):
+    """The video's frames are not those that were planned for."""
+
+    def __init__(self, expected: int, found: int) -> None:
+        message = f"the video had {expected} frames at first and then {found} or other ones; please report it"
+        super().__init__(ErrorCode.output_invalid, message)
+
+
+def render(job: LocalJob, info: MediaInfo, plan: CropPlan, found: Analysis, look: Look) -> int:
     """Writes the job's output file and looks at it. Returns the number of its frames.
 
     Raises:
+        OtherFrames: no file is left behind, the job can be planned anew.
         TaskError: of any stage; `output_invalid` when the file is not what it should be. No file is left behind then.
     """
     video = require_video(info)
     source, output, canvas = job.require_input(), job.require_output(), look.canvas
-    shown = _Shown(plan, timeline, job.params)
+    shown = _Shown(plan, found, job.params)
     crop = FrameCropper(video, look.source_tags, canvas)
     spec = VideoSpec(canvas.width, canvas.height, look.encoder, canvas.tags, Fraction(1), video.fps, video.time_base)
     first = last = 0
@@ -134,40 +143,45 @@ def render(job: LocalJob, info: MediaInfo, plan: CropPlan, timeline: Timeline, l
         prefetched(_sources(_frames(job, info)), _AHEAD) as frames,
         drained(write, _BEHIND) as put,
     ):
-        job.warnings.extend(writer.notes)
         for frame in frames:
+            shown.check(frame)
             put((crop(frame.picture, shown.window(frame.index), shown.layout(frame.index)), frame.pts, frame.duration))
             first, last = (frame.pts if frame.index == 0 else first), frame.pts
             job.progress("encode", frame.index + 1, shown.frames)
     if writer.frames != shown.frames:
-        raise _unequal(shown.frames, writer.frames)
+        raise OtherFrames(shown.frames, writer.frames)
     span = (last - first) * video.time_base
     verify_output(output, Promise(canvas.width, canvas.height, shown.frames, span, canvas.tags))
+    job.warnings.extend(writer.notes)
     return shown.frames
 
 
 class _Shown:
     """What is to be seen on each frame."""
 
-    def __init__(self, plan: CropPlan, timeline: Timeline, params: AutoCropParams) -> None:
+    def __init__(self, plan: CropPlan, found: Analysis, params: AutoCropParams) -> None:
         self._windows = plan.path.windows
-        self._shots = timeline.shot_of()
+        self._shots = found.timeline.shot_of()
+        self._times = found.times if found.is_listed else None
         self._layouts = plan.layouts
         self._fallback: Layout = params.fallback
         self.frames = len(self._windows)
 
+    def check(self, frame: Source) -> None:
+        """
+        Raises:
+            OtherFrames: it is not the frame that was planned for.
+        """
+        known = frame.index < self.frames
+        if not known or (self._times is not None and self._times.pts(frame.index) != frame.pts):
+            raise OtherFrames(self.frames, frame.index + 1)
+
     def window(self, frame: int) -> tuple[float, float, float, float]:
-        if frame >= self.frames:
-            raise _unequal(self.frames, frame + 1)
         x, y, width, height = self._windows[frame].tolist()
         return x, y, width, height
 
     def layout(self, frame: int) -> Layout:
         return self._layouts[self._shots[frame]] if self._layouts else self._fallback
-
-
-def _unequal(expected: int, found: int) -> TaskError:
-    return TaskError(ErrorCode.output_invalid, f"the video had {expected} frames at first and then {found}; please report it")
 
 
 def _frames(job: LocalJob, info: MediaInfo) -> Iterable[DecodedFrame]:

@@ -35,6 +35,10 @@ class FrameTimes:
     def __len__(self) -> int:
         return len(self._ticks)
 
+    def pts(self, index: int) -> int:
+        """Timestamp of a frame, in ticks."""
+        return self._ticks[index]
+
     def seconds(self, index: int) -> float:
         """Time of a frame, from the first frame."""
         return round(float((self._ticks[index] - self._ticks[0]) * self.time_base), 6)

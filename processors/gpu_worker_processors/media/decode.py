@@ -7,6 +7,7 @@ cores and holds only the frames in flight, whatever the length of the video.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -104,6 +105,33 @@ class FrameReader:
                 index += 1
         if index == 0:
             raise TaskError(ErrorCode.no_frames, "the video stream holds no frame")
+
+    def listed(self) -> list[tuple[int, int]] | None:
+        """Timestamp and duration of every frame in display order, in ticks, as the container lists them: nothing is decoded.
+
+        None where only decoding can tell: a missing or repeated timestamp, a packet that is damaged or not to be shown, fewer
+        packets than the index names, a broadcast recording. Where it is not None, a sound file decodes to just these frames;
+        a damaged one may not.
+        """
+        if self._info.kind.demuxer in _JOINED_MIDWAY or self._video.interlaced:
+            return None
+        found: list[tuple[int, int]] = []
+        with opened(self._path, self._info.kind, self._limits) as container:
+            stream = self._stream(container)
+            try:
+                for packet in container.demux(stream):
+                    if not packet.size:
+                        continue
+                    if packet.pts is None or packet.is_corrupt or packet.is_discard or len(found) >= self._limits.max_frames:
+                        return None
+                    found.append((packet.pts, packet.duration or 0))
+            except FFmpegError:
+                return None
+            if not found or len(found) < self._listed(stream):
+                return None
+        found.sort()
+        rising = all(a[0] < b[0] for a, b in itertools.pairwise(found))
+        return found if rising else None
 
     def _stream(self, container: InputContainer) -> VideoStream:
         stream = container.streams[self._video.index]
