@@ -39,6 +39,7 @@ from gpu_worker_client.protocol.envelope import (
     OptionalFileTask,
     OutputMultipart,
     OutputPart,
+    OutputTask,
     Progress,
     ResultWarning,
     State,
@@ -53,6 +54,7 @@ from gpu_worker_client.protocol.envelope import (
 )
 from gpu_worker_client.protocol.errors import ErrorBody, ErrorCode, Stage, TaskError
 from gpu_worker_client.protocol.models import AnsweredBy, Reply, Url, Wire
+from gpu_worker_client.protocol.render import RenderParams, RenderResult, RenderStats, RenderTask
 from gpu_worker_client.protocol.selftest import ProcessorCheck, SelftestParams, SelftestResult, SelftestTask
 from gpu_worker_client.protocol.tasks import MAX_TASK_BYTES, TASKS, TaskKind, parse_task
 from gpu_worker_client.protocol.track import (
@@ -101,8 +103,13 @@ __all__ = [
     "OptionalFileTask",
     "OutputMultipart",
     "OutputPart",
+    "OutputTask",
     "ProcessorCheck",
     "Progress",
+    "RenderParams",
+    "RenderResult",
+    "RenderStats",
+    "RenderTask",
     "Reply",
     "ResultWarning",
     "Scene",

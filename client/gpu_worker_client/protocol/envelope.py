@@ -161,8 +161,8 @@ class InputTask(TaskBase):
         return self
 
 
-class OptionalFileTask(InputTask):
-    """A task that reads one object and writes one if it is told where."""
+class OutputTask(TaskBase):
+    """A task that may write one object."""
 
     output_url: Url | None = None
     """PUT; presigned. Its path's suffix chooses the container."""
@@ -173,17 +173,31 @@ class OptionalFileTask(InputTask):
     def makes_a_file(self) -> bool:
         return self.output_url is not None or self.output_multipart is not None
 
+    @property
+    def written_object(self) -> str | None:
+        """A URL of the object that is written; None when there is none."""
+        return self.output_multipart.parts[0].url if self.output_multipart else self.output_url
+
     @model_validator(mode="after")
-    def _one_output_that_is_not_an_input(self) -> OptionalFileTask:
+    def _one_output_that_is_not_the_result(self) -> OutputTask:
         if self.output_url is not None and self.output_multipart is not None:
             raise ValueError("give one of output_url and output_multipart, not both")
-        if not self.makes_a_file:
-            return self
-        output = self.output_multipart.parts[0].url if self.output_multipart else str(self.output_url)
-        if same_object(self.input_url, output):
-            raise ValueError("the output is the input object; give it a key of its own")
-        if self.result_url is not None and same_object(self.result_url, output):
+        if (
+            self.result_url is not None
+            and self.written_object is not None
+            and same_object(self.result_url, self.written_object)
+        ):
             raise ValueError("result_url and the output are the same object")
+        return self
+
+
+class OptionalFileTask(OutputTask, InputTask):
+    """A task that reads one object and writes one if it is told where."""
+
+    @model_validator(mode="after")
+    def _the_output_is_not_the_input(self) -> OptionalFileTask:
+        if self.written_object is not None and same_object(self.input_url, self.written_object):
+            raise ValueError("the output is the input object; give it a key of its own")
         return self
 
 

@@ -1,0 +1,102 @@
+"""render: an FFmpeg command, checked word by word and run where nothing but its own files can be reached.
+
+`inputs` gives every file a name; the command says those names and never a path or a URL. The last word of the command is the
+output file, whose suffix chooses the container.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from gpu_worker_client.protocol.envelope import OutputTask, Stats, TaskResult, same_object
+from gpu_worker_client.protocol.models import AnsweredBy, Url, Wire
+
+MAX_INPUTS = 32
+"""Files of one command."""
+MAX_ARGS = 512
+"""Words of one command; the longest filter graph is one word."""
+MAX_ARG_CHARS = 8192
+"""Of one word."""
+MAX_ARGS_CHARS = 32 * 1024
+"""Of all words together."""
+
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
+"""A name, never a path: letters, digits, `_`, `.` and `-`, the first one no `.` or `-`."""
+Argument = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ARG_CHARS, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
+"""One word of the command as the shell would hand it over. No control character but tab and line feed, which may stand between
+the filters of a graph."""
+
+
+class RenderParams(Wire):
+    command_args: list[Argument] | None = Field(default=None, min_length=1, max_length=MAX_ARGS)
+    """What follows `ffmpeg` on a command line: options, inputs by their names, the output file last."""
+    output_filename: FileName | None = None
+    """The command's name for the output file; by default its last word, whatever it is called."""
+    require_hardware: bool = False
+    """Fail with `hardware_encoder_unavailable` where a hardware encoder is asked for and is not there. Without, the same codec
+    is encoded in software and `stats.fallback_reason` says so."""
+
+    @field_validator("command_args")
+    @classmethod
+    def _not_too_long(cls, args: list[str] | None) -> list[str] | None:
+        if args is not None and sum(map(len, args)) > MAX_ARGS_CHARS:
+            raise ValueError(f"more than {MAX_ARGS_CHARS} characters in all")
+        return args
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> RenderParams:
+        if self.command_args is None:
+            raise ValueError("give command_args")
+        return self
+
+
+class RenderStats(Stats):
+    encoder_used: str | None = None
+    """Video encoder that wrote the file, "h264_nvenc" or "libx264" for example; "copy" where the stream was copied, None
+    without video."""
+    fallback_reason: str | None = None
+    """Why it is not the hardware encoder that was asked for."""
+    duration: float = 0.0
+    """Seconds of the output, by its own time stamps."""
+    frames: int = 0
+    """Video frames in the output; 0 for audio."""
+    fps: float = 0.0
+    """Video frames written per second of wall time."""
+    sandbox: str = ""
+    """How the command was confined: the level that this host could give."""
+
+
+class RenderResult(TaskResult):
+    task: Literal["render"] = "render"
+    stats: RenderStats
+
+
+class RenderTask(OutputTask, AnsweredBy[RenderResult]):
+    """`inputs` instead of `input_url`: the name by which the command says each file, and its presigned GET."""
+
+    task: Literal["render"] = "render"
+    inputs: dict[FileName, Url] = Field(default={}, max_length=MAX_INPUTS)
+    """GET; presigned, by the name the command uses. Empty for a command that only generates, a test card for example."""
+    params: RenderParams
+
+    @model_validator(mode="after")
+    def _a_place_for_the_output(self) -> RenderTask:
+        if not self.makes_a_file:
+            raise ValueError("give exactly one of output_url and output_multipart")
+        return self
+
+    @model_validator(mode="after")
+    def _inputs_are_only_read(self) -> RenderTask:
+        written = [url for url in (self.written_object, self.result_url) if url is not None]
+        for name, url in self.inputs.items():
+            if any(same_object(url, target) for target in written):
+                raise ValueError(f"inputs.{name} is an object that the task writes; give the output a key of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _the_output_has_a_name_of_its_own(self) -> RenderTask:
+        if self.params.output_filename in self.inputs:
+            raise ValueError("params.output_filename is the name of an input")
+        return self
