@@ -1,0 +1,75 @@
+"""What runs: a `Rendering`, the one shape in which a checked command and a planned timeline reach the runner.
+
+Whoever makes one vouches for every word of it: nothing of a caller's text is in `argv` that was not parsed and written anew.
+The runner adds what belongs to running (progress, the jail) and never looks into the words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from typing_extensions import Self
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What the output must hold, as far as the command itself says so."""
+
+    video: bool | None = None
+    """Whether there is a video stream; None when the command leaves it to its inputs."""
+    audio: bool | None = None
+    """Whether there is an audio stream."""
+    seconds: float | None = None
+    """Length that must come out, within a frame."""
+    frames: int | None = None
+    """Video frames that must come out."""
+    max_seconds: float | None = None
+    """The command's own limit (`-t`, `-to`): no longer than this."""
+    max_frames: int | None = None
+    """The command's own limit (`-frames:v`): no more than this."""
+
+
+class Rendering(Protocol):
+    """A command line of FFmpeg, ready to run. Immutable."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that FFmpeg may read: the inputs, and fonts or tables of the worker's own that the graph names."""
+        ...
+
+    @property
+    def output_path(self) -> Path:
+        """The one file that it may write."""
+        ...
+
+    @property
+    def video_encoder(self) -> str | None:
+        """Encoder by FFmpeg's name ("h264_nvenc"), "copy", or None when there is no video or the muxer chooses."""
+        ...
+
+    @property
+    def video_options(self) -> Mapping[str, str]:
+        """The video encoder's options by their canonical names ("preset", "cq", "b:v", "pix_fmt"), the stream's index left
+        out. What `with_encoder` replaces."""
+        ...
+
+    @property
+    def expected(self) -> Expectation:
+        """What must come out."""
+        ...
+
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether decoding or a filter runs on the card (`-hwaccel cuda`, `scale_cuda`): no encoder in software helps then."""
+        ...
+
+    def with_encoder(self, name: str, options: Mapping[str, str]) -> Self:
+        """The same rendering with another video encoder, `options` in place of all of `video_options`."""
+        ...
+
+    def argv(self) -> tuple[str, ...]:
+        """What follows the executable's name."""
+        ...
