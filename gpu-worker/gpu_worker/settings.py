@@ -58,7 +58,7 @@ class Settings:
     weights_dir: Path | None = None
     """`WEIGHTS_DIR`: folder of model weights, looked at before anything is downloaded."""
     weights_download: bool = False
-    """A job may download missing weights named in the manifest. Off: it answers `weights_missing`."""
+    """A job may download missing weights that the manifest names, as `gpu-worker run` always does; else `weights_missing`."""
     work_root: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "gpu-worker")
     """Where job directories live. Put it on a disk with room for the largest input and output together."""
     allow_local_files: bool = False

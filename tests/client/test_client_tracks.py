@@ -6,14 +6,14 @@ import csv
 import json
 import tarfile
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
-from scripted_server import ScriptedServer
+from scripted_server import Answer, ScriptedServer, scripted_server
 
-from gpu_worker_client import APIConnectionError, Client, ResultUnreadable, tracks_to_mot
+from gpu_worker_client import APIConnectionError, Client, ResultUnreadable, _elsewhere, tracks_to_mot
 from gpu_worker_client.protocol import TASKS, Track, TrackBox, TrackFrames, TrackResult, TrackStats, TrackTask
 from gpu_worker_client.protocol.tasks import TaskKind
 
@@ -48,27 +48,23 @@ MOT = """\
 # The result
 
 
-class Bucket:
-    """Stands in for the worker's bucket: one object, whatever the URL."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
-        self.asked: list[str] = []
-
-        def get(url: str, **_: Any) -> requests.Response:
-            self.asked.append(url)
-            response = requests.Response()
-            response.status_code, response._content = 200, text
-            return response
-
-        monkeypatch.setattr(requests, "get", get)
+@pytest.fixture
+def bucket() -> Iterator[ScriptedServer]:
+    """The worker's own bucket."""
+    with scripted_server() as one:
+        yield one
 
 
 SUMMARY: dict[str, Any] = {
     **RESULT.model_dump(mode="json", exclude={"tracks", "cuts"}),
     "tracks_count": 3,
     "cuts_count": 0,
-    "result_url": "https://bucket.example/results/1.json?X-Amz-Signature=1",
 }
+KEPT = "/results/1.json?X-Amz-Signature=1"
+
+
+def summary(bucket: ScriptedServer) -> dict[str, Any]:
+    return SUMMARY | {"result_url": bucket.url + KEPT}
 
 
 def got(client: Client, server: ScriptedServer, output: dict[str, Any], task: Any = None) -> Any:
@@ -79,17 +75,18 @@ def got(client: Client, server: ScriptedServer, output: dict[str, Any], task: An
 
 @pytest.mark.parametrize("task", [None, "track", TrackTask])
 def test_all_ways_of_a_result_are_equal(
-    client: Client, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task: Any
+    client: Client, server: ScriptedServer, bucket: ScriptedServer, tmp_path: Path, task: Any
 ) -> None:
     inline = got(client, server, RESULT.model_dump(mode="json"), task)
     columns = got(client, server, RESULT.packed().model_dump(mode="json"), task)
-    bucket = Bucket(monkeypatch, "".join(RESULT.json_pieces()).encode())
-    elsewhere = got(client, server, SUMMARY, task)
-    assert bucket.asked == [SUMMARY["result_url"]]
+    bucket.say(Answer("".join(RESULT.json_pieces()).encode()))
+    elsewhere = got(client, server, summary(bucket), task)
+    assert bucket.asked == ["GET /v2" + KEPT]
+    assert "Authorization" not in bucket.seen[0].headers
     saved = tmp_path / "result.json"
     saved.write_text(inline.model_dump_json())
     assert inline == columns == TrackResult.from_json(saved.read_bytes()) == RESULT
-    assert elsewhere == RESULT.model_copy(update={"result_url": SUMMARY["result_url"]})
+    assert elsewhere == RESULT.model_copy(update={"result_url": bucket.url + KEPT})
     assert elsewhere.tracks[1].frames[1].bbox == (299.9, 41.0, 310.0, 51.0)
 
 
@@ -118,11 +115,30 @@ def test_damaged_columns_are_an_unreadable_result(client: Client, server: Script
     ],
 )
 def test_what_a_bucket_answers_instead_is_typed(
-    client: Client, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, text: bytes, error: type[Exception]
+    client: Client, server: ScriptedServer, bucket: ScriptedServer, text: bytes, error: type[Exception]
 ) -> None:
-    Bucket(monkeypatch, text)
+    bucket.say(Answer(text))
     with pytest.raises(error):
-        got(client, server, SUMMARY)
+        got(client, server, summary(bucket))
+
+
+@pytest.mark.parametrize("answer", [Answer(b"{}", status=403), Answer(b"{}", cut_body=True), Answer(hang_up=True)])
+def test_a_bucket_that_does_not_answer_can_be_asked_again(
+    client: Client, server: ScriptedServer, bucket: ScriptedServer, answer: Answer
+) -> None:
+    bucket.say(answer)
+    with pytest.raises(APIConnectionError) as caught:
+        got(client, server, summary(bucket))
+    assert "Signature" not in str(caught.value)
+
+
+def test_no_more_is_read_than_a_result_can_have(
+    client: Client, server: ScriptedServer, bucket: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_elsewhere, "MAX_RESULT_BYTES", 1000)
+    bucket.say(Answer(b" " * 1001))
+    with pytest.raises(APIConnectionError, match="more than 1000 bytes"):
+        got(client, server, summary(bucket))
 
 
 # MOTChallenge

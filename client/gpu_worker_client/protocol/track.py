@@ -137,7 +137,7 @@ class TrackVideo(Reply):
     """Of the upright picture, pixels."""
     height: int
     """Of the upright picture, pixels."""
-    fps: float
+    fps: float = Field(gt=0)
     """Frames per second, on average."""
     duration: float = 0.0
     """Seconds, from the first frame to the end of the last."""

@@ -28,7 +28,8 @@ from gpu_worker_processors.media.encoders import (
     working_encoders,
 )
 from gpu_worker_processors.media.frames import drained, prefetched
-from gpu_worker_processors.media.picture import Picture, PictureReader, Plane, chroma_is_finer_than_420, has_alpha
+from gpu_worker_processors.media.losses import losses
+from gpu_worker_processors.media.picture import Picture, PictureReader, Plane
 from gpu_worker_processors.media.probe import MediaInfo, VideoInfo, require_video
 from gpu_worker_processors.media.verify import Promise, verify_output
 
@@ -86,31 +87,7 @@ def plan_look(job: LocalJob, video: VideoInfo, window: tuple[int, int], *, with_
     check_depth(encoder, tags)
     written = tags.limited() if params.codec == "prores" else tags
     canvas = Canvas(width, height, written, encoder.bits, encoder.half_height)
-    return Look(tags, canvas, encoder, tuple(_warnings(video, tags, encoder)))
-
-
-def _warnings(video: VideoInfo, tags: ColorTags, encoder: EncoderChoice) -> Iterator[ResultWarning]:
-    checks = [
-        (video.interlaced, "deinterlaced", "the video is interlaced; its fields were joined to whole frames (bwdif)"),
-        (has_alpha(video.pix_fmt), "alpha_dropped", f"transparency was left out; {encoder.codec} has none"),
-        (
-            video.bit_depth > encoder.bits,
-            "bit_depth_reduced",
-            f"{video.bit_depth} bit were written as {encoder.bits}; codec hevc, av1 and prores keep 10",
-        ),
-        (tags.is_hdr, "hdr", "HDR values are kept as they are; mastering metadata is not carried over"),
-        (
-            encoder.half_height and chroma_is_finer_than_420(video.pix_fmt),
-            "chroma_reduced",
-            f"colour detail of {video.pix_fmt} was reduced to 4:2:0; codec prores keeps 4:2:2",
-        ),
-        (
-            tags.full_range and encoder.codec == "prores",
-            "range_changed",
-            "prores cannot say full range; the values were written in limited range, the picture is the same",
-        ),
-    ]
-    return (ResultWarning(code=code, message=message) for applies, code, message in checks if applies)
+    return Look(tags, canvas, encoder, tuple(losses(video, tags, encoder)))
 
 
 class OtherFrames(TaskError):

@@ -17,7 +17,7 @@ from gpu_worker_processors.media.encoders import (
     check_depth,
     choose_encoder,
 )
-from gpu_worker_processors.media.picture import chroma_is_finer_than_420, has_alpha
+from gpu_worker_processors.media.losses import losses
 from gpu_worker_processors.media.probe import VideoInfo
 from gpu_worker_processors.models.weights import DNI_PARTNERS
 
@@ -99,24 +99,7 @@ def _warnings(
             "size_rounded",
             f"{video.width}x{video.height} times {params.scale:g} was rounded to the even size {size[0]}x{size[1]}",
         ),
-        (video.interlaced, "deinterlaced", "the video is interlaced; its fields were joined to whole frames (bwdif)"),
-        (has_alpha(video.pix_fmt), "alpha_dropped", f"transparency was left out; {params.codec} has none"),
-        (
-            video.bit_depth > encoder.bits,
-            "bit_depth_reduced",
-            f"{video.bit_depth} bit were written as {encoder.bits}; codec hevc, av1 and prores keep 10",
-        ),
-        (tags.is_hdr, "hdr", "HDR values went through the network as they are; mastering metadata is not carried over"),
-        (
-            params.scale < 2 and encoder.half_height and chroma_is_finer_than_420(video.pix_fmt),
-            "chroma_reduced",
-            f"colour detail of {video.pix_fmt} was reduced to 4:2:0; codec prores keeps 4:2:2",
-        ),
         (h264_is_wide, "h264_wide", f"many players end at {H264_WIDTH_PX} px width for h264; codec hevc or av1 is safer"),
-        (
-            tags.full_range and params.codec == "prores",
-            "range_changed",
-            "prores cannot say full range; the values were written in limited range, the picture is the same",
-        ),
     ]
-    return [ResultWarning(code=code, message=message) for applies, code, message in checks if applies]
+    own = [ResultWarning(code=code, message=message) for applies, code, message in checks if applies]
+    return own + losses(video, tags, encoder, scale=params.scale)
