@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from gpu_worker.sandbox import identity, landlock, rlimits, seccomp
-from gpu_worker.sandbox.landlock import Access
-from gpu_worker.sandbox.syscalls import AARCH64, X86_64
+from gpu_worker.sandbox import identity, rlimits
+from gpu_worker_processors.jail import landlock, seccomp
+from gpu_worker_processors.jail.landlock import Access
+from gpu_worker_processors.jail.syscalls import AARCH64, X86_64
 
 PID = 4242
 ALLOW, KILL = 0x7FFF0000, 0x80000000

@@ -18,9 +18,10 @@ from typing import Any
 import clips
 import pytest
 
-from gpu_worker.sandbox import identity, landlock
+from gpu_worker.sandbox import identity
 from gpu_worker.sandbox.level import JailSpec
 from gpu_worker_client.protocol import ErrorCode
+from gpu_worker_processors.jail import landlock
 
 JOB = Path(__file__).with_name("jailed_job.py")
 MAX_OUTPUT_BYTES = 4_000_000

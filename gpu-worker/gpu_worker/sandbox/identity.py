@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
-from gpu_worker.sandbox import kernel
+from gpu_worker_processors.jail import kernel
 
 FIRST_SPARE_USER = 60000
 """Slot 0. Above every ordinary account and below `nobody`, see "UID and GID classes" in the Debian policy manual, 9.2.2."""

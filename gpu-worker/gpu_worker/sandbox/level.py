@@ -19,8 +19,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from gpu_worker.sandbox import canaries, identity, kernel, landlock, lifeline, paths, rlimits, seccomp
+from gpu_worker.sandbox import canaries, identity, lifeline, paths, rlimits
 from gpu_worker_client.protocol import ErrorBody, ErrorCode, TaskError
+from gpu_worker_processors.jail import kernel, landlock, seccomp
 
 Policy = Literal["require", "best_effort", "off"]
 

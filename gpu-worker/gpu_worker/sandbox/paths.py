@@ -10,7 +10,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from gpu_worker.sandbox.landlock import DEVICE, READ, WORK, Access, Rule
+from gpu_worker_processors.jail.landlock import DEVICE, READ, WORK, Access, Rule
 from gpu_worker_processors.models.manifest import default_manifest
 
 PACKAGES = ("gpu_worker_client", "gpu_worker_processors", "gpu_worker")

@@ -20,7 +20,7 @@ X86_64: dict[str, int] = {
     "fchmodat": 268, "fchmodat2": 452, "chown": 92, "fchown": 93, "lchown": 94, "fchownat": 260, "setxattr": 188,
     "lsetxattr": 189, "fsetxattr": 190, "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199,
     "fork": 57, "vfork": 58, "clone": 56, "clone3": 435, "execve": 59, "execveat": 322,
-    "prlimit64": 302, "ioctl": 16,
+    "prlimit64": 302, "ioctl": 16, "memfd_create": 319,
 }
 
 AARCH64: dict[str, int] = {
@@ -39,7 +39,7 @@ AARCH64: dict[str, int] = {
     "mknodat": 33, "symlinkat": 36, "linkat": 37, "fchmod": 52, "fchmodat": 53, "fchmodat2": 452, "fchown": 55,
     "fchownat": 54, "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7, "removexattr": 14, "lremovexattr": 15, "fremovexattr": 16,
     "clone": 220, "clone3": 435, "execve": 221, "execveat": 281,
-    "prlimit64": 261, "ioctl": 29,
+    "prlimit64": 261, "ioctl": 29, "memfd_create": 279,
 }
 """A 64-bit ARM kernel never had fork, vfork, link, symlink, mknod, chmod, chown and lchown: only their newer forms."""
 # fmt: on

@@ -1,4 +1,4 @@
-"""seccomp: the list of system calls that an engine is refused, as a classic BPF program built by pure functions.
+"""seccomp: the list of system calls that a jailed process is refused, as a classic BPF program built by pure functions.
 
 A deny list, not an allow list: an interpreter with torch and a GPU driver uses more calls than can be foreseen, and file
 rights are Landlock's task. What is refused here is what Landlock does not know: every socket (so no network and no
@@ -15,8 +15,8 @@ import struct
 from dataclasses import dataclass
 from typing import Literal
 
-from gpu_worker.sandbox import kernel
-from gpu_worker.sandbox.syscalls import AARCH64, X86_64
+from gpu_worker_processors.jail import kernel
+from gpu_worker_processors.jail.syscalls import AARCH64, X86_64
 
 _TABLES = {"x86_64": X86_64, "aarch64": AARCH64}
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -70,6 +70,8 @@ FILE_IDENTITY = (
     *("setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr"),
 )
 SPAWN = ("fork", "vfork", "execve", "execveat")
+_ONLY_PROGRAMS = ("fork", "vfork", "execveat", "tgkill", "memfd_create")
+"""What no foreign program needs: a process, a program of its own making, a signal to anybody."""
 _NEEDED_TO_SPAWN = ("kill",)
 """Who starts a program must be able to stop it; Landlock keeps the signal inside the jail from ABI 6 on."""
 
@@ -85,6 +87,17 @@ class Denial:
     value: int = 0
 
 
+_NO_PROCESS = Denial("clone", test="no_bit", value=CLONE_THREAD)
+_BY_ARGUMENT = (
+    Denial("clone", test="any_bit", value=CLONE_NEW_NAMESPACE),
+    # Its flags lie behind a pointer that a filter cannot follow; on ENOSYS the C library uses clone.
+    Denial("clone3", errno=errno.ENOSYS),
+    Denial("prlimit64", argument=0, test="not_equal", value=0),  # 0 is the caller itself
+    Denial("ioctl", argument=1, test="equal", value=_TIOCSTI),
+    Denial("ioctl", argument=1, test="equal", value=_TIOCLINUX),
+)
+"""Refused to everybody, by what is asked of the call."""
+
 Instruction = tuple[int, int, int, int]
 """`struct sock_filter`: code, jump if true, jump if false, constant."""
 
@@ -97,17 +110,17 @@ def denials(*, may_spawn: bool, pid: int) -> tuple[Denial, ...]:
     listed = [Denial(name) for name in names if name not in spared]
     if not may_spawn:
         listed += [Denial(name) for name in SPAWN]
-        listed.append(Denial("clone", test="no_bit", value=CLONE_THREAD))
+        listed.append(_NO_PROCESS)
         listed.append(Denial("tgkill", test="not_equal", value=pid))  # abort() and raise() of our own need it
-    return (
-        *listed,
-        Denial("clone", test="any_bit", value=CLONE_NEW_NAMESPACE),
-        # Its flags lie behind a pointer that a filter cannot follow; on ENOSYS the C library uses clone.
-        Denial("clone3", errno=errno.ENOSYS),
-        Denial("prlimit64", argument=0, test="not_equal", value=0),  # 0 is the caller itself
-        Denial("ioctl", argument=1, test="equal", value=_TIOCSTI),
-        Denial("ioctl", argument=1, test="equal", value=_TIOCLINUX),
-    )
+    return (*listed, *_BY_ARGUMENT)
+
+
+def program_denials(*, gpu: bool) -> tuple[Denial, ...]:
+    """What a foreign program is refused: all that an engine is, and every new process. `execve` stays, because it starts the
+    program; Landlock leaves it nothing else to execute. With `gpu` the CUDA driver keeps its memory files."""
+    names = (*NETWORK, *OTHER_PROCESSES, *NAMESPACES, *KERNEL, *FILE_IDENTITY, *_ONLY_PROGRAMS)
+    spared = ("memfd_create",) if gpu else ()
+    return (*(Denial(name) for name in names if name not in spared), _NO_PROCESS, *_BY_ARGUMENT)
 
 
 def program(machine: str, denied: tuple[Denial, ...]) -> list[Instruction]:
@@ -142,15 +155,19 @@ def _refuse(number: int, denial: Denial) -> list[Instruction]:
     ]
 
 
+def packed(machine: str, denied: tuple[Denial, ...]) -> bytes:
+    """`program` as the kernel takes it: 8 bytes an instruction."""
+    return b"".join(struct.pack("<HBBI", *instruction) for instruction in program(machine, denied))
+
+
 def install(machine: str, denied: tuple[Denial, ...]) -> None:
     """Lays the filter upon every thread of this process, for good. Needs no_new_privs.
 
     Raises:
         OSError: the kernel has no seccomp filters or refuses this one.
     """
-    instructions = program(machine, denied)
-    code = b"".join(struct.pack("<HBBI", *instruction) for instruction in instructions)
+    code = packed(machine, denied)
     buffer = ctypes.create_string_buffer(code, len(code))
-    header = struct.pack("<HxxxxxxQ", len(instructions), ctypes.addressof(buffer))
+    header = struct.pack("<HxxxxxxQ", len(code) // 8, ctypes.addressof(buffer))
     if kernel.call(_SECCOMP[machine], _SET_MODE_FILTER, _FLAG_TSYNC, header) != 0:
         raise OSError(errno.EBUSY, "a thread could not be brought under the filter")

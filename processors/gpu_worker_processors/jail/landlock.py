@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 from pathlib import Path
 
-from gpu_worker.sandbox import kernel
+from gpu_worker_processors.jail import kernel
 
 # The same numbers on every machine: asm-generic/unistd.h.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
