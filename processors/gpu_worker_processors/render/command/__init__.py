@@ -1,0 +1,7 @@
+"""The command language: a caller's FFmpeg command, parsed, held against tables of what is allowed, and written anew."""
+
+from gpu_worker_processors.render.command.command import Command, compile_command
+from gpu_worker_processors.render.command.parse import parse_command
+from gpu_worker_processors.render.command.script import Script
+
+__all__ = ["Command", "Script", "compile_command", "parse_command"]

@@ -1,0 +1,102 @@
+"""The table of filters: which ones a command may use, and which values each of their options takes.
+
+The text in `tables/` is the allow table; a test holds it against the help of the shipped FFmpeg, so that nothing in it is
+missing there and no option that takes free text has gone without review.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from gpu_worker_processors.render.command.denial import Denied, shown
+from gpu_worker_processors.render.command.values import Value, kind
+
+_TABLES = Path(__file__).with_name("tables")
+
+
+@dataclass(frozen=True)
+class FilterSpec:
+    """One filter of the table."""
+
+    name: str
+    keys: tuple[tuple[tuple[str, ...], str], ...]
+    """(name and aliases, kind as the table spells it), in FFmpeg's order."""
+
+    @cached_property
+    def positional(self) -> tuple[str, ...]:
+        """Keys that values without one take. `enable` stands last in the table and has no place in FFmpeg's order."""
+        return tuple(names[0] for names, _ in self.keys if names[0] != "enable")
+
+    @cached_property
+    def _by_name(self) -> dict[str, tuple[str, str]]:
+        return {name: (names[0], spelled) for names, spelled in self.keys for name in names}
+
+    def key(self, name: str) -> str:
+        """The first name of an option.
+
+        Raises:
+            Denied: the filter has no such option in the table.
+        """
+        if name not in self._by_name:
+            raise Denied(f"the option {shown(name)} is not allowed", name, self._by_name)
+        return self._by_name[name][0]
+
+    def read(self, key: str, text: str, names: Collection[str]) -> Value:
+        """The value of an option by its first name.
+
+        Raises:
+            Denied: it is not of the option's kind.
+        """
+        try:
+            return kind(self._by_name[key][1]).read(text, names)
+        except Denied as denied:
+            raise denied.within(key) from None
+
+
+def parse_table(text: str) -> Iterator[FilterSpec]:
+    """The filters of a table's text."""
+    lists: dict[str, str] = {}
+    for entry in entries(text):
+        name, _, rest = entry.partition(":")
+        rest = rest.strip()
+        if name.startswith("@"):
+            lists[name] = rest
+            continue
+        rest = re.sub(r"@\w+", lambda found: lists[found[0]], rest)
+        pairs = (option.split("=", 1) for option in rest.split())
+        yield FilterSpec(name, tuple((tuple(names.split("|")), spelled) for names, spelled in pairs))
+
+
+def entries(text: str) -> Iterator[str]:
+    """Logical lines of a table: comments left out, indented lines joined to the one before, no space after a `|`."""
+    lines = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    joined = re.sub(r"\n\s+", " ", lines)
+    return (line for line in re.sub(r"\| +", "|", joined).splitlines() if line)
+
+
+def _load() -> dict[str, FilterSpec]:
+    texts = ((_TABLES / f"filters_{part}.txt").read_text() for part in ("video", "audio"))
+    return {spec.name: spec for text in texts for spec in parse_table(text)}
+
+
+FILTERS: dict[str, FilterSpec] = _load()
+
+_WHY_NOT = {
+    "movie": ": name the file with -i and use its streams",
+    "amovie": ": name the file with -i and use its streams",
+    "reverse": ": it would hold the whole stream in memory",
+    "areverse": ": it would hold the whole stream in memory",
+    "sendcmd": ": give expressions of t, or enable, instead",
+    "asendcmd": ": give expressions of t, or enable, instead",
+    "metadata": ": it can write files",
+    "ametadata": ": it can write files",
+}
+
+
+def why_no_filter(name: str) -> str:
+    """What to do without a filter that people ask for and that is not in the table."""
+    return _WHY_NOT.get(name, "")

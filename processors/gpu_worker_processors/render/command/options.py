@@ -1,0 +1,199 @@
+"""The table of command-line options: where each may stand, whether it names a stream, and which values it takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from gpu_worker_processors.render.command import formats
+from gpu_worker_processors.render.command.denial import Denied, shown
+from gpu_worker_processors.render.command.expression import read_expression
+from gpu_worker_processors.render.command.filters import entries
+from gpu_worker_processors.render.command.graph import Graph, parse_graph
+from gpu_worker_processors.render.command.units import MAX_SECONDS, seconds
+from gpu_worker_processors.render.command.values import InputFile, Pattern, Text, kind
+
+
+class Place(Enum):
+    """Where an option stands, or what it is about."""
+
+    GLOBAL = "global"
+    IGNORED = "ignored"
+    INPUT = "input"
+    OUTPUT = "output"
+    PICTURE = "picture"
+    VIDEO = "video"
+    AUDIO = "audio"
+
+    @property
+    def of_output(self) -> bool:
+        return self in (Place.OUTPUT, Place.PICTURE, Place.VIDEO, Place.AUDIO)
+
+
+Setting = Text | InputFile | Graph | None
+"""The value of an option; None for a flag."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of the table."""
+
+    name: str
+    place: Place
+    per_stream: bool
+    """It may be followed by a stream specifier."""
+    kind: str
+
+    @property
+    def takes_value(self) -> bool:
+        return self.kind != "flag"
+
+    def read(self, text: str, names: Collection[str]) -> Setting:
+        """The checked value.
+
+        Args:
+            names: of the task's inputs.
+
+        Raises:
+            Denied: it is not of the option's kind.
+        """
+        if self.kind == "graph":
+            return parse_graph(text, names)
+        if self.kind in _NAMED:
+            return Text(_from_table(text, self.kind))
+        if self.kind == "keyframes":
+            return Text(_key_frames(text))
+        return (_PATTERNS.get(self.kind) or kind(self.kind)).read(text, names)
+
+
+STREAM = r"(?:[vVasdt](?::[0-9]{1,3})?|[0-9]{1,3})"
+"""A stream specifier: a type, a type and its index, or an index."""
+_SPECIFIER = re.compile(STREAM)
+_METADATA_SPECIFIER = re.compile(rf"g|s(?::{STREAM})?|[cp]:[0-9]{{1,3}}")
+
+_NAMED: dict[str, Collection[str]] = {
+    "encoder": {*formats.ENCODERS, *formats.ENCODER_ALIASES, "copy"},
+    "decoder": formats.DECODERS,
+    "format": {*formats.MUXERS, *formats.DEMUXERS, "lavfi"},
+    "bsf": formats.BITSTREAM_FILTERS,
+}
+_PATTERNS = {
+    "map": Pattern(
+        re.compile(rf"-?[0-9]{{1,2}}(?::{STREAM})?\??|\[[A-Za-z0-9_][A-Za-z0-9_.:-]{{0,63}}\]"),
+        'an input and its streams ("0:v:0", "1:a?") or a label of the graph ("[out]")',
+    ),
+    "source": Pattern(re.compile(rf"-1|[0-9]{{1,2}}(?::(?:g|s:{STREAM}|c:[0-9]{{1,3}}))?"), "-1 or the index of an input"),
+    "entry": Pattern(
+        re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}=[^\x00]{0,256}"), "key=value, the value of at most 256 characters"
+    ),
+    "disposition": Pattern(re.compile(r"0|[+-]?[a-z_]{2,20}(?:[+-][a-z_]{2,20}){0,8}"), '"default" or another disposition'),
+    "tag": Pattern(re.compile(r"[A-Za-z0-9]{4}"), 'a code of four letters, "hvc1" for example'),
+    "timestamp": Pattern(re.compile(r"now|[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}:[0-9]{2}Z?)?"), "a date"),
+    "timebase": Pattern(re.compile(r"-1|0|demux|filter|[0-9]{1,9}[:/][0-9]{1,9}"), 'a time base, "1/90000" for example'),
+}
+
+
+def _from_table(text: str, which: str) -> str:
+    """One of the names of a table, or several bit stream filters."""
+    allowed = _NAMED[which]
+    for name in text.split(",") if which == "bsf" else [text]:
+        if name not in allowed:
+            why = formats.why_not(name)
+            raise Denied(f"the {_WHAT[which]} {shown(name)} is not allowed{why}", "" if why else name, allowed)
+    return formats.ENCODER_ALIASES.get(text, text) if which == "encoder" else text
+
+
+_WHAT = {"encoder": "encoder", "decoder": "decoder", "format": "container", "bsf": "bit stream filter"}
+
+
+def _key_frames(text: str) -> str:
+    if text.startswith("expr:"):
+        return "expr:" + read_expression(text.removeprefix("expr:"))
+    times = [seconds(part) for part in text.split(",")]
+    if text != "source" and any(time is None or not 0 <= time <= MAX_SECONDS for time in times):
+        raise Denied('must be times with commas between them, "source", or "expr:" and an expression')
+    return text
+
+
+def _load() -> dict[tuple[str, bool], Option]:
+    options: dict[tuple[str, bool], Option] = {}
+    for entry in entries((Path(__file__).with_name("tables") / "options.txt").read_text()):
+        where, _, rest = entry.partition(":")
+        place, _, stream = where.partition(" ")
+        for name, spelled in (part.split("=", 1) for part in rest.split()):
+            option = Option(name, Place(place), bool(stream), spelled)
+            options[name, option.place is Place.INPUT] = option
+    return options
+
+
+_OPTIONS = _load()
+OPTIONS: tuple[Option, ...] = tuple(_OPTIONS.values())
+
+_ALIASES: dict[str, tuple[str, str]] = {
+    "vcodec": ("c", "v"),
+    "acodec": ("c", "a"),
+    "scodec": ("c", "s"),
+    "codec": ("c", ""),
+    "vf": ("filter", "v"),
+    "af": ("filter", "a"),
+    "lavfi": ("filter_complex", ""),
+    "vframes": ("frames", "v"),
+    "aframes": ("frames", "a"),
+    "qscale": ("q", ""),
+    "ab": ("b", "a"),
+    "aq": ("q", "a"),
+    "vtag": ("tag", "v"),
+    "atag": ("tag", "a"),
+    "stag": ("tag", "s"),
+    "channel_layout": ("ch_layout", ""),
+    "vsync": ("fps_mode", ""),
+}
+"""Other names of options, with the stream that they mean."""
+_VSYNC = {"-1": "auto", "0": "passthrough", "1": "cfr", "2": "vfr"}
+"""The numbers of -vsync, which FFmpeg no longer has, as -fps_mode names them."""
+
+
+def find_option(word: str, before_input: bool) -> tuple[Option, str]:
+    """The option that a word names, and its stream specifier.
+
+    Args:
+        word: without its dash.
+        before_input: it stands before an `-i` rather than before the output.
+
+    Raises:
+        Denied: there is no such option in the table, or not at this place, or not with this specifier.
+    """
+    name, _, specifier = word.partition(":")
+    name, implied = _ALIASES.get(name, (name, ""))
+    option = _OPTIONS.get((name, before_input)) or _option_anywhere(name)
+    if option is None:
+        raise _unknown(name, before_input)
+    specifier = specifier or implied or ("v" if name == "b" else "")
+    if specifier and not option.per_stream:
+        raise Denied(f"-{name} takes no stream specifier")
+    form = _METADATA_SPECIFIER if name in ("metadata", "map_metadata") else _SPECIFIER
+    if word.endswith(":") or (specifier and not form.fullmatch(specifier)):
+        raise Denied(f'the stream specifier of -{name} must be like "v", "a:1" or "2"')
+    return option, specifier
+
+
+def _option_anywhere(name: str) -> Option | None:
+    option = _OPTIONS.get((name, False))
+    return option if option is not None and option.place in (Place.GLOBAL, Place.IGNORED) else None
+
+
+def _unknown(name: str, before_input: bool) -> Denied:
+    if (name, not before_input) in _OPTIONS:
+        where = "before the input it is for" if not before_input else "after the last input"
+        return Denied(f"-{name} must stand {where}")
+    why = formats.why_not("-" + name)
+    allowed = {option.name for option in OPTIONS} | _ALIASES.keys()
+    return Denied(f"the option {shown(name)} is not allowed{why}", "" if why else name, allowed)
+
+
+def modern_value(word: str, text: str) -> str:
+    """The value of an option whose old name had other values."""
+    return _VSYNC.get(text, text) if word.partition(":")[0] == "vsync" else text

@@ -1,0 +1,153 @@
+"""The words of a command to a `Script`: options found in the table, values read by their kind, the whole checked for sense."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_processors.render.command import formats
+from gpu_worker_processors.render.command.denial import Denied, at_token, shown
+from gpu_worker_processors.render.command.graph import parse_graph
+from gpu_worker_processors.render.command.options import OPTIONS, Place, find_option, modern_value
+from gpu_worker_processors.render.command.script import Given, Input, Script
+from gpu_worker_processors.render.command.sense import check_sense
+from gpu_worker_processors.render.command.values import InputFile
+
+MAX_INPUTS = 32
+MAX_WORDS = 512
+MAX_CHARS = 32 * 1024
+"""Of all words together; the wire allows no more either."""
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_FLAGS = frozenset(option.name for option in OPTIONS if not option.takes_value)
+
+
+def parse_command(args: Sequence[str], names: Collection[str], output_filename: str | None = None) -> Script:
+    """Reads a command.
+
+    Args:
+        args: what follows `ffmpeg`: options, inputs, the output last.
+        names: of the task's inputs.
+        output_filename: what the last word must be; None: any file name that is no input's.
+
+    Raises:
+        TaskError: `ffmpeg_arg_denied`; `token_index` in its details is the word's place, `nearest` an allowed name like it.
+    """
+    if len(args) > MAX_WORDS or sum(map(len, args)) > MAX_CHARS:
+        raise TaskError(ErrorCode.invalid_task, f"a command may have {MAX_WORDS} words of {MAX_CHARS} characters in all")
+    reader = _Reader(names)
+    index = 0
+    while index < len(args) - 1:
+        with at_token(index):
+            index += reader.read(args, index)
+    with at_token(max(index, 0)):
+        if index >= len(args):
+            raise Denied("the output file must be the last word")
+        script = reader.finish(args[index], output_filename)
+    check_sense(script, output_token=index)
+    return script
+
+
+@dataclass(frozen=True)
+class _Word:
+    """An option before it is known what it belongs to."""
+
+    name: str
+    value: str | None
+    token: int
+
+
+class _Reader:
+    """Collects options until an `-i` or the end says whose they are."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._names = names
+        self._pending: list[_Word] = []
+        self._common: list[Given] = []
+        self._inputs: list[Input] = []
+
+    def read(self, args: Sequence[str], index: int) -> int:
+        """Reads the option at `index`; returns how many words it had."""
+        word = args[index]
+        if not word.startswith("-") or word == "-":
+            raise Denied("a word that belongs to no option; the one output file is the last word")
+        name = word[1:]
+        if name.partition(":")[0] in _FLAGS:
+            self._pending.append(_Word(name, None, index))
+            return 1
+        if name != "i":
+            find_option_anywhere(name)
+        if index + 1 >= len(args) - 1:
+            raise Denied(f"-{name} needs a value, and the output file must follow")
+        if name == "i":
+            self._inputs.append(self._input(args[index + 1], index))
+        else:
+            self._pending.append(_Word(name, args[index + 1], index))
+        return 2
+
+    def _input(self, source: str, index: int) -> Input:
+        if len(self._inputs) == MAX_INPUTS:
+            raise Denied(f"a command may have {MAX_INPUTS} inputs")
+        settings = self._settle(before_input=True)
+        stated = next((given.plain for given in reversed(settings) if given.name == "f"), None)
+        rest = tuple(given for given in settings if given.name != "f")
+        with at_token(index + 1):
+            if stated == "lavfi":
+                return Input(parse_graph(source, self._names), rest, index)
+            if source not in self._names:
+                known = ", ".join(sorted(self._names)) or "none"
+                raise Denied(f"an input is one of the task's own, by its name: {known}", source, self._names)
+        return Input(InputFile(source, "stream"), rest, index, stated)
+
+    def _settle(self, before_input: bool) -> list[Given]:
+        """The pending options, now that it is known whether an input follows; those of the whole command are put aside."""
+        settled: list[Given] = []
+        for word in self._pending:
+            with at_token(word.token):
+                option, specifier = find_option(word.name, before_input)
+                if option.place is Place.IGNORED:
+                    continue
+                given = Given(option, specifier, None, word.token)
+            if word.value is not None:
+                with at_token(word.token + 1):
+                    value = option.read(modern_value(word.name, word.value), self._names)
+                    given = Given(option, specifier, value, word.token)
+            (self._common if option.place is Place.GLOBAL else settled).append(given)
+        self._pending.clear()
+        return settled
+
+    def finish(self, output: str, output_filename: str | None) -> Script:
+        if output.startswith("-") or not _FILE_NAME.fullmatch(output):
+            raise Denied("the last word must be the output file's name: no path, no URL, letters, digits, _ . and -")
+        if output in self._names:
+            raise Denied("the output has the name of an input")
+        if output_filename is not None and output != output_filename:
+            raise Denied("the last word must be the task's output_filename", output, [output_filename])
+        settings = self._settle(before_input=False)
+        muxer = _muxer(settings, output)
+        rest = tuple(given for given in settings if given.name != "f")
+        return Script(tuple(self._common), tuple(self._inputs), rest, muxer, output)
+
+
+def find_option_anywhere(name: str) -> None:
+    """Refuses at once a name that no place has, so that the word itself is blamed and not the one after it."""
+    try:
+        find_option(name, before_input=False)
+    except Denied:
+        find_option(name, before_input=True)
+
+
+def _muxer(settings: Sequence[Given], output: str) -> str:
+    stated = next((given for given in reversed(settings) if given.name == "f"), None)
+    if stated is not None:
+        with at_token(stated.token + 1):
+            if stated.plain not in formats.MUXERS:
+                raise Denied(f"the container {shown(stated.plain)} can be read, not written", stated.plain, formats.MUXERS)
+        return stated.plain
+    suffix = output.rpartition(".")[2].lower() if "." in output else ""
+    if suffix not in formats.MUXER_OF_SUFFIX:
+        known = ", ".join(sorted(formats.MUXER_OF_SUFFIX))
+        raise Denied(f"the output's name must end in one of {known}{formats.why_not(suffix)}", suffix, formats.MUXER_OF_SUFFIX)
+    return formats.MUXER_OF_SUFFIX[suffix]

@@ -1,0 +1,84 @@
+"""What an input is, by its first bytes: the demuxer is chosen here and forced, so that no file is taken for a playlist or a
+script that opens others. Reads 4 KiB and never goes by the name alone.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from gpu_worker_processors.media.sniff import sniff
+from gpu_worker_processors.render.command.denial import Denied
+
+_HEAD_BYTES = 4096
+_PICTURES = (
+    (0, b"\x89PNG\r\n\x1a\n", "png_pipe"),
+    (0, b"\xff\xd8\xff", "jpeg_pipe"),
+    (8, b"WEBPVP", "webp_pipe"),
+    (0, b"BM", "bmp_pipe"),
+    (0, b"II*\x00", "tiff_pipe"),
+    (0, b"MM\x00*", "tiff_pipe"),
+)
+"""(offset, bytes there, demuxer)."""
+_SUBTITLES = (
+    (re.compile(rb"WEBVTT(?:[ \t\r\n]|\Z)"), "webvtt"),
+    (re.compile(rb"\[Script Info\]"), "ass"),
+    (re.compile(rb"\s*[0-9]{1,9}[ \t]*\r?\n[0-9:,. ]{8,16}-->"), "srt"),
+)
+_FONTS = (b"\x00\x01\x00\x00", b"OTTO", b"ttcf", b"true", b"wOFF")
+_LUT_SUFFIXES = (".cube", ".3dl", ".dat", ".m3d", ".csp")
+_NAMES = {"mp4": "mov", "webm": "matroska"}
+"""Demuxers with several names, by the one that `sniff` gives."""
+
+
+def demuxer_of(path: Path) -> str:
+    """FFmpeg's demuxer for a file: a video, sound, picture or subtitles.
+
+    Raises:
+        TaskError: `not_media` or `unsupported_media`, saying what it is.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    for offset, magic, demuxer in _PICTURES:
+        if head[offset : offset + len(magic)] == magic:
+            return demuxer
+    text = head.removeprefix(b"\xef\xbb\xbf")
+    for form, demuxer in _SUBTITLES:
+        if form.match(text):
+            return demuxer
+    return sniff(path).demuxer
+
+
+def check_stated(stated: str | None, demuxer: str) -> None:
+    """Holds what `-f` says against what the file is.
+
+    Raises:
+        Denied: it is something else.
+    """
+    if stated is not None and _NAMES.get(stated, stated) != demuxer:
+        raise Denied(f'-f says what the file is not: it is "{demuxer}"; leave -f out')
+
+
+def check_purpose(path: Path, purpose: str) -> None:
+    """Whether a file is what the filter that reads it expects.
+
+    Args:
+        purpose: as `InputFile.purpose` says; "stream" is not for here.
+
+    Raises:
+        Denied: it is none of that kind.
+        TaskError: `not_media` or `unsupported_media` for subtitles that are none.
+    """
+    if purpose == "subtitle":
+        demuxer_of(path)
+    elif purpose == "lut":
+        if path.suffix.lower() not in _LUT_SUFFIXES:
+            raise Denied(f"a colour table's name must end in one of {', '.join(_LUT_SUFFIXES)}")
+    elif purpose == "font":
+        with path.open("rb") as file:
+            if not file.read(4).startswith(_FONTS):
+                raise Denied("the file is no TrueType or OpenType font")
+    elif purpose == "rnn":
+        with path.open("rb") as file:
+            if not file.read(32).startswith(b"rnnoise-nu model file version"):
+                raise Denied("the file is no model for arnndn")

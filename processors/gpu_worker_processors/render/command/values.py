@@ -1,0 +1,290 @@
+"""The kinds of values that options have: each reads a text into the form in which it is written again, or refuses it.
+
+A kind is named in the tables by a word (`time`), with a range (`int[0,63]`), with names (`flags{lanczos|bicubic}`), or with a
+group (`expr(geq)`, `input(lut)`). No kind but `input` yields a file name, and none takes a value that FFmpeg would open.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import cache
+from typing import Protocol
+
+from gpu_worker_processors.render.command import units
+from gpu_worker_processors.render.command.denial import Denied, shown
+from gpu_worker_processors.render.command.drawn_text import read_drawn_text
+from gpu_worker_processors.render.command.expression import FUNCTIONS, read_expression
+
+MAX_SIDE = 16384
+"""Pixels of one side of a picture that a command may ask for by number."""
+MAX_TEXT_CHARS = 4096
+
+
+@dataclass(frozen=True)
+class Text:
+    """A checked value, in the form that FFmpeg gets."""
+
+    content: str
+
+    def text(self, file: Callable[[str], str]) -> str:  # noqa: ARG002 - a Value either way
+        return self.content
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """The file of an input that an option reads."""
+
+    name: str
+    """As the task's `inputs` call it."""
+    purpose: str
+    """"subtitle", "lut", "font" or "rnn"."""
+
+    def text(self, file: Callable[[str], str]) -> str:
+        return file(self.name)
+
+
+Value = Text | InputFile
+
+
+class Kind(Protocol):
+    """What one option takes."""
+
+    def read(self, text: str, names: Collection[str]) -> Value:
+        """
+        Args:
+            text: the value without any quoting.
+            names: of the task's inputs.
+
+        Raises:
+            Denied: the value is not of this kind.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Text of a certain form."""
+
+    form: re.Pattern[str]
+    meaning: str
+
+    def read(self, text: str, names: Collection[str]) -> Value:  # noqa: ARG002
+        if not self.form.fullmatch(text):
+            raise Denied(f"must be {self.meaning}")
+        return Text(text)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A literal, or one of the names that FFmpeg has for some."""
+
+    low: float
+    high: float
+    names: frozenset[str] = frozenset()
+
+    def read(self, text: str, names: Collection[str]) -> Value:  # noqa: ARG002
+        text = text.strip()
+        if text in self.names:
+            return Text(text)
+        value = units.number(text)
+        if value is None:
+            known = f" or one of {', '.join(sorted(self.names))}" if self.names else ""
+            raise Denied(f"must be a number{known}", text, self.names)
+        if not self.low <= value <= self.high:
+            raise Denied(f"must lie between {self.low:g} and {self.high:g}")
+        return Text(text)
+
+
+@dataclass(frozen=True)
+class OneOf:
+    names: frozenset[str]
+
+    def read(self, text: str, names: Collection[str]) -> Value:  # noqa: ARG002
+        if text not in self.names:
+            raise Denied(f"{shown(text)} must be one of {', '.join(sorted(self.names))}", text, self.names)
+        return Text(text)
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Names joined by `+` and `-`, as `+faststart` or `lanczos+accurate_rnd`."""
+
+    names: frozenset[str]
+
+    def read(self, text: str, names: Collection[str]) -> Value:  # noqa: ARG002
+        parts = re.split(r"[+-]", text.removeprefix("+").removeprefix("-"))
+        for part in parts:
+            if part not in self.names:
+                raise Denied(f"{shown(part)} is not one of {', '.join(sorted(self.names))}", part, self.names)
+        return Text(text)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """`key=value:key=value`, as the encoders' own parameters are written; a key alone is switched on."""
+
+    keys: frozenset[str]
+
+    def read(self, text: str, names: Collection[str]) -> Value:  # noqa: ARG002
+        for pair in text.split(":"):
+            key, _, value = pair.partition("=")
+            if key not in self.keys:
+                raise Denied(f"the parameter {shown(key)} is not allowed", key, self.keys)
+            if not _PARAMETER.fullmatch(value):
+                raise Denied(f"the value of {key} may have letters, digits and . , ( ) + -")
+        return Text(text)
+
+
+_PARAMETER = re.compile(r"[A-Za-z0-9.,()+_-]{0,128}")
+
+
+@dataclass(frozen=True)
+class Expression:
+    group: str = ""
+
+    def read(self, text: str, names: Collection[str]) -> Value:  # noqa: ARG002
+        return Text(read_expression(text, self.group))
+
+
+class Side:
+    """Width or height: an expression, or a size where FFmpeg takes one in its place."""
+
+    def read(self, text: str, names: Collection[str]) -> Value:
+        text = text.strip()
+        if units.size(text) is not None:
+            return Size().read(text, names)
+        value = units.number(text)
+        if value is not None and value > MAX_SIDE:
+            raise Denied(f"a side may have {MAX_SIDE} pixels")
+        return Text(read_expression(text))
+
+
+class Size:
+    def read(self, text: str, names: Collection[str]) -> Value:  # noqa: ARG002
+        if text in units.SIZE_NAMES:
+            return Text(text)
+        size = units.size(text)
+        if size is None:
+            raise Denied('must be a size, "1280x720" or "hd720" for example', text, units.SIZE_NAMES)
+        if max(size) > MAX_SIDE or size[0] * size[1] > units.MAX_PIXELS:
+            raise Denied(f"a side may have {MAX_SIDE} pixels, the picture {units.MAX_PIXELS}")
+        return Text(text)
+
+
+class Cells:
+    """Columns and rows of a mosaic."""
+
+    def read(self, text: str, names: Collection[str]) -> Value:  # noqa: ARG002
+        size = units.size(text)
+        if size is None or not 1 <= size[0] * size[1] <= units.MAX_CELLS:
+            raise Denied(f'must be columns x rows, "5x4" for example, of at most {units.MAX_CELLS} cells')
+        return Text(text)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Frames per second."""
+
+    names: frozenset[str] = frozenset()
+
+    def read(self, text: str, names: Collection[str]) -> Value:  # noqa: ARG002
+        if text in self.names or text in units.RATE_NAMES:
+            return Text(text)
+        rate = units.fraction(text)
+        if rate is None or not 0 < rate <= units.MAX_RATE:
+            raise Denied(f'must be a rate up to {units.MAX_RATE}, "25" or "30000/1001" for example')
+        return Text(text)
+
+
+class Duration:
+    def read(self, text: str, names: Collection[str]) -> Value:  # noqa: ARG002
+        seconds = units.seconds(text)
+        if seconds is None:
+            raise Denied('must be a time, "12.5" or "00:01:30" for example')
+        if abs(seconds) > units.MAX_SECONDS:
+            raise Denied(f"a time may have {units.MAX_SECONDS:g} seconds")
+        return Text(text)
+
+
+class DrawnText:
+    """What drawtext draws, with its `%{...}`."""
+
+    def read(self, text: str, names: Collection[str]) -> Value:  # noqa: ARG002
+        if len(text) > MAX_TEXT_CHARS:
+            raise Denied(f"a text may have {MAX_TEXT_CHARS} characters")
+        return Text(read_drawn_text(text))
+
+
+@dataclass(frozen=True)
+class InputName:
+    """The name of one of the task's inputs."""
+
+    purpose: str
+
+    def read(self, text: str, names: Collection[str]) -> Value:
+        if text not in names:
+            raise Denied("must be the name of one of the task's inputs", text, names)
+        return InputFile(text, self.purpose)
+
+
+class Nothing:
+    """An option of FFmpeg that names a file or another program's text: known, reviewed, and never allowed."""
+
+    def read(self, text: str, names: Collection[str]) -> Value:  # noqa: ARG002
+        raise Denied("this option is not allowed")
+
+
+_PATTERNS = {
+    "bool": (r"0|1|true|false|yes|no|on|off|auto|-1", "0 or 1"),
+    "color": (
+        r"(?:[A-Za-z]{2,24}|(?:#|0x)?[0-9A-Fa-f]{6}(?:[0-9A-Fa-f]{2})?)(?:@(?:0x[0-9A-Fa-f]{1,2}|[01]?(?:\.[0-9]{1,6})?))?",
+        'a colour, "white", "#ff8800" or "black@0.5" for example',
+    ),
+    "ratio": (r"[0-9]{1,9}(?:\.[0-9]{1,9})?(?:[:/][0-9]{1,9}(?:\.[0-9]{1,9})?)?", 'a ratio, "16/9" for example'),
+    "name": (r"[A-Za-z0-9_][A-Za-z0-9_.()+-]{0,63}", "a name"),
+    "names": (r"[A-Za-z0-9_.()+-]{1,32}(?:\|[A-Za-z0-9_.()+-]{1,32}){0,63}", "names with | between them"),
+    "word": (r"[A-Za-z0-9_][A-Za-z0-9_ -]{0,63}", "letters, digits, spaces, _ and -"),
+    "words": (r"[A-Za-z0-9_+|,.#@() -]{1,512}", "words with |, comma or _ between them"),
+    "numbers": (r"[-+0-9.eE |,/:;S]{1,1024}", "numbers with spaces, | or / between them"),
+    "digits": (r"[0-9]{1,32}", "digits"),
+    "mix": (r"[A-Za-z0-9_.()]{1,32}(?:\|[A-Za-z0-9_+*.=<() -]{1,256}){0,64}", 'channels, "stereo|c0=FL|c1=FR" for example'),
+    "bands": (r"[A-Za-z0-9 .=|-]{0,1024}", 'bands, "c0 f=200 w=100 g=-10" for example'),
+    "style": (r"[A-Za-z0-9_ ,=&.#+-]{1,512}", 'a style, "FontSize=24,Outline=1" for example'),
+    "timecode": (r"[0-9]{2}:[0-9]{2}:[0-9]{2}[:;.][0-9]{2}", '"HH:MM:SS:FF"'),
+}
+_PLAIN: dict[str, Kind] = {
+    **{name: Pattern(re.compile(form), meaning) for name, (form, meaning) in _PATTERNS.items()},
+    "side": Side(),
+    "size": Size(),
+    "cells": Cells(),
+    "rate": Rate(),
+    "time": Duration(),
+    "expr": Expression(),
+    "text": DrawnText(),
+    "denied": Nothing(),
+}
+
+_KIND = re.compile(
+    r"(?P<word>[a-z]+)(?:\[(?P<low>[^,\]]*),(?P<high>[^\]]*)\])?(?:\{(?P<names>[^}]*)\})?(?:\((?P<group>\w+)\))?"
+)
+
+
+@cache
+def kind(spelled: str) -> Kind:
+    """The kind that a table's entry spells, "int[0,63]" for example."""
+    found = _KIND.fullmatch(spelled)
+    assert found is not None, spelled
+    word = found["word"]
+    names = frozenset(filter(None, re.split(r"[|\s]+", found["names"] or "")))
+    if word in ("int", "num"):
+        return Number(float(found["low"] or "-inf"), float(found["high"] or "inf"), names)
+    if word == "expr" and found["group"]:
+        assert found["group"] in FUNCTIONS, spelled
+        return Expression(found["group"])
+    if word == "input":
+        return InputName(found["group"])
+    if names:
+        return {"flags": Flags, "one": OneOf, "rate": Rate, "pairs": Pairs}[word](names)
+    return _PLAIN[word]
