@@ -2,8 +2,7 @@
 
 import os
 
-import runpod
-
+from gpu_worker.runpod_sdk import runpod
 from gpu_worker.serve import serverless_config
 
 if __name__ == "__main__":

@@ -12,15 +12,12 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
-import runpod
-from runpod.http_client import AsyncClientSession
-from runpod.serverless.modules.rp_http import send_result
-
 from gpu_worker.app import Worker
 from gpu_worker.engine import Engine
 from gpu_worker.jobdir import sweep
 from gpu_worker.progress import Send, drop
 from gpu_worker.redact import install as install_redaction
+from gpu_worker.runpod_sdk import AsyncClientSession, runpod, send_result
 from gpu_worker.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -131,6 +132,8 @@ def wait_until_it_listens(port: int, server: subprocess.Popen[bytes]) -> None:
             probe.settimeout(0.2)
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
+        with contextlib.suppress(subprocess.TimeoutExpired):  # not in a tight loop: the server needs the processor too
+            server.wait(0.1)
     pytest.fail("the server did not start")
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import requests
-from runpod.endpoint.runner import Endpoint
 
 from gpu_worker.platform import Fault, LocalPlatform, ManualClock, PlatformLimits
+from gpu_worker.runpod_sdk import runpod
 
 
 class Api:
@@ -281,11 +281,9 @@ def test_a_webhook_is_tried_up_to_three_times(hook: Any, statuses: list[int], ca
 
 
 def test_the_client_of_the_runpod_package_works_against_it(api: Api, platform: LocalPlatform, monkeypatch: Any) -> None:
-    import runpod
-
     monkeypatch.setattr(runpod, "api_key", platform.api_key)
     monkeypatch.setattr(runpod, "endpoint_url_base", platform.base_url)
-    endpoint = Endpoint(platform.endpoint_id)
+    endpoint = runpod.Endpoint(platform.endpoint_id)
     request = endpoint.run({"input": {"n": 1}})
     assert request.status() == "IN_QUEUE"
     api.take("/w1?gpu=x")

@@ -12,7 +12,8 @@ from gpu_worker.platform import LocalPlatform, PlatformLimits, WorkerProcess
 from gpu_worker.platform.job import Status
 
 HANDLER = """
-import asyncio, os, runpod
+import asyncio, os
+from gpu_worker.runpod_sdk import runpod
 
 async def handler(job):
     order = job["input"]
