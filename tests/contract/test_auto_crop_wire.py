@@ -78,6 +78,7 @@ def test_subjects(subject: str | int) -> None:
         {"model": "../yolo"},
         {"classes": []},
         {"confidence_threshold": 1.1},
+        {"frame_stride": 0},
         {"keyframes": []},
         {"overrides": [{"start_time": 0, "end_time": 1}]},
         {"overrides": [{"start_time": 0, "end_time": 1, "subject": 1, "x": 4}]},
@@ -116,6 +117,7 @@ def test_what_is_out_of_range_is_refused(params: dict[str, Any]) -> None:
         pytest.param(
             {"params": {"model": "yolov8m"}, "tracks_url": TRACKS}, "tracks_url brings the tracks: leave out model", id="model"
         ),
+        pytest.param({"params": {"frame_stride": 2}, "tracks_url": TRACKS}, "leave out frame_stride", id="stride"),
         pytest.param({"tracks_url": OUT}, "give the output a key of its own", id="tracks over output"),
         pytest.param(
             {"params": {"keyframes": [{"frame": 5, "x": 1}, {"frame": 5, "x": 2}]}}, "must be in order", id="one frame twice"

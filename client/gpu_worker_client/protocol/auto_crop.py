@@ -296,7 +296,7 @@ class AutoCropTask(OptionalFileTask, AnsweredBy[AutoCropResult]):
             return self
         if self.params.keyframes is not None:
             raise ValueError("keyframes are the whole path: leave out tracks_url")
-        detection = {"model", "classes", "confidence_threshold"} & self.params.model_fields_set
+        detection = {"model", "classes", "confidence_threshold", "frame_stride"} & self.params.model_fields_set
         if detection:
             raise ValueError(f"tracks_url brings the tracks: leave out {', '.join(sorted(detection))}")
         written = self.output_multipart.parts[0].url if self.output_multipart else self.output_url

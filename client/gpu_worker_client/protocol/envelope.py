@@ -71,7 +71,7 @@ class TaskHeaders(Wire):
     """Headers that were signed into a URL and must be sent with it."""
 
     input: HeaderMap = {}
-    """For `input_url`."""
+    """For `input_url`, `inputs` and `tracks_url`."""
     output: HeaderMap = {}
     """For `output_url` and the parts."""
     result: HeaderMap = {}
