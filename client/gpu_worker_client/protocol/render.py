@@ -1,7 +1,8 @@
-"""render: an FFmpeg command, checked word by word and run where nothing but its own files can be reached.
+"""render: an FFmpeg command, checked word by word and run where nothing but its own files can be reached; or a film from an
+edit list.
 
-`inputs` gives every file a name; the command says those names and never a path or a URL. The last word of the command is the
-output file, whose suffix chooses the container.
+`inputs` gives every file a name; command and edit list say those names and never a path or a URL. The last word of a command is
+the output file, whose suffix chooses the container.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from gpu_worker_client.protocol.envelope import OutputTask, Stats, TaskResult, same_object
 from gpu_worker_client.protocol.models import AnsweredBy, Url, Wire
+from gpu_worker_client.protocol.timeline import FileName, Timeline
 
-MAX_INPUTS = 32
-"""Files of one command."""
+MAX_INPUTS = 200
+"""Files of one task; a command uses at most 32 of them as streams."""
 MAX_ARGS = 512
 """Words of one command; the longest filter graph is one word."""
 MAX_ARG_CHARS = 8192
@@ -22,8 +24,6 @@ MAX_ARG_CHARS = 8192
 MAX_ARGS_CHARS = 32 * 1024
 """Of all words together."""
 
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
-"""A name, never a path: letters, digits, `_`, `.` and `-`, the first one no `.` or `-`."""
 Argument = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ARG_CHARS, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
 """One word of the command as the shell would hand it over. No control character but tab and line feed, which may stand between
 the filters of a graph."""
@@ -32,6 +32,8 @@ the filters of a graph."""
 class RenderParams(Wire):
     command_args: list[Argument] | None = Field(default=None, min_length=1, max_length=MAX_ARGS)
     """What follows `ffmpeg` on a command line: options, inputs by their names, the output file last."""
+    timeline: Timeline | None = None
+    """An edit list instead of a command: clips, transitions, music, overlays."""
     output_filename: FileName | None = None
     """The command's name for the output file; by default its last word, whatever it is called."""
     require_hardware: bool = False
@@ -46,9 +48,11 @@ class RenderParams(Wire):
         return args
 
     @model_validator(mode="after")
-    def _something_to_do(self) -> RenderParams:
-        if self.command_args is None:
-            raise ValueError("give command_args")
+    def _one_thing_to_do(self) -> RenderParams:
+        if (self.command_args is None) == (self.timeline is None):
+            raise ValueError("give exactly one of command_args and timeline")
+        if self.timeline is not None and self.output_filename is not None:
+            raise ValueError("output_filename is a command's name for its output: leave it out")
         return self
 
 
@@ -70,6 +74,8 @@ class RenderStats(Stats):
 
 class RenderResult(TaskResult):
     task: Literal["render"] = "render"
+    thumbnails_vtt: str | None = None
+    """WebVTT that says which part of a sheet of thumbnails belongs to which time; only with a timeline's `thumbnails`."""
     stats: RenderStats
 
 
@@ -99,4 +105,11 @@ class RenderTask(OutputTask, AnsweredBy[RenderResult]):
     def _the_output_has_a_name_of_its_own(self) -> RenderTask:
         if self.params.output_filename in self.inputs:
             raise ValueError("params.output_filename is the name of an input")
+        return self
+
+    @model_validator(mode="after")
+    def _the_timeline_uses_inputs(self) -> RenderTask:
+        for name, place in (self.params.timeline.input_names if self.params.timeline else {}).items():
+            if name not in self.inputs:
+                raise ValueError(f"params.timeline.{place} is not the name of an input")
         return self
