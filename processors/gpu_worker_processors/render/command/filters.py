@@ -26,10 +26,8 @@ class FilterSpec:
     keys: tuple[tuple[tuple[str, ...], str], ...]
     """(name and aliases, kind as the table spells it), in FFmpeg's order."""
 
-    @cached_property
-    def positional(self) -> tuple[str, ...]:
-        """Keys that values without one take. `enable` stands last in the table and has no place in FFmpeg's order."""
-        return tuple(names[0] for names, _ in self.keys if names[0] != "enable")
+    positional: tuple[str, ...]
+    """Keys that values without one take, in order."""
 
     @cached_property
     def _by_name(self) -> dict[str, tuple[str, str]]:
@@ -67,8 +65,11 @@ def parse_table(text: str) -> Iterator[FilterSpec]:
             lists[name] = rest
             continue
         rest = re.sub(r"@\w+", lambda found: lists[found[0]], rest)
-        pairs = (option.split("=", 1) for option in rest.split())
-        yield FilterSpec(name, tuple((tuple(names.split("|")), spelled) for names, spelled in pairs))
+        options = rest.split()
+        count = options.index("+") if "+" in options else len(options)
+        pairs = (option.split("=", 1) for option in options if option != "+")
+        keys = tuple((tuple(names.split("|")), spelled) for names, spelled in pairs)
+        yield FilterSpec(name, keys, tuple(names[0] for names, _ in keys[:count]))
 
 
 def entries(text: str) -> Iterator[str]:

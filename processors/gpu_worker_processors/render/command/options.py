@@ -149,6 +149,8 @@ _ALIASES: dict[str, tuple[str, str]] = {
     "atag": ("tag", "a"),
     "stag": ("tag", "s"),
     "channel_layout": ("ch_layout", ""),
+    "spatial_aq": ("spatial-aq", ""),
+    "temporal_aq": ("temporal-aq", ""),
     "vsync": ("fps_mode", ""),
 }
 """Other names of options, with the stream that they mean."""
