@@ -1,0 +1,200 @@
+"""From a timeline to the command line that renders it: one run of FFmpeg, one filter graph."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from fractions import Fraction
+from pathlib import Path
+
+from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol.timeline import Timeline, TimelineOutput
+from gpu_worker_processors.base import Limits
+from gpu_worker_processors.media.encoders import CANDIDATES, check_container, choose_encoder
+from gpu_worker_processors.render.base import Expectation
+from gpu_worker_processors.render.timeline.graph import Graph, filter_text
+from gpu_worker_processors.render.timeline.overlays import overlaid, text_font, written
+from gpu_worker_processors.render.timeline.picture import FORMAT, clip_picture, join_pictures
+from gpu_worker_processors.render.timeline.plan import SAMPLE_RATE, Film, exact, plan_film
+from gpu_worker_processors.render.timeline.rendering import TimelineInput, TimelineRendering
+from gpu_worker_processors.render.timeline.sheet import Sheet, plan_sheet
+from gpu_worker_processors.render.timeline.sound import clip_sound, finished, join_sounds, with_music
+from gpu_worker_processors.render.timeline.sources import Source, refused
+
+SOFTWARE_ENCODERS = frozenset(one.name for group in CANDIDATES.values() for one in group if not one.hardware)
+MAX_GRAPH_BYTES = 127 * 1024
+"""One word of a command line; Linux ends at 128 KiB (MAX_ARG_STRLEN)."""
+_CRF, _PROXY_CRF = 18, 28
+_PROXY_KEY_FRAME_SECONDS = Fraction(1, 2)
+_TAGS = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv")
+_SOUND = ("-c:a", "aac", "-b:a", "192k", "-ar", str(SAMPLE_RATE))
+_SHEETS = {
+    ".jpg": ("mjpeg", {"q:v": "3", "pix_fmt": "yuvj420p"}),
+    ".jpeg": ("mjpeg", {"q:v": "3", "pix_fmt": "yuvj420p"}),
+    ".png": ("png", {"pix_fmt": "rgb24"}),
+}
+"""Suffix of a sheet of thumbnails -> encoder and its options."""
+
+
+def compile_timeline(
+    timeline: Timeline,
+    sources: Mapping[str, Source],
+    output: Path,
+    *,
+    encoders: Collection[str] = SOFTWARE_ENCODERS,
+    limits: Limits = Limits(),  # noqa: B008 - frozen dataclass
+) -> TimelineRendering:
+    """Plans a timeline and writes its command line. Reads no file.
+
+    Args:
+        sources: what `look_at_inputs` found, by the inputs' names.
+        output: the file to write; its suffix chooses the container.
+        encoders: names of those that work on this machine; a hardware one is preferred.
+
+    Raises:
+        TaskError: `invalid_task` naming the field that does not fit, `unsupported_media` for a suffix or a missing font,
+            `media_limit` for a size that the codec does not hold.
+    """
+    film = plan_film(timeline, sources)
+    build = _Build(timeline, sources, film)
+    picture = build.picture()
+    if timeline.thumbnails is not None:
+        return build.sheet(picture, plan_sheet(timeline.thumbnails, film), output, limits)
+    return build.film(picture, output, encoders, limits)
+
+
+def planned_sheet(timeline: Timeline, sources: Mapping[str, Source]) -> Sheet | None:
+    """The plan of the thumbnails, for the text that goes with them; None where a video is made."""
+    return None if timeline.thumbnails is None else plan_sheet(timeline.thumbnails, plan_film(timeline, sources))
+
+
+class _Build:
+    """Inputs and graph as they grow."""
+
+    def __init__(self, timeline: Timeline, sources: Mapping[str, Source], film: Film) -> None:
+        self._timeline = timeline
+        self._sources = sources
+        self._film = film
+        self._graph = Graph()
+        self._inputs = [TimelineInput(placed.source, placed.start) for placed in film.clips]
+        self._fonts: list[Path] = []
+
+    def picture(self) -> str:
+        """Adds everything that is seen; answers the pad of the film."""
+        film, graph = self._film, self._graph
+        fit = self._timeline.output.fit
+        pads = [clip_picture(graph, f"{n}:{placed.picture.stream}", placed, film, fit) for n, placed in enumerate(film.clips)]
+        pad = join_pictures(graph, pads, film)
+        for number, overlay in enumerate(self._timeline.overlays):
+            if overlay.input is None:
+                self._fonts = [text_font()]
+                pad = written(graph, pad, overlay, number, self._fonts[0], film)
+                continue
+            source = self._sources[overlay.input]
+            stream = source.picture.stream if source.picture else 0
+            pad = overlaid(graph, pad, f"{self._added(source)}:{stream}", overlay, number, source, film)
+        return pad
+
+    def sound(self) -> str | None:
+        """Adds everything that is heard; answers its pad, None for a silent film."""
+        film, graph, music = self._film, self._graph, self._timeline.music
+        if music is None and all(placed.source.sound is None for placed in film.clips):
+            return None
+        streams = [placed.source.sound for placed in film.clips]
+        pads = [None if stream is None else f"{n}:{stream}" for n, stream in enumerate(streams)]
+        pad = join_sounds(
+            graph, [clip_sound(graph, one, placed, film) for one, placed in zip(pads, film.clips, strict=True)], film
+        )
+        if music is not None:
+            source = self._sources[music.input]
+            if source.sound is None:
+                raise refused("music.input", "holds no sound")
+            start = exact(music.start)
+            if source.seconds is not None and start >= source.seconds:
+                raise refused("music.start", f"lies after the end of the input, which has {float(source.seconds):.3f} seconds")
+            pad = with_music(graph, pad, f"{self._added(source, start)}:{source.sound}", music, source, film)
+        return finished(graph, pad, self._timeline.loudness_lufs, film)
+
+    def film(self, picture: str, output: Path, encoders: Collection[str], limits: Limits) -> TimelineRendering:
+        wanted, film = self._timeline.output, self._film
+        muxer = check_container(output.suffix, wanted.codec)
+        crf = wanted.crf if wanted.crf is not None else _PROXY_CRF if wanted.proxy else _CRF
+        encoder = choose_encoder(wanted.codec, film.width, film.height, encoders, crf=crf)
+        options = {_CANONICAL.get(name, name): value for name, value in encoder.options.items()}
+        options |= {"pix_fmt": encoder.pix_fmt} | (_quick(encoder.name) if wanted.proxy else {})
+        picture = self._graph.chain([picture], [_tagged(encoder.pix_fmt)])
+        sound = self.sound()
+        return TimelineRendering(
+            inputs=tuple(self._inputs),
+            graph=self._text(),
+            maps=(picture,) if sound is None else (picture, sound),
+            output_path=output,
+            muxer=("-f", muxer, *(("-movflags", "+faststart") if muxer in ("mp4", "mov") else ())),
+            video_encoder=encoder.name,
+            video_options=options,
+            expected=Expectation(video=True, audio=sound is not None, seconds=float(film.seconds), frames=film.frames),
+            coding=(*_TAGS, *_key_frames(wanted, film), *_tag(wanted.codec, muxer), *(_SOUND if sound is not None else ())),
+            chapters=tuple(film.chapters()) if self._timeline.chapters else (),
+            fonts=tuple(self._fonts),
+            limits=limits,
+        )
+
+    def sheet(self, picture: str, sheet: Sheet, output: Path, limits: Limits) -> TimelineRendering:
+        if output.suffix.lower() not in _SHEETS:
+            raise TaskError(
+                ErrorCode.unsupported_media,
+                f"output_url: a sheet of thumbnails is a picture; allowed: {', '.join(_SHEETS)}",
+                allowed=list(_SHEETS),
+            )
+        encoder, options = _SHEETS[output.suffix.lower()]
+        pad = self._graph.chain([picture], [*sheet.filters, filter_text("format", options["pix_fmt"])])
+        return TimelineRendering(
+            inputs=tuple(self._inputs),
+            graph=self._text(),
+            maps=(pad,),
+            output_path=output,
+            muxer=("-f", "image2", "-update", "1"),
+            video_encoder=encoder,
+            video_options=options,
+            expected=Expectation(video=True, audio=False, frames=1),
+            coding=("-frames:v", "1"),
+            fonts=tuple(self._fonts),
+            limits=limits,
+        )
+
+    def _added(self, source: Source, start: Fraction = Fraction(0)) -> int:  # noqa: B008 - immutable
+        self._inputs.append(TimelineInput(source, start))
+        return len(self._inputs) - 1
+
+    def _text(self) -> str:
+        text = self._graph.text
+        if len(text.encode()) > MAX_GRAPH_BYTES:
+            raise refused("clips", "this many clips, keyframes and overlays do not fit into one film; render it in parts")
+        return text
+
+
+_CANONICAL = {"b": "b:v"}
+"""PyAV's name of an encoder's option -> the command line's."""
+
+
+def _quick(encoder: str) -> dict[str, str]:
+    """Presets that encode a proxy faster than the usual ones."""
+    if encoder.endswith("_nvenc"):
+        return {"preset": "p1"}
+    return {"preset": "ultrafast", "tune": "fastdecode"}
+
+
+def _tagged(pix_fmt: str) -> str:
+    tags = filter_text("setparams", range="tv", color_primaries="bt709", color_trc="bt709", colorspace="bt709")
+    return tags if pix_fmt == FORMAT else f"format={pix_fmt},{tags}"
+
+
+def _key_frames(wanted: TimelineOutput, film: Film) -> tuple[str, ...]:
+    if not wanted.proxy:
+        return ()
+    frames = str(max(1, round(film.fps * _PROXY_KEY_FRAME_SECONDS)))
+    return ("-g", frames, "-keyint_min", frames)
+
+
+def _tag(codec: str, muxer: str) -> tuple[str, ...]:
+    """What Apple's players ask for; FFmpeg's own choice is hev1."""
+    return ("-tag:v", "hvc1") if codec == "hevc" and muxer != "matroska" else ()

@@ -1,0 +1,89 @@
+"""What lies over a film: pictures, videos and text, each from one frame of the film to another."""
+
+from __future__ import annotations
+
+import importlib.util
+from fractions import Fraction
+from pathlib import Path
+
+from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol.timeline import Overlay
+from gpu_worker_processors.render.timeline.graph import Graph, filter_text
+from gpu_worker_processors.render.timeline.plan import Film, even, nearest, refused
+from gpu_worker_processors.render.timeline.sources import Source
+
+
+def overlaid(graph: Graph, film_pad: str, pad: str, overlay: Overlay, number: int, source: Source, film: Film) -> str:
+    """The pad of the film with a picture or video over it.
+
+    Args:
+        pad: the overlay's video stream, "3:0".
+
+    Raises:
+        TaskError: `invalid_task` where the input has no picture, or the overlay is never shown.
+    """
+    picture = source.picture
+    if picture is None:
+        raise refused(f"overlays.{number}.input", "holds no picture")
+    first, end = _span(overlay, number, film)
+    width = overlay.width or even(picture.shown_width)
+    height = even(width / picture.shown_width * picture.height)
+    times = "setpts=0" if source.is_still else filter_text("setpts", f"PTS-({_us(source.origin_seconds - first / film.fps)})")
+    clear = [f"format=rgba,{filter_text('colorchannelmixer', aa=overlay.opacity)}"] if overlay.opacity < 1 else []
+    size = filter_text("scale", width, height, flags="bicubic", out_color_matrix="bt709", out_range="tv")
+    over = graph.chain([pad], ["settb=AVTB", times, *clear, size, "format=yuva420p", "setsar=1"])
+    shown = filter_text("overlay", x=overlay.x, y=overlay.y, eof_action="repeat", enable=_during(first, end, film.fps))
+    return graph.chain([film_pad, over], [shown])
+
+
+def written(graph: Graph, film_pad: str, overlay: Overlay, number: int, font: Path, film: Film) -> str:
+    """The pad of the film with a text over it. The text is drawn as it is: nothing in it is expanded or evaluated."""
+    first, end = _span(overlay, number, film)
+    drawn = filter_text(
+        "drawtext",
+        fontfile=str(font),
+        text=overlay.text or "",
+        expansion="none",
+        x=overlay.x,
+        y=overlay.y,
+        fontsize=overlay.font_size,
+        fontcolor=f"0x{overlay.color[1:]}@{overlay.opacity:.3f}",
+        enable=_during(first, end, film.fps),
+    )
+    return graph.chain([film_pad], [drawn])
+
+
+def text_font() -> Path:
+    """DejaVu Sans, which has Latin, Greek and Cyrillic letters and comes with matplotlib. Nothing is imported to find it.
+
+    Raises:
+        TaskError: `unsupported_media` where it is not installed.
+    """
+    spec = importlib.util.find_spec("matplotlib")
+    if spec is not None and spec.origin is not None:
+        font = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+        if font.is_file():
+            return font
+    raise TaskError(
+        ErrorCode.unsupported_media,
+        "this worker has no font for text overlays (DejaVu Sans, part of matplotlib); send the text as a PNG picture",
+    )
+
+
+def _span(overlay: Overlay, number: int, film: Film) -> tuple[int, int]:
+    """First frame of the film with the overlay, and the first one after it."""
+    first = film.frame_at(overlay.start)
+    end = film.frames if overlay.end is None else min(film.frames, film.frame_at(overlay.end))
+    if first >= end:
+        raise refused(f"overlays.{number}", f"is never shown: the film ends at {float(film.seconds):.3f} seconds")
+    return first, end
+
+
+def _during(first: int, end: int, fps: Fraction) -> str:
+    """True from one frame up to another. Compared half a frame before them, so that no rounding of `t` decides."""
+    half = Fraction(1, 2)
+    return f"between(t,{float((first - half) / fps):.6f},{float((end - half) / fps):.6f})"
+
+
+def _us(seconds: Fraction) -> int:
+    return nearest(seconds * 1_000_000)

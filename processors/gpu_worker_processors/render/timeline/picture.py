@@ -1,0 +1,159 @@
+"""The picture of a film: each clip put onto the film's frames, colours and size, then joined.
+
+A frame of the film shows the source's frame that is on screen at that time, a clip that ends a little early holds its last
+frame, and every stream leaves here as BT.709 in limited range with square pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from gpu_worker_processors.render.timeline.crop import window_filter, window_shape
+from gpu_worker_processors.render.timeline.graph import Graph, filter_text
+from gpu_worker_processors.render.timeline.plan import Film, PlacedClip, even, nearest
+from gpu_worker_processors.render.timeline.sources import Picture
+
+FORMAT = "yuv420p"
+"""Of the film until it is encoded."""
+_EARLY = Fraction(1, 14)
+"""Of a film frame: a source frame counts as on screen so much before its time stamp, which the container may have rounded.
+Half a frame less than `fps` rounds by itself: at half, every second frame of a 60 Hz source would be a toss-up at 30 Hz."""
+_BT709 = 1
+"""Matrix, primaries and transfer function alike in ITU-T H.273; zscale takes its numbers."""
+_RGB = 0
+_SDR_TONE_NITS = 100
+"""Nominal peak of the film in the tone mapping of HDR sources, BT.2408's reference for SDR."""
+
+
+def clip_picture(graph: Graph, pad: str, placed: PlacedClip, film: Film, fit: str) -> str:
+    """The pad of a clip's picture, `placed.frames` frames of the film's size, the first at 0.
+
+    Args:
+        pad: the input's video stream, "0:0".
+        fit: "contain" or "cover".
+
+    Raises:
+        TaskError: `invalid_task` for a crop window that cannot be shown.
+    """
+    shape = window_shape(placed)
+    filters = [*_on_time(placed, film.fps)]
+    if placed.clip.keyframes:
+        filters += [*to_bt709(placed.picture), "format=yuv444p", window_filter(placed, film.fps)]
+        filters += [filter_text("zscale", *fitted(shape, film, fit), filter="bicubic")]
+    else:
+        filters += to_bt709(placed.picture, fitted(shape, film, fit))
+    filters += [f"format={FORMAT}", *_framed(shape, film, fit), "setsar=1", *_faded(placed, film)]
+    return graph.chain([pad], filters)
+
+
+def join_pictures(graph: Graph, pads: Sequence[str], film: Film) -> str:
+    """The pad of the whole film's picture."""
+    clock = filter_text("settb", 1 / film.fps)
+    joined = ""
+    for run in runs(film):
+        part = pads[run[0]]
+        if len(run) > 1:
+            part = graph.chain([pads[n] for n in run], [filter_text("concat", n=len(run), v=1, a=0), clock])
+        if not joined:
+            joined = part
+            continue
+        seconds = film.joins[run[0] - 1].dissolve / film.fps
+        start = film.clips[run[0]].first / film.fps
+        mixed = filter_text("xfade", transition="fade", duration=float(seconds), offset=float(start))
+        joined = graph.chain([joined, part], [mixed, clock])
+    return joined
+
+
+def runs(film: Film) -> list[list[int]]:
+    """Numbers of the clips in groups: within one they follow each other, between two there is a dissolve."""
+    groups = [[0]]
+    for number, join in enumerate(film.joins, 1):
+        if join.dissolve:
+            groups.append([number])
+        else:
+            groups[-1].append(number)
+    return groups
+
+
+def to_bt709(picture: Picture, size: tuple[int, int] | None = None) -> list[str]:
+    """Filters from a source's colours to BT.709 in limited range, scaled on the way."""
+    tags = picture.tags
+    scaled: dict[str, int | str] = {"width": size[0], "height": size[1], "filter": "bicubic"} if size else {}
+    is_rgb = picture.pix_fmt.startswith(("rgb", "bgr", "gbr", "pal8", "argb", "abgr", "0rgb", "0bgr"))
+    coming: dict[str, int | str] = {
+        "matrixin": _RGB if is_rgb else tags.matrix,
+        "primariesin": tags.primaries,
+        "transferin": tags.transfer if tags.is_hdr else _BT709,  # SDR curves are shown alike, whatever they are called
+        "rangein": "full" if is_rgb or tags.full_range else "limited",
+    }
+    going: dict[str, int | str] = {"matrix": _BT709, "primaries": _BT709, "transfer": _BT709, "range": "limited"}
+    first = _whole_chroma(picture, is_rgb)
+    if not tags.is_hdr:
+        return [*first, filter_text("zscale", **coming, **going, **scaled)]
+    light = filter_text("zscale", **coming, transfer="linear", npl=_SDR_TONE_NITS, **scaled)
+    primaries = filter_text("zscale", primaries=_BT709)
+    return [*first, light, "format=gbrpf32le", primaries, "tonemap=hable:desat=0", filter_text("zscale", **going)]
+
+
+def fitted(shape: Fraction, film: Film, fit: str) -> tuple[int, int]:
+    """Size of a picture of a shape, width over height, so that it fits into the film or covers it. Even."""
+    wider = shape > Fraction(film.width, film.height)
+    if wider == (fit == "contain"):
+        return film.width, even(film.width / shape)
+    return even(film.height * shape), film.height
+
+
+def _on_time(placed: PlacedClip, fps: Fraction) -> list[str]:
+    source = placed.source
+    if source.is_still:
+        times = "setpts=0"
+    else:
+        start_us = nearest((source.origin_seconds + placed.start) * 1_000_000)
+        early_us = nearest(_EARLY / fps * 1_000_000)
+        slower = f"{placed.speed.denominator}/{placed.speed.numerator}"
+        times = filter_text("setpts", f"(PTS-({start_us}))*{slower}+{early_us}")
+    return [
+        *(["bwdif=mode=send_frame:deint=interlaced"] if placed.picture.interlaced else []),
+        "settb=AVTB",
+        times,
+        filter_text("fps", fps=fps, start_time=0, round="near"),
+        "tpad=stop_mode=clone:stop=-1",
+        filter_text("trim", end_frame=placed.frames),
+    ]
+
+
+def _whole_chroma(picture: Picture, is_rgb: bool) -> list[str]:
+    """zscale takes neither packed RGB nor an odd size with halved chroma."""
+    deep = picture.bit_depth > 8
+    if is_rgb:
+        return ["format=gbrp16le" if deep else "format=gbrp"]
+    if picture.width % 2 or picture.height % 2:
+        return ["format=yuv444p10le" if deep else "format=yuv444p"]
+    return []
+
+
+def _framed(shape: Fraction, film: Film, fit: str) -> list[str]:
+    """Black around what is smaller than the film, or a cut of what is larger."""
+    width, height = fitted(shape, film, fit)
+    if (width, height) == (film.width, film.height):
+        return []
+    x, y = abs(film.width - width) // 4 * 2, abs(film.height - height) // 4 * 2
+    name = "pad" if fit == "contain" else "crop"
+    return [filter_text(name, film.width, film.height, x, y)]
+
+
+def _faded(placed: PlacedClip, film: Film) -> list[str]:
+    fade_in, fade_out = fades_of(placed, film)
+    filters = [filter_text("fade", t="in", start_frame=0, nb_frames=fade_in)] if fade_in else []
+    if fade_out:
+        filters.append(filter_text("fade", t="out", start_frame=placed.frames - fade_out, nb_frames=fade_out))
+    return filters
+
+
+def fades_of(placed: PlacedClip, film: Film) -> tuple[int, int]:
+    """Frames that a clip takes to come from black, and to go to it."""
+    number = placed.number
+    fade_in = film.joins[number - 1].fade_in if number else 0
+    fade_out = film.joins[number].fade_out if number < len(film.joins) else 0
+    return fade_in, fade_out

@@ -1,0 +1,179 @@
+"""What a timeline needs to know of its inputs, found out by probing each file once.
+
+A still picture is an input like any other here: one frame that is shown for as long as the timeline says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol.timeline import Timeline
+from gpu_worker_processors.base import Limits
+from gpu_worker_processors.media.color import ColorTags, resolve_tags
+from gpu_worker_processors.media.container import opened
+from gpu_worker_processors.media.probe import VideoInfo, probe
+from gpu_worker_processors.media.sniff import Kind
+
+_STILLS = ((b"\x89PNG\r\n\x1a\n", Kind("png_pipe", "PNG")), (b"\xff\xd8\xff", Kind("jpeg_pipe", "JPEG")))
+"""First bytes of a still picture -> the demuxer that reads this one file and no sequence."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The video stream of an input, or its one picture."""
+
+    stream: int
+    """Index in the container."""
+    width: int
+    """Upright, in its own pixels."""
+    height: int
+    sar: Fraction
+    """Width over height of a pixel."""
+    fps: Fraction
+    pix_fmt: str
+    bit_depth: int
+    tags: ColorTags
+    interlaced: bool = False
+
+    @property
+    def shown_width(self) -> Fraction:
+        """Width in square pixels, for the height as it is."""
+        return self.width * self.sar
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input file."""
+
+    path: Path
+    demuxer: str
+    """To force, so that the file's content chooses nothing."""
+    picture: Picture | None
+    sound: int | None
+    """Index of the audio stream, None without one."""
+    origin_seconds: Fraction = Fraction(0)
+    """Time stamp of the first video frame (of the first sound where there is no video): second 0 of the timeline's times."""
+    container_start_seconds: Fraction = Fraction(0)
+    """The container's first time stamp: what seeking counts from."""
+    seconds: Fraction | None = None
+    """Length of the video (of the sound where there is none); None when nothing says so."""
+    is_still: bool = False
+
+
+def look_at_inputs(timeline: Timeline, inputs: Mapping[str, Path], limits: Limits = Limits()) -> dict[str, Source]:  # noqa: B008 - frozen
+    """Probes every input that the timeline names.
+
+    Raises:
+        TaskError: `invalid_task` for a name that is no input's; the codes of `media.probe`, the message naming the place.
+    """
+    sources: dict[str, Source] = {}
+    for name, place in timeline.input_names.items():
+        if name not in inputs:
+            raise refused(place, f"no input has this name; there are: {', '.join(sorted(inputs)) or 'none'}")
+        try:
+            sources[name] = look(inputs[name], limits)
+        except TaskError as error:
+            raise TaskError(error.code, f"{PATH}{place}: {error.message}", **error.details, path=PATH + place) from error
+    return sources
+
+
+PATH = "params.timeline."
+"""Where the timeline stands in the task."""
+
+
+def refused(place: str, problem: str) -> TaskError:
+    """The error of a timeline that does not fit its inputs.
+
+    Args:
+        place: dotted path inside the timeline, "clips.2.end".
+    """
+    path = PATH + place
+    return TaskError(ErrorCode.invalid_task, f"{path}: {problem}", errors=[{"path": path, "problem": problem}])
+
+
+def look(path: Path, limits: Limits = Limits()) -> Source:  # noqa: B008 - frozen
+    """Probes one file, a video, a sound or a still picture.
+
+    Raises:
+        TaskError: as `media.probe`.
+    """
+    kind = _still_kind(path)
+    if kind is not None:
+        return _look_at_still(path, kind, limits)
+    info = probe(path, limits)
+    sound = info.audio[0] if info.audio else None
+    main = info.video.index if info.video else sound.index if sound else None
+    if main is None:
+        raise TaskError(ErrorCode.unsupported_media, "the input has neither video nor sound")
+    origin, start = _clock(path, info.kind, main, limits)
+    of_stream = info.video.duration_seconds if info.video else sound.duration_seconds if sound else None
+    seconds = of_stream or info.duration_seconds
+    return Source(
+        path=path,
+        demuxer=info.kind.demuxer,
+        picture=_picture(info.video) if info.video else None,
+        sound=sound.index if sound else None,
+        origin_seconds=origin,
+        container_start_seconds=start,
+        seconds=Fraction(seconds).limit_denominator(1_000_000) if seconds else None,
+    )
+
+
+def _clock(path: Path, kind: Kind, stream: int, limits: Limits) -> tuple[Fraction, Fraction]:
+    """(first time stamp of a stream, first time stamp of the container), seconds."""
+    with opened(path, kind, limits, decode=False) as container:
+        start = Fraction(container.start_time or 0, av.time_base)
+        first = container.streams[stream]
+        if first.start_time is None or first.time_base is None:
+            return start, start
+        return first.start_time * first.time_base, start
+
+
+def _picture(video: VideoInfo) -> Picture:
+    tags = resolve_tags(
+        video.colorspace, video.primaries, video.transfer, video.color_range, height=video.height, pix_fmt=video.pix_fmt
+    )
+    return Picture(
+        stream=video.index,
+        width=video.width,
+        height=video.height,
+        sar=video.sar,
+        fps=video.fps,
+        pix_fmt=video.pix_fmt,
+        bit_depth=video.bit_depth,
+        tags=tags,
+        interlaced=video.interlaced,
+    )
+
+
+def _still_kind(path: Path) -> Kind | None:
+    with path.open("rb") as file:
+        head = file.read(16)
+    return next((kind for magic, kind in _STILLS if head.startswith(magic)), None)
+
+
+def _look_at_still(path: Path, kind: Kind, limits: Limits) -> Source:
+    with opened(path, kind, limits, decode=False) as container:
+        context = container.streams.video[0].codec_context
+        if not 0 < context.width * context.height <= limits.max_pixels:
+            message = f"a picture of {context.width}x{context.height} pixels; at most {limits.max_pixels} are taken"
+            raise TaskError(ErrorCode.media_limit, message, limit=limits.max_pixels)
+        name = context.pix_fmt or "rgb24"
+        full = resolve_tags(5, 1, 1, 2, height=context.height, pix_fmt=name)  # JFIF: BT.601, full range; RGB stays RGB
+        picture = Picture(
+            stream=0,
+            width=context.width,
+            height=context.height,
+            sar=Fraction(1),
+            fps=Fraction(25),
+            pix_fmt=name,
+            bit_depth=16 if "16" in name or "48" in name or "64" in name else 8,
+            tags=full,
+        )
+        return Source(path, kind.demuxer, picture, None, is_still=True)
