@@ -53,8 +53,9 @@ def compile_command(
 def _demuxer(item: Input, inputs: Mapping[str, Path]) -> str:
     assert isinstance(item.source, InputFile), "a generated source has no file"
     demuxer = demuxer_of(inputs[item.source.name])
-    with at_token(item.token):
-        check_stated(item.stated_format, demuxer)
+    if item.stated is not None:
+        with at_token(item.stated.token + 1):
+            check_stated(item.stated.plain, demuxer)
     return demuxer
 
 

@@ -91,10 +91,10 @@ class _Reader:
         if len(self._inputs) == MAX_INPUTS:
             raise Denied(f"a command may have {MAX_INPUTS} inputs")
         settings = self._settle(before_input=True)
-        stated = next((given.plain for given in reversed(settings) if given.name == "f"), None)
+        stated = next((given for given in reversed(settings) if given.name == "f"), None)
         rest = tuple(given for given in settings if given.name != "f")
         with at_token(index + 1):
-            if stated == "lavfi":
+            if stated is not None and stated.plain == "lavfi":
                 return Input(parse_graph(source, self._names), rest, index)
             if source not in self._names:
                 known = ", ".join(sorted(self._names)) or "none"

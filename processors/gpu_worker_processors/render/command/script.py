@@ -48,8 +48,8 @@ class Input:
     settings: tuple[Given, ...] = ()
     """Without `-f`: what a file is, the worker finds out."""
     token: int = field(default=-1, compare=False)
-    stated_format: str | None = field(default=None, compare=False)
-    """What `-f` says the file is; it must be right."""
+    stated: Given | None = field(default=None, compare=False)
+    """The `-f` that says what the file is; it must be right."""
 
     def words(self, file: Callable[[str], str]) -> Iterator[str]:
         if isinstance(self.source, Graph):

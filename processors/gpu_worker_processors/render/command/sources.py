@@ -49,13 +49,13 @@ def demuxer_of(path: Path) -> str:
     return sniff(path).demuxer
 
 
-def check_stated(stated: str | None, demuxer: str) -> None:
+def check_stated(stated: str, demuxer: str) -> None:
     """Holds what `-f` says against what the file is.
 
     Raises:
         Denied: it is something else.
     """
-    if stated is not None and _NAMES.get(stated, stated) != demuxer:
+    if _NAMES.get(stated, stated) != demuxer:
         raise Denied(f'-f says what the file is not: it is "{demuxer}"; leave -f out')
 
 

@@ -1,0 +1,165 @@
+"""Random commands: each is refused by a typed error or comes back from its own canonical form, and nothing is ever written that
+the tables do not hold. What is written is judged by a reader of its own, which knows the tables and no parser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import command_kit
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_processors.render.command import Script, formats, parse_command
+from gpu_worker_processors.render.command.denial import Denied
+from gpu_worker_processors.render.command.filters import FILTERS
+from gpu_worker_processors.render.command.graph import Graph, parse_graph
+from gpu_worker_processors.render.command.options import OPTIONS
+from gpu_worker_processors.render.command.quoting import quote, read_quoted
+
+FAST = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LONG = settings(max_examples=100_000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+TAKES_VALUE = {option.name: option.takes_value for option in OPTIONS}
+ALLOWED = {
+    "i": set(command_kit.NAMES),
+    "f": {*formats.MUXERS, "lavfi"},
+    "c": {*formats.ENCODERS, *formats.DECODERS, "copy"},
+}
+PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+def check_command(words: list[str]) -> None:
+    try:
+        script = parse_command(words, command_kit.NAMES)
+    except TaskError as error:
+        assert error.code is ErrorCode.ffmpeg_arg_denied
+        assert 0 <= error.details["token_index"] < max(len(words), 1)
+        assert error.details["reason"]
+        return
+    emitted = script.words()
+    assert parse_command(emitted, command_kit.NAMES) == script
+    assert list(strangers(script, emitted)) == []
+
+
+def check_graph(text: str) -> None:
+    try:
+        graph = parse_graph(text, command_kit.NAMES)
+    except Denied as denied:
+        assert denied.reason
+        return
+    emitted = graph.text(str)
+    assert parse_graph(emitted, command_kit.NAMES) == graph
+    assert list(strange_filters(emitted)) == []
+
+
+def strangers(script: Script, emitted: tuple[str, ...]) -> Iterator[str]:
+    """Words that no table has: option names, inputs, containers, filters."""
+    words = list(emitted)
+    assert words.pop() == script.output and PLAIN.fullmatch(script.output) and script.output not in command_kit.NAMES
+    graphs = {graph.text(str) for graph in script.graphs}
+    while words:
+        word = words.pop(0)
+        name = word[1:].partition(":")[0]
+        if not word.startswith("-") or name not in {*TAKES_VALUE, "i"}:
+            yield word
+        if TAKES_VALUE.get(name, True):
+            value = words.pop(0)
+            if value in graphs:
+                yield from strange_filters(value)
+            elif value not in ALLOWED.get(name, {value}):
+                yield value
+
+
+def strange_filters(text: str) -> Iterator[str]:
+    """Filters and keys in a written graph that the table does not have, read by splitting at what no backslash protects."""
+    for item in unprotected(text, ",;"):
+        body = re.sub(r"(?:\[[^\]\\]*\])+$", "", re.sub(r"^(?:\[[^\]\\]*\])+", "", item))
+        name, _, argument = body.partition("=")
+        name = name.partition("@")[0]
+        if name not in FILTERS:
+            yield name
+            continue
+        keys = {key for names, spelled in FILTERS[name].keys for key in names if spelled != "denied"}
+        level_down = re.sub(r"\\(.)", r"\1", argument, flags=re.DOTALL)
+        yield from (pair for pair in unprotected(level_down, ":") if pair and pair.partition("=")[0] not in keys)
+
+
+def unprotected(text: str, separators: str) -> list[str]:
+    """Parts of a text between separators that have no backslash before them."""
+    marked = re.sub(r"(\\.)|([" + re.escape(separators) + "])", lambda found: found[1] or "\0", text, flags=re.DOTALL)
+    return marked.split("\0")
+
+
+@FAST
+@given(command_kit.commands())
+def test_a_command_is_refused_or_comes_back_from_its_canonical_form(words: list[str]) -> None:
+    check_command(words)
+
+
+@FAST
+@given(command_kit.GRAPHS)
+def test_a_graph_is_refused_or_comes_back_from_its_canonical_form(text: str) -> None:
+    check_graph(text)
+
+
+@FAST
+@given(st.text(alphabet="scale=w:h,;[]'\\ \n0:1x@", max_size=60))
+def test_a_graph_of_separators_and_quotes(text: str) -> None:
+    check_graph(text)
+
+
+@FAST
+@given(st.lists(st.one_of(st.sampled_from(command_kit.NASTY), st.text(max_size=30)), max_size=12))
+def test_words_of_anything_at_all(words: list[str]) -> None:
+    check_command(words)
+
+
+@FAST
+@given(st.text(alphabet=st.one_of(st.sampled_from(" \t\n\r\\':,;[]="), st.characters(exclude_categories=["Cs"])), max_size=40))
+def test_quoting_gives_any_text_back_through_both_levels(text: str) -> None:
+    specials = "[],;:="
+    assert read_quoted(quote(text, specials), 0, specials) == (text, len(quote(text, specials)))
+    twice = quote(quote(text, ":="), "[],;")
+    once, end = read_quoted(twice, 0, "[],;")
+    assert end == len(twice)
+    assert read_quoted(once, 0, ":=") == (text, len(once))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@LONG
+@given(command_kit.commands())
+def test_a_hundred_thousand_commands(words: list[str]) -> None:
+    check_command(words)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@LONG
+@given(command_kit.GRAPHS)
+def test_a_hundred_thousand_graphs(text: str) -> None:
+    check_graph(text)
+
+
+def test_the_judge_sees_what_does_not_belong() -> None:
+    assert list(strange_filters("scale=w=1,movie=filename=x")) == ["movie"]
+    assert list(strange_filters("drawtext=textfile=x")) == ["textfile=x"]
+    assert list(strange_filters("scale=w=1\\:h=2")) == []  # one level down the colon separates two known keys
+    assert list(strange_filters("drawtext=text=a\\\\:textfile\\\\=x")) == []
+
+
+def test_the_generator_makes_commands_that_are_accepted() -> None:
+    accepted: list[Graph | Script] = []
+
+    @settings(max_examples=200, deadline=None, database=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+    @given(command_kit.commands())
+    def collect(words: list[str]) -> None:
+        try:
+            accepted.append(parse_command(words, command_kit.NAMES))
+        except TaskError:
+            return
+
+    collect()
+    assert len(accepted) > 15
