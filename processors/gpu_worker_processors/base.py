@@ -26,6 +26,8 @@ class Limits:
     """Streams of one container. FFmpeg itself stops at 1000."""
     max_output_bytes: int = 64 * 1024**3
     """Size of the output file."""
+    max_seconds: float = 6 * 3600
+    """Wall time of a program that a processor starts."""
 
 
 class ProgressSink(Protocol):

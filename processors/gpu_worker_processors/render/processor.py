@@ -1,0 +1,168 @@
+"""The render task: a command or a timeline is checked, run in FFmpeg's jail, and its file is looked at before it leaves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import cast
+
+from gpu_worker_client.protocol import RenderParams, RenderResult, RenderStats, TaskError, WorkerInfo
+from gpu_worker_processors.base import Limits, LocalJob
+from gpu_worker_processors.jail import program
+from gpu_worker_processors.jail.program import Policy
+from gpu_worker_processors.render.base import Rendering
+from gpu_worker_processors.render.failures import damage, failure, hardware_problem
+from gpu_worker_processors.render.hardware import STAND_INS, Choice, choose, fall_back, unavailable
+from gpu_worker_processors.render.progress import Report
+
+POLICY_VARIABLE = "GPU_WORKER_RENDER_SANDBOX"
+
+
+@lru_cache(maxsize=1)
+def ffmpeg_program() -> Path:
+    """FFmpeg's executable: the one that `IMAGEIO_FFMPEG_EXE` names, else the one that came with the package."""
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    return Path(get_ffmpeg_exe()).resolve()
+
+
+class RenderProcessor:
+    """See `base.Processor`."""
+
+    name = "render"
+
+    def required_weights(self, params: RenderParams) -> tuple[str, ...]:  # noqa: ARG002 - the interface
+        return ()
+
+    def prepare(self, job: LocalJob) -> None:
+        """Tries the jail, so that a system without one is found out while the inputs still come."""
+        policy = _policy(job)
+        found = program.level(policy)
+        if policy == "require":
+            program.require(found)
+
+    def run(self, job: LocalJob) -> RenderResult:
+        started = time.perf_counter()
+        params: RenderParams = job.params
+        policy = _policy(job)
+        rendering, vtt = planned(job, policy)
+        choice = choose(rendering, ffmpeg_program(), policy, require_hardware=params.require_hardware)
+        choice, report = _run(job, choice, policy)
+        from gpu_worker_processors.render.check import check_output
+
+        output = check_output(rendering.output_path, rendering.expected, report)
+        seconds = time.perf_counter() - started
+        encoder = choice.rendering.video_encoder if output.has_video else None
+        stats = RenderStats(
+            processing_time_sec=round(seconds, 3),
+            encoder_used=encoder,
+            fallback_reason=choice.fallback_reason,
+            duration=round(output.seconds, 3),
+            frames=output.frames,
+            fps=round(output.frames / seconds, 2),
+            sandbox=program.level(policy, gpu=choice.gpu).name,
+        )
+        device = "cuda:0" if choice.gpu else "cpu"
+        worker = WorkerInfo(version="", device=device, encoder=encoder, fallback_reason=choice.fallback_reason)
+        return RenderResult(thumbnails_vtt=vtt, stats=stats, worker=worker)
+
+
+def planned(job: LocalJob, policy: Policy) -> tuple[Rendering, str | None]:
+    """What to run, and the text that goes with a sheet of thumbnails.
+
+    Raises:
+        TaskError: of the command, the timeline or the inputs.
+    """
+    params: RenderParams = job.params
+    if params.timeline is None:
+        from gpu_worker_processors.render.command import compile_command
+
+        words = params.command_args or []
+        return compile_command(words, job.inputs, params.output_filename, job.require_output()), None
+    from gpu_worker_processors.render.timeline import SOFTWARE_ENCODERS, compile_timeline, look_at_inputs, planned_sheet
+
+    sources = look_at_inputs(params.timeline, job.inputs, job.limits)
+    works = {name for name in STAND_INS if unavailable(ffmpeg_program(), name, policy) is None}
+    output = job.require_output()
+    rendering = compile_timeline(params.timeline, sources, output, encoders=SOFTWARE_ENCODERS | works, limits=job.limits)
+    sheet = planned_sheet(params.timeline, sources)
+    return rendering, sheet.vtt(output.name) if sheet else None
+
+
+def _run(job: LocalJob, choice: Choice, policy: Policy) -> tuple[Choice, Report]:
+    """Runs it, a second time in software when the card turns out not to take it.
+
+    Raises:
+        TaskError: however it failed.
+    """
+    from gpu_worker_processors.render.run import run
+
+    total = _total_seconds(choice.rendering, job.limits)
+    finished = run(
+        choice.rendering,
+        ffmpeg_program(),
+        work_dir=job.work_dir,
+        limits=job.limits,
+        policy=policy,
+        gpu=choice.gpu,
+        on_report=lambda report: _report(job, report, total),
+    )
+    if finished.status == 0 and finished.report.ended:
+        problem = damage(finished.log)
+        if problem is not None:
+            raise problem
+        return choice, finished.report
+    encoder = choice.rendering.video_encoder
+    problem = hardware_problem(finished.log, encoder) if encoder in STAND_INS else None
+    if problem is None:
+        raise failure(finished.status, finished.log)
+    fallen = fall_back(choice.rendering, problem, require_hardware=cast(RenderParams, job.params).require_hardware)
+    return _run(job, fallen, policy)
+
+
+def _report(job: LocalJob, report: Report, total: float | None) -> None:
+    """Progress in milliseconds of the output. What is asked for may be longer than what comes out, never shown as more."""
+    done = round(report.seconds * 1000)
+    if report.ended:
+        job.progress("process", done, done, "milliseconds")
+    else:
+        job.progress("process", done, max(done, round(total * 1000)) if total else None, "milliseconds")
+
+
+def _total_seconds(rendering: Rendering, limits: Limits) -> float | None:
+    """How long the output will be, about: as promised, else as long as the longest input, up to the command's own limit."""
+    expected = rendering.expected
+    if expected.seconds is not None:
+        return expected.seconds
+    longest = max(_lengths(rendering.files, limits), default=None)
+    known = [seconds for seconds in (expected.max_seconds, longest) if seconds]
+    return min(known, default=None)
+
+
+def _lengths(files: Iterable[Path], limits: Limits) -> Iterable[float]:
+    """Seconds of those files that are films or sounds.
+
+    Raises:
+        TaskError: `corrupt_media`, `no_frames`, `media_limit`: one of them cannot be opened, or is cut off.
+    """
+    import av
+
+    from gpu_worker_processors.media.container import opened
+    from gpu_worker_processors.media.sniff import sniff
+
+    for path in files:
+        try:
+            kind = sniff(path)
+        except TaskError:  # a picture, subtitles, a font: its use was checked with the command
+            continue
+        with opened(path, kind, limits, decode=False) as container:
+            yield (container.duration or 0) / av.time_base
+
+
+def _policy(job: LocalJob) -> Policy:
+    return cast(Policy, job.settings.get(POLICY_VARIABLE, "require"))
+
+
+PROCESSOR = RenderProcessor()

@@ -1,0 +1,135 @@
+"""One run of FFmpeg in its jail: started, listened to, ended in time, and how it ended. Success here is not yet a good file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_processors.base import Limits
+from gpu_worker_processors.jail import program
+from gpu_worker_processors.jail.program import Confinement, Policy
+from gpu_worker_processors.render import progress
+from gpu_worker_processors.render.base import Rendering
+from gpu_worker_processors.render.progress import Report
+
+_LOG_BYTES = 64 * 1024
+"""Of FFmpeg's log, half from its beginning and half from its end: the cause stands in one of them."""
+_MEMORY_SHARE = 0.8
+"""Of the machine's or container's memory that FFmpeg may fill with data, before the system picks a process to end."""
+_MEMORY_FILES = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a run ended."""
+
+    status: int
+    """As `Popen.returncode`."""
+    log: str
+    """FFmpeg's own words, for `failures` only: never shown."""
+    report: Report
+    """The last one; `ended` when FFmpeg closed the file itself."""
+
+
+def run(
+    rendering: Rendering,
+    ffmpeg: Path,
+    *,
+    work_dir: Path,
+    limits: Limits,
+    policy: Policy,
+    gpu: bool,
+    on_report: Callable[[Report], None],
+) -> Finished:
+    """Runs it to its end. Call it from a thread that outlives the run; the output file is made here, anew.
+
+    Raises:
+        TaskError: `sandbox_unavailable`; `time_limit` when it was ended for running too long.
+    """
+    output = rendering.output_path
+    output.unlink(missing_ok=True)
+    os.close(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    confinement = Confinement(
+        work_dir,
+        readable=rendering.files,
+        writable=(output,),
+        max_file_bytes=limits.max_output_bytes,
+        max_memory_bytes=round(_MEMORY_SHARE * memory_bytes()),
+        max_cpu_seconds=round(limits.max_seconds * (os.cpu_count() or 1)),
+        gpu=gpu,
+        policy=policy,
+    )
+    words = (*progress.WORDS, "-hide_banner", "-loglevel", "warning", *rendering.argv())
+    child = program.start(ffmpeg, words, confinement, os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return _listen(child, limits.max_seconds, on_report)
+
+
+def _listen(child: subprocess.Popen[bytes], max_seconds: float, on_report: Callable[[Report], None]) -> Finished:
+    assert child.stdout is not None and child.stderr is not None
+    late = threading.Event()
+    log = _Log(child.stderr)
+
+    def end() -> None:
+        late.set()
+        child.kill()
+
+    clock = threading.Timer(max_seconds, end)
+    clock.daemon = True
+    with child:  # closes the pipes and waits
+        clock.start()
+        try:
+            last = Report()
+            for last in progress.reports(child.stdout):
+                on_report(last)
+            status = child.wait()
+        except BaseException:
+            program.stop(child)
+            raise
+        finally:
+            clock.cancel()
+            text = log.text()
+    if late.is_set() and status != 0:
+        message = f"the command ran longer than the limit of {max_seconds:g} s; shorten it or choose a faster preset"
+        raise TaskError(ErrorCode.time_limit, message, limit_seconds=max_seconds)
+    return Finished(status, text, last)
+
+
+class _Log:
+    """Reads a pipe to its end in a thread of its own, so that the writer never waits, and keeps the beginning and the end."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._head = b""
+        self._tail = b""
+        self._thread = threading.Thread(target=self._read, args=(pipe,), name="ffmpeg-log", daemon=True)
+        self._thread.start()
+
+    def _read(self, pipe: IO[bytes]) -> None:
+        half = _LOG_BYTES // 2
+        while chunk := os.read(pipe.fileno(), half):
+            room = half - len(self._head)
+            self._head += chunk[:room]
+            self._tail = (self._tail + chunk[room:])[-half:] if len(chunk) > room else self._tail
+
+    def text(self) -> str:
+        """All that was kept; waits for the writer's end."""
+        self._thread.join()
+        return (self._head + b"\n" + self._tail).decode("utf-8", "replace")
+
+
+def memory_bytes() -> int:
+    """Of this machine, or of the container where that has less."""
+    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in _MEMORY_FILES:
+        try:
+            text = path.read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if text.isdecimal():
+            found.append(int(text))
+    return min(found)
