@@ -46,6 +46,15 @@ def test_a_steady_click(bpm: float, tmp_path: Path) -> None:
     assert min(result.confidence) > 0.8 and len(result.confidence) == len(times)
 
 
+@pytest.mark.parametrize("start", [0.0, 0.005, 0.02])
+@pytest.mark.parametrize("bpm", [80, 120, 174])
+def test_a_sound_that_begins_on_a_beat(bpm: float, start: float, tmp_path: Path) -> None:
+    times = sounds.steady(bpm, start, 10)
+    result = beats_of(sounds.clicks(times, 10.3), tmp_path)
+    assert_same_beats(result.beat_times, times)
+    assert min(result.confidence) > 0.6
+
+
 @pytest.mark.parametrize(("first", "last"), [(80, 120), (120, 80), (60, 90), (100, 180), (60, 200), (180, 140)])
 def test_a_changing_tempo_is_followed(first: float, last: float, tmp_path: Path) -> None:
     times = sounds.ramp(first, last, 30)
@@ -109,10 +118,10 @@ def test_a_beat_that_is_left_out_once_is_kept(tmp_path: Path) -> None:
 
 
 def test_the_end_of_a_file_is_no_beat(tmp_path: Path) -> None:
-    """A loud tone under the clicks is cut off exactly where the next beat would be."""
+    """A loud tone under the clicks, which comes up slowly, is cut off exactly where the next beat would be."""
     times = sounds.steady(120, 0.5, 9.9)
-    sound = sounds.clicks(times, 10.0) + 0.3 * np.sin(np.arange(10 * sounds.RATE) * 0.1).astype(np.float32)
-    result = beats_of(sound, tmp_path)
+    tone = 0.3 * np.sin(np.arange(10 * sounds.RATE) * 0.1) * np.linspace(0, 1, 10 * sounds.RATE)
+    result = beats_of(sounds.clicks(times, 10.0) + tone.astype(np.float32), tmp_path)
     assert_same_beats(result.beat_times, times)
     assert result.tempo == pytest.approx(120, rel=1e-4)
 

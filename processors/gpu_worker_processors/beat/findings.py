@@ -79,7 +79,11 @@ def by_onsets(sound: Spool, params: BeatParams) -> Findings:
     frames = best_path(_STRENGTH_WEIGHT * strength, salience, step, intervals, _STIFFNESS)
     fine_rate = sound.rate / FINE_HOP
     rough = (2.0 * frames + 0.5) / fine_rate
-    times, strengths = refine.on_attacks(rough.astype(np.float64), heard.attacks, fine_rate)
+    path = rough.astype(np.float64)
+    longer = refine.from_the_start(path)
+    times, strengths = refine.on_attacks(longer, heard.attacks, fine_rate)
+    if len(longer) > len(path) and strengths[0] == 0:  # it only may: nothing is struck there
+        times, strengths = times[1:], strengths[1:]
     if params.bpm is None and 2 * refine.tempo_of(times) <= params.max_bpm:
         times, strengths = refine.doubled(times, strengths, heard.attacks, fine_rate)
     inside = refine.sounding(times, heard.onsets, heard.level, _LEVEL_HZ, heard.loud)

@@ -20,6 +20,9 @@ _HEARD_SECONDS = 0.008
 this much, clicks stay exact to a hundredth of a second."""
 LATE_SECONDS = _PEAK_SECONDS - _HEARD_SECONDS
 """Taken off every time that is read from the envelope."""
+_BEFORE_SECONDS = 0.03
+"""How far from the first sample the path of beats may put one that sounds on it: `_PEAK_SECONDS`, two frames of the search
+(12 ms each) and rounding."""
 _REACH_SECONDS, _REACH_SHARE = 0.05, 0.15
 """An attack this near, and within this share of the interval, is the beat's own."""
 _NEAR_SECONDS = 0.04
@@ -63,14 +66,25 @@ def attacks(envelope: Doubles, rate: float) -> Doubles:
 
 
 def _times(envelope: Doubles, frames: NDArray[np.int64], rate: float) -> Doubles:
-    """Peaks between frames, by a parabola through three values; lateness taken off."""
+    """Peaks between frames, by a parabola through three values; lateness taken off. A peak in the first frame is that of a sound
+    that begins at once."""
     if len(envelope) < 3:
         return np.maximum(0, frames / rate - LATE_SECONDS)
     at = np.clip(frames, 1, len(envelope) - 2)
     before, here, after = envelope[at - 1], envelope[at], envelope[at + 1]
     curve = before - 2 * here + after
     part = np.where(curve < 0, 0.5 * (before - after) / np.where(curve < 0, curve, -1), 0)
-    return np.maximum(0, (frames + np.clip(part, -0.5, 0.5)) / rate - LATE_SECONDS)
+    times = np.maximum(0, (frames + np.clip(part, -0.5, 0.5)) / rate - LATE_SECONDS)
+    return np.where(frames == 0, _HEARD_SECONDS, times)
+
+
+def from_the_start(beats: Doubles) -> Doubles:
+    """The beats of a path, with one more where the sound may begin on a beat: the peak of its attack lies before the first
+    frame, where no path can put one."""
+    if len(beats) < 2:
+        return beats
+    first = 2 * beats[0] - beats[1]
+    return np.concatenate([[first], beats]) if abs(first) <= _BEFORE_SECONDS else beats
 
 
 def on_attacks(beats: Doubles, envelope: Doubles, rate: float) -> tuple[Doubles, Doubles]:
@@ -84,9 +98,10 @@ def on_attacks(beats: Doubles, envelope: Doubles, rate: float) -> tuple[Doubles,
     interval = float(np.median(np.diff(beats))) if len(beats) > 1 else 1.0
     reach = min(_REACH_SECONDS, _REACH_SHARE * interval) * rate
     peaks, strengths = np.zeros(len(beats), np.int64), np.zeros(len(beats))
+    silence_first = np.append(0.0, envelope)
     for index, centre in enumerate(beats * rate):
-        near = np.arange(max(1, int(np.ceil(centre - reach))), min(len(envelope) - 1, int(centre + reach) + 1))
-        near = near[(envelope[near] >= envelope[near - 1]) & (envelope[near] > envelope[near + 1])]
+        near = np.arange(max(0, int(np.ceil(centre - reach))), min(len(envelope) - 1, int(centre + reach) + 1))
+        near = near[(envelope[near] >= silence_first[near]) & (envelope[near] > envelope[near + 1])]
         if len(near):
             nearness = np.exp(-0.5 * np.square((near - centre) / (_NEAR_SECONDS * rate)))
             peaks[index] = near[int((envelope[near] * nearness).argmax())]
