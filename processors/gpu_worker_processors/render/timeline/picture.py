@@ -105,21 +105,21 @@ def fitted(shape: Fraction, film: Film, fit: str) -> tuple[int, int]:
 
 
 def _on_time(placed: PlacedClip, fps: Fraction) -> list[str]:
-    source = placed.source
-    if source.is_still:
-        times = "setpts=0"
-    else:
-        start_us = nearest((source.origin_seconds + placed.start) * 1_000_000)
-        early_us = nearest(_EARLY / fps * 1_000_000)
-        slower = f"{placed.speed.denominator}/{placed.speed.numerator}"
-        times = filter_text("setpts", f"(PTS-({start_us}))*{slower}+{early_us}")
+    """Filters that make the source's frames the film's, `placed.frames` of them."""
+    ended = filter_text("trim", end_frame=placed.frames)
+    if placed.source.is_still:
+        counted = filter_text("setpts", f"N*{fps.denominator}/{fps.numerator}/TB")
+        return ["loop=loop=-1:size=1", "settb=AVTB", counted, filter_text("fps", fps=fps), ended]
+    start_us = nearest((placed.source.origin_seconds + placed.start) * 1_000_000)
+    early_us = nearest(_EARLY / fps * 1_000_000)
+    slower = f"{placed.speed.denominator}/{placed.speed.numerator}"
     return [
         *(["bwdif=mode=send_frame:deint=interlaced"] if placed.picture.interlaced else []),
         "settb=AVTB",
-        times,
+        filter_text("setpts", f"(PTS-({start_us}))*{slower}+{early_us}"),
         filter_text("fps", fps=fps, start_time=0, round="near"),
         "tpad=stop_mode=clone:stop=-1",
-        filter_text("trim", end_frame=placed.frames),
+        ended,
     ]
 
 

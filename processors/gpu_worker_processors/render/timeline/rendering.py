@@ -16,8 +16,8 @@ from gpu_worker_processors.render.base import Expectation
 from gpu_worker_processors.render.timeline.plan import nearest
 from gpu_worker_processors.render.timeline.sources import Source
 
-_GLOBAL = ("-nostdin", "-hide_banner", "-y", "-xerror", "-abort_on", "empty_output", "-copyts")
-"""-copyts: the graph sees the container's own time stamps, whatever is sought and skipped."""
+_GLOBAL = ("-nostdin", "-hide_banner", "-y", "-xerror", "-abort_on", "empty_output", "-max_alloc", str(2**30), "-copyts")
+"""A broken input or an empty output is a failure. -copyts: the graph sees the container's own time stamps after a seek too."""
 _SEEKABLE = ("mov", "matroska")
 """Demuxers that find the key frame before a time. The others may land behind it, so they are read from the beginning."""
 _LEAD_SECONDS = 1
@@ -89,7 +89,7 @@ class TimelineRendering:
         words += ["-filter_complex", self.graph]
         for label in self.maps:
             words += ["-map", f"[{label}]"]
-        words += ["-map_metadata", "-1", "-map_chapters", str(len(self.inputs)) if self.chapters else "-1"]
+        words += ["-map_metadata:g", "-1", "-map_chapters", str(len(self.inputs)) if self.chapters else "-1"]
         words += ["-c:v", self.video_encoder, *_options(self.video_options), *self.coding]
         words += ["-fps_mode", "passthrough", *self.muxer]
         return (*words, "-protocol_whitelist", "file", f"file:{self.output_path}")

@@ -5,12 +5,15 @@ A still picture is an input like any other here: one frame that is shown for as 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
+from av.error import FFmpegError
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.timeline import Timeline
@@ -125,14 +128,20 @@ def look(path: Path, limits: Limits = Limits()) -> Source:  # noqa: B008 - froze
     )
 
 
-def _clock(path: Path, kind: Kind, stream: int, limits: Limits) -> tuple[Fraction, Fraction]:
-    """(first time stamp of a stream, first time stamp of the container), seconds."""
-    with opened(path, kind, limits, decode=False) as container:
+def _clock(path: Path, kind: Kind, index: int, limits: Limits) -> tuple[Fraction, Fraction]:
+    """(time stamp of a stream's first frame, first time stamp of the container), seconds. The frame itself is asked: Matroska's
+    header does not say when a stream begins, and what a recording cut in mid-stream begins with cannot be shown."""
+    with opened(path, kind, limits) as container:
         start = Fraction(container.start_time or 0, av.time_base)
-        first = container.streams[stream]
-        if first.start_time is None or first.time_base is None:
-            return start, start
-        return first.start_time * first.time_base, start
+        stream: Any = container.streams[index]  # video or audio: both give frames
+        stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
+        stream.codec_context.thread_type = "SLICE"  # frame threads would want several packets first
+        for packet in container.demux(stream):
+            with contextlib.suppress(FFmpegError):  # `probe` has decoded a frame: one will come
+                for frame in packet.decode():
+                    if frame.pts is not None and frame.time_base is not None:
+                        return frame.pts * frame.time_base, start
+        return start, start
 
 
 def _picture(video: VideoInfo) -> Picture:
@@ -159,10 +168,10 @@ def _still_kind(path: Path) -> Kind | None:
 
 
 def _look_at_still(path: Path, kind: Kind, limits: Limits) -> Source:
-    with opened(path, kind, limits, decode=False) as container:
+    with opened(path, kind, limits) as container:
         context = container.streams.video[0].codec_context
-        if not 0 < context.width * context.height <= limits.max_pixels:
-            message = f"a picture of {context.width}x{context.height} pixels; at most {limits.max_pixels} are taken"
+        if not context.width * context.height:  # what FFmpeg reports of one above its limit, and of a broken one
+            message = f"the {kind.name} picture is damaged or has more than {limits.max_pixels} pixels"
             raise TaskError(ErrorCode.media_limit, message, limit=limits.max_pixels)
         name = context.pix_fmt or "rgb24"
         full = resolve_tags(5, 1, 1, 2, height=context.height, pix_fmt=name)  # JFIF: BT.601, full range; RGB stays RGB
