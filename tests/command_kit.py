@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hypothesis import strategies as st
+import re
+from random import Random
 
 from gpu_worker_processors.render.command import formats
 from gpu_worker_processors.render.command.filters import FILTERS, FilterSpec
@@ -70,75 +71,76 @@ NASTY = (
 )  # fmt: skip
 
 
-def value_of(spelled: str) -> st.SearchStrategy[str]:
+def text(rng: Random, length: int) -> str:
+    """Characters of any kind, those that mean something to FFmpeg above all."""
+    some = "\\':,;[]=%{}@ \n\tax09/.-_\u00e9\u202e\U0001f600"
+    return "".join(rng.choice(some) for _ in range(rng.randint(0, length)))
+
+
+def value(rng: Random, spelled: str) -> str:
     """A value for a kind of the tables: mostly one that fits."""
-    head = spelled
-    for bracket in "[{(":
-        head = head.partition(bracket)[0]
+    head = re.split(r"[\[({]", spelled)[0]
     names = [name for name in spelled.partition("{")[2].rstrip("}").split("|") if name]
     fitting = [*VALUES.get(head, ()), *names, *(f"{name}=1" for name in names if head == "pairs")]
-    choices = st.sampled_from(fitting or ["1"])
-    return choices if head != "text" else st.one_of(choices, st.text(max_size=20))
+    return text(rng, 20) if head == "text" and rng.random() < 0.5 else rng.choice(fitting or ["1"])
 
 
-@st.composite
-def filters(draw: st.DrawFn) -> str:
-    """One filter, its values quoted in one of the ways that people use."""
-    spec: FilterSpec = draw(st.sampled_from(list(FILTERS.values())))
-    chosen = draw(st.lists(st.sampled_from(spec.keys), max_size=3, unique_by=lambda pair: pair[0])) if spec.keys else []
-    parts = [f"{draw(st.sampled_from(names))}={draw(quoted(value_of(spelled)))}" for names, spelled in chosen]
-    if spec.positional and draw(st.booleans()):
-        parts = [draw(quoted(value_of(dict(spec.keys)[names]))) for names, _ in spec.keys[: draw(st.integers(0, 3))]]
-    labels = st.lists(st.sampled_from(LABELS), max_size=2)
-    before, after = ("".join(f"[{label}]" for label in draw(labels)) for _ in range(2))
+def quoted(rng: Random, plain: str) -> str:
+    """A value quoted in one of the ways that people use."""
+    way = rng.choice(("plain", "plain", "quotes", "backslashes", "spaces"))
+    if way == "quotes":
+        return "'" + plain.replace("'", "'\\\\\\''") + "'"
+    if way == "backslashes":
+        return "".join(f"\\\\{char}" if char in ":,;[]'\\= " else char for char in plain)
+    return f" {plain} " if way == "spaces" else plain
+
+
+def filter_text(rng: Random) -> str:
+    spec: FilterSpec = rng.choice(_FILTERS)
+    kinds = {names[0]: spelled for names, spelled in spec.keys}
+    if spec.positional and rng.random() < 0.5:
+        parts = [quoted(rng, value(rng, kinds[key])) for key in spec.positional[: rng.randint(0, 3)]]
+    else:
+        chosen = rng.sample(spec.keys, rng.randint(0, min(3, len(spec.keys))))
+        parts = [f"{rng.choice(names)}={quoted(rng, value(rng, spelled))}" for names, spelled in chosen]
+    before, after = ("".join(f"[{rng.choice(LABELS)}]" for _ in range(max(0, rng.randint(-2, 2)))) for _ in range(2))
     return f"{before}{spec.name}{'=' if parts else ''}{':'.join(parts)}{after}"
 
 
-@st.composite
-def quoted(draw: st.DrawFn, values: st.SearchStrategy[str]) -> str:
-    text = draw(values)
-    way = draw(st.sampled_from(("plain", "plain", "quotes", "backslashes", "spaces")))
-    if way == "quotes":
-        return "'" + text.replace("'", "'\\\\\\''") + "'"
-    if way == "backslashes":
-        return "".join(f"\\\\{char}" if char in ":,;[]'\\= " else char for char in text)
-    return f" {text} " if way == "spaces" else text
+def graph(rng: Random) -> str:
+    """Text of a filter graph that is mostly one."""
+    chains = (",".join(filter_text(rng) for _ in range(rng.randint(1, 3))) for _ in range(rng.choice((1, 1, 2, 3))))
+    whole = rng.choice((";", "; ", ";\n", ",")).join(chains)
+    for _ in range(max(0, rng.randint(-6, 2))):
+        at = rng.randint(0, len(whole))
+        whole = whole[:at] + text(rng, 2) + whole[at + rng.randint(0, 1) :]
+    return whole
 
 
-GRAPHS = st.builds(
-    lambda chains, separator: f"{separator}".join(",".join(chain) for chain in chains),
-    st.lists(st.lists(filters(), min_size=1, max_size=3), min_size=1, max_size=3),
-    st.sampled_from((";", "; ", ";\n", ",")),
-)
-"""Text of a filter graph that is mostly one."""
-
-
-@st.composite
-def option_words(draw: st.DrawFn, options: list[Option]) -> list[str]:
-    option = draw(st.sampled_from(options))
-    specifier = draw(st.sampled_from(("", "", ":v", ":a:0", ":1", ":s:v", ":v:9999"))) if option.per_stream else ""
-    name = f"-{option.name}{specifier}"
-    if not option.takes_value:
-        return [name]
-    return [name, draw(GRAPHS if option.kind == "graph" else value_of(option.kind))]
-
-
+_FILTERS = list(FILTERS.values())
 _BEFORE = [option for option in OPTIONS if option.place in (Place.INPUT, Place.GLOBAL, Place.IGNORED)]
 _AFTER = [option for option in OPTIONS if option.place is not Place.INPUT]
 
 
-@st.composite
-def commands(draw: st.DrawFn) -> list[str]:
+def option_words(rng: Random, options: list[Option]) -> list[str]:
+    option = rng.choice(options)
+    specifier = rng.choice(("", "", ":v", ":a:0", ":1", ":s:v", ":v:9999")) if option.per_stream else ""
+    name = f"-{option.name}{specifier}"
+    if not option.takes_value:
+        return [name]
+    return [name, graph(rng) if option.kind == "graph" else value(rng, option.kind)]
+
+
+def command(rng: Random) -> list[str]:
     """Words of a command that is mostly one, now and then with a word of `NASTY` or of anything at all."""
     words: list[str] = []
-    for _ in range(draw(st.integers(0, 2))):
-        for part in draw(st.lists(option_words(_BEFORE), max_size=2)):
-            words += part
-        generated = draw(st.integers(0, 4)) == 0
-        words += ["-f", "lavfi", "-i", draw(GRAPHS)] if generated else ["-i", draw(st.sampled_from(NAMES))]
-    for part in draw(st.lists(option_words(_AFTER), max_size=4)):
-        words += part
-    words.append(f"out.{draw(st.sampled_from((*formats.MUXER_OF_SUFFIX, 'm3u8')))}")
-    for _ in range(max(0, draw(st.integers(-4, 2)))):
-        words.insert(draw(st.integers(0, len(words))), draw(st.one_of(st.sampled_from(NASTY), st.text(max_size=12))))
+    for _ in range(rng.choice((0, 1, 1, 1, 2))):
+        for _ in range(max(0, rng.randint(-2, 2))):
+            words += option_words(rng, _BEFORE)
+        words += ["-f", "lavfi", "-i", graph(rng)] if rng.random() < 0.2 else ["-i", rng.choice(NAMES)]
+    for _ in range(rng.randint(0, 4)):
+        words += option_words(rng, _AFTER)
+    words.append(f"out.{rng.choice((*formats.MUXER_OF_SUFFIX, 'mp4', 'm3u8'))}")
+    for _ in range(max(0, rng.randint(-8, 2))):
+        words.insert(rng.randint(0, len(words)), rng.choice(NASTY) if rng.random() < 0.7 else text(rng, 12))
     return words

@@ -107,6 +107,8 @@ def test_f02_words_that_are_no_option_of_the_table(word: str) -> None:
         pytest.param("trim=end=1e9", id="F16 a long time"),
         pytest.param("[0:v][c]overlay;color[c]", id="F16 a colour without an end"),
         pytest.param("scale=32000:32000", id="F17 a large picture"),
+        pytest.param("scale=3 2000:-2", id="F17 a large picture in two parts"),
+        pytest.param("scale='3\n2000':-2", id="F17 a large picture on two lines"),
         pytest.param("scale=s=16384x16384", id="F17 a large picture by its size"),
         pytest.param("tile=500x500", id="F17 a large mosaic"),
         pytest.param("split=5000", id="F17 many outputs"),

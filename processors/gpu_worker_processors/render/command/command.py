@@ -119,12 +119,11 @@ class Command:
 
     def _is_mapped(self, media: str) -> bool | None:
         """True where a stream of this kind is mapped that must be there; None where only the inputs can tell."""
-        required = (given.plain for given in self.script.settings if given.name == "map")
-        return (
-            True
-            if any(f":{media}" in text and not text.startswith("-") and not text.endswith("?") for text in required)
-            else None
-        )
+        maps = [given.plain for given in self.script.settings if given.name == "map"]
+        if any(text.startswith("-") for text in maps):
+            return None
+        required = [text for text in maps if not text.startswith("[") and not text.endswith("?")]
+        return True if any(f":{media}" in text for text in required) else None
 
     def _max_seconds(self) -> float | None:
         limits = [units.seconds(given.plain) for given in self.script.settings if given.name in ("t", "to")]

@@ -152,13 +152,13 @@ class Side:
     """Width or height: an expression, or a size where FFmpeg takes one in its place."""
 
     def read(self, text: str, names: Collection[str]) -> Value:
-        text = text.strip()
-        if units.size(text) is not None:
-            return Size().read(text, names)
-        value = units.number(text)
+        if text.strip() in units.SIZE_NAMES or units.size(text.strip()) is not None:
+            return Size().read(text.strip(), names)
+        side = read_expression(text)  # without its white space, which could stand between two digits
+        value = units.number(side)
         if value is not None and value > MAX_SIDE:
             raise Denied(f"a side may have {MAX_SIDE} pixels")
-        return Text(read_expression(text))
+        return Text(side)
 
 
 class Size:
