@@ -27,7 +27,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
-BENCHMARKS = ("overhead", "transfer", "scenes", "sr", "upscale", "track", "crop_path", "auto_crop", "beat")
+BENCHMARKS = ("overhead", "transfer", "scenes", "sr", "upscale", "track", "crop_path", "auto_crop", "beat", "render")
 """Modules beside this one, in the order of the table."""
 VERSIONS = (
     "torch",
@@ -49,6 +49,7 @@ README_ROWS = {
     "track": "track, file to result, yolov8n",
     "auto_crop": "auto_crop, file to file, ",
     "beat": "beat: 30 s of sound, file to beats, ",
+    "render": "render, ",
     "selftest": "selftest: ",
 }
 """Task in the README's table -> how the name of the row begins whose figures stand there."""

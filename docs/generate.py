@@ -27,8 +27,9 @@ from gpu_worker_client.protocol import (
     ErrorCode,
     FileTask,
     InputTask,
-    OptionalFileTask,
+    OutputTask,
     Progress,
+    RenderTask,
     State,
     TaskBase,
     TaskResult,
@@ -75,10 +76,11 @@ def _task(name: str) -> list[str]:
     return [
         f"## {name}",
         _sentence(inspect.cleandoc(module.__doc__ or "").removeprefix(f"{name}: ")),
-        *([_doc(request)] if issubclass(request, OptionalFileTask) and not issubclass(request, FileTask) else []),
+        *([_doc(request)] if issubclass(request, OutputTask) and not issubclass(request, FileTask) else []),
         "```json\n" + json.dumps(example(name), indent=2) + "\n```",
         "**`params`**",
         _table(params) if params.model_fields else "None.",
+        *_nested(params),
         "**Answer**, besides the fields of every answer",
         _table(result, skip=set(TaskResult.model_fields) - {"stats"}),
         *_nested(result, skip=set(TaskResult.model_fields) - {"stats"}),
@@ -93,6 +95,10 @@ def example(name: str) -> dict[str, Any]:
         task["input_url"] = EXAMPLE_URLS["input_url"]
     if issubclass(request, FileTask | AutoCropTask):  # auto_crop makes one unless only coordinates are asked for
         task["output_url"] = EXAMPLE_URLS["output_url"]
+    if issubclass(request, RenderTask):
+        task |= {"inputs": {"game.mp4": EXAMPLE_URLS["input_url"]}, "output_url": EXAMPLE_URLS["output_url"]}
+        words = ["-i", "game.mp4", "-vf", "scale=1280:-2", "-c:v", "h264_nvenc", "clip.mp4"]
+        return {**task, "params": {"command_args": words}}
     params = getattr(parse_task(task), "params").model_dump(mode="json")  # noqa: B009 - every task has params
     return {**task, "params": params} if params else task
 
@@ -126,25 +132,24 @@ def _table(model: type[BaseModel], skip: set[str] = frozenset()) -> str:  # type
 def _nested(model: type[BaseModel], skip: set[str] = frozenset()) -> Iterator[str]:  # type: ignore[assignment]
     """A table for every model that a shown field refers to."""
     schema = model.model_json_schema()
+    definitions: dict[str, Any] = schema.get("$defs", {})
     shown = json.dumps({n: s for n, s in schema.get("properties", {}).items() if n not in skip})
-    for name, definition in schema.get("$defs", {}).items():
-        if f"#/$defs/{name}" in shown or any(f"#/$defs/{name}" in json.dumps(d) for d in _defs_in(schema, shown)):
+    referred: set[str] = set()
+    while now := {name for name in definitions if f'#/$defs/{name}"' in shown} - referred:
+        referred |= now
+        shown += json.dumps([definitions[name] for name in now])
+    for name, definition in definitions.items():
+        if name in referred:
             found = _model_named(model, name)
             if definition.get("properties") and found is not None and not name.endswith("Params"):
                 yield f"`{name}`"
                 yield _table(found)
 
 
-def _defs_in(schema: dict[str, Any], shown: str) -> Iterator[dict[str, Any]]:
-    return (d for n, d in schema.get("$defs", {}).items() if f"#/$defs/{n}" in shown)
-
-
 def _model_named(model: type[BaseModel], name: str) -> type[BaseModel] | None:
-    for base in inspect.getmro(model):
-        found = getattr(sys.modules.get(base.__module__), name, None)
-        if found is not None:
-            return found
-    return None
+    modules = [base.__module__ for base in inspect.getmro(model)]
+    modules += [module for module in sys.modules if module.startswith("gpu_worker_client.protocol.")]
+    return next((found for module in modules if (found := getattr(sys.modules[module], name, None)) is not None), None)
 
 
 def _type(spec: dict[str, Any]) -> str:

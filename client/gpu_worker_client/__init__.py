@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gpu_worker_client._status import JobStatus
     from gpu_worker_client.client import Client, Policy
+    from gpu_worker_client.commands import create_nvenc_command
     from gpu_worker_client.endpoint import Endpoint, Timing
     from gpu_worker_client.exceptions import (
         APIConnectionError,
@@ -95,10 +96,11 @@ __all__ = [
     "WeightsUnavailable",
     "WorkerFault",
     "WorkerUnsuitable",
+    "create_nvenc_command",
     "tracks_to_mot",
 ]
 
-_HOMES = ("exceptions", "protocol", "_status", "endpoint", "job", "client", "tracks")
+_HOMES = ("exceptions", "protocol", "_status", "endpoint", "job", "client", "tracks", "commands")
 """Modules that hold the public names, in the order of their imports."""
 
 

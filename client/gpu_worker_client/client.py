@@ -7,16 +7,17 @@ fails in milliseconds and not in a queue. Results come back typed by the task th
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, overload
+from typing import Any, cast, overload
 from urllib.parse import urlsplit
 
+from gpu_worker_client.commands import Compilable, command_args
 from gpu_worker_client.endpoint import DEFAULT_BASE_URL, Endpoint, Timing, check_id
 from gpu_worker_client.exceptions import APIError, ConfigError, job_error
 from gpu_worker_client.job import Event, Job, R
-from gpu_worker_client.protocol import TASKS, AnsweredBy, TaskBase, TaskError, TaskResult, parse_task
+from gpu_worker_client.protocol import TASKS, AnsweredBy, RenderResult, TaskBase, TaskError, TaskResult, parse_task
 
 MIN_EXECUTION_SECONDS = 5
 MIN_TTL_SECONDS = 10
@@ -172,6 +173,34 @@ class Client:
                 if on_event is not None:
                     on_event(event)
             return job.result()
+
+    def render(
+        self,
+        command: Sequence[str] | Compilable,
+        inputs: Mapping[str, str],
+        output_url: str,
+        timeout: float | None = None,
+        on_event: Callable[[Event], object] | None = None,
+        *,
+        require_hardware: bool = False,
+        policy: Policy | None = None,
+    ) -> RenderResult:
+        """Runs an FFmpeg command, as `run` does a task.
+
+        Args:
+            command: what follows `ffmpeg`, a word each; or a stream of `ffmpeg-python` or `typed-ffmpeg`.
+            inputs: presigned GET by the name that the command uses.
+            output_url: presigned PUT.
+            timeout, on_event, policy: as of `run`.
+            require_hardware: fail where the hardware encoder that is asked for is not there.
+
+        Raises:
+            TypeError: the command is no list of words.
+            JobError, WaitTimeout, ConfigError, APIConnectionError, APIError: as of `run`.
+        """
+        params = {"command_args": command_args(command), "require_hardware": require_hardware}
+        task = {"task": "render", "inputs": dict(inputs), "output_url": output_url, "params": params}
+        return cast(RenderResult, self.run(task, timeout, on_event, policy=policy))
 
     @overload
     def job(self, job_id: str, task: type[AnsweredBy[R]]) -> Job[R]: ...

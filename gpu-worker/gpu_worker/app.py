@@ -210,10 +210,12 @@ class Worker:
             logger.info("a load whose job had already failed did not succeed either")
 
     async def _fetch(self, run: Run, job: EngineJob) -> None:
-        """The small inputs come first: a wrong one ends the job before the large one has come."""
+        """What goes with an input is small and comes first: a wrong one ends the job before the large one has come. Of a task
+        without that one input each may be large."""
         small = replace(self._transfer, max_input_bytes=self._transfer.max_result_bytes)
+        limits = small if run.urls.input is not None else self._transfer
         for name, source in run.urls.further.items():
-            await self._fetch_one(run, source, job.further_paths[name], small)
+            await self._fetch_one(run, source, job.further_paths[name], limits)
         if run.urls.input is not None and job.input_path is not None:
             await self._fetch_one(run, run.urls.input, job.input_path, self._transfer)
 
@@ -231,7 +233,7 @@ class Worker:
         )
 
     async def _load(self, run: Run, job: EngineJob) -> None:
-        run.cold_start = await self._thread(run, self._engine.start)
+        run.cold_start = await self._thread(run, lambda: self._engine.start(run.task.task))
         await self._thread(run, lambda: self._engine.prepare(job))
 
     async def _deliver(self, run: Run, job: EngineJob) -> Delivered | None:

@@ -25,7 +25,8 @@ from gpu_worker.made_file import open_made
 from gpu_worker.sandbox.identity import hand_over
 from gpu_worker.sandbox.level import JailSpec
 from gpu_worker.settings import Settings, engine_environment
-from gpu_worker_client.protocol import ErrorBody, ErrorCode, Stage, TaskBase, TaskError
+from gpu_worker_client.protocol import ErrorBody, ErrorCode, RenderTask, Stage, TaskBase, TaskError
+from gpu_worker_processors import registry
 from gpu_worker_processors.base import Limits, ignore_progress
 
 logger = logging.getLogger(__name__)
@@ -97,20 +98,26 @@ class Engine:
     def pid(self) -> int | None:
         return self._process.pid if self._process is not None else None
 
-    def start(self) -> bool:
+    def start(self, task: str = "") -> bool:
         """Starts the child unless one is alive. Returns whether it had to (a cold start).
+
+        Args:
+            task: what it is to run. Its jail opens the programs that this task starts and no others, so a child that was
+                started for another kind of task is replaced.
 
         Raises:
             TaskError: `sandbox_unavailable` when the jail is required and cannot be had here; `internal` when it dies at once.
         """
+        programs = registry.programs(task)
         with self._lock:
-            if self.alive:
+            if self.alive and self._jail is not None and self._jail.executables == programs:
                 return False
+            self.kill()
             self._close()
             self._killed = False
             home = engine_home(self._settings.work_root)
             home.mkdir(parents=True, exist_ok=True)
-            jail = self._jail = self._jail or self._jail_spec()
+            jail = self._jail = self._jail_spec(programs)
             hand_over(home, jail.user)
             process = self._process = subprocess.Popen(
                 # Isolated: it starts unjailed in a folder that an earlier engine could write, and imports nothing from there.
@@ -181,7 +188,7 @@ class Engine:
 
     def _command(self, op: Literal["prepare", "run"], job: EngineJob, on_progress: OnProgress, final: type[Final]) -> Final:
         with self._turn:
-            self.start()
+            self.start(job.task.task)
             with self._lock:
                 process = self._process
             assert process is not None and process.stdin is not None
@@ -203,7 +210,12 @@ class Engine:
 
     def _message(self, op: str, job: EngineJob) -> dict[str, Any]:
         s = self._settings
-        limits = Limits(max_pixels=s.max_pixels, max_frames=s.max_frames, max_output_bytes=s.max_output_bytes)
+        limits = Limits(
+            max_pixels=s.max_pixels,
+            max_frames=s.max_frames,
+            max_output_bytes=s.max_output_bytes,
+            max_seconds=s.job_time_limit_seconds,
+        )
         return {
             "op": op,
             "id": job.id,
@@ -267,15 +279,18 @@ class Engine:
             "YOLO_CONFIG_DIR": str(home),
             "GPU_WORKER_JAIL": jail.to_json(),
         }
+        if jail.executables:
+            env["IMAGEIO_FFMPEG_EXE"] = str(jail.executables[-1])  # found already, and looking for it takes more than it may
         return env
 
-    def _jail_spec(self) -> JailSpec:
+    def _jail_spec(self, programs: tuple[Path, ...]) -> JailSpec:
         s = self._settings
         return JailSpec.for_engine(
             policy=s.sandbox,
             work_root=s.work_root,
             weights_dir=s.weights_dir,
             max_output_bytes=s.max_output_bytes,
+            executables=programs,
             slot=0,
         )
 
@@ -289,6 +304,8 @@ def _without_urls(task: TaskBase) -> str:
         data["input_url"] = "local:input"
     if "output_url" in fields and getattr(task, "makes_a_file", True):
         data["output_url"] = "local:output"
+    if isinstance(task, RenderTask):
+        data["inputs"] = {name: f"local:{name}" for name in task.inputs}
     return json.dumps(data)
 
 

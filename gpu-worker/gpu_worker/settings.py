@@ -17,7 +17,9 @@ from typing import Literal, cast
 PREFIX = "GPU_WORKER_"
 SandboxPolicy = Literal["require", "best_effort", "off"]
 
-ENGINE_VARIABLES = ("WEIGHTS_DIR", "GPU_WORKER_DEVICE", "GPU_WORKER_MANIFEST", "GPU_WORKER_SANDBOX")
+ENGINE_VARIABLES = (
+    *("WEIGHTS_DIR", "GPU_WORKER_DEVICE", "GPU_WORKER_MANIFEST", "GPU_WORKER_SANDBOX", "GPU_WORKER_RENDER_SANDBOX"),
+)
 """What the engine may see of the environment besides paths and GPU selection: no key, no token."""
 
 VARIABLES = {
@@ -69,6 +71,8 @@ class Settings:
     """`host:port` entries that may be plain http and private addresses: a development server's own."""
     sandbox: SandboxPolicy = "best_effort"
     """Whether the engine must be jailed to start."""
+    render_sandbox: SandboxPolicy = "require"
+    """The same for the jail inside the engine's in which FFmpeg runs a stranger's command."""
     device: str = "auto"
     """ "auto", "cpu", "cuda" or "cuda:N"."""
     inline_result_bytes: int = 1_000_000
@@ -117,6 +121,10 @@ class Settings:
             allowed_hosts=read.names("GPU_WORKER_ALLOWED_HOSTS"),
             exempt_hosts=frozenset(read.names("GPU_WORKER_EXEMPT_HOSTS")),
             sandbox=cast(SandboxPolicy, read.choice("GPU_WORKER_SANDBOX", ("require", "best_effort", "off"), default.sandbox)),
+            render_sandbox=cast(
+                SandboxPolicy,
+                read.choice("GPU_WORKER_RENDER_SANDBOX", ("require", "best_effort", "off"), default.render_sandbox),
+            ),
             device=env.get("GPU_WORKER_DEVICE", default.device) or default.device,
             inline_result_bytes=read.whole("GPU_WORKER_INLINE_RESULT_BYTES", default.inline_result_bytes),
             max_answer_bytes=read.whole("GPU_WORKER_MAX_ANSWER_BYTES", default.max_answer_bytes),

@@ -3,7 +3,9 @@ scenes never loads torch."""
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from pathlib import Path
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.base import Processor
@@ -14,8 +16,12 @@ PROCESSORS: dict[str, str] = {
     "track": "gpu_worker_processors.track.processor",
     "auto_crop": "gpu_worker_processors.auto_crop.processor",
     "beat": "gpu_worker_processors.beat.processor",
+    "render": "gpu_worker_processors.render.processor",
     "selftest": "gpu_worker_processors.selftest.processor",
 }
+
+STARTING_PROGRAMS = frozenset({"render", "selftest"})
+"""Tasks whose processors start FFmpeg: the jail around them must leave them that, and nobody else."""
 
 
 def get(name: str) -> Processor:
@@ -27,3 +33,14 @@ def get(name: str) -> Processor:
     if name not in PROCESSORS:
         raise TaskError(ErrorCode.unsupported_task, f"no processor for this task; there are: {', '.join(PROCESSORS)}")
     return import_module(PROCESSORS[name]).PROCESSOR
+
+
+def programs(name: str) -> tuple[Path, ...]:
+    """Executables that a task's processor starts, real paths; empty for most.
+
+    Raises:
+        RuntimeError: there is no FFmpeg here.
+    """
+    if name not in STARTING_PROGRAMS:
+        return ()
+    return Path(sys.executable).resolve(), import_module(PROCESSORS["render"]).ffmpeg_program()

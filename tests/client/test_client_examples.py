@@ -14,7 +14,18 @@ import pytest
 from hand_worker import HandWorker
 
 from gpu_worker.platform.local import LocalPlatform
-from gpu_worker_client.protocol import ErrorCode, TaskError, Track, TrackBox, TrackFrames, TrackResult, TrackStats, TrackVideo
+from gpu_worker_client.protocol import (
+    ErrorCode,
+    RenderResult,
+    RenderStats,
+    TaskError,
+    Track,
+    TrackBox,
+    TrackFrames,
+    TrackResult,
+    TrackStats,
+    TrackVideo,
+)
 
 ROOT = Path(__file__).parents[2]
 IN, OUT = "https://h/in.mp4?sig=1", "https://h/out.mp4?sig=2"
@@ -75,7 +86,7 @@ def readme_programs() -> list[str]:
 
 
 def test_the_readmes_tracks(platform: LocalPlatform, tmp_path: Path) -> None:
-    _, program = readme_programs()
+    _, program, _ = readme_programs()
     boxes = (TrackBox(frame=frame, bbox=(1, 2, 11, 22), confidence=0.9) for frame in (5, 6))
     track = Track(track_id=1, class_name="person", shot=0, frames=TrackFrames(boxes))
     video = TrackVideo(width=64, height=48, fps=10.0)
@@ -93,7 +104,7 @@ def test_the_readmes_tracks(platform: LocalPlatform, tmp_path: Path) -> None:
 
 
 def test_the_readmes_program(platform: LocalPlatform) -> None:
-    program, _ = readme_programs()
+    program, _, _ = readme_programs()
     assert len([line for line in program.splitlines() if line]) <= 8
     with start(platform, "-c", f"INPUT_URL = {IN!r}\n{program}") as running:
         (task,) = serve(platform, {"output": SCENES})
@@ -102,6 +113,19 @@ def test_the_readmes_program(platform: LocalPlatform) -> None:
     assert running.returncode == 0, notes
     assert out.splitlines()[-2:] == ["0.000 s to 0.900 s", "1.000 s to 1.900 s"]
     assert "Finished" in out
+
+
+def test_the_readmes_render(platform: LocalPlatform) -> None:
+    _, _, program = readme_programs()
+    stats = RenderStats(encoder_used="libx265", fallback_reason="hevc_nvenc: no GPU")
+    head = f"from gpu_worker_client import Client\nclient, INPUT_URL, OUTPUT_URL = Client(), {IN!r}, {OUT!r}\n"
+    with start(platform, "-c", head + program) as running:
+        (task,) = serve(platform, {"output": RenderResult(stats=stats).model_dump(mode="json")})
+        out, notes = running.communicate(timeout=60)
+    assert (task["task"], task["inputs"], task["output_url"]) == ("render", {"game.mp4": IN}, OUT)
+    assert task["params"]["command_args"][-1] == "clip.mp4"
+    assert running.returncode == 0, notes
+    assert out == "libx265 hevc_nvenc: no GPU\n"
 
 
 def test_detect_scenes(platform: LocalPlatform) -> None:

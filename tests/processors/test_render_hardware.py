@@ -19,6 +19,7 @@ from gpu_worker_processors.render.processor import PROCESSOR
 needs_jail = pytest.mark.skipif(landlock.abi() == 0, reason="this kernel has no Landlock, and render requires it")
 needs_no_card = pytest.mark.skipif(hardware.has_gpu(), reason="there is a card here")
 
+CODECS = {"h264_nvenc": {"h264"}, "hevc_nvenc": {"hevc"}, "av1_nvenc": {"av1", "libdav1d"}}
 ROWS = [
     pytest.param("h264_nvenc", {}, {"preset": "medium", "pix_fmt": "yuv420p"}, id="defaults"),
     pytest.param("h264_nvenc", {"preset": "p1"}, {"preset": "superfast"}, id="fastest"),
@@ -81,10 +82,9 @@ def job(tmp_path: Path, *words: str, require_hardware: bool = False) -> LocalJob
 
 @needs_jail
 @needs_no_card
-@pytest.mark.parametrize(("encoder", "options", "expected"), ROWS)
-def test_ffmpeg_takes_what_the_stand_in_gets(
-    tmp_path: Path, encoder: str, options: Mapping[str, str], expected: Mapping[str, str]
-) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize(("encoder", "options"), [pytest.param(*row.values[:2], id=row.id) for row in ROWS])
+def test_ffmpeg_takes_what_the_stand_in_gets(tmp_path: Path, encoder: str, options: Mapping[str, str]) -> None:
     fast = dict(options) if "preset" in options else {**options, "preset": "p1"}
     words = [word for name, value in fast.items() for word in (f"-{name}", value)]
     result = PROCESSOR.run(job(tmp_path, "-c:v", encoder, *words, "out.mp4"))
@@ -92,10 +92,7 @@ def test_ffmpeg_takes_what_the_stand_in_gets(
     assert result.stats.fallback_reason == f"{encoder}: there is no NVIDIA GPU in this system or container"
     assert result.worker is not None and result.worker.fallback_reason == result.stats.fallback_reason
     with av.open(str(tmp_path / "output.mp4")) as output:
-        codec = output.streams.video[0].codec_context.name
-        assert codec.removeprefix("lib").startswith(
-            {"libx264": "h264", "libx265": "hevc"}.get(STAND_INS[encoder], ("dav1d", "av1"))
-        )
+        assert output.streams.video[0].codec_context.name in CODECS[encoder]
 
 
 @needs_jail

@@ -14,6 +14,7 @@ from gpu_worker_client.protocol.beat import BeatResult, BeatTask
 from gpu_worker_client.protocol.detect_scenes import DetectScenesResult, DetectScenesTask
 from gpu_worker_client.protocol.envelope import SCHEMA_VERSION, TaskBase, TaskResult
 from gpu_worker_client.protocol.errors import ErrorCode, TaskError
+from gpu_worker_client.protocol.render import RenderResult, RenderTask
 from gpu_worker_client.protocol.selftest import SelftestResult, SelftestTask
 from gpu_worker_client.protocol.track import TrackResult, TrackTask
 from gpu_worker_client.protocol.upscale import UpscaleResult, UpscaleTask
@@ -36,6 +37,7 @@ TASKS: dict[str, TaskKind] = {
     "track": TaskKind(TrackTask, TrackResult),
     "auto_crop": TaskKind(AutoCropTask, AutoCropResult),
     "beat": TaskKind(BeatTask, BeatResult),
+    "render": TaskKind(RenderTask, RenderResult),
     "selftest": TaskKind(SelftestTask, SelftestResult),
 }
 

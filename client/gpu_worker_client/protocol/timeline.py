@@ -41,7 +41,9 @@ class ClipKeyframe(Wire):
     y: float = Field(ge=0, le=1e5)
     """Top edge."""
     width: float = Field(gt=0, le=1e5)
+    """Pixels of the upright input, as `x` and `y`."""
     height: float = Field(gt=0, le=1e5)
+    """Pixels."""
     frame: Annotated[int, Field(ge=0, lt=2**53)] | None = None
     """As `auto_crop` answers it; `time` says the same and decides."""
 
@@ -98,6 +100,7 @@ class Music(Wire):
     start: Seconds = 0.0
     """Seconds of it to leave out at its beginning."""
     gain_db: Decibels = 0.0
+    """Louder above 0, quieter below."""
     duck_db: float | None = Field(default=None, gt=0, le=40)
     """How far it steps back while the clips are loud. Their sound is compared with -45 dBFS; the music goes down within 20 ms
     and comes back within half a second."""
@@ -128,6 +131,7 @@ class Overlay(Wire):
     color: Annotated[str, StringConstraints(max_length=7)] = "#ffffff"
     """Of a text: "#rrggbb"."""
     opacity: float = Field(default=1.0, ge=0, le=1)
+    """0 (not to be seen) to 1."""
 
     @field_validator("color")
     @classmethod
@@ -152,6 +156,7 @@ class TimelineOutput(Wire):
     width: Side | None = None
     """Pixels. By default the first clip's, as it is meant to be shown; where only `height` is given, by its aspect ratio."""
     height: Side | None = None
+    """Pixels, as `width`."""
     fit: Literal["contain", "cover"] = "contain"
     """A picture of another shape: `contain` shows all of it on black, `cover` fills the output and cuts what stands over."""
     fps: float | None = Field(default=None, ge=1, le=240)
@@ -190,12 +195,14 @@ class Timeline(Wire):
     transition: Transition = Transition.model_construct()
     """Between any two clips."""
     music: Music | None = None
+    """A sound under the whole film."""
     loudness_lufs: float | None = Field(default=None, ge=-50, le=-5)
     """Integrated loudness of the film by EBU R 128, -14 or -23 for example, its true peak below -1.5 dBTP. By default levels
     stay as they are."""
     overlays: list[Overlay] = Field(default=[], max_length=MAX_OVERLAYS)
     """A later one lies over an earlier one."""
     output: TimelineOutput = TimelineOutput.model_construct()
+    """Size, rate and codec of the film."""
     chapters: bool = False
     """A chapter for each clip, from the middle of the transition into it."""
     thumbnails: Thumbnails | None = None

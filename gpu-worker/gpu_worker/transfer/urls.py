@@ -6,6 +6,7 @@ way the store will take, alive for long enough, and that no output is an input. 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,11 +16,23 @@ from urllib.parse import unquote, urlsplit
 from gpu_worker.transfer.address import refusal
 from gpu_worker.transfer.presign_rules import Method, check_presign, signed_subset
 from gpu_worker.transfer.safe_url import DEFAULT_PORTS, SafeUrl, literal_address, parse_url
-from gpu_worker_client.protocol import BeatTask, ErrorCode, InputTask, OptionalFileTask, OutputMultipart, TaskBase, TaskError
-from gpu_worker_client.protocol.auto_crop import AutoCropTask
+from gpu_worker_client.protocol import (
+    AutoCropTask,
+    BeatTask,
+    ErrorCode,
+    InputTask,
+    OutputMultipart,
+    OutputTask,
+    RenderTask,
+    TaskBase,
+    TaskError,
+)
 
 VIDEO_SUFFIXES = frozenset({"", ".mp4", ".m4v", ".mov", ".mkv"})
 """Containers an output's name may ask for; without a suffix it is mp4."""
+_ANY_SUFFIX = re.compile(r"(\.[a-z0-9]{1,8})?")
+_INPUTS = "inputs."
+"""Where the inputs of a task with several stand. One object may go by two names among them."""
 INPUT_REMAINING_SECONDS = 30.0
 """An input is fetched first, so its URL needs to live only that long; a transfer under way outlives its URL."""
 
@@ -133,16 +146,26 @@ def check_task(task: TaskBase, policy: UrlPolicy, *, now: datetime, min_remainin
     check = _TaskCheck(policy, now, min_remaining_seconds)
     headers = task.headers
     source = check.source(task.input_url, "input_url", headers.input, "headers.input") if isinstance(task, InputTask) else None
-    output = check.output(task, headers.output) if isinstance(task, OptionalFileTask) and task.makes_a_file else None
+    output = check.output(task, headers.output) if isinstance(task, OutputTask) and task.makes_a_file else None
     result = check.target(task.result_url, "result_url", headers.result, "headers.result") if task.result_url else None
     earlier = check.earlier(task.result_get_url, headers.result) if task.result_get_url else None
-    suffixes = task.OUTPUT_SUFFIXES if isinstance(task, BeatTask) else VIDEO_SUFFIXES
-    if output is not None and output.suffix not in suffixes:
-        known = ", ".join(sorted(suffixes - {""}))
-        raise TaskError(ErrorCode.invalid_task, f"{output.where}: the name must end in one of {known}", path=output.where)
+    if output is not None:
+        _check_suffix(task, output)
     further = check.further(task, headers.input)
     _check_distinct([place for place in (source, output, result, *further.values()) if place is not None])
     return TaskUrls(source, output, result, earlier, further)
+
+
+def _check_suffix(task: TaskBase, output: Target) -> None:
+    """A command chooses its container itself; for all else the output's name does."""
+    if isinstance(task, RenderTask):
+        if not _ANY_SUFFIX.fullmatch(output.suffix):
+            raise TaskError(ErrorCode.invalid_task, f"{output.where}: the name's suffix is no container's", path=output.where)
+        return
+    suffixes = task.OUTPUT_SUFFIXES if isinstance(task, BeatTask) else VIDEO_SUFFIXES
+    if output.suffix not in suffixes:
+        known = ", ".join(sorted(suffixes - {""}))
+        raise TaskError(ErrorCode.invalid_task, f"{output.where}: the name must end in one of {known}", path=output.where)
 
 
 @dataclass(frozen=True)
@@ -165,6 +188,9 @@ class _TaskCheck:
 
     def further(self, task: TaskBase, headers: Mapping[str, str]) -> dict[str, Source]:
         """The input's headers serve all inputs; each URL signed its own."""
+        if isinstance(task, RenderTask):
+            urls = task.inputs.items()
+            return {name: self._with_its_own(url, f"{_INPUTS}{name}", headers, "headers.input") for name, url in urls}
         tracks = task.tracks_url if isinstance(task, AutoCropTask) else None
         return {"tracks": self._with_its_own(tracks, "tracks_url", headers, "headers.input")} if tracks else {}
 
@@ -182,7 +208,7 @@ class _TaskCheck:
             self._check(location, where, "PUT", headers, headers_field)
         return Target(location, headers, where)
 
-    def output(self, task: OptionalFileTask, headers: Mapping[str, str]) -> Target:
+    def output(self, task: OutputTask, headers: Mapping[str, str]) -> Target:
         if task.output_multipart is not None:
             return self._multipart(task.output_multipart, headers)
         return self.target(task.output_url or "", "output_url", headers, "headers.output")
@@ -234,7 +260,8 @@ def _local_path(text: str) -> Path | None:
 def _check_distinct(places: list[Source | Target]) -> None:
     for index, place in enumerate(places):
         for other in places[:index]:
-            if _same(place.location, other.location):
+            both_read = place.where.startswith(_INPUTS) and other.where.startswith(_INPUTS)
+            if not both_read and _same(place.location, other.location):
                 message = f"{place.where} and {other.where} are the same object; give each a key of its own"
                 raise TaskError(ErrorCode.invalid_task, message, path=place.where)
 

@@ -18,7 +18,7 @@ from dataclasses import replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from gpu_worker_client.protocol import (
     TASKS,
@@ -33,7 +33,7 @@ from gpu_worker_client.protocol import (
 from gpu_worker_processors import registry
 from gpu_worker_processors.base import LocalJob, Processor, ignore_progress
 from gpu_worker_processors.models.weights import WeightStore
-from gpu_worker_processors.selftest.samples import SAMPLES, Sample, clip
+from gpu_worker_processors.selftest.samples import CLIP_NAME, SAMPLES, Sample, clip
 
 logger = logging.getLogger(__name__)
 
@@ -115,10 +115,10 @@ def _runnable(processor: Processor, sample: Sample, store: WeightStore) -> Wire:
     Raises:
         TaskError: why the last ones are not: `weights_missing`, `weights_rejected`.
     """
-    defaults: Wire = TASKS[processor.name].request.model_fields["params"].get_default(call_default_factory=True)
+    kind = cast("type[Wire]", TASKS[processor.name].request.model_fields["params"].annotation)
     problem: TaskError | None = None
     for variant in sample.variants:
-        params = type(defaults).model_validate(variant)
+        params = kind.model_validate(variant)
         try:
             for weight in processor.required_weights(params):
                 store.resolve(weight)
@@ -141,6 +141,7 @@ def _tiny_job(name: str, params: Wire, sample: Sample, job: LocalJob) -> LocalJo
         params=params,
         work_dir=folder,
         input_path=source,
+        inputs={CLIP_NAME: source},
         output_path=folder / "output.mp4" if makes_a_file else None,
         progress=ignore_progress,
         warnings=[],

@@ -11,11 +11,21 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from gpu_worker_client.protocol import AutoCropResult, BeatResult, DetectScenesResult, TaskResult, TrackResult, UpscaleResult
+from gpu_worker_client.protocol import (
+    AutoCropResult,
+    BeatResult,
+    DetectScenesResult,
+    RenderResult,
+    TaskResult,
+    TrackResult,
+    UpscaleResult,
+)
 
 WIDTH_PX, HEIGHT_PX, FRAMES, RATE_FPS, CUT_FRAME = 64, 48, 24, 12, 12
 """Two seconds, a hard cut in the middle: two scenes, each as long as the shortest scene that the defaults allow."""
 
+CLIP_NAME = "clip.mp4"
+"""By which a task with several inputs knows it."""
 CROP_WIDTH_PX = 28
 """Of the picture at 9:16, even."""
 CLICKS, CLICKS_HZ = 10, 2
@@ -77,6 +87,13 @@ def _wrong_beats(result: TaskResult) -> str | None:
     return None if near else f"beats at {result.beat_times} s, not at {made}"
 
 
+def _wrong_render(result: TaskResult) -> str | None:
+    assert isinstance(result, RenderResult)
+    stats = result.stats
+    right = (stats.frames, stats.encoder_used) == (FRAMES, "libx264")
+    return None if right else f"{stats.frames} frames of {stats.encoder_used}, not {FRAMES} of libx264"
+
+
 def clicks() -> bytes:
     """A WAV file of so many clicks, evenly spaced from the first sample on."""
     rate = 16_000
@@ -97,6 +114,11 @@ SAMPLES: dict[str, Sample] = {
     ),
     "beat": Sample(judge=_wrong_beats, source=clicks),
     "detect_scenes": Sample(judge=_wrong_scenes),
+    "render": Sample(
+        variants=({"command_args": ["-i", CLIP_NAME, "-vf", "hflip", "-c:v", "libx264", "-preset", "ultrafast", "out.mp4"]},),
+        makes_a_file=True,
+        judge=_wrong_render,
+    ),
     "track": Sample(
         variants=({"model": "yolov8n"}, {"model": "hog", "classes": ["person"], "frame_stride": 8}), judge=_wrong_tracks
     ),

@@ -1,0 +1,84 @@
+"""render beside plain FFmpeg: the same words, the same binary, once from a shell's place and once as a job of the task.
+
+What the task adds is there in milliseconds: reading the command, the jail, looking at the inputs, and the check of the file.
+The clip is short so that it shows. The jail's share is measured with a program that does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gpu_worker_client.protocol import RenderParams
+from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.jail import program
+from gpu_worker_processors.jail.program import Confinement
+from gpu_worker_processors.render.processor import PROCESSOR, ffmpeg_program
+
+ROUNDS = 15
+"""They take turns; medians are compared."""
+SOURCE = ("-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=25:duration=2", "-f", "lavfi", "-i", "sine=duration=2")
+WORDS = ("-vf", "scale=640:360", "-c:v", "libx264", "-preset", "veryfast", "-c:a", "aac")
+BAR_MS, JAIL_BAR_MS = 60, 15
+
+
+def rows() -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        film = folder / "film.mp4"
+        plain(*SOURCE, "-c:v", "libx264", "-c:a", "aac", str(film))
+        job = LocalJob(
+            id="bench",
+            params=RenderParams(command_args=["-i", "film.mp4", *WORDS, "out.mp4"]),
+            work_dir=folder,
+            inputs={"film.mp4": film},
+            output_path=folder / "out.mp4",
+        )
+        ours, peer = in_turn(lambda: PROCESSOR.run(job), lambda: plain("-i", str(film), *WORDS, str(folder / "plain.mp4")))
+        confinement = Confinement(folder)
+        jailed, free = in_turn(lambda: version(confinement), lambda: plain("-version"))
+    added, jail = ours - peer, jailed - free
+    return [
+        {
+            "name": "render, 2 s of 720p to 360p",
+            "ours": ours,
+            "peer": peer,
+            "ratio": peer / ours,
+            "unit": "ms",
+            "note": f"the peer is plain FFmpeg; {added:.0f} ms more, the file checked; bar {BAR_MS} ms more",
+        },
+        {
+            "name": "jail around a program that ends at once",
+            "ours": jailed,
+            "peer": free,
+            "unit": "ms",
+            "note": f"the peer is no jail; {jail:.1f} ms more, bar {JAIL_BAR_MS} ms more",
+        },
+    ]
+
+
+def in_turn(ours: Callable[[], object], peer: Callable[[], object]) -> tuple[float, float]:
+    """Median milliseconds of each."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(ROUNDS):
+        for call, kept in zip((ours, peer), times, strict=True):
+            started = time.perf_counter()
+            call()
+            kept.append((time.perf_counter() - started) * 1000)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def plain(*words: str) -> None:
+    subprocess.run([ffmpeg_program(), "-nostdin", "-v", "error", "-y", *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def version(confinement: Confinement) -> None:
+    quiet = subprocess.DEVNULL
+    words = ("-nostdin", "-v", "error", "-y", "-version")
+    program.start(ffmpeg_program(), words, confinement, os.environ, stdout=quiet, stderr=quiet).wait()

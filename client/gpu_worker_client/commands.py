@@ -1,0 +1,61 @@
+"""Commands for the `render` task: one that encodes on the graphics card, and those that another package has built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Protocol, cast
+
+NVENC_CODECS = ("h264_nvenc", "hevc_nvenc", "av1_nvenc")
+_WITH_INDEX = (".mp4", ".m4v", ".mov")
+"""Containers whose index goes to the front, so that a player can begin at once."""
+
+
+class Compilable(Protocol):
+    """An output stream of `ffmpeg-python` or `typed-ffmpeg`."""
+
+    def compile(self) -> object:
+        """The whole command as a list of words, the program's name first."""
+        ...
+
+
+def create_nvenc_command(input_file: str, output_file: str, bitrate: str = "5M", codec: str = "h264_nvenc") -> list[str]:
+    """`command_args` that encode one video on the graphics card. Where the worker's card has no encoder, libx264, libx265 or
+    libsvtav1 stands in and `stats.fallback_reason` says so.
+
+    Args:
+        input_file: a name or a path, of which the name counts: the task's `inputs` must have it.
+        output_file: a name or a path, of which the name counts; its suffix chooses the container.
+        bitrate: of the video, "5M" or "800k" for example.
+        codec: one of `NVENC_CODECS`.
+
+    Raises:
+        ValueError: another codec.
+    """
+    if codec not in NVENC_CODECS:
+        raise ValueError(f"codec must be one of: {', '.join(NVENC_CODECS)}")
+    source, target = PurePath(input_file).name, PurePath(output_file)
+    words = ["-i", source, "-c:v", codec, "-preset", "p4", "-rc", "vbr", "-b:v", bitrate, "-c:a", "aac", "-b:a", "192k"]
+    if target.suffix.lower() in _WITH_INDEX:
+        words += ["-movflags", "+faststart"]
+    return [*words, target.name]
+
+
+def command_args(command: Sequence[str] | Compilable) -> list[str]:
+    """The words of a command that follow the program's name.
+
+    Args:
+        command: such words already, or a stream of `ffmpeg-python` or `typed-ffmpeg` whose files are called by the names that
+            the task's `inputs` have.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(command, str):
+        raise TypeError("the command is one text: give a list of words, as shlex.split makes it")
+    if isinstance(command, Sequence):
+        return list(command)
+    words = command.compile()
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in cast("list[object]", words)):
+        raise TypeError("compile() gave no list of words")
+    return cast("list[str]", words)[1:]
