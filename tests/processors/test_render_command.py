@@ -176,6 +176,24 @@ def test_the_output_has_the_name_that_the_task_gives_it() -> None:
     assert caught.value.details["nearest"] == "out.mp4"
 
 
+@pytest.mark.parametrize(
+    ("words", "at", "hint"),
+    [
+        (["ffmpeg", "-i", "in.mp4", "out.mp4"], 0, "leave it out"),
+        (["-i in.mp4", "-an", "out.mp4"], 0, "an item of its own"),
+        (["-i", "in.mp4", "-c:v libx264", "out.mp4"], 2, "an item of its own"),
+        (["-crf", "20", "-i", "in.mp4", "out.mp4"], 0, "after the last input"),
+        (["-i", "in.mp4", "-stream_loop", "2", "out.mp4"], 2, "before the input"),
+        (["-f", "concat", "-i", "in.mp4", "out.mp4"], 1, "filter concat"),
+        (["-i", "in.mp4", "-vf", "reverse", "out.mp4"], 3, "in memory"),
+    ],
+)
+def test_common_slips_are_told_what_to_do(words: list[str], at: int, hint: str) -> None:
+    with pytest.raises(TaskError, match=hint) as caught:
+        parse_command(words, ["in.mp4"])
+    assert caught.value.details["token_index"] == at
+
+
 def test_a_command_is_a_rendering(compiled: Compile) -> None:
     rendering: Rendering = compiled("-i", "in.mp4", "out.mp4")
     assert rendering.argv() == rendering.argv()

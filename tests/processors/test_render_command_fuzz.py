@@ -3,8 +3,10 @@ the tables do not hold. What is written is judged by a reader of its own, which 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 
 import command_kit
@@ -22,6 +24,8 @@ from gpu_worker_processors.render.command.quoting import quote, read_quoted
 
 FAST = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 LONG = settings(max_examples=100_000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+CORPUS = Path(__file__).parents[1] / "corpus" / "render.jsonl"
+"""A list of words is a command, a text is a graph."""
 RANDOMS = st.randoms(use_true_random=False)
 """Their choices are Hypothesis's own, so that a failure shrinks."""
 SEEDS = st.integers(0, 2**64 - 1)
@@ -146,6 +150,13 @@ def test_a_hundred_thousand_commands(seed: int) -> None:
 @given(SEEDS)
 def test_a_hundred_thousand_graphs(seed: int) -> None:
     check_graph(command_kit.graph(Random(seed)))
+
+
+@pytest.mark.parametrize("line", CORPUS.read_text().splitlines())
+def test_what_was_found_before(line: str) -> None:
+    """One command or graph for each way in which the parser refused or accepted, and each that it once got wrong."""
+    found = json.loads(line)
+    check_graph(found) if isinstance(found, str) else check_command(found)
 
 
 def test_the_judge_sees_what_does_not_belong() -> None:

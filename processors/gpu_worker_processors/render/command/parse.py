@@ -71,8 +71,12 @@ class _Reader:
     def read(self, args: Sequence[str], index: int) -> int:
         """Reads the option at `index`; returns how many words it had."""
         word = args[index]
+        if index == 0 and word == "ffmpeg":
+            raise Denied("the command begins after the word ffmpeg; leave it out")
         if not word.startswith("-") or word == "-":
             raise Denied("a word that belongs to no option; the one output file is the last word")
+        if " " in word:
+            raise Denied("an option with a space in it; each word is an item of its own, as a shell would split them")
         name = word[1:]
         if name.partition(":")[0] in _FLAGS:
             self._pending.append(_Word(name, None, index))

@@ -29,7 +29,6 @@ def check_sense(script: Script, output_token: int) -> None:
     """
     _check_maps(script)
     _check_labels(script)
-    _check_files(script, output_token)
     _check_end(script)
     with at_token(output_token):
         if not script.inputs and not any(_is_source(item) for graph in script.graphs for item in graph.filters):
@@ -63,13 +62,6 @@ def _check_labels(script: Script) -> None:
             with at_token(given.token + 1):
                 if stream and int(stream[1]) >= len(script.inputs):
                     raise Denied(f"a label names input {int(stream[1])}; there are {len(script.inputs)}, counted from 0")
-
-
-def _check_files(script: Script, output_token: int) -> None:
-    """An output that is read by a filter would be read before it is written."""
-    with at_token(output_token):
-        if any(file.name == script.output for file in script.files):
-            raise Denied("the output is read as an input")
 
 
 def _check_end(script: Script) -> None:
