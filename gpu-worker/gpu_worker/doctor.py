@@ -22,6 +22,9 @@ from typing import Any, Literal
 
 from gpu_worker.capabilities import Capabilities, probe
 from gpu_worker.settings import ConfigError, Settings
+from gpu_worker_processors.jail import program
+from gpu_worker_processors.render.hardware import STAND_INS, unavailable
+from gpu_worker_processors.render.processor import ffmpeg_program
 
 PACKAGES = ("torch", "av", "numpy", "opencv-python-headless", "spandrel", "scenedetect-headless", "runpod", "pydantic")
 """What the worker cannot do without."""
@@ -89,6 +92,7 @@ def examine(env: Mapping[str, str]) -> tuple[list[Check], Capabilities]:
         check_memory(found),
         check_sandbox(found, settings),
         check_ffmpeg(),
+        check_render(settings),
         check_clock(env),
     ]
     return checks, found
@@ -231,6 +235,22 @@ def check_ffmpeg() -> Check:
     except (RuntimeError, OSError, subprocess.SubprocessError):
         return Check("ffmpeg", "warn", "no ffmpeg binary runs here; reinstall imageio-ffmpeg from its wheel")
     return Check("ffmpeg", "ok", done.stdout.split(" Copyright")[0])
+
+
+def check_render(settings: Settings) -> Check:
+    """The jail around FFmpeg, and which hardware encoders a command will get."""
+    found = program.level(settings.render_sandbox)
+    if found.name == "full":
+        problems = {name: unavailable(ffmpeg_program(), name, settings.render_sandbox) for name in STAND_INS}
+        working = [name for name, problem in problems.items() if problem is None]
+        reason = "; ".join(dict.fromkeys(problem for problem in problems.values() if problem))
+        return Check("render", "ok", f"FFmpeg's jail is whole; hardware: {', '.join(working) or f'none ({reason})'}")
+    if found.name == "off":
+        return Check("render", "warn", "GPU_WORKER_RENDER_SANDBOX is off: a hostile command could reach files and network")
+    missing = ", ".join(sorted(program.REFUSALS - found.refused))
+    advice = "run where the kernel has Landlock (Linux 5.13) and allows seccomp"
+    status = "fail" if settings.render_sandbox == "require" else "warn"
+    return Check("render", status, f"FFmpeg's jail is {found.name} (open: {missing}); {advice}")
 
 
 def check_clock(env: Mapping[str, str]) -> Check:

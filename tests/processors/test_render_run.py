@@ -83,6 +83,7 @@ def test_progress_ends_at_the_whole(bench: Bench) -> None:
     assert all(done <= (total or done) for done, total, _ in bench.seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "suffix"),
     [
@@ -101,6 +102,7 @@ def test_every_kind_of_output_passes_the_check(bench: Bench, words: Sequence[str
     assert result.status == "completed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
 def test_a_cut_off_input_is_never_a_success(bench: Bench, suffix: str) -> None:
     """FFmpeg returns 0 for some of these: a file that looks right and is short. (A transport stream has no end to miss.)"""
@@ -132,6 +134,7 @@ def test_an_index_at_the_front_is_moved_without_harm(bench: Bench) -> None:
     assert content.index(b"moov") < content.index(b"mdat")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "reason"),
     [
