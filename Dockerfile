@@ -19,7 +19,7 @@ FROM deps AS packages
 COPY client/ client/
 COPY processors/ processors/
 COPY gpu-worker/ gpu-worker/
-COPY weights/manifest.toml weights/
+COPY weights/manifest.toml weights/lite_x4.safetensors weights/lite_x2.safetensors weights/
 RUN sh requirements/install_image.sh packages /opt/venv && python -m compileall -q client processors gpu-worker
 
 FROM packages AS weights

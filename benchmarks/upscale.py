@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,25 @@ from reference import load_reference
 
 from gpu_worker_client.protocol import UpscaleParams
 from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.models.tensors import load_state_dict
+from gpu_worker_processors.models.weights import WeightStore
 from gpu_worker_processors.upscale.processor import PROCESSOR
 
 MODEL = "realesr-animevideov3"
-WIDTH, HEIGHT = 176, 144
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network of the compact layout and a size of film."""
+
+    model: str
+    features: int
+    convs: int
+    width: int
+    height: int
+
+
+CASES = (Case(MODEL, 64, 16, 176, 144), Case("lite", 32, 10, 320, 180))
 FRAMES = 75
 ROUNDS = 2
 """Peer and we take turns; the fastest round of each counts."""
@@ -39,17 +55,17 @@ TINY_PX = 32
 
 
 def rows() -> list[dict[str, Any]]:
-    return [*speed_rows(), memory_row()]
+    return [*map(speed_row, CASES), memory_row()]
 
 
-def speed_rows() -> list[dict[str, Any]]:
+def speed_row(case: Case) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        clip = make_clip(folder / "in.mp4", WIDTH, HEIGHT, FRAMES)
-        peer = peer_network(folder)
-        job = make_job(clip, folder / "ours.mp4")
+        clip = make_clip(folder / "in.mp4", case.width, case.height, FRAMES)
+        peer = peer_network(case, folder)
+        job = make_job(clip, folder / "ours.mp4", case.model)
         PROCESSOR.prepare(job)
-        run_peer(make_clip(folder / "warm.mp4", WIDTH, HEIGHT, 3), folder / "peer.mp4", peer)
+        run_peer(make_clip(folder / "warm.mp4", case.width, case.height, 3), folder / "peer.mp4", peer)
         peer_seconds: list[float] = []
         our_seconds: list[float] = []
         for _ in range(ROUNDS):
@@ -57,16 +73,14 @@ def speed_rows() -> list[dict[str, Any]]:
             our_seconds.append(timed(PROCESSOR.run, job))
         assert count(folder / "peer.mp4") == count(folder / "ours.mp4") == FRAMES
     ours, theirs = FRAMES / min(our_seconds), FRAMES / min(peer_seconds)
-    return [
-        {
-            "name": f"upscale, file to file, {MODEL}, {WIDTH}x{HEIGHT} x4",
-            "ours": ours,
-            "peer": theirs,
-            "ratio": ours / theirs,
-            "unit": "frames/s",
-            "note": "RealESRGANer loop with the same weights, fp32, and the same libx264 settings",
-        }
-    ]
+    return {
+        "name": f"upscale, file to file, {case.model}, {case.width}x{case.height} x4",
+        "ours": ours,
+        "peer": theirs,
+        "ratio": ours / theirs,
+        "unit": "frames/s",
+        "note": "RealESRGANer loop with the same weights, fp32, and the same libx264 settings",
+    }
 
 
 def memory_row() -> dict[str, Any]:
@@ -99,9 +113,9 @@ def upscale_once(seconds: int) -> float:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) / 1024
 
 
-def make_job(source: Path, output: Path) -> LocalJob:
+def make_job(source: Path, output: Path, model: str = MODEL) -> LocalJob:
     settings = {"WEIGHTS_DIR": os.environ["WEIGHTS_DIR"], "GPU_WORKER_DEVICE": "cpu"}
-    return LocalJob("bench", UpscaleParams(model=MODEL), output.parent, source, output_path=output, settings=settings)
+    return LocalJob("bench", UpscaleParams(model=model), output.parent, source, output_path=output, settings=settings)
 
 
 def make_clip(path: Path, width: int, height: int, frames: int) -> Path:
@@ -120,14 +134,14 @@ def make_clip(path: Path, width: int, height: int, frames: int) -> Path:
     return path
 
 
-def peer_network(folder: Path) -> Any:
+def peer_network(case: Case, folder: Path) -> Any:
     import torch
-    from safetensors.torch import load_file
 
     reference = load_reference()
     weights = folder / "weights.pth"
-    torch.save({"params": load_file(Path(os.environ["WEIGHTS_DIR"]) / f"{MODEL}.safetensors")}, weights)
-    net = reference.SRVGGNetCompact(num_in_ch=3, num_out_ch=3, num_feat=64, num_conv=16, upscale=4, act_type="prelu")
+    torch.save({"params": load_state_dict(WeightStore(Path(os.environ["WEIGHTS_DIR"])).resolve(case.model))}, weights)
+    shape = {"num_feat": case.features, "num_conv": case.convs, "upscale": 4, "act_type": "prelu"}
+    net = reference.SRVGGNetCompact(num_in_ch=3, num_out_ch=3, **shape)
     return reference.RealESRGANer(scale=4, model_path=str(weights), model=net, half=False, device=torch.device("cpu"))
 
 
@@ -135,7 +149,8 @@ def run_peer(source: Path, output: Path, network: Any) -> None:
     options = {"preset": "medium", "crf": "18"}
     with av.open(str(source)) as reader, av.open(str(output), "w") as writer:
         stream = writer.add_stream("libx264", rate=25, options=options)
-        stream.width, stream.height, stream.pix_fmt = WIDTH * 4, HEIGHT * 4, "yuv420p"
+        size = reader.streams.video[0]
+        stream.width, stream.height, stream.pix_fmt = size.width * 4, size.height * 4, "yuv420p"
         for frame in reader.decode(video=0):
             large, _ = network.enhance(frame.to_ndarray(format="bgr24"), outscale=4)
             writer.mux(stream.encode(av.VideoFrame.from_ndarray(large, format="bgr24")))

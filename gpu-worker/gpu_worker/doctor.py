@@ -23,6 +23,7 @@ from typing import Any, Literal
 from gpu_worker.capabilities import Capabilities, probe
 from gpu_worker.settings import ConfigError, Settings
 from gpu_worker_processors.jail import program
+from gpu_worker_processors.models.weights import SHIPPED
 from gpu_worker_processors.render.hardware import STAND_INS, unavailable
 from gpu_worker_processors.render.processor import ffmpeg_program
 
@@ -184,11 +185,11 @@ def check_weights(found: Capabilities, settings: Settings) -> Check:
         return Check(
             "weights",
             "warn",
-            "WEIGHTS_DIR is not set, so tasks with networks answer weights_missing; "
+            f"WEIGHTS_DIR is not set, so networks other than {', '.join(SHIPPED)} answer weights_missing; "
             "set it to a folder, and `gpu-worker weights pull NAME` fills it",
         )
     present = [name for name, there in found.weights.items() if there]
-    if not present:
+    if set(present) <= set(SHIPPED):
         return Check("weights", "warn", "none in WEIGHTS_DIR; `gpu-worker weights pull NAME` gets them")
     missing = len(found.weights) - len(present)
     detail = ", ".join(present) + (f"; {missing} more can be had with `gpu-worker weights pull`" if missing else "")

@@ -16,7 +16,7 @@ from gpu_worker.transfer.urls import UrlPolicy
 from gpu_worker.weights_download import Puller, problem_with
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.models.manifest import WeightSpec
-from gpu_worker_processors.models.weights import WeightStore
+from gpu_worker_processors.models.weights import SHIPPED, WeightStore
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # pyright: ignore[reportPrivateUsage]
@@ -75,8 +75,8 @@ def run(args: argparse.Namespace) -> int:
             return _usage("set WEIGHTS_DIR to the folder of the weights, or give --dir FOLDER")
         if args.verb == "pull":
             puller = puller_for(folder, settings, trust_on_first_use=args.trust_on_first_use)
-            return _pull_all([spec for spec in chosen if args.names or spec.url], puller)
-        return _show(chosen, folder, only_present=args.verb == "verify" and not args.names)
+            return _pull_all([spec for spec in chosen if args.names or spec.url], store, puller)
+        return _show(chosen, store, folder, only_present=args.verb == "verify" and not args.names)
     except TaskError as error:
         return _usage(error.message)
 
@@ -86,11 +86,11 @@ def _usage(message: str) -> int:
     return 2
 
 
-def _pull_all(specs: Sequence[WeightSpec], puller: Puller) -> int:
+def _pull_all(specs: Sequence[WeightSpec], store: WeightStore, puller: Puller) -> int:
     failed = 0
     for spec in specs:
         try:
-            path = puller.pull(spec, _Meter(spec.name))
+            path = store.resolve(spec.name).path if spec.name in SHIPPED else puller.pull(spec, _Meter(spec.name))
         except TaskError as error:
             failed += 1
             print(f"{spec.name}: {error.message}", file=sys.stderr)
@@ -99,12 +99,12 @@ def _pull_all(specs: Sequence[WeightSpec], puller: Puller) -> int:
     return 1 if failed else 0
 
 
-def _show(specs: Sequence[WeightSpec], folder: Path, *, only_present: bool) -> int:
+def _show(specs: Sequence[WeightSpec], store: WeightStore, folder: Path, *, only_present: bool) -> int:
     """One line per weight; with `only_present` what is missing counts as nothing, else it is shown and wrong files count."""
     wrong = 0
     width = max((len(spec.name) for spec in specs), default=0)
     for spec in specs:
-        problem = problem_with(folder / spec.file, spec)
+        problem = problem_with(store.path(spec.name) or folder / spec.file, spec)
         missing = problem is not None and problem.code is ErrorCode.weights_missing
         if missing and only_present:
             continue

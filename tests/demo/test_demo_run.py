@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -17,13 +18,15 @@ import pytest
 
 from gpu_worker.demo import auto_crop_panel, cli, scenes_panel, upscale_panel
 from gpu_worker.demo.bar import Bar, line
-from gpu_worker.demo.panel import Film, Panel
+from gpu_worker.demo.panel import Desk, Film, Panel
 from gpu_worker.demo.panels import PANELS
 from gpu_worker.demo.report import write_report
 from gpu_worker.demo.runner import missing_weights, run_demo, table, warn_if_long
 from gpu_worker_client.protocol import Progress
 
 GPU_WORKER = Path(sys.executable).with_name("gpu-worker")
+MADE = {name for panel in PANELS for name in panel.outputs}
+"""Files that the demo's tasks make."""
 
 
 def demo(output: Path, **extra: str) -> subprocess.CompletedProcess[str]:
@@ -37,18 +40,18 @@ def beside(report: str) -> set[str]:
     return {s for s in re.findall(r'(?:src|href)="([^"]{1,80})', report) if not s.startswith(("data:", "#"))}
 
 
-def test_without_weights_the_rest_runs_and_the_command_is_named(tmp_path: Path) -> None:
+def test_without_weights_everything_runs_with_what_ships(tmp_path: Path) -> None:
     ran = demo(tmp_path)
     assert ran.returncode == 0, ran.stderr
     rows = {row.split()[0]: row for row in ran.stdout.splitlines()}
     assert "processors ready" in rows["selftest"]
     assert "4 scenes" in rows["detect_scenes"]
-    assert "skipped: export WEIGHTS_DIR=weights; " in rows["upscale"]
-    assert "gpu-worker weights pull realesr-animevideov3" in rows["upscale"]
+    assert "256x144 to 1024x576, 160 frames" in rows["upscale"]
+    assert "skipped" not in ran.stdout
     report = (tmp_path / "report.html").read_text()
     assert report.count('alt="scene ') == 4 and "found: exactly those" in report
-    assert "gpu-worker weights pull realesr-animevideov3" in report
-    assert beside(report) == {"cropped.mp4"}, "the report needs something else beside it"
+    assert report.count('alt="network"') == report.count('alt="bicubic"') == upscale_panel.PAIRS + 1
+    assert {"upscaled.mp4", "cropped.mp4"} <= beside(report) <= MADE, "the report needs something else beside it"
     assert report.count('aria-label="window at frame') == auto_crop_panel.PAIRS
     with av.open(str(tmp_path / "cropped.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == 160
@@ -61,7 +64,7 @@ def test_with_weights_everything_runs(tmp_path: Path, weights_dir: Path) -> None
     assert "256x144 to 1024x576, 160 frames" in ran.stdout
     report = (tmp_path / "report.html").read_text()
     assert report.count('alt="network"') == report.count('alt="bicubic"') == upscale_panel.PAIRS + 1
-    assert beside(report) == {"upscaled.mp4", "cropped.mp4"}
+    assert {"upscaled.mp4", "cropped.mp4"} <= beside(report) <= MADE
     with av.open(str(tmp_path / "upscaled.mp4")) as container:
         assert (container.streams.video[0].width, container.streams.video[0].height) == (1024, 576)
         assert sum(1 for _ in container.decode(video=0)) == 160
@@ -108,7 +111,14 @@ def test_a_long_film_is_announced_and_a_short_one_is_not(capsys: pytest.CaptureF
 
 
 def test_weights_in_place_are_not_missing(weights_dir: Path) -> None:
-    assert missing_weights(upscale_panel.PANEL, weights_dir) is None
+    assert missing_weights(replace(upscale_panel.PANEL, weights=("realesr-animevideov3",)), weights_dir) is None
+
+
+def test_the_larger_network_is_taken_where_its_weights_are() -> None:
+    film = Film(Path("a"), 256, 144, 160, 24.0)
+    for there, model in ((True, "realesr-animevideov3"), (False, "lite")):
+        desk = Desk(film, lambda: "in", lambda name: name, has_weights=lambda _, there=there: there)
+        assert upscale_panel.request(desk)["params"]["model"] == model
 
 
 class Terminal(io.StringIO):

@@ -14,7 +14,14 @@ from tiny_weights import WeightsFolder, compact
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.upscale import SrModel
 from gpu_worker_processors.models.manifest import read_manifests
-from gpu_worker_processors.models.weights import FACE_DETECTOR, FACE_RESTORER, WeightStore, upscale_weights
+from gpu_worker_processors.models.weights import (
+    FACE_DETECTOR,
+    FACE_RESTORER,
+    SHIPPED,
+    WeightStore,
+    network_for,
+    upscale_weights,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,8 +29,8 @@ ROOT = Path(__file__).parents[2]
 def test_every_model_of_the_wire_has_official_weights() -> None:
     specs = read_manifests([ROOT / "weights" / "manifest.toml"])
     for model in get_args(SrModel):
-        for name in upscale_weights(model, 0.5, face_enhance=True):
-            assert specs[name].url.startswith("https://")
+        for name in upscale_weights(network_for(model, 2), 0.5, face_enhance=True) + (network_for(model, 4),):
+            assert specs[name].url.startswith("https://") or name in SHIPPED
             assert re.fullmatch("[0-9a-f]{64}", specs[name].sha256), f"{name} has no confirmed digest"
 
 

@@ -117,7 +117,9 @@ def test_the_table_has_a_line_for_each_check() -> None:
         pytest.param("encoders", {"encoders": {"h264_nvenc": "x", "libx264": "y"}}, {}, "fail", "libx264: y", id="no H.264"),
         pytest.param("weights", {}, {}, "warn", "WEIGHTS_DIR", id="no folder"),
         pytest.param("weights", {}, {"weights_dir": Path("/w")}, "ok", "RealESRGAN_x4plus", id="weights"),
-        pytest.param("weights", {"weights": {"a": False}}, {"weights_dir": Path("/w")}, "warn", "pull", id="empty folder"),
+        pytest.param(
+            "weights", {"weights": {"a": False, "lite": True}}, {"weights_dir": Path("/w")}, "warn", "pull", id="empty folder"
+        ),
         pytest.param("weights", {"weights_problem": "manifest.toml is not TOML"}, {}, "fail", "TOML", id="broken manifest"),
         pytest.param("disk", {}, {}, "ok", "50 %", id="room"),
         pytest.param("disk", {"disks": (Disk("/", 50, 100), Disk("/w", 9, 100))}, {}, "fail", "10 %", id="disk nearly full"),

@@ -16,13 +16,14 @@ SrModel = Literal[
     "realesr-animevideov3",
     "SwinIR_4x_GAN",
     "ESRGAN_4x",
+    "lite",
 ]
 Codec = Literal["h264", "hevc", "av1", "prores"]
 
 
 class UpscaleParams(Wire):
     model: SrModel = "RealESRGAN_x4plus"
-    """Network, by its name in the weights manifest."""
+    """Network, by its name in the weights manifest. `lite` needs no weights: it ships with the worker."""
     scale: float = Field(default=4, gt=1, le=4)
     """Output size over input size. The net runs at its own scale, then an antialiased resize follows on the device."""
     denoise_strength: float | None = Field(default=None, ge=0, le=1)

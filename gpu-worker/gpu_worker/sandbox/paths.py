@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gpu_worker_processors.jail.landlock import DEVICE, READ, WORK, Access, Rule
 from gpu_worker_processors.models.manifest import default_manifest
+from gpu_worker_processors.models.weights import SHIPPED, shipped
 
 PACKAGES = ("gpu_worker_client", "gpu_worker_processors", "gpu_worker")
 
@@ -37,7 +38,8 @@ def read_roots(weights_dir: Path | None) -> list[Path]:
     roots += [Path(folder) for folder in (*site.getsitepackages(), *_user_site())]
     roots += [folder for package in PACKAGES for folder in _package_folders(package)]
     roots += [Path(part) for part in os.environ.get("LD_LIBRARY_PATH", "").split(":") if len(Path(part).parts) > 1]
-    roots.append(default_manifest(os.environ))
+    # In the repository the package has links to these.
+    roots += [default_manifest(os.environ), *map(shipped, SHIPPED.values())]
     if weights_dir is not None:
         roots.append(weights_dir)
     return list(dict.fromkeys(roots))

@@ -1,8 +1,8 @@
 """Weights on disk: a name from the manifest becomes a path whose size and SHA-256 were checked before anything opened it.
 
-Accepts names only, never paths. Looks in WEIGHTS_DIR alone and downloads nothing: processors have no network, the worker's
-`gpu-worker weights pull` does that. A file is hashed once per process as long as its inode, size and time stay the same.
-Imports nothing heavy, so the worker's parent process may use it too.
+Accepts names only, never paths. Looks in WEIGHTS_DIR, then among the few files that come with this package, and downloads
+nothing: processors have no network, the worker's `gpu-worker weights pull` does that. A file is hashed once per process as long
+as its inode, size and time stay the same. Imports nothing heavy, so the worker's parent process may use it too.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ FACE_RESTORER = "GFPGANv1.4"
 FACE_DETECTOR = "face_detection_yunet_2023mar"
 DNI_PARTNERS: Mapping[str, str] = {"realesr-general-x4v3": "realesr-general-wdn-x4v3"}
 """Networks trained as a pair, the second with weak denoising: their weights may be interpolated (DNI, arXiv 1811.10515)."""
+X2_PARTNERS: Mapping[str, str] = {"lite": "lite_x2"}
+"""Networks that come in two sizes: the one that enlarges by 4, and the one that enlarges by 2."""
+
+SHIPPED: Mapping[str, str] = {"lite": "lite_x4.safetensors", "lite_x2": "lite_x2.safetensors"}
+"""Weights that come with this package, and their files; in the repository it has links to weights/."""
 
 _EXTERNAL_TENSOR = b"\x0a\x08location"
 """An ONNX `StringStringEntryProto` with the key "location": a tensor kept in another file (CVE-2022-25882, CVE-2024-27318)."""
@@ -38,8 +43,18 @@ class WeightFile:
     spec: WeightSpec
 
 
+def network_for(model: str, scale: float) -> str:
+    """Manifest name of the network that enlarges by `scale` or the next larger factor it has."""
+    return X2_PARTNERS.get(model, model) if scale <= 2 else model
+
+
+def shipped(file: str) -> Path:
+    """Where a file of `SHIPPED` lies."""
+    return Path(__file__).with_name(file).resolve()
+
+
 def upscale_weights(model: str, denoise_strength: float | None, face_enhance: bool) -> tuple[str, ...]:
-    """Manifest names that an upscale with these parameters loads."""
+    """Manifest names that an upscale by this network with these parameters loads."""
     names = [model]
     if model in DNI_PARTNERS and denoise_strength is not None and denoise_strength < 1:
         names.append(DNI_PARTNERS[model])
@@ -49,10 +64,10 @@ def upscale_weights(model: str, denoise_strength: float | None, face_enhance: bo
 
 
 class WeightStore:
-    """The weights of one WEIGHTS_DIR.
+    """The weights of one WEIGHTS_DIR, and those that come with this package.
 
     Args:
-        weights_dir: the folder; None when none is configured, then every name is `weights_missing`.
+        weights_dir: the folder; None when none is configured, then only the shipped ones are there. A file in it is preferred.
         environ: where `GPU_WORKER_MANIFEST` is looked up; the process environment when None.
     """
 
@@ -86,9 +101,16 @@ class WeightStore:
         match = next((known for known in self._specs if close and known.lower() == close[0]), None)
         return f'. Did you mean "{match}"?' if match else ""
 
+    def path(self, name: str) -> Path | None:
+        """Where the file is, None when it is not there; says nothing about its content."""
+        file = self.spec(name).file
+        if self.weights_dir is not None and (self.weights_dir / file).is_file():
+            return self.weights_dir / file
+        return shipped(file) if SHIPPED.get(name) == file else None
+
     def present(self, name: str) -> bool:
         """Whether the file is there; says nothing about its content."""
-        return self.weights_dir is not None and (self.weights_dir / self.spec(name).file).is_file()
+        return self.path(name) is not None
 
     def resolve(self, name: str) -> WeightFile:
         """The verified file.
@@ -97,13 +119,13 @@ class WeightStore:
             TaskError: `weights_missing` or `weights_rejected`; the message says what to do.
         """
         spec = self.spec(name)
-        if self.weights_dir is None:
+        path = self.path(name) or (self.weights_dir and self.weights_dir / spec.file)
+        if path is None:
             raise TaskError(
                 ErrorCode.weights_missing,
                 f"WEIGHTS_DIR is not set; set it to a folder, and `gpu-worker weights pull {name}` puts the file there",
                 name=name,
             )
-        path = self.weights_dir / spec.file
         verify(path, spec)
         return WeightFile(path, spec)
 
@@ -150,7 +172,7 @@ def _digest(path: Path, spec: WeightSpec) -> str:
 
 
 def _again(spec: WeightSpec) -> str:
-    return f"delete it and run `gpu-worker weights pull {spec.name}`"
+    return "delete it" + (f" and run `gpu-worker weights pull {spec.name}`" if spec.url else "")
 
 
 def _rejected(spec: WeightSpec, reason: str, what: str) -> TaskError:

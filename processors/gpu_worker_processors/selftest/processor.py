@@ -178,13 +178,11 @@ def device(setting: str) -> str:
 def weights(settings: Mapping[str, str]) -> dict[str, bool]:
     """Manifest name -> whether its file is there with the size that the manifest gives. Contents are proven by running."""
     store = _store(settings)
-    return {spec.name: store.present(spec.name) and _size_fits(store, spec.name) for spec in store.list()}
+    return {spec.name: _size_fits(store.path(spec.name), spec.bytes) for spec in store.list()}
 
 
-def _size_fits(store: WeightStore, name: str) -> bool:
-    spec = store.spec(name)
-    assert store.weights_dir is not None, "present() said so"
-    return not spec.bytes or (store.weights_dir / spec.file).stat().st_size == spec.bytes
+def _size_fits(path: Path | None, size_bytes: int) -> bool:
+    return path is not None and (not size_bytes or path.stat().st_size == size_bytes)
 
 
 def _store(settings: Mapping[str, str]) -> WeightStore:

@@ -34,6 +34,7 @@ CLICKS, CLICKS_HZ = 10, 2
 _LIGHTEST_FIRST = (
     *("realesr-animevideov3", "realesr-general-x4v3", "RealESRGAN_x4plus_anime_6B"),
     *("ESRGAN_4x", "RealESRGAN_x4plus", "SwinIR_4x_GAN"),
+    "lite",  # always there, so last: it proves nothing of the weights that an operator chose
 )
 
 

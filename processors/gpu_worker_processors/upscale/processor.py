@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gpu_worker_client.protocol import UpscaleParams, UpscaleResult
 from gpu_worker_processors.base import LocalJob
-from gpu_worker_processors.models.weights import DNI_PARTNERS, WeightStore, upscale_weights
+from gpu_worker_processors.models.weights import DNI_PARTNERS, WeightStore, network_for, upscale_weights
 
 if TYPE_CHECKING:
     from gpu_worker_processors.models.sr import SuperResolver
@@ -23,7 +23,7 @@ class UpscaleProcessor:
     name = "upscale"
 
     def required_weights(self, params: UpscaleParams) -> tuple[str, ...]:
-        return upscale_weights(params.model, params.denoise_strength, params.face_enhance)
+        return upscale_weights(network_for(params.model, params.scale), params.denoise_strength, params.face_enhance)
 
     def prepare(self, job: LocalJob) -> None:
         _faces(job, _network(job))
@@ -41,7 +41,7 @@ def _network(job: LocalJob) -> SuperResolver:
 
     params: UpscaleParams = job.params
     return load(
-        params.model,
+        network_for(params.model, params.scale),
         store=_store(job),
         device=pick_device(job.settings.get("GPU_WORKER_DEVICE", "auto")),
         denoise_strength=params.denoise_strength if params.model in DNI_PARTNERS else None,
