@@ -27,7 +27,7 @@ def test_the_jail_of_this_machine() -> None:
     ],
 )
 def test_lesser_jails(monkeypatch: pytest.MonkeyPatch, policy: SandboxPolicy, found: Level, status: str, said: str) -> None:
-    monkeypatch.setattr(program, "level", lambda _policy: found)
+    monkeypatch.setattr(program, "level", {policy: found}.__getitem__)
     check = doctor.check_render(Settings(render_sandbox=policy))
     assert check.status == status
     assert said in check.detail
