@@ -171,6 +171,17 @@ def test_every_frame_and_tone_is_where_the_table_says(name: str, tmp_path: Path)
     check_tones(samples(tmp_path / "film.mp4"), shots, table.fps)
 
 
+@pytest.mark.slow
+def test_half_the_rate_shows_every_second_frame(tmp_path: Path) -> None:
+    """Each other frame lies exactly between two of the film: whichever is taken, it must always be the same one."""
+    source = tape(1, frames=120, rate=Fraction(60), sound=None)
+    timeline = {"clips": [{"input": "tape1.mp4", "start": 0.1}], "output": {"fps": 30, "crf": 10}}
+    render(timeline, {"tape1.mp4": source.record(tmp_path)}, tmp_path / "film.mp4")
+    codes = [cells(luma, Fraction(16, 9)).round() @ 2.0 ** np.arange(15, -1, -1) for luma in lumas(tmp_path / "film.mp4")]
+    assert np.diff(codes).tolist() == [2.0] * 56
+    assert codes[0] == 1 << 12 | 6
+
+
 def check_tones(sound: NDArray[np.float64], shots: Sequence[Shot], fps: Fraction) -> None:
     expected: list[float] = []
     allowed: list[float] = []
