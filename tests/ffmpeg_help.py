@@ -54,6 +54,14 @@ def listed(what: str) -> frozenset[str]:
     return frozenset(part for name in names for part in name.split(","))
 
 
+def settings_of(graph: str) -> list[tuple[str, str]]:
+    """Every (key, value) that FFmpeg's own parser reads out of a filter graph, in order. Nothing is run: the output has a
+    format that does not exist."""
+    log = ffmpeg_says("-v", "repeat+debug", "-filter_complex", graph, "-f", "none_such", "-")
+    pieces = re.split(r"\[AVFilterGraph @ 0x[0-9a-f]+\] Setting '([^']*)' to value '", log)[1:]
+    return [(key, rest.split("'\n")[0]) for key, rest in zip(pieces[::2], pieces[1::2], strict=True)]
+
+
 def filter_help(name: str) -> HelpFilter:
     """The help of one filter.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 
 import command_kit
+import ffmpeg_help
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -157,6 +158,38 @@ def test_what_was_found_before(line: str) -> None:
     """One command or graph for each way in which the parser refused or accepted, and each that it once got wrong."""
     found = json.loads(line)
     check_graph(found) if isinstance(found, str) else check_command(found)
+
+
+def differences_to_ffmpeg(seeds: range) -> Iterator[str]:
+    """Accepted graphs that FFmpeg's own parser reads otherwise than ours, as written by the caller or as written anew."""
+    for seed in seeds:
+        text = command_kit.graph(Random(seed))
+        try:
+            graph = parse_graph(text, command_kit.NAMES)
+        except Denied:
+            continue
+        filters = [(FILTERS[item.name], key, value.text(str)) for item in graph.filters for key, value in item.options]
+        ours = [(key, value) for _, key, value in filters]
+        if ffmpeg_help.settings_of(graph.text(str)) != ours:
+            yield f"seed {seed}: what we write is read otherwise"
+        theirs = ffmpeg_help.settings_of(text)
+        named = [(spec.key(key), without_space(value)) for (spec, _, _), (key, value) in zip(filters, theirs, strict=False)]
+        if len(theirs) != len(ours) or named != [(key, without_space(value)) for key, value in ours]:
+            yield f"seed {seed}: what was written is read otherwise"
+
+
+def without_space(value: str) -> str:
+    """We drop white space from expressions, which FFmpeg does later."""
+    return re.sub(r"\s", "", value)
+
+
+def test_ffmpeg_reads_a_graph_as_we_do() -> None:
+    assert list(differences_to_ffmpeg(range(40))) == []
+
+
+@pytest.mark.slow
+def test_ffmpeg_reads_many_graphs_as_we_do() -> None:
+    assert list(differences_to_ffmpeg(range(40, 3000))) == []
 
 
 def test_the_judge_sees_what_does_not_belong() -> None:
