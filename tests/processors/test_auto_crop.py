@@ -18,9 +18,9 @@ from crop_kit import centroid, crop, job, luma, marker, marker_places, track_res
 from upscale_kit import packets, seen
 
 from gpu_worker_client.protocol import ErrorCode, TaskError, TrackParams, TrackResult
-from gpu_worker_client.protocol.auto_crop import AutoCropParams
+from gpu_worker_client.protocol.auto_crop import AutoCropParams, CropOverride
 from gpu_worker_processors.auto_crop.analyse import rising, without_gaps
-from gpu_worker_processors.auto_crop.processor import PROCESSOR
+from gpu_worker_processors.auto_crop.processor import PROCESSOR, classes_to_find
 from gpu_worker_processors.auto_crop.subject import SubjectTrack
 from gpu_worker_processors.auto_crop.tracks_file import MAX_BYTES
 from gpu_worker_processors.base import LocalJob
@@ -309,6 +309,17 @@ def test_a_wider_target_takes_less_height(tmp_path: Path) -> None:
     assert crop(source, tmp_path / "out.mp4", keyframes=STILL, target_aspect="4:1").stats.output_resolution == "320x80"
 
 
+def test_what_a_subject_names_is_looked_for(tmp_path: Path) -> None:
+    params = AutoCropParams(
+        subject="dog", classes=["person"], overrides=[CropOverride(start_time=0, end_time=1, subject="cat")]
+    )
+    assert classes_to_find(params) == ["person", "dog", "cat"]
+    source, _ = walking(tmp_path / "in.mp4")
+    with pytest.raises(TaskError, match=r"^invalid_task: params\.subject is no class that hog knows") as caught:
+        crop(source, model="hog", classes=["person"], subject="player")
+    assert caught.value.details["path"] == "params.subject"
+
+
 @pytest.mark.parametrize("subject", ["dog", "auto"])
 def test_nobody_there_is_an_answer(tmp_path: Path, subject: str) -> None:
     source, tracks = walking(tmp_path / "in.mp4")
@@ -317,6 +328,7 @@ def test_nobody_there_is_an_answer(tmp_path: Path, subject: str) -> None:
     result = crop(source, tmp_path / "out.mp4", tracks=path, subject=subject)
     assert (result.subject.track_id, result.stats.subject_frames, result.stats.in_view) == (None, 0, None)
     assert result.subject.reason
+    assert [warning.code for warning in result.warnings] == ([] if subject == "auto" else ["subject_absent"])
     windows = windows_at(result, [0.0, 1.9])
     assert np.allclose(windows[:, 0], (320 - windows[0, 2]) / 2, atol=1), "the middle"
     assert len(luma(tmp_path / "out.mp4")) == 50

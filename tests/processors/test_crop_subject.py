@@ -224,7 +224,28 @@ def test_an_override_outside_the_picture_is_refused() -> None:
         plan([], 100, overrides=[CropOverride(start_time=0, end_time=4, x=900.0)])
 
 
+def test_an_override_after_the_end_is_refused() -> None:
+    with pytest.raises(TaskError, match=r"params\.overrides\.0: begins after the last frame"):
+        plan([], 100, overrides=[CropOverride(start_time=20, end_time=30, x=9.0)])
+
+
+def test_an_override_shows_the_window_in_a_shot_that_is_shown_whole() -> None:
+    frames = range(250)
+    pair = [track(1, 200, frames), track(2, 1100, frames)]
+    overrides = [CropOverride(start_time=2, end_time=4, x=100.0), CropOverride(start_time=6, end_time=8, subject=2)]
+    found = plan(pair, 250, overrides=overrides)
+    assert [segment.layout for segment in found.segments] == ["blur", "crop", "blur", "crop", "blur"]
+    assert found.whole is not None
+    assert found.whole.tolist() == [segment.layout == "blur" for segment in found.segments for _ in range(50)]
+    assert (found.path.windows[50:100, 0] == 100).all()
+    assert inside(found, pair[1], slice(150, 200)).all(), "from its first frame to its last"
+    assert found.quality.jerk < 1 and found.quality.in_view == 1, "a change of layout is no movement"
+    assert found.segments[1].subject.reason == "the override says where"
+
+
 def test_overrides_in_shares() -> None:
+    with pytest.raises(TaskError, match=r"at most 0\.684"):
+        plan([], 100, normalised=True, overrides=[CropOverride(start_time=0, end_time=4, x=0.9)])
     found = plan([], 100, normalised=True, overrides=[CropOverride(start_time=0, end_time=4, x=0.25)])
     assert (found.path.windows[:, 0] == 320).all()
 
@@ -354,6 +375,23 @@ def test_keyframes_outside_are_refused(key: dict[str, float], why: str) -> None:
 def test_a_keyframe_after_the_end_is_refused() -> None:
     with pytest.raises(TaskError, match="after the end of the video"):
         plan([], 100, keyframes=[CropKeyframe(time=4.5, x=0.0)])
+
+
+@pytest.mark.parametrize(("smoothing", "most_jerk"), [(0.8, 3.0), (1.0, 3.0)])
+def test_of_someone_taller_than_the_window_the_head_is_shown_and_the_window_is_calm(smoothing: float, most_jerk: float) -> None:
+    """The box breathes with raised arms; the window, 360 high, shows the head of someone 600 high all the time."""
+    frames = range(250)
+    one = track(1, 640, frames, size=(90, 600))
+    one.boxes[:, 1] -= (20 * np.square(np.sin(np.arange(250) / 7))).astype(np.float32)
+    found = plan([one], 250, zoom=2.0, smoothing=smoothing)
+    top = found.path.windows[:, 1]
+    assert (one.boxes[:, 1] >= top).all() and (one.boxes[:, 1] + 100 <= top + 360).all()
+    assert found.quality.in_view == 1 and found.quality.jerk < most_jerk
+
+
+def test_shares_in_place_of_pixels_are_noticed() -> None:
+    with pytest.raises(TaskError, match="set normalised"):
+        plan([], 100, keyframes=[CropKeyframe(frame=0, x=0.2, y=0, width=0.3, height=1.0)])
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3])

@@ -98,7 +98,8 @@ class AutoCropParams(Wire):
     dry_run: bool = False
     """Answer coordinates, make no file: `output_url` is left out."""
     overrides: list[CropOverride] = Field(default=[], max_length=1000)
-    """Exceptions for some time; of two that overlap the later one in the list holds."""
+    """Exceptions for some time; of two that overlap the later one in the list holds. The window moves as calmly as everywhere:
+    it starts towards an override before its time."""
     fallback: Literal["blur", "pad", "crop"] = "blur"
     """What to do with a shot whose two or three important people do not fit into the window together: show the whole picture
     over a blurred copy of itself or over black, or follow the most important one."""
@@ -117,7 +118,7 @@ class AutoCropParams(Wire):
     model: ModelName = "yolov8n"
     """Detector of the tracking inside, by its name in the weights manifest; see `track`."""
     classes: list[ClassName] = Field(default=["person", "sports ball"], min_length=1, max_length=80)
-    """What that tracking looks for."""
+    """What that tracking looks for, besides the classes that `subject` and `overrides` name."""
     confidence_threshold: float = Field(default=0.5, ge=0, le=1)
     """Of that tracking."""
     frame_stride: int = Field(default=1, ge=1, le=1000)
@@ -250,7 +251,8 @@ class AutoCropStats(Stats):
     subject_frames: int = 0
     """Frames of layout `crop` in which the subject was seen."""
     in_view: float | None = None
-    """Share of those in which it is wholly in the window; None without any."""
+    """Share of those in which it is wholly in the window, or, where it is larger, the half of the window that is kept for it;
+    None without any."""
     mean_offset: float | None = None
     """Its mean distance from the middle of the window, in window widths."""
     still: float = 0.0

@@ -86,7 +86,7 @@ def _followed(job: LocalJob, info: MediaInfo, video: VideoInfo, detector: Detect
     crop: AutoCropParams = job.params
     params = TrackParams(
         model=crop.model,
-        classes=crop.classes,
+        classes=list(detector.class_names),
         confidence_threshold=crop.confidence_threshold,
         frame_stride=crop.frame_stride,
     )

@@ -51,6 +51,9 @@ def crop_file(job: LocalJob, detector: Detector | None) -> AutoCropResult:
             found = analyse(job, info, detector, may_list=False)
             plan = plan_crop(found.tracks, found.timeline, frame, params)
             render(job, info, plan, found, look)
+    if isinstance(params.subject, str) and params.subject != "auto" and not plan.quality.subject_frames:
+        message = f"nothing of class {params.subject!r} was seen; the window keeps to the middle"
+        job.warnings.append(ResultWarning(code="subject_absent", message=message))
     return _result(params, plan, found, frame, look, started).model_copy(
         update={
             "worker": WorkerInfo(

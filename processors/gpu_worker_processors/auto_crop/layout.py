@@ -1,6 +1,7 @@
 """How a shot is shown: through the window, or whole where the window would cut off someone who matters.
 
-A layout holds for a whole shot: a change in its middle would look like a cut.
+A layout holds for a whole shot: a change in its middle would look like a cut. Only where the user asked for something is the
+window shown, whatever the rest of the shot does.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpu_worker_client.protocol.auto_crop import AutoCropParams, Layout
+from gpu_worker_client.protocol.auto_crop import AutoCropParams, CropOverride, Layout
 from gpu_worker_processors.auto_crop.path import Timeline
 from gpu_worker_processors.auto_crop.subject import Focus
 
@@ -47,6 +48,16 @@ def override_frames(timeline: Timeline, start_time: float, end_time: float) -> t
     """First frame, and one after the last, of a time."""
     start, stop = np.searchsorted(timeline.times, (start_time, end_time))
     return int(start), int(stop)
+
+
+def overrides_of(piece: Stretch, timeline: Timeline, params: AutoCropParams) -> list[CropOverride]:
+    """Those that hold in a stretch, in the user's order."""
+    found: list[CropOverride] = []
+    for override in params.overrides:
+        start, stop = override_frames(timeline, override.start_time, override.end_time)
+        if start <= piece.start and piece.stop <= stop:
+            found.append(override)
+    return found
 
 
 def layouts_of_shots(pieces: Sequence[Stretch], foci: Sequence[Focus], fallback: Layout) -> list[Layout]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpu_worker_client.protocol import TrackParams
+from gpu_worker_client.protocol import TaskError, TrackParams
 from gpu_worker_client.protocol.auto_crop import AutoCropParams, AutoCropResult
 from gpu_worker_processors.auto_crop.tracks_file import INPUT_NAME
 from gpu_worker_processors.base import LocalJob
@@ -44,13 +44,38 @@ def _detector(job: LocalJob) -> Detector | None:
     from gpu_worker_processors.models.devices import pick_device
 
     folder = job.settings.get("WEIGHTS_DIR")
-    return load_detector(
-        params.model,
-        classes=params.classes,
-        iou_threshold=TrackParams().iou_threshold,
-        store=WeightStore(Path(folder) if folder else None, job.settings),
-        device=pick_device(job.settings.get("GPU_WORKER_DEVICE", "auto")),
-    )
+    try:
+        return load_detector(
+            params.model,
+            classes=classes_to_find(params),
+            iou_threshold=TrackParams().iou_threshold,
+            store=WeightStore(Path(folder) if folder else None, job.settings),
+            device=pick_device(job.settings.get("GPU_WORKER_DEVICE", "auto")),
+        )
+    except TaskError as error:
+        raise _at_its_place(error, params) from None
+
+
+def classes_to_find(params: AutoCropParams) -> list[str]:
+    """Those asked for, and after them every one that a subject names."""
+    return [*params.classes, *(name for _, name in _named(params))]
+
+
+def _named(params: AutoCropParams) -> list[tuple[str, str]]:
+    """(path, class) of every subject that is a class."""
+    subjects = [("params.subject", params.subject)]
+    subjects += [(f"params.overrides.{index}.subject", one.subject) for index, one in enumerate(params.overrides)]
+    return [(path, name) for path, name in subjects if isinstance(name, str) and name != "auto"]
+
+
+def _at_its_place(error: TaskError, params: AutoCropParams) -> TaskError:
+    """The detector's refusal of a class, named where the caller wrote it."""
+    path = str(error.details.get("path", ""))
+    place = path.removeprefix("params.classes.")
+    if not place.isdecimal() or int(place) < len(params.classes):
+        return error
+    own = _named(params)[int(place) - len(params.classes)][0]
+    return TaskError(error.code, error.message.replace(path, own), path=own, nearest=error.details.get("nearest"))
 
 
 PROCESSOR = AutoCropProcessor()

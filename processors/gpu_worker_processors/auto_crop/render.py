@@ -138,9 +138,8 @@ class _Shown:
 
     def __init__(self, plan: CropPlan, found: Analysis, params: AutoCropParams) -> None:
         self._windows = plan.path.windows
-        self._shots = found.timeline.shot_of()
         self._times = found.times if found.is_listed else None
-        self._layouts = plan.layouts
+        self._whole = plan.whole
         self._fallback: Layout = params.fallback
         self.frames = len(self._windows)
 
@@ -158,7 +157,7 @@ class _Shown:
         return x, y, width, height
 
     def layout(self, frame: int) -> Layout:
-        return self._layouts[self._shots[frame]] if self._layouts else self._fallback
+        return self._fallback if self._whole is None or self._whole[frame] else "crop"
 
 
 def _frames(job: LocalJob, info: MediaInfo) -> Iterable[DecodedFrame]:

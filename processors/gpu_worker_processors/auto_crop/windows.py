@@ -87,6 +87,9 @@ def path_of_keyframes(
     scale = (*frame, *frame) if normalised else (1, 1, 1, 1)
     own = np.array([_window_of(key, size, scale) for key in keyframes])
     for index, (x, y, width, height) in enumerate(own):
+        if min(width, height) < MIN_SIDE_PX:
+            hint = "" if normalised else "; if these are shares of the picture, set normalised"
+            raise _refused(index, f"is {width:g}x{height:g} pixels; each side must have {MIN_SIDE_PX} at least{hint}")
         if x + width > frame[0] + _SLACK_PX or y + height > frame[1] + _SLACK_PX:
             raise _refused(
                 index, f"leaves the picture; x + width must be at most {frame[0]}, y + height at most {frame[1]} pixels"

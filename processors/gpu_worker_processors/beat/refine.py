@@ -66,8 +66,8 @@ def attacks(envelope: Doubles, rate: float) -> Doubles:
 
 
 def _times(envelope: Doubles, frames: NDArray[np.int64], rate: float) -> Doubles:
-    """Peaks between frames, by a parabola through three values; lateness taken off. A peak in the first frame is that of a sound
-    that begins at once."""
+    """Peaks between frames, by a parabola through three values; lateness taken off. A peak in the first frame is that of a
+    sound that begins at once."""
     if len(envelope) < 3:
         return np.maximum(0, frames / rate - LATE_SECONDS)
     at = np.clip(frames, 1, len(envelope) - 2)
