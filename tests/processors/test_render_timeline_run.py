@@ -67,9 +67,10 @@ def test_everything_at_once(tmp_path: Path) -> None:
         assert [stream.type for stream in container.streams] == ["video", "audio"]
 
 
-def test_chapters(tmp_path: Path) -> None:
-    run(tmp_path, {**EVERYTHING, "chapters": True}, "film.mkv")
-    with av.open(str(tmp_path / "work" / "film.mkv")) as container:
+@pytest.mark.parametrize("name", ["film.mkv", "film.mp4"])
+def test_chapters(tmp_path: Path, name: str) -> None:
+    run(tmp_path, {**EVERYTHING, "chapters": True}, name)
+    with av.open(str(tmp_path / "work" / name)) as container:
         assert [one["metadata"]["title"] for one in container.chapters()] == ["One", "Clip 2", "Clip 3"]
 
 

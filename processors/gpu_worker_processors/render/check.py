@@ -126,7 +126,8 @@ def _read(container: Any) -> tuple[Output, int | None]:
     for packet in container.demux():
         if packet.size:
             streams[packet.stream.index].add(packet)
-    empty = [stream.kind for stream in streams.values() if not stream.packets]
+    # MOV and MP4 keep chapters in a text track as well, which a reader sees as data without packets.
+    empty = [stream.kind for stream in streams.values() if not stream.packets and stream.kind != "data"]
     if empty or not streams:
         _fail(f"its {empty[0] if empty else 'container'} stream holds nothing", reason="empty_output")
     videos = [stream for stream in streams.values() if stream.kind == "video"]
