@@ -142,7 +142,7 @@ def test_values_without_keys_take_the_keys_that_ffmpeg_gives_them() -> None:
         (formats.DEMUXERS, "demuxers"),
         (formats.BITSTREAM_FILTERS, "bsfs"),
     ],
-    ids=str,
+    ids=["filters", "encoders", "encoder aliases", "decoders", "muxers", "demuxers", "bitstream filters"],
 )
 def test_every_name_in_the_tables_is_one_of_the_shipped_ffmpeg(table: set[str], what: str) -> None:
     assert set(table) - ffmpeg_help.listed(what) == set()
