@@ -57,7 +57,7 @@ class Tracked(Engine):
         super().__init__(settings, os.environ)
         self._result = result
 
-    def start(self) -> bool:
+    def start(self, task: str = "") -> bool:  # noqa: ARG002 - the engine's signature
         return False
 
     def prepare(self, job: EngineJob) -> None:
