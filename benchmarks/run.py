@@ -46,7 +46,7 @@ README = ROOT / "README.md"
 README_ROWS = {
     "upscale": "upscale, file to file, ",
     "detect_scenes": "detect_scenes: made at run time, ",
-    "track": "track, file to result, yolov8n",
+    "track": "track, file to result, ",
     "auto_crop": "auto_crop, file to file, ",
     "beat": "beat: 30 s of sound, file to beats, ",
     "render": "render, ",

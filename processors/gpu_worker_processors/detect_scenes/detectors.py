@@ -37,28 +37,37 @@ Hsv = NDArray[np.uint8]
 """A small picture in OpenCV's 8-bit HSV: shape (height, width, 3), H 0..179."""
 
 
-def to_hsv(picture: NDArray[np.uint8]) -> Hsv:
-    """A uint8 BGR picture of shape (height, width, 3) as the content score looks at it."""
-    hsv: Any = cv2.cvtColor(picture, cv2.COLOR_BGR2HSV)
+def to_hsv(picture: NDArray[np.uint8], out: Hsv | None = None) -> Hsv:
+    """A uint8 BGR picture of shape (height, width, 3) as the content score looks at it; in `out`, of that shape, when given."""
+    hsv: Any = cv2.cvtColor(picture, cv2.COLOR_BGR2HSV, dst=out)
     return hsv
 
 
-def content_score(one: Hsv, other: Hsv) -> float:
+def content_score(one: Hsv, other: Hsv, scratch: Hsv | None = None) -> float:
     """ContentDetector's default score of two pictures of one size: the mean of |dH|, |dS|, |dV| over all pixels, 0..255."""
     pixels = float(one.shape[0] * one.shape[1])
-    hue, saturation, value, _ = cv2.sumElems(cv2.absdiff(one, other))
+    hue, saturation, value, _ = cv2.sumElems(cv2.absdiff(one, other, dst=scratch))
     return (hue / pixels + saturation / pixels + value / pixels) / 3.0
 
 
 class _QuickScore(ContentDetector):
-    """ContentDetector with the same default score, computed faster."""
+    """ContentDetector with the same default score, computed faster.
+
+    Three pictures are kept and written again: fresh memory for each costs more than the arithmetic.
+    """
 
     _last_picture: Hsv | None = None
+    _next_picture: Hsv | None = None
+    _difference: Hsv | None = None
 
     def _calculate_frame_score(self, timecode: FrameTimecode, frame_img: NDArray[np.uint8]) -> float:  # noqa: ARG002
-        hsv = to_hsv(frame_img)
+        hsv = to_hsv(frame_img, self._next_picture)
         last, self._last_picture = self._last_picture, hsv
-        return 0.0 if last is None else content_score(hsv, last)
+        if last is None:
+            self._next_picture, self._difference = np.empty_like(hsv), np.empty_like(hsv)
+            return 0.0
+        self._next_picture = last
+        return content_score(hsv, last, self._difference)
 
 
 class _QuickAdaptive(_QuickScore, AdaptiveDetector):
