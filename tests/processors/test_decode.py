@@ -143,6 +143,13 @@ def faststart(path: Path) -> Path:
     return out
 
 
+def inside_a_packet(path: Path, size: int) -> int:
+    """The middle of the last packet that begins before `size`: FLV has no index, so a cut between two packets leaves no trace."""
+    with av.open(str(path)) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    return max(pos + length // 2 for pos, length in places if pos is not None and pos < size)
+
+
 @pytest.mark.parametrize("damage", DAMAGE, ids=str)
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "flv"])
 def test_damage_is_an_error_or_loses_nothing(tmp_path: Path, suffix: str, damage: str) -> None:
@@ -151,7 +158,10 @@ def test_damage_is_an_error_or_loses_nothing(tmp_path: Path, suffix: str, damage
     whole = clips.make(tmp_path / f"a.{suffix}", clips.Clip(width=320, height=240, frames=60, **codec))
     whole = faststart(whole) if suffix == "mp4" else whole
     broken = tmp_path / "broken"
-    broken.write_bytes(DAMAGE[damage](whole.read_bytes()))
+    data = DAMAGE[damage](whole.read_bytes())
+    if suffix == "flv" and damage == "half":
+        data = data[: inside_a_packet(whole, len(data))]
+    broken.write_bytes(data)
     try:
         assert len(read(broken)) == 60
     except TaskError as error:
