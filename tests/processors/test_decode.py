@@ -144,7 +144,7 @@ def faststart(path: Path) -> Path:
 
 
 def inside_a_packet(path: Path, size: int) -> int:
-    """The middle of the last packet that begins before `size`: FLV has no index, so a cut between two packets leaves no trace."""
+    """The middle of the last packet that begins before `size`: FLV has no index, a cut between two packets leaves no trace."""
     with av.open(str(path)) as container:
         places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
     return max(pos + length // 2 for pos, length in places if pos is not None and pos < size)
