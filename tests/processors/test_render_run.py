@@ -237,7 +237,7 @@ def test_ends_by_signal(status: int, code: ErrorCode) -> None:
 
 def test_ffmpegs_words_never_leave() -> None:
     """A filter that could be made to read a file would say the file's content in its error."""
-    log = "[AVFilterGraph @ 0x55] No such filter: 'SECRET_LINE_42'\nError : Filter not found\n/work/job-1/in.mp4: x"
+    log = "[AVFilterGraph @ 0x55] No such filter: 'SECRET_LINE_42'\nError : Filter not found\n/srv/job-1/in.mp4: x"
     error = failure(8, log)
     assert "SECRET" not in error.message + str(error.details)
     assert "/work" not in error.message
