@@ -38,10 +38,12 @@ if TYPE_CHECKING:
         ResultUnreadable,
         ServerError,
         StorageUnavailable,
+        SubmitInDoubt,
         UnsupportedMedia,
         UnsupportedTask,
         UrlRefused,
         WaitTimeout,
+        WebhookError,
         WeightsUnavailable,
         WorkerFault,
         WorkerUnsuitable,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from gpu_worker_client.job import Event, Finished, Job, ProgressEvent, Queued, Started
     from gpu_worker_client.protocol import ErrorCode, Progress, State, TaskResult
     from gpu_worker_client.tracks import tracks_to_mot
+    from gpu_worker_client.webhooks import WebhookEvent, unwrap
 
 __all__ = [
     "APIConnectionError",
@@ -87,20 +90,24 @@ __all__ = [
     "Started",
     "State",
     "StorageUnavailable",
+    "SubmitInDoubt",
     "TaskResult",
     "Timing",
     "UnsupportedMedia",
     "UnsupportedTask",
     "UrlRefused",
     "WaitTimeout",
+    "WebhookError",
+    "WebhookEvent",
     "WeightsUnavailable",
     "WorkerFault",
     "WorkerUnsuitable",
     "create_nvenc_command",
     "tracks_to_mot",
+    "unwrap",
 ]
 
-_HOMES = ("exceptions", "protocol", "_status", "endpoint", "job", "client", "tracks", "commands")
+_HOMES = ("exceptions", "protocol", "_status", "endpoint", "job", "client", "tracks", "commands", "webhooks")
 """Modules that hold the public names, in the order of their imports."""
 
 

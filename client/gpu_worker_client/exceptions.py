@@ -10,6 +10,7 @@ GpuWorkerError
 │   ├── RateLimitError         429: `retry_after_seconds`
 │   └── ServerError            5xx
 ├── WaitTimeout                the job goes on, the waiting ended: `job`
+├── WebhookError               a webhook's request is not the worker's, or not of now
 └── JobError                   the job failed: `job`, `code`, `message`, `retryable`, `stage`, `details`
     ├── InvalidTask            the task does not fit; also raised by `submit`, before anything is sent
     │   └── UnsupportedTask    no such task
@@ -20,7 +21,7 @@ GpuWorkerError
     ├── LimitExceeded          a configured limit on size or media
     ├── UnsupportedMedia       not a video, broken, or without what the task needs
     ├── WeightsUnavailable     model weights are missing or not the pinned ones
-    ├── WorkerUnsuitable       this worker lacks what the task requires (sandbox, hardware encoder)
+    ├── WorkerUnsuitable       this worker lacks what the task requires (sandbox, encoder, secret)
     ├── OutputRejected         the check before delivery failed; nothing was delivered
     ├── ResourceExhausted      memory or disk ran out
     │   └── OutOfMemory        the GPU's memory
@@ -29,6 +30,7 @@ GpuWorkerError
     ├── JobExpired             the endpoint no longer knows the id (retention or ttl passed)
     ├── ResultLost             completed, but without a result (RunPod drops what is over its limit)
     ├── ResultUnreadable       completed with a result of another shape than the task promises
+    ├── SubmitInDoubt          nobody can tell whether the endpoint took it; submitting again could pay twice
     └── WorkerFault            a bug or a crash of the worker
 """
 
@@ -122,6 +124,10 @@ class WaitTimeout(GpuWorkerError):
         self.job = job
 
 
+class WebhookError(GpuWorkerError):
+    """A webhook's request that must not be believed: unsigned, signed by another, too old, or no event."""
+
+
 class JobError(GpuWorkerError):
     """The job failed. This class itself is raised for a code that a newer worker knows and this client does not."""
 
@@ -209,6 +215,10 @@ class ResultUnreadable(JobError):
     """Completed with a result of another shape than the task promises."""
 
 
+class SubmitInDoubt(JobError):
+    """The submit got no answer, so the job may run and cost, and its id is lost. Only `JobManager` raises it."""
+
+
 class WorkerFault(JobError):
     """A bug or a crash of the worker."""
 
@@ -248,6 +258,7 @@ JOB_ERRORS: dict[ErrorCode, type[JobError]] = {
     ErrorCode.weights_rejected: WeightsUnavailable,
     ErrorCode.sandbox_unavailable: WorkerUnsuitable,
     ErrorCode.hardware_encoder_unavailable: WorkerUnsuitable,
+    ErrorCode.webhook_unavailable: WorkerUnsuitable,
     ErrorCode.output_invalid: OutputRejected,
     ErrorCode.nan_output: OutputRejected,
     ErrorCode.gpu_oom: OutOfMemory,

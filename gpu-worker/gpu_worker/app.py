@@ -1,4 +1,4 @@
-"""The way of a job: parse, check the URLs, fetch, process, deliver, answer.
+"""The way of a job: parse, check the URLs, fetch, process, deliver, tell the webhook, answer.
 
 `Worker.handle` takes what the RunPod SDK hands over and gives back what it accepts: the answer, or `{"error": "<compact
 JSON>"}`. It never raises but for a cancel, leaves no file behind, and after a cancel, a time limit or a crash the next job
@@ -30,6 +30,7 @@ from gpu_worker.transfer.deliver import Delivered, deliver, deliver_result, read
 from gpu_worker.transfer.fetch import fetch
 from gpu_worker.transfer.limits import TransferLimits
 from gpu_worker.transfer.urls import Source, TaskUrls, UrlPolicy, check_task
+from gpu_worker.webhook import SEND_SECONDS, SHUTDOWN_SEND_SECONDS, Notice, Webhooks
 from gpu_worker_client.protocol import ErrorCode, Stage, TaskBase, TaskError, TaskResult, Timings, parse_task
 from gpu_worker_processors import registry
 
@@ -74,6 +75,7 @@ class Worker:
             exempt_hosts=settings.exempt_hosts,
             allow_local_files=settings.allow_local_files,
         )
+        self._webhooks = Webhooks(settings.webhook_keys, self._policy)
         self._transfer = TransferLimits(
             total_seconds=settings.transfer_time_limit_seconds, max_input_bytes=settings.max_input_bytes
         )
@@ -94,12 +96,6 @@ class Worker:
             reporter = Reporter(send)
             try:
                 return await self._answered(str(job.get("id") or "local"), job.get("input"), reporter)
-            except asyncio.CancelledError:
-                if not self._draining:
-                    raise
-                grace = self._settings.drain_seconds
-                message = f"the worker was told to shut down and the job did not end within {grace:g} s; submit it again"
-                return failure_answer(TaskError(ErrorCode.cancelled, message, reason="shutdown"))
             finally:
                 self._current = None
                 await reporter.close()
@@ -116,18 +112,41 @@ class Worker:
 
     async def _answered(self, job_id: str, payload: object, reporter: Reporter) -> dict[str, Any]:
         run: Run | None = None
+        notice: Notice | None = None
         try:
             task = parse_task(payload)
+            notice = self._webhooks.notice(job_id, task)
             urls = check_task(
                 task, self._policy, now=self._now(), min_remaining_seconds=self._settings.min_url_lifetime_seconds
             )
             run = Run(task, urls, job_id, reporter)
-            return await self._in_time(run)
+            answer = await self._in_time(run)
+        except asyncio.CancelledError:
+            if not self._draining:
+                raise
+            grace = self._settings.drain_seconds
+            message = f"the worker was told to shut down and the job did not end within {grace:g} s; submit it again"
+            answer = failure_answer(TaskError(ErrorCode.cancelled, message, reason="shutdown"))
         except Exception as error:  # noqa: BLE001 - the edge: everything becomes a typed answer
-            return failure_answer(error)
+            answer = failure_answer(error)
         finally:
             if run is not None:
                 run.cancelled.set()
+        return answer if notice is None else await self._told(notice, answer)
+
+    async def _told(self, notice: Notice, answer: dict[str, Any]) -> dict[str, Any]:
+        """The answer, once its event went out. A cancel ends the sending; a shutdown ends it too, but the answer stays."""
+        stop = threading.Event()
+        seconds = SHUTDOWN_SEND_SECONDS if self._draining else SEND_SECONDS
+        sending = asyncio.ensure_future(asyncio.to_thread(notice.send, answer, stop, seconds))
+        try:
+            return await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            stop.set()
+            await asyncio.wait({sending}, timeout=STOP_SECONDS)
+            if not self._draining:
+                raise
+            return answer
 
     async def _in_time(self, run: Run) -> dict[str, Any]:
         limit = self._settings.job_time_limit_seconds

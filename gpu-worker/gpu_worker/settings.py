@@ -24,6 +24,7 @@ ENGINE_VARIABLES = (
 
 VARIABLES = {
     "weights_dir": "WEIGHTS_DIR",
+    "webhook_keys": "GPU_WORKER_WEBHOOK_SECRETS",
     "bucket": "R2_ENDPOINT_URL` (or `R2_ACCOUNT_ID`), `R2_BUCKET_NAME`, `R2_ACCESS_KEY_ID`, `R2_SECRET_ACCESS_KEY",
 }
 """Fields of `Settings` whose variable is not the prefix and the field's name."""
@@ -100,6 +101,9 @@ class Settings:
     bucket: Bucket | None = None
     """The worker's own bucket. A result too large for the answer, of a task without `result_url`, is put there and answered as
     a presigned GET that lives seven days. Give the key no more than object read and write on that bucket."""
+    webhook_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    """Secrets that sign the events of tasks with a `webhook_url`, each `whsec_<base64>`, apart by commas. While a secret is
+    being changed both stand here, and every event has a signature by each. Unset: such a task is `webhook_unavailable`."""
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR. URLs are redacted at every level."""
 
@@ -140,6 +144,7 @@ class Settings:
             drain_seconds=read.number("GPU_WORKER_DRAIN_SECONDS", default.drain_seconds),
             prices=read.prices("GPU_WORKER_PRICES"),
             bucket=read.bucket(),
+            webhook_keys=read.webhook_keys(VARIABLES["webhook_keys"]),
             log_level=read.choice("GPU_WORKER_LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), default.log_level),
         )
 
@@ -201,6 +206,17 @@ class _Reader:
             raise ConfigError(f"a bucket of the worker's own needs R2_ENDPOINT_URL or R2_ACCOUNT_ID, and {', '.join(names)}")
         return None
 
+    def webhook_keys(self, name: str) -> tuple[bytes, ...]:
+        # Here, because the engine reads settings too and needs none of the wire's models for that.
+        from gpu_worker_client.exceptions import ConfigError as ClientConfigError
+        from gpu_worker_client.webhooks import webhook_key
+
+        secrets = [part.strip() for part in self._env.get(name, "").split(",") if part.strip()]
+        try:
+            return tuple(webhook_key(secret) for secret in secrets)
+        except ClientConfigError as error:
+            raise ConfigError(f"{name}: {error}") from None
+
     def prices(self, name: str) -> Mapping[str, float]:
         try:
             table: object = json.loads(self._env.get(name, "") or "{}")
@@ -211,7 +227,7 @@ class _Reader:
         return {str(k): float(v) for k, v in cast(dict[str, float], table).items()}
 
 
-_KNOWN = frozenset(PREFIX + name.upper() for name in Settings.__dataclass_fields__ if name not in VARIABLES)
+_KNOWN = frozenset(VARIABLES.get(name, PREFIX + name.upper()) for name in Settings.__dataclass_fields__)
 
 
 def _refuse_unknown(env: Mapping[str, str]) -> None:

@@ -61,6 +61,7 @@ NOT_RETRYABLE = [
     "ffmpeg_arg_denied",
     "sandbox_unavailable",
     "hardware_encoder_unavailable",
+    "webhook_unavailable",
     "output_invalid",
     "nan_output",
     "cancelled",
@@ -228,7 +229,7 @@ def test_a_wire_models_own_error_repeats_nothing() -> None:
 
 
 def test_what_every_request_and_every_answer_has() -> None:
-    common = {"task", "schema_version", "result_url", "result_get_url", "idempotency_key", "headers"}
+    common = {"task", "schema_version", "result_url", "result_get_url", "idempotency_key", "webhook_url", "headers"}
     assert set(TaskBase.model_fields) == common
     answer = "status task output_url output_parts result_url deduplicated idempotency_key timings cost worker warnings"
     assert set(TaskResult.model_fields) == set(answer.split())

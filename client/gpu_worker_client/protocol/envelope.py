@@ -136,6 +136,8 @@ class TaskBase(Wire):
     """GET of the same object: a finished result with the same `idempotency_key` is returned without GPU work."""
     idempotency_key: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")] | None = None
     """The caller's name for this piece of work; comes back in the answer."""
+    webhook_url: Url | None = None
+    """POST of a signed event when the job has ended; needs a worker with `GPU_WORKER_WEBHOOK_SECRETS`. See webhooks.md."""
     headers: TaskHeaders = TaskHeaders.model_construct()
     """Headers that were signed into a URL and must be sent with it."""
 

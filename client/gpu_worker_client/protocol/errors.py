@@ -91,6 +91,8 @@ class ErrorCode(str, Enum):
     """`GPU_WORKER_SANDBOX=require` and this host cannot jail the engine."""
     hardware_encoder_unavailable = "hardware_encoder_unavailable"
     """Hardware encoding was required and is not there."""
+    webhook_unavailable = "webhook_unavailable"
+    """The task names a `webhook_url` and this worker has no secret to sign an event with."""
     output_invalid = "output_invalid"
     """The check before delivery failed; nothing was delivered."""
     nan_output = "nan_output"
