@@ -20,7 +20,8 @@ from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.detect_scenes import processor
 from gpu_worker_processors.detect_scenes.detectors import CutFinder, analysis_size, make_detector
 from gpu_worker_processors.detect_scenes.scenes import FrameTimes, scenes_between
-from gpu_worker_processors.media.probe import probe
+from gpu_worker_processors.media.decode import FrameReader
+from gpu_worker_processors.media.probe import probe, require_video
 
 BLACK, RED, WHITE, BLUE = (0, 0, 0), (220, 20, 20), (250, 250, 250), (30, 40, 230)
 
@@ -190,7 +191,9 @@ def test_turned_clips(tmp_path: Path, rotation: int, detector: str) -> None:
 def test_detectors_see_upright_pictures(tmp_path: Path, rotation: int, first: str) -> None:
     """Quarters red, green, blue, white clockwise; turning them clockwise by 90 degrees brings white to the top left."""
     path = clips.make(tmp_path / "a.mp4", clips.Clip(frames=1, rotation=rotation), clips.corners)
-    [(_, _, picture)] = processor.upright_pictures(LocalJob("job", DetectScenesParams(), tmp_path, path), probe(path))
+    info = probe(path)
+    [item] = FrameReader(path, info)
+    picture = processor.upright_pictures(require_video(info))(item.frame)
     bgr = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0), "white": (255, 255, 255)}[first]
     assert np.abs(picture[4, 4].astype(int) - bgr).max() < 12
     assert picture.shape == ((48, 64, 3) if rotation in (0, 180) else (64, 48, 3))
