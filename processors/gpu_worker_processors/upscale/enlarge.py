@@ -1,11 +1,13 @@
 """What happens to a frame between decoder and encoder: to upright RGB, denoise, network, faces, resize, back to planes.
 
-Everything runs on the device; a frame comes in as the decoder's samples and leaves as the encoder's.
+All arithmetic runs on the device: a frame crosses the bus as the decoder's samples and comes back as the encoder's, 1.5 bytes a
+pixel each way at 8 bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +18,7 @@ from torch.nn import functional
 from gpu_worker_processors.media.color import FromRgb, ToRgb
 from gpu_worker_processors.media.picture import Picture, Plane
 from gpu_worker_processors.media.probe import VideoInfo
+from gpu_worker_processors.models.lanes import Landing, Lanes
 from gpu_worker_processors.upscale.denoise import denoise
 from gpu_worker_processors.upscale.plan import Plan
 
@@ -39,15 +42,26 @@ class Faces(Protocol):
         ...
 
 
-Planes = tuple[Tensor, Tensor, Tensor]
-"""Y, Cb, Cr of one frame on the device."""
+@dataclass(frozen=True)
+class Planes:
+    """Y, Cb, Cr of one frame on their way back from the device."""
+
+    landing: Landing
+    """Of the frames that were computed together: three tensors (n, height, width), chroma subsampled, uint8 or int16."""
+    index: int
+    """Of this frame among them."""
+
+    def samples(self) -> list[Plane]:
+        """The planes as the encoder takes them, uint8 or uint16. Waits until they are there: not in the network's thread."""
+        planes = [plane[self.index].numpy() for plane in self.landing.wait()]
+        return [plane if plane.dtype == np.uint8 else plane.view(np.uint16) for plane in planes]
 
 
 class FrameEnlarger:
     """Pictures -> planes of the output.
 
     Args:
-        net: the network.
+        net: the network. Its `device` is where everything is computed.
         strength: of the denoising filter; 0 is none.
         faces: restores faces, or None.
     """
@@ -64,7 +78,7 @@ class FrameEnlarger:
         self._plan = plan
         self._video = video
         self._net = net
-        self._device = net.device
+        self._lanes = Lanes(net.device)
         self._strength = strength
         self._faces = faces
         self._to_rgb = ToRgb(plan.source_tags, net.device)
@@ -72,29 +86,21 @@ class FrameEnlarger:
 
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[Picture]) -> list[Planes]:
-        """Planes of each picture, in order."""
-        rgb = torch.stack([upright(self._rgb(picture), self._video) for picture in pictures])
-        clean = denoise(rgb, self._strength)
-        large = self._net(clean)
-        size = (self._plan.height, self._plan.width)
-        if large.shape[-2:] != size:
-            large = functional.interpolate(large, size=size, mode="bicubic", antialias=True).clamp_(0, 1)
-        if self._faces is not None:
-            large = self._faces(clean, large)
-        y, cb, cr = self._from_rgb(large)
-        return list(zip(y, cb, cr, strict=True))
+        """Planes of each picture, in order. May be called in several threads at once."""
+        with self._lanes.entered():
+            rgb = torch.stack([upright(self._rgb(picture), self._video) for picture in pictures])
+            clean = denoise(rgb, self._strength)
+            large = self._net(clean)
+            size = (self._plan.height, self._plan.width)
+            if large.shape[-2:] != size:
+                large = functional.interpolate(large, size=size, mode="bicubic", antialias=True).clamp_(0, 1)
+            if self._faces is not None:
+                large = self._faces(clean, large)
+            landing = self._lanes.download(self._from_rgb(large))
+        return [Planes(landing, index) for index in range(len(pictures))]
 
     def _rgb(self, picture: Picture) -> Tensor:
-        planes = [_tensor(plane, self._device) for plane in picture.planes]
-        return self._to_rgb(planes, picture.bits, is_rgb=picture.is_rgb)
-
-
-def _tensor(plane: Plane, device: torch.device) -> Tensor:
-    """The samples as a tensor torch can compute with; pinned for CUDA, so that the copy does not wait for the network."""
-    samples = plane if plane.dtype == np.uint8 else plane.astype(np.int32)
-    if device.type != "cuda":
-        return torch.from_numpy(samples)
-    return torch.from_numpy(np.ascontiguousarray(samples)).pin_memory()
+        return self._to_rgb(self._lanes.upload(picture.planes), picture.bits, is_rgb=picture.is_rgb)
 
 
 def upright(rgb: Tensor, video: VideoInfo) -> Tensor:

@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.media.decode import DecodedFrame
 from gpu_worker_processors.media.encode import VideoWriter
 from gpu_worker_processors.media.frames import drained, grouped, prefetched
-from gpu_worker_processors.media.picture import Picture, PictureReader, Plane
+from gpu_worker_processors.media.picture import Picture, PictureReader
 from gpu_worker_processors.media.probe import VideoInfo
 from gpu_worker_processors.upscale.enlarge import Planes
 
@@ -89,7 +88,7 @@ def run_pipe(
     planes: Planes | None = None
 
     def write(frame: Finished) -> None:
-        writer.write([_samples(plane) for plane in frame.planes], frame.pts, frame.duration)
+        writer.write(frame.planes.samples(), frame.pts, frame.duration)
 
     with (
         prefetched(_sources(decoded, reuse_identical), max(DECODED_AHEAD, 2 * batch * lanes)) as sources,
@@ -143,9 +142,3 @@ def _sources(decoded: Iterable[DecodedFrame], reuse_identical: bool) -> Iterator
         same = reuse_identical and before is not None and picture.same_as(before)
         yield Source(frame.pts, frame.frame.duration or 0, None if same else picture)
         before = picture
-
-
-def _samples(plane: torch.Tensor) -> Plane:
-    """A plane as the encoder wants it; waits here for the device, not in the network's thread."""
-    array = plane.cpu().numpy()
-    return array if array.dtype == np.uint8 else array.view(np.uint16)

@@ -26,9 +26,10 @@ CPU_ENCODER_THREADS = 1
 """Where the network runs on the CPU too: more encoder threads only take its cores from it."""
 
 
-CPU_LANES = 2
-"""Frames a CPU computes side by side, each with its share of the cores. One frame on all cores leaves them waiting for each
-other whenever the encoder takes one: 176x144 on two cores, 7.7 frames/s against 9.0 with two lanes."""
+LANES = {"cpu": 2, "cuda": 2}
+"""Frames computed side by side by type of device. On a CPU each has its share of the cores: one frame on all cores leaves them
+waiting for each other whenever the encoder takes one (176x144 on two cores, 7.7 frames/s against 9.0 with two lanes). On CUDA
+each has its own stream: while one thread waits to learn whether its frame is finite, the other has work on the device."""
 
 
 class TiledNetwork(Network, Protocol):
@@ -93,7 +94,7 @@ def _run(job: LocalJob, info: MediaInfo, plan: Plan, net: TiledNetwork, faces: C
     total = video.expected_frames
     spec = _spec(plan, video, net.device)
     with (
-        cpu_lanes(net, video, faces) as lanes,
+        side_by_side(net, video, faces) as lanes,
         VideoWriter(job.require_output(), spec, source=(source, info), limits=job.limits) as writer,
     ):
         job.warnings.extend(writer.notes)
@@ -109,17 +110,18 @@ def _run(job: LocalJob, info: MediaInfo, plan: Plan, net: TiledNetwork, faces: C
 
 
 @contextmanager
-def cpu_lanes(net: TiledNetwork, video: VideoInfo, faces: object | None) -> Generator[int]:
-    """How many frames to compute side by side; torch's threads are shared out among them meanwhile.
+def side_by_side(net: TiledNetwork, video: VideoInfo, faces: object | None) -> Generator[int]:
+    """How many frames to compute side by side; on a CPU torch's threads are shared out among them meanwhile.
 
-    One on a GPU, whose queue is never empty; for frames so large that they are tiled, for memory's sake; and where faces are
-    followed from frame to frame.
+    One where faces are followed from frame to frame, and for frames so large that a CPU tiles them, for memory's sake.
     """
     threads = torch.get_num_threads()
-    lanes = min(CPU_LANES, threads)
-    if net.device.type != "cpu" or faces is not None or net.tiles_for(video.height, video.width) > 1:
+    on_cpu = net.device.type == "cpu"
+    lanes = min(LANES["cpu"], threads) if on_cpu else LANES["cuda"]
+    if faces is not None or (on_cpu and net.tiles_for(video.height, video.width) > 1):
         lanes = 1
-    torch.set_num_threads(threads // lanes)
+    if on_cpu:
+        torch.set_num_threads(threads // lanes)
     try:
         yield lanes
     finally:

@@ -95,6 +95,7 @@ def _prepare(
     if key.device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # every tile of a video has one shape
         torch.backends.cudnn.allow_tf32 = False  # the float32 retry is there to be exact
+        torch.cuda.synchronize(key.device)  # frames are computed on other streams than the weights were converted on
         if key.compiled:
             net = torch.compile(descriptor.model, dynamic=False)
     return descriptor, _autocast(net, key.device, dtype) if mixed else net, dtype

@@ -14,6 +14,7 @@ import torch
 from spandrel import MAIN_REGISTRY, ImageModelDescriptor, UnsupportedModelError
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_processors.models.sr.banded import BAND_PIXELS, band_tail
 from gpu_worker_processors.models.tensors import StateDict, load_state_dict, reject
 from gpu_worker_processors.models.weights import DNI_PARTNERS, WeightFile, WeightStore
 
@@ -35,13 +36,23 @@ class Traits:
     channels_last: bool = True
     autocast: bool = False
     """Keeps float32 weights and lets torch pick the format per operation, for a network that mixes formats itself."""
+    banded_values_per_pixel: int | None = None
+    """The same number beyond the first `BAND_PIXELS`, for a network whose tail runs in bands; None for others."""
+
+    def affordable_pixels(self, values: int) -> int:
+        """Input pixels of one call that keep at most so many activation values alive."""
+        pixels = values // self.values_per_pixel
+        if self.banded_values_per_pixel is None or pixels < BAND_PIXELS:
+            return pixels
+        return BAND_PIXELS + (values - BAND_PIXELS * self.values_per_pixel) // self.banded_values_per_pixel
 
 
 TRAITS: Mapping[str, Traits] = {
     # Receptive field 18 or 34 px a side (3x3 convolutions in a row), so 48 shared pixels leave no visible trace.
     "Compact": Traits(overlap_px=48, values_per_pixel=300, batch_pixels=2_000_000),
-    # 64 channels at 16x the pixels, three of them alive in the tail; a batch of 4 brought 1-6 % (ls-ads/real-esrgan-serve).
-    "ESRGAN": Traits(overlap_px=32, values_per_pixel=3400, batch_pixels=350_000),
+    # 64 channels at 16x the pixels, three of them alive in the tail of a band; the trunk has 579 at 192x192, by the same
+    # profiler. A batch of 4 brought 1-6 % (ls-ads/real-esrgan-serve).
+    "ESRGAN": Traits(overlap_px=32, values_per_pixel=3400, batch_pixels=350_000, banded_values_per_pixel=800),
     # Its attention mask is float32 whatever the weights are, so a module in bfloat16 fails at any size but the trained one.
     "SwinIR": Traits(overlap_px=32, values_per_pixel=4000, batch_pixels=350_000, channels_last=False, autocast=True),
 }
@@ -70,6 +81,8 @@ def build(state: StateDict, file: WeightFile) -> ImageModelDescriptor[torch.nn.M
     assert isinstance(descriptor, ImageModelDescriptor)
     descriptor.eval()
     descriptor.model.requires_grad_(False)
+    if architecture == "ESRGAN":
+        band_tail(descriptor.model)
     return descriptor
 
 

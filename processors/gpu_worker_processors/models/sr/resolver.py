@@ -26,8 +26,9 @@ Tile = int | Literal["auto"]
 
 _CPU_ACTIVATION_BYTES = 512 << 20
 """On the CPU larger calls are no faster (per pixel 256x256 took 0.7 of the time of 1280x720 with the 16-layer compact net)."""
-_MEMORY_SHARE = 0.6
-"""Of the free memory; the rest is for frames in flight, the decoder and cuDNN's workspace."""
+_MEMORY_SHARE = {"cpu": 0.6, "cuda": 0.35}
+"""Of the free memory for one call, by type of device; the rest is for frames in flight, the decoder and cuDNN's workspace, and
+on CUDA for a second call beside it."""
 _MAX_TENSOR_VALUES = 2**31 - 1
 """Some CUDA kernels index a tensor with 32 bits."""
 
@@ -109,8 +110,10 @@ class SuperResolver:
             self._step_down(plan, min(batch, plan.count * rgb.shape[0]), height, width)
 
     def _step_down(self, plan: Plan, batch: int, height: int, width: int) -> None:
-        """Halves what one call may hold: fewer tiles at once first, then smaller tiles."""
-        self._limit_pixels = max(1, batch * plan.pixels // 2)
+        """Halves what one call may hold: fewer tiles at once first, then smaller tiles. Another thread may have stepped down
+        already, from the same call or a later one: the limit only falls."""
+        limit = max(1, batch * plan.pixels // 2)
+        self._limit_pixels = limit if self._limit_pixels is None else min(limit, self._limit_pixels)
         if batch == 1 and self.plan_for(height, width).pixels >= plan.pixels:
             raise out_of_memory(self.device, f"even a tile of {plan.width}x{plan.height} px")
 
@@ -123,10 +126,10 @@ class SuperResolver:
         return min(limit, self._budgets[key])
 
     def _measure_budget(self) -> int:
-        available = int(free_memory_bytes(self.device) * _MEMORY_SHARE)
+        available = int(free_memory_bytes(self.device) * _MEMORY_SHARE[self.device.type])
         if self.device.type == "cpu":
             available = min(available, _CPU_ACTIVATION_BYTES)
-        return available // (self._traits.values_per_pixel * self.dtype.itemsize)
+        return self._traits.affordable_pixels(available // self.dtype.itemsize)
 
     def _batch(self, plan: Plan, pixels: int) -> int:
         useful = self._traits.batch_pixels if self.device.type == "cuda" else 0
