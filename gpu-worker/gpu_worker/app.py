@@ -176,6 +176,7 @@ class Worker:
                 work_dir=directory,
                 input_path=directory / "input" if run.urls.input else None,
                 output_path=directory / f"output{run.urls.output.suffix or DEFAULT_SUFFIX}" if run.urls.output else None,
+                output_name=run.urls.output.name if run.urls.output else "",
                 further_paths={name: directory / f"input-{name}" for name in run.urls.further},
             )
             await self._fetch_and_load(run, job)

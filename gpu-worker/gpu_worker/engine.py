@@ -62,6 +62,8 @@ class EngineJob:
     work_dir: Path
     input_path: Path | None = None
     output_path: Path | None = None
+    output_name: str = ""
+    """As `LocalJob.output_name`."""
     further_paths: Mapping[str, Path] = field(default_factory=dict[str, Path])
     """Further inputs, as `LocalJob.inputs`."""
 
@@ -226,6 +228,7 @@ class Engine:
             "paths": {
                 "input": str(job.input_path) if job.input_path else None,
                 "output": str(job.output_path) if job.output_path else None,
+                "output_name": job.output_name,
                 "further": {name: str(path) for name, path in job.further_paths.items()},
             },
             "limits": asdict(limits),

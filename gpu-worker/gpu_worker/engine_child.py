@@ -56,6 +56,7 @@ def local_job(command: dict[str, Any], task: TaskBase, events: Events) -> LocalJ
         input_path=Path(paths["input"]) if paths.get("input") else None,
         inputs={name: Path(path) for name, path in paths.get("further", {}).items()},
         output_path=Path(paths["output"]) if paths.get("output") else None,
+        output_name=paths.get("output_name", ""),
         limits=Limits(**command["limits"]),
         progress=events.progress,
         settings=command["settings"],

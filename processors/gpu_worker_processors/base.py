@@ -55,6 +55,8 @@ class LocalJob:
     """Further inputs by the name the task gave them."""
     output_path: Path | None = None
     """Where to write the file, when the task makes one; its suffix is the container that was asked for (".mp4" by default)."""
+    output_name: str = ""
+    """What the delivered file is called, as a relative URL says it (percent-encoded): the last part of its address."""
     limits: Limits = Limits()
     progress: ProgressSink = ignore_progress
     warnings: list[ResultWarning] = field(default_factory=list[ResultWarning])

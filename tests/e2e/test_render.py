@@ -76,6 +76,20 @@ def test_a_timeline(running: Stage, tmp_path: Path) -> None:
     assert (result.stats.frames, round(result.stats.duration, 1)) == (40, 1.6)
 
 
+def test_thumbnails_name_the_sheet_as_it_was_delivered(running: Stage, tmp_path: Path) -> None:
+    task = parse_task(
+        {
+            "task": "render",
+            "inputs": {"a.mp4": running.upload("in/t.mp4", clips.make(tmp_path / "t.mp4"))},
+            "output_url": running.platform.gate.presign("PUT", "out/seek bar.jpg"),
+            "params": {"timeline": {"clips": [{"input": "a.mp4"}], "thumbnails": {"every_seconds": 1, "width": 32}}},
+        }
+    )
+    result = running.client.run(task, timeout=DEADLINE_SECONDS)
+    assert isinstance(result, RenderResult)
+    assert result.thumbnails_vtt is not None and "\nseek%20bar.jpg#xywh=0,0,32," in result.thumbnails_vtt
+
+
 def test_a_refusal_names_the_word_and_the_next_job_runs(running: Stage, tmp_path: Path) -> None:
     clip = clips.make(tmp_path / "a.mp4")
     with pytest.raises(JobError) as caught:

@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import clips
 import pytest
+import sounds
 
 from gpu_worker_client.protocol import ErrorCode, RenderParams, RenderResult, TaskError
 from gpu_worker_processors.base import Limits, LocalJob
@@ -103,14 +104,28 @@ def test_every_kind_of_output_passes_the_check(bench: Bench, words: Sequence[str
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".ts"])
 def test_a_cut_off_input_is_never_a_success(bench: Bench, suffix: str) -> None:
-    """FFmpeg returns 0 for some of these: a file that looks right and is short. (A transport stream has no end to miss.)"""
+    """FFmpeg returns 0 for some of these: a file that looks right and is short."""
     codec = "mpeg4" if suffix == ".avi" else "libx264"
     whole = bench.clip(f"a{suffix}", clips.Clip(width=320, height=240, codec=codec, options=()))
-    whole.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * 0.6)])
+    cut_in_a_packet(whole)
     error = bench.refused("-i", f"a{suffix}", *FAST, "out.mp4", a=whole)
     assert error.code is ErrorCode.corrupt_media
+
+
+@pytest.mark.parametrize("place", [0.6, 0.5, 0.4])
+def test_an_ogg_that_is_cut_in_a_page_is_never_a_success(bench: Bench, place: float) -> None:
+    whole = sounds.save(bench.folder / "a.ogg", sounds.clicks([0.5, 1.5, 2.5], 20.0, 48_000), rate=48_000)
+    bench.render("-i", "a.ogg", "out.m4a", suffix=".m4a", a=whole)
+    cut_in_a_packet(whole, place)
+    assert bench.refused("-i", "a.ogg", "out.m4a", suffix=".m4a", a=whole).code is ErrorCode.corrupt_media
+
+
+def cut_in_a_packet(path: Path, place: float = 0.6) -> None:
+    """Keeps the first part of a file, to no multiple of a transport stream's packet."""
+    size = int(path.stat().st_size * place)
+    os.truncate(path, size - size % 188 + 50)
 
 
 def test_a_damaged_input_is_never_a_success(bench: Bench) -> None:

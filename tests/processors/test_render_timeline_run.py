@@ -15,7 +15,7 @@ from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.render.processor import PROCESSOR
 
 
-def run(folder: Path, timeline: dict[str, Any], output: str) -> RenderResult:
+def run(folder: Path, timeline: dict[str, Any], output: str, output_name: str = "") -> RenderResult:
     """Renders with the inputs `tape1.mp4` (3 s), `silent.mkv` (3 s, no sound), `m.wav` (5 s) and `logo.png`."""
     silent = Tape(2, Clip(width=64, height=128, frames=90), ".mkv", sound=None)
     inputs = {
@@ -27,7 +27,8 @@ def run(folder: Path, timeline: dict[str, Any], output: str) -> RenderResult:
     params = RenderParams.model_validate({"timeline": timeline}, strict=False)
     work = folder / "work"
     work.mkdir()
-    job = LocalJob("job", params, work, None, inputs, work / output, settings={"GPU_WORKER_RENDER_SANDBOX": "best_effort"})
+    settings = {"GPU_WORKER_RENDER_SANDBOX": "best_effort"}
+    job = LocalJob("job", params, work, None, inputs, work / output, output_name, settings=settings)
     PROCESSOR.prepare(job)
     return PROCESSOR.run(job)
 
@@ -76,8 +77,8 @@ def test_chapters(tmp_path: Path, name: str) -> None:
 
 def test_a_sheet_of_thumbnails(tmp_path: Path) -> None:
     timeline = {"clips": [{"input": "tape1.mp4"}], "thumbnails": {"every_seconds": 1, "width": 64}}
-    result = run(tmp_path, timeline, "sheet.jpg")
-    assert result.thumbnails_vtt is not None and result.thumbnails_vtt.count("sheet.jpg#xywh=") == 3
+    result = run(tmp_path, timeline, "sheet.jpg", output_name="my%20sheet.jpg")
+    assert result.thumbnails_vtt is not None and result.thumbnails_vtt.count("\nmy%20sheet.jpg#xywh=") == 3
     with av.open(str(tmp_path / "work" / "sheet.jpg")) as container:
         stream = container.streams.video[0]
         assert (stream.width, stream.height) == (192, 36)

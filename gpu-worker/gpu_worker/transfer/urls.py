@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from gpu_worker.transfer.address import refusal
 from gpu_worker.transfer.presign_rules import Method, check_presign, signed_subset
@@ -114,6 +114,13 @@ class Target:
     def suffix(self) -> str:
         """Suffix of the object's name, ".mp4" for example; "" without one."""
         return self.location.suffix.lower()
+
+    @property
+    def name(self) -> str:
+        """Last part of the path as a relative URL says it: percent-encoded, "my%20film.mp4" for example."""
+        if isinstance(self.location, SafeUrl):
+            return quote(self.location.path.rpartition("/")[2], safe="%")
+        return quote(self.location.name)
 
     def __str__(self) -> str:
         """What may be shown and answered: no query."""

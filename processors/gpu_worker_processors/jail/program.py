@@ -28,8 +28,8 @@ Policy = Literal["require", "best_effort", "off"]
 REFUSALS = frozenset({"read", "write", "tcp", "udp"})
 """Every way out that the jail must have shut; the names are those of `enter`."""
 
-MAX_OPEN_FILES = 256
-"""Inputs and output, the libraries while they load, the card's device nodes."""
+OWN_OPEN_FILES = 256
+"""Beside the inputs: standard streams and output, the libraries while they load, the card's device nodes."""
 _CANARY_SECONDS = 30.0
 
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64", "/etc/ld.so.cache")
@@ -52,6 +52,8 @@ class Confinement:
     """Files, or folders with all in them."""
     writable: tuple[Path, ...] = ()
     """Files that exist."""
+    openings: int = 0
+    """How many of those it has open at once, one that is read twice counted twice."""
     max_file_bytes: int = 64 * 1024**3
     """Larger a file cannot become: SIGXFSZ ends the program."""
     max_memory_bytes: int | None = None
@@ -218,7 +220,7 @@ def _own_rights(confinement: Confinement) -> int:
 def _limits(confinement: Confinement) -> str:
     wanted = {
         resource.RLIMIT_CORE: 0,  # a core file would hold the job's frames
-        resource.RLIMIT_NOFILE: MAX_OPEN_FILES,
+        resource.RLIMIT_NOFILE: OWN_OPEN_FILES + confinement.openings,
         resource.RLIMIT_FSIZE: confinement.max_file_bytes,
     }
     if confinement.max_memory_bytes is not None and not confinement.gpu:

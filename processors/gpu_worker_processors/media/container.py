@@ -68,7 +68,7 @@ def opened(path: Path, kind: Kind, limits: Limits, *, decode: bool = True) -> Ge
     if missing:
         raise TaskError(
             ErrorCode.corrupt_media,
-            f"the file is cut off: its header announces {missing} bytes more than there are; upload it again",
+            f"the file is cut off: at least {missing} bytes are missing at its end; upload it again",
             missing_bytes=missing,
         )
     try:

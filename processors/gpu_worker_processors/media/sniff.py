@@ -104,7 +104,7 @@ def sniff(path: Path) -> Kind:
     for offset, magic, kind in _MEDIA:
         if head[offset : offset + len(magic)] == magic:
             return kind
-    if any(_repeats(head, offset, size) for offset, size in _TS_PACKET_BYTES):
+    if transport_packet_bytes(head):
         return _TS
     return _audio_frames(head)
 
@@ -141,6 +141,11 @@ def _refuse_still(head: bytes) -> None:
     for offset, magic, name in _STILLS:
         if head[offset : offset + len(magic)] == magic:
             raise TaskError(ErrorCode.unsupported_media, f"the input is a still picture ({name}); this task needs a video")
+
+
+def transport_packet_bytes(head: bytes) -> int:
+    """Size of a transport stream's packets by the first bytes of it; 0 for anything else."""
+    return next((size for offset, size in _TS_PACKET_BYTES if _repeats(head, offset, size)), 0)
 
 
 def _repeats(head: bytes, offset: int, size: int) -> bool:

@@ -1,7 +1,8 @@
 """What a container's own outermost boxes say about its length, read without FFmpeg.
 
-FFmpeg plays a file that was cut off as if it simply ended there. The sizes announced in the headers of MP4, AVI and FLV files
-show it: these functions follow headers only, whatever the size of the file.
+FFmpeg plays a file that was cut off as if it simply ended there. The sizes announced in the headers of AVI, FLV and Ogg files
+and the packets of a transport stream show it: these functions follow headers only, whatever the size of the file. A file that
+was cut exactly between two tags, pages or packets does not show it: not every writer of these sets a mark at the end.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from gpu_worker_processors.media.sniff import Kind
+from gpu_worker_processors.media.sniff import Kind, transport_packet_bytes
 
 _MAX_BOXES = 100_000
 """A fragmented file has two boxes per fragment; a day of two-second fragments has 86,400."""
+_HEAD_BYTES = 4096
+_OGG_HEAD_BYTES = 27
+"""Of a page, its table of segments left out."""
 
 
 def mov_boxes(path: Path) -> Iterator[tuple[bytes, int, int]]:
@@ -45,7 +49,8 @@ def has_moov(path: Path) -> bool:
 
 
 def missing_bytes(path: Path, kind: Kind) -> int:
-    """Bytes that the headers of an AVI or FLV file announce beyond the file's end; 0 when whole or of another kind.
+    """Bytes that the headers of an AVI, FLV or Ogg file announce beyond the file's end, or that the last packet of a transport
+    stream lacks; 0 when whole or of another kind.
 
     MP4 needs no such check: its index names every sample, and the reader counts them. Matroska has `matroska.video_blocks`.
     """
@@ -55,6 +60,11 @@ def missing_bytes(path: Path, kind: Kind) -> int:
             return max(0, _avi_movi_end(file, size) - size)
         if kind.demuxer == "flv":
             return max(0, _flv_end(file, size) - size)
+        if kind.demuxer == "ogg":
+            return max(0, _ogg_end(file, size) - size)
+        if kind.demuxer == "mpegts":
+            packet = transport_packet_bytes(file.read(_HEAD_BYTES))
+            return -size % packet if packet else 0
     return 0
 
 
@@ -82,6 +92,19 @@ def _flv_end(file: BinaryIO, end: int) -> int:
     while offset + 11 <= end:
         file.seek(offset + 1)
         offset += 11 + int.from_bytes(file.read(3), "big") + 4
+    return offset
+
+
+def _ogg_end(file: BinaryIO, end: int) -> int:
+    """Where the last page ends by its own table of segments (RFC 3533, 6). Stops where no page begins: the reader judges."""
+    offset = 0
+    while offset < end:
+        file.seek(offset)
+        head = file.read(_OGG_HEAD_BYTES + 255)
+        if not b"OggS".startswith(head[:4]):
+            return end
+        segments = head[_OGG_HEAD_BYTES - 1] if len(head) >= _OGG_HEAD_BYTES else 255
+        offset += _OGG_HEAD_BYTES + segments + sum(head[_OGG_HEAD_BYTES : _OGG_HEAD_BYTES + segments])
     return offset
 
 

@@ -41,6 +41,11 @@ class Rendering(Protocol):
         ...
 
     @property
+    def openings(self) -> int:
+        """How many files it has open for reading at once; one that is read twice counts twice."""
+        ...
+
+    @property
     def output_path(self) -> Path:
         """The one file that it may write."""
         ...

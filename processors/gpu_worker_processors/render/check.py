@@ -88,6 +88,8 @@ def animated_webp(path: Path) -> Output | None:
         frames = milliseconds = 0
         file.seek(12)
         while header := file.read(8):
+            if len(header) < 8:
+                _fail("it is cut off")
             chunk, length = struct.unpack("<4sI", header)
             body = file.tell()
             if chunk == b"ANMF":

@@ -88,7 +88,7 @@ def planned(job: LocalJob, policy: Policy) -> tuple[Rendering, str | None]:
     output = job.require_output()
     rendering = compile_timeline(params.timeline, sources, output, encoders=SOFTWARE_ENCODERS | works, limits=job.limits)
     sheet = planned_sheet(params.timeline, sources)
-    return rendering, sheet.vtt(output.name) if sheet else None
+    return rendering, sheet.vtt(job.output_name or output.name) if sheet else None
 
 
 def _run(job: LocalJob, choice: Choice, policy: Policy) -> tuple[Choice, Report]:

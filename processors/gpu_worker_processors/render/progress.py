@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+_KEYS = frozenset({"frame", "out_time_us"})
+MAX_LINE_BYTES = 1024
+"""Longer ones FFmpeg does not write: a reader may take the rest for another line."""
 WORDS = ("-progress", "pipe:1", "-stats_period", "0.25", "-nostats")
 """What makes FFmpeg write them to its standard output, four times a second."""
 
@@ -27,7 +30,8 @@ def reports(lines: Iterable[bytes]) -> Iterator[Report]:
     for line in lines:
         key, _, value = line.decode("ascii", "replace").strip().partition("=")
         if key != "progress":
-            fields[key] = value.strip()
+            if key in _KEYS:
+                fields[key] = value.strip()
             continue
         microseconds = _whole(fields.get("out_time_us", ""))
         yield Report(_whole(fields.get("frame", "")), microseconds / 1e6, value == "end")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -59,6 +59,7 @@ def run(
         work_dir,
         readable=rendering.files,
         writable=(output,),
+        openings=rendering.openings,
         max_file_bytes=limits.max_output_bytes,
         max_memory_bytes=round(_MEMORY_SHARE * memory_bytes()),
         max_cpu_seconds=round(limits.max_seconds * (os.cpu_count() or 1)),
@@ -85,7 +86,7 @@ def _listen(child: subprocess.Popen[bytes], max_seconds: float, on_report: Calla
         clock.start()
         try:
             last = Report()
-            for last in progress.reports(child.stdout):
+            for last in progress.reports(_lines(child.stdout)):
                 on_report(last)
             status = child.wait()
         except BaseException:
@@ -98,6 +99,11 @@ def _listen(child: subprocess.Popen[bytes], max_seconds: float, on_report: Calla
         message = f"the command ran longer than the limit of {max_seconds:g} s; shorten it or choose a faster preset"
         raise TaskError(ErrorCode.time_limit, message, limit_seconds=max_seconds)
     return Finished(status, text, last)
+
+
+def _lines(pipe: IO[bytes]) -> Iterator[bytes]:
+    """Its lines, none longer than FFmpeg writes: a program gone wrong fills no memory here."""
+    return iter(lambda: pipe.readline(progress.MAX_LINE_BYTES), b"")
 
 
 class _Log:

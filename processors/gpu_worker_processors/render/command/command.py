@@ -85,6 +85,10 @@ class Command:
         return tuple(dict.fromkeys(self.paths[file.name] for file in self.script.files))
 
     @property
+    def openings(self) -> int:
+        return sum(1 for _ in self.script.files)
+
+    @property
     def video_encoder(self) -> str | None:
         """As the command names it, or the muxer's own; None where the command leaves video out."""
         if self.expected.video is False:

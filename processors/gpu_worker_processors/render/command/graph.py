@@ -21,8 +21,8 @@ MAX_FILTERS = 256
 _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}")
 """`[0:v:0]` and `[scaled]`; no bracket, quote or separator."""
 _INSTANCE = re.compile(r"[A-Za-z0-9_]{1,32}")
-_KEY = re.compile(r"[ \n\t\r]*([A-Za-z0-9_./-]*)[ \n\t\r]*=")
-"""As libavutil finds a key: what has none is the next positional value."""
+_KEY = re.compile(r"([A-Za-z0-9_./-]*)[ \n\t\r]*=")
+"""As libavutil finds a key, after white space: what has none is the next positional value."""
 _GRAPH_SPECIALS = "[],;"
 _VALUE_SPECIALS = ":="
 
@@ -156,7 +156,7 @@ def _options(argument: str, spec: FilterSpec, names: Collection[str]) -> Iterato
     named = False
     at = 0
     while at < len(argument):
-        found = _KEY.match(argument, at)
+        found = _KEY.match(argument, skip_space(argument, at))
         if found:
             named = True
             key = spec.key(found[1])

@@ -15,6 +15,10 @@ _GENERATED = "color testsrc testsrc2 smptebars smptehdbars rgbtestsrc gradients 
 _SOURCES = frozenset(_GENERATED.split())
 """Filters that make pictures or sound out of nothing, for ever without a duration."""
 _PAD_LENGTHS = ("pad_len", "whole_len", "pad_dur", "whole_dur")
+MAX_MAPS = 32
+MAX_GRAPHS = 32
+MAX_FILTERS = 256
+"""Of all graphs together, as of one."""
 _HOW_TO_END = "give the source a duration, or the output -t, -frames:v or -shortest"
 
 
@@ -27,6 +31,7 @@ def check_sense(script: Script, output_token: int) -> None:
     Raises:
         TaskError: `ffmpeg_arg_denied`.
     """
+    _check_amount(script)
     _check_maps(script)
     _check_labels(script)
     _check_end(script)
@@ -35,6 +40,30 @@ def check_sense(script: Script, output_token: int) -> None:
             raise Denied("there is no input; give one with -i")
         if formats.MUXERS[script.muxer].still and not _is_one_frame(script):
             raise Denied("a picture is one frame: add -frames:v 1; a sequence of pictures is not written")
+
+
+def _check_amount(script: Script) -> None:
+    """FFmpeg starts threads for each stream it writes and for each graph, and all of them before the first picture."""
+    maps = [given for given in script.settings if given.name == "map"]
+    if len(maps) > MAX_MAPS:
+        with at_token(maps[MAX_MAPS].token):
+            raise Denied(f"a command may have {MAX_MAPS} times -map")
+    filters = 0
+    for number, (token, graph) in enumerate(_placed_graphs(script), 1):
+        filters += sum(map(len, graph.chains))
+        with at_token(token):
+            if number > MAX_GRAPHS or filters > MAX_FILTERS:
+                raise Denied(f"a command may have {MAX_GRAPHS} graphs with {MAX_FILTERS} filters in all")
+
+
+def _placed_graphs(script: Script) -> Iterator[tuple[int, Graph]]:
+    """Every graph with the index of its word."""
+    for given in (*script.common, *script.settings):
+        if isinstance(given.value, Graph):
+            yield given.token + 1, given.value
+    for item in script.inputs:
+        if isinstance(item.source, Graph):
+            yield item.token + 1, item.source
 
 
 def _check_maps(script: Script) -> None:

@@ -76,6 +76,10 @@ class TimelineRendering:
     def files(self) -> tuple[Path, ...]:
         return tuple(dict.fromkeys([*(one.source.path for one in self.inputs), *self.fonts]))
 
+    @property
+    def openings(self) -> int:
+        return len(self.inputs) + len(self.fonts)
+
     def with_encoder(self, name: str, options: Mapping[str, str]) -> Self:
         return replace(self, video_encoder=name, video_options=dict(options))
 

@@ -50,7 +50,7 @@ class Sheet:
         """WebVTT: for each part of the film a fragment of the sheet. https://www.w3.org/TR/media-frags/#naming-space
 
         Args:
-            file_name: of the sheet, as the player will find it beside this text.
+            file_name: of the sheet, percent-encoded, as the player will find it beside this text.
         """
         lines = ["WEBVTT", ""]
         for n in range(len(self.frames)):
