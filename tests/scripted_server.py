@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -43,12 +44,18 @@ class ScriptedServer:
         self.url = url
         self.script: list[Answer] = []
         self.seen: list[Seen] = []
+        self.aside: dict[str, Answer] = {}
+        """Answers by the end of a path, beside the script and not kept in `seen`."""
 
     def say(self, *answers: Answer | dict[str, Any]) -> None:
         """Prepares the next answers. The last one repeats."""
         self.script.extend(a if isinstance(a, Answer) else Answer(a) for a in answers)
 
-    def next_answer(self) -> Answer:
+    def answer(self, seen: Seen) -> Answer:
+        for end, answer in self.aside.items():
+            if seen.path.endswith(end):
+                return answer
+        self.seen.append(seen)
         return self.script.pop(0) if len(self.script) > 1 else self.script[0]
 
     @property
@@ -64,8 +71,7 @@ def scripted_server() -> Iterator[ScriptedServer]:
         def answer(self) -> None:
             length = int(self.headers.get("Content-Length", "0"))
             body = self.rfile.read(length)
-            script.seen.append(Seen(self.command, self.path, dict(self.headers), json.loads(body) if body else None))
-            answer = script.next_answer()
+            answer = script.answer(Seen(self.command, self.path, dict(self.headers), json.loads(body) if body else None))
             if answer.hang_up:
                 self.connection.shutdown(socket.SHUT_RDWR)
                 self.close_connection = True
@@ -108,11 +114,16 @@ class FakeTime:
         self.sleeps.append(seconds)
         self.seconds += seconds
 
+    async def async_sleep(self, seconds: float) -> None:
+        self.sleep(seconds)
+        await asyncio.sleep(0)
+
     def timing(self) -> Timing:
         start = datetime(2030, 1, 1, tzinfo=timezone.utc)
         return Timing(
             clock=lambda: self.seconds,
             sleep=self.sleep,
+            async_sleep=self.async_sleep,
             random=lambda: 0.5,
             now=lambda: start + timedelta(seconds=self.seconds),
         )

@@ -1,4 +1,5 @@
-"""Thin client SDK for the GPU video worker. Three verbs for a newcomer: `Client.run`, `Client.submit`, `Client.job`.
+"""Thin client SDK for the GPU video worker. Three verbs for a newcomer: `Client.run`, `Client.submit`, `Client.job`;
+`AsyncClient` has the same.
 
 The tasks and their results are in `gpu_worker_client.protocol`. Names are loaded when first used, so importing this package
 costs next to nothing.
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gpu_worker_client._status import JobStatus
-    from gpu_worker_client.client import Client, Policy
+    from gpu_worker_client._timing import Timing
+    from gpu_worker_client.async_client import AsyncClient, AsyncJob
+    from gpu_worker_client.client import Client
     from gpu_worker_client.commands import create_nvenc_command
-    from gpu_worker_client.endpoint import Endpoint, Timing
+    from gpu_worker_client.events import ColdStart, Event, Finished, ProgressEvent, Queued, Started
     from gpu_worker_client.exceptions import (
         APIConnectionError,
         APIError,
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
         ResultLost,
         ResultUnreadable,
         ServerError,
+        StorageError,
         StorageUnavailable,
         SubmitInDoubt,
         UnsupportedMedia,
@@ -48,18 +52,23 @@ if TYPE_CHECKING:
         WorkerFault,
         WorkerUnsuitable,
     )
-    from gpu_worker_client.job import Event, Finished, Job, ProgressEvent, Queued, Started
+    from gpu_worker_client.job import Job
+    from gpu_worker_client.outcome import Outcome
+    from gpu_worker_client.policy import Policy
     from gpu_worker_client.protocol import ErrorCode, Progress, State, TaskResult
+    from gpu_worker_client.storage import Storage
     from gpu_worker_client.tracks import tracks_to_mot
     from gpu_worker_client.webhooks import WebhookEvent, unwrap
 
 __all__ = [
     "APIConnectionError",
     "APIError",
+    "AsyncClient",
+    "AsyncJob",
     "AuthenticationError",
     "Client",
+    "ColdStart",
     "ConfigError",
-    "Endpoint",
     "ErrorCode",
     "Event",
     "Finished",
@@ -75,6 +84,7 @@ __all__ = [
     "LimitExceeded",
     "NotFoundError",
     "OutOfMemory",
+    "Outcome",
     "OutputRejected",
     "OutputUploadFailed",
     "PayloadTooLargeError",
@@ -89,6 +99,8 @@ __all__ = [
     "ServerError",
     "Started",
     "State",
+    "Storage",
+    "StorageError",
     "StorageUnavailable",
     "SubmitInDoubt",
     "TaskResult",
@@ -107,7 +119,22 @@ __all__ = [
     "unwrap",
 ]
 
-_HOMES = ("exceptions", "protocol", "_status", "endpoint", "job", "client", "tracks", "commands", "webhooks")
+_HOMES = (
+    "exceptions",
+    "protocol",
+    "_status",
+    "_timing",
+    "events",
+    "policy",
+    "outcome",
+    "job",
+    "client",
+    "async_client",
+    "storage",
+    "tracks",
+    "commands",
+    "webhooks",
+)
 """Modules that hold the public names, in the order of their imports."""
 
 

@@ -1,69 +1,117 @@
-"""A result too large for an answer: the worker kept it in its own bucket and answered a summary with a presigned GET."""
+"""Results that are not in the answer: one too large for it, of which the worker answered a summary with a presigned GET, and
+one that the endpoint lost or forgot, but that the task's own `result_url` has kept.
+
+Flows, for a driver; what is read is bounded, and the API key does not travel to storage.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import ValidationError
 
+from gpu_worker_client._attempts import attempts
+from gpu_worker_client._flow import Flow
+from gpu_worker_client._retry import TRANSIENT_STATUS
+from gpu_worker_client._timing import Timing
+from gpu_worker_client._transport import Reply, Request
 from gpu_worker_client.exceptions import APIConnectionError
-from gpu_worker_client.protocol import TASKS, TaskResult
+from gpu_worker_client.protocol import TASKS, TaskBase, TaskResult
 
-if TYPE_CHECKING:
-    from requests import Response
-
-    from gpu_worker_client._status import JobStatus
-
-CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0
 MAX_RESULT_BYTES = 1 << 30
 """What is read of a result at most: an hour of a hundred people, at 100 bytes a box, twice. A bucket can answer without end."""
-_PIECE_BYTES = 1 << 20
+RESULT_SECONDS = 600.0
+"""Longest reading of a result: the largest at 14 Mbit/s."""
+_OK = 200
 
 
-def whole(status: JobStatus) -> JobStatus:
-    """The status with the whole result as its output, when the answer is a summary of one that can be read from here.
+@dataclass(frozen=True)
+class KeptResult:
+    """Where the result of a task lies that had a `result_get_url`."""
 
-    A `result_url` of the task's own comes back without its query, so it stays where it is: read it with your own credentials.
+    url: str = field(repr=False)
+    key: str
+    """The task's `idempotency_key`; the object may hold the result of other work."""
+    task: str
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+
+    @classmethod
+    def of(cls, task: TaskBase) -> KeptResult | None:
+        """None when the task did not say where."""
+        if task.result_get_url is None or task.idempotency_key is None:
+            return None
+        return cls(task.result_get_url, task.idempotency_key, task.task, _signed(task.result_get_url, task.headers.result))
+
+
+def _signed(url: str, headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of the headers that were signed into the URL."""
+    query = {name.lower(): values for name, values in parse_qs(urlsplit(url).query).items()}
+    names = {name for value in query.get("x-amz-signedheaders", []) for name in value.lower().split(";")}
+    return {name: value for name, value in headers.items() if name.lower() in names}
+
+
+def read_kept(kept: KeptResult, timing: Timing, deadline: float | None = None) -> Flow[dict[str, Any] | None]:
+    """The fields of a kept result; None when the object holds that of other work.
+
+    Raises:
+        APIConnectionError: storage does not answer, or not with a result.
+    """
+    fields = yield from _read(kept.url, kept.task, timing, deadline, kept.headers)
+    ours = fields.get("task") == kept.task and fields.get("idempotency_key") == kept.key
+    return fields if ours else None
+
+
+def read_whole(output: object, timing: Timing, deadline: float | None = None) -> Flow[object]:
+    """The whole result of which `output` is a summary that says where; any other output as it is.
 
     Raises:
         APIConnectionError: the bucket does not answer, or not with a result; ask again, the URL lives seven days.
     """
-    output = cast("dict[str, Any]", status.output) if isinstance(status.output, dict) else {}
-    url = output.get("result_url")
+    answer = cast("dict[str, Any]", output) if isinstance(output, dict) else {}
+    url = answer.get("result_url")
     if not isinstance(url, str) or "?" not in url:
-        return status
-    return replace(status, output=_get(url, output.get("task")) | {"result_url": url})
+        return output
+    return (yield from _read(url, answer.get("task"), timing, deadline)) | {"result_url": url}
 
 
-def _get(url: str, task: object) -> dict[str, Any]:
-    import requests
-
-    try:
-        # No session of ours: the API key must not travel to a bucket.
-        with requests.get(url, timeout=(CONNECT_SECONDS, READ_SECONDS), allow_redirects=False, stream=True) as response:
-            if response.status_code != requests.codes.ok:
-                raise _unread(f"answered {response.status_code}")
-            data = _bounded(response)
-    except requests.RequestException as error:
-        raise _unread(f"could not be read ({type(error).__name__})") from None
-    return _fields(data, TASKS[task].result if isinstance(task, str) and task in TASKS else TaskResult)
+def is_summary(output: object) -> bool:
+    """Whether lists were left out of an answer, with their counts in place."""
+    names = cast("dict[str, Any]", output) if isinstance(output, dict) else {}
+    return "result_url" in names and any(name.endswith("_count") and name.removesuffix("_count") not in names for name in names)
 
 
-def _bounded(response: Response) -> bytes:
-    pieces: list[bytes] = []
-    size = 0
-    for piece in response.iter_content(_PIECE_BYTES):
-        pieces.append(piece)
-        size += len(piece)
-        if size > MAX_RESULT_BYTES:
-            raise _unread(f"answered more than {MAX_RESULT_BYTES} bytes")
-    return b"".join(pieces)
+def _read(
+    url: str, task: object, timing: Timing, deadline: float | None, headers: Mapping[str, str] | None = None
+) -> Flow[dict[str, Any]]:
+    kind = TASKS[task].result if isinstance(task, str) and task in TASKS else TaskResult
+    gzipped = urlsplit(url).path.endswith(".gz")
+
+    def request() -> Request:
+        return Request(
+            "GET",
+            url,
+            "the bucket that holds the result",
+            partial(_parsed, kind=kind, gzipped=gzipped),
+            headers=headers or {},
+            limit_seconds=RESULT_SECONDS if deadline is None else min(RESULT_SECONDS, max(2.0, deadline - timing.clock())),
+            to_endpoint=False,
+            max_bytes=MAX_RESULT_BYTES,
+        )
+
+    return attempts(request, timing, retries="any", deadline=deadline)
 
 
-def _fields(data: bytes, kind: type[TaskResult]) -> dict[str, Any]:
+def _parsed(reply: Reply, *, kind: type[TaskResult], gzipped: bool) -> dict[str, Any]:
     """The result's fields, as its model takes them: what is large already in its typed and compact form."""
+    if reply.status != _OK:
+        raise _unread(f"answered {reply.status}", transient=reply.status in TRANSIENT_STATUS)
+    data = _unzipped(reply.body) if gzipped else reply.body
     try:
         return dict(kind.from_json(data))
     except ValidationError as error:
@@ -76,5 +124,17 @@ def _fields(data: bytes, kind: type[TaskResult]) -> dict[str, Any]:
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
-def _unread(why: str) -> APIConnectionError:
-    return APIConnectionError(f"the bucket that holds the result {why}", may_have_arrived=True)
+def _unzipped(data: bytes) -> bytes:
+    """Bounded: a few kilobytes of gzip may hold gigabytes."""
+    reader = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        plain = reader.decompress(data, MAX_RESULT_BYTES)
+    except zlib.error:
+        raise _unread("answered something else") from None
+    if not reader.eof:
+        raise _unread(f"answered more than {MAX_RESULT_BYTES} bytes" if reader.unconsumed_tail else "answered half of it")
+    return plain
+
+
+def _unread(why: str, *, transient: bool = False) -> APIConnectionError:
+    return APIConnectionError(f"the bucket that holds the result {why}", may_have_arrived=True, transient=transient)

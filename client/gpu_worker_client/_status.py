@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
@@ -134,22 +134,24 @@ _NO_RESULT: dict[State, tuple[type[JobError], str, str]] = {
 }
 
 
-def read_result(status: JobStatus, kind: type[TaskResult] | None, job: Any = None) -> TaskResult:
-    """The typed result of a final status.
+def read_result(status: JobStatus, output: object, kind: type[TaskResult] | None = None, job: Any = None) -> TaskResult:
+    """The typed result of a job that has ended.
 
     Args:
         status: a final one.
+        output: the result as JSON values; None when there is none.
         kind: the result's model; None takes the one that the result's own `task` names.
+        job: the handle that an error shall carry.
 
     Raises:
-        JobError: there is none.
+        JobError: there is no result, or none of its kind.
     """
-    if status.state is not State.completed or status.output is None:
+    if output is None:
         raise failure(status, job)
-    name = status.output.get("task") if isinstance(status.output, dict) else None
+    name = cast("dict[str, Any]", output).get("task") if isinstance(output, dict) else None
     model = kind or (TASKS[name].result if isinstance(name, str) and name in TASKS else TaskResult)
     try:
-        return model.model_validate(status.output)
+        return model.model_validate(output)
     except ValidationError as error:
         places = ", ".join(".".join(map(str, entry["loc"])) for entry in error.errors()[:5])
     message = f"the job completed, but its result is no {model.__name__} (see: {places or 'the whole'})"

@@ -1,64 +1,32 @@
 """The SDK's front door: `Client` submits tasks to one endpoint and hands out jobs.
 
 It accepts the typed tasks of `protocol` or plain dicts of the same shape, and validates them here, so that a misspelt parameter
-fails in milliseconds and not in a queue. Results come back typed by the task that was submitted.
+fails in milliseconds and not in a queue. Results come back typed by the task that was submitted. `async_client.AsyncClient` is
+the same for programs with an event loop.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, cast, overload
-from urllib.parse import urlsplit
 
+from gpu_worker_client._client_core import ClientCore, Connection
+from gpu_worker_client._drive import SyncDriver
+from gpu_worker_client._elsewhere import KeptResult
+from gpu_worker_client._timing import Timing
 from gpu_worker_client.commands import Compilable, command_args
-from gpu_worker_client.endpoint import DEFAULT_BASE_URL, Endpoint, Timing, check_id
-from gpu_worker_client.exceptions import APIError, ConfigError, job_error
-from gpu_worker_client.job import Event, Job, R
-from gpu_worker_client.protocol import TASKS, AnsweredBy, RenderResult, TaskBase, TaskError, TaskResult, parse_task
+from gpu_worker_client.events import Event
+from gpu_worker_client.job import Job, R
+from gpu_worker_client.outcome import Outcome
+from gpu_worker_client.policy import Policy
+from gpu_worker_client.protocol import AnsweredBy, RenderResult, TaskBase, TaskResult
 
-MIN_EXECUTION_SECONDS = 5
-MIN_TTL_SECONDS = 10
-MAX_POLICY_SECONDS = 7 * 24 * 3600
-"""RunPod's bounds on a request's policy. https://docs.runpod.io/serverless/endpoints/send-requests"""
+__all__ = ["Client", "Policy"]
 
 
-@dataclass(frozen=True)
-class Policy:
-    """How long a job may wait and run. None leaves the endpoint's own setting."""
-
-    execution_timeout_seconds: float | None = None
-    """Longest run on the worker, 5 s to 7 days. RunPod's default is 10 minutes, too short for a long upscale."""
-    ttl_seconds: float | None = None
-    """Longest life from submit, queue included, 10 s to 7 days; then even a running job is deleted. RunPod's default: 24 h."""
-    low_priority: bool = False
-    """Do not start further workers for this job."""
-
-    def to_wire(self) -> dict[str, int | bool]:
-        """RunPod's `policy` object, in milliseconds.
-
-        Raises:
-            ConfigError: a value is outside RunPod's bounds.
-        """
-        wire: dict[str, int | bool] = {}
-        if self.execution_timeout_seconds is not None:
-            wire["executionTimeout"] = _milliseconds("execution_timeout", self.execution_timeout_seconds, MIN_EXECUTION_SECONDS)
-        if self.ttl_seconds is not None:
-            wire["ttl"] = _milliseconds("ttl", self.ttl_seconds, MIN_TTL_SECONDS)
-        if self.low_priority:
-            wire["lowPriority"] = True
-        return wire
-
-
-def _milliseconds(name: str, seconds: float, least_seconds: int) -> int:
-    if not least_seconds <= seconds <= MAX_POLICY_SECONDS:
-        raise ConfigError(f"{name}_seconds must be {least_seconds} to {MAX_POLICY_SECONDS} (7 days)")
-    return round(seconds * 1000)
-
-
-class Client:
+class Client(ClientCore):
     """A client of one endpoint.
 
     Args:
@@ -81,16 +49,8 @@ class Client:
         env: Mapping[str, str] | None = None,
         timing: Timing | None = None,
     ) -> None:
-        env = os.environ if env is None else env
-        self._endpoint = Endpoint(
-            endpoint_id or _required(env, "GPU_WORKER_ENDPOINT_ID", "endpoint_id"),
-            api_key or _required(env, "RUNPOD_API_KEY", "api_key"),
-            base_url=base_url or env.get("GPU_WORKER_BASE_URL") or DEFAULT_BASE_URL,
-            timing=timing,
-        )
-
-    def __repr__(self) -> str:
-        return f"Client({self._endpoint.id!r}, base_url={self._endpoint.base_url!r})"
+        super().__init__(Connection.open(endpoint_id, api_key, base_url, os.environ if env is None else env, timing))
+        self._driver = SyncDriver(self._connection.requests, self._timing)
 
     def __enter__(self) -> Client:
         return self
@@ -100,7 +60,7 @@ class Client:
 
     def close(self) -> None:
         """Closes the connections. Jobs on the endpoint go on."""
-        self._endpoint.close()
+        self._connection.transport.close()
 
     @overload
     def submit(self, task: AnsweredBy[R], *, policy: Policy | None = None, webhook: str | None = None) -> Job[R]: ...
@@ -116,7 +76,7 @@ class Client:
 
         Args:
             task: a typed task, or the same as a dict or as JSON text in UTF-8.
-            policy: how long it may wait and run.
+            policy: how long it may wait and run; None is `Policy.for_task(task)`, and `Policy()` the endpoint's own setting.
             webhook: URL that RunPod calls when the job has ended. The call is not signed and repeats the task, presigned URLs
                 included, so give the URLs short lives.
 
@@ -124,7 +84,7 @@ class Client:
             InvalidTask: the task does not fit; nothing was sent.
             ConfigError, APIConnectionError, APIError: as their names say.
         """
-        return self._submit(task, policy, webhook, deadline=None)
+        return self._driver.run(self._submit_flow(task, policy, webhook))
 
     @overload
     def run(
@@ -134,6 +94,7 @@ class Client:
         on_event: Callable[[Event], object] | None = None,
         *,
         policy: Policy | None = None,
+        wait_seconds: float | None = None,
     ) -> R: ...
     @overload
     def run(
@@ -143,6 +104,7 @@ class Client:
         on_event: Callable[[Event], object] | None = None,
         *,
         policy: Policy | None = None,
+        wait_seconds: float | None = None,
     ) -> TaskResult: ...
     def run(
         self,
@@ -151,6 +113,7 @@ class Client:
         on_event: Callable[[Event], object] | None = None,
         *,
         policy: Policy | None = None,
+        wait_seconds: float | None = None,
     ) -> Any:
         """Submits, waits, and gives the typed result. When the waiting ends by an error, Ctrl-C or the timeout, the remote job
         is cancelled: nobody would take its result.
@@ -159,20 +122,56 @@ class Client:
             task: a typed task, or the same as a dict or as JSON text in UTF-8.
             timeout: seconds of wall time for the whole; None waits for ever.
             on_event: called with every `Event`.
-            policy: how long the job may wait and run.
+            policy: how long the job may wait and run; None is `Policy.for_task(task)`.
+            wait_seconds: for jobs that take seconds: asks the endpoint to answer the submit when the job has ended, or after
+                this long (`runsync?wait=`, 1 to 10 s), which saves the looks. Ctrl-C then waits for that answer, as only it
+                names the job to cancel, and RunPod keeps the result of such a job for 1 minute instead of 30.
 
         Raises:
             JobError: the job ended without a result; its class says why.
             WaitTimeout, ConfigError, APIConnectionError, APIError: as their names say.
         """
-        clock = self._endpoint.timing.clock
-        deadline = None if timeout is None else clock() + timeout
-        with self._submit(task, policy, None, deadline) as job:
-            remaining = None if deadline is None else deadline - clock()
-            for event in job.events(remaining, on_timeout="cancel"):
-                if on_event is not None:
-                    on_event(event)
-            return job.result()
+        flow = self._run_flow(task, timeout, policy, wait_seconds, watched=on_event is not None)
+        return self._driver.run(flow, on_event)
+
+    @overload
+    def map(
+        self,
+        tasks: Iterable[AnsweredBy[R]],
+        *,
+        max_parallel: int = 8,
+        timeout: float | None = None,
+        policy: Policy | None = None,
+    ) -> Iterator[Outcome[R]]: ...
+    @overload
+    def map(
+        self,
+        tasks: Iterable[TaskBase | Mapping[str, Any] | bytes],
+        *,
+        max_parallel: int = 8,
+        timeout: float | None = None,
+        policy: Policy | None = None,
+    ) -> Iterator[Outcome[TaskResult]]: ...
+    def map(
+        self,
+        tasks: Iterable[Any],
+        *,
+        max_parallel: int = 8,
+        timeout: float | None = None,
+        policy: Policy | None = None,
+    ) -> Iterator[Outcome[Any]]:
+        """Runs many tasks and yields how each ended, first done first. A failure ends its own task alone. Leaving the loop
+        early, by `break`, an exception or Ctrl-C, cancels the jobs that run.
+
+        Args:
+            tasks: taken one by one as places become free, so they may be endless.
+            max_parallel: jobs on the endpoint at once, 1 or more.
+            timeout: seconds of wall time for each task, its queue included.
+            policy: how long each job may wait and run.
+        """
+        from gpu_worker_client._map import in_background  # here: it brings an event loop along
+
+        return in_background(self._connection, tasks, max_parallel=max_parallel, timeout=timeout, policy=policy)
 
     def render(
         self,
@@ -203,7 +202,7 @@ class Client:
         return cast(RenderResult, self.run(task, timeout, on_event, policy=policy))
 
     @overload
-    def job(self, job_id: str, task: type[AnsweredBy[R]]) -> Job[R]: ...
+    def job(self, job_id: str, task: type[AnsweredBy[R]] | AnsweredBy[R]) -> Job[R]: ...
     @overload
     def job(self, job_id: str, task: str | None = None) -> Job[TaskResult]: ...
     def job(self, job_id: str, task: object = None) -> Job[Any]:
@@ -211,58 +210,15 @@ class Client:
 
         Args:
             job_id: `Job.id`.
-            task: the task's model or name, so that the result is typed; None goes by the name in the result.
+            task: what makes the result typed: the task's model or name, or the task itself, of which a lost result is then
+                recovered when it has a `result_get_url`. None goes by the name in the result.
         """
-        check_id(job_id, "job id")
-        if isinstance(task, str) and task not in TASKS:
-            raise ConfigError(f"task must be one of: {', '.join(TASKS)}")
-        name = next((name for name, kind in TASKS.items() if task in (name, kind.request)), None)
-        return Job(self._endpoint, job_id, TASKS[name].result if name else None)
+        return cast("Job[Any]", self._job(job_id, task))
 
     def health(self) -> dict[str, Any]:
         """Counts of jobs and workers by state, as the endpoint gives them. No worker of any state and a queue that does not
         move: the endpoint was scaled to zero."""
-        return self._endpoint.health()
+        return self._driver.run(self._endpoint.health())
 
-    def _submit(self, task: object, policy: Policy | None, webhook: str | None, deadline: float | None) -> Job[Any]:
-        checked, wire = _check(task)
-        body: dict[str, Any] = {"input": wire}
-        if policy is not None and (limits := policy.to_wire()):
-            body["policy"] = limits
-        if webhook is not None:
-            body["webhook"] = _check_webhook(webhook)
-        answer = self._endpoint.submit(body, repeatable=checked.idempotency_key is not None, deadline=deadline)
-        job_id = answer.get("id")
-        if not isinstance(job_id, str):
-            raise APIError("POST run: the answer names no job", status=200)
-        return Job(self._endpoint, check_id(job_id, "the endpoint's job id"), TASKS[checked.task].result)
-
-
-def _required(env: Mapping[str, str], variable: str, argument: str) -> str:
-    value = env.get(variable, "")
-    if not value:
-        raise ConfigError(f"no {argument}: give it to Client(...) or set {variable}")
-    return value
-
-
-def _check(task: object) -> tuple[TaskBase, dict[str, Any]]:
-    """The validated task, and what to send: the fields the caller set and no others, so an older worker is not bothered with
-    newer fields, and a worker can tell a default from a choice."""
-    given: Any = task
-    if isinstance(task, TaskBase):
-        given = task.model_dump(mode="json", exclude_unset=True) | {"task": task.task}
-    try:
-        checked = parse_task(dict(given) if isinstance(given, Mapping) else given)
-    except TaskError as error:
-        raise job_error(error.body()) from None
-    return checked, checked.model_dump(mode="json", exclude_unset=True) | {"task": checked.task}
-
-
-def _check_webhook(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ConfigError("webhook is not a URL") from None
-    if parts.scheme not in ("https", "http") or not parts.hostname:
-        raise ConfigError("webhook must be an absolute https or http URL")
-    return url
+    def _handle(self, job_id: str, result_type: type[TaskResult] | None, kept: KeptResult | None) -> Job[Any]:
+        return Job(self._driver, self._endpoint, job_id, result_type, kept)

@@ -1,56 +1,55 @@
-"""The only file that speaks RunPod's HTTP API: paths, headers, time limits, retries, and the map from answers to errors.
+"""The only file that speaks RunPod's HTTP API: paths, time limits, retries, and the map from answers to errors.
 
 It accepts plain JSON values and hands back the endpoint's JSON object; what the values mean is the business of `job.py`. It
-guarantees that a request is retried only when that cannot start a job twice, that no retry starts after the deadline, that a
-redirect is never followed (it would carry the API key to another host), and that no error text holds a key or a signature.
+guarantees that a request is retried only when that cannot start a job twice, that no retry starts after the deadline, and that
+no error text holds a key or a signature.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import random
 import re
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
+from gpu_worker_client._attempts import attempts
+from gpu_worker_client._flow import Finish, Flow, Send
 from gpu_worker_client._redact import redact
-from gpu_worker_client._retry import (
-    MAX_RETRIES,
-    RETRY_AFTER_CAP_SECONDS,
-    Retries,
-    backoff_seconds,
-    parse_retry_after,
-    should_retry,
-)
+from gpu_worker_client._retry import Retries, parse_retry_after
+from gpu_worker_client._timing import Timing
+from gpu_worker_client._transport import TOTAL_SECONDS, Reply, Request
 from gpu_worker_client.exceptions import (
-    APIConnectionError,
     APIError,
     AuthenticationError,
     ConfigError,
+    GpuWorkerError,
     NotFoundError,
     PayloadTooLargeError,
     RateLimitError,
     ServerError,
 )
 
-if TYPE_CHECKING:
-    import requests
-
 DEFAULT_BASE_URL = "https://api.runpod.ai/v2"
-CONNECT_TIMEOUT_SECONDS = 10.0
-READ_TIMEOUT_SECONDS = 30.0
 LAST_TIMEOUT_SECONDS = 2.0
 """A request made at the deadline still gets this long: a last look that cannot be answered would be none."""
+LAST_CANCEL_SECONDS = 10.0
+"""Longest that the end of the time, Ctrl-C or another way out is held up by cancelling the job."""
 BODY_EXCERPT_BYTES = 500
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _log = logging.getLogger("gpu_worker_client")
+
+
+def check_api_key(value: str) -> str:
+    """`value`, when a header can hold it."""
+    if not value or not value.isascii() or not value.isprintable() or " " in value:
+        raise ConfigError("api_key must be printable ASCII without spaces")
+    return value
 
 
 def check_id(value: str, what: str) -> str:
@@ -76,155 +75,100 @@ def check_base_url(value: str) -> str:
     return value.rstrip("/")
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Where time and chance come from; tests put their own in."""
-
-    clock: Callable[[], float] = time.monotonic
-    """Seconds, never going back. Deadlines are points on it."""
-    sleep: Callable[[float], None] = time.sleep
-    random: Callable[[], float] = random.random
-    now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
-    """Wall time, for `Retry-After` dates."""
-
-
 class Endpoint:
-    """One serverless endpoint.
+    """One serverless endpoint. Its calls are flows: generators of the steps to take, for a driver.
 
     Args:
         endpoint_id: as RunPod shows it.
-        api_key: sent as a bearer token; never part of a text.
         base_url: RunPod's, or a dev-server's on loopback.
-        timing: clock, sleep and random numbers.
+        timing: clock and random numbers.
     """
 
-    def __init__(
-        self, endpoint_id: str, api_key: str, *, base_url: str = DEFAULT_BASE_URL, timing: Timing | None = None
-    ) -> None:
+    def __init__(self, endpoint_id: str, base_url: str, timing: Timing) -> None:
         self.id = check_id(endpoint_id, "endpoint_id")
         self.base_url = check_base_url(base_url)
-        if not api_key or not api_key.isascii() or not api_key.isprintable() or " " in api_key:
-            raise ConfigError("api_key must be printable ASCII without spaces")
-        self.timing = timing or Timing()
-        # A proxy named by the environment is for the world outside, not for a dev-server on this machine.
-        self._session = _session(api_key, trust_environment=urlsplit(base_url).hostname not in _LOOPBACK)
+        self.timing = timing
 
-    def __repr__(self) -> str:
-        return f"Endpoint({self.id!r}, base_url={self.base_url!r})"
+    @property
+    def on_loopback(self) -> bool:
+        return urlsplit(self.base_url).hostname in _LOOPBACK
 
-    def close(self) -> None:
-        self._session.close()
+    def submit(
+        self, body: Mapping[str, Any], *, repeatable: bool, deadline: float | None = None, wait_seconds: float | None = None
+    ) -> Flow[dict[str, Any]]:
+        """`POST /run`, or `POST /runsync` that is answered when the job has ended or `wait_seconds` have passed.
 
-    def submit(self, body: Mapping[str, Any], *, repeatable: bool, deadline: float | None = None) -> dict[str, Any]:
-        """`POST /run`. `repeatable` says that a second job from the same body does no harm (the task has an idempotency key);
-        without it only what the endpoint certainly did not take is sent again."""
-        return self._call("POST", "run", body, retries="any" if repeatable else "not_accepted", deadline=deadline)
+        `repeatable` says that a second job from the same body does no harm (the task has an idempotency key); without it only
+        what the endpoint certainly did not take is sent again. When the request is interrupted in flight, its answer is waited
+        for, as only that names the job, and the job is cancelled.
+        """
+        path = "run" if wait_seconds is None else f"runsync?wait={round(wait_seconds * 1000)}"
+        try:
+            data = json.dumps(body, allow_nan=False).encode()
+        except ValueError:
+            raise ConfigError("the request is not plain JSON (finite numbers, valid text)") from None
+        retries: Retries = "any" if repeatable else "not_accepted"
+        return (yield from self._call("POST", path, data, retries=retries, deadline=deadline, interrupted=self._take_back))
 
-    def status(self, job_id: str, *, retries: Retries = "any", deadline: float | None = None) -> dict[str, Any]:
+    def status(self, job_id: str, *, retries: Retries = "any", deadline: float | None = None) -> Flow[dict[str, Any]]:
         """`GET /status/{id}`."""
         return self._call("GET", f"status/{check_id(job_id, 'job id')}", retries=retries, deadline=deadline)
 
-    def cancel(self, job_id: str, *, deadline: float | None = None) -> dict[str, Any]:
+    def cancel(self, job_id: str, *, deadline: float | None = None) -> Flow[dict[str, Any]]:
         """`POST /cancel/{id}`. Cancelling twice is cancelling once."""
         return self._call("POST", f"cancel/{check_id(job_id, 'job id')}", retries="any", deadline=deadline)
 
-    def health(self) -> dict[str, Any]:
+    def health(self, *, retries: Retries = "any", deadline: float | None = None) -> Flow[dict[str, Any]]:
         """`GET /health`: counts of jobs and workers by state."""
-        return self._call("GET", "health", retries="any")
+        return self._call("GET", "health", retries=retries, deadline=deadline)
 
     def _call(
         self,
         method: str,
         path: str,
-        body: Mapping[str, Any] | None = None,
+        body: bytes | None = None,
         *,
         retries: Retries,
-        deadline: float | None = None,
-    ) -> dict[str, Any]:
-        for attempt in range(MAX_RETRIES + 1):
-            try:
-                return self._send(method, path, body, deadline)
-            except (APIConnectionError, APIError) as error:
-                pause = self._pause(error, attempt, retries, deadline)
-                if pause is None:
-                    raise
-                _log.debug("%s %s: %s; retry %d in %.2f s", method, path, error, attempt + 1, pause)
-            self.timing.sleep(pause)
-        raise AssertionError("the last attempt returns or raises")
+        deadline: float | None,
+        interrupted: Callable[[Send], Flow[None]] | None = None,
+    ) -> Flow[dict[str, Any]]:
+        request = partial(self._request, method, path, body, deadline)
+        return attempts(request, self.timing, retries=retries, deadline=deadline, interrupted=interrupted)
 
-    def _pause(
-        self, error: APIConnectionError | APIError, attempt: int, retries: Retries, deadline: float | None
-    ) -> float | None:
-        """Seconds until the next attempt; None when there shall be none."""
-        if attempt >= MAX_RETRIES or not should_retry(error, retries):
-            return None
-        asked = error.retry_after_seconds if isinstance(error, APIError) else None
-        if asked is not None and asked > RETRY_AFTER_CAP_SECONDS:
-            return None
-        pause = backoff_seconds(attempt, asked, self.timing.random())
-        return None if deadline is not None and self.timing.clock() + pause >= deadline else pause
-
-    def _send(self, method: str, path: str, body: Mapping[str, Any] | None, deadline: float | None) -> dict[str, Any]:
-        import requests
-
-        remaining = READ_TIMEOUT_SECONDS if deadline is None else max(LAST_TIMEOUT_SECONDS, deadline - self.timing.clock())
+    def _take_back(self, send: Send) -> Flow[None]:
+        """Cancels the job that a request in flight may have queued."""
+        deadline = self.timing.clock() + LAST_CANCEL_SECONDS
         try:
-            response = self._session.request(
-                method,
-                f"{self.base_url}/{self.id}/{path}",
-                data=None if body is None else json.dumps(body, allow_nan=False).encode(),
-                headers={} if body is None else {"Content-Type": "application/json"},
-                timeout=(min(CONNECT_TIMEOUT_SECONDS, remaining), min(READ_TIMEOUT_SECONDS, remaining)),
-                allow_redirects=False,
-            )
-        except requests.RequestException as error:
-            raise _connection_error(error, f"{method} {path}") from None
-        return _read(response, f"{method} {path}", self.timing.now())
+            answer = yield Finish(send, LAST_CANCEL_SECONDS)
+            yield from self.cancel(job_id_of(answer), deadline=deadline)
+        except GpuWorkerError as error:
+            _log.warning("interrupted while a job was submitted, and it could not be cancelled: %s", error)
+
+    def _request(self, method: str, path: str, body: bytes | None, deadline: float | None) -> Request:
+        limit = TOTAL_SECONDS
+        if deadline is not None:
+            limit = min(limit, max(LAST_TIMEOUT_SECONDS, deadline - self.timing.clock()))
+        what = f"{method} {path.partition('?')[0]}"
+        return Request(
+            method,
+            f"{self.base_url}/{self.id}/{path}",
+            what,
+            partial(self._read, what),
+            body=body,
+            headers={} if body is None else {"Content-Type": "application/json"},
+            limit_seconds=limit,
+        )
+
+    def _read(self, what: str, reply: Reply) -> dict[str, Any]:
+        return _read(reply, what, self.timing.now())
 
 
-def _session(api_key: str, *, trust_environment: bool) -> requests.Session:
-    import requests  # here, because it doubles the time that importing this package takes
-
-    def bearer(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {api_key}"
-        return request
-
-    session = requests.Session()
-    session.auth = bearer  # and not a header: an entry for the host in ~/.netrc would replace it
-    session.headers["Accept"] = "application/json"
-    session.trust_env = trust_environment
-    return session
-
-
-def _connection_error(error: requests.RequestException, what: str) -> APIConnectionError:
-    import requests
-
-    arrived = not _never_sent(error)
-    note = "; the endpoint may have taken the request all the same" if arrived else ""
-    # A certificate that is not trusted, or a proxy setting that is no URL (a ValueError), is the same at the next attempt.
-    transient = not isinstance(error, requests.exceptions.SSLError | ValueError)
-    return APIConnectionError(f"{what}: no answer ({_reason(error)}){note}", may_have_arrived=arrived, transient=transient)
-
-
-def _never_sent(error: requests.RequestException) -> bool:
-    """Whether no byte of the request left: the connection was not made."""
-    import requests
-    from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
-
-    if isinstance(error, requests.ConnectTimeout | requests.exceptions.SSLError):
-        return True
-    cause = error.args[0] if error.args else None
-    reason = cause.reason if isinstance(cause, MaxRetryError) else cause
-    return isinstance(reason, NewConnectionError | ConnectTimeoutError)
-
-
-_CAUSE = re.compile(r"\[Errno [-\d]+\][^)'\"]*|[Rr]ead timed out|certificate verify failed|reset by peer|closed connection")
-
-
-def _reason(error: requests.RequestException) -> str:
-    """The class of the failure and its cause in words; the rest of the text holds addresses and URLs."""
-    cause = _CAUSE.search(redact(str(error)))
-    return f"{type(error).__name__}: {cause.group(0).strip()}" if cause else type(error).__name__
+def job_id_of(answer: Mapping[str, Any]) -> str:
+    """The id of the job that a submit's answer names."""
+    job_id = answer.get("id")
+    if not isinstance(job_id, str):
+        raise APIError("POST run: the answer names no job", status=200)
+    return check_id(job_id, "the endpoint's job id")
 
 
 _STATUS_ERRORS: dict[int, type[APIError]] = {
@@ -236,24 +180,23 @@ _STATUS_ERRORS: dict[int, type[APIError]] = {
 }
 
 
-def _read(response: requests.Response, what: str, now: datetime) -> dict[str, Any]:
+def _read(reply: Reply, what: str, now: datetime) -> dict[str, Any]:
     """The JSON object of a good answer, or the error of another one."""
-    status = response.status_code
+    status = reply.status
     fields: dict[str, Any] = {
         "status": status,
-        "request_id": response.headers.get("x-request-id") or response.headers.get("cf-ray"),
-        # Not response.text: that guesses the charset from the whole of a ten-megabyte result.
-        "body": redact(response.content[:BODY_EXCERPT_BYTES].decode("utf-8", "replace")),
-        "retry_after_seconds": parse_retry_after(response.headers.get("retry-after"), now),
+        "request_id": reply.headers.get("x-request-id") or reply.headers.get("cf-ray"),
+        "body": redact(reply.body[:BODY_EXCERPT_BYTES].decode("utf-8", "replace")),
+        "retry_after_seconds": parse_retry_after(reply.headers.get("retry-after"), now),
     }
     if 300 <= status < 400:
         raise APIError(f"{what}: the endpoint redirects ({status}); redirects are refused, correct base_url", **fields)
     if status >= 400:
         kind = _STATUS_ERRORS.get(status, ServerError if status >= 500 else APIError)
-        raise kind(f"{what}: {status} {response.reason or ''}".rstrip() + _HINTS.get(status, ""), **fields)
+        raise kind(f"{what}: {status} {reply.reason}".rstrip() + _HINTS.get(status, ""), **fields)
     try:
-        data = response.json()
-    except ValueError:
+        data = json.loads(reply.body)
+    except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
         raise APIError(f"{what}: the answer is not a JSON object; is base_url right?", **fields)

@@ -9,6 +9,7 @@ GpuWorkerError
 │   ├── PayloadTooLargeError   413
 │   ├── RateLimitError         429: `retry_after_seconds`
 │   └── ServerError            5xx
+├── StorageError               the bucket of the caller's files: `code`, `retryable`
 ├── WaitTimeout                the job goes on, the waiting ended: `job`
 ├── WebhookError               a webhook's request is not the worker's, or not of now
 └── JobError                   the job failed: `job`, `code`, `message`, `retryable`, `stage`, `details`
@@ -36,12 +37,9 @@ GpuWorkerError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gpu_worker_client.protocol import ErrorBody, ErrorCode
-
-if TYPE_CHECKING:
-    from gpu_worker_client.job import Job
 
 
 class GpuWorkerError(Exception):
@@ -116,12 +114,24 @@ class ServerError(APIError):
     """5xx, after the retries."""
 
 
+class StorageError(GpuWorkerError):
+    """A file could not be stored in, or fetched from, the caller's own bucket."""
+
+    def __init__(self, message: str, *, code: str, retryable: bool) -> None:
+        super().__init__(message)
+        self.code = code
+        """`not_found`, `denied`, `unavailable`, `unreachable`, `changed`, ...: the table in `_s3.py`."""
+        self.retryable = retryable
+        """Whether the same call can succeed later."""
+
+
 class WaitTimeout(GpuWorkerError):
     """The deadline passed before the job ended. The job is attached: wait again, or cancel it."""
 
-    def __init__(self, message: str, *, job: Job[Any]) -> None:
+    def __init__(self, message: str, *, job: Any) -> None:
         super().__init__(message)
         self.job = job
+        """The `Job`, or `AsyncJob`, that was waited for."""
 
 
 class WebhookError(GpuWorkerError):
@@ -131,10 +141,10 @@ class WebhookError(GpuWorkerError):
 class JobError(GpuWorkerError):
     """The job failed. This class itself is raised for a code that a newer worker knows and this client does not."""
 
-    def __init__(self, body: ErrorBody, job: Job[Any] | None = None) -> None:
+    def __init__(self, body: ErrorBody, job: Any = None) -> None:
         super().__init__(f"{body.code}: {body.message}")
         self.job = job
-        """None when `submit` refused the task before it was sent."""
+        """The `Job`, or `AsyncJob`; None when `submit` refused the task before it was sent."""
         self.code = body.code
         self.message = body.message
         self.retryable = body.retryable
@@ -270,7 +280,7 @@ JOB_ERRORS: dict[ErrorCode, type[JobError]] = {
 """The one map from the wire's code to the class a caller catches. A test holds it without gaps."""
 
 
-def job_error(body: ErrorBody, job: Job[Any] | None = None) -> JobError:
+def job_error(body: ErrorBody, job: Any = None) -> JobError:
     """The exception of a failure; `JobError` itself for a code that only a newer worker knows."""
     known = {code.value: kind for code, kind in JOB_ERRORS.items()}
     return known.get(body.code, JobError)(body, job)

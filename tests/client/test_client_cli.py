@@ -81,6 +81,7 @@ def test_submit(shell: Shell, server: ScriptedServer) -> None:
 
 
 def test_run_shows_progress_on_stderr_and_the_result_on_stdout(shell: Shell, server: ScriptedServer) -> None:
+    server.aside["/health"] = Answer(status=503)
     server.say(QUEUED, QUEUED, RUNNING, DONE)
     status, answer = shell("run", str(shell.task))
     assert (status, answer["state"], answer["result"]) == (0, "completed", RESULT)

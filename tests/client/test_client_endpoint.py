@@ -19,7 +19,7 @@ from gpu_worker_client import (
     RateLimitError,
     ServerError,
 )
-from gpu_worker_client.endpoint import _session
+from gpu_worker_client._transport import _session
 
 API_KEY = "rpa_CANARYkey0123456789"
 TASK = {"task": "selftest"}
@@ -31,7 +31,9 @@ def test_submit_sends_what_runpod_documents(client: Client, server: ScriptedServ
     server.say(QUEUED)
     assert client.submit(TASK).id == "job-1"
     (seen,) = server.seen
-    assert (seen.method, seen.path, seen.body) == ("POST", "/v2/ep1/run", {"input": TASK})
+    assert (seen.method, seen.path) == ("POST", "/v2/ep1/run")
+    # Milliseconds: RunPod's own 10 minutes suffice for a selftest; a day in the queue comes on top.
+    assert seen.body == {"input": TASK, "policy": {"executionTimeout": 600_000, "ttl": 600_000 + 86_400_000}}
     assert seen.headers["Authorization"] == f"Bearer {API_KEY}"
     assert seen.headers["Content-Type"] == "application/json"
 

@@ -1,0 +1,160 @@
+"""What `Client` and `AsyncClient` share: settings, the check of a task, and the flows of their calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
+
+from gpu_worker_client._drive import Requests
+from gpu_worker_client._elsewhere import KeptResult
+from gpu_worker_client._flow import Flow
+from gpu_worker_client._job_core import JobCore
+from gpu_worker_client._timing import Timing
+from gpu_worker_client._transport import Transport
+from gpu_worker_client.endpoint import DEFAULT_BASE_URL, Endpoint, check_api_key, check_id, job_id_of
+from gpu_worker_client.exceptions import ConfigError, job_error
+from gpu_worker_client.policy import Policy
+from gpu_worker_client.protocol import TASKS, TaskBase, TaskError, TaskResult, parse_task
+
+MIN_WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 10.0
+"""Bounds of `run(wait_seconds=...)`. The lower one is RunPod's; the upper one is how long Ctrl-C may be held up, since only the
+answer names the job to cancel. https://docs.runpod.io/serverless/endpoints/operation-reference"""
+
+J = TypeVar("J", bound="JobCore[Any]")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One endpoint and the way to it."""
+
+    endpoint: Endpoint
+    transport: Transport
+    requests: Requests
+    timing: Timing
+
+    @classmethod
+    def open(
+        cls,
+        endpoint_id: str | None,
+        api_key: str | None,
+        base_url: str | None,
+        env: Mapping[str, str],
+        timing: Timing | None,
+    ) -> Connection:
+        """Raises ConfigError: a setting is missing or cannot work. Nothing is sent."""
+        timing = timing or Timing()
+        endpoint = Endpoint(
+            endpoint_id or _required(env, "GPU_WORKER_ENDPOINT_ID", "endpoint_id"),
+            base_url or env.get("GPU_WORKER_BASE_URL") or DEFAULT_BASE_URL,
+            timing,
+        )
+        key = check_api_key(api_key or _required(env, "RUNPOD_API_KEY", "api_key"))
+        # A proxy named by the environment is for the world outside, not for a dev-server on this machine.
+        transport = Transport(key, trust_environment=not endpoint.on_loopback)
+        return cls(endpoint, transport, Requests(transport), timing)
+
+
+def _required(env: Mapping[str, str], variable: str, argument: str) -> str:
+    value = env.get(variable, "")
+    if not value:
+        raise ConfigError(f"no {argument}: give it to the client or set {variable}")
+    return value
+
+
+class ClientCore:
+    """The flows of a client's calls. `handle` is how it makes its kind of job."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._endpoint = connection.endpoint
+        self._timing = connection.timing
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._endpoint.id!r}, base_url={self._endpoint.base_url!r})"
+
+    def _handle(self, job_id: str, result_type: type[TaskResult] | None, kept: KeptResult | None) -> JobCore[Any]:
+        raise NotImplementedError
+
+    def _job(self, job_id: str, task: object) -> JobCore[Any]:
+        check_id(job_id, "job id")
+        if isinstance(task, TaskBase):
+            return self._handle(job_id, TASKS[task.task].result, KeptResult.of(task))
+        if isinstance(task, str) and task not in TASKS:
+            raise ConfigError(f"task must be one of: {', '.join(TASKS)}")
+        name = next((name for name, kind in TASKS.items() if task in (name, kind.request)), None)
+        return self._handle(job_id, TASKS[name].result if name else None, None)
+
+    def _submit_flow(
+        self,
+        task: object,
+        policy: Policy | None,
+        webhook: str | None = None,
+        deadline: float | None = None,
+        wait_seconds: float | None = None,
+    ) -> Flow[Any]:
+        checked, wire = check_task(task)
+        body: dict[str, Any] = {"input": wire}
+        limits = (Policy.for_task(checked) if policy is None else policy).to_wire()
+        if limits:
+            body["policy"] = limits
+        if webhook is not None:
+            body["webhook"] = _check_webhook(webhook)
+        answer = yield from self._endpoint.submit(
+            body,
+            repeatable=checked.idempotency_key is not None,
+            deadline=deadline,
+            wait_seconds=self._hold(wait_seconds, deadline),
+        )
+        job = self._handle(job_id_of(answer), TASKS[checked.task].result, KeptResult.of(checked))
+        job.seen(answer)
+        return job
+
+    def _hold(self, wait_seconds: float | None, deadline: float | None) -> float | None:
+        """How long the submit asks to be held open; None when there is no time to."""
+        if wait_seconds is None:
+            return None
+        if not MIN_WAIT_SECONDS <= wait_seconds <= MAX_WAIT_SECONDS:
+            raise ConfigError(f"wait_seconds must be {MIN_WAIT_SECONDS:g} to {MAX_WAIT_SECONDS:g}")
+        remaining = wait_seconds if deadline is None else deadline - self._timing.clock()
+        return min(wait_seconds, remaining) if remaining >= MIN_WAIT_SECONDS else None
+
+    def _run_flow(
+        self, task: object, timeout: float | None, policy: Policy | None, wait_seconds: float | None, *, watched: bool
+    ) -> Flow[Any]:
+        """Submits, waits, gives the result; cancels the job whatever else ends it. Tells the events when they are watched."""
+        deadline = self._timing.deadline(timeout)
+        job = cast("JobCore[Any]", (yield from self._submit_flow(task, policy, None, deadline, wait_seconds)))
+        try:
+            return (yield from job.run_flow(deadline, watched=watched))
+        except BaseException:
+            yield from job.abandon_flow()
+            raise
+
+
+def check_task(task: object) -> tuple[TaskBase, dict[str, Any]]:
+    """The validated task, and what to send: the fields the caller set and no others, so an older worker is not bothered with
+    newer fields, and a worker can tell a default from a choice.
+
+    Raises:
+        InvalidTask: it does not fit.
+    """
+    given: Any = task
+    if isinstance(task, TaskBase):
+        given = task.model_dump(mode="json", exclude_unset=True) | {"task": task.task}
+    try:
+        checked = parse_task(dict(cast("Mapping[str, Any]", given)) if isinstance(given, Mapping) else given)
+    except TaskError as error:
+        raise job_error(error.body()) from None
+    return checked, checked.model_dump(mode="json", exclude_unset=True) | {"task": checked.task}
+
+
+def _check_webhook(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ConfigError("webhook is not a URL") from None
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ConfigError("webhook must be an absolute https or http URL")
+    return url

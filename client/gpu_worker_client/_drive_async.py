@@ -1,0 +1,64 @@
+"""Carries out the steps of a flow on the running event loop, as `_drive.py` does blocking. Only a request in flight holds a
+thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from inspect import isawaitable
+from typing import Any, TypeVar
+
+from gpu_worker_client._drive import Requests
+from gpu_worker_client._flow import Came, Flow, Sleep, Step, Tell
+from gpu_worker_client._timing import Timing
+from gpu_worker_client._transport import too_slow
+
+T = TypeVar("T")
+
+
+class AsyncDriver:
+    def __init__(self, requests: Requests, timing: Timing) -> None:
+        self._requests = requests
+        self._timing = timing
+
+    async def run(self, flow: Flow[T], tell: Callable[[Any], object] | None = None) -> T:
+        """The value of the flow; `tell`, a function or a coroutine function, is called with what it tells."""
+        came = Came()
+        while True:
+            try:
+                step = came.into(flow)
+            except StopIteration as end:
+                return end.value
+            came = await self._came_of(step, tell)
+
+    async def iterate(self, flow: Flow[Any]) -> AsyncGenerator[Any, None]:
+        """What the flow tells."""
+        came = Came()
+        while True:
+            try:
+                step = came.into(flow)
+            except StopIteration:
+                return
+            if isinstance(step, Tell):
+                yield step.value
+                came = Came()
+            else:
+                came = await self._came_of(step, None)
+
+    async def _came_of(self, step: Step, tell: Callable[[Any], object] | None) -> Came:
+        try:
+            return Came(await self._do(step, tell))
+        except BaseException as error:  # noqa: BLE001 - the flow decides; what it does not handle, it raises again
+            return Came(error=error)
+
+    async def _do(self, step: Step, tell: Callable[[Any], object] | None) -> Any:
+        if isinstance(step, Sleep):
+            return await self._timing.async_sleep(step.seconds)
+        if isinstance(step, Tell):
+            told = None if tell is None else tell(step.value)
+            return await told if isawaitable(told) else None
+        send, reply, seconds = self._requests.begun(step)
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(reply), seconds)
+        except asyncio.TimeoutError:
+            raise too_slow(send.request) from None

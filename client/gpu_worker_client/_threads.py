@@ -1,0 +1,62 @@
+"""A small pool of daemon threads for requests in flight. Not `ThreadPoolExecutor`: the interpreter waits for that one's threads
+when it exits, and a server that answers a byte a minute would hold up the end of a program that gave up on it long ago."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+MAX_THREADS = 32
+"""Requests in flight at once; further ones wait for their turn."""
+IDLE_SECONDS = 10.0
+"""A thread with nothing to do ends after this long."""
+
+T = TypeVar("T")
+_Call = tuple["Future[Any]", Callable[[], Any]]
+
+
+class Threads:
+    """Starts threads as calls need them, `MAX_THREADS` at most."""
+
+    def __init__(self) -> None:
+        self._calls: deque[_Call] = deque()
+        self._changed = threading.Condition()
+        self._alive = 0
+        self._idle = 0
+
+    def start(self, call: Callable[[], T]) -> Future[T]:
+        """Makes the call on a thread. Cancelling the future keeps a call that has not begun from beginning."""
+        future: Future[T] = Future()
+        with self._changed:
+            self._calls.append((future, call))
+            if len(self._calls) <= self._idle:
+                self._changed.notify()
+            elif self._alive < MAX_THREADS:
+                self._alive += 1
+                threading.Thread(target=self._serve, name="gpu-worker-client", daemon=True).start()
+        return future
+
+    def _serve(self) -> None:
+        while (next_call := self._next()) is not None:
+            future, call = next_call
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                value = call()
+            except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
+                future.set_exception(error)
+            else:
+                future.set_result(value)
+
+    def _next(self) -> _Call | None:
+        with self._changed:
+            self._idle += 1
+            self._changed.wait_for(lambda: self._calls, IDLE_SECONDS)
+            self._idle -= 1
+            if self._calls:
+                return self._calls.popleft()
+            self._alive -= 1
+            return None

@@ -1,0 +1,82 @@
+"""How long a job may wait and run: RunPod's `policy`, given or computed from what the task will take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gpu_worker_client.exceptions import ConfigError
+from gpu_worker_client.protocol import TaskBase
+
+MIN_EXECUTION_SECONDS = 5
+MIN_TTL_SECONDS = 10
+MAX_POLICY_SECONDS = 7 * 24 * 3600
+"""RunPod's bounds on a request's policy. https://docs.runpod.io/serverless/endpoints/send-requests"""
+QUEUE_SECONDS = 24 * 3600
+"""How long a job may wait besides the time it may run: RunPod's default for both together."""
+UNKNOWN_INPUT_SECONDS = {"upscale": 12 * 3600, "track": 4 * 3600, "auto_crop": 4 * 3600, "render": 4 * 3600, "selftest": 600}
+"""Longest run by task when nothing is known of its input; an hour for any other task. Upscaling is the slowest: on one card an
+hour of 720p in some ten hours."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How long a job may wait and run. None leaves the endpoint's own setting."""
+
+    execution_timeout_seconds: float | None = None
+    """Longest run on the worker, 5 s to 7 days. RunPod's default is 10 minutes, too short for a long upscale."""
+    ttl_seconds: float | None = None
+    """Longest life from submit, queue included, 10 s to 7 days; then even a running job is deleted. RunPod's default: 24 h."""
+    low_priority: bool = False
+    """Do not start further workers for this job."""
+
+    @classmethod
+    def for_task(
+        cls,
+        task: TaskBase | Mapping[str, Any],
+        duration_seconds: float | None = None,
+        *,
+        width: int = 1920,
+        height: int = 1080,
+        fps: float = 30.0,
+    ) -> Policy:
+        """Generous limits for a task: three times what the slowest device is estimated to take, and a day in the queue.
+        `submit` and `run` take this one when none is given.
+
+        Args:
+            task: a typed task, or the same as a dict.
+            duration_seconds: of the input; None when it is not known: then `UNKNOWN_INPUT_SECONDS`.
+            width, height, fps: of the input's video.
+
+        Raises:
+            ConfigError: a number that no video has, or no such task.
+        """
+        from gpu_worker_client.estimate import execution_timeout_seconds  # here: a client that never submits needs no tables
+
+        seconds = execution_timeout_seconds(task, duration_seconds, width=width, height=height, fps=fps)
+        if seconds is None:
+            name = task.task if isinstance(task, TaskBase) else str(task.get("task"))
+            seconds = UNKNOWN_INPUT_SECONDS.get(name, 3600)
+        return cls(execution_timeout_seconds=seconds, ttl_seconds=min(MAX_POLICY_SECONDS, seconds + QUEUE_SECONDS))
+
+    def to_wire(self) -> dict[str, int | bool]:
+        """RunPod's `policy` object, in milliseconds.
+
+        Raises:
+            ConfigError: a value is outside RunPod's bounds.
+        """
+        wire: dict[str, int | bool] = {}
+        if self.execution_timeout_seconds is not None:
+            wire["executionTimeout"] = _milliseconds("execution_timeout", self.execution_timeout_seconds, MIN_EXECUTION_SECONDS)
+        if self.ttl_seconds is not None:
+            wire["ttl"] = _milliseconds("ttl", self.ttl_seconds, MIN_TTL_SECONDS)
+        if self.low_priority:
+            wire["lowPriority"] = True
+        return wire
+
+
+def _milliseconds(name: str, seconds: float, least_seconds: int) -> int:
+    if not least_seconds <= seconds <= MAX_POLICY_SECONDS:
+        raise ConfigError(f"{name}_seconds must be {least_seconds} to {MAX_POLICY_SECONDS} (7 days)")
+    return round(seconds * 1000)
