@@ -19,6 +19,7 @@ SandboxPolicy = Literal["require", "best_effort", "off"]
 
 ENGINE_VARIABLES = (
     *("WEIGHTS_DIR", "GPU_WORKER_DEVICE", "GPU_WORKER_MANIFEST", "GPU_WORKER_SANDBOX", "GPU_WORKER_RENDER_SANDBOX"),
+    "GPU_WORKER_CUDA_GRAPHS",
 )
 """What the engine may see of the environment besides paths and GPU selection: no key, no token."""
 
@@ -76,6 +77,9 @@ class Settings:
     """The same for the jail inside the engine's in which FFmpeg runs a stranger's command."""
     device: str = "auto"
     """ "auto", "cpu", "cuda" or "cuda:N"."""
+    cuda_graphs: bool = False
+    """On a GPU, record the kernels of a super-resolution network once for each frame size and launch them together from then
+    on. Costs the memory of one more call. Off until it has been measured."""
     inline_result_bytes: int = 1_000_000
     """Largest result JSON inside an answer when `result_url` was given."""
     max_answer_bytes: int = 9_000_000
@@ -130,6 +134,7 @@ class Settings:
                 read.choice("GPU_WORKER_RENDER_SANDBOX", ("require", "best_effort", "off"), default.render_sandbox),
             ),
             device=env.get("GPU_WORKER_DEVICE", default.device) or default.device,
+            cuda_graphs=read.flag("GPU_WORKER_CUDA_GRAPHS", default.cuda_graphs),
             inline_result_bytes=read.whole("GPU_WORKER_INLINE_RESULT_BYTES", default.inline_result_bytes),
             max_answer_bytes=read.whole("GPU_WORKER_MAX_ANSWER_BYTES", default.max_answer_bytes),
             max_input_bytes=read.whole("GPU_WORKER_MAX_INPUT_BYTES", default.max_input_bytes),

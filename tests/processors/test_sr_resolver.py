@@ -159,6 +159,18 @@ def test_when_the_smallest_tile_does_not_fit_it_is_a_typed_error(
     assert len(bounded.calls) < 20
 
 
+def test_a_fixed_batch_shows_the_network_one_shape(folder: WeightsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is recorded or compiled for a shape must not meet another one at the end of a video or of a frame's tiles."""
+    rgb = frame(40, 50, count=7)
+    expected = sr.load("compact", store=folder.store(), device=CPU, dtype=torch.float32, tile=0)(rgb)
+    for tile, batch_pixels in ((0, 3 * 40 * 50), (32, 5 * 32 * 32)):
+        resolver = sr.load("compact", store=folder.store(), device=CPU, dtype=torch.float32, tile=tile, execution="graphs")
+        monkeypatch.setattr(resolver, "_batch", lambda plan, pixels, room=batch_pixels: room // plan.pixels)
+        bounded = resolver.net = Bounded(resolver.net, 10**9, cuda_oom)
+        assert psnr(resolver(rgb), expected) > 60
+        assert len(bounded.calls) > 2 and len(set(bounded.calls)) == 1, bounded.calls
+
+
 def test_another_error_of_the_network_is_not_taken_for_a_lack_of_memory(folder: WeightsFolder) -> None:
     resolver = sr.load("compact", store=folder.store(), device=CPU)
     bounded = resolver.net = Bounded(

@@ -26,7 +26,10 @@ class UpscaleProcessor:
         return upscale_weights(network_for(params.model, params.scale), params.denoise_strength, params.face_enhance)
 
     def prepare(self, job: LocalJob) -> None:
-        _faces(job, _network(job))
+        net = _network(job)
+        if net.device.type == "cuda":
+            net.warm_up()  # the first convolution loads cuDNN, a second's work, while the input is still being fetched
+        _faces(job, net)
 
     def run(self, job: LocalJob) -> UpscaleResult:
         from gpu_worker_processors.upscale.upscale import upscale_file
@@ -46,6 +49,7 @@ def _network(job: LocalJob) -> SuperResolver:
         device=pick_device(job.settings.get("GPU_WORKER_DEVICE", "auto")),
         denoise_strength=params.denoise_strength if params.model in DNI_PARTNERS else None,
         tile=params.tile,
+        execution="graphs" if job.settings.get("GPU_WORKER_CUDA_GRAPHS", "").lower() in ("1", "true") else "eager",
     )
 
 

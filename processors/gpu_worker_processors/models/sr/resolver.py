@@ -41,6 +41,7 @@ class SuperResolver:
         dtype: number format of the module.
         tile: longest edge of a tile in input pixels; 0 is the whole frame at once; "auto" fits the memory.
         full_precision: makes the same network in float32 on `device`; asked for once, at the first non-finite number.
+        fixed_batch: fills every call up to the batch of its frame size, for a network that is recorded or compiled per shape.
 
     `net` is the bare callable, float tensor [N, 3, H, W] in `dtype` -> [N, 3, H * scale, W * scale].
     """
@@ -53,6 +54,7 @@ class SuperResolver:
         dtype: torch.dtype,
         tile: Tile,
         full_precision: Callable[[], Network],
+        fixed_batch: bool = False,
     ) -> None:
         self.scale: int = descriptor.scale
         self.device = device
@@ -65,6 +67,7 @@ class SuperResolver:
         self._tile: Tile = tile
         self._full_precision = full_precision
         self._full_precision_net: Network | None = None
+        self._fixed_batch = fixed_batch
         self._limit_pixels: int | None = None
         self._budgets: dict[tuple[int, int], int] = {}
 
@@ -82,6 +85,11 @@ class SuperResolver:
         """Frames worth handing over at once: more than 1 only for whole frames of a small network on a GPU."""
         plan = self.plan_for(height, width)
         return self._batch(plan, self._pixels_per_call(height, width)) if plan.count == 1 else 1
+
+    def warm_up(self, height: int = 64, width: int = 64) -> None:
+        """Runs the network once on noise, in the shape that frames of this size will have, so that libraries are loaded and
+        kernels chosen, compiled or recorded before a frame waits for them."""
+        self(torch.rand(self.batch_for(height, width), 3, height, width, device=self.device))
 
     def __call__(self, rgb: Tensor) -> Tensor:
         """Enlarges frames.
@@ -107,7 +115,8 @@ class SuperResolver:
                 if not is_out_of_memory(error):
                     raise
             release_memory(self.device)
-            self._step_down(plan, min(batch, plan.count * rgb.shape[0]), height, width)
+            called = batch if self._fixed_batch else min(batch, plan.count * rgb.shape[0])
+            self._step_down(plan, called, height, width)
 
     def _step_down(self, plan: Plan, batch: int, height: int, width: int) -> None:
         """Halves what one call may hold: fewer tiles at once first, then smaller tiles. Another thread may have stepped down
@@ -136,7 +145,7 @@ class SuperResolver:
         return max(1, min(pixels, useful) // plan.pixels)
 
     def _whole(self, rgb: Tensor, batch: int) -> Tensor:
-        parts = [self._forward(chunk) for chunk in rgb.split(batch)]
+        parts = [self._forward(chunk, batch) for chunk in rgb.split(batch)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _tiled(self, rgb: Tensor, plan: Plan, batch: int) -> Tensor:
@@ -148,7 +157,7 @@ class SuperResolver:
         jobs = itertools.product(range(count), plan.boxes())
         for group in _groups(jobs, batch):
             crops = [rgb[n, :, top : top + plan.height, left : left + plan.width] for n, (_, _, top, left) in group]
-            for (n, (row, column, top, left)), tile in zip(group, self._forward(torch.stack(crops)), strict=True):
+            for (n, (row, column, top, left)), tile in zip(group, self._forward(torch.stack(crops), batch), strict=True):
                 bottom, right = (top + plan.height) * scale, (left + plan.width) * scale
                 out[n, :, top * scale : bottom, left * scale : right] += tile * down[row][:, None] * across[column]
         return out.clamp_(0, 1)
@@ -158,15 +167,17 @@ class SuperResolver:
         weights = ramps(tuple(start * s for start in starts), tile * s, length * s, self._traits.overlap_px * s)
         return [torch.tensor(row, dtype=torch.float32, device=device) for row in weights]
 
-    def _forward(self, rgb: Tensor) -> Tensor:
+    def _forward(self, rgb: Tensor, batch: int) -> Tensor:
         """One call of the network on float32 frames or tiles of any size it may have, finite and clamped."""
-        height, width = rgb.shape[-2:]
+        count, _, height, width = rgb.shape
         padded = _pad(rgb, self._size)
+        if self._fixed_batch and count < batch:
+            padded = torch.cat([padded, padded[-1:].expand(batch - count, -1, -1, -1)])
         layout = torch.channels_last if self._traits.channels_last else torch.contiguous_format
         out = self.net(padded.to(self.dtype, memory_format=layout))
         if not _finite(out):
             out = self._retry(padded)
-        return out[..., : height * self.scale, : width * self.scale].float().clamp_(0, 1)
+        return out[:count, :, : height * self.scale, : width * self.scale].float().clamp_(0, 1)
 
     def _retry(self, padded: Tensor) -> Tensor:
         if self.dtype != torch.float32:
