@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gpu_worker_client.protocol import UpscaleParams, UpscaleResult
 from gpu_worker_processors.base import Limits, LocalJob
+from gpu_worker_processors.media.color import ColorTags
+from gpu_worker_processors.media.encode import VideoSpec
+from gpu_worker_processors.media.encoders import choose_encoder
 from gpu_worker_processors.upscale.upscale import upscale_file
+
+SOFTWARE = {"libx264", "libx265", "libsvtav1", "prores_ks"}
+"""The encoders that work on every machine."""
 
 
 @dataclass
@@ -92,3 +101,15 @@ def packets(path: Path, kind: str) -> list[bytes]:
     with av.open(str(path)) as container:
         streams = getattr(container.streams, kind)
         return [bytes(packet) for packet in container.demux(*streams) if packet.size] if streams else []
+
+
+def writer_spec(width: int = 64, height: int = 48, **choice: Any) -> VideoSpec:
+    """H.264 at 25 frames/s, BT.709."""
+    encoder = choose_encoder("h264", width, height, SOFTWARE, **choice)
+    return VideoSpec(width, height, encoder, ColorTags(1, 1, 1, False), Fraction(1), Fraction(25), Fraction(1, 25))
+
+
+def planes(value: int, width: int = 64, height: int = 48) -> list[NDArray[np.uint8]]:
+    """A grey picture of one luma value: Y of shape (height, width), U and V of half of it."""
+    chroma = np.full((height // 2, width // 2), 128, np.uint8)
+    return [np.full((height, width), value, np.uint8), chroma, chroma]

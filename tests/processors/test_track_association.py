@@ -7,71 +7,41 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tracker_kit import BALL, DOG, NAMES, Row, ball_at, box_at, frame_of, new_tracker, resumed, run_tracker
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.track.association import Algorithm, Observation, Tracker
 from gpu_worker_processors.track.detections import Detections
-
-NAMES = ("person", "sports ball", "dog", "frisbee")
-PERSON, BALL, DOG, FRISBEE = 0, 1, 2, 3
-Row = tuple[float, float, float, float, float, int]
-"""x1, y1, x2, y2, score, class."""
-
-
-def _frame(*rows: Row) -> Detections:
-    table = np.array(sorted(rows, key=lambda row: -row[4]), np.float64).reshape(-1, 6)
-    return Detections(table[:, :4].astype(np.float32), table[:, 4].astype(np.float32), table[:, 5].astype(np.int32))
-
-
-def _at(x: float, y: float = 100.0, width: float = 40.0, height: float = 100.0, score: float = 0.9, kind: int = PERSON) -> Row:
-    return (x - width / 2, y - height / 2, x + width / 2, y + height / 2, score, kind)
-
-
-def _ball(x: float, y: float = 50.0, score: float = 0.8) -> Row:
-    return _at(x, y, 10.0, 10.0, score, BALL)
-
-
-def _tracker(algorithm: Algorithm = "bytetrack", fps: float = 25, threshold: float = 0.5) -> Tracker:
-    return Tracker(algorithm, NAMES, fps, threshold)
-
-
-def _run(tracker: Tracker, frames: list[Detections], fps: float = 25.0) -> list[Observation]:
-    return [one for i, frame in enumerate(frames) for one in tracker.update(frame, i, i / fps)]
-
-
-def _resumed(tracker: Tracker, algorithm: Algorithm = "bytetrack") -> Tracker:
-    return Tracker.from_state(json.loads(json.dumps(tracker.state())), algorithm, NAMES, 25)
-
 
 # Identity
 
 
 def test_two_people_who_cross_keep_their_ids() -> None:
     # 4 px a frame, towards each other, on top of each other in frame 25.
-    found = _run(_tracker(), [_frame(_at(100 + 4 * i), _at(300 - 4 * i, 110.0)) for i in range(50)])
+    found = run_tracker(new_tracker(), [frame_of(box_at(100 + 4 * i), box_at(300 - 4 * i, 110.0)) for i in range(50)])
     assert len(found) == 100
     assert {(one.track_id, one.bbox[1]) for one in found} == {(1, 50.0), (2, 60.0)}
 
 
 def test_a_class_never_takes_over_a_track() -> None:
     # A dog appears exactly where the person was, and the person is not found any more.
-    found = _run(_tracker(), [_frame(_at(100))] * 5 + [_frame(_at(100, kind=DOG))] * 5)
+    found = run_tracker(new_tracker(), [frame_of(box_at(100))] * 5 + [frame_of(box_at(100, kind=DOG))] * 5)
     assert [(one.track_id, one.class_name) for one in found] == [(1, "person")] * 5 + [(2, "dog")] * 5
 
 
 def test_the_box_is_the_detections_own() -> None:
     rng = np.random.default_rng(1)
-    frames = [_frame(_at(100 + 5 * i + float(rng.normal(0, 4)))) for i in range(30)]
-    for one, frame in zip(_run(_tracker(), frames), frames, strict=True):
+    frames = [frame_of(box_at(100 + 5 * i + float(rng.normal(0, 4)))) for i in range(30)]
+    for one, frame in zip(run_tracker(new_tracker(), frames), frames, strict=True):
         assert one.bbox == tuple(frame.boxes[0].tolist())
 
 
 def test_ids_count_from_one_without_a_hole_and_anew_in_each_tracker() -> None:
     # A flicker of one frame is no track, and a weak one is never reported: neither uses up an id.
-    frames = [_frame(_at(100), *([_at(500)] if i == 3 else []), *([_at(700)] if i > 6 else [])) for i in range(12)]
-    frames = [_frame(*_rows(frame), _at(900, score=0.4)) for frame in frames]
+    frames = [frame_of(box_at(100), *([box_at(500)] if i == 3 else []), *([box_at(700)] if i > 6 else [])) for i in range(12)]
+    frames = [frame_of(*_rows(frame), box_at(900, score=0.4)) for frame in frames]
     for _ in range(2):
-        assert sorted({one.track_id for one in _run(_tracker(), frames)}) == [1, 2]
+        assert sorted({one.track_id for one in run_tracker(new_tracker(), frames)}) == [1, 2]
 
 
 def _rows(frame: Detections) -> list[Row]:
@@ -79,10 +49,10 @@ def _rows(frame: Detections) -> list[Row]:
 
 
 def test_the_first_box_comes_once_the_second_confirms_it() -> None:
-    tracker = _tracker()
-    tracker.update(_frame(_at(100)), 0, 0.0)
-    assert [one.frame for one in tracker.update(_frame(_at(100), _at(500)), 1, 0.04)] == [1]
-    later = [one for one in tracker.update(_frame(_at(100), _at(502)), 2, 0.08) if one.track_id == 2]
+    tracker = new_tracker()
+    tracker.update(frame_of(box_at(100)), 0, 0.0)
+    assert [one.frame for one in tracker.update(frame_of(box_at(100), box_at(500)), 1, 0.04)] == [1]
+    later = [one for one in tracker.update(frame_of(box_at(100), box_at(502)), 2, 0.08) if one.track_id == 2]
     assert [(one.frame, one.bbox[0]) for one in later] == [(1, 480.0), (2, 482.0)]
 
 
@@ -92,17 +62,17 @@ def test_the_first_box_comes_once_the_second_confirms_it() -> None:
 def test_weak_boxes_hold_a_track_and_are_not_reported() -> None:
     # Hidden for two seconds, longer than a lost track is kept, but faintly seen, and walking on.
     faint = [0.9] * 10 + [0.15] * 60 + [0.9] * 10
-    found = _run(_tracker(), [_frame(_at(100 + 3 * i, score=score)) for i, score in enumerate(faint)])
+    found = run_tracker(new_tracker(), [frame_of(box_at(100 + 3 * i, score=score)) for i, score in enumerate(faint)])
     assert {one.track_id for one in found} == {1}
     assert [one.frame for one in found] == [*range(10), *range(70, 80)]
-    without = [_frame(_at(100 + 3 * i, score=score)) if score > 0.2 else _frame() for i, score in enumerate(faint)]
-    assert {one.track_id for one in _run(_tracker(), without)} == {1, 2}
+    without = [frame_of(box_at(100 + 3 * i, score=score)) if score > 0.2 else frame_of() for i, score in enumerate(faint)]
+    assert {one.track_id for one in run_tracker(new_tracker(), without)} == {1, 2}
 
 
 @pytest.mark.parametrize(("threshold", "count"), [(0.25, 10), (0.5, 5), (0.7, 0)])
 def test_the_threshold_filters_what_is_reported(threshold: float, count: int) -> None:
-    frames = [_frame(_at(100, score=0.6 if i % 2 else 0.3)) for i in range(10)]
-    found = _run(_tracker(threshold=threshold), frames)
+    frames = [frame_of(box_at(100, score=0.6 if i % 2 else 0.3)) for i in range(10)]
+    found = run_tracker(new_tracker(threshold=threshold), frames)
     assert len(found) == count
     assert all(one.confidence >= threshold for one in found)
 
@@ -114,15 +84,15 @@ def _crossing(seconds: list[float]) -> list[Detections]:
     """A runner who speeds up, hidden for 0.3 s, and a walker who crosses his way."""
     frames: list[Detections] = []
     for t in seconds:
-        runner = _at(100 + 80 * t + 60 * t * t, 100)
-        walker = _at(420 - 60 * t, 125, 36, 90)
-        frames.append(_frame(walker) if 1.0 < t < 1.3 else _frame(runner, walker))
+        runner = box_at(100 + 80 * t + 60 * t * t, 100)
+        walker = box_at(420 - 60 * t, 125, 36, 90)
+        frames.append(frame_of(walker) if 1.0 < t < 1.3 else frame_of(runner, walker))
     return frames
 
 
 def _identities(times: list[float]) -> set[tuple[int, float]]:
     """Identity and lower edge of everything that was found: one identity per edge when none is lost or mixed up."""
-    tracker = _tracker(fps=25)
+    tracker = new_tracker(fps=25)
     found: list[Observation] = []
     for i, (t, frame) in enumerate(zip(times, _crossing(times), strict=True)):
         found += tracker.update(frame, i, t)
@@ -143,32 +113,37 @@ def test_a_varying_rate_gives_the_same_identities() -> None:
 def test_a_column_of_runners_at_a_varying_rate() -> None:
     # 50 px apart and 600 px/s: in 0.08 s each comes to where the one before him was.
     times = [0.0, 0.02, 0.04, 0.06, 0.08, 0.10, 0.12, 0.20, 0.28, 0.30, 0.38, 0.40, 0.42, 0.50, 0.58]
-    tracker = _tracker(fps=25)
+    tracker = new_tracker(fps=25)
     found: list[Observation] = []
     for i, t in enumerate(times):
-        found += tracker.update(_frame(*(_at(600 * t + 50 * k, 100 + k) for k in range(6))), i, t)
+        found += tracker.update(frame_of(*(box_at(600 * t + 50 * k, 100 + k) for k in range(6))), i, t)
     assert {(one.track_id, one.bbox[1]) for one in found} == {(k + 1, 50.0 + k) for k in range(6)}
 
 
 def test_who_stopped_out_of_sight_is_found_where_he_was_last_seen() -> None:
     # 12 px a frame to the right, then hidden for 0.8 s; a prediction alone would look 150 px farther.
-    frames = [_frame(_at(100 + 12 * i)) for i in range(12)] + [_frame()] * 20 + [_frame(_at(240))] * 5
-    assert {one.track_id for one in _run(_tracker(), frames)} == {1}
+    frames = [frame_of(box_at(100 + 12 * i)) for i in range(12)] + [frame_of()] * 20 + [frame_of(box_at(240))] * 5
+    assert {one.track_id for one in run_tracker(new_tracker(), frames)} == {1}
 
 
 @pytest.mark.parametrize("fps", [5.0, 25.0, 120.0])
 def test_a_lost_track_is_kept_for_seconds_not_frames(fps: float) -> None:
     def gap(seconds: float) -> int:
-        shown = [_frame(_at(100))] * 5
-        return len({one.track_id for one in _run(_tracker(fps=fps), shown + [_frame()] * round(seconds * fps) + shown, fps)})
+        shown = [frame_of(box_at(100))] * 5
+        return len(
+            {
+                one.track_id
+                for one in run_tracker(new_tracker(fps=fps), shown + [frame_of()] * round(seconds * fps) + shown, fps)
+            }
+        )
 
     assert (gap(0.8), gap(6.0)) == (1, 2)
 
 
 def test_a_clock_that_stands_still_or_jumps() -> None:
-    tracker = _tracker()
+    tracker = new_tracker()
     times = [0.0, 0.0, 0.04, 0.04, 1e6, 1e6 + 0.04]
-    found = [one for i, t in enumerate(times) for one in tracker.update(_frame(_at(100)), i, t)]
+    found = [one for i, t in enumerate(times) for one in tracker.update(frame_of(box_at(100)), i, t)]
     assert [one.track_id for one in found] == [1, 1, 1, 1, 2, 2]
 
 
@@ -176,10 +151,10 @@ def test_a_clock_that_stands_still_or_jumps() -> None:
 
 
 def test_nothing_matches_across_a_cut_and_ids_go_on() -> None:
-    tracker = _tracker()
-    before = _run(tracker, [_frame(_at(100), _ball(50))] * 5)
+    tracker = new_tracker()
+    before = run_tracker(tracker, [frame_of(box_at(100), ball_at(50))] * 5)
     tracker.reset()
-    after = tracker.update(_frame(_at(100), _ball(50)), 5, 0.2)
+    after = tracker.update(frame_of(box_at(100), ball_at(50)), 5, 0.2)
     assert {one.track_id for one in before} == {1, 2}
     assert [one.track_id for one in after] == [3, 4]
 
@@ -187,9 +162,9 @@ def test_nothing_matches_across_a_cut_and_ids_go_on() -> None:
 def _busy(seed: int, count: int) -> list[Detections]:
     rng = np.random.default_rng(seed)
     return [
-        _frame(
-            *(_at(60 * k + 3 * i, 100 + 7 * k, score=float(rng.uniform(0.1, 1))) for k in range(8) if rng.random() > 0.2),
-            *([_ball(20 + 9.0 * i, 60 + 2 * i, float(rng.uniform(0.1, 1)))] if rng.random() > 0.3 else []),
+        frame_of(
+            *(box_at(60 * k + 3 * i, 100 + 7 * k, score=float(rng.uniform(0.1, 1))) for k in range(8) if rng.random() > 0.2),
+            *([ball_at(20 + 9.0 * i, 60 + 2 * i, float(rng.uniform(0.1, 1)))] if rng.random() > 0.3 else []),
         )
         for i in range(count)
     ]
@@ -205,10 +180,10 @@ def _textures(seed: int, count: int) -> list[Any]:
 @pytest.mark.parametrize("algorithm", ["bytetrack", "botsort"])
 def test_a_feed_in_chunks_gives_what_it_gives_in_one_go(algorithm: Algorithm) -> None:
     frames, pictures = _busy(3, 60), _textures(4, 60)
-    whole, parted = _tracker(algorithm), _tracker(algorithm)
+    whole, parted = new_tracker(algorithm), new_tracker(algorithm)
     found = 0
     for i, (frame, gray) in enumerate(zip(frames, pictures, strict=True)):
-        parted = _resumed(parted, algorithm)
+        parted = resumed(parted, algorithm)
         one = whole.update(frame, i, i / 25, gray, 4.0)
         assert parted.update(frame, i, i / 25, gray, 4.0) == one
         found += len(one)
@@ -217,11 +192,11 @@ def test_a_feed_in_chunks_gives_what_it_gives_in_one_go(algorithm: Algorithm) ->
 
 
 def test_a_state_of_fifty_tracks_is_small() -> None:
-    tracker = _tracker("botsort")
+    tracker = new_tracker("botsort")
     noise = np.random.default_rng(0).integers(0, 256, (270, 480)).astype(np.uint8)
     for i in range(20):
-        rows = [_at(37.7 * k + 1.3 * i, 100 + 11.1 * k, 33.3, 77.7) for k in range(50)]
-        tracker.update(_frame(*rows, _ball(9.0 * i)), i, i / 25, noise, 4.0)
+        rows = [box_at(37.7 * k + 1.3 * i, 100 + 11.1 * k, 33.3, 77.7) for k in range(50)]
+        tracker.update(frame_of(*rows, ball_at(9.0 * i)), i, i / 25, noise, 4.0)
     assert len(json.dumps(tracker.state())) < 100_000
 
 
@@ -244,16 +219,16 @@ def test_a_state_of_fifty_tracks_is_small() -> None:
     ],
 )
 def test_a_foreign_state_is_refused(damage: dict[str, Any]) -> None:
-    tracker = _tracker()
-    _run(tracker, _busy(1, 10))
+    tracker = new_tracker()
+    run_tracker(tracker, _busy(1, 10))
     with pytest.raises(TaskError) as caught:
         Tracker.from_state({**tracker.state(), **damage}, "bytetrack", NAMES, 25)
     assert caught.value.code is ErrorCode.invalid_task
 
 
 def test_arrays_of_a_foreign_state_are_refused_when_they_do_not_fit() -> None:
-    tracker = _tracker()
-    _run(tracker, _busy(1, 10))
+    tracker = new_tracker()
+    run_tracker(tracker, _busy(1, 10))
     for name, value in {"ids": [1], "place": [[0.0] * 4], "classes": [7] * 99, "held": [], "last": "x"}.items():
         state = json.loads(json.dumps(tracker.state()))
         state["tracks"][name] = value
@@ -262,7 +237,7 @@ def test_arrays_of_a_foreign_state_are_refused_when_they_do_not_fit() -> None:
 
 
 def test_twice_in_a_row_is_identical() -> None:
-    assert _run(_tracker(), _busy(8, 80)) == _run(_tracker(), _busy(8, 80))
+    assert run_tracker(new_tracker(), _busy(8, 80)) == run_tracker(new_tracker(), _busy(8, 80))
 
 
 # Camera
@@ -273,11 +248,11 @@ def _panned(algorithm: Algorithm, in_chunks: bool = False) -> set[tuple[int, flo
     rng = np.random.default_rng(6)
     wide = np.repeat(np.repeat(rng.integers(0, 256, (23, 100)).astype(np.uint8), 4, 0), 4, 1)[:90]
     swing = [0, 0, 0, 6, 12, 18, 12, 6, 0, 6, 0, 12, 0, 6, 12]
-    tracker, found = _tracker(algorithm), list[Observation]()
+    tracker, found = new_tracker(algorithm), list[Observation]()
     for i, x in enumerate(swing):
-        tracker = _resumed(tracker, algorithm) if in_chunks else tracker
-        rows = [_at(200 + 44 * k - 4 * x, 100 + k) for k in range(6)]
-        found += tracker.update(_frame(*rows), i, i / 25, np.ascontiguousarray(wide[:, 40 + x : 200 + x]), 4.0)
+        tracker = resumed(tracker, algorithm) if in_chunks else tracker
+        rows = [box_at(200 + 44 * k - 4 * x, 100 + k) for k in range(6)]
+        found += tracker.update(frame_of(*rows), i, i / 25, np.ascontiguousarray(wide[:, 40 + x : 200 + x]), 4.0)
     return {(one.track_id, one.bbox[1]) for one in found}
 
 
@@ -292,116 +267,44 @@ def test_the_last_picture_is_part_of_the_state() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 300), (90, 160)])
 def test_pictures_without_texture_are_no_camera_motion(shape: tuple[int, int]) -> None:
-    tracker = _tracker("botsort")
+    tracker = new_tracker("botsort")
     found = [
         one
         for i in range(10)
-        for one in tracker.update(_frame(_at(100 + 4 * i)), i, i / 25, np.full(shape, 30 * (i % 2), np.uint8), 4.0)
+        for one in tracker.update(frame_of(box_at(100 + 4 * i)), i, i / 25, np.full(shape, 30 * (i % 2), np.uint8), 4.0)
     ]
     assert [one.track_id for one in found] == [1] * 10
-
-
-# Balls
-
-
-def test_a_ball_faster_than_its_size_keeps_its_id() -> None:
-    # 10 px wide, 25 px a frame: no two boxes overlap.
-    found = _run(_tracker(), [_frame(_ball(20 + 25 * i, 100 - 6 * i + 0.3 * i * i)) for i in range(30)])
-    assert [(one.track_id, one.class_name, one.interpolated) for one in found] == [(1, "sports ball", False)] * 30
-
-
-def test_a_thrown_ball_is_looked_for_ahead() -> None:
-    # 45 px a frame, hidden for two frames.
-    found = _run(_tracker(), [_frame() if i in (8, 9) else _frame(_ball(20 + 45 * i)) for i in range(20)])
-    assert [one.track_id for one in found] == [1] * 20
-
-
-def test_a_frisbee_is_not_a_ball() -> None:
-    frames = [_frame(_ball(100))] * 5 + [_frame(_at(100, 50, 10, 10, kind=FRISBEE))] * 5
-    found = _run(_tracker(), frames)
-    assert [(one.track_id, one.class_name) for one in found] == [(1, "sports ball")] * 5 + [(2, "frisbee")] * 5
-
-
-def test_a_bounce_keeps_the_id() -> None:
-    found = _run(_tracker(), [_frame(_ball(20 + 12 * i, 200 - abs(15 - i) * 14)) for i in range(30)])
-    assert {one.track_id for one in found} == {1}
-
-
-def test_a_gap_of_a_ball_is_filled_with_points_on_the_line() -> None:
-    frames = [_frame(_ball(20 + 20 * i)) if not 9 < i < 14 else _frame(_at(300)) for i in range(25)]
-    tracker = _tracker()
-    found = _run(tracker, frames)
-    balls = [one for one in found if one.class_name == "sports ball"]
-    assert [one.frame for one in balls] == list(range(25))
-    assert [one.frame for one in balls if one.interpolated] == [10, 11, 12, 13]
-    for one in balls:
-        assert one.bbox[0] == pytest.approx(15 + 20 * one.frame)
-    assert not any(one.interpolated for one in found if one.class_name == "person")
-
-
-def test_the_line_of_a_gap_follows_time_not_frames() -> None:
-    times = [0.0, 0.04, 0.08, 0.20, 0.24]
-    tracker = _tracker()
-    found: list[Observation] = []
-    for i, t in enumerate(times):
-        found += tracker.update(_frame() if i in (2, 3) else _frame(_ball(100 + 500 * t)), i, t)
-    assert [(one.frame, round(one.bbox[0], 3)) for one in found if one.interpolated] == [(2, 135.0), (3, 195.0)]
-
-
-@pytest.mark.parametrize("fps", [12.5, 25.0, 50.0])
-def test_a_gap_longer_than_0_3_seconds_is_left_open(fps: float) -> None:
-    def filled(seconds: float) -> int:
-        missing = range(10, 10 + round(seconds * fps) - 1)
-        frames = [_frame() if i in missing else _frame(_ball(20 + 100 * i / fps)) for i in range(60)]
-        return sum(one.interpolated for one in _run(_tracker(fps=fps), frames, fps))
-
-    assert filled(0.24) == round(0.24 * fps) - 1
-    assert filled(0.4) == 0
-
-
-def test_balls_do_not_jump_to_another_ball() -> None:
-    # A second ball lies 300 px away while the first one is thrown and hidden for a while.
-    frames = [_frame(_ball(400, 300), *([] if 8 < i < 12 else [_ball(20 + 10 * i)])) for i in range(25)]
-    lying = {one.track_id for one in _run(_tracker(), frames) if one.bbox[1] == 295.0}
-    thrown = {one.track_id for one in _run(_tracker(), frames) if one.bbox[1] != 295.0}
-    assert len(lying) == len(thrown) == 1
-    assert lying != thrown
-
-
-def test_one_flicker_of_a_ball_is_no_track() -> None:
-    frames = [_frame(_at(100), *([_ball(300)] if i == 5 else [])) for i in range(20)]
-    assert {one.class_name for one in _run(_tracker(), frames)} == {"person"}
 
 
 # Sizes
 
 
 def test_nothing_at_all_and_one_detection() -> None:
-    tracker = _tracker()
-    assert _run(tracker, [_frame()] * 5) == []
-    (only,) = tracker.update(_frame(_at(50)), 5, 0.2)
+    tracker = new_tracker()
+    assert run_tracker(tracker, [frame_of()] * 5) == []
+    (only,) = tracker.update(frame_of(box_at(50)), 5, 0.2)
     assert (only.track_id, only.frame, only.bbox) == (1, 5, (30.0, 50.0, 70.0, 150.0))
 
 
 def test_five_hundred_detections_a_frame() -> None:
-    frames = [_frame(*(_at(60 * (k % 25) + 2 * i, 120 * (k // 25)) for k in range(500))) for i in range(5)]
-    found = _run(_tracker(), frames)
+    frames = [frame_of(*(box_at(60 * (k % 25) + 2 * i, 120 * (k // 25)) for k in range(500))) for i in range(5)]
+    found = run_tracker(new_tracker(), frames)
     assert len(found) == 2500
     assert {one.track_id for one in found} == set(range(1, 501))
 
 
 def test_boxes_without_a_size() -> None:
-    frames = [_frame(_at(100, width=0, height=0), _at(100, width=0, height=0, kind=BALL)) for _ in range(5)]
-    assert all(np.isfinite(one.bbox).all() for one in _run(_tracker(), frames))
+    frames = [frame_of(box_at(100, width=0, height=0), box_at(100, width=0, height=0, kind=BALL)) for _ in range(5)]
+    assert all(np.isfinite(one.bbox).all() for one in run_tracker(new_tracker(), frames))
 
 
 def test_memory_does_not_grow_with_the_feed() -> None:
     rng = np.random.default_rng(0)
-    tracker = _tracker()
+    tracker = new_tracker()
     sizes: list[int] = []
     for i in range(900):
-        rows = [_at(float(x), float(y)) for x, y in rng.uniform(0, 2000, (4, 2))]
-        balls = [_ball(float(x), float(y)) for x, y in rng.uniform(0, 2000, (2, 2))]
-        tracker.update(_frame(*rows, *balls), i, i / 25)
+        rows = [box_at(float(x), float(y)) for x, y in rng.uniform(0, 2000, (4, 2))]
+        balls = [ball_at(float(x), float(y)) for x, y in rng.uniform(0, 2000, (2, 2))]
+        tracker.update(frame_of(*rows, *balls), i, i / 25)
         sizes.append(len(json.dumps(tracker.state())))
     assert max(sizes[600:]) < 1.2 * max(sizes[200:400])
