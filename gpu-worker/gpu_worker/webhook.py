@@ -132,18 +132,15 @@ def event_body(job_id: str, task: TaskBase, answer: dict[str, Any], now: datetim
         now: aware, when the job ended.
     """
     failed = "error" in answer
-    result, partial = (None, False) if failed else _result(answer)
-    data = WebhookData(
-        job_id=job_id,
-        task=task.task,
-        state=_state(answer),
-        idempotency_key=task.idempotency_key,
-        result=result,
-        partial=partial,
-        error=ErrorBody.from_wire(answer["error"]) if failed else None,
-    )
-    event = WebhookBody(type=JOB_FAILED if failed else JOB_COMPLETED, timestamp=now, data=data)
-    return event.model_dump_json(exclude_none=True).encode()
+    fields: dict[str, Any] = {"job_id": job_id, "task": task.task, "state": _state(answer)}
+    if task.idempotency_key is not None:
+        fields["idempotency_key"] = task.idempotency_key
+    if failed:
+        fields["error"] = ErrorBody.from_wire(answer["error"])
+    else:
+        fields["result"], fields["partial"] = _result(answer)
+    event = WebhookBody(type=JOB_FAILED if failed else JOB_COMPLETED, timestamp=now, data=WebhookData(**fields))
+    return event.model_dump_json(exclude_unset=True).encode()
 
 
 def _state(answer: dict[str, Any]) -> str:
