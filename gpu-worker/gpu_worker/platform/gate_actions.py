@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
-from xml.sax.saxutils import escape
 
 from aiohttp import web
 
 from gpu_worker.platform.fault_io import read_body
 from gpu_worker.platform.faults import Fault, FaultKind
+from gpu_worker.platform.gate_lists import list_objects, list_parts, list_uploads, xml_reply
 from gpu_worker.platform.http_rules import Conditions, byte_range
 from gpu_worker.platform.multipart import MAX_PART_NUMBER, Uploads
 from gpu_worker.platform.s3_errors import S3Error
 from gpu_worker.platform.sigv4 import UNSIGNED_PAYLOAD
-from gpu_worker.platform.store import Incoming, ObjectStore, expected_checksums, kept_headers
+from gpu_worker.platform.store import SIGNED_PAYLOAD, Incoming, ObjectStore, expected_checksums, kept_headers
 from gpu_worker.platform.wire import Body, Reply
 
 MAX_COMPLETE_BYTES = 2 * 1024 * 1024
@@ -60,6 +61,9 @@ class GateActions:
             ("POST", "uploadId"): self._complete,
             ("DELETE", "uploadId"): self._abort,
             ("GET", "uploadId"): self._list_parts,
+            ("GET", "bucket:list-type"): self._list_objects,
+            ("GET", "bucket:uploads"): self._list_uploads,
+            ("HEAD", "bucket:"): self._head_bucket,
         }
 
     async def act(self, request: GateRequest) -> Reply:
@@ -67,7 +71,7 @@ class GateActions:
         unknown = [name for name in request.query if name.startswith("response-")]
         if unknown:
             raise S3Error("NotImplemented", f"{unknown[0]} is not implemented")
-        action = self._actions.get((request.http.method, _operation(request.query)))
+        action = self._actions.get((request.http.method, _operation(request)))
         if action is None:
             raise S3Error("NotImplemented", "this operation is not implemented")
         return await action(request)
@@ -79,7 +83,7 @@ class GateActions:
             "Accept-Ranges": "bytes",
             "Last-Modified": formatdate(found.modified, usegmt=True),
             "Content-Type": "application/octet-stream",
-            **{name.title(): value for name, value in found.headers.items()},
+            **{name if name.startswith("x-amz-") else name.title(): value for name, value in found.headers.items()},
         }
         if Conditions.of(request.headers).unmodified(found.etag):
             return Reply(304, headers)
@@ -107,7 +111,7 @@ class GateActions:
 
     async def _create(self, request: GateRequest) -> Reply:
         upload_id = self._uploads.create(request.key, kept_headers(request.headers))
-        return _xml("InitiateMultipartUploadResult", {"Key": request.key, "UploadId": upload_id})
+        return xml_reply("InitiateMultipartUploadResult", {"Key": request.key, "UploadId": upload_id})
 
     async def _put_part(self, request: GateRequest) -> Reply:
         upload = self._uploads.get(request.query.get("uploadId", ""), request.key)
@@ -124,21 +128,30 @@ class GateActions:
         if _declared(request) > MAX_COMPLETE_BYTES:
             raise S3Error("EntityTooLarge", f"the document may have {MAX_COMPLETE_BYTES} bytes")
         body = b"".join([chunk async for chunk in read_body(request.http, request.fault)])
+        if request.headers.get(SIGNED_PAYLOAD, UNSIGNED_PAYLOAD) not in (UNSIGNED_PAYLOAD, hashlib.sha256(body).hexdigest()):
+            raise S3Error("XAmzContentSHA256Mismatch", f"{SIGNED_PAYLOAD} does not match the body")
         # In a thread: joining gigabytes must not hold up the heartbeats that the same event loop answers.
         stored = await asyncio.to_thread(self._uploads.complete, upload, body, Conditions.of(request.headers))
-        return _xml("CompleteMultipartUploadResult", {"Key": stored.key, "ETag": f'"{stored.etag}"'})
+        return xml_reply("CompleteMultipartUploadResult", {"Key": stored.key, "ETag": f'"{stored.etag}"'})
 
     async def _abort(self, request: GateRequest) -> Reply:
         self._uploads.abort(self._uploads.get(request.query["uploadId"], request.key))
         return Reply(204)
 
     async def _list_parts(self, request: GateRequest) -> Reply:
-        upload = self._uploads.get(request.query["uploadId"], request.key)
-        parts = "".join(
-            f'<Part><PartNumber>{part.number}</PartNumber><ETag>"{part.etag}"</ETag><Size>{part.size}</Size></Part>'
-            for _, part in sorted(upload.parts.items())
-        )
-        return _xml("ListPartsResult", {"Key": upload.key, "UploadId": upload.id}, parts)
+        return list_parts(self._uploads.get(request.query["uploadId"], request.key), request.query)
+
+    async def _list_objects(self, request: GateRequest) -> Reply:
+        prefix = request.query.get("prefix", "")
+        found = [self._store.get(key) for key in self._store.keys() if key.startswith(prefix)]  # noqa: SIM118 - no mapping
+        return list_objects(found, request.query)
+
+    async def _list_uploads(self, request: GateRequest) -> Reply:
+        prefix = request.query.get("prefix", "")
+        return list_uploads([upload for upload in self._uploads.open() if upload.key.startswith(prefix)], request.query)
+
+    async def _head_bucket(self, _: GateRequest) -> Reply:
+        return Reply(200)
 
     def _incoming(self, request: GateRequest, max_bytes: int) -> Incoming:
         declared = _declared(request)
@@ -147,19 +160,19 @@ class GateActions:
         return self._store.incoming(request.key, expected_checksums({**_lower(request.query), **request.headers}))
 
 
-def _operation(query: Mapping[str, str]) -> str:
-    for name in ("partNumber", "uploadId", "uploads"):
-        if name in query:
-            return name
-    return "object"
+def _operation(request: GateRequest) -> str:
+    bucket = "" if request.key else "bucket:"
+    names = ("list-type", "uploads") if bucket else ("partNumber", "uploadId", "uploads")
+    return bucket + next((name for name in names if name in request.query), "" if bucket else "object")
 
 
 def _declared(request: GateRequest) -> int:
     """The Content-Length, after refusing every way to send a body without one."""
-    encoding = request.headers.get("content-encoding", "")
-    payload = request.headers.get("x-amz-content-sha256", UNSIGNED_PAYLOAD)
-    if "aws-chunked" in encoding or payload != UNSIGNED_PAYLOAD:
-        raise S3Error("NotImplemented", "aws-chunked and signed payloads are not implemented for presigned URLs")
+    payload = request.headers.get(SIGNED_PAYLOAD, UNSIGNED_PAYLOAD)
+    if "aws-chunked" in request.headers.get("content-encoding", "") or payload.startswith("STREAMING-"):
+        raise S3Error("NotImplemented", "aws-chunked bodies and their trailers are not implemented")
+    if payload != UNSIGNED_PAYLOAD and "authorization" not in request.headers:
+        raise S3Error("NotImplemented", "signed payloads are not implemented for presigned URLs")
     length = request.http.content_length
     if length is None or "transfer-encoding" in request.headers:
         raise S3Error("MissingContentLength", "you must provide the Content-Length HTTP header")
@@ -178,8 +191,3 @@ def _lower(query: Mapping[str, str]) -> dict[str, str]:
 
 def _is(fault: Fault | None, kind: FaultKind) -> bool:
     return fault is not None and fault.kind is kind
-
-
-def _xml(root: str, values: Mapping[str, str], inner: str = "") -> Reply:
-    fields = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in values.items())
-    return Reply.bytes(200, f'<?xml version="1.0" encoding="UTF-8"?>\n<{root}>{fields}{inner}</{root}>'.encode())

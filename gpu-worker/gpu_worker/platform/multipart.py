@@ -38,6 +38,8 @@ class Upload:
     id: str
     key: str
     headers: Mapping[str, str]
+    initiated: float = 0.0
+    """Seconds since the epoch."""
     parts: dict[int, Part] = field(default_factory=dict[int, Part])
 
 
@@ -81,7 +83,7 @@ class Uploads:
         self._lock = threading.RLock()
 
     def create(self, key: str, headers: Mapping[str, str]) -> str:
-        upload = Upload(uuid.uuid4().hex, key, dict(headers))
+        upload = Upload(uuid.uuid4().hex, key, dict(headers), self._store.clock())
         with self._lock:
             self._open[upload.id] = upload
         return upload.id
@@ -93,9 +95,12 @@ class Uploads:
             raise S3Error("NoSuchUpload", "no such upload; it may have been completed or aborted")
         return upload
 
-    def open_ids(self, key: str | None = None) -> list[str]:
+    def open(self) -> list[Upload]:
         with self._lock:
-            return [upload.id for upload in self._open.values() if key is None or upload.key == key]
+            return list(self._open.values())
+
+    def open_ids(self, key: str | None = None) -> list[str]:
+        return [upload.id for upload in self.open() if key is None or upload.key == key]
 
     def put_part(self, upload: Upload, number: int, incoming: Incoming, etag: str) -> None:
         with self._lock:

@@ -1,8 +1,8 @@
 """A strict stand-in for a Cloudflare R2 bucket on loopback: it refuses what R2 refuses.
 
-Accepts presigned requests only (SigV4 in the query), one bucket, path-style. Verifies signature, method, expiry and signed
-headers; wants a Content-Length; applies R2's rules for conditional writes, ranges, multipart parts and one write a second per
-key; stores to disk. Nothing partial is ever visible. Lenient stores let all of these bugs pass.
+Accepts signed requests only (SigV4 in the query or in the header), one bucket, path-style. Verifies signature, method, expiry,
+signed headers and signed payload; wants a Content-Length; applies R2's rules for conditional writes, ranges, multipart parts
+and one write a second per key; stores to disk. Nothing partial is ever visible. Lenient stores let all of these bugs pass.
 """
 
 from __future__ import annotations
@@ -150,7 +150,8 @@ class R2Gate:
         return app
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        key = _path(request).removeprefix(f"/{self.bucket}/")
+        path = _path(request)
+        key = "" if path == f"/{self.bucket}" else path.removeprefix(f"/{self.bucket}/")
         fault = self.faults.take(request.method, key, frozenset(request.query))
 
         async def serve(active: Fault | None) -> Reply:
@@ -168,7 +169,7 @@ class R2Gate:
         headers = _joined(request)
         try:
             query = verify(request.method, request.raw_path, headers, self.credentials, self.clock())
-            if not _path(request).startswith(f"/{self.bucket}/"):
+            if not f"{_path(request)}/".startswith(f"/{self.bucket}/"):
                 raise S3Error("NoSuchBucket", f"the bucket is {self.bucket!r}")
             return await self._actions.act(GateRequest(request, key, query, headers, fault))
         except S3Error as error:

@@ -6,6 +6,7 @@ from xml.sax.saxutils import escape
 
 STATUS_BY_CODE = {
     "AccessDenied": 403,
+    "AuthorizationHeaderMalformed": 400,
     "AuthorizationQueryParametersError": 400,
     "BadDigest": 400,
     "EntityTooLarge": 400,
@@ -17,6 +18,7 @@ STATUS_BY_CODE = {
     "InvalidPart": 400,
     "InvalidPartOrder": 400,
     "InvalidRange": 416,
+    "InvalidRequest": 400,
     "KeyTooLong": 400,
     "MalformedXML": 400,
     "MethodNotAllowed": 405,
@@ -31,6 +33,7 @@ STATUS_BY_CODE = {
     "SignatureDoesNotMatch": 403,
     "TooManyRequests": 429,
     "Unauthorized": 401,
+    "XAmzContentSHA256Mismatch": 400,
 }
 """https://developers.cloudflare.com/r2/api/error-codes/"""
 

@@ -21,10 +21,15 @@ from typing import Protocol
 from gpu_worker.platform.clock import Clock
 from gpu_worker.platform.http_rules import Conditions
 from gpu_worker.platform.s3_errors import S3Error
+from gpu_worker.platform.sigv4 import UNSIGNED_PAYLOAD
 
 MAX_KEY_BYTES = 1024
 """https://developers.cloudflare.com/r2/platform/limits/"""
 _KEPT_HEADERS = ("content-type", "cache-control", "content-disposition", "content-encoding", "content-language")
+
+
+SIGNED_PAYLOAD = "x-amz-content-sha256"
+"""The one promise of a body's content that is part of the signature. In hex; the checksums are in base64."""
 
 
 class _Hash(Protocol):
@@ -50,6 +55,7 @@ _CHECKSUMS = {
     "x-amz-checksum-sha1": lambda: hashlib.sha1(usedforsecurity=False),
     "x-amz-checksum-sha256": hashlib.sha256,
     "content-md5": lambda: hashlib.md5(usedforsecurity=False),
+    SIGNED_PAYLOAD: hashlib.sha256,
 }
 
 
@@ -95,8 +101,10 @@ class Incoming:
         if self.size != declared:
             raise S3Error("IncompleteBody", f"{self.size} of {declared} declared bytes arrived")
         for name, item in self._hashes.items():
-            if base64.b64encode(item.digest()).decode() != self._expected[name]:
-                raise S3Error("BadDigest", f"{name} does not match the body")
+            signed = name == SIGNED_PAYLOAD
+            found = item.digest().hex() if signed else base64.b64encode(item.digest()).decode()
+            if found != self._expected[name]:
+                raise S3Error("XAmzContentSHA256Mismatch" if signed else "BadDigest", f"{name} does not match the body")
         return self._md5.hexdigest()
 
 
@@ -108,7 +116,9 @@ def _hasher(name: str) -> _Hash:
 
 def expected_checksums(fields: Mapping[str, str]) -> dict[str, str]:
     """The checksums a request promises, from its headers and its query (aws-sdk-js signs one into presigned PUT URLs)."""
-    return {name: value for name, value in fields.items() if name == "content-md5" or name.startswith("x-amz-checksum-")}
+    promised = {name: value for name, value in fields.items() if name == "content-md5" or name.startswith("x-amz-checksum-")}
+    payload = fields.get(SIGNED_PAYLOAD, UNSIGNED_PAYLOAD)
+    return promised if payload == UNSIGNED_PAYLOAD else promised | {SIGNED_PAYLOAD: payload}
 
 
 def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -119,7 +129,7 @@ def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
 class ObjectStore:
     def __init__(self, root: Path, clock: Clock, *, write_interval_seconds: float) -> None:
         self._root = root
-        self._clock = clock
+        self.clock = clock
         self._write_interval = write_interval_seconds
         self._objects: dict[str, StoredObject] = {}
         self._written: dict[str, float] = {}
@@ -156,7 +166,7 @@ class ObjectStore:
         """Refuses a write early: the key was written less than a second ago, or a precondition fails."""
         with self._lock:
             last = self._written.get(key)
-            if limited and last is not None and self._clock() - last < self._write_interval:
+            if limited and last is not None and self.clock() - last < self._write_interval:
                 raise S3Error("TooManyRequests", "one write a second to the same key")
             current = self._objects.get(key)
             conditions.check_write(current.etag if current else None)
@@ -169,7 +179,7 @@ class ObjectStore:
             self.check_write(key, conditions, limited=limited)
             visible = self.new_file(key)
             file.rename(visible)
-            stored = StoredObject(key, visible, visible.stat().st_size, etag, dict(headers), self._clock())
+            stored = StoredObject(key, visible, visible.stat().st_size, etag, dict(headers), self.clock())
             replaced = self._objects.get(key)
             self._objects[key] = stored
             if limited:
