@@ -1,0 +1,168 @@
+"""One bucket behind boto3: the calls that the SDK makes, retried and with typed errors. boto3 comes with the extra `storage`.
+
+Every body that is sent is bytes in memory, so a call can be made again. Retries are ours and not boto3's: those do not know
+R2's 429 (one write a second and key). No error text holds a key or a signature.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from gpu_worker_client._retry import MAX_RETRIES, backoff_seconds
+from gpu_worker_client._timing import Timing
+from gpu_worker_client.exceptions import ConfigError, StorageError
+
+CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0
+_log = logging.getLogger("gpu_worker_client")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What an answer of the bucket means to a caller."""
+
+    code: str
+    sentence: str
+    retryable: bool = False
+
+
+_DENIED = Refusal("denied", "the bucket refused the key pair: check both keys, and that they may read and write its objects")
+_BUSY = Refusal("unavailable", "the bucket is busy or in trouble", retryable=True)
+_CORRUPT = Refusal("corrupted", "the bytes changed on their way", retryable=True)
+
+REFUSALS: dict[str, Refusal] = {
+    "NoSuchKey": Refusal("not_found", "there is no such object"),
+    "NoSuchBucket": Refusal("no_bucket", "there is no such bucket on this account"),
+    "NoSuchUpload": Refusal("no_upload", "the multipart upload was completed or aborted"),
+    "PreconditionFailed": Refusal("changed", "the object was replaced by another"),
+    "RequestTimeTooSkewed": Refusal("clock_skew", "this machine's clock is more than 15 minutes off: set it"),
+    "EntityTooLarge": Refusal("too_large", "the object is larger than the bucket takes"),
+    "InvalidRange": Refusal("changed", "the object is shorter than it was"),
+    "BadDigest": _CORRUPT,
+    "XAmzContentSHA256Mismatch": _CORRUPT,
+    "IncompleteBody": _CORRUPT,
+}
+"""By the code in the answer's XML. https://developers.cloudflare.com/r2/api/error-codes/"""
+
+_BY_STATUS: dict[int, Refusal] = {
+    401: _DENIED,
+    403: _DENIED,
+    404: REFUSALS["NoSuchKey"],
+    412: REFUSALS["PreconditionFailed"],
+    416: REFUSALS["InvalidRange"],
+    **dict.fromkeys((408, 409, 425, 429, 500, 502, 503, 504), _BUSY),
+}
+"""By the status: for a HEAD, whose answer has no body, and for a code that is not in the table."""
+
+
+def refusal(code: str, status: int) -> Refusal:
+    """The meaning of an answer that is no success."""
+    unknown = Refusal("refused", f"the bucket refused the request ({code or status})")
+    return REFUSALS.get(code) or _BY_STATUS.get(status) or unknown
+
+
+def check_endpoint_url(value: str) -> str:
+    """`value` without a closing slash, when it is an https URL (http on loopback) of nothing but scheme, host and port."""
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigError("the bucket's endpoint_url is not a URL") from None
+    loopback = host in ("localhost", "127.0.0.1", "::1")
+    if not host or parts.scheme not in ("https", "http") or (parts.scheme == "http" and not loopback):
+        raise ConfigError("the bucket's endpoint_url must be https, as in https://ACCOUNT.r2.cloudflarestorage.com")
+    if parts.username is not None or parts.query or parts.fragment or parts.path not in ("", "/"):
+        raise ConfigError("the bucket's endpoint_url must hold only scheme, host and port")
+    return value.rstrip("/")
+
+
+class S3:
+    """The calls. May be used from several threads."""
+
+    def __init__(
+        self, endpoint_url: str, bucket: str, access_key_id: str, secret_access_key: str, region: str, timing: Timing
+    ) -> None:
+        self.bucket = bucket
+        self.timing = timing
+        self._client = _client(endpoint_url, access_key_id, secret_access_key, region)
+
+    def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """One operation of boto3's client, by its name there, on this bucket.
+
+        Raises:
+            StorageError: it failed, or failed `MAX_RETRIES` times more in a way that may pass.
+        """
+        for attempt in range(MAX_RETRIES + 1):
+            try:
+                return self.try_once(operation, **arguments)
+            except StorageError as error:
+                if not error.retryable or attempt == MAX_RETRIES:
+                    raise
+                pause = backoff_seconds(attempt, None, self.timing.random())
+                _log.debug("%s; retry %d in %.2f s", error, attempt + 1, pause)
+            self.timing.sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
+
+    def try_once(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """As `call`, without a retry."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            answer = getattr(self._client, operation)(Bucket=self.bucket, **arguments)
+        except ClientError as error:
+            response = cast("dict[str, Any]", error.response)
+            code = str(response.get("Error", {}).get("Code", ""))
+            status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+            raise _error(refusal(code, status), operation, arguments.get("Key")) from None
+        except BotoCoreError as error:
+            raise connection_error(error, operation, arguments.get("Key")) from None
+        return cast("dict[str, Any]", answer)
+
+    def presign(self, operation: str, expires_seconds: int, **arguments: Any) -> str:
+        """A URL that carries the right to this one operation. Makes no request."""
+        return self._client.generate_presigned_url(
+            operation, Params={"Bucket": self.bucket, **arguments}, ExpiresIn=expires_seconds
+        )
+
+
+def connection_error(error: Exception, operation: str, key: object) -> StorageError:
+    """The error for a request that got no answer, or only a part of one."""
+    from botocore.exceptions import SSLError
+
+    certificate = isinstance(error, SSLError)
+    what = "its certificate is not trusted" if certificate else f"no whole answer ({type(error).__name__})"
+    return _error(Refusal("unreachable", what, retryable=not certificate), operation, key)
+
+
+def _error(meaning: Refusal, operation: str, key: object) -> StorageError:
+    where = f" {key}" if isinstance(key, str) else ""
+    return StorageError(f"{operation}{where}: {meaning.sentence}", code=meaning.code, retryable=meaning.retryable)
+
+
+def _client(endpoint_url: str, access_key_id: str, secret_access_key: str, region: str) -> Any:
+    try:
+        from boto3.session import Session
+        from botocore.config import Config
+    except ImportError:
+        raise ConfigError("storage needs boto3: pip install 'gpu-worker-client[storage]'") from None
+    # A session of its own: boto3's default one is not made for threads, and would read the machine's AWS profile.
+    session = Session(aws_access_key_id=access_key_id, aws_secret_access_key=secret_access_key)
+    return session.client(  # pyright: ignore[reportUnknownMemberType]
+        "s3",
+        endpoint_url=endpoint_url,
+        region_name=region,
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            # R2 refuses the checksum trailer that boto3 adds by default since 1.36.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            retries={"total_max_attempts": 1},
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            # A proxy named by the environment is for the world outside, not for a store on this machine.
+            proxies={} if urlsplit(endpoint_url).scheme == "http" else None,
+        ),
+    )
