@@ -1,5 +1,5 @@
-"""Locks itself in and becomes another program:
-`python -I -S enter.py PARENT REPORT RULESET FILTER SELF LIMITS PROGRAM [WORD...]`.
+"""Locks itself in and becomes another program: `main([PARENT, REPORT, RULESET, FILTER, SELF, LIMITS, PROGRAM, WORD...])`,
+called in a fresh `python -I -S`.
 
 A file of its own with nothing but the standard library's lightest modules, so that it costs milliseconds; `program.start` has
 thought everything out for it. It is a fresh process and not a function between fork and exec, because there another thread of
@@ -20,7 +20,6 @@ import ctypes
 import os
 import resource
 import struct
-import sys
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _SIGKILL, _SIGPIPE, _SIGXFSZ = 9, 13, 25
@@ -114,7 +113,3 @@ def main(words: list[str]) -> None:
         where = error.filename if isinstance(error, OSError) else "limits"
         os.write(int(report), f"{where}: {getattr(error, 'strerror', None) or type(error).__name__}".encode())
         os._exit(_FAILED)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
