@@ -1,0 +1,194 @@
+"""Where a video is cut, and what that will cost: decided and shown before anything is uploaded."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from gpu_worker_client.estimate import Estimate, estimate
+from gpu_worker_client.exceptions import ConfigError
+from gpu_worker_client.protocol import UpscaleParams
+from gpu_worker_client.split.errors import SplitError
+from gpu_worker_client.split.source import SourceVideo, read_source
+
+DEFAULT_SEGMENTS = 4
+LONGEST_SECONDS = 600.0
+"""Segments are no longer, where key frames allow: that much work at most is done twice when a worker dies."""
+LARGEST_OUTPUT_BITS = 8 * 4.5 * 2**30
+"""What a worker may write in one piece: R2 takes 4.995 GiB in one PUT, less some room for the guess below."""
+BITS_PER_PIXEL = {"prores": 3.6}
+"""Of an output. ProRes 422 HQ is 220 Mbit/s at 1920x1080 and 29.97 frames/s (Apple ProRes white paper), 3.54 bits."""
+OTHER_BITS_PER_PIXEL = 0.5
+"""250 Mbit/s at 3840x2160 and 60 frames/s: several times what a film takes at crf 18."""
+MAX_SEGMENTS = 10_000
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Neighbouring frames that one job works on."""
+
+    index: int
+    first_frame: int
+    """Number of its first frame in the whole video, from 0."""
+    frames: int
+    start_seconds: float
+    """Of its first frame, on the file's clock."""
+    duration_seconds: float
+
+    @property
+    def end_frame(self) -> int:
+        """One after its last."""
+        return self.first_frame + self.frames
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """What `split_upscale` will do with a file."""
+
+    source: SourceVideo
+    params: UpscaleParams
+    segments: tuple[Segment, ...]
+    estimate: Estimate
+    """Of all segments together: seconds of paid work, however many workers share it."""
+    warnings: tuple[str, ...]
+    """Where the joined video may differ from one that was made in one piece, as sentences."""
+    gpu: str | None = None
+    """The card that the estimate counts with; None is a processor."""
+
+    @property
+    def frames(self) -> int:
+        return self.source.frames
+
+    @property
+    def longest_seconds(self) -> float:
+        """Work on the longest segment: the least wall time, with a worker for each."""
+        return self.estimate.seconds * max(segment.frames for segment in self.segments) / self.frames
+
+    def __str__(self) -> str:
+        usd = "unknown (give gpu, and prices if it has none here)" if self.estimate.usd is None else f"${self.estimate.usd:.4f}"
+        head = (
+            f"{self.source.path.name}: {self.frames} frames, {self.source.duration_seconds:.2f} s, "
+            f"{self.source.width}x{self.source.height} in {len(self.segments)} segments\n"
+            f"work {self.estimate.seconds:.1f} s ({self.estimate.basis}), cost {usd}"
+        )
+        rows = [
+            f"{part.index:>5}  frames {part.first_frame} to {part.end_frame - 1}"
+            f"  {part.start_seconds:.3f} s + {part.duration_seconds:.3f} s"
+            for part in self.segments
+        ]
+        return "\n".join([head, *rows, *(f"note: {warning}" for warning in self.warnings)])
+
+    def require_budget(self, max_usd: float | None) -> None:
+        """
+        Raises:
+            SplitError: `budget`.
+        """
+        if max_usd is None:
+            return
+        if self.estimate.usd is None:
+            raise SplitError("budget", "max_usd needs a price to be held against: give gpu, and prices where it has none here")
+        if self.estimate.usd > max_usd:
+            raise SplitError(
+                "budget", f"the estimate of ${self.estimate.usd:.4f} is above max_usd, ${max_usd:.4f}; nothing was submitted"
+            )
+
+
+def plan_split(
+    path: Path | str,
+    params: UpscaleParams | None = None,
+    *,
+    segments: int = DEFAULT_SEGMENTS,
+    gpu: str | None = None,
+    prices: Mapping[str, float] | None = None,
+) -> SplitPlan:
+    """Reads a video and decides where to cut it. Nothing leaves this machine.
+
+    Args:
+        path: the video.
+        params: of the `upscale` task.
+        segments: about how many; fewer where there are not enough key frames, more where they would be longer than
+            `longest_seconds`.
+        gpu, prices: as of `estimate`.
+
+    Raises:
+        SplitError: the file cannot be cut exactly; `reason` says why.
+        ConfigError: `segments` is not 1 to `MAX_SEGMENTS`, or as of `estimate`.
+    """
+    if not 1 <= segments <= MAX_SEGMENTS:
+        raise ConfigError(f"segments must be 1 to {MAX_SEGMENTS}")
+    params = params or UpscaleParams()
+    source = read_source(Path(path))
+    wanted = max(segments, math.ceil(source.duration_seconds / longest_seconds(source, params)))
+    starts = choose_cuts(source.cuts, source.frames, wanted)
+    expected = estimate(
+        {"task": "upscale", "params": params.model_dump()},
+        width=source.width,
+        height=source.height,
+        fps=source.fps,
+        duration_seconds=source.duration_seconds,
+        gpu=gpu,
+        prices=prices,
+    )
+    parts = tuple(_segment(source, number, *ends) for number, ends in enumerate(pairwise([*starts, source.frames])))
+    return SplitPlan(source, params, parts, expected, tuple(_warnings(source, params, len(parts))), gpu)
+
+
+def longest_seconds(source: SourceVideo, params: UpscaleParams) -> float:
+    """Of a segment: `LONGEST_SECONDS`, or what the output of one upload holds."""
+    pixels_per_second = source.width * source.height * params.scale**2 * source.fps
+    bits_per_second = pixels_per_second * BITS_PER_PIXEL.get(params.codec, OTHER_BITS_PER_PIXEL)
+    return min(LONGEST_SECONDS, LARGEST_OUTPUT_BITS / bits_per_second)
+
+
+def choose_cuts(allowed: Sequence[int], frames: int, segments: int) -> list[int]:
+    """First frames of segments that are as equal as the allowed places let them be.
+
+    Args:
+        allowed: frame numbers, rising, beginning with 0.
+        frames: of the whole video.
+        segments: wanted; fewer are made where two wanted cuts share a nearest place.
+    """
+    wanted = (frames * number / segments for number in range(segments))
+    return sorted({_nearest(allowed, place) for place in wanted})
+
+
+def _nearest(allowed: Sequence[int], place: float) -> int:
+    after = min(bisect_left(allowed, place), len(allowed) - 1)
+    before = max(after - 1, 0)
+    return min(allowed[before], allowed[after], key=lambda number: abs(number - place))
+
+
+def _segment(source: SourceVideo, index: int, first: int, after: int) -> Segment:
+    end = source.end if after == source.frames else source.pts[after]
+    return Segment(
+        index,
+        first,
+        after - first,
+        float(source.pts[first] * source.time_base),
+        float((end - source.pts[first]) * source.time_base),
+    )
+
+
+def _warnings(source: SourceVideo, params: UpscaleParams, segments: int) -> list[str]:
+    if segments == 1:
+        return ["the video has one place to begin, its start: it cannot be shared among workers"]
+    checks = [
+        (
+            params.face_enhance,
+            "face_enhance follows faces over frames, and begins anew in each segment: a face may change at a cut",
+        ),
+        (
+            source.interlaced,
+            "the deinterlacer looks at a frame's neighbours: the first and last frame of a segment have one less",
+        ),
+        (
+            params.codec != "prores",
+            f"{params.codec} spends its bits by what came before: every segment begins with a key frame, and its frames are"
+            " not bit for bit those of a video made in one piece",
+        ),
+    ]
+    return [message for applies, message in checks if applies]

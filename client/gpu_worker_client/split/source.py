@@ -1,0 +1,181 @@
+"""What a splitter must know of a video: the time of every frame, and before which frames it may be cut.
+
+The file is read once, its packets are looked at and none but the first is decoded. A cut is allowed before a key frame that
+starts decoding anew and that no frame crosses: everything before it in the file is shown before it, everything after it later.
+So open groups of pictures are never cut, whatever the codec. What cannot be cut exactly is refused, before anything is paid.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+from av.error import FFmpegError
+from av.stream import Disposition
+
+from gpu_worker_client.split.bitstream import starts_anew
+from gpu_worker_client.split.errors import SplitError
+from gpu_worker_client.split.times import reorder_delay
+
+EPOCH_FORMATS = frozenset({"mpegts", "mpeg", "flv", "ogg"})
+"""Formats whose clock starts anywhere: their first timestamp becomes 0. In the others 0 is meant, and a late start is kept."""
+
+
+@dataclass(frozen=True)
+class SourceVideo:
+    """A video, looked at."""
+
+    path: Path
+    size_bytes: int
+    stream_index: int
+    width: int
+    """Pixels, as stored: before a rotation by the player."""
+    height: int
+    time_base: Fraction
+    """Seconds per tick."""
+    pts: Sequence[int]
+    """Ticks, of every frame in the order they are shown; strictly rising."""
+    last_duration: int
+    """Ticks that the last frame is shown."""
+    reorder_delay: int
+    """Frames by which decoding runs ahead of showing."""
+    cuts: Sequence[int]
+    """Numbers of the frames that a segment may start with, rising; the first is 0."""
+    origin_seconds: Fraction
+    """Point of the file's clock that is 0 in the output."""
+    interlaced: bool
+
+    @property
+    def frames(self) -> int:
+        return len(self.pts)
+
+    @property
+    def end(self) -> int:
+        """Ticks at which the last frame ends."""
+        return self.pts[-1] + self.last_duration
+
+    @property
+    def duration_seconds(self) -> float:
+        return float((self.end - self.pts[0]) * self.time_base)
+
+    @property
+    def fps(self) -> float:
+        """Average frames per second."""
+        return self.frames / self.duration_seconds
+
+
+def read_source(path: Path) -> SourceVideo:
+    """Reads the packets of a video file.
+
+    Raises:
+        SplitError: `unreadable`, `no_video`, `damaged`, `no_timestamps`, `edit_list`, `no_keyframe`.
+    """
+    try:
+        with av.open(str(path)) as container:
+            stream = picked_video(container)
+            interlaced = _interlaced(container, stream)
+        with av.open(str(path)) as container:
+            return _scan(path, container, picked_video(container), interlaced)
+    except (FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise SplitError("unreadable", f"{path.name} cannot be read as a video: {reason}") from error
+
+
+def picked_video(container: Any) -> Any:
+    """The stream that a worker takes: the first video that is no cover picture.
+
+    Raises:
+        SplitError: `no_video`.
+    """
+    streams = container.streams.video
+    found = next((stream for stream in streams if not stream.disposition & Disposition.attached_pic), None)
+    if found is None:
+        raise SplitError("no_video", "the file holds no video stream")
+    return found
+
+
+def _interlaced(container: Any, stream: Any) -> bool:
+    frame = next(iter(container.decode(stream)), None)
+    if frame is None:
+        raise SplitError("no_video", "the video stream holds no frame")
+    return bool(frame.interlaced_frame)
+
+
+def _scan(path: Path, container: Any, stream: Any, interlaced: bool) -> SourceVideo:
+    """Every packet once, in the order of the file."""
+    codec, extradata = stream.codec_context.codec.canonical_name, bytes(stream.codec_context.extradata or b"")
+    coded: array[int] = array("q")
+    anew: list[int] = []
+    last = (0, 0)
+    for packet in container.demux(stream):
+        if not packet.size:
+            continue
+        _check(packet)
+        if packet.is_keyframe and starts_anew(codec, extradata, bytes(packet)):
+            anew.append(len(coded))
+        coded.append(packet.pts)
+        last = max(last, (packet.pts, packet.duration or 0))
+    shown = array("q", sorted(coded))
+    cuts = closed_cuts(coded, anew)
+    if not cuts or cuts[0] != 0:
+        raise SplitError("no_keyframe", "the video does not start with a key frame; cut off its beginning, or run it unsplit")
+    if any(later <= earlier for earlier, later in pairwise(shown)):
+        raise SplitError("no_timestamps", "two frames have the same time; remux the file to .mkv first, or run it unsplit")
+    return SourceVideo(
+        path=path,
+        size_bytes=path.stat().st_size,
+        stream_index=stream.index,
+        width=stream.codec_context.width,
+        height=stream.codec_context.height,
+        time_base=stream.time_base,
+        pts=shown,
+        last_duration=last[1] or _usual_step(shown),
+        reorder_delay=reorder_delay([bisect_left(shown, pts) for pts in coded]),
+        cuts=cuts,
+        origin_seconds=_origin(container),
+        interlaced=interlaced,
+    )
+
+
+def _check(packet: Any) -> None:
+    if packet.is_corrupt:
+        raise SplitError("damaged", "the file is damaged; repair it, or run it unsplit")
+    if packet.is_discard:
+        raise SplitError("edit_list", "an edit list hides some of the frames; remux the file without it, or run it unsplit")
+    if packet.pts is None:
+        raise SplitError("no_timestamps", "frames without a time; remux the file to .mkv first, or run it unsplit")
+
+
+def closed_cuts(coded: Sequence[int], anew: Sequence[int]) -> list[int]:
+    """The members of `anew` that no frame crosses.
+
+    Args:
+        coded: timestamps in the order of the file.
+        anew: places in it at which decoding can start.
+
+    Returns:
+        Places whose frame is shown after all before it in the file and before all after it. There the order of the file and the
+        order of showing agree, so a place is a frame's number too.
+    """
+    latest_before = [-(2**63), *accumulate(coded, max)]
+    earliest_after = list(accumulate(reversed(coded), min))[::-1]
+    return [place for place in anew if latest_before[place] < coded[place] == earliest_after[place]]
+
+
+def _usual_step(shown: Sequence[int]) -> int:
+    """Ticks from a frame to the next one, the most usual; 1 for a single frame."""
+    steps = sorted(later - earlier for earlier, later in pairwise(shown))
+    return steps[len(steps) // 2] if steps else 1
+
+
+def _origin(container: Any) -> Fraction:
+    if container.start_time is None or not EPOCH_FORMATS & set(container.format.name.split(",")):
+        return Fraction(0)
+    return Fraction(container.start_time, av.time_base)
