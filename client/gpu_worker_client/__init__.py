@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gpu_worker_client._stage import Transfer
     from gpu_worker_client._status import JobStatus
     from gpu_worker_client._timing import Timing
     from gpu_worker_client.async_client import AsyncClient, AsyncJob
@@ -53,8 +54,10 @@ if TYPE_CHECKING:
         WorkerUnsuitable,
     )
     from gpu_worker_client.job import Job
+    from gpu_worker_client.manager import JobManager, JobOutcome, JobSummary
     from gpu_worker_client.outcome import Outcome
     from gpu_worker_client.policy import Policy
+    from gpu_worker_client.progress_bar import ProgressBar
     from gpu_worker_client.protocol import ErrorCode, Progress, State, TaskResult
     from gpu_worker_client.storage import Storage
     from gpu_worker_client.tracks import tracks_to_mot
@@ -79,7 +82,10 @@ __all__ = [
     "JobCancelled",
     "JobError",
     "JobExpired",
+    "JobManager",
+    "JobOutcome",
     "JobStatus",
+    "JobSummary",
     "JobTimedOut",
     "LimitExceeded",
     "NotFoundError",
@@ -90,6 +96,7 @@ __all__ = [
     "PayloadTooLargeError",
     "Policy",
     "Progress",
+    "ProgressBar",
     "ProgressEvent",
     "Queued",
     "RateLimitError",
@@ -105,6 +112,7 @@ __all__ = [
     "SubmitInDoubt",
     "TaskResult",
     "Timing",
+    "Transfer",
     "UnsupportedMedia",
     "UnsupportedTask",
     "UrlRefused",
@@ -131,9 +139,12 @@ _HOMES = (
     "client",
     "async_client",
     "storage",
+    "_stage",
+    "progress_bar",
     "tracks",
     "commands",
     "webhooks",
+    "manager",
 )
 """Modules that hold the public names, in the order of their imports."""
 

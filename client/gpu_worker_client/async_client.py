@@ -17,12 +17,14 @@ from gpu_worker_client._elsewhere import KeptResult
 from gpu_worker_client._job_core import JobCore, OnTimeout, R
 from gpu_worker_client._status import JobStatus
 from gpu_worker_client._timing import Timing
+from gpu_worker_client.async_files import AsyncFileTasks
 from gpu_worker_client.endpoint import Endpoint
 from gpu_worker_client.events import Event
 from gpu_worker_client.exceptions import ConfigError, GpuWorkerError
 from gpu_worker_client.outcome import Outcome
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import AnsweredBy, TaskBase, TaskResult
+from gpu_worker_client.storage import Storage
 
 
 class AsyncJob(JobCore[R]):
@@ -73,7 +75,7 @@ class AsyncJob(JobCore[R]):
         return await self._driver.run(self.cancel_flow(timeout))
 
 
-class AsyncClient(ClientCore):
+class AsyncClient(ClientCore, AsyncFileTasks):
     """A client of one endpoint for programs with an event loop. Arguments and errors as of `Client`."""
 
     def __init__(
@@ -84,7 +86,9 @@ class AsyncClient(ClientCore):
         *,
         env: Mapping[str, str] | None = None,
         timing: Timing | None = None,
+        storage: Storage | None = None,
     ) -> None:
+        self._storage = storage
         self._set_up(Connection.open(endpoint_id, api_key, base_url, os.environ if env is None else env, timing))
 
     def _set_up(self, connection: Connection) -> None:

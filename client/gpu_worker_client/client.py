@@ -8,7 +8,7 @@ the same for programs with an event loop.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, cast, overload
 
@@ -16,17 +16,18 @@ from gpu_worker_client._client_core import ClientCore, Connection
 from gpu_worker_client._drive import SyncDriver
 from gpu_worker_client._elsewhere import KeptResult
 from gpu_worker_client._timing import Timing
-from gpu_worker_client.commands import Compilable, command_args
 from gpu_worker_client.events import Event
+from gpu_worker_client.files import FileTasks
 from gpu_worker_client.job import Job, R
 from gpu_worker_client.outcome import Outcome
 from gpu_worker_client.policy import Policy
-from gpu_worker_client.protocol import AnsweredBy, RenderResult, TaskBase, TaskResult
+from gpu_worker_client.protocol import AnsweredBy, TaskBase, TaskResult
+from gpu_worker_client.storage import Storage
 
 __all__ = ["Client", "Policy"]
 
 
-class Client(ClientCore):
+class Client(ClientCore, FileTasks):
     """A client of one endpoint.
 
     Args:
@@ -35,6 +36,7 @@ class Client(ClientCore):
         base_url: default: `GPU_WORKER_BASE_URL`, else RunPod's.
         env: where the defaults are read from.
         timing: clock, sleep and random numbers; for tests.
+        storage: the bucket for tasks on files; default: `Storage.from_env()`, when it is first needed.
 
     Raises:
         ConfigError: one of them is missing or cannot work.
@@ -48,8 +50,10 @@ class Client(ClientCore):
         *,
         env: Mapping[str, str] | None = None,
         timing: Timing | None = None,
+        storage: Storage | None = None,
     ) -> None:
         super().__init__(Connection.open(endpoint_id, api_key, base_url, os.environ if env is None else env, timing))
+        self._storage = storage
         self._driver = SyncDriver(self._connection.requests, self._timing)
 
     def __enter__(self) -> Client:
@@ -172,34 +176,6 @@ class Client(ClientCore):
         from gpu_worker_client._map import in_background  # here: it brings an event loop along
 
         return in_background(self._connection, tasks, max_parallel=max_parallel, timeout=timeout, policy=policy)
-
-    def render(
-        self,
-        command: Sequence[str] | Compilable,
-        inputs: Mapping[str, str],
-        output_url: str,
-        timeout: float | None = None,
-        on_event: Callable[[Event], object] | None = None,
-        *,
-        require_hardware: bool = False,
-        policy: Policy | None = None,
-    ) -> RenderResult:
-        """Runs an FFmpeg command, as `run` does a task.
-
-        Args:
-            command: what follows `ffmpeg`, a word each; or a stream of `ffmpeg-python` or `typed-ffmpeg`.
-            inputs: presigned GET by the name that the command uses.
-            output_url: presigned PUT.
-            timeout, on_event, policy: as of `run`.
-            require_hardware: fail where the hardware encoder that is asked for is not there.
-
-        Raises:
-            TypeError: the command is no list of words.
-            JobError, WaitTimeout, ConfigError, APIConnectionError, APIError: as of `run`.
-        """
-        params = {"command_args": command_args(command), "require_hardware": require_hardware}
-        task = {"task": "render", "inputs": dict(inputs), "output_url": output_url, "params": params}
-        return cast(RenderResult, self.run(task, timeout, on_event, policy=policy))
 
     @overload
     def job(self, job_id: str, task: type[AnsweredBy[R]] | AnsweredBy[R]) -> Job[R]: ...

@@ -1,0 +1,250 @@
+"""Work on files, made into a task on URLs: inputs uploaded, outputs presigned; and back: outputs fetched, objects deleted.
+
+`FileWork` says what to do, on paths and URLs as the caller gave them. `stage` uploads and presigns, `Staged.collect` downloads,
+`Staged.clean_up` deletes. All of them block; `files.py` calls them from `Client` and `AsyncClient` alike.
+
+Keys follow from the work: a call that was killed and is made again finds the finished output and result in the bucket, and no
+worker works twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+from gpu_worker_client._client_core import check_task
+from gpu_worker_client.exceptions import ConfigError, StorageError
+from gpu_worker_client.policy import Policy
+from gpu_worker_client.protocol import TaskResult
+from gpu_worker_client.storage import DEFAULT_EXPIRES_SECONDS, MAX_EXPIRES_SECONDS, PartsUpload, Storage
+
+Place = str | PathLike[str]
+"""A local path, or a URL: a text with `://` in it is a URL, anything else is a path."""
+
+SINGLE_PUT_BYTES = 4_900 * 1024**2
+"""Largest output of one PUT: R2 takes 5 MiB less than 5 GiB. https://developers.cloudflare.com/r2/platform/limits/"""
+OUTPUT_GROWTH = 40
+"""How many times its input's size an output may have: x4 has 16 times the pixels, and sources are packed tighter."""
+OUTPUT_PARTS = 256
+"""Parts presigned for an output that may exceed one PUT. A URL has up to 800 bytes, and a task 256 KiB."""
+MIN_OUTPUT_PART_BYTES = 16 * 1024**2
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_log = logging.getLogger("gpu_worker_client")
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Bytes on their way between this machine and the bucket; an `Event` beside those of the job."""
+
+    direction: Literal["upload", "download"]
+    name: str
+    """Of the local file, without its folder."""
+    done_bytes: int
+    total_bytes: int
+
+
+Tell = Callable[[Transfer], object]
+
+
+def is_url(place: Place) -> bool:
+    return isinstance(place, str) and _URL.match(place) is not None
+
+
+@dataclass(frozen=True)
+class FileWork:
+    """A task on files."""
+
+    task: str
+    params: Mapping[str, Any]
+    reads: Mapping[str, Place]
+    """Task's field -> file: `input_url`, `tracks_url`."""
+    inputs: Mapping[str, Place] | None = None
+    """Name -> file, of a task with several."""
+    output: Place | None = None
+
+    @property
+    def files(self) -> Iterator[tuple[str, Place]]:
+        """Everything that is read, by a name of its own."""
+        yield from self.reads.items()
+        yield from ((f"inputs/{name}", place) for name, place in (self.inputs or {}).items())
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """What is read from this machine."""
+        return {name: Path(place) for name, place in self.files if not is_url(place)}
+
+    @property
+    def output_path(self) -> Path | None:
+        """Where the output shall appear on this machine."""
+        return None if self.output is None or is_url(self.output) else Path(self.output)
+
+    def wire(self, at: Callable[[str, Place], str], output: Mapping[str, Any]) -> dict[str, Any]:
+        """The task's JSON.
+
+        Args:
+            at: what stands for a file, by its name in `files`.
+            output: the task's fields that say where the output goes.
+        """
+        task: dict[str, Any] = {"task": self.task, "params": dict(self.params)}
+        task |= {name: at(name, place) for name, place in self.reads.items()}
+        if self.inputs is not None:
+            task["inputs"] = {name: at(f"inputs/{name}", place) for name, place in self.inputs.items()}
+        return task | dict(output)
+
+    def draft(self) -> dict[str, Any]:
+        """The task's JSON with made-up URLs, to be looked at before anything is uploaded."""
+        put = {} if self.output is None else {"output_url": "https://h/output"}
+        return self.wire(lambda name, _: f"https://h/{name}", put)
+
+    def check(self) -> None:
+        """Looks for what would fail after the upload.
+
+        Raises:
+            InvalidTask: the parameters do not fit.
+            FileNotFoundError: an input, or the output's folder, is not there.
+            ConfigError: the output would replace an input.
+        """
+        check_task(self.draft())
+        for path in self.paths.values():
+            path.stat()
+        target = self.output_path
+        if target is not None:
+            target.absolute().parent.stat()
+            if any(target.absolute() == path.absolute() for path in self.paths.values()):
+                raise ConfigError(f"{target.name} is the input; give the output a name of its own")
+
+
+@dataclass
+class Staged:
+    """A task whose files lie in the bucket."""
+
+    task: Mapping[str, Any] = field(repr=False)
+    """For `Client.run`. Holds presigned URLs."""
+    work: FileWork
+    storage: Storage | None = None
+    """None when the work names no path."""
+    output_key: str | None = None
+    parts: PartsUpload | None = None
+    passing: list[str] = field(default_factory=list[str])
+    """Keys of objects that only this work needs."""
+
+    def collect(self, result: TaskResult, tell: Tell) -> None:
+        """Downloads the output, when it goes to a path.
+
+        Raises:
+            StorageError, OSError: it did not come; it is kept, and the same call made again only fetches it.
+        """
+        target = self.work.output_path
+        if self.storage is None or self.output_key is None or target is None:
+            return
+        if self.parts is not None and result.output_parts and not result.deduplicated:
+            self.storage.complete_parts(self.parts, result.output_parts)
+        self.storage.download(self.output_key, target, _telling(tell, "download", target))
+
+    def clean_up(self) -> None:
+        """Deletes what only this work needed. A failure is logged: the lifecycle rule of the prefix sees to the rest."""
+        if self.storage is None:
+            return
+        try:
+            if self.parts is not None:
+                self.storage.abort_parts(self.parts)
+            self.storage.delete(*self.passing)
+        except StorageError as error:
+            _log.warning("objects of a finished job were left in the bucket: %s", error)
+
+
+def stage(work: FileWork, storage: Callable[[], Storage], policy: Policy | None, tell: Tell) -> Staged:
+    """Uploads the inputs that are paths and presigns what the worker needs.
+
+    Args:
+        work: checked here, before anything is sent.
+        storage: gives the bucket; called only when a path is named.
+        policy: of the job: the URLs live as long as the job may.
+        tell: told of every `Transfer`.
+
+    Raises:
+        InvalidTask, ConfigError, StorageError, OSError: as their names say.
+    """
+    work.check()
+    if not work.paths and work.output_path is None:
+        put = {} if work.output is None else {"output_url": str(work.output)}
+        return Staged(work.wire(lambda _, place: str(place), put), work)
+    return _Stager(work, storage(), policy, tell).staged()
+
+
+class _Stager:
+    """The steps of `stage` for work that needs a bucket."""
+
+    def __init__(self, work: FileWork, storage: Storage, policy: Policy | None, tell: Tell) -> None:
+        self._work = work
+        self._storage = storage
+        self._policy = policy
+        self._tell = tell
+
+    def staged(self) -> Staged:
+        work, storage = self._work, self._storage
+        paths = work.paths
+        keys = {name: storage.upload(path, on_progress=_telling(self._tell, "upload", path)) for name, path in paths.items()}
+        name = _name_of(work, keys)
+        result_key = storage.key("out", name, "result.json")
+        staged = Staged({}, work, storage, passing=[result_key])
+        if not storage.keep_inputs:
+            staged.passing += keys.values()
+        seconds = self._expiry()
+        put = self._output(staged, name, seconds)
+        self._forget_half_a_job(staged, result_key)
+        staged.task = work.wire(
+            lambda file, place: storage.presign_get(keys[file], seconds) if file in keys else str(place), put
+        ) | {
+            "idempotency_key": name,
+            "result_url": storage.presign_put(result_key, seconds),
+            "result_get_url": storage.presign_get(result_key, seconds),
+        }
+        return staged
+
+    def _expiry(self) -> int:
+        policy = self._policy or Policy.for_task(self._work.draft())
+        return min(MAX_EXPIRES_SECONDS, round(policy.ttl_seconds or DEFAULT_EXPIRES_SECONDS))
+
+    def _output(self, staged: Staged, name: str, seconds: int) -> dict[str, Any]:
+        """The task's fields that say where the output goes."""
+        if self._work.output is None:
+            return {}
+        if (target := self._work.output_path) is None:
+            return {"output_url": str(self._work.output)}
+        staged.output_key = key = self._storage.key("out", name, f"output{target.suffix.lower()}")
+        staged.passing.append(key)
+        likely_bytes = OUTPUT_GROWTH * sum(path.stat().st_size for path in self._work.paths.values())
+        if likely_bytes <= SINGLE_PUT_BYTES:
+            return {"output_url": self._storage.presign_put(key, seconds)}
+        part_bytes = max(MIN_OUTPUT_PART_BYTES, -(-likely_bytes // OUTPUT_PARTS))
+        staged.parts = self._storage.presign_parts(key, part_bytes, OUTPUT_PARTS, seconds)
+        return {"output_multipart": staged.parts.multipart.model_dump(mode="json", exclude_none=True)}
+
+    def _forget_half_a_job(self, staged: Staged, result_key: str) -> None:
+        """A result whose output is gone must not be taken for a finished job."""
+        if staged.output_key is not None and self._storage.head(staged.output_key) is None:
+            self._storage.delete(result_key)
+
+
+def _name_of(work: FileWork, keys: Mapping[str, str]) -> str:
+    """One name for one piece of work on one machine: the same call has it again. Random when an input is a URL, behind which
+    there may be something else the next time."""
+    if len(keys) < sum(1 for _ in work.files):
+        return uuid.uuid4().hex
+    output = None if work.output is None else str(work.output_path.absolute() if work.output_path else work.output)
+    identity = [work.task, work.params, sorted(keys.items()), output, platform.node()]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _telling(tell: Tell, direction: Literal["upload", "download"], path: Path) -> Callable[[int, int], object]:
+    return lambda done, total: tell(Transfer(direction, path.name, done, total))

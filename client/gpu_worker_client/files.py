@@ -1,0 +1,240 @@
+"""Path in, path out: every task as a method on files, for `Client`; `async_files.py` has the same for `AsyncClient`.
+
+    client.upscale("in.mp4", "out.mp4", scale=4)
+    scenes = client.detect_scenes("in.mp4").scenes
+
+An input is uploaded unless the bucket has it already, the task is submitted with presigned URLs, and the output appears under
+its path whole or not at all. Afterwards the objects are deleted. A URL in place of a path is passed on as it is. A call that
+failed on the way, or was killed, can be made again with the same arguments: what is uploaded, computed or fetched is not done
+twice. Needs a bucket (`Storage`) and the extra `storage`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from os import fspath
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from gpu_worker_client._stage import FileWork, Place, Tell, Transfer, stage
+from gpu_worker_client.commands import Compilable, command_args
+from gpu_worker_client.events import Event
+from gpu_worker_client.exceptions import ConfigError, JobError
+from gpu_worker_client.policy import Policy
+from gpu_worker_client.protocol import (
+    AutoCropResult,
+    BeatResult,
+    DetectScenesResult,
+    RenderResult,
+    TaskResult,
+    TrackResult,
+    UpscaleResult,
+)
+from gpu_worker_client.storage import Storage
+
+__all__ = ["FileTasks", "FileWork", "HasStorage", "OnEvent", "Place", "Transfer"]
+
+OnEvent = Callable[[Event | Transfer], object]
+"""Called with the job's events, and with `Transfer`s before and after them."""
+
+
+class HasStorage:
+    """A client's bucket for files: given, or the environment's when it is first needed."""
+
+    _storage: Storage | None = None
+
+    @property
+    def storage(self) -> Storage:
+        """Raises ConfigError: none was given, and the environment names none."""
+        if self._storage is None:
+            self._storage = Storage.from_env()
+        return self._storage
+
+    @storage.setter
+    def storage(self, storage: Storage | None) -> None:
+        self._storage = storage
+
+
+class _Runs(Protocol):
+    """What `FileTasks` needs of a client."""
+
+    @property
+    def storage(self) -> Storage: ...
+
+    def run(
+        self,
+        task: Mapping[str, Any],
+        timeout: float | None = None,
+        on_event: Callable[[Event], object] | None = None,
+        *,
+        policy: Policy | None = None,
+    ) -> Any: ...
+
+
+def upscale_work(input: Place, output: Place, params: Mapping[str, Any]) -> FileWork:
+    return FileWork("upscale", params, {"input_url": input}, output=output)
+
+
+def track_work(input: Place, output: Place | None, params: Mapping[str, Any]) -> FileWork:
+    return FileWork("track", params, {"input_url": input}, output=output)
+
+
+def auto_crop_work(input: Place, output: Place | None, tracks: Place | None, params: Mapping[str, Any]) -> FileWork:
+    reads = {"input_url": input} if tracks is None else {"input_url": input, "tracks_url": tracks}
+    return FileWork("auto_crop", params, reads, output=output)
+
+
+def detect_scenes_work(input: Place, params: Mapping[str, Any]) -> FileWork:
+    return FileWork("detect_scenes", params, {"input_url": input})
+
+
+def beat_work(input: Place, output: Place | None, params: Mapping[str, Any]) -> FileWork:
+    return FileWork("beat", params, {"input_url": input}, output=output)
+
+
+def render_work(
+    command: Sequence[str] | Compilable, inputs: Mapping[str, Place] | Sequence[Place], output: Place, **params: Any
+) -> FileWork:
+    """
+    Raises:
+        TypeError: the command is no list of words.
+        ConfigError: two files in a list of paths have one name.
+    """
+    named = inputs if isinstance(inputs, Mapping) else _by_name(inputs)
+    return FileWork("render", {"command_args": command_args(command), **params}, {}, inputs=dict(named), output=output)
+
+
+def _by_name(paths: Sequence[Place]) -> dict[str, Place]:
+    if isinstance(paths, str):
+        raise TypeError("inputs is one text: give a list of paths, or a mapping of names")
+    named = {Path(fspath(path)).name: path for path in paths}
+    if len(named) != len(paths):
+        raise ConfigError("two inputs have the same file name: give a mapping with a name for each")
+    return named
+
+
+class FileTasks(HasStorage):
+    """The tasks on files. All take, besides what they name, the parameters of their task (docs/tasks.md) and:
+
+    Args:
+        timeout: seconds of wall time for the job; transfers have time limits of their own.
+        on_event: called with every `Event` and `Transfer`; `ProgressBar()` draws one.
+        policy: how long the job may wait and run.
+
+    Raises:
+        InvalidTask: a parameter does not fit; nothing was sent.
+        JobError: the job ended without a result; its class says why.
+        StorageError: a file could not be uploaded or downloaded.
+        OSError: a file cannot be read or written here.
+        WaitTimeout, ConfigError, APIConnectionError, APIError: as of `Client.run`.
+    """
+
+    def upscale(
+        self: _Runs,
+        input: Place,
+        output: Place,
+        *,
+        timeout: float | None = None,
+        on_event: OnEvent | None = None,
+        policy: Policy | None = None,
+        **params: Any,
+    ) -> UpscaleResult:
+        """A video enlarged, frame for frame. `output`'s suffix chooses the container: .mp4, .mov or .mkv."""
+        return cast(UpscaleResult, run_files(self, upscale_work(input, output, params), timeout, on_event, policy))
+
+    def track(
+        self: _Runs,
+        input: Place,
+        output: Place | None = None,
+        *,
+        timeout: float | None = None,
+        on_event: OnEvent | None = None,
+        policy: Policy | None = None,
+        **params: Any,
+    ) -> TrackResult:
+        """People, balls and other things followed. `output`, when given, is the video with boxes drawn into it."""
+        return cast(TrackResult, run_files(self, track_work(input, output, params), timeout, on_event, policy))
+
+    def auto_crop(
+        self: _Runs,
+        input: Place,
+        output: Place | None = None,
+        *,
+        tracks: Place | None = None,
+        timeout: float | None = None,
+        on_event: OnEvent | None = None,
+        policy: Policy | None = None,
+        **params: Any,
+    ) -> AutoCropResult:
+        """A video in another aspect ratio. `output` is left out with `dry_run=True`; `tracks` is a saved result of `track`."""
+        return cast(AutoCropResult, run_files(self, auto_crop_work(input, output, tracks, params), timeout, on_event, policy))
+
+    def detect_scenes(
+        self: _Runs,
+        input: Place,
+        *,
+        timeout: float | None = None,
+        on_event: OnEvent | None = None,
+        policy: Policy | None = None,
+        **params: Any,
+    ) -> DetectScenesResult:
+        """Where one shot ends and the next begins."""
+        return cast(DetectScenesResult, run_files(self, detect_scenes_work(input, params), timeout, on_event, policy))
+
+    def beat(
+        self: _Runs,
+        input: Place,
+        output: Place | None = None,
+        *,
+        timeout: float | None = None,
+        on_event: OnEvent | None = None,
+        policy: Policy | None = None,
+        **params: Any,
+    ) -> BeatResult:
+        """Beats, tempo and loudness of a video or audio file. `output`, when given, is the sound with a click on every beat."""
+        return cast(BeatResult, run_files(self, beat_work(input, output, params), timeout, on_event, policy))
+
+    def render(
+        self: _Runs,
+        command: Sequence[str] | Compilable,
+        inputs: Mapping[str, Place] | Sequence[Place],
+        output_url: Place,
+        timeout: float | None = None,
+        on_event: OnEvent | None = None,
+        *,
+        require_hardware: bool = False,
+        policy: Policy | None = None,
+    ) -> RenderResult:
+        """Runs an FFmpeg command. With presigned URLs instead of paths no bucket is needed.
+
+        Args:
+            command: what follows `ffmpeg`, a word each; or a stream of `ffmpeg-python` or `typed-ffmpeg`.
+            inputs: path, or presigned GET, by the name that the command uses; or a list of paths, which go by their file names.
+            output_url: a path, or a presigned PUT.
+            require_hardware: fail where the hardware encoder that is asked for is not there.
+
+        Raises:
+            TypeError: the command is no list of words.
+        """
+        work = render_work(command, inputs, output_url, require_hardware=require_hardware)
+        return cast(RenderResult, run_files(self, work, timeout, on_event, policy))
+
+
+def run_files(
+    client: _Runs, work: FileWork, timeout: float | None, on_event: OnEvent | None, policy: Policy | None
+) -> TaskResult:
+    """Stages the work, runs it, collects the output. Arguments and errors as of `FileTasks`."""
+    tell: Tell = on_event or _drop
+    staged = stage(work, lambda: client.storage, policy, tell)
+    try:
+        result = client.run(staged.task, timeout, on_event, policy=policy)
+        staged.collect(result, tell)
+    except JobError:
+        staged.clean_up()
+        raise
+    staged.clean_up()
+    return cast(TaskResult, result)
+
+
+def _drop(_: Transfer) -> None:
+    """Tells nobody."""

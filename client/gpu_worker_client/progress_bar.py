@@ -1,0 +1,63 @@
+"""Progress for a person: on a terminal one line that is drawn over and over, elsewhere a plain line for every new stage."""
+
+from __future__ import annotations
+
+import sys
+from typing import TextIO
+
+from gpu_worker_client._stage import Transfer
+from gpu_worker_client.events import ColdStart, Event, Finished, ProgressEvent, Queued, Started
+
+CELLS = 30
+_MIB = 1024**2
+
+
+class ProgressBar:
+    """For `on_event`: `client.upscale("in.mp4", "out.mp4", on_event=ProgressBar())`.
+
+    Args:
+        stream: where to; standard error by default.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._terminal = self._stream.isatty()
+        self._stage = ""
+
+    def __call__(self, event: Event | Transfer) -> None:
+        stage, line = describe(event)
+        if self._terminal:
+            self._stream.write(f"\r\x1b[K{line}" + ("\n" if isinstance(event, Finished) else ""))
+        elif stage != self._stage:
+            self._stream.write(f"{line}\n")
+        self._stage = stage
+        self._stream.flush()
+
+
+def describe(event: Event | Transfer) -> tuple[str, str]:
+    """(stage, one line about it). The stage changes when something new begins."""
+    if isinstance(event, Transfer):
+        share = event.done_bytes / event.total_bytes if event.total_bytes else 1.0
+        amount = f"{event.done_bytes / _MIB:.1f}/{event.total_bytes / _MIB:.1f} MiB"
+        return f"{event.direction} {event.name}", f"{event.direction:8} [{bar(share)}] {amount} {event.name}"
+    if isinstance(event, ProgressEvent):
+        progress = event.progress
+        count = f"{progress.done}/{progress.total}" if progress.total else str(progress.done)
+        rate = f", {progress.fps:.1f} frames/s" if progress.fps else ""
+        left = f", {progress.eta_sec:.0f} s left" if progress.eta_sec else ""
+        shown = bar(progress.fraction or 0.0)
+        return progress.stage, f"{progress.stage:8} [{shown}] {count} {progress.unit}{rate}{left}"
+    if isinstance(event, Queued):
+        place = f", place {event.position}" if event.position else ""
+        return "queued", f"queued{place}"
+    if isinstance(event, ColdStart):
+        return "cold start", "queued, a worker is starting"
+    if isinstance(event, Started):
+        return "started", "a worker has taken the job"
+    return "finished", event.status.state.value
+
+
+def bar(share: float) -> str:
+    """`share`, 0 to 1, in `CELLS` cells."""
+    filled = round(min(1.0, max(0.0, share)) * CELLS)
+    return "#" * filled + "." * (CELLS - filled)
