@@ -25,6 +25,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from gpu_report import section
+
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 BENCHMARKS = ("overhead", "transfer", "scenes", "sr", "upscale", "track", "crop_path", "auto_crop", "beat", "render")
@@ -63,12 +65,6 @@ same process, so the ratio holds even where the absolute figures do not. A ratio
 Ratios vary by some 10 % from run to run on a shared machine.
 """
 
-GPU = """## GPU
-
-Not measured yet: no figure of this project on a GPU exists, so none is given here. `tests/gpu` holds the tests for a machine
-that has one.
-"""
-
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -90,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
         return 1
     if not args.names:
-        DOCUMENT.write_text("\n".join([INTRO, machine(load), "", text, "", GPU]), encoding="utf-8")
+        DOCUMENT.write_text("\n".join([INTRO, machine(load), "", text, "", section()]), encoding="utf-8")
         README.write_text(with_figures(README.read_text(encoding="utf-8"), rows), encoding="utf-8")
         print(f"\nwritten to {DOCUMENT.relative_to(ROOT)}")
     return 0

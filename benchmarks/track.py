@@ -72,8 +72,8 @@ def speed(folder: Path, model: str, frames: int) -> list[dict[str, Any]]:
     ]
 
 
-def settings(weights_dir: Path) -> dict[str, str]:
-    return {"WEIGHTS_DIR": str(weights_dir), "GPU_WORKER_DEVICE": "cpu"}
+def settings(weights_dir: Path, device: str = "cpu") -> dict[str, str]:
+    return {"WEIGHTS_DIR": str(weights_dir), "GPU_WORKER_DEVICE": device}
 
 
 def real_weights(model: str) -> Path | None:
@@ -100,25 +100,26 @@ def random_weights(folder: Path, model: str) -> Path:
     return path
 
 
-def run_peer(peer: Any, clip: Path) -> int:
+def run_peer(peer: Any, clip: Path, device: str = "cpu") -> int:
+    """Frames that went through; in half precision on a GPU."""
     results = peer.track(
-        str(clip), stream=True, persist=False, tracker="botsort.yaml", conf=0.1, iou=0.45, classes=COCO_IDS, device="cpu",
-        verbose=False,
+        str(clip), stream=True, persist=False, tracker="botsort.yaml", conf=0.1, iou=0.45, classes=COCO_IDS, device=device,
+        half=device != "cpu", verbose=False,
     )  # fmt: skip
     return sum(1 for _ in results)
 
 
-def make_film(path: Path, frames: int) -> Path:
+def make_film(path: Path, frames: int, width: int = WIDTH, height: int = HEIGHT) -> Path:
     """A slow pan over the street scene that ultralytics ships."""
     folder = Path(importlib.util.find_spec("ultralytics").submodule_search_locations[0])  # type: ignore[union-attr, index]
     photo: Any = cv2.imread(str(folder / "assets" / "bus.jpg"))
-    photo = cv2.resize(photo, (int(WIDTH * 1.3), int(WIDTH * 1.3 * photo.shape[0] / photo.shape[1])))
+    photo = cv2.resize(photo, (int(width * 1.3), int(width * 1.3 * photo.shape[0] / photo.shape[1])))
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "20"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for index in range(frames):
-            x, y = 2 * index % (photo.shape[1] - WIDTH), 500 + index
-            picture = np.ascontiguousarray(photo[y : y + HEIGHT, x : x + WIDTH])
+            x, y = 2 * index % (photo.shape[1] - width), (500 + index) % (photo.shape[0] - height)
+            picture = np.ascontiguousarray(photo[y : y + height, x : x + width])
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
         container.mux(stream.encode(None))
     return path

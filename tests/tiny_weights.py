@@ -65,12 +65,14 @@ def rrdb_of_2018(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def swinir(seed: int = 0) -> dict[str, Tensor]:
-    """SwinIR x4 for real pictures ("nearest+conv"), two groups of two blocks, 24 channels; layout from spandrel's class."""
+def swinir(seed: int = 0, groups: int = 2, blocks: int = 2, heads: int = 2, channels: int = 24) -> dict[str, Tensor]:
+    """SwinIR x4 for real pictures ("nearest+conv"); layout from spandrel's class. The published middle size has 6 groups of 6
+    blocks, 6 heads and 180 channels."""
     from spandrel.architectures.SwinIR import SwinIR
 
     torch.manual_seed(seed)
-    shape = {"img_size": 64, "window_size": 8, "depths": [2, 2], "num_heads": [2, 2], "embed_dim": 24, "mlp_ratio": 2}
+    depths, num_heads = [blocks] * groups, [heads] * groups
+    shape = {"img_size": 64, "window_size": 8, "depths": depths, "num_heads": num_heads, "embed_dim": channels, "mlp_ratio": 2}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it calls torch.meshgrid the old way
         net = SwinIR(upscale=4, in_chans=3, img_range=1.0, upsampler="nearest+conv", resi_connection="1conv", **shape)

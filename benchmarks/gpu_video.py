@@ -1,0 +1,151 @@
+"""Whole tasks on a GPU, from file to file or result: does only the slowest stage show, and how far ahead of the peer are we?"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from gpu_nets import Net, enlarge_all, enlarger, folder_with
+from gpu_sizes import Row, Sizes, synchronize
+from tiny_weights import compact
+from torch import Tensor
+from track import make_film, random_weights, real_weights, run_peer, settings
+from upscale import count, make_clip
+
+from gpu_worker_client.protocol import TrackParams, UpscaleParams
+from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.media.color import BT709, ColorTags
+from gpu_worker_processors.media.decode import FrameReader
+from gpu_worker_processors.media.encode import VideoSpec, VideoWriter
+from gpu_worker_processors.media.encoders import choose_encoder, working_encoders
+from gpu_worker_processors.media.picture import Picture, PictureReader, Plane
+from gpu_worker_processors.media.probe import probe
+from gpu_worker_processors.models.sr import load
+from gpu_worker_processors.track.processor import PROCESSOR as TRACK
+from gpu_worker_processors.upscale.processor import PROCESSOR as UPSCALE
+
+MODEL = "realesr-general-x4v3"
+TRACK_BARS = {"yolov8n": (3.0, 1.5), "yolov8x": (6.0, 4.0)}
+"""Seconds for 900 frames of 1080p on an H200: bar, aim."""
+STAGE_SHARE = 0.9
+"""Of the slowest stage's own speed that the whole has to reach."""
+
+
+def upscale_rows(sizes: Sizes) -> Iterator[Row]:
+    """Decoder, network and encoder alone, and the whole task, which should be as fast as the slowest of them."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        clip = make_clip(folder / "in.mp4", sizes.width, sizes.height, sizes.clip_frames)
+        weights = folder_with(Net(MODEL, "srvgg_compact", lambda: _quiet(compact(sizes.convs))), folder / "weights")
+        job_settings = settings(weights.folder, str(sizes.device))
+        job = LocalJob("bench", UpscaleParams(model=MODEL), folder, clip, output_path=folder / "o.mp4", settings=job_settings)
+        UPSCALE.prepare(job)
+        UPSCALE.run(job)  # of the two the first chooses kernels and encoder
+        whole = sizes.clip_frames / _seconds(lambda: UPSCALE.run(job), sizes)
+        assert count(folder / "o.mp4") == sizes.clip_frames
+        stages = _stages(clip, folder / "stage.mp4", weights, sizes)
+    slowest = min(stages, key=lambda stage: stages[stage])
+    alone = ", ".join(f"{stage} {fps:.0f}" for stage, fps in stages.items())
+    yield {
+        "name": f"upscale, file to file, {MODEL}, {sizes.width}x{sizes.height} x4",
+        "value": whole,
+        "unit": "frames/s",
+        "limit": stages[slowest],
+        "bar": STAGE_SHARE * stages[slowest],
+        "note": f"alone: {alone} frames/s; {100 * whole / stages[slowest]:.0f} % of {slowest}",
+    }
+
+
+def _quiet(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Random weights whose picture is the enlarged source and not noise, which no encoder is made for."""
+    last = max((key for key in state if key.endswith(".bias")), key=lambda key: int(key.split(".")[1]))
+    return state | {key: state[key] * 0.02 for key in (last, last.replace("bias", "weight"))}
+
+
+def _stages(clip: Path, output: Path, weights: Any, sizes: Sizes) -> dict[str, float]:
+    """Frames per second of each stage with the others away."""
+    pictures: list[Picture] = []
+
+    def decode() -> None:
+        pictures.clear()
+        read = PictureReader()
+        pictures.extend(read(item.frame) for item in FrameReader(clip, probe(clip)))
+
+    decoding = _seconds(decode, sizes)
+    resolver = load(MODEL, store=weights.store(), device=sizes.device)
+    enlarge_all(resolver, pictures, sizes)
+    computing = _seconds(lambda: enlarge_all(resolver, pictures, sizes), sizes)
+    few = [planes.samples() for planes in enlarger(resolver, sizes)(pictures[:4])]
+    encoding = _seconds(lambda: _encode(output, few, sizes), sizes)
+    return {
+        stage: sizes.clip_frames / seconds
+        for stage, seconds in (("decoder", decoding), ("network", computing), ("encoder", encoding))
+    }
+
+
+def _encode(path: Path, frames: list[list[Plane]], sizes: Sizes) -> None:
+    """As many frames as the film has, there and back through a few that move."""
+    width, height, with_gpu = 4 * sizes.width, 4 * sizes.height, sizes.device.type == "cuda"
+    encoder = choose_encoder("h264", width, height, working_encoders(with_gpu), with_gpu=with_gpu)
+    tags = ColorTags(BT709, 1, 1, full_range=False)
+    threads = 0 if with_gpu else 1
+    spec = VideoSpec(width, height, encoder, tags, Fraction(1), Fraction(25), Fraction(1, 25), threads)
+    there_and_back = [*frames, *frames[-2:0:-1]]
+    with VideoWriter(path, spec) as writer:
+        for index in range(sizes.clip_frames):
+            writer.write(there_and_back[index % len(there_and_back)], index, 1)
+
+
+def track_rows(sizes: Sizes) -> Iterator[Row]:
+    """The task and `YOLO.track(stream=True, half=True)` on the same film, in turn."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        film = make_film(folder / "film.mp4", sizes.film_frames, *sizes.film)
+        warm = make_film(folder / "warm.mp4", 20, *sizes.film)
+        for model in sizes.trackers:
+            yield _track_row(model, film, warm, folder / model, sizes)
+
+
+def _track_row(model: str, film: Path, warm: Path, folder: Path, sizes: Sizes) -> Row:
+    from ultralytics import YOLO
+
+    folder.mkdir()
+    weights = real_weights(model) or random_weights(folder, model)
+    device = str(sizes.device)
+    peer = YOLO(str(weights), task="detect")
+
+    def job(source: Path) -> LocalJob:
+        return LocalJob("bench", TrackParams(model=model), folder, source, settings=settings(weights.parent, device))
+
+    TRACK.prepare(job(film))
+    TRACK.run(job(warm))
+    run_peer(peer, warm, device)
+    theirs = _seconds(lambda: run_peer(peer, film, device), sizes)
+    ours = min(_seconds(lambda: TRACK.run(job(film)), sizes) for _ in range(2))
+    decoding = _seconds(lambda: sum(1 for _ in FrameReader(film, probe(film))), sizes)
+    bar, aim = TRACK_BARS[model]
+    kind = "real" if weights.parent != folder / "weights" else "random"
+    return {
+        "name": f"track, {model}, {sizes.film_frames} frames {sizes.film[0]}x{sizes.film[1]}",
+        "value": ours,
+        "unit": "s",
+        "lower_is_better": True,
+        "limit": decoding,
+        "bar": bar,
+        "aim": aim,
+        "peer": theirs,
+        "ratio": theirs / ours,
+        "bar_ratio": 4.0,
+        "note": f"{kind} weights; limit: decoding alone",
+    }
+
+
+def _seconds(work: Callable[[], object], sizes: Sizes) -> float:
+    started = time.perf_counter()
+    work()
+    synchronize(sizes.device)
+    return time.perf_counter() - started
