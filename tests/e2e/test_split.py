@@ -1,0 +1,270 @@
+"""One three-minute video over four workers of the real loop, against the same video in one piece: pictures and sound, with a
+worker, an engine and a client that are killed on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import clips
+import numpy as np
+import psutil
+import pytest
+from numpy.typing import NDArray
+
+from gpu_worker.platform.job import Status
+from gpu_worker.platform.limits import PlatformLimits
+from gpu_worker.platform.local import LocalPlatform
+from gpu_worker.platform.worker_process import WorkerProcess
+from gpu_worker_client import Client, JobError, Storage
+from gpu_worker_client.protocol import UpscaleParams, UpscaleTask
+from gpu_worker_client.split import SegmentEvent, SplitError, SplitResult, plan_split, split_upscale
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+WORKERS = 4
+SECONDS, FPS = 180, 4
+FRAMES = SECONDS * FPS
+SOURCE = clips.Clip(
+    width=48,
+    height=32,
+    frames=FRAMES,
+    rate=Fraction(FPS),
+    options=(("crf", "16"), ("preset", "medium"), ("g", "30")),
+    audio_seconds=float(SECONDS),
+)
+DEADLINE_SECONDS = 240.0
+LOST_WORKER_SECONDS = 8.0
+
+
+def paint(index: int, width: int, height: int) -> NDArray[np.uint8]:
+    """The moving gradient, standing still in every fifth frame: some frames repeat, some at a segment's edge perhaps."""
+    return clips.gradient(index - (index % 5 == 4), width, height)
+
+
+@dataclass
+class Farm:
+    """Four workers, and the clip."""
+
+    platform: LocalPlatform
+    client: Client
+    storage: Storage
+    source: Path
+
+    def worker_of(self, job_id: str) -> WorkerProcess:
+        """Who runs a job; waits until somebody does."""
+
+        def running() -> str | None:
+            job = self.platform.job(job_id)
+            return job.worker_id if job.status is Status.IN_PROGRESS else None
+
+        worker_id = self.platform.wait_until(running, DEADLINE_SECONDS)
+        assert worker_id is not None, f"job {job_id} was {self.platform.job(job_id).status}"
+        return next(worker for worker in self.platform.workers if worker.worker_id == worker_id)
+
+    def jobs(self) -> set[str]:
+        return set(self.platform.control.hub.book.jobs)
+
+    def unsplit(self, output: Path, params: UpscaleParams) -> Path:
+        """The same video as one job, its files through the gate by themselves."""
+        gate = self.platform.gate
+        gate.put("whole/in.mp4", self.source)
+        key = f"whole/{output.name}"
+        task = UpscaleTask(input_url=gate.presign("GET", "whole/in.mp4"), output_url=gate.presign("PUT", key), params=params)
+        self.client.run(task, timeout=DEADLINE_SECONDS)
+        output.write_bytes(gate.read(key) or b"")
+        return output
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    root = tmp_path_factory.mktemp("farm")
+    limits = PlatformLimits(lost_worker_seconds=LOST_WORKER_SECONDS)
+    with LocalPlatform(data_dir=root / "platform", limits=limits) as platform:
+        for number in range(WORKERS):
+            platform.start_worker({"GPU_WORKER_WORK_ROOT": str(root / f"work-{number}")})
+        keys = platform.gate.credentials
+        storage = Storage(platform.gate.base_url, platform.gate.bucket, keys.access_key, keys.secret_key)
+        client = Client(platform.endpoint_id, platform.api_key, platform.base_url)
+        yield Farm(platform, client, storage, clips.make(root / "film.mp4", SOURCE, paint))
+
+
+def pictures(path: Path) -> list[tuple[float, NDArray[np.uint8]]]:
+    """(seconds, samples of all planes) of every frame."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return [(float(frame.pts * stream.time_base), frame.to_ndarray()) for frame in container.decode(stream)]
+
+
+def sound(path: Path) -> tuple[float, int, str]:
+    """Time of the first sample, samples, hash of them all."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(audio=0))
+    start = float(frames[0].pts * frames[0].time_base)
+    data = b"".join(frame.to_ndarray().tobytes() for frame in frames)
+    return start, sum(frame.samples for frame in frames), hashlib.sha256(data).hexdigest()
+
+
+def psnr(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """dB; infinite for the same."""
+    error = float(np.mean((one.astype(np.float64) - other.astype(np.float64)) ** 2))
+    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+
+
+def split(
+    farm: Farm, output: Path, params: UpscaleParams, on_event: Callable[[SegmentEvent], object] | None = None
+) -> SplitResult:
+    return split_upscale(farm.client, farm.storage, farm.source, output, params, segments=WORKERS, on_event=on_event)
+
+
+def assert_like_the_source(farm: Farm, output: Path) -> None:
+    """Every frame at its time, the sound sample for sample."""
+    with av.open(str(farm.source)) as container:
+        expected = [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+    assert [seconds for seconds, _ in pictures(output)] == pytest.approx(expected, abs=1e-4)
+    assert sound(output) == sound(farm.source)
+
+
+def test_intra_frames_are_those_of_one_piece_though_a_worker_was_killed(farm: Farm, tmp_path: Path) -> None:
+    params = UpscaleParams(model="lite", scale=2, codec="prores")
+    killed: list[str] = []
+
+    def kill_the_first(event: SegmentEvent) -> None:
+        """kill -9 of the worker that runs segment 1, as soon as it has it."""
+        if event.stage == "submitted" and event.segment.index == 1 and not killed:
+            assert event.job_id is not None
+            killed.append(event.job_id)
+            farm.worker_of(event.job_id).kill()
+
+    result = split(farm, tmp_path / "parts.mov", params, kill_the_first)
+    farm.platform.fleet.revive()
+    assert (result.frames, result.segments) == (FRAMES, WORKERS)
+    assert [farm.platform.job(job_id).deliveries for job_id in killed] == [2], "another worker took it over"
+    assert_like_the_source(farm, tmp_path / "parts.mov")
+    whole = pictures(farm.unsplit(tmp_path / "whole.mov", params))
+    parts = pictures(tmp_path / "parts.mov")
+    different = [n for n, (one, other) in enumerate(zip(whole, parts, strict=True)) if not np.array_equal(one[1], other[1])]
+    assert different == []
+    assert not (tmp_path / "parts.mov.split").exists()
+    assert list(tmp_path.glob("parts*")) == [tmp_path / "parts.mov"]
+
+
+def test_h264_is_as_near_to_one_piece_at_the_edges_as_elsewhere(farm: Farm, tmp_path: Path) -> None:
+    """x264 decides by what it has seen and by some 60 frames that it looks ahead, so the first segment is that of one piece up to
+    there; from then on the two differ by the codec's own errors, at an edge no more than elsewhere."""
+    params = UpscaleParams(model="lite", scale=2)
+    split(farm, tmp_path / "parts.mp4", params)
+    assert_like_the_source(farm, tmp_path / "parts.mp4")
+    whole, parts = pictures(farm.unsplit(tmp_path / "whole.mp4", params)), pictures(tmp_path / "parts.mp4")
+    apart = [psnr(one[1], other[1]) for one, other in zip(whole, parts, strict=True)]
+    starts = [segment.first_frame for segment in plan_split(farm.source, params, segments=WORKERS).segments[1:]]
+    edges = {frame for start in starts for frame in range(start - 2, start + 3)}
+    at, away = ([value for frame, value in enumerate(apart) if (frame in edges) is there] for there in (True, False))
+    same = f"{away.count(math.inf)} of {len(away)} frames the same"
+    print(f"at the edges: least {min(at):.2f} dB; elsewhere: least {min(away):.2f} dB, {same}")
+    assert min(apart) > 40
+    assert min(at) > min(away) - 3
+    assert set(apart[: starts[0] - 60]) == {math.inf}
+
+
+def test_a_failed_segment_is_tried_again_alone(farm: Farm, tmp_path: Path) -> None:
+    """kill -9 of the engine inside a worker: that job fails, the others go on, and one more job is paid."""
+    before = farm.jobs()
+    failed: list[str] = []
+    killers: list[threading.Thread] = []
+
+    def kill_engines(job_id: str) -> None:
+        worker = psutil.Process(farm.worker_of(job_id).pid)
+        while not farm.platform.job(job_id).status.is_final:
+            for child in worker.children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if "gpu_worker.engine_child" in child.cmdline():
+                        child.kill()
+
+    def on_event(event: SegmentEvent) -> None:
+        if event.stage == "submitted" and event.segment.index == 2 and not killers:
+            assert event.job_id is not None
+            killers.append(threading.Thread(target=kill_engines, args=(event.job_id,)))
+            killers[0].start()
+        if event.stage == "failed":
+            assert event.job_id is not None
+            failed.append(event.job_id)
+
+    result = split(farm, tmp_path / "out.mp4", UpscaleParams(model="lite", scale=2, crf=20), on_event)
+    killers[0].join(DEADLINE_SECONDS)
+    assert len(failed) == 1
+    assert len(farm.jobs() - before) == result.segments + 1
+    assert_like_the_source(farm, tmp_path / "out.mp4")
+
+
+CALL = """
+import sys
+from pathlib import Path
+from gpu_worker_client import Client, Storage
+from gpu_worker_client.protocol import UpscaleParams
+from gpu_worker_client.split import split_upscale
+split_upscale(
+    Client(), Storage.from_env(), sys.argv[1], sys.argv[2], UpscaleParams(model="lite", scale=2, crf=24), segments=4,
+    on_event=lambda event: print(event.stage, flush=True),
+)
+"""
+
+
+def test_a_killed_client_goes_on_and_pays_nothing_twice(farm: Farm, tmp_path: Path) -> None:
+    before = farm.jobs()
+    platform, gate = farm.platform, farm.platform.gate
+    env = {
+        **os.environ,
+        "GPU_WORKER_ENDPOINT_ID": platform.endpoint_id,
+        "RUNPOD_API_KEY": platform.api_key,
+        "GPU_WORKER_BASE_URL": platform.base_url,
+        "R2_ENDPOINT_URL": gate.base_url,
+        "R2_BUCKET_NAME": gate.bucket,
+        "R2_ACCESS_KEY_ID": gate.credentials.access_key,
+        "R2_SECRET_ACCESS_KEY": gate.credentials.secret_key,
+    }
+    output = tmp_path / "out.mp4"
+    argv = [sys.executable, "-c", CALL, str(farm.source), str(output)]
+    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() == "done":
+                process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not output.exists()
+    submitted = farm.jobs() - before
+    assert len(submitted) >= 1
+    seen: list[SegmentEvent] = []
+    params = UpscaleParams(model="lite", scale=2, crf=24)
+    result = split_upscale(farm.client, farm.storage, farm.source, output, params, segments=4, on_event=seen.append)
+    assert {event.job_id for event in seen if event.stage == "found"} == submitted
+    assert len(farm.jobs() - before) == result.segments, "no segment was submitted twice"
+    assert_like_the_source(farm, output)
+    again = split_upscale(farm.client, farm.storage, farm.source, tmp_path / "again.mp4", params, segments=4)
+    assert again.deduplicated == 0, "what is joined was deleted from the bucket"
+
+
+def test_nothing_is_submitted_above_the_budget_and_a_lasting_failure_ends_all(farm: Farm, tmp_path: Path) -> None:
+    before = farm.jobs()
+    plan = plan_split(farm.source, UpscaleParams(model="lite"), segments=4, gpu="RTX 4090")
+    with pytest.raises(SplitError) as caught:
+        split_upscale(farm.client, farm.storage, plan, tmp_path / "out.mp4", max_usd=0.0)
+    assert caught.value.reason == "budget"
+    assert farm.jobs() == before
+    with pytest.raises(JobError) as failed:
+        split(farm, tmp_path / "out.mp4", UpscaleParams(model="RealESRGAN_x4plus"))
+    assert failed.value.code == "weights_missing"
+    assert not (tmp_path / "out.mp4").exists()
+    statuses = {farm.platform.job(job_id).status for job_id in farm.jobs() - before}
+    assert statuses <= {Status.FAILED, Status.CANCELLED}
