@@ -111,6 +111,11 @@ class ClientCore:
         job.seen(answer)
         return job
 
+    def _health_flow(self, timeout: float | None) -> Flow[dict[str, Any]]:
+        if timeout is None:
+            return self._endpoint.health()
+        return self._endpoint.health(retries="none", deadline=self._timing.deadline(timeout))
+
     def _hold(self, wait_seconds: float | None, deadline: float | None) -> float | None:
         """How long the submit asks to be held open; None when there is no time to."""
         if wait_seconds is None:

@@ -216,9 +216,9 @@ class AsyncClient(ClientCore, AsyncFileTasks):
         """As `Client.job`. Sends nothing, so there is nothing to await."""
         return cast("AsyncJob[Any]", self._job(job_id, task))
 
-    async def health(self) -> dict[str, Any]:
+    async def health(self, timeout: float | None = None) -> dict[str, Any]:
         """As `Client.health`."""
-        return await self._driver.run(self._endpoint.health())
+        return await self._driver.run(self._health_flow(timeout))
 
     def _handle(self, job_id: str, result_type: type[TaskResult] | None, kept: KeptResult | None) -> AsyncJob[Any]:
         return AsyncJob(self._driver, self._endpoint, job_id, result_type, kept)

@@ -191,10 +191,14 @@ class Client(ClientCore, FileTasks):
         """
         return cast("Job[Any]", self._job(job_id, task))
 
-    def health(self) -> dict[str, Any]:
+    def health(self, timeout: float | None = None) -> dict[str, Any]:
         """Counts of jobs and workers by state, as the endpoint gives them. No worker of any state and a queue that does not
-        move: the endpoint was scaled to zero."""
-        return self._driver.run(self._endpoint.health())
+        move: the endpoint was scaled to zero.
+
+        Args:
+            timeout: seconds for one look that is not tried again, 2 or more; None tries again as every call does.
+        """
+        return self._driver.run(self._health_flow(timeout))
 
     def _handle(self, job_id: str, result_type: type[TaskResult] | None, kept: KeptResult | None) -> Job[Any]:
         return Job(self._driver, self._endpoint, job_id, result_type, kept)

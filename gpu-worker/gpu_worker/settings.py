@@ -36,6 +36,10 @@ READ_ELSEWHERE = frozenset(
         "GPU_WORKER_ENDPOINT_ID",
         "GPU_WORKER_MANIFEST",
         "GPU_WORKER_DOCTOR_URL",
+        "GPU_WORKER_HISTORY",
+        "GPU_WORKER_MAX_PARALLEL_JOBS",
+        "GPU_WORKER_MODE",
+        "GPU_WORKER_TIMEOUT_SECONDS",
     }
 )
 """Variables of our prefix that the client, the manifest loader or `doctor` read."""
