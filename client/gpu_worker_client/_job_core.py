@@ -153,7 +153,7 @@ class JobCore(Generic[R]):
                 status = yield from self._look(deadline, patient=False)
             except (APIConnectionError, APIError) as error:
                 errors += 1
-                if errors > POLL_ERRORS_TOLERATED or not _may_pass(error):
+                if errors > POLL_ERRORS_TOLERATED or not should_retry(error, "any"):
                     raise
                 asked_seconds = error.retry_after_seconds if isinstance(error, APIError) else None
                 least_seconds = max(outage_seconds(errors, timing.random()), min(asked_seconds or 0.0, RETRY_AFTER_CAP_SECONDS))
@@ -213,8 +213,3 @@ class JobCore(Generic[R]):
 
 def _see_nothing(_: JobStatus) -> Flow[None]:
     yield from ()
-
-
-def _may_pass(error: GpuWorkerError) -> bool:
-    """Whether looking again can go better. A 200 that is not JSON comes from something between us and the endpoint."""
-    return should_retry(error, "any") or (isinstance(error, APIError) and error.status == 200)

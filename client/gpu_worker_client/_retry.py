@@ -15,7 +15,8 @@ BACKOFF_CAP_SECONDS = 8.0
 """Base and cap of the full-jitter back-off, as in openai-python's client."""
 RETRY_AFTER_CAP_SECONDS = 120.0
 """A longer `Retry-After` is raised to the caller instead of slept."""
-TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+TRANSIENT_STATUS = frozenset({200, 408, 425, 429, 500, 502, 503, 504})
+"""200 is an error when no JSON object comes with it: something between here and the endpoint answered."""
 
 Retries = Literal["any", "not_accepted", "none"]
 """`any`: the request may have its effect twice. `not_accepted`: retry only what the endpoint certainly did not take."""

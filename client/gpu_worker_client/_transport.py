@@ -46,13 +46,14 @@ class Request:
     """The request's name in messages: "POST run"."""
     read: Callable[[Reply], Any]
     """Makes the reply a value or raises; runs on the request's thread, for a large result takes its time."""
+    limit_seconds: float
+    """For the whole of it, from name resolution to the last byte."""
+    max_bytes: int
+    """Of the reply's body."""
     body: bytes | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
-    limit_seconds: float = TOTAL_SECONDS
-    """For the whole of it, from name resolution to the last byte."""
     to_endpoint: bool = True
     """With the API key; False for storage."""
-    max_bytes: int = MAX_ANSWER_BYTES
 
 
 class Transport:

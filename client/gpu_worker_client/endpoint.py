@@ -21,7 +21,7 @@ from gpu_worker_client._flow import Finish, Flow, Send
 from gpu_worker_client._redact import redact
 from gpu_worker_client._retry import Retries, parse_retry_after
 from gpu_worker_client._timing import Timing
-from gpu_worker_client._transport import TOTAL_SECONDS, Reply, Request
+from gpu_worker_client._transport import MAX_ANSWER_BYTES, TOTAL_SECONDS, Reply, Request
 from gpu_worker_client.exceptions import (
     APIError,
     AuthenticationError,
@@ -157,6 +157,7 @@ class Endpoint:
             body=body,
             headers={} if body is None else {"Content-Type": "application/json"},
             limit_seconds=limit,
+            max_bytes=MAX_ANSWER_BYTES,
         )
 
     def _read(self, what: str, reply: Reply) -> dict[str, Any]:

@@ -29,6 +29,9 @@ BAD_CERTIFICATE = APIConnectionError("", may_have_arrived=False, transient=False
         pytest.param(APIError("", status=408), True, False, id="408"),
         pytest.param(ServerError("", status=500), True, False, id="500 may come after the queue"),
         pytest.param(ServerError("", status=503), True, False, id="503"),
+        pytest.param(
+            APIError("", status=200), True, False, id="200 without JSON: a proxy's, and it may have passed the request on"
+        ),
         pytest.param(ServerError("", status=501), False, False, id="501 will not change"),
         pytest.param(AuthenticationError("", status=401), False, False, id="401"),
         pytest.param(APIError("", status=400), False, False, id="400"),
