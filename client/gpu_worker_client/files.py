@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from os import fspath
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload
 
-from gpu_worker_client._stage import FileWork, Place, Tell, Transfer, stage
+from gpu_worker_client._stage import FileWork, Place, Tell, Transfer, is_url, stage
 from gpu_worker_client.commands import Compilable, command_args
 from gpu_worker_client.events import Event
 from gpu_worker_client.exceptions import ConfigError, JobError
@@ -31,6 +31,10 @@ from gpu_worker_client.protocol import (
     UpscaleResult,
 )
 from gpu_worker_client.storage import Storage
+
+if TYPE_CHECKING:
+    from gpu_worker_client.client import Client
+    from gpu_worker_client.split import SegmentEvent, SplitResult
 
 __all__ = ["FileTasks", "FileWork", "HasStorage", "OnEvent", "Place", "Transfer"]
 
@@ -129,17 +133,53 @@ class FileTasks(HasStorage):
         WaitTimeout, ConfigError, APIConnectionError, APIError: as of `Client.run`.
     """
 
+    @overload
     def upscale(
         self: _Runs,
         input: Place,
         output: Place,
         *,
+        split: Literal[False] = False,
         timeout: float | None = None,
         on_event: OnEvent | None = None,
         policy: Policy | None = None,
         **params: Any,
-    ) -> UpscaleResult:
-        """A video enlarged, frame for frame. `output`'s suffix chooses the container: .mp4, .mov or .mkv."""
+    ) -> UpscaleResult: ...
+    @overload
+    def upscale(
+        self: _Runs,
+        input: Place,
+        output: Place,
+        *,
+        split: Literal[True],
+        segments: int = ...,
+        in_flight: int = ...,
+        max_usd: float | None = ...,
+        gpu: str | None = ...,
+        prices: Mapping[str, float] | None = ...,
+        on_event: Callable[[SegmentEvent], object] | None = None,
+        policy: Policy | None = None,
+        **params: Any,
+    ) -> SplitResult: ...
+    def upscale(
+        self: _Runs,
+        input: Place,
+        output: Place,
+        *,
+        split: bool = False,
+        timeout: float | None = None,
+        on_event: Any = None,
+        policy: Policy | None = None,
+        **params: Any,
+    ) -> UpscaleResult | SplitResult:
+        """A video enlarged, frame for frame. `output`'s suffix chooses the container: .mp4, .mov or .mkv.
+
+        Args:
+            split: cut it into segments for many workers and join what they make; paths only, needs the extra `split`.
+            segments, in_flight, max_usd, gpu, prices: of `split.split_upscale`.
+        """
+        if split:
+            return _split(cast("Client", self), input, output, timeout, on_event, policy, params)
         return cast(UpscaleResult, run_files(self, upscale_work(input, output, params), timeout, on_event, policy))
 
     def track(
@@ -218,6 +258,27 @@ class FileTasks(HasStorage):
         """
         work = render_work(command, inputs, output_url, require_hardware=require_hardware)
         return cast(RenderResult, run_files(self, work, timeout, on_event, policy))
+
+
+_SPLIT_OPTIONS = frozenset({"segments", "in_flight", "max_usd", "gpu", "prices"})
+
+
+def _split(
+    client: Client,
+    input: Place,
+    output: Place,
+    timeout: float | None,
+    on_event: Callable[[SegmentEvent], object] | None,
+    policy: Policy | None,
+    given: Mapping[str, Any],
+) -> SplitResult:
+    from gpu_worker_client.split.run import split_files  # here: it loads PyAV
+
+    if timeout is not None or is_url(input) or is_url(output):
+        raise ConfigError("split=True works on paths and has no timeout; a policy limits its jobs")
+    options = {name: value for name, value in given.items() if name in _SPLIT_OPTIONS}
+    params = {name: value for name, value in given.items() if name not in _SPLIT_OPTIONS}
+    return split_files(client, Path(input), Path(output), params, on_event, policy, **options)
 
 
 def run_files(

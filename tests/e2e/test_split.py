@@ -59,7 +59,6 @@ class Farm:
 
     platform: LocalPlatform
     client: Client
-    storage: Storage
     source: Path
 
     def worker_of(self, job_id: str) -> WorkerProcess:
@@ -96,8 +95,8 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
             platform.start_worker({"GPU_WORKER_WORK_ROOT": str(root / f"work-{number}")})
         keys = platform.gate.credentials
         storage = Storage(platform.gate.base_url, platform.gate.bucket, keys.access_key, keys.secret_key)
-        client = Client(platform.endpoint_id, platform.api_key, platform.base_url)
-        yield Farm(platform, client, storage, clips.make(root / "film.mp4", SOURCE, paint))
+        client = Client(platform.endpoint_id, platform.api_key, platform.base_url, storage=storage)
+        yield Farm(platform, client, clips.make(root / "film.mp4", SOURCE, paint))
 
 
 def pictures(path: Path) -> list[tuple[float, NDArray[np.uint8]]]:
@@ -125,7 +124,9 @@ def psnr(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 def split(
     farm: Farm, output: Path, params: UpscaleParams, on_event: Callable[[SegmentEvent], object] | None = None
 ) -> SplitResult:
-    return split_upscale(farm.client, farm.storage, farm.source, output, params, segments=WORKERS, on_event=on_event)
+    return farm.client.upscale(
+        farm.source, output, split=True, segments=WORKERS, on_event=on_event, **params.model_dump(exclude_unset=True)
+    )
 
 
 def assert_like_the_source(farm: Farm, output: Path) -> None:
@@ -161,8 +162,8 @@ def test_intra_frames_are_those_of_one_piece_though_a_worker_was_killed(farm: Fa
 
 
 def test_h264_is_as_near_to_one_piece_at_the_edges_as_elsewhere(farm: Farm, tmp_path: Path) -> None:
-    """x264 decides by what it has seen and by some 60 frames that it looks ahead, so the first segment is that of one piece up to
-    there; from then on the two differ by the codec's own errors, at an edge no more than elsewhere."""
+    """x264 decides by what it has seen and by some 60 frames that it looks ahead, so the first segment is that of one piece up
+    to there; from then on the two differ by the codec's own errors, at an edge no more than elsewhere."""
     params = UpscaleParams(model="lite", scale=2)
     split(farm, tmp_path / "parts.mp4", params)
     assert_like_the_source(farm, tmp_path / "parts.mp4")
@@ -210,13 +211,10 @@ def test_a_failed_segment_is_tried_again_alone(farm: Farm, tmp_path: Path) -> No
 
 CALL = """
 import sys
-from pathlib import Path
-from gpu_worker_client import Client, Storage
-from gpu_worker_client.protocol import UpscaleParams
-from gpu_worker_client.split import split_upscale
-split_upscale(
-    Client(), Storage.from_env(), sys.argv[1], sys.argv[2], UpscaleParams(model="lite", scale=2, crf=24), segments=4,
-    on_event=lambda event: print(event.stage, flush=True),
+from gpu_worker_client import Client
+params = {"model": "lite", "scale": 2, "crf": 24}
+Client().upscale(
+    sys.argv[1], sys.argv[2], split=True, segments=4, on_event=lambda event: print(event.stage, flush=True), **params
 )
 """
 
@@ -247,24 +245,23 @@ def test_a_killed_client_goes_on_and_pays_nothing_twice(farm: Farm, tmp_path: Pa
     assert len(submitted) >= 1
     seen: list[SegmentEvent] = []
     params = UpscaleParams(model="lite", scale=2, crf=24)
-    result = split_upscale(farm.client, farm.storage, farm.source, output, params, segments=4, on_event=seen.append)
+    result = split(farm, output, params, seen.append)
     assert {event.job_id for event in seen if event.stage == "found"} == submitted
     assert len(farm.jobs() - before) == result.segments, "no segment was submitted twice"
     assert_like_the_source(farm, output)
-    again = split_upscale(farm.client, farm.storage, farm.source, tmp_path / "again.mp4", params, segments=4)
-    assert again.deduplicated == 0, "what is joined was deleted from the bucket"
+    assert not [key for key in sorted(gate.keys()) if "/split/" in key], "results are deleted once they are joined"
 
 
 def test_nothing_is_submitted_above_the_budget_and_a_lasting_failure_ends_all(farm: Farm, tmp_path: Path) -> None:
     before = farm.jobs()
     plan = plan_split(farm.source, UpscaleParams(model="lite"), segments=4, gpu="RTX 4090")
     with pytest.raises(SplitError) as caught:
-        split_upscale(farm.client, farm.storage, plan, tmp_path / "out.mp4", max_usd=0.0)
+        split_upscale(farm.client, farm.client.storage, plan, tmp_path / "out.mp4", max_usd=0.0)
     assert caught.value.reason == "budget"
     assert farm.jobs() == before
     with pytest.raises(JobError) as failed:
-        split(farm, tmp_path / "out.mp4", UpscaleParams(model="RealESRGAN_x4plus"))
-    assert failed.value.code == "weights_missing"
+        split(farm, tmp_path / "out.mp4", UpscaleParams(model="lite", codec="prores"))
+    assert failed.value.code == "unsupported_media", "no prores in mp4"
     assert not (tmp_path / "out.mp4").exists()
     statuses = {farm.platform.job(job_id).status for job_id in farm.jobs() - before}
     assert statuses <= {Status.FAILED, Status.CANCELLED}

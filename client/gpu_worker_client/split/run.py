@@ -13,11 +13,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
-from gpu_worker_client.client import Client, Policy
+from gpu_worker_client._client_core import check_task
+from gpu_worker_client.client import Client
 from gpu_worker_client.estimate import execution_timeout_seconds
 from gpu_worker_client.exceptions import ConfigError
-from gpu_worker_client.protocol import UpscaleParams
+from gpu_worker_client.policy import Policy
+from gpu_worker_client.protocol import UpscaleParams, UpscaleTask
 from gpu_worker_client.split.check import check_output
 from gpu_worker_client.split.cut import cut_segments
 from gpu_worker_client.split.join import container_of, join
@@ -90,6 +93,8 @@ def split_upscale(
         raise ConfigError("in_flight must be at least 1")
     plan = source if isinstance(source, SplitPlan) else plan_split(source, params, segments=segments, gpu=gpu, prices=prices)
     plan.require_budget(max_usd)
+    if output.absolute() == plan.source.path.absolute():
+        raise ConfigError(f"{output.name} is the input; give the output a name of its own")
     folder = output.with_name(output.name + ".split")
     folder.mkdir(parents=True, exist_ok=True)
     policy = policy or _policy(plan, in_flight)
@@ -108,6 +113,25 @@ def split_upscale(
     storage.delete(*(key for part in done for key in part.keys))
     shutil.rmtree(folder)
     return _result(plan, done, output, time.monotonic() - started, notes)
+
+
+def split_files(
+    client: Client,
+    source: Path | str,
+    output: Path | str,
+    params: Mapping[str, Any],
+    on_event: Callable[[SegmentEvent], object] | None,
+    policy: Policy | None,
+    **options: Any,
+) -> SplitResult:
+    """`Client.upscale(..., split=True)`: parameters by name, of the task and of `split_upscale`, and the client's own bucket.
+
+    Raises:
+        InvalidTask: a parameter does not fit; nothing was sent.
+    """
+    draft = {"task": "upscale", "input_url": "https://h/input", "output_url": "https://h/output", "params": dict(params)}
+    checked = cast(UpscaleTask, check_task(draft)[0]).params
+    return split_upscale(client, client.storage, source, output, checked, policy=policy, on_event=on_event, **options)
 
 
 def _run_all(plan: SplitPlan, runner: SegmentRunner, folder: Path, in_flight: int) -> list[Done]:

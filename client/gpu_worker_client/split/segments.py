@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gpu_worker_client.client import Client, Policy
+from gpu_worker_client.client import Client
 from gpu_worker_client.exceptions import GpuWorkerError, JobError, JobExpired, ResultLost, StorageError
 from gpu_worker_client.job import Job
+from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import UpscaleResult, UpscaleTask
 from gpu_worker_client.split.book import JobBook
 from gpu_worker_client.split.join import Piece, read_piece
@@ -48,6 +49,10 @@ class SegmentEvent:
     segment: Segment
     stage: Stage
     job_id: str | None = None
+
+    def __str__(self) -> str:
+        job = f", job {self.job_id}" if self.job_id else ""
+        return f"segment {self.segment.index}: {self.stage}{job}"
 
 
 @dataclass(frozen=True)
