@@ -17,6 +17,7 @@ import importlib
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,6 +42,7 @@ SECTIONS: dict[str, tuple[str, str, float]] = {
     "upscale": ("gpu_video", "upscale_rows", 90),
     "cold": ("gpu_cold", "rows", 60),
     "tests": ("gpu_checks", "test_rows", 120),
+    "decode": ("gpu_video", "decode_rows", 40),
     "compiled": ("gpu_nets", "compiled_rows", 120),
     "variants": ("gpu_variants", "rows", 60),
 }
@@ -84,7 +86,8 @@ def prepared_environment(bundle: Path | None) -> dict[str, str]:
         wheels = [str(path) for path in sorted(bundle.glob("*.whl"))]
         install = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile", "--target", site]
         subprocess.run([*install, *wheels], check=True, stdout=sys.stderr)
-        folders += [site, str(bundle / "pure")]
+        shutil.unpack_archive(bundle / "pure.zip", site)
+        folders.append(site)
         if (bundle / "weights").is_dir():
             os.environ.setdefault("WEIGHTS_DIR", str(bundle / "weights"))
         if (bundle / "media").is_dir():

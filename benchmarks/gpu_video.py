@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import av
+from av.codec.hwaccel import HWAccel
 from gpu_nets import Net, enlarge_all, enlarger, folder_with
 from gpu_sizes import Row, Sizes, synchronize
 from tiny_weights import compact
@@ -98,6 +102,43 @@ def _encode(path: Path, frames: list[list[Plane]], sizes: Sizes) -> None:
     with VideoWriter(path, spec) as writer:
         for index in range(sizes.clip_frames):
             writer.write(there_and_back[index % len(there_and_back)], index, 1)
+
+
+def decode_rows(sizes: Sizes) -> Iterator[Row]:
+    """FFmpeg on the cores beside the card's decoder, both through PyAV into host memory; every sample has to be the same."""
+    with tempfile.TemporaryDirectory() as name:
+        film = make_film(Path(name) / "film.mp4", min(sizes.film_frames, 300), *sizes.film)
+        seconds: dict[str, float] = {}
+        digests: dict[str, str] = {}
+        for kind in ("software", "nvdec") if sizes.device.type == "cuda" else ("software",):
+            accelerator = HWAccel("cuda", allow_software_fallback=False) if kind == "nvdec" else None
+            seconds[kind] = _seconds(lambda: _decoded(film, accelerator), sizes)  # noqa: B023
+            digests[kind] = _digest(film, accelerator)
+        frames = min(sizes.film_frames, 300)
+        for kind, taken in seconds.items():
+            same = "the same samples" if digests[kind] == digests["software"] else "OTHER SAMPLES than software"
+            yield {
+                "name": f"decode, {sizes.film[0]}x{sizes.film[1]} H.264, {kind}",
+                "value": frames / taken,
+                "unit": "frames/s",
+                "note": same,
+            }
+
+
+def _decoded(film: Path, accelerator: HWAccel | None) -> int:
+    with av.open(str(film), hwaccel=accelerator) as container:
+        container.streams.video[0].thread_type = "AUTO"
+        return sum(1 for _ in container.decode(video=0))
+
+
+def _digest(film: Path, accelerator: HWAccel | None) -> str:
+    """Of every sample of the first frames, chroma in planes of their own: hardware gives them interleaved."""
+    read, digest = PictureReader(), hashlib.sha256()
+    with av.open(str(film), hwaccel=accelerator) as container:
+        for frame in islice(container.decode(video=0), 30):
+            for plane in read(frame).planes:
+                digest.update(plane.tobytes())
+    return digest.hexdigest()
 
 
 def track_rows(sizes: Sizes) -> Iterator[Row]:

@@ -30,6 +30,15 @@ def test_the_device_gives_the_same_pictures(tmp_path: Path, batch: int) -> None:
     assert np.abs(luma(tmp_path / "gpu.mov") - luma(tmp_path / "cpu.mov")).max() <= 2
 
 
+def test_ten_bits_arrive_as_ten_bits(tmp_path: Path) -> None:
+    """Samples above 8 bit cross the bus as unsigned 16-bit numbers, which few of torch's operations know."""
+    clip = clips.Clip(frames=4, codec="ffv1", options=(), pix_fmt="yuv420p10le")
+    source = clips.make(tmp_path / "in.mkv", clip)
+    upscaled(source, tmp_path / "cpu.mov", Repeat(), codec="prores")
+    upscaled(source, tmp_path / "gpu.mov", Repeat(device=torch.device("cuda:0")), codec="prores")
+    assert np.abs(luma(tmp_path / "gpu.mov") - luma(tmp_path / "cpu.mov")).max() <= 2
+
+
 def test_the_encoder_is_hardware_or_says_why_not(tmp_path: Path) -> None:
     source = clips.make(tmp_path / "in.mp4", clips.Clip(width=320, height=240, frames=10))
     result = upscaled(source, tmp_path / "out.mp4", Repeat(device=torch.device("cuda:0")))

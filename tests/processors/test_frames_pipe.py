@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
-from gpu_worker_processors.media.frames import Channel, drained, prefetched
+from gpu_worker_processors.media.frames import Channel, drained, mapped, prefetched
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -147,3 +147,40 @@ def test_put_after_close_says_so() -> None:
     channel.close()
     assert not channel.put(2)
     assert list(channel) == []
+
+
+def test_mapped_keeps_the_order_and_its_window() -> None:
+    taken: list[int] = []
+
+    def source() -> Iterator[int]:
+        for number in range(50):
+            taken.append(number)
+            yield number
+
+    gates = [threading.Event() for _ in range(50)]
+
+    def work(number: int) -> int:
+        # An even number waits for its successor: without order in the results they would come out in pairs, reversed.
+        if number % 2 == 0:
+            assert gates[number + 1].wait(10)
+        gates[number].set()
+        return number * number
+
+    results: list[int] = []
+    for result in mapped(source(), work, 3, ahead=2):
+        results.append(result)
+        assert len(taken) <= len(results) + 4
+    assert results == [number * number for number in range(50)]
+
+
+def test_mapped_raises_in_the_place_of_the_item_that_failed() -> None:
+    started: list[int] = []
+
+    def work(number: int) -> float:
+        return 12 / (number - 6)
+
+    results = mapped(range(1000), work, 2, start=lambda: started.append(1))
+    assert [next(results) for _ in range(6)] == [12 / (number - 6) for number in range(6)]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert len(started) == 2

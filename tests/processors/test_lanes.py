@@ -18,6 +18,7 @@ def planes() -> list[np.ndarray]:
     return [rng.integers(0, 256, (7, 13), np.uint8), pair[:, 1::2], deep, deep[::2, :7]]
 
 
+@torch.inference_mode()  # as in a job
 def test_one_block_holds_them_all() -> None:
     block, places = packed(planes(), page_locked=False)
     assert block.dtype == torch.uint8 and block.is_contiguous()

@@ -17,6 +17,7 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Channel(Generic[T]):
@@ -96,6 +97,30 @@ def drained(consume: Callable[[T], object], depth: int) -> Generator[Callable[[T
             raise
         channel.end()
         consuming.result()
+
+
+def mapped(
+    items: Iterable[T], work: Callable[[T], R], threads: int, *, ahead: int = 0, start: Callable[[], object] | None = None
+) -> Generator[R]:
+    """`work` of each item, in the items' order, computed side by side.
+
+    Args:
+        threads: that compute.
+        ahead: items that may be in work or done beyond the `threads` that are in work.
+        start: called once in each thread before its first item.
+    """
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(threads, "mapped", start) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) == threads + ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for unwanted in waiting:
+                unwanted.cancel()
 
 
 def grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -7,9 +7,11 @@ then, in order, through the tracker into the store. Memory does not depend on th
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
+from queue import SimpleQueue
 from typing import Any
 
 import cv2
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from gpu_worker_processors.detect_scenes.detectors import analysis_size
 from gpu_worker_processors.detect_scenes.scenes import FrameTimes
 from gpu_worker_processors.media.decode import DecodedFrame, FrameReader, SmallPictures
-from gpu_worker_processors.media.frames import drained, grouped, prefetched
+from gpu_worker_processors.media.frames import drained, grouped, mapped, prefetched
 from gpu_worker_processors.media.picture import PictureReader
 from gpu_worker_processors.media.probe import VideoInfo
 from gpu_worker_processors.track.association.camera import MAX_PIXELS
@@ -29,6 +31,7 @@ from gpu_worker_processors.track.shots import marked_cuts
 
 _BATCHES_AHEAD = 3
 _BATCHES_BEHIND = 4
+_MAX_LOOKERS = 8
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 Gray = NDArray[np.uint8]
@@ -100,35 +103,77 @@ def _detect(steps: list[Step], detector: Detector, put: Callable[[list[Step]], o
     return len(steps)
 
 
+def lookers_for(device: str, cores: int) -> int:
+    """Threads that make pictures of decoded frames. One takes 2 to 3 ms for a frame of 1080p, several times what a GPU needs to
+    find people in it; a network on the CPU wants the cores for itself."""
+    return 1 if device == "cpu" else max(1, min(cores // 2, _MAX_LOOKERS))
+
+
 class Look:
     """Decodes one video: pictures for the detector and for camera motion of every `stride`-th frame, cuts over all of them.
 
     Args:
         with_gray: the tracker wants to know how the camera moved.
+        lookers: threads that make the pictures; None is what suits the detector's device.
     """
 
-    def __init__(self, reader: FrameReader, video: VideoInfo, detector: Detector, stride: int, *, with_gray: bool) -> None:
+    def __init__(
+        self,
+        reader: FrameReader,
+        video: VideoInfo,
+        detector: Detector,
+        stride: int,
+        *,
+        with_gray: bool,
+        lookers: int | None = None,
+    ) -> None:
         self.times = FrameTimes(video.time_base)
         """Of the frames that went by."""
         self._reader = reader
         self._stride = stride
-        self._scale = detector.scaler(video)
-        self._small = SmallPictures(*analysis_size(video.coded_width, video.coded_height))
-        self._gray = GrayScaler(video) if with_gray else None
-        self.gray_scale = self._gray.scale if self._gray else 1.0
+        self._lookers = lookers or lookers_for(detector.device, os.cpu_count() or 1)
+        self._scalers: SimpleQueue[_Scalers] = SimpleQueue()
+        """One set for each thread: they keep buffers between frames."""
+        for _ in range(self._lookers):
+            self._scalers.put(_Scalers(video, detector, with_gray=with_gray))
+        self.gray_scale = GrayScaler(video).scale if with_gray else 1.0
         """Pixels of the source frame per pixel of a grey picture."""
 
     def __iter__(self) -> Iterator[Step]:
-        for frame, is_cut in marked_cuts(self._frames()):
+        for frame, is_cut in marked_cuts(self._looked()):
             yield Step(frame, is_cut)
 
-    def _frames(self) -> Iterator[tuple[Looked, NDArray[np.uint8]]]:
+    def _looked(self) -> Iterator[tuple[Looked, NDArray[np.uint8]]]:
+        """Every frame with the small picture in which cuts are sought."""
+        if self._lookers == 1:
+            return map(self._look, self._timed())
+        return mapped(self._timed(), self._look, self._lookers, ahead=self._lookers)
+
+    def _timed(self) -> Iterator[DecodedFrame]:
         for item in self._reader:
             self.times.add(item.pts, item.frame.duration or 0)
-            wanted = item.index % self._stride == 0
-            picture = self._scale(item.frame) if wanted else None
-            gray = self._gray(item) if wanted and self._gray else None
-            yield Looked(item.index, item.time_seconds, picture, gray), self._small(item.frame)
+            yield item
+
+    def _look(self, item: DecodedFrame) -> tuple[Looked, NDArray[np.uint8]]:
+        scalers = self._scalers.get()
+        try:
+            return scalers.look(item, wanted=item.index % self._stride == 0)
+        finally:
+            self._scalers.put(scalers)
+
+
+class _Scalers:
+    """What makes the pictures of a frame, for one thread at a time."""
+
+    def __init__(self, video: VideoInfo, detector: Detector, *, with_gray: bool) -> None:
+        self._picture = detector.scaler(video)
+        self._small = SmallPictures(*analysis_size(video.coded_width, video.coded_height))
+        self._gray = GrayScaler(video) if with_gray else None
+
+    def look(self, item: DecodedFrame, *, wanted: bool) -> tuple[Looked, NDArray[np.uint8]]:
+        picture = self._picture(item.frame) if wanted else None
+        gray = self._gray(item) if wanted and self._gray else None
+        return Looked(item.index, item.time_seconds, picture, gray), self._small(item.frame)
 
 
 class GrayScaler:

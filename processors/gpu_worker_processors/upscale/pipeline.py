@@ -6,17 +6,16 @@ and written twice. Memory does not depend on the length of the video.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.media.decode import DecodedFrame
 from gpu_worker_processors.media.encode import VideoWriter
-from gpu_worker_processors.media.frames import drained, grouped, prefetched
+from gpu_worker_processors.media.frames import drained, grouped, mapped, prefetched
 from gpu_worker_processors.media.picture import Picture, PictureReader
 from gpu_worker_processors.media.probe import VideoInfo
 from gpu_worker_processors.upscale.enlarge import Planes
@@ -86,6 +85,11 @@ def run_pipe(
     first: Source | None = None
     last: Source | None = None
     planes: Planes | None = None
+    threads = torch.get_num_threads()  # of this thread; a new one would take all cores
+
+    def compute(group: list[Source]) -> tuple[list[Source], list[Planes]]:
+        pictures = [source.picture for source in group if source.picture is not None]
+        return group, enlarge(pictures) if pictures else []
 
     def write(frame: Finished) -> None:
         writer.write(frame.planes.samples(), frame.pts, frame.duration)
@@ -94,7 +98,7 @@ def run_pipe(
         prefetched(_sources(decoded, reuse_identical), max(DECODED_AHEAD, 2 * batch * lanes)) as sources,
         drained(write, max(ENCODED_BEHIND, batch)) as put,
     ):
-        for group, enlarged in _side_by_side(sources, enlarge, batch, lanes):
+        for group, enlarged in mapped(grouped(sources, batch), compute, lanes, start=partial(torch.set_num_threads, threads)):
             results = iter(enlarged)
             for source in group:
                 planes = planes if source.picture is None else next(results)
@@ -107,31 +111,6 @@ def run_pipe(
     if first is None or last is None or writer.frames != done:
         raise TaskError(ErrorCode.output_invalid, f"{done} frames went in and {writer.frames} came out; please report it")
     return Counts(done, reused, first.pts, last.pts, last.duration)
-
-
-def _side_by_side(
-    sources: Iterator[Source], enlarge: Callable[[Sequence[Picture]], list[Planes]], batch: int, lanes: int
-) -> Iterator[tuple[list[Source], list[Planes]]]:
-    """Groups of frames with what `enlarge` made of their new pictures, in order."""
-    waiting: deque[tuple[list[Source], Future[list[Planes]]]] = deque()
-    with ThreadPoolExecutor(lanes, "enlarge", torch.set_num_threads, (torch.get_num_threads(),)) as pool:
-        try:
-            for group in grouped(sources, batch):
-                waiting.append((group, pool.submit(_fresh, enlarge, group)))
-                if len(waiting) == lanes:
-                    first, enlarged = waiting.popleft()
-                    yield first, enlarged.result()
-            while waiting:
-                first, enlarged = waiting.popleft()
-                yield first, enlarged.result()
-        finally:
-            for _, unwanted in waiting:
-                unwanted.cancel()
-
-
-def _fresh(enlarge: Callable[[Sequence[Picture]], list[Planes]], group: list[Source]) -> list[Planes]:
-    pictures = [source.picture for source in group if source.picture is not None]
-    return enlarge(pictures) if pictures else []
 
 
 def _sources(decoded: Iterable[DecodedFrame], reuse_identical: bool) -> Iterator[Source]:

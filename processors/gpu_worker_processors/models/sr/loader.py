@@ -17,7 +17,7 @@ from gpu_worker_processors.models.weights import WeightStore, upscale_weights
 
 Execution = Literal["eager", "graphs", "compiled"]
 """How a network runs on CUDA: kernel by kernel; recorded once for each shape and replayed; fused by `torch.compile` first, then
-recorded. The CPU runs all of them kernel by kernel."""
+recorded. On the CPU, and with a network that is not `Traits.recordable`, all of them are kernel by kernel."""
 MAX_WARM = 2
 """Networks kept; the least recently used goes first. Each is 2 to 70 MB of device memory."""
 
@@ -77,7 +77,7 @@ def load(
         dtype=used,
         tile=tile,
         full_precision=full_precision,
-        fixed_batch=execution != "eager",
+        fixed_batch=execution != "eager" and TRAITS[descriptor.architecture.id].recordable,
     )
     resolver.net = net
     return resolver
@@ -103,16 +103,15 @@ def _prepare(
         raise
     if traits.channels_last:
         descriptor.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    recorded = key.device.type == "cuda" and key.execution != "eager" and traits.recordable
     if key.device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # every tile of a video has one shape
         torch.backends.cudnn.allow_tf32 = False  # the float32 retry is there to be exact
         torch.cuda.synchronize(key.device)  # frames are computed on other streams than the weights were converted on
-        if key.execution == "compiled":
+        if key.execution == "compiled" and recorded:
             _compile(descriptor)
     net: Network = _autocast(descriptor.model, key.device, dtype) if mixed else descriptor.model
-    if key.device.type == "cuda" and key.execution != "eager":
-        net = ReplayedNetwork(net)
-    return descriptor, net, dtype
+    return descriptor, ReplayedNetwork(net) if recorded else net, dtype
 
 
 def _compile(descriptor: ImageModelDescriptor[torch.nn.Module]) -> None:

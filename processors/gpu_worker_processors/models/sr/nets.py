@@ -36,6 +36,8 @@ class Traits:
     channels_last: bool = True
     autocast: bool = False
     """Keeps float32 weights and lets torch pick the format per operation, for a network that mixes formats itself."""
+    recordable: bool = True
+    """Its kernels can be recorded: nothing of a call is computed on the host or copied from there."""
     banded_values_per_pixel: int | None = None
     """The same number beyond the first `BAND_PIXELS`, for a network whose tail runs in bands; None for others."""
 
@@ -53,8 +55,11 @@ TRAITS: Mapping[str, Traits] = {
     # 64 channels at 16x the pixels, three of them alive in the tail of a band; the trunk has 579 at 192x192, by the same
     # profiler. A batch of 4 brought 1-6 % (ls-ads/real-esrgan-serve).
     "ESRGAN": Traits(overlap_px=32, values_per_pixel=3400, batch_pixels=350_000, banded_values_per_pixel=800),
-    # Its attention mask is float32 whatever the weights are, so a module in bfloat16 fails at any size but the trained one.
-    "SwinIR": Traits(overlap_px=32, values_per_pixel=4000, batch_pixels=350_000, channels_last=False, autocast=True),
+    # Its attention mask is float32 whatever the weights are, so a module in bfloat16 fails at any size but the trained one; and
+    # it is made on the host at every call.
+    "SwinIR": Traits(
+        overlap_px=32, values_per_pixel=4000, batch_pixels=350_000, channels_last=False, autocast=True, recordable=False
+    ),
 }
 _LOAD_ERRORS = (UnsupportedModelError, RuntimeError, KeyError, ValueError, IndexError, TypeError, AssertionError)
 """What spandrel and `load_state_dict` raise on keys or shapes of another network."""

@@ -61,8 +61,8 @@ class Detector(Protocol):
         ...
 
     def scaler(self, video: VideoInfo) -> Scaler:
-        """Fixes the video whose frames follow and answers what makes their pictures. To be called once, before the first
-        detection; the scaler may then run in another thread than the detector."""
+        """Fixes the video whose frames follow and answers what makes their pictures. To be called before the first detection,
+        once for each thread that makes pictures; the detector itself may run in another."""
         ...
 
     def __call__(self, pictures: Sequence[Picture]) -> list[Detections]:
