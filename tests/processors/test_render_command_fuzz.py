@@ -98,8 +98,13 @@ def strange_filters(text: str) -> Iterator[str]:
 
 def unprotected(text: str, separators: str) -> list[str]:
     """Parts of a text between separators that have no backslash before them."""
-    marked = re.sub(r"(\\.)|([" + re.escape(separators) + "])", lambda found: found[1] or "\0", text, flags=re.DOTALL)
-    return marked.split("\0")
+    parts = [""]
+    for found in re.finditer(r"\\.|.", text, re.DOTALL):
+        if found[0] in separators:
+            parts.append("")
+        else:
+            parts[-1] += found[0]
+    return parts
 
 
 @FAST

@@ -14,11 +14,12 @@ import pytest
 import sounds
 from clips import Clip
 from numpy.typing import NDArray
-from timeline_kit import FFMPEG, RATE, Tape, bed, ffmpeg, lumas, render, samples, tone_errors
+from timeline_kit import FFMPEG, RATE, TONE_SECONDS, Tape, bed, ffmpeg, lumas, render, samples, tone_errors
 
 from gpu_worker_client.protocol.timeline import Timeline
 from gpu_worker_processors.render.timeline import look_at_inputs
 from gpu_worker_processors.render.timeline.plan import plan_film
+from gpu_worker_processors.render.timeline.sound import stretched
 
 
 def level_db(sound: NDArray[np.float64], begin: float, end: float, hertz: float = 440) -> float:
@@ -80,6 +81,32 @@ def test_volume_of_a_clip(tmp_path: Path, gain: float, factor: float) -> None:
     render({"clips": [{"input": "a.mp4", "volume_db": gain}]}, {"a.mp4": path}, tmp_path / "film.mp4")
     amplitude = 10 ** (level_db(samples(tmp_path / "film.mp4"), 0.2, 0.8, 1500) / 20)
     assert abs(amplitude - 0.316 * factor) < 0.01
+
+
+@pytest.mark.parametrize("speed", [0.25, 0.5, 0.75, 1.5, 2, 4])
+def test_another_speed_keeps_the_pitch_and_every_tone_in_its_place(tmp_path: Path, speed: float) -> None:
+    """Bursts of 300 Hz and 3 kHz in turn; those of 1 kHz are in the tables of clips."""
+    length = 4 * max(1.0, speed)
+    times = np.arange(0.3, length - 0.3, 0.4 * max(1.0, speed))
+    source = np.zeros(round(length * RATE), np.float32)
+    for hertz, some in ((300, times[::2]), (3000, times[1::2])):
+        t = np.arange(round(TONE_SECONDS * RATE)) / RATE
+        tone = (np.sin(2 * np.pi * hertz * t) * np.sin(np.pi * t / TONE_SECONDS) ** 2).astype(np.float32)
+        sounds.put(source, some - TONE_SECONDS / 2, tone, 0.5, RATE)
+    played = through(source, stretched(Fraction(speed)))
+    assert np.abs(tone_errors(played, (times / speed)[1:-1].tolist())).max() < 0.005
+
+    steady = np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE).astype(np.float32)
+    middle = through(steady, stretched(Fraction(speed)))[round(0.2 * RATE / speed) : round(1.6 * RATE / speed)]
+    spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle)), 8 * RATE))
+    assert abs(spectrum.argmax() / 8 - 440) < 1
+
+
+def through(sound: NDArray[np.float32], filters: list[str]) -> NDArray[np.float64]:
+    form = ("-f", "f32le", "-ar", str(RATE), "-ac", "1")
+    command = [FFMPEG, "-v", "error", *form, "-i", "-", "-af", ",".join(filters), *form, "-"]
+    done = subprocess.run(command, input=sound.tobytes(), capture_output=True, check=True)
+    return np.frombuffer(done.stdout, np.float32).astype(np.float64)
 
 
 @pytest.mark.slow

@@ -20,6 +20,8 @@ MAX_WORDS = 512
 MAX_CHARS = 32 * 1024
 """Of all words together; the wire allows no more either."""
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+"""All control characters but tab and line feed, as on the wire."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _FLAGS = frozenset(option.name for option in OPTIONS if not option.takes_value)
 
@@ -71,6 +73,10 @@ class _Reader:
     def read(self, args: Sequence[str], index: int) -> int:
         """Reads the option at `index`; returns how many words it had."""
         word = args[index]
+        for number, text in enumerate(args[index : index + 2]):
+            if _CONTROL.search(text):
+                with at_token(index + number):
+                    raise Denied("a control character")
         if index == 0 and word == "ffmpeg":
             raise Denied("the command begins after the word ffmpeg; leave it out")
         if not word.startswith("-") or word == "-":
