@@ -153,8 +153,8 @@ class JobError(GpuWorkerError):
         self.details = body.details
 
 
-class InvalidTask(JobError):
-    """`details["errors"]` lists `{path, problem}`."""
+class InvalidTask(JobError, ValueError):
+    """`details["errors"]` lists `{path, problem}`. A ValueError as well: constructors of the task models raise it."""
 
 
 class UnsupportedTask(InvalidTask):

@@ -126,3 +126,25 @@ def test_settings_that_cannot_work_are_named(env: dict[str, str], named: str) ->
     with pytest.raises(ConfigError, match=named) as caught:
         Client(env=env)
     assert "CANARY" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("build", "hint"),
+    [
+        pytest.param(lambda: UpscaleParams(scale=9), "scale: Input should be less than or equal to 4", id="params"),
+        pytest.param(lambda: UpscaleTask(input_url="https://h/i?CANARY"), "exactly one of", id="a task without its output"),
+        pytest.param(lambda: UpscaleTask(**URLS, parms={}), 'parms: unknown key. Did you mean "params"', id="a misspelt field"),
+        pytest.param(
+            lambda: UpscaleTask(**URLS, params={"scal": 2}), 'params.scal: unknown key. Did you mean "scale"', id="within"
+        ),
+        pytest.param(lambda: DetectScenesTask(), "input_url: Field required", id="nothing"),
+    ],
+)
+def test_a_model_that_is_built_wrongly_is_an_invalid_task_too(build: Any, hint: str) -> None:
+    with pytest.raises(InvalidTask) as caught:
+        build()
+    assert hint in caught.value.message
+    assert isinstance(caught.value, ValueError)
+    assert caught.value.details["errors"][0].keys() == {"path", "problem"}
+    assert "CANARY" not in f"{caught.value!r} {caught.value.details}"
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 from walking import Tracks, walking
 
+from gpu_worker_client import InvalidTask
 from gpu_worker_client.protocol import (
     FileTask,
     Track,
@@ -94,7 +95,7 @@ def test_the_output_is_optional_and_checked_when_it_is_there() -> None:
         with pytest.raises(ValidationError):
             task(**wrong)
     assert not issubclass(TrackTask, FileTask)
-    with pytest.raises(ValidationError, match="exactly one"):
+    with pytest.raises(InvalidTask, match="exactly one"):
         UpscaleTask(input_url=URL)
 
 
@@ -102,7 +103,7 @@ def test_a_state_fits_into_a_task_or_is_refused() -> None:
     state = TrackState(track_algorithm="botsort", frames=9, tracker={"next_id": 4, "lost": [[1.5, 2.0], {"a": None}]})
     again = task(params={"state_in": json.loads(state.model_dump_json())}).params.state_in
     assert again == state
-    with pytest.raises(ValidationError, match="bytes"):
+    with pytest.raises(InvalidTask, match="bytes"):
         TrackState(track_algorithm="botsort", frames=9, tracker={"lost": ["x" * 200_000]})
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import clips
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode, HashDetector, SceneDetector, detect
 
+from gpu_worker_client import InvalidTask
 from gpu_worker_client.protocol import DetectScenesParams, DetectScenesResult, ErrorCode, TaskError
 from gpu_worker_processors import registry
 from gpu_worker_processors.base import LocalJob
@@ -254,7 +254,7 @@ def test_a_hash_threshold_is_a_share(detector: str, threshold: float, accepted: 
     if accepted:
         build()
     else:
-        with pytest.raises(ValidationError, match="between 0 and 1"):
+        with pytest.raises(InvalidTask, match="between 0 and 1"):
             build()
 
 

@@ -6,9 +6,9 @@ a worker answers: unknown keys are kept and ignored, so that an older client can
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 MAX_URL_CHARS = 8192
 """Longest URL accepted anywhere. R2 and S3 refuse longer request lines."""
@@ -28,6 +28,20 @@ class Wire(BaseModel):
         allow_inf_nan=False,
         defer_build=True,  # importing the client builds no validator: a job needs those of one task
     )
+
+    def __init__(self, /, **fields: Any) -> None:
+        """Raises InvalidTask: the fields do not fit; `details["errors"]` lists `{path, problem}`, without any value."""
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            # Here: errors are models too, and only a caller of the SDK builds tasks by hand.
+            from gpu_worker_client.exceptions import job_error
+            from gpu_worker_client.protocol.misfit import misfit
+
+            raise job_error(misfit(error, type(self)).body()) from None
+
+    # As of pydantic's own: a model inside another is validated in place, not by a call of this.
+    __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 class Reply(BaseModel):

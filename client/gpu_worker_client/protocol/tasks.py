@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-from typing import Any, NamedTuple, NoReturn, get_args
+from typing import Any, NamedTuple, NoReturn
 
 from pydantic import ValidationError
 
@@ -14,6 +13,7 @@ from gpu_worker_client.protocol.beat import BeatResult, BeatTask
 from gpu_worker_client.protocol.detect_scenes import DetectScenesResult, DetectScenesTask
 from gpu_worker_client.protocol.envelope import SCHEMA_VERSION, TaskBase, TaskResult
 from gpu_worker_client.protocol.errors import ErrorCode, TaskError
+from gpu_worker_client.protocol.misfit import misfit, nearest
 from gpu_worker_client.protocol.render import RenderResult, RenderTask
 from gpu_worker_client.protocol.selftest import SelftestResult, SelftestTask
 from gpu_worker_client.protocol.track import TrackResult, TrackTask
@@ -60,7 +60,7 @@ def parse_task(payload: bytes | dict[str, Any] | object) -> TaskBase:
     try:
         return kind.request.model_validate_json(raw)
     except ValidationError as error:
-        _raise_invalid(error, kind.request)
+        raise misfit(error, kind.request) from None
 
 
 def _encode(payload: object) -> bytes:
@@ -121,7 +121,7 @@ def _kind_of(data: dict[str, Any]) -> TaskKind:
     known = ", ".join(TASKS)
     raise TaskError(
         ErrorCode.unsupported_task,
-        f"`task` must be one of: {known}.{_nearest(name, list(TASKS))}",
+        f"`task` must be one of: {known}.{nearest(name, list(TASKS))}",
         tasks=list(TASKS),
     )
 
@@ -134,53 +134,3 @@ def _check_version(data: dict[str, Any]) -> None:
             f"schema_version: this worker speaks version {SCHEMA_VERSION}; send that, or update the worker",
             schema_version=SCHEMA_VERSION,
         )
-
-
-def _raise_invalid(error: ValidationError, request: type[TaskBase]) -> NoReturn:
-    problems = [
-        {"path": _path(entry["loc"]), "problem": _problem(entry["type"], entry["msg"], entry["loc"], request)}
-        for entry in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
-    summary = "; ".join(f"{p['path']}: {p['problem']}" if p["path"] else p["problem"] for p in problems[:5])
-    raise TaskError(ErrorCode.invalid_task, summary, errors=problems[:20]) from None
-
-
-def _path(loc: tuple[int | str, ...]) -> str:
-    """Dotted path of a fault. An unknown key is the caller's own text, so it is shown only when it looks like a name; what
-    pydantic adds to tell the members of a union apart is left out."""
-    parts = [str(part) for part in loc if not _UNION_TAG.fullmatch(str(part))]
-    return ".".join(part if _PLAIN_KEY.fullmatch(part) else "(key)" for part in parts)
-
-
-_UNION_TAG = re.compile(r"literal\[.*\]|constrained-\w+|function-\w+\[.*\]|\[key\]")
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-
-
-def _problem(kind: str, message: str, loc: tuple[int | str, ...], request: type[TaskBase]) -> str:
-    if kind != "extra_forbidden":
-        return message.removeprefix("Value error, ")
-    fields = known_fields(request, loc[:-1])
-    near = _nearest(loc[-1], fields)
-    return f"unknown key.{near}" if near else "unknown key"
-
-
-def known_fields(request: type[TaskBase], loc: tuple[int | str, ...]) -> list[str]:
-    """Field names of the model at `loc` inside `request`; empty when the place is not a model."""
-    model: Any = request
-    for part in loc:
-        if isinstance(part, str):
-            model = _model_in(getattr(getattr(model, "model_fields", {}).get(part), "annotation", None))
-    return list(getattr(model, "model_fields", {}))
-
-
-def _model_in(annotation: Any) -> Any:
-    """The model in `Model`, `Model | None` or `list[Model]`; None when there is none."""
-    candidates = [annotation, *get_args(annotation)]
-    return next((kind for kind in candidates if hasattr(kind, "model_fields")), None)
-
-
-def _nearest(name: object, known: list[str]) -> str:
-    """` Did you mean "x"?` for a misspelling of a known name. Only the known name is shown."""
-    close = difflib.get_close_matches(str(name)[:64].lower(), [k.lower() for k in known], n=1, cutoff=0.6)
-    match = next((k for k in known if close and k.lower() == close[0]), None)
-    return f' Did you mean "{match}"?' if match else ""

@@ -152,7 +152,13 @@ class Feed:
 
         Args:
             frames: of this piece.
+
+        Raises:
+            ValidationError: it is over a bound of `TrackState`.
         """
-        return TrackState(
-            track_algorithm=self._params.track_algorithm, frames=self._first_frame + frames, tracker=self._tracker.state()
-        )
+        fields = {
+            "track_algorithm": self._params.track_algorithm,
+            "frames": self._first_frame + frames,
+            "tracker": self._tracker.state(),
+        }
+        return TrackState.model_validate(fields)
