@@ -89,7 +89,7 @@ def _both_ways(low: Floats, high: Floats, fps: float) -> Floats:
 
 
 def _ours(low: Floats, high: Floats, fps: float) -> Floats:
-    wanted = Wanted(low, high, (low + high) / 2, np.full(len(low), np.nan))
+    wanted = Wanted.of(low, high, (low + high) / 2)
     return plan_axis(wanted, Timeline(np.arange(len(low)) / fps, np.array([0])), WIDTH, WINDOW, PathSettings())
 
 

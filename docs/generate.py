@@ -158,8 +158,8 @@ def _type(spec: dict[str, Any]) -> str:
         return "any JSON"
     if "$ref" in spec:
         return f"`{spec['$ref'].rsplit('/', 1)[-1]}`"
-    if "anyOf" in spec:
-        return " or ".join(dict.fromkeys(_type(choice) for choice in spec["anyOf"]))
+    if choices := spec.get("anyOf") or spec.get("oneOf"):
+        return " or ".join(dict.fromkeys(_type(choice) for choice in choices))
     if "enum" in spec:
         return "one of " + ", ".join(f"`{value}`" for value in spec["enum"])
     if "const" in spec:

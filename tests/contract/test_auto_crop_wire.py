@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from gpu_worker_client.protocol import TaskError, parse_task
 from gpu_worker_client.protocol.auto_crop import (
     AutoCropParams,
     AutoCropResult,
@@ -82,6 +83,10 @@ def test_subjects(subject: str | int) -> None:
         {"keyframes": []},
         {"overrides": [{"start_time": 0, "end_time": 1}]},
         {"overrides": [{"start_time": 0, "end_time": 1, "subject": 1, "x": 4}]},
+        {"overrides": [{"start_time": 0, "end_time": 1, "layout": "crop", "x": 4}]},
+        {"overrides": [{"start_time": 0, "end_time": 1, "subject": 1, "y": 4}]},
+        {"overrides": [{"start_time": 0, "end_time": 1, "layout": "split"}]},
+        {"overrides": [{"start_time": 0, "end_time": 1, "y": -4}]},
         {"overrides": [{"start_time": 1, "end_time": 1, "x": 4}]},
         {"overrides": [{"start_time": -1, "end_time": 1, "x": 4}]},
         {"overrides": [{"start_time": 0, "end_time": 1, "x": -4}]},
@@ -120,7 +125,9 @@ def test_what_is_out_of_range_is_refused(params: dict[str, Any]) -> None:
         pytest.param({"params": {"frame_stride": 2}, "tracks_url": TRACKS}, "leave out frame_stride", id="stride"),
         pytest.param({"tracks_url": OUT}, "give the output a key of its own", id="tracks over output"),
         pytest.param(
-            {"params": {"keyframes": [{"frame": 5, "x": 1}, {"frame": 5, "x": 2}]}}, "must be in order", id="one frame twice"
+            {"params": {"keyframes": [{"frame": 5, "x": 1}, {"frame": 5, "x": 2}]}},
+            "keyframes.1 is not later",
+            id="one frame twice",
         ),
         pytest.param(
             {"params": {"keyframes": [{"time": 5, "x": 1}, {"time": 4, "x": 2}]}}, "must be in order", id="times fall"
@@ -130,10 +137,19 @@ def test_what_is_out_of_range_is_refused(params: dict[str, Any]) -> None:
         ),
         pytest.param({"params": {"keyframes": [{"frame": 0, "x": 1, "width": 30}]}}, "both width and height", id="half a size"),
         pytest.param(
-            {"params": {"normalised": True, "keyframes": [{"frame": 0, "x": 30}]}}, "within 0 to 1", id="pixels as shares"
+            {"params": {"normalised": True, "keyframes": [{"frame": 0, "x": 0}, {"frame": 1, "x": 30}]}},
+            "keyframes.1: with normalised a window lies within 0 to 1",
+            id="pixels as shares",
         ),
         pytest.param(
-            {"params": {"normalised": True, "overrides": [{"start_time": 0, "end_time": 1, "x": 30}]}}, "0 and 1", id="x"
+            {"params": {"normalised": True, "overrides": [{"start_time": 0, "end_time": 1, "x": 30}]}},
+            "overrides.0: with normalised x and y are between 0 and 1",
+            id="x",
+        ),
+        pytest.param(
+            {"params": {"normalised": True, "overrides": [{"start_time": 0, "end_time": 1, "y": 30}]}},
+            "overrides.0: with normalised",
+            id="y",
         ),
         pytest.param({"params": {"output_width": 1080, "output_height": 1080}}, "one of them is enough", id="another aspect"),
         pytest.param({"params": {"overrides": [{"start_time": 3, "end_time": 1, "x": 1}]}}, "after start_time", id="time"),
@@ -141,6 +157,24 @@ def test_what_is_out_of_range_is_refused(params: dict[str, Any]) -> None:
 )
 def test_what_makes_no_sense_together_is_refused_in_a_sentence(task: dict[str, Any], sentence: str) -> None:
     assert sentence in refusal(**task)
+
+
+@pytest.mark.parametrize("subject", [True, 1.5, None, [], {}], ids=repr)
+def test_a_subject_of_another_type_is_named_once_with_what_is_meant(subject: object) -> None:
+    for params in ({"subject": subject}, {"overrides": [{"start_time": 0, "end_time": 1, "subject": subject}]}):
+        if subject is None and "overrides" in params:
+            continue
+        with pytest.raises(TaskError, match="a track id") as caught:
+            parse_task({"task": "auto_crop", "input_url": IN, "output_url": OUT, "params": params})
+        (error,) = caught.value.details["errors"]
+        assert error["path"].removeprefix("params.") in ("subject", "overrides.0.subject")
+
+
+@pytest.mark.parametrize("subject", [0, 2**53, "", "x" * 65, "a\nb"], ids=repr)
+def test_a_subject_out_of_range_is_named_once(subject: object) -> None:
+    with pytest.raises(TaskError) as caught:
+        parse_task({"task": "auto_crop", "input_url": IN, "output_url": OUT, "params": {"subject": subject}})
+    assert [error["path"] for error in caught.value.details["errors"]] == ["params.subject"]
 
 
 def test_what_makes_sense_is_accepted() -> None:

@@ -110,7 +110,7 @@ def follow(
     center: Floats, *, fps: float = 25, size: float = 60, starts: tuple[int, ...] = (0,), window: float = WINDOW, **more: float
 ) -> Floats:
     """The window's offset for a subject of a size around `center`; NaN is lost."""
-    wanted = Wanted(center - size / 2, center + size / 2, center, np.full(len(center), np.nan))
+    wanted = Wanted.of(center - size / 2, center + size / 2, center)
     timeline = Timeline(np.arange(len(center)) / fps, np.array(starts, np.int64))
     return plan_axis(wanted, timeline, WIDTH, window, PathSettings(**more))
 
@@ -242,7 +242,7 @@ def test_a_window_as_wide_as_the_frame_has_nowhere_to_go() -> None:
 def test_a_pinned_window_stands_exactly_there() -> None:
     n = 300
     center = np.full(n, 300.0)
-    wanted = Wanted(center - 30, center + 30, center, np.full(n, np.nan))
+    wanted = Wanted.of(center - 30, center + 30, center)
     wanted.pinned[100:200] = 700.25
     x = plan_axis(wanted, Timeline(np.arange(n) / 25, np.array([0])), WIDTH, WINDOW, PathSettings())
     assert (x[100:200] == 700.25).all()
@@ -338,7 +338,7 @@ def measured(media: Path, every: int) -> tuple[int, float, float, float, float]:
     for fps, left, right in players(media, every):
         n = len(left)
         low, high = left + dice.normal(0, 3, n), right + dice.normal(0, 3, n)
-        wanted = Wanted(low, high, (low + high) / 2, np.full(n, np.nan))
+        wanted = Wanted.of(low, high, (low + high) / 2)
         x = np.round(plan_axis(wanted, Timeline(np.arange(n) / fps, np.array([0])), WIDTH, WINDOW, PathSettings()), 2)
         inside = (np.minimum(right, x + WINDOW) - np.maximum(left, x)) / np.maximum(right - left, 1) >= 0.999
         offset = np.abs(x + WINDOW / 2 - np.clip((left + right) / 2, WINDOW / 2, WIDTH - WINDOW / 2)) / WINDOW

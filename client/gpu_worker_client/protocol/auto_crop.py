@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from gpu_worker_client.protocol.envelope import OptionalFileTask, Stats, TaskResult, same_object
 from gpu_worker_client.protocol.models import AnsweredBy, Reply, Url, Wire
@@ -23,7 +23,22 @@ MAX_ASPECT = 20
 """Of the longer side over the shorter."""
 _ASPECT = re.compile(r"[1-9][0-9]{0,4}:[1-9][0-9]{0,4}")
 
-Subject = Annotated[int, Field(ge=1, lt=2**53)] | ClassName
+
+def _kind_of_subject(value: object) -> str | None:
+    """Which of the two is meant, so that a mistake is named once and not for both; by the names pydantic itself gives them."""
+    if type(value) is int:  # true is none here
+        return "constrained-int"
+    return "constrained-str" if isinstance(value, str) else None
+
+
+Subject = Annotated[
+    Annotated[int, Field(ge=1, lt=2**53), Tag("constrained-int")] | Annotated[ClassName, Tag("constrained-str")],
+    Discriminator(
+        _kind_of_subject,
+        custom_error_type="subject",
+        custom_error_message='give "auto", a track id (a whole number, from 1) or the name of a class',
+    ),
+]
 """`"auto"`, a track's id, or the name of a class."""
 Layout = Literal["crop", "blur", "pad"]
 """`crop`: the window fills the output. `blur` and `pad`: the whole picture, over a blurred copy of itself or over black."""
@@ -32,7 +47,7 @@ Seconds = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class CropOverride(Wire):
-    """What to follow, or where to stand, for a time."""
+    """What to follow, where to stand, or how to show the picture, for a time."""
 
     start_time: Seconds
     """Seconds; the first frame at or after it is the first one meant."""
@@ -41,14 +56,19 @@ class CropOverride(Wire):
     subject: Subject | None = None
     """As the task's `subject`."""
     x: Annotated[float, Field(ge=0, le=1e5)] | None = None
-    """Left edge of the window: it stands there exactly."""
+    """Left edge of the window: it stands there exactly. Without it the window goes from left to right as its subject does."""
+    y: Annotated[float, Field(ge=0, le=1e5)] | None = None
+    """Top edge, as `x`. The window has room up and down in a source that is taller than the target, or with `zoom`."""
+    layout: Layout | None = None
+    """`blur` or `pad` show the whole picture, `crop` the window where `fallback` would not."""
 
     @model_validator(mode="after")
     def _one_wish_for_some_time(self) -> CropOverride:
         if self.end_time <= self.start_time:
             raise ValueError("end_time must be after start_time")
-        if (self.subject is None) == (self.x is None):
-            raise ValueError("give exactly one of subject and x")
+        is_placed = self.x is not None or self.y is not None
+        if (self.subject is not None) + is_placed + (self.layout is not None) != 1:
+            raise ValueError("give exactly one of: subject; a place, by x, y or both; layout")
         return self
 
 
@@ -80,9 +100,9 @@ class CropKeyframe(Wire):
 
 class AutoCropParams(Wire):
     target_aspect: Annotated[str, Field(max_length=11)] = "9:16"
-    """Width to height of the output, "9:16" or "1:1" for example."""
+    """Width to height of the output as two whole numbers, "9:16" or "1:1" for example; 1.85 to 1 is "185:100"."""
     subject: Subject = "auto"
-    """`"auto"` chooses for every shot, by size, activity and nearness to the ball; a number is a track's id; any other text is
+    """`"auto"` chooses for every shot, by size, activity and possession of the ball; a number is a track's id; other text is
     a class, "person" for example."""
     smoothing: float = Field(default=0.8, ge=0, le=1)
     """0 follows every movement, 1 stands as still as it can; the same at any frame rate. A motion is followed when it lasts
@@ -106,9 +126,9 @@ class AutoCropParams(Wire):
     zoom: float = Field(default=1.0, ge=1, le=8)
     """The window is this much smaller than the largest that fits, so it moves up and down as well."""
     output_width: OutputSide | None = None
-    """Pixels; by default the window's own."""
+    """Pixels, even; by default the window's own."""
     output_height: OutputSide | None = None
-    """Pixels. One of the two is enough."""
+    """Pixels, even. One of the two is enough."""
     normalised: bool = False
     """Places and sizes, asked and answered, are shares of the source's width and height, 0 to 1."""
     codec: Codec = "h264"
@@ -134,7 +154,7 @@ class AutoCropParams(Wire):
     @classmethod
     def _aspect_is_a_picture(cls, aspect: str) -> str:
         if not _ASPECT.fullmatch(aspect):
-            raise ValueError('give two whole numbers with a colon between, "9:16" for example')
+            raise ValueError('give two whole numbers with a colon between, "9:16" for example; 1.85 to 1 is "185:100"')
         width, height = (int(part) for part in aspect.split(":"))
         if not 1 / MAX_ASPECT <= width / height <= MAX_ASPECT:
             raise ValueError(f"must lie between 1:{MAX_ASPECT} and {MAX_ASPECT}:1")
@@ -161,25 +181,24 @@ class AutoCropParams(Wire):
     def _shares_are_shares(self) -> AutoCropParams:
         if not self.normalised:
             return self
-        for key in self.keyframes or ():
+        for index, key in enumerate(self.keyframes or ()):
             if key.x + (key.width or 0) > 1 + 1e-6 or key.y + (key.height or 0) > 1 + 1e-6:
-                raise ValueError("keyframes: with normalised a window lies within 0 to 1 of the picture")
-        if any(override.x is not None and override.x > 1 for override in self.overrides):
-            raise ValueError("overrides: with normalised x is between 0 and 1")
+                raise ValueError(f"keyframes.{index}: with normalised a window lies within 0 to 1 of the picture")
+        for index, override in enumerate(self.overrides):
+            if max(override.x or 0, override.y or 0) > 1:
+                raise ValueError(f"overrides.{index}: with normalised x and y are between 0 and 1")
         return self
 
 
 def _check_order(keyframes: Sequence[CropKeyframe]) -> None:
-    frames = [key.frame for key in keyframes if key.frame is not None]
-    times = [key.time for key in keyframes if key.time is not None]
-    if len(frames) == len(keyframes):
-        rising = all(a < b for a, b in zip(frames, frames[1:], strict=False))
-    elif len(times) == len(keyframes):
-        rising = all(a < b for a, b in zip(times, times[1:], strict=False))
-    else:
+    places: list[float] = [key.frame for key in keyframes if key.frame is not None]
+    if len(places) < len(keyframes):
+        places = [key.time for key in keyframes if key.time is not None]
+    if len(places) < len(keyframes):
         raise ValueError("keyframes: give frame in all of them, or time in all of them")
-    if not rising:
-        raise ValueError("keyframes must be in order, each later than the one before")
+    for index, (before, after) in enumerate(zip(places, places[1:], strict=False), 1):
+        if before >= after:
+            raise ValueError(f"keyframes.{index} is not later than the one before; keyframes must be in order")
 
 
 class CropWindow(Reply):
@@ -203,11 +222,12 @@ class CropSubject(Reply):
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
 
     track_id: int | None = None
-    """The one that is inside above all; None when there is none."""
+    """The one that leads the window; None when there is none."""
     class_name: str | None = Field(default=None, validation_alias="class", serialization_alias="class")
     """Its class. `class` in JSON, `class_name` in Python."""
     track_ids: list[int] = []
-    """Everyone the window takes in, the most important first."""
+    """Everyone the window is led by, the most important first. Whoever is merely in the picture is not among them. Where it is
+    shown whole for the sake of two or three, all of these."""
     reason: str = ""
     """Why this one: a sentence."""
     confidence: float = 0.0
@@ -215,7 +235,7 @@ class CropSubject(Reply):
 
 
 class CropSegment(Reply):
-    """Frames with one subject: a shot, or part of a long one."""
+    """Frames with one subject: a shot, or part of one."""
 
     shot: int
     """Which shot, from 0."""
@@ -237,7 +257,7 @@ class AutoCropStats(Stats):
     input_resolution: str
     """Upright, "1920x1080"."""
     window: str
-    """Size of the crop window in source pixels, "608x1080"."""
+    """Size of the crop window in source pixels, "608x1080"; `keyframes` may give their own."""
     output_resolution: str = ""
     """"608x1080"; empty with `dry_run`."""
     frames_processed: int = 0
@@ -246,8 +266,8 @@ class AutoCropStats(Stats):
     """Frames processed per second of wall time."""
     duration: float = 0.0
     """Seconds of video."""
-    shots: int = 1
-    """One more than there are cuts."""
+    shots: int | None = None
+    """One more than there are cuts; None with `keyframes`, where nobody looks for any."""
     subject_frames: int = 0
     """Frames of layout `crop` in which the subject was seen."""
     in_view: float | None = None
@@ -258,7 +278,8 @@ class AutoCropStats(Stats):
     still: float = 0.0
     """Share of frame pairs between which the window does not move (by less than 0.05 px)."""
     jerk: float = 0.0
-    """Root mean square of the path's third derivative, in windows/s^3."""
+    """Root mean square of the third derivative of the window's middle, in windows/s^3; not across cuts, changes of layout and
+    steps made by keyframes."""
 
 
 class AutoCropResult(TaskResult):
@@ -269,7 +290,8 @@ class AutoCropResult(TaskResult):
     subject: CropSubject = CropSubject.model_construct()
     """Of the segments that take most of the time."""
     segments: list[CropSegment] = []
-    """In order, without gaps; empty with `keyframes`."""
+    """In order, without gaps; empty with `keyframes`. A shot of more than 10 s is divided into equal parts of at most that, and
+    the subject chosen anew in each, with an advantage for the one before; overrides divide as well."""
     normalised: bool = False
     """As asked: places and sizes are shares."""
     stats: AutoCropStats

@@ -95,7 +95,7 @@ def _result(
             frames_processed=frames,
             fps=round(frames / elapsed, 3),
             duration=round(found.times.duration_seconds, 3),
-            shots=len(found.timeline.shot_starts),
+            shots=None if params.keyframes is not None else len(found.timeline.shot_starts),
             subject_frames=plan.quality.subject_frames,
             in_view=plan.quality.in_view,
             mean_offset=plan.quality.mean_offset,

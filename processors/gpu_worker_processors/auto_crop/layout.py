@@ -1,7 +1,7 @@
 """How a shot is shown: through the window, or whole where the window would cut off someone who matters.
 
-A layout holds for a whole shot: a change in its middle would look like a cut. Only where the user asked for something is the
-window shown, whatever the rest of the shot does.
+A layout holds for a whole shot: a change in its middle would look like a cut. Only where the user asked for something is that
+shown, whatever the rest of the shot does.
 """
 
 from __future__ import annotations
@@ -50,21 +50,31 @@ def override_frames(timeline: Timeline, start_time: float, end_time: float) -> t
     return int(start), int(stop)
 
 
-def overrides_of(piece: Stretch, timeline: Timeline, params: AutoCropParams) -> list[CropOverride]:
-    """Those that hold in a stretch, in the user's order."""
-    found: list[CropOverride] = []
-    for override in params.overrides:
+def override_of(piece: Stretch, timeline: Timeline, params: AutoCropParams) -> CropOverride | None:
+    """The one that holds in a stretch: the last in the user's list."""
+    for override in reversed(params.overrides):
         start, stop = override_frames(timeline, override.start_time, override.end_time)
         if start <= piece.start and piece.stop <= stop:
-            found.append(override)
-    return found
+            return override
+    return None
 
 
-def layouts_of_shots(pieces: Sequence[Stretch], foci: Sequence[Focus], fallback: Layout) -> list[Layout]:
+def layouts_of(
+    pieces: Sequence[Stretch], foci: Sequence[Focus], overrides: Sequence[CropOverride | None], fallback: Layout
+) -> list[Layout]:
+    """How each stretch is shown: as an override says, else as its shot is."""
+    shots = _layouts_of_shots(pieces, foci, fallback)
+    return [
+        shots[piece.shot] if override is None else override.layout or "crop"
+        for piece, override in zip(pieces, overrides, strict=True)
+    ]
+
+
+def _layouts_of_shots(pieces: Sequence[Stretch], foci: Sequence[Focus], fallback: Layout) -> list[Layout]:
     """One layout for each shot: `fallback` where a good part of the shot's frames have subjects too far apart."""
     spread, total = dict[int, int](), dict[int, int]()
     for piece, focus in zip(pieces, foci, strict=True):
         length = piece.stop - piece.start
         total[piece.shot] = total.get(piece.shot, 0) + length
-        spread[piece.shot] = spread.get(piece.shot, 0) + length * focus.spread
+        spread[piece.shot] = spread.get(piece.shot, 0) + length * bool(focus.rivals)
     return [fallback if spread[shot] > _SPREAD_SHARE * total[shot] else "crop" for shot in sorted(total)]

@@ -28,9 +28,12 @@ _PATIENCE = (0.02, 100.0)
 _ROOM = 0.06
 """Least room of the subject in the window: 24 px of 405, four standard deviations of 3 px to either side. Without it a subject
 as wide as the window would pass the detector's noise on to it."""
+_MOMENT_SECONDS = 0.75
+"""Before and after what shows up for a moment the subject keeps no padding: so long the window may take to make room and come
+back, as it may for the longest leap (below)."""
 _HAIR = 1e-5
 """Width of a corridor that stands for one position; 0.01 px of a window of 1000."""
-_LEAP = (0.01, 1.0)
+LEAP = (0.01, 1.0)
 """Windows, and windows per second: a subject that leaves even the far side of the window by more than this in one step did not
 run there. It is a wrong match or a change of subject."""
 _LEAP_SECONDS = (0.25, 0.4, 0.75)
@@ -99,10 +102,18 @@ class Wanted:
     """Where the window's middle is wanted."""
     pinned: Floats
     """The window's offset where it is given, exactly."""
+    exact: NDArray[np.bool_]
+    """What must be inside is so only for a moment: it may take all the room there is, and around that time the window comes so
+    far that it does."""
+
+    @classmethod
+    def of(cls, low: Floats, high: Floats, center: Floats) -> Wanted:
+        """Something to follow, nowhere pinned, nowhere exact."""
+        return cls(low, high, center, np.full(len(low), np.nan), np.zeros(len(low), bool))
 
     @classmethod
     def nothing(cls, frames: int) -> Wanted:
-        return cls(*(np.full(frames, np.nan) for _ in range(4)))
+        return cls.of(*(np.full(frames, np.nan) for _ in range(3)))
 
 
 def plan_axis(wanted: Wanted, timeline: Timeline, frame_px: int, window_px: float, settings: PathSettings) -> Floats:
@@ -134,7 +145,7 @@ def _corridor(
     wanted: Wanted, timeline: Timeline, window_px: float, end: float, settings: PathSettings
 ) -> tuple[Weights, Corridor, NDArray[np.bool_]]:
     weights, price, dead_zone = _prices(settings.smoothing)
-    low, high, center = _bounds(wanted, window_px, end, settings.padding)
+    low, high, center = _bounds(wanted, timeline, window_px, end, settings.padding)
     seen = np.isfinite(center)
     short = (timeline.seconds_of_shots() < SHORT_SHOT_SECONDS)[timeline.shot_of()]
     short &= not short.all()
@@ -157,17 +168,18 @@ def _corridor(
     return weights, corridor, short
 
 
-def _bounds(wanted: Wanted, window_px: float, end: float, padding: float) -> tuple[Floats, Floats, Floats]:
+def _bounds(wanted: Wanted, timeline: Timeline, window_px: float, end: float, padding: float) -> tuple[Floats, Floats, Floats]:
     """Least and greatest offset that shows everything, and the wanted one, in windows; NaN where there is nothing."""
     extra = padding * (wanted.high - wanted.low)
     far = np.minimum(wanted.high + extra, (end + 1) * window_px) / window_px
     near = np.maximum(wanted.low - extra, 0) / window_px
     low, high = far - 1, near
     middle = (wanted.high + wanted.low) / 2 / window_px - 0.5
-    tight = high - low < _ROOM
+    _, since, _, until = _when_seen(wanted.exact, timeline)
+    tight = (high - low < _ROOM) | (np.minimum(since, until) <= _MOMENT_SECONDS)
     # Too wide with its padding: without; too wide without: its middle in the window's middle, but for noise.
     bare_low, bare_high = np.minimum(wanted.high / window_px, end + 1) - 1, np.maximum(wanted.low / window_px, 0)
-    fits = bare_high - bare_low >= _ROOM
+    fits = bare_high - bare_low >= np.where(wanted.exact, 0, _ROOM)
     half = np.where(fits, (bare_high - bare_low) / 2, _ROOM / 2)
     base = np.where(fits, (bare_high + bare_low) / 2, np.clip(middle, 0, end))
     return (
@@ -184,7 +196,7 @@ def _loose(low: Floats, high: Floats, timeline: Timeline) -> NDArray[np.bool_]:
     times, shot = timeline.times, timeline.shot_of()
     before, after = seen[:-1], seen[1:]
     way = np.maximum(low[after] - high[before], low[before] - high[after])
-    leaps = (way > _LEAP[0] + _LEAP[1] * (times[after] - times[before])) & (shot[before] == shot[after])
+    leaps = (way > LEAP[0] + LEAP[1] * (times[after] - times[before])) & (shot[before] == shot[after])
     least, per_window, most = _LEAP_SECONDS
     swing = np.minimum(least + per_window * way, most)
     for first, last, span in zip(before[leaps], after[leaps], swing[leaps], strict=True):
@@ -209,9 +221,9 @@ def _anticipated(center: Floats, timeline: Timeline, seconds: float) -> Floats:
     return np.where(span > 0, mean, center)
 
 
-def _while_lost(seen: NDArray[np.bool_], timeline: Timeline) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """What to do where nothing is seen: the frame whose bounds hold at each frame, its own but while waiting; and whether
-    nothing has been seen for so long, and nothing soon will be, that the window turns to the middle."""
+def _when_seen(seen: NDArray[np.bool_], timeline: Timeline) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64], Floats]:
+    """The last frame that is marked, its own or before, and the seconds since; the next one, and the seconds until. Shape (n,)
+    each; the seconds are infinite where there is none in the shot, and the frame means nothing then."""
     times, n, shot = timeline.times, len(timeline.times), timeline.shot_of()
     index = np.arange(n)
     before = np.maximum.accumulate(np.where(seen, index, -1))
@@ -220,8 +232,15 @@ def _while_lost(seen: NDArray[np.bool_], timeline: Timeline) -> tuple[NDArray[np
     will = after < np.append(timeline.shot_starts[1:], n)[shot]
     since = np.where(was, times - times[np.maximum(before, 0)], np.inf)
     until = np.where(will, times[np.minimum(after, n - 1)] - times, np.inf)
-    given_up = ~seen & (since + until > _BRIDGE_SECONDS) & (was | ~will)
-    held = np.where(given_up & (since <= _HOLD_SECONDS), before, index)
+    return before, since, after, until
+
+
+def _while_lost(seen: NDArray[np.bool_], timeline: Timeline) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """What to do where nothing is seen: the frame whose bounds hold at each frame, its own but while waiting; and whether
+    nothing has been seen for so long, and nothing soon will be, that the window turns to the middle."""
+    before, since, after, until = _when_seen(seen, timeline)
+    given_up = ~seen & (since + until > _BRIDGE_SECONDS) & (np.isfinite(since) | ~np.isfinite(until))
+    held = np.where(given_up & (since <= _HOLD_SECONDS), before, np.arange(len(seen)))
     held = np.where(given_up & (until <= _HOLD_SECONDS), after, held)
     return held, given_up & (since > _HOLD_SECONDS) & (until > _HOLD_SECONDS)
 

@@ -5,18 +5,19 @@ followed and why, and how good the path is. Pure: the same tracks and parameters
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
-from gpu_worker_client.protocol.auto_crop import AutoCropParams, CropSegment, CropSubject, Layout
+from gpu_worker_client.protocol.auto_crop import AutoCropParams, CropOverride, CropSegment, CropSubject, Layout
 from gpu_worker_processors.auto_crop.l1 import Floats
-from gpu_worker_processors.auto_crop.layout import Stretch, layouts_of_shots, override_frames, overrides_of, stretches
+from gpu_worker_processors.auto_crop.layout import Stretch, layouts_of, override_frames, override_of, stretches
 from gpu_worker_processors.auto_crop.path import PathSettings, Timeline, Wanted, plan_axis
+from gpu_worker_processors.auto_crop.quality import Quality, quality, steadiness
 from gpu_worker_processors.auto_crop.subject import Cast, Focus, Picture, SubjectTrack, focus_on
-from gpu_worker_processors.auto_crop.windows import CropPath, path_of_keyframes, window_size
+from gpu_worker_processors.auto_crop.windows import CropPath, path_of_keyframes, steps_of_keyframes, window_size
 
 _SHOWN_IDS = 50
 """Ids named in a message: enough to choose one."""
@@ -24,29 +25,14 @@ _KEPT_SHARE = 0.5
 """Of the window: as much of a subject that is larger is kept inside for certain. The other half lets the window stand still."""
 _HEADROOM_SHARE = 0.1
 """Of the window, above the head of whoever is taller than it."""
-_STILL_PX = 0.05
-"""A window that moves less between two frames stands still: it cannot be seen."""
-
-
-@dataclass(frozen=True)
-class Quality:
-    """How good a path is, in the words of `AutoCropStats`."""
-
-    subject_frames: int = 0
-    in_view: float | None = None
-    mean_offset: float | None = None
-    still: float = 0.0
-    jerk: float = 0.0
 
 
 @dataclass(frozen=True)
 class CropPlan:
     path: CropPath
     """A window for each frame; the whole picture where the layout is not `crop`."""
-    layouts: tuple[Layout, ...]
-    """One for each shot; empty with keyframes."""
-    whole: NDArray[np.bool_] | None
-    """Shape (n,): the frames that are shown whole, as `fallback` says. None with keyframes: the windows' shapes decide."""
+    layouts: NDArray[np.str_] | None
+    """Shape (n,): how each frame is shown. None with keyframes: the windows' shapes decide."""
     size: tuple[int, int]
     """Width and height of the moving window, even pixels."""
     segments: tuple[CropSegment, ...]
@@ -68,25 +54,27 @@ def plan_crop(tracks: Sequence[SubjectTrack], timeline: Timeline, frame: tuple[i
     size = window_size(frame, params.aspect, params.zoom)
     if params.keyframes is not None:
         path = path_of_keyframes(params.keyframes, timeline, size, frame, normalised=params.normalised)
-        return CropPlan(path, (), None, size, (), CropSubject(reason="the keyframes say"), _steadiness(path, timeline, size))
+        steps = steps_of_keyframes(params.keyframes, path, timeline)
+        seen = Timeline(timeline.times, np.union1d(timeline.shot_starts, steps))
+        return CropPlan(path, None, size, (), CropSubject(reason="the keyframes say"), steadiness(path.windows, seen))
     cast = Cast(tracks)
-    _check_ids(cast, params)
+    _check_overrides(cast, timeline, params)
     pieces = stretches(timeline, params)
-    foci = _foci(cast, pieces, timeline, _picture(frame, size, timeline, params), params)
-    layouts = layouts_of_shots(pieces, foci, params.fallback)
-    shown: list[Layout] = ["crop" if overrides_of(piece, timeline, params) else layouts[piece.shot] for piece in pieces]
-    whole = np.repeat([layout != "crop" for layout in shown], [piece.stop - piece.start for piece in pieces])
+    overrides = [override_of(piece, timeline, params) for piece in pieces]
+    foci = _foci(cast, pieces, overrides, _picture(frame, size, timeline, params), params)
+    shown = layouts_of(pieces, foci, overrides, params.fallback)
+    layouts = np.repeat(shown, [piece.stop - piece.start for piece in pieces])
     # A window that comes up in mid-shot need not come from anywhere: nobody saw where it was.
-    seen = Timeline(timeline.times, np.union1d(timeline.shot_starts, 1 + np.flatnonzero(np.diff(whole))))
+    seen = Timeline(timeline.times, np.union1d(timeline.shot_starts, 1 + np.flatnonzero(layouts[1:] != layouts[:-1])))
     across, down = _wanted(pieces, foci, timeline, frame, size, params)
     settings = PathSettings(params.smoothing, params.padding, params.anticipation)
     x = plan_axis(across, seen, frame[0], size[0], settings)
     y = plan_axis(down, seen, frame[1], size[1], settings)
     path = CropPath.moving(x, y, size, frame)
-    path.windows[whole] = (0, 0, *frame)
-    quality = _quality(path, seen, size, across, down, whole)
-    segments = tuple(_segment(*one, timeline) for one in zip(pieces, foci, shown, strict=True))
-    return CropPlan(path, tuple(layouts), whole, size, segments, _most_shown(segments), quality)
+    cropped = layouts == "crop"
+    path.windows[~cropped] = (0, 0, *frame)
+    segments = tuple(_segment(*one, timeline) for one in zip(pieces, foci, overrides, shown, strict=True))
+    return CropPlan(path, layouts, size, segments, _most_shown(segments), quality(path.windows, seen, across, down, cropped))
 
 
 def _picture(frame: tuple[int, int], size: tuple[int, int], timeline: Timeline, params: AutoCropParams) -> Picture:
@@ -95,28 +83,43 @@ def _picture(frame: tuple[int, int], size: tuple[int, int], timeline: Timeline, 
     return Picture(*frame, *size, params.padding, float(fps))
 
 
-def _check_ids(cast: Cast, params: AutoCropParams) -> None:
+def _check_overrides(cast: Cast, timeline: Timeline, params: AutoCropParams) -> None:
+    """
+    Raises:
+        TaskError: `invalid_task`: an id that no track has, or an override in whose time no frame lies.
+    """
+    _check_id(cast, "params.subject", params.subject)
+    last = timeline.times[-1]
+    for index, override in enumerate(params.overrides):
+        _check_id(cast, f"params.overrides.{index}.subject", override.subject)
+        start, stop = override_frames(timeline, override.start_time, override.end_time)
+        if start >= len(timeline.times):
+            raise _refused(f"params.overrides.{index}", f"begins after the last frame, at {last:.3f} seconds")
+        if start == stop:
+            near = f"the next one is at {timeline.times[start]:.6f} seconds"
+            raise _refused(f"params.overrides.{index}", f"no frame lies between start_time and end_time; {near}")
+
+
+def _check_id(cast: Cast, path: str, subject: int | str | None) -> None:
     ids = cast.ids()
-    asked = [("params.subject", params.subject)]
-    asked += [(f"params.overrides.{index}.subject", override.subject) for index, override in enumerate(params.overrides)]
-    for path, subject in asked:
-        if isinstance(subject, int) and subject not in ids:
-            more = f", ... ({len(ids)} in all)" if len(ids) > _SHOWN_IDS else ""
-            known = ", ".join(str(one) for one in ids[:_SHOWN_IDS])
-            problem = f"no track has this id; there are: {known}{more}" if ids else "no track has this id; nothing was tracked"
-            raise _refused(path, problem)
+    if isinstance(subject, int) and subject not in ids:
+        more = f", ... ({len(ids)} in all)" if len(ids) > _SHOWN_IDS else ""
+        known = ", ".join(str(one) for one in ids[:_SHOWN_IDS])
+        problem = f"no track has this id; there are: {known}{more}" if ids else "no track has this id; nothing was tracked"
+        raise _refused(path, problem)
 
 
-def _foci(cast: Cast, pieces: Sequence[Stretch], timeline: Timeline, picture: Picture, params: AutoCropParams) -> list[Focus]:
+def _foci(
+    cast: Cast, pieces: Sequence[Stretch], overrides: Sequence[CropOverride | None], picture: Picture, params: AutoCropParams
+) -> list[Focus]:
     foci, before, shot = list[Focus](), None, -1
-    for piece in pieces:
-        here = overrides_of(piece, timeline, params)
-        subject = next((one.subject for one in reversed(here) if one.subject is not None), params.subject)
+    for piece, override in zip(pieces, overrides, strict=True):
+        subject = params.subject if override is None or override.subject is None else override.subject
         if piece.shot != shot:
             before, shot = None, piece.shot
         focus = focus_on(cast.seen(piece.start, piece.stop), piece.stop - piece.start, subject, picture, before)
         before = focus.members[0] if focus.members else before
-        foci.append(replace(focus, reason="the override says where") if here and here[-1].x is not None else focus)
+        foci.append(focus)
     return foci
 
 
@@ -138,13 +141,12 @@ def _wanted(
             center = np.where(np.isfinite(focus.core[:, 0]), focus.center[:, axis], np.nan)
             fitting = _head_first(low, high, center, size[1]) if axis else _middle_first(low, high, center, size[0])
             wanted.low[frames], wanted.high[frames], wanted.center[frames] = fitting
+            wanted.exact[frames] = focus.exact
     for index, override in enumerate(params.overrides):
         start, stop = override_frames(timeline, override.start_time, override.end_time)
-        if start >= len(timeline.times):
-            raise _refused(f"params.overrides.{index}", f"begins after the last frame, at {timeline.times[-1]:.3f} seconds")
-        axes[0].pinned[start:stop] = np.nan
-        if override.x is not None:
-            axes[0].pinned[start:stop] = _pinned(override.x, index, frame, size, params)
+        for axis, place in enumerate((override.x, override.y)):
+            pinned = np.nan if place is None else _pinned(place, axis, index, frame, size, params)
+            axes[axis].pinned[start:stop] = pinned
     return axes
 
 
@@ -165,12 +167,15 @@ def _middle_first(low: Floats, high: Floats, center: Floats, window: int) -> tup
     return np.where(wide, middle - half, low), np.where(wide, middle + half, high), np.where(wide, middle, center)
 
 
-def _pinned(x: float, index: int, frame: tuple[int, int], size: tuple[int, int], params: AutoCropParams) -> float:
-    offset = x * frame[0] if params.normalised else x
-    if offset > frame[0] - size[0] + 0.02:
-        end = frame[0] - size[0]
-        most = f"{end / frame[0]:.6f}" if params.normalised else f"{end} of {frame[0]} pixels"
-        raise _refused(f"params.overrides.{index}.x", f"the window is {size[0]} pixels wide, so x is at most {most}")
+def _pinned(
+    place: float, axis: int, index: int, frame: tuple[int, int], size: tuple[int, int], params: AutoCropParams
+) -> float:
+    offset, end = place * frame[axis] if params.normalised else place, frame[axis] - size[axis]
+    if offset > end + 0.02:
+        most = f"{end / frame[axis]:.6f}" if params.normalised else f"{end} of {frame[axis]} pixels"
+        name, length = ("x", "wide") if axis == 0 else ("y", "high")
+        problem = f"the window is {size[axis]} pixels {length}, so {name} is at most {most}"
+        raise _refused(f"params.overrides.{index}.{name}", problem)
     return offset
 
 
@@ -178,12 +183,18 @@ def _refused(path: str, problem: str) -> TaskError:
     return TaskError(ErrorCode.invalid_task, f"{path}: {problem}", errors=[{"path": path, "problem": problem}])
 
 
-def _segment(piece: Stretch, focus: Focus, layout: Layout, timeline: Timeline) -> CropSegment:
+def _segment(piece: Stretch, focus: Focus, override: CropOverride | None, layout: Layout, timeline: Timeline) -> CropSegment:
+    members, reason = focus.members, focus.reason
+    if layout != "crop" and focus.rivals:
+        members = tuple(dict.fromkeys((*focus.members, *focus.rivals)))
+        reason = f"{len(focus.rivals)} matter alike and do not fit together"
+    if override is not None and override.subject is None:
+        reason = "the override says where" if override.layout is None else "the override says how"
     subject = CropSubject(
-        track_id=focus.members[0] if focus.members else None,
+        track_id=members[0] if members else None,
         class_name=focus.class_name,
-        track_ids=list(focus.members),
-        reason=focus.reason,
+        track_ids=list(members),
+        reason=reason,
         confidence=round(focus.confidence, 3),
     )
     return CropSegment(
@@ -203,34 +214,3 @@ def _most_shown(segments: Sequence[CropSegment]) -> CropSubject:
         leader = segment.subject.track_id
         frames[leader] = frames.get(leader, 0) + segment.end_frame + 1 - segment.start_frame
     return max((segment.subject for segment in segments), key=lambda subject: frames[subject.track_id])
-
-
-def _steadiness(path: CropPath, timeline: Timeline, size: tuple[int, int]) -> Quality:
-    """What can be said of a path without a subject. Derivatives are taken within shots."""
-    times, starts = timeline.times, timeline.starts()
-    if len(times) < 2:
-        return Quality(still=1.0)
-    steps = np.diff(path.windows[:, :2], axis=0)[~starts[1:]]
-    still = float((np.abs(steps) < _STILL_PX).all(1).mean()) if len(steps) else 1.0
-    jerk = 0.0
-    if len(times) > 3:
-        step = np.diff(times)[:-2, None]
-        third = np.diff(path.windows[:, :2] / size, 3, axis=0) / step**3
-        inside = ~(starts[1:-2] | starts[2:-1] | starts[3:])
-        jerk = float(np.sqrt((third[inside] ** 2).sum(1).mean())) if inside.any() else 0.0
-    return Quality(still=round(still, 4), jerk=round(jerk, 4))
-
-
-def _quality(
-    path: CropPath, timeline: Timeline, size: tuple[int, int], across: Wanted, down: Wanted, whole: NDArray[np.bool_]
-) -> Quality:
-    base = _steadiness(path, timeline, size)
-    seen = np.isfinite(across.low) & ~whole
-    if not seen.any():
-        return base
-    x, y = path.windows[seen, 0], path.windows[seen, 1]
-    near = (across.low[seen] >= x - 0.01) & (down.low[seen] >= y - 0.01)
-    far = (across.high[seen] <= x + size[0] + 0.01) & (down.high[seen] <= y + size[1] + 0.01)
-    middle = (across.low[seen] + across.high[seen]) / 2
-    offset = float(np.abs(middle - x - size[0] / 2).mean() / size[0])
-    return Quality(int(seen.sum()), round(float((near & far).mean()), 4), round(offset, 4), base.still, base.jerk)

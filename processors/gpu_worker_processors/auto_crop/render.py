@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import cast
 
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
 from gpu_worker_client.protocol.auto_crop import AutoCropParams, Layout
@@ -139,7 +140,7 @@ class _Shown:
     def __init__(self, plan: CropPlan, found: Analysis, params: AutoCropParams) -> None:
         self._windows = plan.path.windows
         self._times = found.times if found.is_listed else None
-        self._whole = plan.whole
+        self._layouts = plan.layouts
         self._fallback: Layout = params.fallback
         self.frames = len(self._windows)
 
@@ -157,7 +158,7 @@ class _Shown:
         return x, y, width, height
 
     def layout(self, frame: int) -> Layout:
-        return self._fallback if self._whole is None or self._whole[frame] else "crop"
+        return self._fallback if self._layouts is None else cast("Layout", str(self._layouts[frame]))
 
 
 def _frames(job: LocalJob, info: MediaInfo) -> Iterable[DecodedFrame]:

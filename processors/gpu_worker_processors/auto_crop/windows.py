@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.auto_crop import CropKeyframe, CropWindow
 from gpu_worker_processors.auto_crop.l1 import Floats
-from gpu_worker_processors.auto_crop.path import Timeline
+from gpu_worker_processors.auto_crop.path import LEAP, Timeline
 
 MIN_SIDE_PX = 16
 """Smallest side of a window: encoders refuse less."""
@@ -99,6 +99,19 @@ def path_of_keyframes(
     windows[:, 2:] = np.minimum(windows[:, 2:], frame)
     windows[:, :2] = np.clip(windows[:, :2], 0, frame - windows[:, 2:])
     return CropPath(windows)
+
+
+def steps_of_keyframes(keyframes: Sequence[CropKeyframe], path: CropPath, timeline: Timeline) -> NDArray[np.int64]:
+    """Frames on which the window is put somewhere else, as at a cut: two keyframes on neighbouring frames, and between them
+    more way than a subject could run."""
+    times = np.array([_time_of(key, index, timeline) for index, key in enumerate(keyframes)])
+    frames = np.minimum(np.searchsorted(timeline.times, times), len(timeline.times) - 1)
+    after = frames[1:][np.diff(frames) == 1]
+    windows = path.windows
+    middle = windows[:, :2] + windows[:, 2:] / 2
+    way = (np.abs(middle[after] - middle[after - 1]) / windows[after, 2:]).max(1, initial=0)
+    seconds = timeline.times[after] - timeline.times[after - 1]
+    return np.asarray(after[way > LEAP[0] + LEAP[1] * seconds], np.int64)
 
 
 def _window_of(key: CropKeyframe, size: tuple[int, int], scale: tuple[float, ...]) -> tuple[float, float, float, float]:
