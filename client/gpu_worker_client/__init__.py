@@ -53,7 +53,18 @@ if TYPE_CHECKING:
         WorkerFault,
         WorkerUnsuitable,
     )
+    from gpu_worker_client.fallback import is_available, worth_it
     from gpu_worker_client.job import Job
+    from gpu_worker_client.jobs import (
+        AutoCropJob,
+        BeatAnalysisJob,
+        FFmpegRenderJob,
+        JobResult,
+        SceneDetectionJob,
+        TrackJob,
+        UpscaleJob,
+        execute_all,
+    )
     from gpu_worker_client.manager import JobManager, JobOutcome, JobSummary
     from gpu_worker_client.outcome import Outcome
     from gpu_worker_client.policy import Policy
@@ -69,11 +80,14 @@ __all__ = [
     "AsyncClient",
     "AsyncJob",
     "AuthenticationError",
+    "AutoCropJob",
+    "BeatAnalysisJob",
     "Client",
     "ColdStart",
     "ConfigError",
     "ErrorCode",
     "Event",
+    "FFmpegRenderJob",
     "Finished",
     "GpuWorkerError",
     "InputUnavailable",
@@ -84,6 +98,7 @@ __all__ = [
     "JobExpired",
     "JobManager",
     "JobOutcome",
+    "JobResult",
     "JobStatus",
     "JobSummary",
     "JobTimedOut",
@@ -103,6 +118,7 @@ __all__ = [
     "ResourceExhausted",
     "ResultLost",
     "ResultUnreadable",
+    "SceneDetectionJob",
     "ServerError",
     "Started",
     "State",
@@ -112,9 +128,11 @@ __all__ = [
     "SubmitInDoubt",
     "TaskResult",
     "Timing",
+    "TrackJob",
     "Transfer",
     "UnsupportedMedia",
     "UnsupportedTask",
+    "UpscaleJob",
     "UrlRefused",
     "WaitTimeout",
     "WebhookError",
@@ -123,8 +141,11 @@ __all__ = [
     "WorkerFault",
     "WorkerUnsuitable",
     "create_nvenc_command",
+    "execute_all",
+    "is_available",
     "tracks_to_mot",
     "unwrap",
+    "worth_it",
 ]
 
 _HOMES = (
@@ -141,6 +162,8 @@ _HOMES = (
     "storage",
     "_stage",
     "progress_bar",
+    "fallback",
+    "jobs",
     "tracks",
     "commands",
     "webhooks",

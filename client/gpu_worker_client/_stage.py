@@ -87,6 +87,11 @@ class FileWork:
         """Where the output shall appear on this machine."""
         return None if self.output is None or is_url(self.output) else Path(self.output)
 
+    @property
+    def needs_bucket(self) -> bool:
+        """Whether a file of this machine is named."""
+        return bool(self.paths) or self.output_path is not None
+
     def wire(self, at: Callable[[str, Place], str], output: Mapping[str, Any]) -> dict[str, Any]:
         """The task's JSON.
 
@@ -175,7 +180,7 @@ def stage(work: FileWork, storage: Callable[[], Storage], policy: Policy | None,
         InvalidTask, ConfigError, StorageError, OSError: as their names say.
     """
     work.check()
-    if not work.paths and work.output_path is None:
+    if not work.needs_bucket:
         put = {} if work.output is None else {"output_url": str(work.output)}
         return Staged(work.wire(lambda _, place: str(place), put), work)
     return _Stager(work, storage(), policy, tell).staged()

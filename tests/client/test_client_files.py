@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import io
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
-from hand_worker import HandWorker
+from toy_worker import ToyWorker, storage_of
 
 from gpu_worker.platform import Fault, GateLimits, LocalPlatform, PlatformLimits
 from gpu_worker_client import (
@@ -28,7 +26,6 @@ from gpu_worker_client import (
     ProgressEvent,
     Queued,
     State,
-    Storage,
     StorageError,
     Timing,
     Transfer,
@@ -36,66 +33,9 @@ from gpu_worker_client import (
 )
 from gpu_worker_client import _stage as staging
 from gpu_worker_client._status import JobStatus
-from gpu_worker_client.protocol import ErrorCode, OutputMultipart, Progress, TaskError
+from gpu_worker_client.protocol import ErrorCode, Progress, TaskError
 
 PAYLOAD_BYTES = 6000
-STATS: dict[str, dict[str, Any]] = {
-    "upscale": {
-        "input_resolution": "2x2",
-        "output_resolution": "8x8",
-        "frames_processed": 1,
-        "fps": 1.0,
-        "denoise": "none",
-        "tiles": 1,
-    },
-    "detect_scenes": {"total_scenes": 0, "avg_scene_length": 0.0},
-    "track": {"total_frames": 1, "unique_tracks": 0},
-    "beat": {"beats": 0},
-    "render": {"encoder_used": "libx264"},
-}
-
-
-class ToyWorker:
-    """Serves jobs as the real one does over HTTP; its work is to turn the bytes of all inputs around."""
-
-    def __init__(self, platform: LocalPlatform) -> None:
-        self.hands = HandWorker(platform)
-        self.platform = platform
-        self.tasks: list[dict[str, Any]] = []
-        self.worked = 0
-        self.answer: Callable[[dict[str, Any]], dict[str, Any]] = lambda whole: {"output": whole}
-        """What is posted, given the whole result."""
-
-    def serve(self, jobs: int = 1) -> threading.Thread:
-        thread = threading.Thread(target=lambda: [self._serve_one() for _ in range(jobs)], daemon=True)
-        thread.start()
-        return thread
-
-    def _serve_one(self) -> None:
-        job = self.hands.take()
-        task = job["input"]
-        self.tasks.append(task)
-        self.hands.post(job["id"], self._earlier(task) or self.answer(self._work(task)))
-
-    def _earlier(self, task: dict[str, Any]) -> dict[str, Any] | None:
-        found = requests.get(task["result_get_url"], timeout=10) if "result_get_url" in task else None
-        return {"output": found.json() | {"deduplicated": True}} if found is not None and found.ok else None
-
-    def _work(self, task: dict[str, Any]) -> dict[str, Any]:
-        self.worked += 1
-        urls = [task["input_url"]] if "input_url" in task else list(task["inputs"].values())
-        data = b"".join(requests.get(url, timeout=10).content for url in urls)[::-1]
-        result: dict[str, Any] = {"task": task["task"], "stats": STATS[task["task"]]}
-        if "output_url" in task:
-            requests.put(task["output_url"], data=data, timeout=10).raise_for_status()
-        if "output_multipart" in task:
-            plan = OutputMultipart.model_validate(task["output_multipart"])
-            sent = requests.put(plan.parts[0].url, data=data, timeout=10)
-            result["output_parts"] = [{"n": 1, "etag": sent.headers["ETag"]}]
-        if "result_url" in task:
-            result["idempotency_key"] = task["idempotency_key"]
-            requests.put(task["result_url"], json=result, timeout=10).raise_for_status()
-        return result
 
 
 @pytest.fixture
@@ -108,11 +48,6 @@ def platform() -> Iterator[LocalPlatform]:
 @pytest.fixture
 def worker(platform: LocalPlatform) -> ToyWorker:
     return ToyWorker(platform)
-
-
-def storage_of(platform: LocalPlatform, **options: Any) -> Storage:
-    keys = platform.gate.credentials
-    return Storage(platform.gate.base_url, platform.gate.bucket, keys.access_key, keys.secret_key, **options)
 
 
 async def _soon(seconds: float) -> None:

@@ -1,0 +1,341 @@
+"""Tasks on files as objects that are made, executed, and asked how it went. They never raise for a job that failed.
+
+    job = SceneDetectionJob(input_path="video.mp4", threshold=30.0)
+    result = job.execute()
+    if result.success:
+        print(result.output_path, result.metadata["stats"]["total_scenes"])
+
+A job runs on the endpoint or on this machine, as `mode` says (`fallback.py`, `switches.py`). Analyses are written as JSON
+beside their input, `video.scenes.json` for example.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict, cast
+
+from typing_extensions import Unpack
+
+from gpu_worker_client._stage import FileWork
+from gpu_worker_client.client import Client
+from gpu_worker_client.commands import Compilable, create_nvenc_command
+from gpu_worker_client.exceptions import ConfigError, GpuWorkerError, JobError, StorageError
+from gpu_worker_client.fallback import Done, Place, run_anywhere
+from gpu_worker_client.files import (
+    OnEvent,
+    auto_crop_work,
+    beat_work,
+    detect_scenes_work,
+    render_work,
+    track_work,
+    upscale_work,
+)
+from gpu_worker_client.history import History
+from gpu_worker_client.policy import Policy
+from gpu_worker_client.protocol import BeatResult, TaskResult, save_analysis
+from gpu_worker_client.storage import Storage
+from gpu_worker_client.switches import Mode, Switches
+
+_log = logging.getLogger("gpu_worker_client")
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """How a job ended. True when it succeeded."""
+
+    success: bool
+    output_path: Path | None = None
+    """The JSON of an analysis, else the film that was made; None when the job failed."""
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    """`task`, `where` ("remote" or "local") and `reason`; `stats`, `worker`, `cost`, `warnings` of the result;
+    `fallback_from` {code, message} when the endpoint failed and this machine did it; `code` and `retryable` of a failure."""
+    error: str | None = None
+    """One sentence; None when it succeeded."""
+    duration_seconds: float = 0.0
+    """From start to end, transfers included."""
+
+    def __bool__(self) -> bool:
+        return self.success
+
+
+class JobOptions(TypedDict, total=False):
+    """What every job takes besides its own arguments."""
+
+    client: Client
+    """Of the endpoint, and with the bucket; default: the environment's."""
+    mode: Mode
+    """Where to run; default: `GPU_WORKER_MODE`, else "auto"."""
+    timeout: float
+    """Seconds of wall time; default: `GPU_WORKER_TIMEOUT_SECONDS`, else none."""
+    on_event: OnEvent
+    """Called with every event; `ProgressBar()` draws one."""
+    policy: Policy
+    """How long the remote job may wait and run."""
+    env: Mapping[str, str]
+    """Where the defaults are read from; default: the process's environment."""
+
+
+class FileJob:
+    """A task on files. Made by its subclasses.
+
+    Args:
+        work: what to do.
+        report_path: where to write the result as JSON; None writes none.
+    """
+
+    def __init__(self, work: FileWork, report_path: Path | None, options: JobOptions) -> None:
+        self.work = work
+        self.report_path = report_path
+        self._options = options
+
+    def execute(self) -> JobResult:
+        """Runs the job to its end, whatever that is."""
+        started = time.monotonic()
+        try:
+            done = self._done()
+            self.save(done.result)
+        except (GpuWorkerError, OSError) as error:
+            _log.warning("%s failed: %s", self.work.task, error)
+            return JobResult(False, None, _failure(self.work, error), str(error), time.monotonic() - started)
+        path = self.report_path or self.work.output_path
+        return JobResult(True, path, _metadata(done), None, time.monotonic() - started)
+
+    def save(self, result: TaskResult) -> None:
+        """Writes what the job leaves behind besides its output."""
+        if self.report_path is not None:
+            write_json(result, self.report_path)
+
+    def _done(self) -> Done:
+        options = self._options
+        env = options.get("env", os.environ)
+        switches = Switches.from_env(env)
+        mode = options.get("mode", switches.mode)
+        with ExitStack() as closing:
+            place = Place(
+                mode=mode,
+                client=None if mode == "local" else options.get("client") or _client_of(env, closing),
+                history=History(switches.history),
+                timeout=options.get("timeout", switches.timeout_seconds),
+                on_event=options.get("on_event"),
+                policy=options.get("policy"),
+            )
+            return run_anywhere(self.work, place)
+
+
+def _client_of(env: Mapping[str, str], closing: ExitStack) -> Client | None:
+    """The client that the environment describes, None when it describes none."""
+    if not env.get("GPU_WORKER_ENDPOINT_ID") or not env.get("RUNPOD_API_KEY"):
+        return None
+    client = closing.enter_context(Client(env=env))
+    with suppress(ConfigError):  # said when a bucket is needed
+        client.storage = Storage.from_env(env)
+    return client
+
+
+def _metadata(done: Done) -> dict[str, Any]:
+    kept = done.result.model_dump(mode="json", include={"task", "stats", "worker", "cost", "warnings", "deduplicated"})
+    found = {**kept, "where": done.where, "reason": done.reason}
+    error = done.failed_remotely
+    return found if error is None else found | {"fallback_from": {"code": _code(error), "message": str(error)}}
+
+
+def _failure(work: FileWork, error: Exception) -> dict[str, Any]:
+    return {"task": work.task, "code": _code(error), "retryable": bool(getattr(error, "retryable", False))}
+
+
+def _code(error: Exception) -> str:
+    return error.code if isinstance(error, JobError | StorageError) else type(error).__name__
+
+
+def write_json(result: TaskResult, path: Path) -> None:
+    """Writes the whole result, piece by piece and whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", encoding="utf-8") as file:
+        file.writelines(result.json_pieces())
+    part.replace(path)
+
+
+def _beside(input_path: str | Path, what: str) -> Path:
+    path = Path(input_path)
+    return path.with_name(f"{path.stem}.{what}.json")
+
+
+class SceneDetectionJob(FileJob):
+    """Where one shot ends and the next begins. Writes `VIDEO.scenes.json`: `scenes` with frames and times, `stats`.
+
+    Args:
+        input_path: a video.
+        threshold, min_scene_length, detector: of the task `detect_scenes`.
+        output_path: of the JSON; default: beside the input.
+    """
+
+    def __init__(
+        self,
+        input_path: str | Path,
+        threshold: float = 30.0,
+        *,
+        min_scene_length: float = 1.0,
+        detector: str = "content",
+        output_path: str | Path | None = None,
+        **options: Unpack[JobOptions],
+    ) -> None:
+        params = {"threshold": float(threshold), "min_scene_length": float(min_scene_length), "detector": detector}
+        report = Path(output_path) if output_path else _beside(input_path, "scenes")
+        super().__init__(detect_scenes_work(input_path, params), report, options)
+
+
+class BeatAnalysisJob(FileJob):
+    """Beats, tempo and loudness of a video or audio file. Writes `MUSIC.beats.json`, the whole result.
+
+    Args:
+        input_path: a video or an audio file.
+        output_path: of the JSON; default: beside the input.
+        analysis_path: where to write `analysis.json` as well: `tempo`, `beat_times`, `energy`, `duration`, `sample_rate` alone.
+        clicks_path: where to write the sound with a click on every beat.
+        params: of the task `beat`.
+    """
+
+    def __init__(
+        self,
+        input_path: str | Path,
+        *,
+        output_path: str | Path | None = None,
+        analysis_path: str | Path | None = None,
+        clicks_path: str | Path | None = None,
+        params: Mapping[str, Any] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> None:
+        report = Path(output_path) if output_path else _beside(input_path, "beats")
+        self._analysis = None if analysis_path is None else Path(analysis_path)
+        super().__init__(beat_work(input_path, clicks_path, params or {}), report, options)
+
+    def save(self, result: TaskResult) -> None:
+        super().save(result)
+        if self._analysis is not None:
+            save_analysis(cast(BeatResult, result), self._analysis)
+
+
+class FFmpegRenderJob(FileJob):
+    """An FFmpeg command on files, in which they go by their names.
+
+    Args:
+        input_paths: the files that the command names.
+        command_args: what follows `ffmpeg`, a word each, or a stream of `ffmpeg-python`; the last word is the output's name.
+        output_filename: where the output goes; its name is the command's last word.
+        require_hardware: fail where the hardware encoder that is asked for is not there.
+
+    Raises:
+        TypeError: the command is no list of words.
+        ConfigError: two inputs have one name, or the command does not end with the output's.
+    """
+
+    def __init__(
+        self,
+        input_paths: Sequence[str | Path],
+        command_args: Sequence[str] | Compilable,
+        output_filename: str | Path,
+        *,
+        require_hardware: bool = False,
+        **options: Unpack[JobOptions],
+    ) -> None:
+        work = render_work(command_args, input_paths, output_filename, require_hardware=require_hardware)
+        if work.params["command_args"][-1:] != [Path(output_filename).name]:
+            raise ConfigError(f"the command's last word must be the output's name, {Path(output_filename).name}")
+        super().__init__(work, None, options)
+
+    @staticmethod
+    def create_nvenc_command(input_file: str, output_file: str, bitrate: str = "5M", codec: str = "h264_nvenc") -> list[str]:
+        """See `create_nvenc_command`."""
+        return create_nvenc_command(input_file, output_file, bitrate, codec)
+
+
+class UpscaleJob(FileJob):
+    """A video enlarged.
+
+    Args:
+        input_path: a video.
+        output_path: .mp4, .mov or .mkv; default: beside the input, `VIDEO.upscaled.mp4`.
+        params: of the task `upscale`: `model`, `scale`, ...
+    """
+
+    def __init__(
+        self,
+        input_path: str | Path,
+        output_path: str | Path | None = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> None:
+        output = output_path or Path(input_path).with_suffix(".upscaled.mp4")
+        super().__init__(upscale_work(input_path, output, params or {}), None, options)
+
+
+class TrackJob(FileJob):
+    """People, balls and other things followed. Writes `VIDEO.tracks.json`.
+
+    Args:
+        input_path: a video.
+        output_path: of the JSON; default: beside the input.
+        video_path: where to write the video with boxes drawn into it.
+        params: of the task `track`.
+    """
+
+    def __init__(
+        self,
+        input_path: str | Path,
+        output_path: str | Path | None = None,
+        *,
+        video_path: str | Path | None = None,
+        params: Mapping[str, Any] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> None:
+        report = Path(output_path) if output_path else _beside(input_path, "tracks")
+        super().__init__(track_work(input_path, video_path, params or {}), report, options)
+
+
+class AutoCropJob(FileJob):
+    """A video in another aspect ratio.
+
+    Args:
+        input_path: a video.
+        output_path: .mp4, .mov or .mkv; default: beside the input, `VIDEO.cropped.mp4`.
+        tracks_path: a `TrackJob`'s JSON, so that nothing is detected twice.
+        params: of the task `auto_crop`.
+    """
+
+    def __init__(
+        self,
+        input_path: str | Path,
+        output_path: str | Path | None = None,
+        *,
+        tracks_path: str | Path | None = None,
+        params: Mapping[str, Any] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> None:
+        output = output_path or Path(input_path).with_suffix(".cropped.mp4")
+        super().__init__(auto_crop_work(input_path, output, tracks_path, params or {}), None, options)
+
+
+def execute_all(jobs: Iterable[FileJob], max_parallel: int | None = None) -> Iterator[tuple[FileJob, JobResult]]:
+    """Executes many jobs and yields each with its result, first done first. One that fails ends no other. Leaving the loop
+    early starts no further job, and waits for those that run. For hundreds of jobs, and to go on after a crash: `JobManager`.
+
+    Args:
+        jobs: of any kind.
+        max_parallel: at once; default: `GPU_WORKER_MAX_PARALLEL_JOBS`, else 2.
+    """
+    places = max_parallel or Switches.from_env(os.environ).max_parallel_jobs
+    with ThreadPoolExecutor(places, "jobs") as pool:
+        running = {pool.submit(job.execute): job for job in jobs}
+        try:
+            for ended in as_completed(running):
+                yield running[ended], ended.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

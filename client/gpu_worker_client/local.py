@@ -1,0 +1,113 @@
+"""A task on files in a child process on this machine: the worker and processors of the endpoint, without queue and bucket.
+
+Needs the package `gpu-worker` in this Python. The child gets no key of ours; it is ended with its whole process group when the
+waiting ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+
+from gpu_worker_client._redact import redact
+from gpu_worker_client._stage import FileWork, is_url
+from gpu_worker_client.exceptions import ConfigError, job_error
+from gpu_worker_client.protocol import TASKS, ErrorBody, ErrorCode, TaskResult
+
+STOP_SECONDS = 5.0
+"""After an interrupt the child has this long to end its engine, before all of it is killed."""
+LAST_WORDS_CHARS = 500
+_SECRET = ("RUNPOD_", "R2_", "AWS_")
+"""Beginnings of variables that the child has no use for."""
+
+
+def is_installed() -> bool:
+    """Whether tasks can be run on this machine."""
+    spec = find_spec("gpu_worker")
+    return spec is not None and spec.origin is not None
+
+
+def run_local(work: FileWork, timeout: float | None = None, env: Mapping[str, str] | None = None) -> TaskResult:
+    """Runs a task here.
+
+    Args:
+        work: its output, when it has one, appears whole or not at all.
+        timeout: seconds of wall time; None waits for ever.
+        env: environment of the child; default: this process's. Keys of endpoint and bucket are left out.
+
+    Raises:
+        ConfigError: the worker is not installed; the message says the pip line.
+        JobError: the task failed, or took longer than `timeout`; nothing was written.
+        OSError: an input or the output's folder is not there.
+    """
+    if not is_installed():
+        raise ConfigError("running on this machine needs the worker: pip install gpu-worker")
+    work.check()
+    with tempfile.TemporaryDirectory(prefix="gpu-worker-client-") as folder:
+        result = Path(folder) / "result.json"
+        put = {} if work.output is None else {"output_url": _place(work.output)}
+        task = work.wire(lambda _, place: _place(place), put) | {"result_url": str(result)}
+        _answered(json.dumps(task).encode(), timeout, os.environ if env is None else env)
+        return TASKS[work.task].result.from_json(result.read_bytes())
+
+
+def _place(place: Any) -> str:
+    return str(place) if is_url(place) else str(Path(place).absolute())
+
+
+def _answered(task: bytes, timeout: float | None, env: Mapping[str, str]) -> dict[str, Any]:
+    """The child's answer to a task; raises its error."""
+    with tempfile.TemporaryFile() as notes:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "gpu_worker.cli", "run", "-", "--quiet"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=notes,
+            env={name: value for name, value in env.items() if not name.startswith(_SECRET)},
+            start_new_session=True,  # so that it can be ended whole; Ctrl-C is passed on by `_stop`
+        )
+        try:
+            output, _ = child.communicate(task, timeout)
+        except subprocess.TimeoutExpired:
+            message = f"the task did not end within {timeout:g} s on this machine"
+            raise job_error(ErrorBody(code=ErrorCode.time_limit.value, message=message)) from None
+        finally:
+            _stop(child)
+        return _read(output, child.returncode, notes)
+
+
+def _read(output: bytes, code: int, notes: IO[bytes]) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = json.loads(output)
+        error = answer.get("error")
+    except (ValueError, AttributeError):
+        notes.seek(0)
+        last_words = redact(notes.read().decode("utf-8", "replace"))[-LAST_WORDS_CHARS:].strip()
+        message = f"the worker on this machine ended with {code} and no answer: {last_words}"
+        raise job_error(ErrorBody(code=ErrorCode.internal.value, message=message, retryable=True)) from None
+    if error is None:
+        return answer
+    body = ErrorBody.from_wire(error)
+    raise job_error(body or ErrorBody(code=ErrorCode.internal.value, message=redact(str(error)), retryable=True))
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """Ends the child and whatever it started; an interrupt first, at which it ends its engine."""
+    if child.poll() is None:
+        child.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(STOP_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    if child.stdout is not None:
+        child.stdout.close()
