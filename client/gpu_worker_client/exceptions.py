@@ -9,6 +9,7 @@ GpuWorkerError
 │   ├── PayloadTooLargeError   413
 │   ├── RateLimitError         429: `retry_after_seconds`
 │   └── ServerError            5xx
+├── split.SplitError           a video that cannot be cut exactly, or not be joined: `reason`
 ├── StorageError               the bucket of the caller's files: `code`, `retryable`
 ├── WaitTimeout                the job goes on, the waiting ended: `job`
 ├── WebhookError               a webhook's request is not the worker's, or not of now

@@ -340,6 +340,13 @@ def test_large_outputs_make_short_segments(tmp_path: Path) -> None:
     assert prores * 3840 * 2160 * 25 * 3.6 / 8 == pytest.approx(4.5 * 2**30)
 
 
+def test_an_interlaced_source_is_split_with_a_word(tmp_path: Path) -> None:
+    options = (("x264-params", "tff=1:keyint=12"),)
+    plan = plan_split(clips.make(tmp_path / "in.mp4", clips.Clip(frames=60, height=64, options=options)), LITE, segments=3)
+    assert len(plan.segments) == 3
+    assert "the deinterlacer looks at a frame's neighbours" in plan.warnings[0]
+
+
 @pytest.mark.parametrize("segments", [0, 10_001])
 def test_the_number_of_segments_has_bounds(segments: int, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="segments must be 1 to"):

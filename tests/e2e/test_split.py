@@ -252,6 +252,26 @@ def test_a_killed_client_goes_on_and_pays_nothing_twice(farm: Farm, tmp_path: Pa
     assert not [key for key in sorted(gate.keys()) if "/split/" in key], "results are deleted once they are joined"
 
 
+def test_what_was_done_before_a_failure_is_kept(farm: Farm, tmp_path: Path) -> None:
+    """The first segment that is done ends the call; the others are cancelled, and made anew by the next call."""
+    params = UpscaleParams(model="lite", scale=2, crf=28)
+    first: list[int] = []
+
+    def fail(event: SegmentEvent) -> None:
+        if event.stage == "done":
+            first.append(event.segment.index)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        split(farm, tmp_path / "out.mp4", params, fail)
+    assert not (tmp_path / "out.mp4").exists()
+    seen: list[SegmentEvent] = []
+    split(farm, tmp_path / "out.mp4", params, seen.append)
+    anew = {event.segment.index for event in seen if event.stage == "submitted"}
+    assert first and not anew & set(first), "a segment that was done is not submitted again"
+    assert_like_the_source(farm, tmp_path / "out.mp4")
+
+
 def test_nothing_is_submitted_above_the_budget_and_a_lasting_failure_ends_all(farm: Farm, tmp_path: Path) -> None:
     before = farm.jobs()
     plan = plan_split(farm.source, UpscaleParams(model="lite"), segments=4, gpu="RTX 4090")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class Piece:
     extradata: bytes
     shape: tuple[object, ...]
     """What must be the same in all pieces: codec, size, pixel format, pixel shape, colours."""
-    order: Sequence[int]
+    order: Sequence[int] = field(repr=False)
     """Place in the order of showing of each frame, in the order of the file."""
 
 

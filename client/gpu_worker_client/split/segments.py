@@ -107,12 +107,13 @@ class SegmentRunner:
         self._tell(segment, "uploaded")
         name = _name(source_key, self._plan, self._suffix)
         for attempt in range(1, ATTEMPTS + 1):
-            job = self._job(segment, name, source_key)
+            job, found = self._job(segment, name, source_key)
             try:
                 return self._fetched(segment, name, source_key, job.result())
             except (JobError, StorageError) as error:
                 self._book.note(name, None)
-                if self._stopped or attempt == ATTEMPTS or not self._may_pass(error, name):
+                # However an earlier client's job ended (cancelled on its way out, perhaps), a new one may do better.
+                if self._stopped or attempt == ATTEMPTS or not (self._may_pass(error, name) or found):
                     raise
                 _log.info("segment %d: %s; attempt %d follows", segment.index, error, attempt + 1)
                 self._tell(segment, "failed", job.id)
@@ -129,21 +130,21 @@ class SegmentRunner:
         for job in running:
             _cancel(job)
 
-    def _job(self, segment: Segment, name: str, source_key: str) -> Job[UpscaleResult]:
-        """The segment's job: one that an earlier client left running, else a new one."""
+    def _job(self, segment: Segment, name: str, source_key: str) -> tuple[Job[UpscaleResult], bool]:
+        """The segment's job, and whether it is one that an earlier client submitted."""
         known = self._book.job_id(name)
         if known is None:
             job = self._client.submit(self._task(name, source_key), policy=self._policy)
             self._book.note(name, job.id)
         else:
-            job = self._client.job(known, UpscaleTask)
+            job = self._client.job(known, self._task(name, source_key))
         self._tell(segment, "found" if known else "submitted", job.id)
         with self._lock:
             self._running[name] = job
             stopped = self._stopped
         if stopped:
             _cancel(job)
-        return job
+        return job, known is not None
 
     def _task(self, name: str, source_key: str) -> UpscaleTask:
         get, put, seconds = self._storage.presign_get, self._storage.presign_put, self._expires_seconds

@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -40,13 +40,13 @@ class SourceVideo:
     height: int
     time_base: Fraction
     """Seconds per tick."""
-    pts: Sequence[int]
+    pts: Sequence[int] = field(repr=False)
     """Ticks, of every frame in the order they are shown; strictly rising."""
     last_duration: int
     """Ticks that the last frame is shown."""
     reorder_delay: int
     """Frames by which decoding runs ahead of showing."""
-    cuts: Sequence[int]
+    cuts: Sequence[int] = field(repr=False)
     """Numbers of the frames that a segment may start with, rising; the first is 0."""
     origin_seconds: Fraction
     """Point of the file's clock that is 0 in the output."""
