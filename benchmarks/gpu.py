@@ -44,7 +44,7 @@ SECTIONS: dict[str, tuple[str, str, float]] = {
     "tests": ("gpu_checks", "test_rows", 120),
     "decode": ("gpu_video", "decode_rows", 40),
     "compiled": ("gpu_nets", "compiled_rows", 120),
-    "variants": ("gpu_variants", "rows", 60),
+    "variants": ("gpu_variants", "rows", 240),
 }
 """Section -> module, function, seconds it may take; the most wanted first."""
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from gpu_nets import folder_with, nets
@@ -139,28 +140,49 @@ VARIANTS: dict[str, Callable[[Any], None]] = {
 }
 
 
+Fusion = Literal["kernel by kernel", "compiled", "autotuned"]
+"""What torch's compiler may do with a block: nothing; fuse what lies between the convolutions; try its own convolutions too,
+into which it fuses sums and activations."""
+RUNS: tuple[tuple[str, Fusion], ...] = (
+    *((variant, "kernel by kernel") for variant in VARIANTS),
+    *(("by_input", fusion) for fusion in ("compiled", "autotuned")),
+    ("as published", "autotuned"),
+)
+"""The compiled network as published is a row of another section."""
+
+
 def rows(sizes: Sizes) -> Iterator[Row]:
-    """Frames per second and parity of each variant, replayed where there are graphs, beside the network as published."""
+    """Frames per second and parity of each variant, recorded where there are graphs, beside the network as published."""
     net = nets(sizes)[0]
     dtype = best_dtype(sizes.device)
     frames = torch.rand(1, 3, sizes.height, sizes.width, device=sizes.device).to(dtype)
     published: tuple[float, Tensor] | None = None
     with tempfile.TemporaryDirectory() as name, torch.no_grad():
         store = folder_with(net, Path(name)).store()
-        for variant, change in VARIANTS.items():
-            model = load_network(net.name, store).model
-            change(model)
+        for variant, fusion in RUNS:
+            if fusion != "kernel by kernel" and sizes.device.type != "cuda":
+                continue
             layout = torch.contiguous_format if variant == "in_place" else torch.channels_last
-            model.to(sizes.device, dtype).to(memory_format=layout)  # type: ignore[call-overload]
-            run = ReplayedNetwork(model) if sizes.device.type == "cuda" else model
+            run = _prepared(load_network(net.name, store).model, variant, fusion, sizes, dtype, layout)
             x = frames.contiguous(memory_format=layout)
-            fps, picture = 1 / seconds_per_call(lambda: run(x), sizes), run(x).float()  # noqa: B023
+            fps, picture = 1 / seconds_per_call(partial(run, x), sizes), run(x).float()
             published = published or (fps, picture)
             psnr = -10 * torch.log10((picture - published[1]).square().mean())
             yield {
-                "name": f"{net.name}, dense blocks and tail {variant}",
+                "name": f"{net.name}, dense blocks and tail {variant}, {fusion}",
                 "value": fps,
                 "unit": "frames/s",
                 "ratio": fps / published[0],
                 "note": f"{dtype}; {float(psnr):.1f} dB from the network as published in the same format",
             }
+
+
+def _prepared(
+    model: Any, variant: str, fusion: Fusion, sizes: Sizes, dtype: torch.dtype, layout: torch.memory_format
+) -> Callable[[Tensor], Tensor]:
+    VARIANTS[variant](model)
+    model.to(sizes.device, dtype).to(memory_format=layout)
+    if fusion != "kernel by kernel":
+        for block in list(model.model[1].sub)[:-1]:
+            block.compile(dynamic=False, mode="max-autotune-no-cudagraphs" if fusion == "autotuned" else None)
+    return ReplayedNetwork(model) if sizes.device.type == "cuda" else model
