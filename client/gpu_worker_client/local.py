@@ -1,7 +1,7 @@
 """A task on files in a child process on this machine: the worker and processors of the endpoint, without queue and bucket.
 
-Needs the package `gpu-worker` in this Python. The child gets no key of ours; it is ended with its whole process group when the
-waiting ends, however it ends.
+Needs the package `gpu-worker` in this Python. The child gets no key of ours, and it ends when the waiting ends, however that
+ends.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -101,13 +100,13 @@ def _read(output: bytes, code: int, notes: IO[bytes]) -> dict[str, Any]:
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
-    """Ends the child and whatever it started; an interrupt first, at which it ends its engine."""
+    """Ends a child that still runs: by an interrupt, at which it ends its engine, and by force when that takes long."""
     if child.poll() is None:
         child.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
+        try:
             child.wait(STOP_SECONDS)
-    with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
     if child.stdout is not None:
         child.stdout.close()

@@ -15,7 +15,7 @@ import pytest
 from toy_worker import ToyWorker, storage_of
 
 from gpu_worker.platform import Fault, LocalPlatform
-from gpu_worker_client import Client, ConfigError, JobTimedOut, Timing, Transfer, UnsupportedMedia
+from gpu_worker_client import Client, ConfigError, JobTimedOut, Timing, Transfer, UnsupportedMedia, WorkerFault, local
 from gpu_worker_client._stage import FileWork
 from gpu_worker_client.exceptions import (
     APIConnectionError,
@@ -294,12 +294,33 @@ def test_a_child_that_takes_too_long_is_ended_whole(film: Path, tmp_path: Path) 
     assert not out.exists()
 
 
-def test_a_child_gets_no_key(film: Path, tmp_path: Path) -> None:
-    """What the worker is started with is written down by a stand-in for its package."""
-    package = tmp_path / "gpu_worker"
+def stand_in(folder: Path, program: str) -> None:
+    """A package by the worker's name whose command is another program."""
+    package = folder / "gpu_worker"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    (package / "cli.py").write_text("import json, os\nprint(json.dumps({'error': json.dumps(dict(os.environ))}))")
+    (package / "cli.py").write_text(program)
+
+
+def test_a_child_that_does_not_listen_is_killed(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "STOP_SECONDS", 0.2)
+    stand_in(tmp_path, "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(600)")
+    before = {process.pid for process in psutil.Process().children()}
+    with pytest.raises(JobTimedOut):
+        run_local(scenes_of(film), timeout=1, env={"PYTHONPATH": str(tmp_path)})
+    assert {process.pid for process in psutil.Process().children()} <= before
+
+
+def test_a_child_that_dies_says_its_last_words(film: Path, tmp_path: Path) -> None:
+    stand_in(tmp_path, "import sys\nsys.exit('no disk left at https://h/in.mp4?X-Amz-Signature=CANARY')")
+    with pytest.raises(WorkerFault, match="ended with 1 .* no disk left at https://h/in.mp4") as caught:
+        run_local(scenes_of(film), env={"PYTHONPATH": str(tmp_path)})
+    assert "CANARY" not in str(caught.value)
+
+
+def test_a_child_gets_no_key(film: Path, tmp_path: Path) -> None:
+    """What the worker is started with is written down by a stand-in for it."""
+    stand_in(tmp_path, "import json, os\nprint(json.dumps({'error': json.dumps(dict(os.environ))}))")
     env = {"PYTHONPATH": str(tmp_path), "RUNPOD_API_KEY": "CANARY", "R2_SECRET_ACCESS_KEY": "CANARY", "WEIGHTS_DIR": "w"}
     with pytest.raises(GpuWorkerError) as caught:
         run_local(scenes_of(film), env=env)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +36,7 @@ from gpu_worker_client import _stage as staging
 from gpu_worker_client._status import JobStatus
 from gpu_worker_client.protocol import ErrorCode, Progress, TaskError
 
+ROOT = Path(__file__).parents[2]
 PAYLOAD_BYTES = 6000
 
 
@@ -395,3 +397,27 @@ def test_a_pipe_gets_a_line_for_each_stage() -> None:
         "process",
         "completed",
     ]
+
+
+def test_the_documents_program_runs(
+    worker: ToyWorker, platform: LocalPlatform, clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/files.md").read_text(encoding="utf-8"), re.DOTALL)
+    keys = platform.gate.credentials
+    environment = {
+        "GPU_WORKER_ENDPOINT_ID": platform.endpoint_id,
+        "GPU_WORKER_BASE_URL": platform.base_url,
+        "RUNPOD_API_KEY": platform.api_key,
+        "R2_ENDPOINT_URL": platform.gate.base_url,
+        "R2_BUCKET_NAME": platform.gate.bucket,
+        "R2_ACCESS_KEY_ID": keys.access_key,
+        "R2_SECRET_ACCESS_KEY": keys.secret_key,
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(clip.parent)
+    worker.serve(2)
+    exec(compile(program, "docs/files.md", "exec"), {})  # our own document
+    assert clip.with_name("out.mp4").read_bytes() == clip.read_bytes()[::-1]
+    assert [task["params"] for task in worker.tasks] == [{"model": "lite", "scale": 2.0}, {"threshold": 27.0}]
+    assert "download" in capsys.readouterr().err
