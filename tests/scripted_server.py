@@ -46,6 +46,7 @@ class ScriptedServer:
         self.seen: list[Seen] = []
         self.aside: dict[str, Answer] = {}
         """Answers by the end of a path, beside the script and not kept in `seen`."""
+        self.asked_aside: list[str] = []
 
     def say(self, *answers: Answer | dict[str, Any]) -> None:
         """Prepares the next answers. The last one repeats."""
@@ -54,6 +55,7 @@ class ScriptedServer:
     def answer(self, seen: Seen) -> Answer:
         for end, answer in self.aside.items():
             if seen.path.endswith(end):
+                self.asked_aside.append(f"{seen.method} {seen.path}")
                 return answer
         self.seen.append(seen)
         return self.script.pop(0) if len(self.script) > 1 else self.script[0]

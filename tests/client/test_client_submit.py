@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from scripted_server import ScriptedServer
+from scripted_server import FakeTime, ScriptedServer
 
 from gpu_worker_client import Client, ConfigError, InvalidTask, Policy, UnsupportedTask
-from gpu_worker_client.protocol import DetectScenesParams, DetectScenesTask, SelftestTask, UpscaleParams, UpscaleTask
+from gpu_worker_client.protocol import TASKS, DetectScenesParams, DetectScenesTask, SelftestTask, UpscaleParams, UpscaleTask
 
 QUEUED = {"id": "job-1", "status": "IN_QUEUE"}
+SELFTEST: dict[str, Any] = {"versions": {}, "device": "cpu", "encoders": {}, "weights": {}, "processors": {}, "stats": {}}
 URLS = {"input_url": "https://h/in.mp4?sig=CANARY", "output_url": "https://h/out.mp4?sig=CANARY"}
 
 
@@ -148,3 +149,54 @@ def test_a_model_that_is_built_wrongly_is_an_invalid_task_too(build: Any, hint: 
     assert caught.value.details["errors"][0].keys() == {"path", "problem"}
     assert "CANARY" not in f"{caught.value!r} {caught.value.details}"
     assert caught.value.__cause__ is None and caught.value.__suppress_context__
+
+
+def test_a_policy_is_computed_unless_one_is_given(client: Client, server: ScriptedServer) -> None:
+    server.say(QUEUED)
+    task = UpscaleTask(**URLS)
+    client.submit(task)
+    client.submit(task, policy=Policy.for_task(task, 7200, width=1280, height=720))
+    client.submit(task, policy=Policy())
+    unknown, known, endpoints_own = (seen.body.get("policy") for seen in server.seen)
+    day = 86_400_000
+    assert unknown == {"executionTimeout": day // 2, "ttl": day + day // 2}
+    assert known["executionTimeout"] > 7_200_000
+    assert known["ttl"] == min(7 * day, known["executionTimeout"] + day)
+    assert endpoints_own is None
+
+
+def test_no_task_gets_less_than_runpods_default_of_ten_minutes() -> None:
+    for name, kind in TASKS.items():
+        for seconds in (None, 0.1, 3600.0):
+            policy = Policy.for_task(kind.request.model_construct(task=name), seconds)
+            assert 600 <= (policy.execution_timeout_seconds or 0) <= (policy.ttl_seconds or 0) <= 7 * 86_400
+
+
+# --- a submit that is held open until the job has ended -------------------------------------------------------------------
+
+
+def test_a_short_job_costs_one_request(client: Client, server: ScriptedServer, time: FakeTime) -> None:
+    server.say({"id": "sync-1", "status": "COMPLETED", "output": {"task": "selftest"} | SELFTEST})
+    assert client.run(SelftestTask(), wait_seconds=5).device == "cpu"
+    assert server.asked == ["POST /v2/ep1/runsync?wait=5000"]
+    assert time.sleeps == []
+
+
+def test_one_that_takes_longer_is_followed_as_any(client: Client, server: ScriptedServer) -> None:
+    server.say({"id": "sync-1", "status": "IN_PROGRESS"}, {"status": "COMPLETED", "output": {"task": "selftest"} | SELFTEST})
+    assert client.run(SelftestTask(), wait_seconds=1).device == "cpu"
+    assert server.asked == ["POST /v2/ep1/runsync?wait=1000", "GET /v2/ep1/status/sync-1"]
+
+
+def test_the_submit_is_not_held_open_past_the_deadline(client: Client, server: ScriptedServer) -> None:
+    server.say({"id": "j", "status": "COMPLETED", "output": {"task": "selftest"} | SELFTEST})
+    client.run(SelftestTask(), timeout=3, wait_seconds=5)
+    client.run(SelftestTask(), timeout=0.5, wait_seconds=5)
+    assert server.asked == ["POST /v2/ep1/runsync?wait=3000", "POST /v2/ep1/run"]
+
+
+@pytest.mark.parametrize("seconds", [0.9, 10.1, float("nan")])
+def test_how_long_a_submit_may_be_held_open(client: Client, server: ScriptedServer, seconds: float) -> None:
+    with pytest.raises(ConfigError, match="wait_seconds must be 1 to 10"):
+        client.run(SelftestTask(), wait_seconds=seconds)
+    assert server.seen == []
