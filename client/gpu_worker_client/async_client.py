@@ -88,7 +88,7 @@ class AsyncClient(ClientCore, AsyncFileTasks):
         timing: Timing | None = None,
         storage: Storage | None = None,
     ) -> None:
-        self._storage = storage
+        self._storage, self._env = storage, env
         self._set_up(Connection.open(endpoint_id, api_key, base_url, os.environ if env is None else env, timing))
 
     def _set_up(self, connection: Connection) -> None:

@@ -53,7 +53,7 @@ class Client(ClientCore, FileTasks):
         storage: Storage | None = None,
     ) -> None:
         super().__init__(Connection.open(endpoint_id, api_key, base_url, os.environ if env is None else env, timing))
-        self._storage = storage
+        self._storage, self._env = storage, env
         self._driver = SyncDriver(self._connection.requests, self._timing)
 
     def __enter__(self) -> Client:

@@ -46,12 +46,13 @@ class HasStorage:
     """A client's bucket for files: given, or the environment's when it is first needed."""
 
     _storage: Storage | None = None
+    _env: Mapping[str, str] | None = None
 
     @property
     def storage(self) -> Storage:
         """Raises ConfigError: none was given, and the environment names none."""
         if self._storage is None:
-            self._storage = Storage.from_env()
+            self._storage = Storage.from_env(self._env)
         return self._storage
 
     @storage.setter

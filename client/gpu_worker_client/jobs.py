@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -40,7 +40,6 @@ from gpu_worker_client.files import (
 from gpu_worker_client.history import History
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import BeatResult, TaskResult, save_analysis
-from gpu_worker_client.storage import Storage
 from gpu_worker_client.switches import Mode, Switches
 
 _log = logging.getLogger("gpu_worker_client")
@@ -133,10 +132,7 @@ def _client_of(env: Mapping[str, str], closing: ExitStack) -> Client | None:
     """The client that the environment describes, None when it describes none."""
     if not env.get("GPU_WORKER_ENDPOINT_ID") or not env.get("RUNPOD_API_KEY"):
         return None
-    client = closing.enter_context(Client(env=env))
-    with suppress(ConfigError):  # said when a bucket is needed
-        client.storage = Storage.from_env(env)
-    return client
+    return closing.enter_context(Client(env=env))
 
 
 def _metadata(done: Done) -> dict[str, Any]:

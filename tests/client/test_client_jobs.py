@@ -12,6 +12,7 @@ import pytest
 from toy_worker import ToyWorker, storage_of
 
 from gpu_worker.platform import GateLimits, LocalPlatform
+from gpu_worker.platform.dev_server import environment_lines
 from gpu_worker_client import (
     AutoCropJob,
     BeatAnalysisJob,
@@ -180,3 +181,16 @@ def test_many_jobs_and_one_that_fails(worker: ToyWorker, film: Path, options: di
 
 def test_a_result_is_as_true_as_its_success() -> None:
     assert JobResult(True) and not JobResult(False)
+
+
+def test_everything_from_the_environment(
+    worker: ToyWorker, platform: LocalPlatform, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GPU_WORKER_ENDPOINT_ID", "R2_BUCKET_NAME"):
+        monkeypatch.setenv(name, "another")
+    worker.serve()
+    env = dict(line.split("=", 1) for line in environment_lines(platform).splitlines())
+    history = tmp_path / "history.jsonl"
+    result = SceneDetectionJob(film, env={**env, "CGPU_GPU_ENABLED": "true", "GPU_WORKER_HISTORY": str(history)}).execute()
+    assert (result.error, result.metadata["where"]) == (None, "remote")
+    assert platform.gate.keys() and history.exists()

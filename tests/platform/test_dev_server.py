@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from gpu_worker_client import Storage
+
 COMMAND = [sys.executable, "-m", "gpu_worker.cli", "dev-server", "--port", "0", "--gate-port", "0"]
 
 
@@ -19,9 +21,12 @@ def test_it_prints_the_environment_serves_and_ends(tmp_path: Path, number: signa
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
-            lines = [server.stdout.readline().strip().partition("=") for _ in range(3)]
+            lines = [server.stdout.readline().strip().partition("=") for _ in range(7)]
             env = {name: value for name, _, value in lines}
-            assert list(env) == ["GPU_WORKER_BASE_URL", "GPU_WORKER_ENDPOINT_ID", "RUNPOD_API_KEY"]
+            assert list(env)[:3] == ["GPU_WORKER_BASE_URL", "GPU_WORKER_ENDPOINT_ID", "RUNPOD_API_KEY"]
+            storage = Storage.from_env(env)
+            storage.upload(COMMAND[0], "python")
+            assert storage.head("python") is not None
             url = f"{env['GPU_WORKER_BASE_URL']}/{env['GPU_WORKER_ENDPOINT_ID']}/health"
             health = requests.get(url, headers={"Authorization": f"Bearer {env['RUNPOD_API_KEY']}"}, timeout=20)
             assert health.json()["jobs"]["inQueue"] == 0

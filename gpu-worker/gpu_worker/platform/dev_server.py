@@ -1,6 +1,6 @@
 """`gpu-worker dev-server`: RunPod's API, an R2 gate and worker processes on this machine, until Ctrl-C.
 
-stdout gets the three environment lines that a client needs; everything else goes to stderr. A worker that ends by itself is
+stdout gets the environment lines that a client needs; everything else goes to stderr. A worker that ends by itself is
 replaced, as RunPod does; one that never gets ready ends the server with its log.
 """
 
@@ -98,12 +98,18 @@ def _serve(platform: LocalPlatform, workers: int, stop: threading.Event) -> int:
 
 
 def environment_lines(platform: LocalPlatform) -> str:
-    """What a client needs to find this endpoint, as shell assignments."""
-    return (
-        f"GPU_WORKER_BASE_URL={platform.base_url}\n"
-        f"GPU_WORKER_ENDPOINT_ID={platform.endpoint_id}\n"
-        f"RUNPOD_API_KEY={platform.api_key}\n"
-    )
+    """What a client needs to find this endpoint, and the bucket for its files, as shell assignments."""
+    gate = platform.gate
+    variables = {
+        "GPU_WORKER_BASE_URL": platform.base_url,
+        "GPU_WORKER_ENDPOINT_ID": platform.endpoint_id,
+        "RUNPOD_API_KEY": platform.api_key,
+        "R2_ENDPOINT_URL": gate.base_url,
+        "R2_BUCKET_NAME": gate.bucket,
+        "R2_ACCESS_KEY_ID": gate.credentials.access_key,
+        "R2_SECRET_ACCESS_KEY": gate.credentials.secret_key,
+    }
+    return "".join(f"{name}={value}\n" for name, value in variables.items())
 
 
 def _example(platform: LocalPlatform) -> str:
@@ -121,7 +127,7 @@ def _example(platform: LocalPlatform) -> str:
         "try:\n"
         f'  {call} -d \'{{"input": {{"task": "selftest"}}}}\'\n'
         f'  curl -fT CLIP.mp4 "$(cat {folder}/put-input.url)" && {call} -d @{folder}/task.json\n'
-        "for the SDK and gpu-client: export the three variables; presigned URLs for a task are in\n"
+        "for the SDK and gpu-client: export the variables; presigned URLs for a task are in\n"
         f"  {folder}/get-input.url, put-output.url; get-output.url reads the output back\n"
         "Ctrl-C ends it.\n"
     )
