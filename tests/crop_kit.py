@@ -19,6 +19,7 @@ from gpu_worker_processors.base import LocalJob
 
 DARK, BRIGHT = 40, 220
 MARKER_SIGMA_PX = 3.0
+WIDE = (320, 180)
 
 Place = tuple[float, float]
 """x and y, pixels from the picture's upper left corner."""
@@ -110,3 +111,17 @@ def track_result(
 def write_tracks(path: Path, result: TrackResult) -> Path:
     path.write_text("".join(result.json_pieces()), encoding="utf-8")
     return path
+
+
+def walking(path: Path, frames: int = 50, cut: int = 25) -> tuple[Path, TrackResult]:
+    """A marker that walks on the left, and after the cut another one that stands on the right; and where they are."""
+
+    def place(index: int) -> tuple[float, float]:
+        return (70.0 + index, 90.0) if index < cut else (265.0, 90.0)
+
+    clips.make(path, clips.Clip(*WIDE, frames=frames), marker(place, (40, 90), every=cut))
+    boxes: dict[int, dict[int, tuple[float, float, float, float]]] = {1: {}, 2: {}}
+    for index in range(frames):
+        x, y = place(index)
+        boxes[1 + (index >= cut)][index] = (x - 12, y - 40, x + 12, y + 40)
+    return path, track_result(boxes, size=WIDE, frames=frames, cuts=(cut,))

@@ -3,8 +3,6 @@ video cannot fulfil."""
 
 from __future__ import annotations
 
-import gzip
-import json
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,15 +12,13 @@ import av
 import clips
 import numpy as np
 import pytest
-from crop_kit import centroid, crop, job, luma, marker, marker_places, track_result, windows_at, write_tracks
+from crop_kit import WIDE, centroid, crop, job, luma, marker, marker_places, track_result, walking, windows_at, write_tracks
 from upscale_kit import packets, seen
 
 from gpu_worker_client.protocol import ErrorCode, TaskError, TrackParams, TrackResult
 from gpu_worker_client.protocol.auto_crop import AutoCropParams, CropOverride
-from gpu_worker_processors.auto_crop.analyse import rising, without_gaps
+from gpu_worker_processors.auto_crop.analyse import rising
 from gpu_worker_processors.auto_crop.processor import PROCESSOR, classes_to_find
-from gpu_worker_processors.auto_crop.subject import SubjectTrack
-from gpu_worker_processors.auto_crop.tracks_file import MAX_BYTES
 from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.media.decode import FrameReader
 from gpu_worker_processors.media.probe import probe
@@ -111,22 +107,6 @@ def test_sound_and_picture_do_not_drift_in_ten_minutes(tmp_path: Path) -> None:
 
 # ---- tracks that come along
 
-WIDE = (320, 180)
-
-
-def walking(path: Path, frames: int = 50, cut: int = 25) -> tuple[Path, Any]:
-    """A marker that walks on the left, and after the cut another one that stands on the right; and where they are."""
-
-    def place(index: int) -> tuple[float, float]:
-        return (70.0 + index, 90.0) if index < cut else (265.0, 90.0)
-
-    clips.make(path, clips.Clip(*WIDE, frames=frames), marker(place, (40, 90), every=cut))
-    boxes: dict[int, dict[int, tuple[float, float, float, float]]] = {1: {}, 2: {}}
-    for index in range(frames):
-        x, y = place(index)
-        boxes[1 + (index >= cut)][index] = (x - 12, y - 40, x + 12, y + 40)
-    return path, track_result(boxes, size=WIDE, frames=frames, cuts=(cut,))
-
 
 def test_the_window_follows_and_restarts_at_the_cut(tmp_path: Path) -> None:
     source, tracks = walking(tmp_path / "in.mp4")
@@ -145,17 +125,6 @@ def test_the_window_follows_and_restarts_at_the_cut(tmp_path: Path) -> None:
     assert np.abs(off[24:26]).max() < 0.5 + 0.25, "half a pixel is what straight lines between keyframes may be off"
 
 
-def test_gzip_and_columns_are_read_the_same(tmp_path: Path) -> None:
-    source, tracks = walking(tmp_path / "in.mp4")
-    plain = write_tracks(tmp_path / "tracks.json", tracks)
-    packed = write_tracks(tmp_path / "columns.json", tracks.packed())
-    assert json.loads(packed.read_text())["tracks_columnar"]
-    zipped = tmp_path / "tracks.json.gz"
-    zipped.write_bytes(gzip.compress(plain.read_bytes()))
-    answers = [crop(source, tracks=path).crop_keyframes for path in (plain, packed, zipped)]
-    assert answers[0] == answers[1] == answers[2]
-
-
 def test_tracks_of_every_fourth_frame_give_the_same_path(tmp_path: Path) -> None:
     """He walks evenly, so straight lines between the frames looked at are the truth; over the cut nothing is drawn."""
     source, tracks = walking(tmp_path / "in.mp4")
@@ -167,15 +136,6 @@ def test_tracks_of_every_fourth_frame_give_the_same_path(tmp_path: Path) -> None
     assert [s.subject.track_id for s in thin.segments] == [s.subject.track_id for s in whole.segments]
     times = [index / 25 for index in range(50)]
     assert np.abs(windows_at(thin, times)[:, 0] - windows_at(whole, times)[:, 0]).max() < 5, "of a window of 101"
-
-
-def test_gaps_are_closed_up_to_a_third_of_a_second_and_never_over_a_cut() -> None:
-    frames = np.array([0, 1, 5, 20, 24, 26])
-    boxes = np.repeat(10.0 * frames[:, None], 4, axis=1).astype(np.float32)
-    track = SubjectTrack(1, "person", frames, boxes, np.ones(6, np.float32))
-    (closed,) = without_gaps([track], [22], 25)
-    assert closed.frames.tolist() == [0, 1, 2, 3, 4, 5, 20, 24, 25, 26]
-    assert np.allclose(closed.boxes[:, 2], 10 * closed.frames)
 
 
 def test_a_list_of_frames_that_is_wrong_is_not_believed(tmp_path: Path) -> None:
@@ -220,40 +180,6 @@ def test_the_model_is_not_loaded_for_tracks_or_keyframes(tmp_path: Path) -> None
     with pytest.raises(TaskError) as caught:
         crop(source, weights_dir=tmp_path)
     assert caught.value.code == ErrorCode.weights_missing
-
-
-FOREIGN: dict[str, tuple[Any, str]] = {
-    "not JSON": (lambda _: b"hello", "not the result of a track task"),
-    "another task's": (lambda _: b'{"task": "upscale", "status": "completed", "stats": {}}', "not the result"),
-    "deep": (lambda _: b"[" * 100_000, "not the result"),
-    "its summary": (lambda t: t.model_copy(update={"tracks": []}).model_dump_json().encode(), "without its tracks"),
-    "another size": (
-        lambda t: t.model_copy(update={"video": t.video.model_copy(update={"width": 640})}).model_dump_json().encode(),
-        "640x180",
-    ),
-    "another length": (
-        lambda t: t.model_copy(update={"stats": t.stats.model_copy(update={"total_frames": 51})}).model_dump_json().encode(),
-        "51 frames",
-    ),
-    "a cut outside": (
-        lambda t: t.model_copy(update={"cuts": [t.cuts[0].model_copy(update={"frame": 50})]}).model_dump_json().encode(),
-        "not in the video",
-    ),
-    "broken gzip": (lambda _: b"\x1f\x8b" + b"x" * 100, "damaged"),
-    "a bomb": (lambda _: gzip.compress(bytes(MAX_BYTES + 10)), "more than"),
-}
-
-
-@pytest.mark.parametrize("name", FOREIGN)
-def test_other_tracks_are_refused(tmp_path: Path, name: str) -> None:
-    source, tracks = walking(tmp_path / "in.mp4")
-    make, words = FOREIGN[name]
-    path = tmp_path / "tracks"
-    path.write_bytes(make(tracks))
-    with pytest.raises(TaskError, match=words) as caught:
-        crop(source, tracks=path)
-    assert caught.value.code == ErrorCode.invalid_task
-    assert caught.value.details["errors"][0]["path"] == "tracks_url"
 
 
 # ---- coordinates
@@ -393,25 +319,25 @@ def game(media: Path, weights_dir: Path, tmp_path_factory: pytest.TempPathFactor
     return source, write_tracks(folder / "tracks.json", tracks), tracks.unpacked()
 
 
-@pytest.mark.parametrize("fallback", ["blur", "crop"])
-def test_basketball_players_and_ball_stay_in_view(game: tuple[Path, Path, TrackResult], fallback: str) -> None:
-    """In view: of all boxes of the people that the answer says are shown, and of the ball, the share that is wholly in the
-    window. Two players who do not fit into 9:16 are both shown with `blur`, and one of them with `crop`, where the ball, which
-    the detector sees in 24 of 270 frames, is not looked after."""
+def test_basketball_is_cropped_with_player_and_ball_in_view(game: tuple[Path, Path, TrackResult]) -> None:
+    """The one who throws, and the ball in frames in which the detector sees it. In 14 of the 270 the two are farther apart
+    than the window is wide, 404 px: no window at all shows both, and the player is what is shown."""
     source, path, tracks = game
-    result = crop(source, tracks=path, fallback=fallback)
-    windows = windows_at(result, [index / 24 for index in range(result.stats.frames_processed)])
-    shown = set(result.subject.track_ids if fallback == "blur" else [result.subject.track_id])
-    for name in ("person", "sports ball"):
-        boxes = [
-            (box.frame, *box.bbox)
-            for track in tracks.tracks
-            if track.class_name == name and (name != "person" or track.track_id in shown)
-            for box in track.frames
-        ]
-        table = np.array(boxes)
-        view = windows[table[:, 0].astype(int)]
-        inside = (table[:, 1] >= view[:, 0] - 0.5) & (table[:, 3] <= view[:, 0] + view[:, 2] + 0.5)
-        print(f"{fallback}, {name}: {inside.mean():.1%} of {len(table)} boxes in view")
-        if fallback == "blur" or name == "person":
-            assert inside.mean() >= 0.95
+    result = crop(source, tracks=path)
+    assert {segment.layout for segment in result.segments} == {"crop"}
+    windows = windows_at(result, [index / 24 for index in range(270)])
+    (player,) = (track for track in tracks.tracks if track.track_id == result.subject.track_id)
+    assert player.class_name == "person"
+    edges = np.full((2, 270, 2), np.nan)  # of player and ball: left and right
+    for index, track in [(0, player), *((1, one) for one in tracks.tracks if one.class_name == "sports ball")]:
+        for box in track.frames:
+            edges[index, box.frame] = box.bbox[0], box.bbox[2]
+    begin, end = windows[:, 0] - 0.5, windows[:, 0] + windows[:, 2] + 0.5  # what straight lines may be off
+    missed = (edges[..., 0] < begin) | (edges[..., 1] > end)  # not so where NaN: what is not seen is not missed
+    middle = edges[1].mean(1)
+    lost = missed[0] | (middle < begin) | (middle > end)
+    apart = np.fmax.reduce(edges[..., 1]) - np.fmin.reduce(edges[..., 0]) > windows[:, 2]
+    print(f"both whole: {1 - missed.any(0).mean():.2%}; player whole and the ball's middle: {1 - lost.mean():.2%}")
+    assert not missed[0].any()
+    assert apart.sum() <= 14 and not (missed[1] & ~apart).any(), "both wherever one window holds both"
+    assert 1 - lost.mean() >= 0.95

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gpu_worker_client.protocol import TrackParams
+from gpu_worker_client.protocol import ErrorCode, TaskError, TrackParams
 from gpu_worker_client.protocol.auto_crop import AutoCropParams
-from gpu_worker_client.protocol.columnar import CONFIDENCE, PX, BoxColumns
+from gpu_worker_client.protocol.columnar import CONFIDENCE, MAX_BOXES, PX, BoxColumns
 from gpu_worker_processors.auto_crop.canvas import square_size
 from gpu_worker_processors.auto_crop.path import Timeline
 from gpu_worker_processors.auto_crop.subject import SubjectTrack
@@ -31,6 +31,8 @@ from gpu_worker_processors.track.store import TrackStore
 
 _SHORT_GAP_SECONDS = 0.3
 """As long as a ball may be missed by the track task and still be drawn through."""
+_LONGEST_STRIDE = 1000
+"""Of a track task."""
 _MIN_STEP_SECONDS = 1e-3
 """Between frames, for the path: a file whose timestamps repeat must not ask for infinite speed. Matroska's own resolution."""
 
@@ -76,8 +78,7 @@ def analyse(job: LocalJob, info: MediaInfo, detector: Detector | None, *, may_li
         return Analysis((), _timeline(times, ()), times, listed is not None)
     check_frames(result, len(times))
     cuts = [cut.frame for cut in result.cuts]
-    scale = _squares(video)
-    tracks = [_arrays(track.track_id, track.class_name, track.frames.columns, scale) for track in result.tracks]
+    tracks = [_arrays(track.track_id, track.class_name, track.frames.columns, video) for track in result.tracks]
     return Analysis(without_gaps(tracks, cuts, float(video.fps)), _timeline(times, cuts), times, listed is not None)
 
 
@@ -95,8 +96,7 @@ def _followed(job: LocalJob, info: MediaInfo, video: VideoInfo, detector: Detect
         look = Look(reader, video, detector, params.frame_stride, with_gray=params.track_algorithm == "botsort")
         feed = Feed(params, detector.class_names, float(video.fps), store, look.gray_scale)
         run_loop(look, detector, feed.add, lambda done: _report(job, done, video))
-        scale = _squares(video)
-        tracks = [_arrays(head.track_id, head.class_name, boxes, scale) for head, boxes in store.by_track()]
+        tracks = [_arrays(head.track_id, head.class_name, boxes, video) for head, boxes in store.by_track()]
     cuts = [cut.frame for cut in feed.cuts]
     return Analysis(without_gaps(tracks, cuts, float(video.fps)), _timeline(look.times, cuts), look.times)
 
@@ -124,10 +124,22 @@ def without_gaps(tracks: Sequence[SubjectTrack], cuts: Sequence[int], fps: float
 
     Tracks of every n-th frame only become whole by it. A gap is short up to 0.3 s, and up to the distance of the frames that
     were looked at; over a cut nothing is filled.
+
+    Raises:
+        TaskError: `media_limit`: more boxes than a track task may answer.
     """
     steps = [int(np.diff(track.frames).min()) for track in tracks if len(track.frames) > 1]
-    longest = max(int(_SHORT_GAP_SECONDS * fps), min(steps, default=1))
-    return tuple(_without_gaps(track, np.asarray(cuts, np.int64), longest) for track in tracks)
+    longest = max(int(_SHORT_GAP_SECONDS * fps), min(min(steps, default=1), _LONGEST_STRIDE))
+    whole = list[SubjectTrack]()
+    room = MAX_BOXES
+    for track in tracks:
+        gaps = np.diff(track.frames)
+        room -= len(track.frames) + int(np.where(gaps <= longest, gaps - 1, 0).sum())
+        if room < 0:
+            message = f"with their short gaps filled the tracks have more than {MAX_BOXES} boxes; track fewer classes"
+            raise TaskError(ErrorCode.media_limit, message)
+        whole.append(_without_gaps(track, np.asarray(cuts, np.int64), longest))
+    return tuple(whole)
 
 
 def _without_gaps(track: SubjectTrack, cuts: NDArray[np.int64], longest: int) -> SubjectTrack:
@@ -151,11 +163,14 @@ def _squares(video: VideoInfo) -> NDArray[np.float32]:
     return np.array([across, 1, across, 1], np.float32)
 
 
-def _arrays(track_id: int, class_name: str, columns: BoxColumns, scale: NDArray[np.float32]) -> SubjectTrack:
+def _arrays(track_id: int, class_name: str, columns: BoxColumns, video: VideoInfo) -> SubjectTrack:
+    """Boxes in square pixels; those that show nothing of the picture are left out."""
+    boxes = np.array(columns.corners, np.float32).reshape(-1, 4) / PX
+    inside = (np.minimum(boxes[:, 2:], (video.width, video.height)) > np.maximum(boxes[:, :2], 0)).all(1)
     return SubjectTrack(
         track_id,
         class_name,
-        np.array(columns.frames, np.int64),
-        (np.array(columns.corners, np.float32).reshape(-1, 4) / PX * scale).astype(np.float32),
-        (np.array(columns.confidences) / CONFIDENCE).astype(np.float32),
+        np.array(columns.frames, np.int64)[inside],
+        (boxes * _squares(video)).astype(np.float32)[inside],
+        (np.array(columns.confidences) / CONFIDENCE).astype(np.float32)[inside],
     )

@@ -42,7 +42,7 @@ def importance(boxes: Floats, scores: Floats, ball: Floats, picture_width: float
     height = np.maximum(_mean(boxes[..., 3] - boxes[..., 1], seen), 1)
     size = np.sqrt(np.maximum(_mean((boxes[..., 2:] - boxes[..., :2]).prod(-1), seen), 0))
     activity = _activity(middle(boxes), height, fps)
-    place = 1 - np.abs(_mean(middle(boxes)[..., 0], seen) / picture_width - 0.5)
+    place = np.maximum(1 - np.abs(_mean(middle(boxes)[..., 0], seen) / picture_width - 0.5), 0)
     parts = (np.ones(len(boxes)), activity / max(activity.max(), 1e-9), place, scores)
     own = size / max(size.max(), 1e-9) * sum(share * part for share, part in zip(_SHARES, parts, strict=True))
     return np.asarray(seen.mean(1) * own * (1 + _POSSESSION_GAIN * _possession(boxes, ball, height)))

@@ -50,13 +50,13 @@ def override_frames(timeline: Timeline, start_time: float, end_time: float) -> t
     return int(start), int(stop)
 
 
-def override_of(piece: Stretch, timeline: Timeline, params: AutoCropParams) -> CropOverride | None:
-    """The one that holds in a stretch: the last in the user's list."""
-    for override in reversed(params.overrides):
+def overrides_of(pieces: Sequence[Stretch], timeline: Timeline, params: AutoCropParams) -> list[CropOverride | None]:
+    """The one that holds in each stretch: the last in the user's list."""
+    holds = np.full(len(timeline.times), -1)
+    for index, override in enumerate(params.overrides):
         start, stop = override_frames(timeline, override.start_time, override.end_time)
-        if start <= piece.start and piece.stop <= stop:
-            return override
-    return None
+        holds[start:stop] = index
+    return [None if index < 0 else params.overrides[index] for index in holds[[piece.start for piece in pieces]].tolist()]
 
 
 def layouts_of(

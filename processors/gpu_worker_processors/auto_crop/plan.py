@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.auto_crop import AutoCropParams, CropOverride, CropSegment, CropSubject, Layout
 from gpu_worker_processors.auto_crop.l1 import Floats
-from gpu_worker_processors.auto_crop.layout import Stretch, layouts_of, override_frames, override_of, stretches
+from gpu_worker_processors.auto_crop.layout import Stretch, layouts_of, override_frames, overrides_of, stretches
 from gpu_worker_processors.auto_crop.path import PathSettings, Timeline, Wanted, plan_axis
 from gpu_worker_processors.auto_crop.quality import Quality, quality, steadiness
 from gpu_worker_processors.auto_crop.subject import Cast, Focus, Picture, SubjectTrack, focus_on
@@ -60,7 +60,7 @@ def plan_crop(tracks: Sequence[SubjectTrack], timeline: Timeline, frame: tuple[i
     cast = Cast(tracks)
     _check_overrides(cast, timeline, params)
     pieces = stretches(timeline, params)
-    overrides = [override_of(piece, timeline, params) for piece in pieces]
+    overrides = overrides_of(pieces, timeline, params)
     foci = _foci(cast, pieces, overrides, _picture(frame, size, timeline, params), params)
     shown = layouts_of(pieces, foci, overrides, params.fallback)
     layouts = np.repeat(shown, [piece.stop - piece.start for piece in pieces])
@@ -117,7 +117,7 @@ def _foci(
         subject = params.subject if override is None or override.subject is None else override.subject
         if piece.shot != shot:
             before, shot = None, piece.shot
-        focus = focus_on(cast.seen(piece.start, piece.stop), piece.stop - piece.start, subject, picture, before)
+        focus = focus_on(cast.seen(piece.start, piece.stop, subject), piece.stop - piece.start, subject, picture, before)
         before = focus.members[0] if focus.members else before
         foci.append(focus)
     return foci

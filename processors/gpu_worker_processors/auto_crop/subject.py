@@ -35,6 +35,8 @@ those around are shown."""
 _STAYS = 1.5
 """The lead of whoever led before: another must be so much more important to take over in mid-shot. On SportsMOT's 45 clips with
 1.3 the lead changes half as often again, and 0.6 % fewer frames show the whole leader (measured)."""
+_MOST = 500
+"""Tracks looked at in one stretch, those seen longest: of more nobody could say who matters, and memory is bounded."""
 _AROUND = 8
 """People looked at when the window is filled around a leader."""
 
@@ -114,17 +116,26 @@ class Cast:
 
     def __init__(self, tracks: Sequence[SubjectTrack]) -> None:
         self.tracks = sorted((track for track in tracks if len(track.frames)), key=lambda track: track.track_id)
-        self._first = np.array([track.frames[0] for track in self.tracks], np.int64)
-        self._last = np.array([track.frames[-1] for track in self.tracks], np.int64)
+        self._frames = np.concatenate([np.zeros(0, np.int64), *(track.frames for track in self.tracks)])
+        self._owners = np.repeat(np.arange(len(self.tracks)), [len(track.frames) for track in self.tracks])
+        order = np.argsort(self._frames, kind="stable")
+        self._frames, self._owners = self._frames[order], self._owners[order]
 
     def ids(self) -> list[int]:
         return [track.track_id for track in self.tracks]
 
-    def seen(self, start: int, stop: int) -> list[Seen]:
-        """Whoever is seen in the frames from `start` to before `stop`."""
-        over = np.flatnonzero((self._first < stop) & (self._last >= start))
-        found = (_seen(self.tracks[index], start, stop) for index in over)
-        return [seen for seen in found if seen is not None]
+    def seen(self, start: int, stop: int, subject: int | str) -> list[Seen]:
+        """Whoever may be meant by `subject` (see `focus_on`) in the frames from `start` to before `stop`, by rising id."""
+        begin, end = np.searchsorted(self._frames, (start, stop))
+        owners, counts = np.unique(self._owners[begin:end], return_counts=True)
+        meant = np.array([self._is_meant(int(owner), subject) for owner in owners], bool)
+        owners, counts = owners[meant], counts[meant]
+        most = np.sort(np.argsort(-counts, kind="stable")[:_MOST])
+        return [_seen(self.tracks[owner], start, stop) for owner in owners[most].tolist()]
+
+    def _is_meant(self, owner: int, subject: int | str) -> bool:
+        track = self.tracks[owner]
+        return subject in ("auto", track.track_id if isinstance(subject, int) else track.class_name)
 
 
 @dataclass(frozen=True)
@@ -144,10 +155,8 @@ class Seen:
         return np.isfinite(self.boxes[:, 0])
 
 
-def _seen(track: SubjectTrack, start: int, stop: int) -> Seen | None:
+def _seen(track: SubjectTrack, start: int, stop: int) -> Seen:
     begin, end = np.searchsorted(track.frames, (start, stop))
-    if begin == end:
-        return None
     boxes = np.full((stop - start, 4), np.nan)
     boxes[track.frames[begin:end] - start] = track.boxes[begin:end]
     return Seen(track.track_id, track.class_name, boxes, float(track.scores[begin:end].mean()))
@@ -157,19 +166,17 @@ def focus_on(seen: Sequence[Seen], frames: int, subject: int | str, picture: Pic
     """The subject of a stretch.
 
     Args:
-        seen: whoever is in it.
+        seen: whoever is in it and meant by `subject`.
         frames: k, its length.
         subject: "auto", a track's id or a class.
         before: the leader of the stretch before in the same shot.
     """
     if isinstance(subject, int):
-        one = next((one for one in seen if one.track_id == subject), None)
-        if one is None:
+        if not seen:
             return Focus.nobody(frames, "the one asked for by its id is not seen")
-        return Focus.on(one.boxes, [one], "asked for by its id", one.score)
+        return Focus.on(seen[0].boxes, seen, "asked for by its id", seen[0].score)
     if subject == "auto":
         return _chosen(seen, frames, picture, before)
-    seen = [one for one in seen if one.class_name == subject]
     if not seen:
         return Focus.nobody(frames, "nobody of the class asked for is seen")
     if subject in BALL_CLASSES:

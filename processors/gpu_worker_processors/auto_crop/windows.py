@@ -58,12 +58,12 @@ def window_size(frame: tuple[int, int], aspect: float, zoom: float = 1.0) -> tup
         min(2 * round(side / 2), limit // 2 * 2) for side, limit in zip((height * aspect, height), frame, strict=True)
     )
     if min(width, height) < MIN_SIDE_PX:
-        raise TaskError(
-            ErrorCode.invalid_task,
+        problem = (
             f"target_aspect and zoom leave a window of {width}x{height} in a picture of {frame[0]}x{frame[1]}; "
-            f"each side must have {MIN_SIDE_PX} pixels at least",
-            window=f"{width}x{height}",
+            f"each side must have {MIN_SIDE_PX} pixels at least"
         )
+        errors = [{"path": "params.zoom" if zoom > 1 else "params.target_aspect", "problem": problem}]
+        raise TaskError(ErrorCode.invalid_task, problem, errors=errors, window=f"{width}x{height}")
     return width, height
 
 
