@@ -34,7 +34,7 @@ from gpu_worker_client.storage import Storage
 
 if TYPE_CHECKING:
     from gpu_worker_client.client import Client
-    from gpu_worker_client.split import SegmentEvent, SplitResult
+    from gpu_worker_client.split import SegmentEvent, SplitPlan, SplitResult
 
 __all__ = ["FileTasks", "FileWork", "HasStorage", "OnEvent", "Place", "Transfer"]
 
@@ -158,6 +158,7 @@ class FileTasks(HasStorage):
         max_usd: float | None = ...,
         gpu: str | None = ...,
         prices: Mapping[str, float] | None = ...,
+        on_plan: Callable[[SplitPlan], object] | None = ...,
         on_event: Callable[[SegmentEvent], object] | None = None,
         policy: Policy | None = None,
         **params: Any,
@@ -177,7 +178,7 @@ class FileTasks(HasStorage):
 
         Args:
             split: cut it into segments for many workers and join what they make; paths only, needs the extra `split`.
-            segments, in_flight, max_usd, gpu, prices: of `split.split_upscale`.
+            segments, in_flight, max_usd, gpu, prices, on_plan: of `split.split_upscale`.
         """
         if split:
             return _split(cast("Client", self), input, output, timeout, on_event, policy, params)
@@ -261,7 +262,7 @@ class FileTasks(HasStorage):
         return cast(RenderResult, run_files(self, work, timeout, on_event, policy))
 
 
-_SPLIT_OPTIONS = frozenset({"segments", "in_flight", "max_usd", "gpu", "prices"})
+_SPLIT_OPTIONS = frozenset({"segments", "in_flight", "max_usd", "gpu", "prices", "on_plan"})
 
 
 def _split(

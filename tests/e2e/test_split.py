@@ -27,9 +27,9 @@ from gpu_worker.platform.job import Status
 from gpu_worker.platform.limits import PlatformLimits
 from gpu_worker.platform.local import LocalPlatform
 from gpu_worker.platform.worker_process import WorkerProcess
-from gpu_worker_client import Client, JobError, Storage
+from gpu_worker_client import Client, ConfigError, InvalidTask, JobError, Storage
 from gpu_worker_client.protocol import UpscaleParams, UpscaleTask
-from gpu_worker_client.split import SegmentEvent, SplitError, SplitResult, plan_split, split_upscale
+from gpu_worker_client.split import SegmentEvent, SplitError, SplitPlan, SplitResult, plan_split, split_upscale
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -278,6 +278,16 @@ def test_nothing_is_submitted_above_the_budget_and_a_lasting_failure_ends_all(fa
     with pytest.raises(SplitError) as caught:
         split_upscale(farm.client, farm.client.storage, plan, tmp_path / "out.mp4", max_usd=0.0)
     assert caught.value.reason == "budget"
+    shown: list[SplitPlan] = []
+    with pytest.raises(SplitError, match="needs a price"):
+        farm.client.upscale(farm.source, tmp_path / "out.mp4", split=True, max_usd=5.0, model="lite", on_plan=shown.append)
+    assert [plan.frames for plan in shown] == [FRAMES]
+    with pytest.raises(InvalidTask, match="unknown key"):
+        farm.client.upscale(farm.source, tmp_path / "out.mp4", split=True, model="lite", segmnets=3)
+    with pytest.raises(ConfigError, match="is the input"):
+        farm.client.upscale(farm.source, farm.source, split=True, model="lite")
+    with pytest.raises(ConfigError, match="works on paths"):
+        farm.client.upscale("https://h/in.mp4", tmp_path / "out.mp4", split=True)
     assert farm.jobs() == before
     with pytest.raises(JobError) as failed:
         split(farm, tmp_path / "out.mp4", UpscaleParams(model="lite", codec="prores"))

@@ -64,6 +64,7 @@ def split_upscale(
     gpu: str | None = None,
     prices: Mapping[str, float] | None = None,
     policy: Policy | None = None,
+    on_plan: Callable[[SplitPlan], object] | None = None,
     on_event: Callable[[SegmentEvent], object] | None = None,
 ) -> SplitResult:
     """Upscales one video by many workers, and joins what they made.
@@ -79,6 +80,7 @@ def split_upscale(
         in_flight: jobs queued or running at the same time.
         max_usd: the most that the estimate may be; without a known price it is refused. Nothing is submitted above it.
         policy: of every job; None makes one from the estimate.
+        on_plan: shown the plan and its cost before anything leaves this machine; what it raises ends the call. `print` will do.
         on_event: told of every `SegmentEvent`, in other threads than this, one at a time.
 
     Raises:
@@ -92,6 +94,8 @@ def split_upscale(
     if in_flight < 1:
         raise ConfigError("in_flight must be at least 1")
     plan = source if isinstance(source, SplitPlan) else plan_split(source, params, segments=segments, gpu=gpu, prices=prices)
+    if on_plan is not None:
+        on_plan(plan)
     plan.require_budget(max_usd)
     if output.absolute() == plan.source.path.absolute():
         raise ConfigError(f"{output.name} is the input; give the output a name of its own")

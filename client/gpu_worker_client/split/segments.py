@@ -138,12 +138,12 @@ class SegmentRunner:
             self._book.note(name, job.id)
         else:
             job = self._client.job(known, self._task(name, source_key))
-        self._tell(segment, "found" if known else "submitted", job.id)
         with self._lock:
             self._running[name] = job
             stopped = self._stopped
         if stopped:
             _cancel(job)
+        self._tell(segment, "found" if known else "submitted", job.id)
         return job, known is not None
 
     def _task(self, name: str, source_key: str) -> UpscaleTask:
