@@ -148,20 +148,23 @@ def test_the_same_plan_cuts_the_same_bytes(tmp_path: Path) -> None:
         assert first == second
 
 
-def test_segments_from_encoders_with_other_headers_are_joined_with_their_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("codec", "tag"), [("libx264", "avc3"), ("libx265", "hev1")])
+def test_segments_from_encoders_with_other_headers_are_joined_with_their_own(codec: str, tag: str, tmp_path: Path) -> None:
     """Another encoder setting makes another SPS: each segment then carries its own, and every frame still decodes as it was."""
-    source = clips.make(tmp_path / "in.mp4", CLIPS["b-frames.mp4"])
-    plan = plan_split(source, LITE, segments=3)
+    plan = plan_split(clips.make(tmp_path / "in.mp4", CLIPS["b-frames.mp4"]), LITE, segments=3)
     pieces: list[Piece] = []
     for segment, refs in zip(plan.segments, (1, 2, 3), strict=True):
-        spec = clips.Clip(frames=segment.frames, options=(("crf", "20"), ("x264-params", f"ref={refs}:bframes={refs - 1}")))
+        settings = f"ref={refs}:bframes={refs - 1}:log-level=error"
+        options = (("crf", "20"), ("x264-params" if codec == "libx264" else "x265-params", settings))
+        spec = clips.Clip(frames=segment.frames, codec=codec, options=options)
         pieces.append(read_piece(segment, clips.make(tmp_path / f"other-{refs}.mp4", spec)))
     assert len({piece.extradata for piece in pieces}) == 3
-    joined(plan, pieces, tmp_path / "out.mp4")
     expected = [frame[1] for piece in pieces for frame in shown(piece.path)]
-    assert [frame[1] for frame in shown(tmp_path / "out.mp4")] == expected
-    joined(plan, pieces, tmp_path / "out.mkv")
-    assert [frame[1] for frame in shown(tmp_path / "out.mkv")] == expected
+    for name in ("out.mp4", "out.mkv"):
+        joined(plan, pieces, tmp_path / name)
+        assert [frame[1] for frame in shown(tmp_path / name)] == expected
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.video[0].codec_context.codec_tag == tag, "a player is told to look inside the stream"
 
 
 def test_segments_of_other_sizes_or_lengths_are_not_joined(tmp_path: Path) -> None:
