@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,6 +65,7 @@ class YoloDetector:
         self._full_precision_network: YoloNetwork | None = None
         self._decoder = _Decoder(network, self._wanted)
         self._box: Letterbox | None = None
+        self._staging: Tensor | None = None
 
     @property
     def device(self) -> str:
@@ -105,13 +105,24 @@ class YoloDetector:
     @torch.inference_mode()
     def _propose(self, part: Sequence[Picture]) -> list[tuple[Tensor, Tensor, Tensor]]:
         """(boxes, scores, classes) of the candidates of each picture, on the CPU."""
-        stacked = np.stack([*part, *[part[-1]] * (self.batch - len(part))])
-        pictures = torch.from_numpy(stacked).to(self._network.device)
+        pictures = self._uploaded(part)
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             raw = self._network(pictures)
             if not _finite(raw):
                 raw = self._retry(pictures)
-        return self._decoder(raw, len(part), (stacked.shape[1], stacked.shape[2]))
+        return self._decoder(raw, len(part), (pictures.shape[1], pictures.shape[2]))
+
+    def _uploaded(self, part: Sequence[Picture]) -> Tensor:
+        """uint8 (batch, height, width, 3) on the device, the last picture repeated; through a block that is kept, page-locked
+        for CUDA. Into fresh memory sixteen pictures took 9 ms, most of it the kernel's, clearing pages. Every call waits for
+        the decoder's answer, which comes after the copy, so the block is free again by the next one."""
+        shape = (self.batch, *part[0].shape)
+        if self._staging is None or self._staging.shape != shape:
+            on_cuda = self._network.device.type == "cuda"
+            self._staging = torch.empty(shape, dtype=torch.uint8, pin_memory=on_cuda)
+        for place in range(self.batch):
+            self._staging[place] = torch.from_numpy(part[min(place, len(part) - 1)])
+        return self._staging.to(self._network.device, non_blocking=True)
 
     def _retry(self, pictures: Tensor) -> RawBoxes:
         if self._network.dtype != torch.float32:
