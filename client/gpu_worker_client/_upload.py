@@ -10,15 +10,18 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gpu_worker_client._s3 import S3
+from gpu_worker_client._threads import Threads
 from gpu_worker_client.exceptions import StorageError
 from gpu_worker_client.protocol import MAX_PARTS
 
+T = TypeVar("T")
 _MIB = 1024**2
 
 
@@ -77,16 +80,24 @@ def _send_parts(s3: S3, path: Path, key: str, parts: list[Part], parallel: int, 
         return part, digest
 
     digests: dict[int, bytes] = {}
-    pool = ThreadPoolExecutor(parallel, "upload")
-    try:
-        done = 0
-        for finished in as_completed([pool.submit(send, part) for part in parts]):
-            part, digests[part.number] = finished.result()
-            done += part.size
-            tell(done)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    done = 0
+    for part, digest in _each(send, parts, parallel):
+        digests[part.number] = digest
+        done += part.size
+        tell(done)
     _complete(s3, where, [digests[part.number] for part in parts])
+
+
+def _each(send: Callable[[Part], T], parts: list[Part], parallel: int) -> Iterator[T]:
+    """`send` of every part, in threads, first done first. Leaving early waits for none: Ctrl-C is not held up by a slow bucket,
+    and a part that arrives late is one less to send the next time."""
+    threads, running = Threads(), set[Future[T]]()
+    for part in parts:
+        running.add(threads.start(partial(send, part)))
+        if len(running) == parallel:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            yield from (ended.result() for ended in done)
+    yield from (ended.result() for ended in as_completed(running))
 
 
 def _open_upload(s3: S3, key: str) -> str | None:

@@ -4,7 +4,6 @@ toy."""
 from __future__ import annotations
 
 import asyncio
-import io
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -23,18 +22,14 @@ from gpu_worker_client import (
     InvalidTask,
     JobError,
     Policy,
-    ProgressBar,
-    ProgressEvent,
     Queued,
-    State,
     StorageError,
     Timing,
     Transfer,
     UnsupportedMedia,
 )
 from gpu_worker_client import _stage as staging
-from gpu_worker_client._status import JobStatus
-from gpu_worker_client.protocol import ErrorCode, Progress, TaskError
+from gpu_worker_client.protocol import ErrorCode, TaskError
 
 ROOT = Path(__file__).parents[2]
 PAYLOAD_BYTES = 6000
@@ -358,45 +353,6 @@ def test_cancelling_the_asyncio_task_stops_an_upload(
     asyncio.run(cancelled())
     assert platform.gate.keys() == [] and not platform.control.log
     assert len(platform.gate.open_uploads()) == 1, "to be gone on with"
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-EVENTS: list[Any] = [
-    Transfer("upload", "in.mp4", 0, 2 * 1024**2),
-    Transfer("upload", "in.mp4", 1024**2, 2 * 1024**2),
-    Queued(JobStatus("j", State.queued), 3),
-    ProgressEvent(Progress(seq=1, stage="process", fraction=0.5, done=50, total=100, unit="frames", fps=12.5, eta_sec=4.0)),
-    Finished(JobStatus("j", State.completed)),
-]
-
-
-def test_a_bar_is_drawn_over_on_a_terminal() -> None:
-    stream = Terminal()
-    bar = ProgressBar(stream)
-    for event in EVENTS:
-        bar(event)
-    lines = stream.getvalue().split("\r\x1b[K")[1:]
-    assert lines[1] == "upload   [" + "#" * 15 + "." * 15 + "] 1.0/2.0 MiB in.mp4"
-    assert lines[2] == "queued, place 3"
-    assert lines[3] == "process  [" + "#" * 15 + "." * 15 + "] 50/100 frames, 12.5 frames/s, 4 s left"
-    assert lines[4] == "completed\n"
-
-
-def test_a_pipe_gets_a_line_for_each_stage() -> None:
-    stream = io.StringIO()
-    bar = ProgressBar(stream)
-    for event in EVENTS:
-        bar(event)
-    assert [line.split()[0].rstrip(",") for line in stream.getvalue().splitlines()] == [
-        "upload",
-        "queued",
-        "process",
-        "completed",
-    ]
 
 
 def test_the_documents_program_runs(
