@@ -1,0 +1,118 @@
+"""What the commands print: answers on stdout, progress on stderr, each for a program or for a person."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, cast
+
+from gpu_worker_client._stage import Transfer
+from gpu_worker_client._status import JobStatus, failure
+from gpu_worker_client.events import ColdStart, Event, ProgressEvent, Queued, Started
+from gpu_worker_client.exceptions import GpuWorkerError, JobError
+from gpu_worker_client.progress_bar import ProgressBar, bar
+
+MAX_SHOWN = 5
+"""A longer list is shown to a person by its length."""
+
+
+class UsageError(Exception):
+    """The command was called wrongly."""
+
+
+class Output:
+    """Where a command's answer and progress go.
+
+    Args:
+        as_json: print JSON on a terminal too.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._json = as_json or not sys.stdout.isatty()
+        self._terminal = sys.stderr.isatty()
+        self._bar = ProgressBar(sys.stderr)
+
+    def answer(self, answer: dict[str, Any]) -> None:
+        """One JSON object on a line; for a person a line for each thing that it says."""
+        if answer.keys() == {"script"}:
+            print(answer["script"], end="")  # for a shell to read
+            return
+        print(json.dumps(answer) if self._json else "\n".join(readable(answer)), flush=True)
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def event(self, event: Event | Transfer) -> None:
+        """A bar on a terminal, a plain line for each event elsewhere; the last event's news is the answer."""
+        if self._terminal:
+            self._bar(event)
+        elif not isinstance(event, Transfer) and (line := event_line(event)):
+            self.note(line)
+
+    def count(self, done: int, total: int, failed: int) -> None:
+        """How far many jobs are. In a pipe the answers themselves say it."""
+        if self._terminal:
+            end = "\n" if done == total else ""
+            shown = f"jobs     [{bar(done / total if total else 1.0)}] {done}/{total}" + (
+                f", {failed} failed" if failed else ""
+            )
+            print(f"\r\x1b[K{shown}", end=end, file=sys.stderr, flush=True)
+
+
+def event_line(event: Event) -> str | None:
+    """One line for a person; None for the last event, whose news is the answer itself."""
+    if isinstance(event, Queued):
+        return "queued"
+    if isinstance(event, ColdStart):
+        return "queued, a worker is starting"
+    if isinstance(event, Started):
+        return "running"
+    if not isinstance(event, ProgressEvent):
+        return None
+    progress = event.progress
+    percent = "" if progress.fraction is None else f" {progress.fraction:4.0%}"
+    count = f" {progress.done}/{progress.total} {progress.unit}" if progress.total else ""
+    speed = f" {progress.fps:.1f} fps" if progress.fps is not None else ""
+    rest = f", {progress.eta_sec:.0f} s left" if progress.eta_sec is not None else ""
+    return f"{progress.stage}{percent}{count}{speed}{rest}"
+
+
+def status_json(status: JobStatus) -> dict[str, Any]:
+    """A job as the commands print it: `id`, `state`, and what is known of progress, times, `result` or `error`."""
+    answer = {
+        "id": status.id,
+        "state": status.state.value,
+        "progress": status.progress.model_dump(exclude_none=True) if status.progress else None,
+        "queue_seconds": status.queue_seconds,
+        "execution_seconds": status.execution_seconds,
+        "result": status.output,
+    }
+    if status.state.is_final and status.output is None:
+        answer["error"] = error_json(failure(status))
+    return {name: value for name, value in answer.items() if value is not None}
+
+
+def error_json(error: GpuWorkerError) -> dict[str, Any]:
+    """An error as the commands print it: the wire's fields for a job's failure, the class's name as code for any other."""
+    if not isinstance(error, JobError):
+        return {"code": type(error).__name__, "message": str(error)}
+    return {
+        "code": error.code,
+        "message": error.message,
+        "retryable": error.retryable,
+        "stage": error.stage,
+        "details": error.details,
+    }
+
+
+def readable(value: Any, name: str = "") -> list[str]:
+    """The lines `place: value` of a JSON value; nothing for null and for what is empty."""
+    if isinstance(value, dict):
+        entries = cast("dict[str, Any]", value).items()
+        return [line for key, item in entries for line in readable(item, f"{name}.{key}" if name else key)]
+    if isinstance(value, list):
+        items = cast("list[Any]", value)
+        if len(items) > MAX_SHOWN:
+            return [f"{name}: {len(items)} entries (--json shows them)"]
+        return [line for index, item in enumerate(items) for line in readable(item, f"{name}[{index}]")]
+    return [] if value is None else [f"{name}: {value}"]
