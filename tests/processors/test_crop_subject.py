@@ -51,6 +51,15 @@ def test_the_one_who_runs_leads_those_who_stand_though_the_camera_pans() -> None
     assert plan([*crowd, runner], 250).subject.track_id == 40
 
 
+def test_the_flutter_of_boxes_is_no_activity() -> None:
+    """Someone stands, and the detector's box trembles by 3 px; someone walks past a crowd at 40 px/s, a quarter of a height."""
+    frames, dice = range(250), np.random.default_rng(3)
+    crowd = [track(n, 60.0 + 110 * n, frames, y=300) for n in range(3, 11)]
+    stands = track(1, 1100 + dice.normal(0, 3, 250), frames)
+    walks = track(2, np.linspace(100, 500, 250), frames)
+    assert plan([stands, walks, *crowd], 250).subject.track_id == 2
+
+
 def test_the_ball_leads_a_game() -> None:
     frames = range(250)
     way = np.linspace(250, 1050, 250)
