@@ -58,7 +58,13 @@ class AsyncDriver:
             told = None if tell is None else tell(step.value)
             return await told if isawaitable(told) else None
         send, reply, seconds = self._requests.begun(step)
+        waiter = asyncio.wrap_future(reply)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(reply), seconds)
-        except asyncio.TimeoutError:
-            raise too_slow(send.request) from None
+            # Not wait_for: before Python 3.12 it forgets a cancellation that comes together with the reply.
+            done, _ = await asyncio.wait({waiter}, timeout=seconds)
+        finally:
+            if not waiter.cancel():
+                waiter.exception()  # looked at, or the event loop complains that nobody did
+        if not done:
+            raise too_slow(send.request)
+        return waiter.result()
