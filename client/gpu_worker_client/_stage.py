@@ -24,7 +24,7 @@ from typing import Any, Literal
 from gpu_worker_client._client_core import check_task
 from gpu_worker_client.exceptions import ConfigError, StorageError
 from gpu_worker_client.policy import Policy
-from gpu_worker_client.protocol import TaskResult
+from gpu_worker_client.protocol import TASKS, OutputTask, TaskResult
 from gpu_worker_client.storage import DEFAULT_EXPIRES_SECONDS, MAX_EXPIRES_SECONDS, PartsUpload, Storage
 
 Place = str | PathLike[str]
@@ -116,7 +116,7 @@ class FileWork:
         Raises:
             InvalidTask: the parameters do not fit.
             FileNotFoundError: an input, or the output's folder, is not there.
-            ConfigError: the output would replace an input.
+            ConfigError: the output would replace an input, or its suffix is no container that the task writes.
         """
         check_task(self.draft())
         for path in self.paths.values():
@@ -126,6 +126,13 @@ class FileWork:
             target.absolute().parent.stat()
             if any(target.absolute() == path.absolute() for path in self.paths.values()):
                 raise ConfigError(f"{target.name} is the input; give the output a name of its own")
+            suffixes = self._output_suffixes()
+            if suffixes is not None and target.suffix.lower() not in suffixes:
+                raise ConfigError(f"{target.name}: the name must end in one of {', '.join(sorted(suffixes - {''}))}")
+
+    def _output_suffixes(self) -> frozenset[str] | None:
+        kind = TASKS[self.task].request
+        return kind.OUTPUT_SUFFIXES if issubclass(kind, OutputTask) else None
 
 
 @dataclass

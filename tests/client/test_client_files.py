@@ -117,11 +117,24 @@ def test_inputs_are_deleted_when_they_shall_not_stay(
         (lambda c, clip: c.upscale(clip.with_name("none.mp4"), clip.with_name("o.mp4")), FileNotFoundError),
         (lambda c, clip: c.upscale(clip, clip.parent / "none" / "o.mp4"), FileNotFoundError),
         (lambda c, clip: c.upscale(clip, clip), ConfigError),
+        (lambda c, clip: c.upscale(clip, clip.with_name("o.avi")), ConfigError),
+        (lambda c, clip: c.beat(clip, clip.with_name("o.aiff")), ConfigError),
         (lambda c, clip: c.render(["-i", "in.mp4", "o.mp4"], [clip, clip.parent / "sub" / "in.mp4"], "o.mp4"), ConfigError),
         (lambda c, clip: c.render(["-i", "in.mp4", "o.mp4"], str(clip), "o.mp4"), TypeError),
         (lambda c, clip: c.render("-i in.mp4 o.mp4", [clip], "o.mp4"), TypeError),
     ],
-    ids=["misspelt", "out of range", "no input", "no folder", "onto itself", "two of one name", "text for list", "one text"],
+    ids=[
+        "misspelt",
+        "out of range",
+        "no input",
+        "no folder",
+        "onto itself",
+        "no container",
+        "no sound",
+        "two of one name",
+        "text for list",
+        "one text",
+    ],
 )
 def test_what_cannot_work_is_found_before_anything_is_sent(
     client: Client, platform: LocalPlatform, clip: Path, call: Callable[[Client, Path], object], expected: type[Exception]

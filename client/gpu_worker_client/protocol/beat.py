@@ -104,7 +104,9 @@ class BeatTask(OptionalFileTask, AnsweredBy[BeatResult]):
     """With `output_url` a mix-down comes as well: the sound with a click on every beat, for the ear to judge. The name's suffix
     chooses the format: .wav, .flac, .mp3, .m4a, .ogg, or a video's for AAC."""
 
-    OUTPUT_SUFFIXES: ClassVar[frozenset[str]] = frozenset({"", ".mp4", ".m4a", ".mov", ".mkv", ".wav", ".flac", ".mp3", ".ogg"})
+    OUTPUT_SUFFIXES: ClassVar[frozenset[str] | None] = frozenset(
+        {"", ".mp4", ".m4a", ".mov", ".mkv", ".wav", ".flac", ".mp3", ".ogg"}
+    )
     task: Literal["beat"] = "beat"
     params: BeatParams = BeatParams.model_construct()
 

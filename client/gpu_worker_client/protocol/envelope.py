@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from enum import Enum
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -166,6 +166,8 @@ class InputTask(TaskBase):
 class OutputTask(TaskBase):
     """A task that may write one object."""
 
+    OUTPUT_SUFFIXES: ClassVar[frozenset[str] | None] = frozenset({"", ".mp4", ".m4v", ".mov", ".mkv"})
+    """Which containers the output's name may ask for; without a suffix it is mp4. None: what the task says chooses."""
     output_url: Url | None = None
     """PUT; presigned. Its path's suffix chooses the container."""
     output_multipart: OutputMultipart | None = None

@@ -7,7 +7,7 @@ the output file, whose suffix chooses the container.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
@@ -82,6 +82,7 @@ class RenderResult(TaskResult):
 class RenderTask(OutputTask, AnsweredBy[RenderResult]):
     """`inputs` instead of `input_url`: the name by which the command says each file, and its presigned GET."""
 
+    OUTPUT_SUFFIXES: ClassVar[frozenset[str] | None] = None
     task: Literal["render"] = "render"
     inputs: dict[FileName, Url] = Field(default={}, max_length=MAX_INPUTS)
     """GET; presigned, by the name the command uses. Empty for a command that only generates, a test card for example."""

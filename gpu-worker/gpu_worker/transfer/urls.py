@@ -18,7 +18,6 @@ from gpu_worker.transfer.presign_rules import Method, check_presign, signed_subs
 from gpu_worker.transfer.safe_url import DEFAULT_PORTS, SafeUrl, literal_address, parse_url
 from gpu_worker_client.protocol import (
     AutoCropTask,
-    BeatTask,
     ErrorCode,
     InputTask,
     OutputMultipart,
@@ -28,8 +27,6 @@ from gpu_worker_client.protocol import (
     TaskError,
 )
 
-VIDEO_SUFFIXES = frozenset({"", ".mp4", ".m4v", ".mov", ".mkv"})
-"""Containers an output's name may ask for; without a suffix it is mp4."""
 _ANY_SUFFIX = re.compile(r"(\.[a-z0-9]{1,8})?")
 _INPUTS = "inputs."
 """Where the inputs of a task with several stand. One object may go by two names among them."""
@@ -156,21 +153,19 @@ def check_task(task: TaskBase, policy: UrlPolicy, *, now: datetime, min_remainin
     output = check.output(task, headers.output) if isinstance(task, OutputTask) and task.makes_a_file else None
     result = check.target(task.result_url, "result_url", headers.result, "headers.result") if task.result_url else None
     earlier = check.earlier(task.result_get_url, headers.result) if task.result_get_url else None
-    if output is not None:
+    if output is not None and isinstance(task, OutputTask):
         _check_suffix(task, output)
     further = check.further(task, headers.input)
     _check_distinct([place for place in (source, output, result, *further.values()) if place is not None])
     return TaskUrls(source, output, result, earlier, further)
 
 
-def _check_suffix(task: TaskBase, output: Target) -> None:
-    """A command chooses its container itself; for all else the output's name does."""
-    if isinstance(task, RenderTask):
+def _check_suffix(task: OutputTask, output: Target) -> None:
+    suffixes = task.OUTPUT_SUFFIXES
+    if suffixes is None:
         if not _ANY_SUFFIX.fullmatch(output.suffix):
             raise TaskError(ErrorCode.invalid_task, f"{output.where}: the name's suffix is no container's", path=output.where)
-        return
-    suffixes = task.OUTPUT_SUFFIXES if isinstance(task, BeatTask) else VIDEO_SUFFIXES
-    if output.suffix not in suffixes:
+    elif output.suffix not in suffixes:
         known = ", ".join(sorted(suffixes - {""}))
         raise TaskError(ErrorCode.invalid_task, f"{output.where}: the name must end in one of {known}", path=output.where)
 
