@@ -3,7 +3,7 @@
     python benchmarks/gpu.py                       all sections on the first CUDA device
     python benchmarks/gpu.py --only nets peers     these alone
     python benchmarks/gpu.py --cpu                 the same code on the CPU, tiny sizes: proves that it runs, measures nothing
-    python benchmarks/gpu.py --bundle DIR          first installs what `gpu_bundle.py` has put there (no network needed)
+    python benchmarks/gpu.py --bundle DIR          first installs what `gpu_bundle.py` has put there: no network needed
 
 Each section runs in a process group of its own with a time limit, and every row is kept as soon as it is there: what fails or
 runs out of time costs only itself. `gpu.json` and `gpu.md` are written into $OUT, or the current folder, after each section. A
@@ -21,6 +21,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from gpu_sizes import Row, Sizes
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("client", "processors", "gpu-worker", "tests")
+PACKAGES = tuple(str(ROOT / name) for name in ("client", "processors", "gpu-worker"))
 BUDGET_SECONDS = 540.0
 """Of the whole call: a lent machine takes commands of ten minutes at most."""
 SECTIONS: dict[str, tuple[str, str, float]] = {
@@ -62,7 +63,9 @@ def main(argv: Sequence[str]) -> int:
     if args.section:
         return run_section(args.section[0], Path(args.section[1]), on_cpu=args.cpu)
     deadline = time.monotonic() + args.budget
-    environment = prepared_environment(args.bundle)
+    if args.bundle:
+        install(args.bundle)
+    environment = prepared_environment()
     out = Path(os.environ.get("OUT", "."))
     results: dict[str, Any] = {"machine": {}, "sections": {}}
     for name in ("machine", *args.only):
@@ -78,22 +81,22 @@ def main(argv: Sequence[str]) -> int:
     return 1 if any(part["problem"] for part in results["sections"].values()) else 0
 
 
-def prepared_environment(bundle: Path | None) -> dict[str, str]:
-    """The environment of the sections: this repository's packages importable, and what a bundle adds."""
-    folders = [str(ROOT / name) for name in PACKAGES]
-    if bundle is not None:
-        site = tempfile.mkdtemp(prefix="gpu-bundle-")
-        wheels = [str(path) for path in sorted(bundle.glob("*.whl"))]
-        install = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile", "--target", site]
-        subprocess.run([*install, *wheels], check=True, stdout=sys.stderr)
-        shutil.unpack_archive(bundle / "pure.zip", site)
-        folders.append(site)
-        if (bundle / "weights").is_dir():
-            os.environ.setdefault("WEIGHTS_DIR", str(bundle / "weights"))
-        if (bundle / "media").is_dir():
-            os.environ.setdefault("TEST_MEDIA", str(bundle / "media"))
-    path = os.pathsep.join([*folders, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+def prepared_environment() -> dict[str, str]:
+    """The environment of the sections: this repository's packages importable whether they are installed or not."""
+    path = os.pathsep.join([*PACKAGES, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def install(bundle: Path) -> None:
+    """Unpacks a bundle into this interpreter's own packages, and adds this repository's: the worker starts its engine isolated
+    from PYTHONPATH, in a jail that reads no other folder. For a machine that is thrown away afterwards."""
+    packages = Path(sysconfig.get_path("purelib"))
+    for archive in (*sorted(bundle.glob("*.whl")), bundle / "pure.zip"):
+        shutil.unpack_archive(archive, packages, "zip")
+    (packages / "gpu_bundle.pth").write_text("\n".join(PACKAGES) + "\n", encoding="utf-8")
+    for variable, folder in (("WEIGHTS_DIR", bundle / "weights"), ("TEST_MEDIA", bundle / "media")):
+        if folder.is_dir():
+            os.environ.setdefault(variable, str(folder.resolve()))
 
 
 def spawn(name: str, environment: dict[str, str], limit_seconds: float, *, on_cpu: bool) -> tuple[list[Row], str | None]:
