@@ -47,6 +47,18 @@ def ramp(first_bpm: float, last_bpm: float, seconds: float) -> NDArray[np.float6
     return np.array(times[:-1])
 
 
+def kick() -> Sound:
+    """A drum that falls from 110 to 50 Hz within some 50 ms."""
+    t = np.arange(round(0.25 * RATE)) / RATE
+    return (np.sin(2 * np.pi * (50 * t + 1.5 * (1 - np.exp(-40 * t)))) * np.exp(-t / 0.09)).astype(np.float32)
+
+
+def hat(rng: np.random.Generator) -> Sound:
+    """Noise that rises with the frequency, as of a closed hi-hat."""
+    t = np.arange(round(0.08 * RATE)) / RATE
+    return (0.2 * np.diff(rng.normal(size=len(t) + 2), 2) * np.exp(-t / 0.02)).astype(np.float32)
+
+
 FORMATS: dict[str, tuple[str, str]] = {
     ".wav": ("pcm_s16le", "s16"),
     ".aiff": ("pcm_s16be", "s16"),

@@ -17,6 +17,7 @@ from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.beat import BeatParams, BeatResult
 from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.beat.processor import PROCESSOR
+from gpu_worker_processors.beat.refine import tempo_of
 from gpu_worker_processors.media.audio import SoundReader, find_sound
 
 TOLERANCE_SECONDS = 0.015
@@ -85,6 +86,22 @@ def test_half_time_drums(bpm: float, tmp_path: Path) -> None:
         sounds.put(sound, times[start::4], sounds.tick(pitch), 0.6)
     sounds.put(sound, times + 30 / bpm, sounds.tick(4000), 0.2)
     result = beats_of(sound, tmp_path)
+    assert_same_beats(result.beat_times, times)
+    assert result.tempo == pytest.approx(bpm, rel=TEMPO_TOLERANCE)
+
+
+def four_on_the_floor(times: NDArray[np.float64], seconds: float) -> sounds.Sound:
+    """A kick on every beat, a hat two fifths as loud between each two."""
+    sound = np.zeros(round(seconds * sounds.RATE), np.float32)
+    sounds.put(sound, times, sounds.kick(), 0.5)
+    sounds.put(sound, (times[1:] + times[:-1]) / 2, sounds.hat(np.random.default_rng(7)), 0.2)
+    return sound
+
+
+@pytest.mark.parametrize("bpm", [112, 128])
+def test_the_kick_is_the_beat(bpm: float, tmp_path: Path) -> None:
+    times = sounds.steady(bpm, 0.4, 16)
+    result = beats_of(four_on_the_floor(times, 16.0), tmp_path)
     assert_same_beats(result.beat_times, times)
     assert result.tempo == pytest.approx(bpm, rel=TEMPO_TOLERANCE)
 
@@ -204,6 +221,11 @@ def test_bad_input_is_typed(tmp_path: Path) -> None:
     assert caught.value.code is ErrorCode.not_media
 
 
+def test_two_steps_that_differ_have_a_tempo() -> None:
+    """Their median is none of them."""
+    assert tempo_of(np.array([0.5, 1.0, 2.0])) == pytest.approx(120)
+
+
 def test_nothing_stays_in_the_work_directory(tmp_path: Path) -> None:
     beats_of(sounds.clicks(sounds.steady(120, 0.5, 5), 5.0), tmp_path)
     assert list((tmp_path / "work").iterdir()) == []
@@ -215,6 +237,7 @@ from pathlib import Path
 from gpu_worker_client.protocol.beat import BeatParams
 from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.beat.processor import PROCESSOR
+from gpu_worker_processors.beat.refine import tempo_of
 result = PROCESSOR.run(LocalJob("hour", BeatParams(energy_hz=1), Path(sys.argv[2]), Path(sys.argv[1])))
 print(len(result.beat_times), Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 """

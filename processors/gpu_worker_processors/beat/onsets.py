@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gpu_worker_processors.beat.spectrum import Floats, frame_count, magnitudes, mel_filters
+from gpu_worker_processors.beat.spectrum import Floats, frame_count, magnitudes, mel_edges, mel_filters
 from gpu_worker_processors.beat.spool import Spool
 
 RATE_HZ = 22_050
@@ -54,12 +54,16 @@ still counts, its noise floor does not."""
 _LAG = 2
 """Frames over which a rise is measured: half the window of 1024 would be four, one is noisy."""
 
-_LOW_BANDS, _LOW_SHARE = 6, 0.3
-"""Bands below 400 Hz and what they count together: a kick drum or a bass carries the beat in few bands, hats between beats
-sound in many."""
-_BAND_WEIGHTS = np.where(
-    np.arange(_FINE_BANDS) < _LOW_BANDS, _LOW_SHARE / _LOW_BANDS, (1 - _LOW_SHARE) / (_FINE_BANDS - _LOW_BANDS)
-).astype(np.float32)
+
+def _band_weights() -> Floats:
+    """What each mel band counts, float32 of shape (bands,), sum 1: the square root of its width in octaves.
+
+    A kick drum or a bass carries the beat in few bands, hats between beats sound in many: bands that count alike hear the hats,
+    octaves that count alike hear the bass alone. This lies halfway.
+    """
+    edges = mel_edges(_FINE_BANDS, _FINE_LOW_HZ, _FINE_HIGH_HZ)
+    weights = np.sqrt(np.log2(edges[2:] / edges[:-2]))
+    return (weights / weights.sum()).astype(np.float32)
 
 
 def attack_envelope(sound: Spool, loud_rms: float) -> Floats:
@@ -74,6 +78,7 @@ def attack_envelope(sound: Spool, loud_rms: float) -> Floats:
     """
     filters = mel_filters(sound.rate, _FINE_FFT, _FINE_BANDS, _FINE_LOW_HZ, _FINE_HIGH_HZ, area=False).T
     filters = filters * np.float32(_FINE_GAIN / (_FINE_FFT / 4 * max(loud_rms, 1e-9)))
+    weights = _band_weights()
     held = np.zeros((_LAG, _FINE_BANDS), np.float32)
     parts = list[Floats]()
     for spectrum in magnitudes(sound, _FINE_FFT, FINE_HOP):
@@ -81,7 +86,7 @@ def attack_envelope(sound: Spool, loud_rms: float) -> Floats:
         before = rows[:-_LAG].copy()
         before[:, 1:] = np.maximum(before[:, 1:], rows[:-_LAG, :-1])
         before[:, :-1] = np.maximum(before[:, :-1], rows[:-_LAG, 1:])
-        parts.append(np.sqrt(np.maximum(0, rows[_LAG:] - before)) @ _BAND_WEIGHTS)
+        parts.append(np.sqrt(np.maximum(0, rows[_LAG:] - before)) @ weights)
         held = rows[-_LAG:]
     envelope = np.concatenate(parts)
     envelope[-1 - _FINE_FFT // 2 // FINE_HOP :] = 0  # the edge at which a file was cut off is no attack

@@ -36,12 +36,17 @@ def mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(mel < knee, mel * _LINEAR_HZ, _LOG_FROM_HZ * np.exp(_LOG_STEP * (np.maximum(mel, knee) - knee)))
 
 
+def mel_edges(bands: int, low_hz: float, high_hz: float) -> NDArray[np.float64]:
+    """Where the triangles begin, peak and end, Hz, float64 of shape (bands + 2,): band k has edges k, k + 1 and k + 2."""
+    low, high = hz_to_mel(np.array([low_hz, high_hz])).tolist()
+    return mel_to_hz(np.linspace(low, high, bands + 2))
+
+
 @lru_cache(maxsize=8)
 def mel_filters(rate: int, n_fft: int, bands: int, low_hz: float, high_hz: float, area: bool = True) -> Floats:
     """Triangles over the bins of a real FFT, float32 of shape (bands, n_fft // 2 + 1). `area`: each has the same area
     (Slaney's normalisation); otherwise the same height."""
-    low, high = hz_to_mel(np.array([low_hz, high_hz])).tolist()
-    edges = mel_to_hz(np.linspace(low, high, bands + 2))
+    edges = mel_edges(bands, low_hz, high_hz)
     bins = np.fft.rfftfreq(n_fft, 1 / rate)
     rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
