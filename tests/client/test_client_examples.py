@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
+import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from hand_worker import HandWorker
+from requests.adapters import HTTPAdapter
+from scripted_server import unused_port
+from urllib3.util import Retry
 
 from gpu_worker.platform.local import LocalPlatform
 from gpu_worker_client.protocol import (
@@ -81,12 +89,16 @@ def serve(platform: LocalPlatform, *answers: dict[str, Any]) -> list[Any]:
     return tasks
 
 
-def readme_programs() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", (ROOT / "client/README.md").read_text(encoding="utf-8"), re.DOTALL)
+def readme_program(heading: str) -> str:
+    """The first program below a heading of the README."""
+    section = (ROOT / "client/README.md").read_text(encoding="utf-8").split(f"{heading}\n", 1)[1]
+    program = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+    assert program is not None
+    return program[1]
 
 
 def test_the_readmes_tracks(platform: LocalPlatform, tmp_path: Path) -> None:
-    _, program, _ = readme_programs()
+    program = readme_program("## Tracks")
     boxes = (TrackBox(frame=frame, bbox=(1, 2, 11, 22), confidence=0.9) for frame in (5, 6))
     track = Track(track_id=1, class_name="person", shot=0, frames=TrackFrames(boxes))
     video = TrackVideo(width=64, height=48, fps=10.0)
@@ -104,7 +116,7 @@ def test_the_readmes_tracks(platform: LocalPlatform, tmp_path: Path) -> None:
 
 
 def test_the_readmes_program(platform: LocalPlatform) -> None:
-    program, _, _ = readme_programs()
+    program = readme_program("# gpu-worker-client")
     assert len([line for line in program.splitlines() if line]) <= 8
     with start(platform, "-c", f"INPUT_URL = {IN!r}\n{program}") as running:
         (task,) = serve(platform, {"output": SCENES})
@@ -116,7 +128,7 @@ def test_the_readmes_program(platform: LocalPlatform) -> None:
 
 
 def test_the_readmes_render(platform: LocalPlatform) -> None:
-    _, _, program = readme_programs()
+    program = readme_program("## Render")
     stats = RenderStats(encoder_used="libx265", fallback_reason="hevc_nvenc: no GPU")
     head = f"from gpu_worker_client import Client\nclient, INPUT_URL, OUTPUT_URL = Client(), {IN!r}, {OUT!r}\n"
     with start(platform, "-c", head + program) as running:
@@ -156,6 +168,56 @@ def test_an_example_says_why_it_failed(platform: LocalPlatform) -> None:
         out, notes = running.communicate(timeout=60)
     assert (running.returncode, out) == (1, "")
     assert "invalid_task: params.model: Input should be 'RealESRGAN_x4plus'" in notes
+
+
+def test_walkthrough(platform: LocalPlatform) -> None:
+    missing = TaskError(ErrorCode.input_not_found, "no such object", stage="fetch").body().to_wire()
+    with start(platform, str(ROOT / "examples/walkthrough.py"), INPUT_URL=IN) as running:
+        worker = HandWorker(platform)
+        with worker.http:
+            for _ in range(4):
+                job = worker.take()
+                worker.post(job["id"], {"error": missing} if "missing" in job["input"]["input_url"] else {"output": SCENES})
+        out, notes = running.communicate(timeout=60)
+    assert running.returncode == 0, notes
+    lines = out.splitlines()
+    assert lines[0].endswith("queue: 0")
+    assert lines[1] == "[{'path': 'threshold', 'problem': 'Input should be greater than 0'}]"
+    assert lines[-4:-2] == ["Finished", "2 scenes"]
+    assert sorted(lines[-2:]) == ["0 2", "1 input_not_found: no such object"]
+
+
+@pytest.mark.slow
+def test_fastapi_backend(platform: LocalPlatform) -> None:
+    """examples/fastapi_backend.py under a real server; the webhook's signature is made here, by the specification alone."""
+    key, port = b"0123456789abcdef0123456789abcdef", unused_port()
+    secret = "whsec_" + base64.b64encode(key).decode()
+    env = {"WEBHOOK_URL": "https://backend.example/hooks/gpu", "WEBHOOK_SECRET": secret}
+    argv = ["-m", "uvicorn", "--app-dir", str(ROOT / "examples"), "fastapi_backend:app", "--port", str(port)]
+    with start(platform, *argv, **env) as backend, requests.Session() as http:
+        try:
+            http.mount("http://", HTTPAdapter(max_retries=Retry(connect=20, backoff_factor=0.1)))  # until it listens
+            url, query = f"http://127.0.0.1:{port}", {"input_url": IN, "output_url": OUT}
+            job_id = http.post(f"{url}/exports/e7", params=query, timeout=30).json()["job"]
+            (task,) = serve(platform, {"output": UPSCALED})
+            assert task["idempotency_key"] == "e7" and task["webhook_url"] == env["WEBHOOK_URL"]
+            assert http.get(f"{url}/exports/e7", timeout=30).json() == {"state": "queued"}
+
+            data = {"job_id": job_id, "task": "upscale", "state": "completed", "idempotency_key": "e7", "result": UPSCALED}
+            now = datetime.now(timezone.utc)
+            body = json.dumps(
+                {"type": "job.completed", "timestamp": now.isoformat(), "data": data | {"partial": False}}
+            ).encode()
+            stamp = str(int(now.timestamp()))
+            signature = base64.b64encode(hmac.digest(key, b".".join([b"msg_1", stamp.encode(), body]), "sha256")).decode()
+            headers = {"webhook-id": "msg_1", "webhook-timestamp": stamp, "webhook-signature": f"v1,{signature}"}
+            forged = http.post(f"{url}/hooks/gpu", data=body.replace(b"completed", b"failed"), headers=headers, timeout=30)
+            assert forged.status_code == 400
+            assert http.post(f"{url}/hooks/gpu", data=body, headers=headers, timeout=30).status_code == 204
+            assert http.get(f"{url}/exports/e7", timeout=30).json() == {"state": "completed"}
+        finally:
+            backend.terminate()
+            backend.communicate(timeout=30)
 
 
 def test_every_example_is_tested_here() -> None:
