@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Literal, cast
 
 from gpu_worker_client._client_core import Connection
@@ -130,7 +130,9 @@ class Runner:
                     continue
                 await self._any(working)
         finally:
-            await _cancelled(working.values())
+            for task in working.values():
+                task.cancel()
+            await asyncio.gather(*working.values(), return_exceptions=True)
             if self._submits:
                 await asyncio.wait(self._submits, timeout=SUBMIT_SECONDS)
 
@@ -182,36 +184,45 @@ class Runner:
     async def _submit(self, row: Row) -> AsyncJob[Any] | None:
         """The job on the endpoint, its id written down; None when it ended here or is in doubt."""
         for refusals in range(1, POLL_ERRORS_TOLERATED + 2):
+            if self._outages:
+                await self._client.health()  # costs nothing, while a submit into an outage may cost a job
             sending = asyncio.create_task(self._send(row))
             self._submits.add(sending)
-            sending.add_done_callback(self._submits.discard)
+            sending.add_done_callback(self._submitted)
             try:
-                return await asyncio.shield(sending)  # a submit that has begun is never cut short: its answer names the job
+                job = await asyncio.shield(sending)  # a submit that has begun is never cut short: its answer names the job
+                if job is None and self._outages:
+                    await self._client.pause(outage_seconds(1 + self._outages // self._max_parallel, self._client.jitter()))
+                return job
             except RateLimitError as error:
                 if refusals > POLL_ERRORS_TOLERATED:
                     raise
                 await self._client.pause(max(error.retry_after_seconds or 0.0, outage_seconds(refusals, self._client.jitter())))
         raise AssertionError("the last attempt returns or raises")
 
+    def _submitted(self, sending: asyncio.Task[AsyncJob[Any] | None]) -> None:
+        self._submits.discard(sending)
+        if not sending.cancelled():
+            sending.exception()  # looked at, or the event loop complains that nobody did
+
     async def _send(self, row: Row) -> AsyncJob[Any] | None:
         self._store.sending(row)
         try:
             job = await self._client.submit(row.task, policy=row.policy)
         except GpuWorkerError as error:
-            return await self._unsent(row, error)
+            return self._unsent(row, error)
         self._store.sent(row, job.id)
         self._outages = 0
         return job
 
-    async def _unsent(self, row: Row, error: GpuWorkerError) -> None:
+    def _unsent(self, row: Row, error: GpuWorkerError) -> None:
         """A submit brought no job. The fault of this job ends it; that of the endpoint is raised."""
         if isinstance(error, ServerError) or (isinstance(error, APIConnectionError) and error.may_have_arrived):
             self._store.doubted(row)
             self._outages += 1
-            if self._outages > POLL_ERRORS_TOLERATED:
+            if self._outages > POLL_ERRORS_TOLERATED * self._max_parallel:
                 raise error
             _log.warning("a submit got no answer; it is looked into when all else has ended: %s", error)
-            await self._client.pause(outage_seconds(self._outages, self._client.jitter()))
             return
         if isinstance(error, APIConnectionError | AuthenticationError | NotFoundError | RateLimitError):
             self._store.not_sent(row)
@@ -263,17 +274,6 @@ class Runner:
     def _end(self, row: Row, error: JobError) -> None:
         self._store.failed(row, error)
         self._ended()
-
-
-async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancels until each has ended: before Python 3.12 `asyncio.wait_for` swallows a cancel that comes together with its answer
-    (https://github.com/python/cpython/issues/86296)."""
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        ended, left = await asyncio.wait(left, timeout=1.0)
-        await asyncio.gather(*ended, return_exceptions=True)
 
 
 async def _result(job: AsyncJob[Any]) -> TaskResult:

@@ -6,6 +6,8 @@ import asyncio
 import json
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -185,7 +187,7 @@ def test_the_next_manager_takes_up_what_runs(client: Client, crew: Crew, platfor
     crew.hold.set()
     with JobManager(client, 2, state) as jobs:
         jobs.submit_all(scenes(n) for n in range(5))
-        assert sorted(outcome.index for outcome in jobs.results()) == list(range(5))
+        assert sorted((outcome.index, outcome.ok) for outcome in jobs.results()) == [(n, True) for n in range(5)]
     assert submits(platform) == 5
     with JobManager(client, 2, state) as jobs:
         assert len(list(jobs.results())) == 5
@@ -283,6 +285,32 @@ def test_a_lost_submit_that_still_runs_is_waited_for(client: Client, crew: Crew,
 
 def _looks(platform: LocalPlatform) -> int:
     return len([call for call in platform.control.log if call.path == "health"])
+
+
+SENDER = """
+import json, sys
+from gpu_worker_client import Client, JobManager
+with Client(*sys.argv[1:4]) as client, JobManager(client, state=sys.argv[4]) as jobs:
+    jobs.submit(json.loads(sys.stdin.read()))
+    jobs.wait()
+"""
+
+
+def test_a_kill_between_a_submit_and_its_answer(client: Client, crew: Crew, platform: LocalPlatform, state: Path) -> None:
+    platform.faults.add(Fault.slow_download(bytes_per_interval=1, interval_seconds=0.2, path="run"))
+    task = kept(platform, 1)
+    argv = [sys.executable, "-c", SENDER, platform.endpoint_id, platform.api_key, platform.base_url, str(state)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, text=True) as sender:
+        assert sender.stdin is not None
+        sender.stdin.write(task.model_dump_json(exclude_unset=True).replace("{", '{"task": "detect_scenes", ', 1))
+        sender.stdin.close()
+        assert platform.wait_until(lambda: True if crew.took else None)
+        sender.kill()
+    platform.gate.put("results/1.json", RESULT_1)
+    with JobManager(client, state=state) as jobs:
+        assert jobs.summary().in_doubt == 1
+        (outcome,) = jobs.results()
+    assert (outcome.ok, outcome.attempts, submits(platform), len(crew.took)) == (True, 1, 1, 1)
 
 
 def test_a_submit_whose_answer_is_lost_holds_up_no_other(client: Client, crew: Crew, platform: LocalPlatform) -> None:
