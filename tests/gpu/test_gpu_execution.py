@@ -11,6 +11,7 @@ import torch
 from tiny_weights import WeightsFolder, compact, rrdb, swinir
 from torch import Tensor
 
+from gpu_worker_processors.models.devices import free_memory_bytes
 from gpu_worker_processors.models.sr import load
 from gpu_worker_processors.models.sr.loader import Execution, forget_all
 
@@ -45,6 +46,23 @@ def test_the_pictures_are_those_of_the_plain_network(tmp_path: Path, name: str, 
             frames = torch.rand(1, 3, height, width, device=device, generator=torch.Generator(device).manual_seed(seed))
             plain, other = (net(frames) for net in nets)
             assert psnr(other, plain) >= SAME_PSNR_DB
+
+
+def test_memory_that_runs_out_while_recording_leads_to_smaller_calls(tmp_path: Path) -> None:
+    forget_all()
+    folder = WeightsFolder(tmp_path)
+    folder.put("compact", compact(), arch="srvgg_compact")
+    device = torch.device("cuda", 0)
+    net = load("compact", store=folder.store(), device=device, tile=0, execution="graphs")
+    frame = torch.rand(1, 3, 1080, 1920, device=device)
+    ballast = torch.empty(max(1, free_memory_bytes(device) - (1 << 30)), dtype=torch.uint8, device=device)
+    try:
+        out = net(frame)
+    finally:
+        del ballast
+        torch.cuda.empty_cache()
+    assert out.shape == (1, 3, 4320, 7680)
+    assert net.tiles_for(1080, 1920) > 1
 
 
 def test_threads_do_not_mix_their_frames(tmp_path: Path) -> None:

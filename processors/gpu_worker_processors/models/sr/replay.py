@@ -46,9 +46,13 @@ class ReplayedNetwork:
         try:
             self._recordings[frames.shape] = _Recording(self._net, frames)
         except RuntimeError as error:
-            if is_out_of_memory(error):
-                self._recordings.clear()  # the smaller call that follows shall have all the room there is
-            raise
+            # Memory that runs out while recording invalidates the recording, and the complaint about that hides the first error.
+            causes = (error, error.__context__)
+            lack = next((cause for cause in causes if cause is not None and is_out_of_memory(cause)), None)
+            if lack is None:
+                raise
+            self._recordings.clear()  # the smaller call that follows shall have all the room there is
+            raise lack from None
 
 
 class _Recording:
