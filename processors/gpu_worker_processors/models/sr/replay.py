@@ -46,7 +46,7 @@ class ReplayedNetwork:
         try:
             self._recordings[frames.shape] = _Recording(self._net, frames)
         except RuntimeError as error:
-            # Memory that runs out while recording invalidates the recording, and the complaint about that hides the first error.
+            # Memory that runs out while recording spoils the recording, and the complaint about that hides the first error.
             causes = (error, error.__context__)
             lack = next((cause for cause in causes if cause is not None and is_out_of_memory(cause)), None)
             if lack is None:
