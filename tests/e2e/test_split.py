@@ -162,8 +162,9 @@ def test_intra_frames_are_those_of_one_piece_though_a_worker_was_killed(farm: Fa
 
 
 def test_h264_is_as_near_to_one_piece_at_the_edges_as_elsewhere(farm: Farm, tmp_path: Path) -> None:
-    """x264 decides by what it has seen and by some 60 frames that it looks ahead, so the first segment is that of one piece up
-    to there; from then on the two differ by the codec's own errors, at an edge no more than elsewhere."""
+    """x264 decides by what it has seen and what it looks ahead to, so the two differ by the codec's own errors, at an edge no
+    more than elsewhere. (Nor is it the same to the bit from run to run: the first GOP of one and the same segment came out in
+    three ways from a warm engine, while prores of the same pictures never differed.)"""
     params = UpscaleParams(model="lite", scale=2)
     split(farm, tmp_path / "parts.mp4", params)
     assert_like_the_source(farm, tmp_path / "parts.mp4")
@@ -176,7 +177,7 @@ def test_h264_is_as_near_to_one_piece_at_the_edges_as_elsewhere(farm: Farm, tmp_
     print(f"at the edges: least {min(at):.2f} dB; elsewhere: least {min(away):.2f} dB, {same}")
     assert min(apart) > 40
     assert min(at) > min(away) - 3
-    assert set(apart[: starts[0] - 60]) == {math.inf}
+    assert away.count(math.inf) > len(away) / 2, "away from the edges most frames are those of one piece"
 
 
 def test_a_failed_segment_is_tried_again_alone(farm: Farm, tmp_path: Path) -> None:
