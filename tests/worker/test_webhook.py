@@ -215,10 +215,13 @@ def test_the_setting() -> None:
 
 
 @pytest.mark.slow
-def test_through_the_platform(hook: Receiver, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The unmodified runpod loop: the event comes before the endpoint knows of the end, and says the same."""
-    env = {"GPU_WORKER_WEBHOOK_SECRETS": ",".join(SECRETS), "GPU_WORKER_EXEMPT_HOSTS": hook.host}
-    for stage in e2e_stage.start(tmp_path_factory, **env):
+def test_through_the_platform(
+    hook: Receiver, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The unmodified runpod loop, set up as a user of `gpu-worker dev-server` does it: by the environment."""
+    monkeypatch.setenv("GPU_WORKER_WEBHOOK_SECRETS", ",".join(SECRETS))
+    monkeypatch.setenv("GPU_WORKER_EXEMPT_HOSTS", hook.host)
+    for stage in e2e_stage.start(tmp_path_factory):
         client: Client = stage.client
         job = client.submit(SelftestTask(webhook_url=hook.url))
         result = job.result(timeout=120)

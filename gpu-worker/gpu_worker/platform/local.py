@@ -12,6 +12,7 @@ the context ends every worker it started and removes its files, unless `data_dir
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Mapping
@@ -100,7 +101,7 @@ class LocalPlatform:
 
     def worker_env(self, worker_id: str = "worker-1") -> dict[str, str]:
         """The environment in which the unmodified runpod SDK works for this endpoint. `$ID` is replaced by the SDK."""
-        endpoint = f"{self.base_url}/{self.endpoint_id}"
+        endpoint, gate = f"{self.base_url}/{self.endpoint_id}", self.gate.base_url.removeprefix("http://")
         return {
             "RUNPOD_WEBHOOK_GET_JOB": f"{endpoint}/job-take/$ID?gpu=local",
             "RUNPOD_WEBHOOK_POST_OUTPUT": f"{endpoint}/job-done/$RUNPOD_POD_ID/$ID?gpu=local",
@@ -114,7 +115,8 @@ class LocalPlatform:
             # The SDK's own checks look for a GPU, 10 % of free disk and a route to 8.8.8.8.
             "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
             "RUNPOD_SKIP_GPU_CHECK": "true",
-            "GPU_WORKER_EXEMPT_HOSTS": self.gate.base_url.removeprefix("http://"),
+            # Besides the gate what this machine's user names: a receiver of webhooks on loopback, say.
+            "GPU_WORKER_EXEMPT_HOSTS": ",".join(filter(None, (gate, os.environ.get("GPU_WORKER_EXEMPT_HOSTS")))),
             "NO_PROXY": "127.0.0.1,localhost",
         }
 
