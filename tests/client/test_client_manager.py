@@ -26,7 +26,6 @@ from gpu_worker_client import (
     JobCancelled,
     JobExpired,
     JobManager,
-    JobOutcome,
     OutOfMemory,
     SubmitInDoubt,
     Timing,
@@ -117,10 +116,6 @@ def submits(platform: LocalPlatform) -> int:
     return sum(call.path == "run" for call in platform.control.log)
 
 
-def by_input(outcomes: list[JobOutcome]) -> dict[int, JobOutcome]:
-    return {outcome.index: outcome for outcome in outcomes}
-
-
 def test_all_are_done_and_no_more_at_once_than_allowed(client: Client, crew: Crew, platform: LocalPlatform) -> None:
     crew.hold.clear()
     with JobManager(client, max_parallel=3) as jobs:
@@ -141,7 +136,7 @@ def test_one_failure_ends_its_own_job_alone(client: Client, crew: Crew) -> None:
     crew.answer = lambda task: failed(ErrorCode.not_media) if "/1.mp4" in task["input_url"] else done(task)
     with JobManager(client) as jobs:
         jobs.submit_all(scenes(n) for n in range(3))
-        found = by_input(list(jobs.results()))
+        found = {outcome.index: outcome for outcome in jobs.results()}
         assert [found[n].ok for n in range(3)] == [True, False, True]
         assert isinstance(found[1].error, UnsupportedMedia)
         assert (found[1].attempts, jobs.summary().failed) == (1, 1)
