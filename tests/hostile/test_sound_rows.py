@@ -43,6 +43,37 @@ def header(offset: int, form: str, *values: int) -> Build:
     return wav(lambda data: data[:offset] + struct.pack(form, *values) + data[offset + struct.calcsize(form) :])
 
 
+def many_channels(count: int) -> Build:
+    """Whole and in order, with so many channels."""
+
+    def build(folder: Path) -> bytes:
+        frame = struct.pack("<HIIHH", count, sounds.RATE, sounds.RATE * 2 * count, 2 * count, 16)
+        data = header(22, "<HIIHH", *struct.unpack("<HIIHH", frame))(folder)
+        usable = (len(data) - 44) // (2 * count) * 2 * count
+        return data[:40] + struct.pack("<I", usable) + data[44 : 44 + usable]
+
+    return build
+
+
+def floats(gain: float) -> Build:
+    """Clicks of that height in a float WAV: format 3, 32 bits."""
+
+    def build(folder: Path) -> bytes:
+        samples = (sounds.clicks(sounds.steady(120, 0.5, 4), 4.0) * np.float64(gain)).astype("<f4").tobytes()
+        form = struct.pack("<IHHIIHH", 16, 3, 1, sounds.RATE, 4 * sounds.RATE, 4, 32)
+        return (
+            b"RIFF"
+            + struct.pack("<I", 36 + len(samples))
+            + b"WAVEfmt "
+            + form
+            + b"data"
+            + struct.pack("<I", len(samples))
+            + samples
+        )
+
+    return build
+
+
 def saved(suffix: str, change: Callable[[bytes], bytes] = lambda data: data) -> Build:
     return lambda folder: change(
         sounds.save(folder / f"s{suffix}", sounds.clicks(sounds.steady(120, 0.5, 9), 9.0)).read_bytes()
@@ -62,6 +93,10 @@ ROWS: dict[str, tuple[Build, tuple[str, ...]]] = {
     "4 GB announced": (header(40, "<I", 0x7FFFFFFE), ("corrupt_media",)),
     "no channel": (header(22, "<H", 0), (OK, "corrupt_media", "unsupported_media")),
     "65535 channels": (header(22, "<H", 65535), (OK, "corrupt_media", "unsupported_media", "media_limit")),
+    "64 channels": (many_channels(64), (OK,)),
+    "255 channels": (many_channels(255), ("unsupported_media",)),
+    "floats that overflow": (floats(3e38), (OK,)),
+    "floats too small": (floats(1e-42), (OK,)),
     "rate 0": (header(24, "<I", 0), ("corrupt_media", "unsupported_media")),
     "rate 1": (header(24, "<I", 1), ("unsupported_media",)),
     "rate 4 GHz": (header(24, "<I", 0xFFFFFFFF), (OK, "corrupt_media", "unsupported_media")),

@@ -37,6 +37,10 @@ MAX_SECONDS = 12 * 3600.0
 """Longest sound that is analysed; a header that claims more is wrong or hostile."""
 RATES_HZ = range(2_000, 768_001)
 """From the poorest telephone to the finest studio. A file of 100 kB that claims 1 Hz would last a day."""
+MAX_CHANNELS = 64
+"""FFmpeg's resampler takes no more (SWR_CH_MAX)."""
+_LOUDEST = 100.0
+"""40 dB over full scale, where float files are clipped: no recording is louder, and the squares of a hostile one overflow."""
 _GAP_SECONDS = 0.05
 """A timestamp this much later than the sound so far is a gap; less is a muxer's rounding (FLV and Matroska: 1 ms) or drift."""
 _TAIL_SECONDS = 1.0
@@ -84,12 +88,13 @@ def find_sound(path: Path, stream: int = 0, limits: Limits = Limits()) -> Sound:
                 f"the audio codec `{name}` is not supported; re-encode to AAC, MP3, Opus, Vorbis, FLAC or PCM",
                 codec=name,
             )
-        if context.sample_rate not in RATES_HZ or context.channels < 1:
+        if context.sample_rate not in RATES_HZ or not 1 <= context.channels <= MAX_CHANNELS:
             raise TaskError(
                 ErrorCode.unsupported_media,
                 f"the sound has {context.channels} channels at {context.sample_rate} Hz; "
-                f"allowed are {RATES_HZ[0]} to {RATES_HZ[-1]} Hz",
+                f"allowed are 1 to {MAX_CHANNELS} channels at {RATES_HZ[0]} to {RATES_HZ[-1]} Hz",
                 sample_rate=context.sample_rate,
+                channels=context.channels,
             )
         return Sound(
             path,
@@ -308,7 +313,7 @@ class _Mixer:
         values = np.frombuffer(bytes(floats.planes[0]), np.float32, floats.samples * channels)
         mono = values.reshape(-1, channels).mean(axis=1, dtype=np.float32)
         # Stray NaN and infinities of float files would spread through every filter behind.
-        mono = np.nan_to_num(mono, nan=0.0, posinf=1.0, neginf=-1.0).astype(np.float32)
+        mono = np.nan_to_num(mono, nan=0.0, posinf=1.0, neginf=-1.0).clip(-_LOUDEST, _LOUDEST).astype(np.float32)
         single = AudioFrame.from_ndarray(mono[None], format="fltp", layout="mono")
         single.sample_rate = floats.sample_rate
         assert self._to_rate is not None
