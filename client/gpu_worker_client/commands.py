@@ -9,6 +9,7 @@ from typing import Protocol, cast
 NVENC_CODECS = ("h264_nvenc", "hevc_nvenc", "av1_nvenc")
 _WITH_INDEX = (".mp4", ".m4v", ".mov")
 """Containers whose index goes to the front, so that a player can begin at once."""
+_WORKERS_OWN = frozenset({"-y", "-n", "-hide_banner", "-nostdin", "-nostats", "-stats"})
 
 
 class Compilable(Protocol):
@@ -58,4 +59,12 @@ def command_args(command: Sequence[str] | Compilable) -> list[str]:
     words = command.compile()
     if not isinstance(words, list) or not all(isinstance(word, str) for word in cast("list[object]", words)):
         raise TypeError("compile() gave no list of words")
-    return cast("list[str]", words)[1:]
+    return _without_last_flags(cast("list[str]", words)[1:])
+
+
+def _without_last_flags(words: list[str]) -> list[str]:
+    """`overwrite_output()` and its like write their flag behind the output's name, where FFmpeg takes it and the task does not;
+    the worker sets these itself."""
+    while words and words[-1] in _WORKERS_OWN:
+        words = words[:-1]
+    return words

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import av
 import clips
 import psutil
 import pytest
@@ -48,12 +49,18 @@ class House:
 
     def run(self, *words: str, **changed: Any) -> dict[str, Any]:
         """A render job's answer; `changed` replaces settings of the worker."""
-        task = {
+        return self.run_task(self.task(*words), **changed)
+
+    def task(self, *words: str, **inputs: str) -> dict[str, Any]:
+        """A render job of the good clip and of more inputs, keys of the store by their names."""
+        return {
             "task": "render",
-            "inputs": {"a.mp4": self.gate.presign("GET", "good.mp4")},
+            "inputs": {name: self.gate.presign("GET", key) for name, key in {"a.mp4": "good.mp4", **inputs}.items()},
             "output_url": self.gate.presign("PUT", "out.mp4"),
             "params": {"command_args": list(words)},
         }
+
+    def run_task(self, task: dict[str, Any], **changed: Any) -> dict[str, Any]:
         if not changed:
             return asyncio.run(Worker(self.settings, self.engine).handle({"id": "job", "input": task}))
         settings = replace(self.settings, **changed)
@@ -64,8 +71,11 @@ class House:
             engine.close()
 
     def refusal(self, *words: str, **changed: Any) -> ErrorBody:
-        """The typed error of a job that must fail, after the checks that hold for every failure."""
-        answer = self.run(*words, **changed)
+        """The typed error of a command that must fail, after the checks that hold for every failure."""
+        return self.failure(self.task(*words), **changed)
+
+    def failure(self, task: dict[str, Any], **changed: Any) -> ErrorBody:
+        answer = self.run_task(task, **changed)
         assert "error" in answer, answer
         assert SECRET not in json.dumps(answer)
         assert self.gate.read("out.mp4") is None, "something was delivered"
@@ -165,6 +175,111 @@ def test_f18_a_file_above_the_limit(house: House) -> None:
 def test_f19_a_start_behind_the_end(house: House) -> None:
     body = house.refusal("-ss", "100", "-i", "a.mp4", *FAST, "out.mp4")
     assert (body.code, body.details["reason"]) == ("output_invalid", "empty_output")
+
+
+@pytest.mark.parametrize("flags", ["+faststart", "+faststart+frag_keyframe", "+empty_moov", "+hybrid_fragmented"])
+def test_f20_an_index_is_written_to_a_file_and_never_to_a_pipe(house: House, flags: str, tmp_path: Path) -> None:
+    """Onto a pipe, FFmpeg's +faststart gives a broken file and a status of 0."""
+    answer = house.run("-i", "a.mp4", "-c", "copy", "-movflags", flags, "out.mp4")
+    delivered = tmp_path / "out.mp4"
+    delivered.write_bytes(house.gate.read("out.mp4") or b"")
+    house.gate.delete("out.mp4")
+    assert "error" not in answer
+    with av.open(str(delivered)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 50
+        assert container.duration is not None and abs(container.duration / av.time_base - 2) < 0.1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["x" * 500_000], id="one word of 500 KB"),
+        pytest.param(["x" * 8000] * 60, id="480 KB in all"),
+        pytest.param(["-y"] * 100_000, id="100,000 words"),
+        pytest.param(["-i", "a.mp4", "-vf", "drawtext=text=a\0b", "out.mp4"], id="NUL"),
+        pytest.param(["-i", "a.mp4", "-vf", "drawtext=text=a\x1b]0;b", "out.mp4"], id="a terminal's escape"),
+        pytest.param(["-i", "a.mp4", "-metadata", "title=\ud800", "out.mp4"], id="half a character"),
+    ],
+)
+def test_f21_words_that_no_command_has(house: House, words: list[str]) -> None:
+    assert house.refusal(*words).code == "invalid_task"
+
+
+def test_f22_metadata_of_a_megabyte_is_refused_and_what_passes_is_kept_and_never_logged(
+    house: House, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert house.refusal("-i", "a.mp4", "-metadata", f"title={'<script>' * 131072}", "out.mp4").code == "invalid_task"
+    assert house.refusal("-i", "a.mp4", "-metadata", f"title={'<script>' * 100}", "out.mp4").code == "ffmpeg_arg_denied"
+    title = f"<script>{SECRET}</script>;'-i /etc/passwd'\\=#\n[CHAPTER]"
+    with caplog.at_level(0):
+        answer = house.run("-i", "a.mp4", "-c", "copy", "-metadata", f"title={title}", "out.mp4")
+    delivered = tmp_path / "out.mp4"
+    delivered.write_bytes(house.gate.read("out.mp4") or b"")
+    house.gate.delete("out.mp4")
+    with av.open(str(delivered)) as container:
+        assert container.metadata["title"] == title
+        assert not container.chapters()
+    assert SECRET not in json.dumps(answer) + caplog.text + "".join(capfd.readouterr())
+
+
+SECRETS_IN_FILES = {
+    "subtitles": (
+        "s.srt",
+        "1\n00:00:00,000 --> 00:00:09,000\n<font face='CANARY'>{\\fn%s}x\n\n2\n%s --> x\n",
+        "subtitles=s.srt",
+    ),
+    "a colour table": ("t.cube", "TITLE x\nLUT_3D_SIZE %s\n%s\n", "lut3d=t.cube"),
+    "a noise model": ("n.rnnn", "rnnoise-nu model file version 1\n%s %s\n", ""),
+}
+
+
+@pytest.mark.parametrize("name", list(SECRETS_IN_FILES))
+def test_f23_what_ffmpeg_says_of_a_file_stays_inside(
+    house: House, name: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """FFmpeg quotes what it cannot read; a caller with somebody else's file for an input must not get to see it."""
+    file, content, graph = SECRETS_IN_FILES[name]
+    house.gate.put(file, (content % (SECRET, SECRET)).encode())
+    words = ("-vf", graph) if graph else ("-af", f"arnndn=m={file}")
+    with caplog.at_level(0):
+        answer = house.run_task(house.task("-i", "a.mp4", *words, *FAST, "out.mp4", **{file: file}))
+    house.gate.delete("out.mp4")
+    assert SECRET not in json.dumps(answer) + caplog.text + "".join(capfd.readouterr())
+    assert ("error" in answer) == (name != "subtitles")
+    assert programs() == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(("-vf", "scale=w=iw*400:h=ih*400"), id="a size by an expression"),
+        pytest.param(("-vf", "pad=iw*500:ih*500"), id="a border by an expression"),
+        pytest.param(("-vf", "rotate=0:ow=iw*600:oh=ih*600"), id="a frame to turn in"),
+        pytest.param(("-vf", "zoompan=s=hd1080:d=1e9"), id="a picture without an end"),
+        pytest.param(("-vf", "scale=4096:4096,loop=loop=10000:size=1024"), id="17 GB of frames"),
+        pytest.param(("-vf", "scale=4096:4096,thumbnail=n=1000"), id="frames to choose from"),
+        pytest.param(("-vf", "scale=4096:4096,tmix=frames=64,tile=10x10"), id="a mosaic of large ones"),
+        pytest.param(("-vf", "setpts=PTS*1e9,fps=240"), id="gaps to fill"),
+        pytest.param(("-vf", "v360=e:flat:w=16384:h=16384"), id="a large projection"),
+        pytest.param(("-af", "adelay=delays=99999999999S:all=1"), id="a long silence before"),
+        pytest.param(("-af", "aecho=1:1:90000|89999:1|1"), id="long echoes"),
+        pytest.param(("-af", "aresample=384000,apad=whole_dur=900000"), id="a long silence behind"),
+        pytest.param(("-vf", "geq='gauss(X*Y)+random(1)*hypot(X,Y)',minterpolate=fps=240,nlmeans=r=99:p=99"), id="hard work"),
+        pytest.param(("-filter_complex", "[0:v]split=16" + "".join(f"[s{n}]" for n in range(16)) + ";" + "".join(
+            f"[s{n}]scale=6000:6000[t{n}];" for n in range(16)) + "".join(f"[t{n}]" for n in range(16)) + "xstack=16:grid=4x4"),
+            id="a wall of large pictures"),
+    ],
+)  # fmt: skip
+def test_what_the_tables_allow_and_costs_too_much_is_contained(house: House, words: tuple[str, ...]) -> None:
+    """Bounded in time, memory and disk: it ends with a typed error, or with a file that is as small as it should be. The
+    memory of the host is the bound of none."""
+    limits = {"job_time_limit_seconds": 6.0, "max_output_bytes": 20_000_000}
+    answer = house.run_task(house.task("-i", "a.mp4", *words, *FAST, "out.mp4"), **limits)
+    house.gate.delete("out.mp4")
+    body = ErrorBody.from_wire(answer["error"]) if "error" in answer else None
+    assert body is None or body.code in ("time_limit", "resource_exhausted", "output_too_large", "media_limit", "invalid_task")
+    assert programs() == []
+    assert list(house.settings.work_root.glob("job-*")) == []
 
 
 def test_k14_the_jail_is_required_unless_the_operator_says_otherwise(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
