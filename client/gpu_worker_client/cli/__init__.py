@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GpuWorkerError as error:
         status, answer = EXIT_FAILED, {"error": error_json(error)}
     except KeyboardInterrupt:
-        status, answer = EXIT_FAILED, {"error": {"code": "interrupted", "message": "stopped; a job waited for was cancelled"}}
+        status, answer = EXIT_FAILED, {"error": {"code": "interrupted", "message": "stopped before the end"}}
     try:
         output.answer(answer)
     except BrokenPipeError:

@@ -77,7 +77,7 @@ def health(client: Client, _: argparse.Namespace, __: Output) -> Answered:
 
 
 def map_tasks(client: Client, args: argparse.Namespace, output: Output) -> Answered:
-    """Every job's answer as it ends, then the counts."""
+    """Every job's answer as it ends, then the counts. Ctrl-C cancels the jobs that no state file could bring back."""
     from gpu_worker_client.manager import JobManager  # here: it brings an event loop and SQLite along
 
     ended = failed = 0
@@ -85,11 +85,15 @@ def map_tasks(client: Client, args: argparse.Namespace, output: Output) -> Answe
         _opened(args.tasks) as file,
         JobManager(client, args.max_parallel, args.state, retries=args.retries, in_doubt=args.in_doubt) as jobs,
     ):
-        _submit_lines(jobs, file, _policy(args), output)
-        for outcome in jobs.results():
-            ended, failed = ended + 1, failed + (not outcome.ok)
-            output.answer(_outcome_json(outcome))
-            output.count(ended, jobs.summary().total, failed)
+        try:
+            _submit_lines(jobs, file, _policy(args), output)
+            for outcome in jobs.results():
+                ended, failed = ended + 1, failed + (not outcome.ok)
+                output.answer(_outcome_json(outcome))
+                output.count(ended, jobs.summary().total, failed)
+        except KeyboardInterrupt:
+            output.note("cancelling the jobs" if args.state is None else "the jobs go on; the same command takes them up again")
+            raise
         summary = jobs.summary()
     return failed == 0, {"summary": asdict(summary) | {"total": summary.total}}
 
