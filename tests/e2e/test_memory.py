@@ -1,10 +1,12 @@
-"""Peak memory of worker and engine does not depend on the length of the video: 10 s of a clip against 120 s, or 300 s for
-track."""
+"""Peak memory of worker, engine and FFmpeg does not depend on the length of the video: 10 s of a clip against 120 s, or 300 s
+for track."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import threading
 from pathlib import Path
 
 import clips
@@ -17,6 +19,8 @@ from gpu_worker_client.protocol import (
     DetectScenesTask,
     FileTask,
     InputTask,
+    RenderParams,
+    RenderTask,
     TrackTask,
     UpscaleParams,
     UpscaleTask,
@@ -77,3 +81,52 @@ def test_peak_memory_does_not_grow_with_length(
     short, long = peaks[10], peaks[long_seconds]
     print(f"{name}: peak RSS {short / 2**20:.1f} MiB at 10 s, {long / 2**20:.1f} MiB at {long_seconds} s")
     assert long <= short * ALLOWED_GROWTH
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_ffmpegs_peak_memory_does_not_grow_with_length(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """It is gone when the answer comes, so it is looked at while it runs; its record only rises."""
+    words = ("-vf", "scale=160:90,fps=50", "-c:v", "libx264", "-preset", "veryfast", "-c:a", "aac", "out.mp4")
+    peaks: dict[int, int] = {}
+    for seconds in (10, 120):
+        card = (
+            "-f",
+            "lavfi",
+            "-i",
+            f"testsrc2=size=640x360:duration={seconds}",
+            "-f",
+            "lavfi",
+            "-i",
+            f"sine=duration={seconds}",
+        )
+        for stage in start(tmp_path_factory):
+            put = stage.platform.gate.presign("PUT", "out.mp4")
+            job = stage.client.submit(RenderTask(output_url=put, params=RenderParams(command_args=[*card, *words])))
+            watched = Watched(psutil.Process(stage.worker.pid))
+            assert job.result(DEADLINE_SECONDS).status == "completed"
+            peaks[seconds] = watched.end() + peak_of(stage)
+    short, long = peaks[10], peaks[120]
+    print(f"render: peak RSS {short / 2**20:.1f} MiB at 10 s, {long / 2**20:.1f} MiB at 120 s")
+    assert long <= short * ALLOWED_GROWTH
+
+
+class Watched(threading.Thread):
+    """Peak of the FFmpegs below a process, from now to `end`."""
+
+    def __init__(self, worker: psutil.Process) -> None:
+        super().__init__(daemon=True)
+        self._worker, self._over, self._peak = worker, threading.Event(), 0
+        self.start()
+
+    def run(self) -> None:
+        while not self._over.wait(0.02):
+            for child in self._worker.children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, AssertionError):  # ended meanwhile
+                    self._peak = max(self._peak, peak_bytes(child.pid) if "ffmpeg" in child.name() else 0)
+
+    def end(self) -> int:
+        self._over.set()
+        self.join()
+        assert self._peak, "no FFmpeg was seen"
+        return self._peak
