@@ -25,8 +25,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from gpu_report import section
-
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 BENCHMARKS = ("overhead", "transfer", "scenes", "sr", "upscale", "track", "crop_path", "auto_crop", "beat", "render")
@@ -86,6 +84,8 @@ def main(argv: Sequence[str]) -> int:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
         return 1
     if not args.names:
+        from gpu_report import section  # beside this file; a module of that name is found only where this one is the program
+
         DOCUMENT.write_text("\n".join([INTRO, machine(load), "", text, "", section()]), encoding="utf-8")
         README.write_text(with_figures(README.read_text(encoding="utf-8"), rows), encoding="utf-8")
         print(f"\nwritten to {DOCUMENT.relative_to(ROOT)}")
