@@ -250,6 +250,23 @@ def test_ends_by_signal(status: int, code: ErrorCode) -> None:
     assert failure(status, "").code is code
 
 
+@pytest.mark.parametrize(
+    ("graph", "reason", "says"),
+    [
+        ("drawtext=text=hi:fontsize=12", "font", "name it in fontfile"),
+        ("scale=0:zz", "expression", "of the filter scale cannot"),
+        ("format=gray,crop=w=qq:h=8", "expression", "of the filter crop cannot"),
+    ],
+)
+def test_a_filter_that_cannot_start_is_named(bench: Bench, graph: str, reason: str, says: str) -> None:
+    clip = bench.clip(clip=clips.Clip(frames=5))
+    with pytest.raises(TaskError) as caught:
+        PROCESSOR.run(bench.job("-i", "a.mp4", "-vf", graph, *FAST, "out.mp4", a=clip))
+    assert caught.value.code is ErrorCode.invalid_task
+    assert caught.value.details["reason"] == reason
+    assert says in caught.value.message
+
+
 def test_ffmpegs_words_never_leave() -> None:
     """A filter that could be made to read a file would say the file's content in its error."""
     log = "[AVFilterGraph @ 0x55] No such filter: 'SECRET_LINE_42'\nError : Filter not found\n/srv/job-1/in.mp4: x"

@@ -87,6 +87,19 @@ _SENTENCES = (
         "an input is damaged: FFmpeg could not decode all of it, so nothing was delivered",
     ),
     _says(
+        r"Cannot find a valid font|Could not load font|Fontconfig error",
+        ErrorCode.invalid_task,
+        "drawtext finds no font: give a .ttf or .otf file among the inputs and name it in fontfile",
+        reason="font",
+    ),
+    _says(
+        r"\[Parsed_([a-z0-9]+)_\d+ @ \w+\] (?:\[Eval @ \w+\] )?"
+        r"(?:Undefined constant|Missing|Invalid chars|Unknown function|Cannot parse expression|Error when evaluating)",
+        ErrorCode.invalid_task,
+        "an expression of the filter {} cannot be evaluated; look for a misspelt name or a bracket in it",
+        reason="expression",
+    ),
+    _says(
         r"Impossible to convert between the formats|Error reinitializing filters|Failed to configure (?:in|out)put pad|"
         r"Error initializing filter|Error configuring filter|do not match the corresponding|Filter not found|"
         r"Undefined constant|Error when evaluating the expression|Invalid size",
