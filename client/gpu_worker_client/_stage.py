@@ -9,6 +9,7 @@ worker works twice.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -53,6 +54,23 @@ class Transfer:
 
 
 Tell = Callable[[Transfer], object]
+
+
+def check_output_place(path: Path) -> None:
+    """Looks whether a file can be written there, before anything is paid for.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError, IsADirectoryError: its folder is not there or is a file, or it is
+            a folder itself.
+    """
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "the output is a folder; name a file", str(path))
+    if folder.is_dir():
+        return
+    if any(above.is_file() for above in (folder, *folder.parents)):
+        raise NotADirectoryError(errno.ENOTDIR, "a file stands where the output's folder should be", str(path))
+    raise FileNotFoundError(errno.ENOENT, "the output's folder is not there; make it first", str(path))
 
 
 def is_url(place: Place) -> bool:
@@ -115,7 +133,8 @@ class FileWork:
 
         Raises:
             InvalidTask: the parameters do not fit.
-            FileNotFoundError: an input, or the output's folder, is not there.
+            FileNotFoundError: an input is not there.
+            OSError: as of `check_output_place`.
             ConfigError: the output would replace an input, or its suffix is no container that the task writes.
         """
         check_task(self.draft())
@@ -123,7 +142,7 @@ class FileWork:
             path.stat()
         target = self.output_path
         if target is not None:
-            target.absolute().parent.stat()
+            check_output_place(target)
             if any(target.absolute() == path.absolute() for path in self.paths.values()):
                 raise ConfigError(f"{target.name} is the input; give the output a name of its own")
             suffixes = self._output_suffixes()

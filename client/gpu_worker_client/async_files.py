@@ -19,6 +19,7 @@ from gpu_worker_client.files import (
     auto_crop_work,
     beat_work,
     detect_scenes_work,
+    one_output,
     render_work,
     track_work,
     upscale_work,
@@ -129,15 +130,16 @@ class AsyncFileTasks(HasStorage):
         self: _AsyncRuns,
         command: Sequence[str] | Compilable,
         inputs: Mapping[str, Place] | Sequence[Place],
-        output_url: Place,
+        output: Place | None = None,
         timeout: float | None = None,
         on_event: OnEvent | None = None,
         *,
+        output_url: Place | None = None,
         require_hardware: bool = False,
         policy: Policy | None = None,
     ) -> RenderResult:
         """As `FileTasks.render`."""
-        work = render_work(command, inputs, output_url, require_hardware=require_hardware)
+        work = render_work(command, inputs, one_output(output, output_url), require_hardware=require_hardware)
         return cast(RenderResult, await _run(self, work, timeout, on_event, policy))
 
 

@@ -109,6 +109,13 @@ def render_work(
     return FileWork("render", {"command_args": command_args(command), **params}, {}, inputs=dict(named), output=output)
 
 
+def one_output(output: Place | None, output_url: Place | None) -> Place:
+    """The one that is given."""
+    if (output is None) == (output_url is None):
+        raise TypeError("give exactly one of output and output_url")
+    return cast(Place, output_url if output is None else output)
+
+
 def _by_name(paths: Sequence[Place]) -> dict[str, Place]:
     if isinstance(paths, str):
         raise TypeError("inputs is one text: give a list of paths, or a mapping of names")
@@ -240,10 +247,11 @@ class FileTasks(HasStorage):
         self: _Runs,
         command: Sequence[str] | Compilable,
         inputs: Mapping[str, Place] | Sequence[Place],
-        output_url: Place,
+        output: Place | None = None,
         timeout: float | None = None,
         on_event: OnEvent | None = None,
         *,
+        output_url: Place | None = None,
         require_hardware: bool = False,
         policy: Policy | None = None,
     ) -> RenderResult:
@@ -252,13 +260,14 @@ class FileTasks(HasStorage):
         Args:
             command: what follows `ffmpeg`, a word each; or a stream of `ffmpeg-python` or `typed-ffmpeg`.
             inputs: path, or presigned GET, by the name that the command uses; or a list of paths, which go by their file names.
-            output_url: a path, or a presigned PUT.
+            output: a path, or a presigned PUT.
+            output_url: the same, by the name that it has in the task.
             require_hardware: fail where the hardware encoder that is asked for is not there.
 
         Raises:
-            TypeError: the command is no list of words.
+            TypeError: the command is no list of words, or not exactly one of `output` and `output_url` is given.
         """
-        work = render_work(command, inputs, output_url, require_hardware=require_hardware)
+        work = render_work(command, inputs, one_output(output, output_url), require_hardware=require_hardware)
         return cast(RenderResult, run_files(self, work, timeout, on_event, policy))
 
 

@@ -4,6 +4,7 @@ toy."""
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -122,6 +123,8 @@ def test_inputs_are_deleted_when_they_shall_not_stay(
         (lambda c, clip: c.render(["-i", "in.mp4", "o.mp4"], [clip, clip.parent / "sub" / "in.mp4"], "o.mp4"), ConfigError),
         (lambda c, clip: c.render(["-i", "in.mp4", "o.mp4"], str(clip), "o.mp4"), TypeError),
         (lambda c, clip: c.render("-i in.mp4 o.mp4", [clip], "o.mp4"), TypeError),
+        (lambda c, clip: c.render(["-i", "in.mp4", "o.mp4"], [clip]), TypeError),
+        (lambda c, clip: c.render(["-i", "in.mp4", "o.mp4"], [clip], "o.mp4", output_url="https://h/o.mp4"), TypeError),
     ],
     ids=[
         "misspelt",
@@ -134,6 +137,8 @@ def test_inputs_are_deleted_when_they_shall_not_stay(
         "two of one name",
         "text for list",
         "one text",
+        "no output",
+        "two outputs",
     ],
 )
 def test_what_cannot_work_is_found_before_anything_is_sent(
@@ -141,6 +146,26 @@ def test_what_cannot_work_is_found_before_anything_is_sent(
 ) -> None:
     with pytest.raises(expected):
         call(client, clip)
+    assert not platform.gate.log and not platform.control.log
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("folder.mp4", IsADirectoryError),
+        ("in.mp4/o.mp4", NotADirectoryError),
+        ("in.mp4/sub/o.mp4", NotADirectoryError),
+        ("none/o.mp4", FileNotFoundError),
+    ],
+)
+def test_a_place_where_no_output_can_be_is_named_before_anything_is_sent(
+    client: Client, platform: LocalPlatform, clip: Path, name: str, expected: type[OSError]
+) -> None:
+    clip.with_name("folder.mp4").mkdir()
+    output = clip.parent / name
+    with pytest.raises(expected) as caught:
+        client.upscale(clip, output)
+    assert caught.value.filename == str(output)
     assert not platform.gate.log and not platform.control.log
 
 
@@ -243,12 +268,14 @@ def test_a_command_on_files(client: Client, worker: ToyWorker, platform: LocalPl
     second = clip.with_name("b.mov")
     second.write_bytes(b"second")
     out = clip.with_name("film.mp4")
-    worker.serve(2)
+    worker.serve(3)
     client.render(["-i", "in.mp4", "-i", "b.mov", "film.mp4"], [clip, second], out)
     assert out.read_bytes() == (clip.read_bytes() + b"second")[::-1]
-    client.render(["-i", "x.mp4", "film.mp4"], {"x.mp4": second}, output_url=str(out))
+    client.render(["-i", "x.mp4", "film.mp4"], inputs={"x.mp4": second}, output=str(out))
     assert out.read_bytes() == b"dnoces"
-    assert [set(task["inputs"]) for task in worker.tasks] == [{"in.mp4", "b.mov"}, {"x.mp4"}]
+    client.render(["-i", "x.mp4", "film.mp4"], {"x.mp4": clip}, output_url=out)
+    assert out.read_bytes() == clip.read_bytes()[::-1]
+    assert [set(task["inputs"]) for task in worker.tasks] == [{"in.mp4", "b.mov"}, {"x.mp4"}, {"x.mp4"}]
 
 
 def test_urls_are_passed_on_and_need_no_bucket(client: Client, worker: ToyWorker, platform: LocalPlatform, clip: Path) -> None:
@@ -285,6 +312,12 @@ def test_what_is_staged_shows_no_url(platform: LocalPlatform, clip: Path) -> Non
     work = staging.FileWork("detect_scenes", {}, {"input_url": clip})
     staged = staging.stage(work, lambda: storage_of(platform), None, lambda _: None)
     assert "X-Amz-Signature" in str(staged.task) and "X-Amz" not in repr(staged)
+
+
+@pytest.mark.parametrize("name", ["track", "auto_crop", "detect_scenes", "beat", "render"])
+def test_the_awaitable_calls_take_the_same_arguments(name: str) -> None:
+    blocking, awaitable = (inspect.signature(getattr(kind, name)).parameters for kind in (Client, AsyncClient))
+    assert [(p.name, p.kind, p.default) for p in blocking.values()] == [(p.name, p.kind, p.default) for p in awaitable.values()]
 
 
 @pytest.fixture
