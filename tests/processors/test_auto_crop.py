@@ -246,6 +246,11 @@ def test_what_a_subject_names_is_looked_for(tmp_path: Path) -> None:
     assert caught.value.details["path"] == "params.subject"
 
 
+def test_of_the_default_classes_hog_looks_for_those_it_knows() -> None:
+    assert classes_to_find(AutoCropParams(model="hog")) == ["person"]
+    assert classes_to_find(AutoCropParams(model="hog", classes=["dog"])) == ["dog"], "refused by the detector, where it stands"
+
+
 @pytest.mark.parametrize("subject", ["dog", "auto"])
 def test_nobody_there_is_an_answer(tmp_path: Path, subject: str) -> None:
     source, tracks = walking(tmp_path / "in.mp4")

@@ -13,7 +13,7 @@ from gpu_worker_client.protocol.auto_crop import AutoCropParams, AutoCropResult
 from gpu_worker_processors.auto_crop.tracks_file import INPUT_NAME
 from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.models.weights import WeightStore
-from gpu_worker_processors.track.detectors import load_detector, required_weights
+from gpu_worker_processors.track.detectors import classes_for, load_detector, required_weights
 
 if TYPE_CHECKING:
     from gpu_worker_processors.track.detectors.base import Detector
@@ -58,7 +58,7 @@ def _detector(job: LocalJob) -> Detector | None:
 
 def classes_to_find(params: AutoCropParams) -> list[str]:
     """Those asked for, and after them every one that a subject names."""
-    return [*params.classes, *(name for _, name in _named(params))]
+    return [*classes_for(params.model, params.classes), *(name for _, name in _named(params))]
 
 
 def _named(params: AutoCropParams) -> list[tuple[str, str]]:
@@ -72,9 +72,10 @@ def _at_its_place(error: TaskError, params: AutoCropParams) -> TaskError:
     """The detector's refusal of a class, named where the caller wrote it."""
     path = str(error.details.get("path", ""))
     place = path.removeprefix("params.classes.")
-    if not place.isdecimal() or int(place) < len(params.classes):
+    given = len(classes_for(params.model, params.classes))
+    if not place.isdecimal() or int(place) < given:
         return error
-    own = _named(params)[int(place) - len(params.classes)][0]
+    own = _named(params)[int(place) - given][0]
     return TaskError(error.code, error.message.replace(path, own), path=own, nearest=error.details.get("nearest"))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gpu_worker_client.protocol import TrackParams, TrackResult
 from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.models.weights import WeightStore
-from gpu_worker_processors.track.detectors import HOG, load_detector, required_weights
+from gpu_worker_processors.track.detectors import classes_for, load_detector, required_weights
 
 if TYPE_CHECKING:
     from gpu_worker_processors.track.detectors.base import Detector
@@ -34,11 +34,6 @@ class TrackProcessor:
         return follow_file(job, _detector(job))
 
 
-def classes_for(params: TrackParams) -> list[str]:
-    """The classes to look for: of the default ones those that the model knows."""
-    return ["person"] if params.model == HOG and params.classes == TrackParams().classes else params.classes
-
-
 def _detector(job: LocalJob) -> Detector:
     from gpu_worker_processors.models.devices import pick_device
 
@@ -46,7 +41,7 @@ def _detector(job: LocalJob) -> Detector:
     folder = job.settings.get("WEIGHTS_DIR")
     return load_detector(
         params.model,
-        classes=classes_for(params),
+        classes=classes_for(params.model, params.classes),
         iou_threshold=params.iou_threshold,
         store=WeightStore(Path(folder) if folder else None, job.settings),
         device=pick_device(job.settings.get("GPU_WORKER_DEVICE", "auto")),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol import ErrorCode, TaskError, TrackParams
 from gpu_worker_processors.models.weights import WeightStore
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from gpu_worker_processors.track.detectors.base import Detector
 
-__all__ = ["HOG", "KINDS", "known_models", "load_detector", "required_weights"]
+__all__ = ["HOG", "KINDS", "classes_for", "known_models", "load_detector", "required_weights"]
 
 HOG = "hog"
 """OpenCV's person detector: part of OpenCV, no weights."""
@@ -32,6 +32,11 @@ def known_models(store: WeightStore) -> tuple[str, ...]:
 def required_weights(model: str) -> tuple[str, ...]:
     """Manifest names of what the model opens."""
     return () if model == HOG else (model,)
+
+
+def classes_for(model: str, classes: list[str]) -> list[str]:
+    """The classes to look for: of the tasks' default ones those that the model knows, any others as they are."""
+    return ["person"] if model == HOG and classes == TrackParams().classes else classes
 
 
 def load_detector(
