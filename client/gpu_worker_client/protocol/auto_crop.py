@@ -138,8 +138,8 @@ class AutoCropParams(Wire):
     model: ModelName = "yolov8n"
     """Detector of the tracking inside, by its name in the weights manifest; see `track`."""
     classes: list[ClassName] = Field(default=["person", "sports ball"], min_length=1, max_length=80)
-    """What that tracking looks for, besides the classes that `subject` and `overrides` name. `hog` knows people only; with it the
-    default means them alone."""
+    """What that tracking looks for, besides the classes that `subject` and `overrides` name. `hog` knows people only; with
+    it the default means them alone."""
     confidence_threshold: float = Field(default=0.5, ge=0, le=1)
     """Of that tracking."""
     frame_stride: int = Field(default=1, ge=1, le=1000)
