@@ -4,6 +4,7 @@ container, codec and clock; what cannot be cut exactly is refused before anythin
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 from collections.abc import Sequence
 from fractions import Fraction
@@ -14,14 +15,15 @@ import av
 import clips
 import imageio_ffmpeg
 import pytest
+from scripted_server import ScriptedServer
 
-from gpu_worker_client import ConfigError
-from gpu_worker_client.protocol import UpscaleParams
+from gpu_worker_client import Client, ConfigError, Storage
+from gpu_worker_client.protocol import UpscaleParams, UpscaleTask
 from gpu_worker_client.split import SplitError, SplitPlan, plan_split
 from gpu_worker_client.split.bitstream import starts_anew, units
 from gpu_worker_client.split.check import check_output
 from gpu_worker_client.split.cut import cut_segments
-from gpu_worker_client.split.join import Piece, join, read_piece
+from gpu_worker_client.split.join import CONTAINERS, Piece, join, read_piece
 from gpu_worker_client.split.plan import choose_cuts, longest_seconds
 from gpu_worker_client.split.source import closed_cuts, read_source
 from gpu_worker_client.split.times import decode_times, reorder_delay
@@ -253,7 +255,6 @@ def without_key_frame(source: Path, path: Path) -> Path:
     ("case", "reason"),
     [
         ("text", "unreadable"),
-        ("absent", "unreadable"),
         ("sound", "no_video"),
         ("edit-list", "edit_list"),
         ("no-key-frame", "no_keyframe"),
@@ -278,6 +279,44 @@ def test_what_cannot_be_cut_exactly_is_refused(case: str, reason: str, tmp_path:
         plan_split(path)
     assert caught.value.reason == reason
     assert str(tmp_path) not in str(caught.value), "a message is read by others than the owner of the folders"
+
+
+def test_a_file_that_is_not_there_is_no_damaged_video(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        plan_split(tmp_path / "absent.mp4")
+
+
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        pytest.param("absent.mp4", "out.mp4", id="no input"),
+        pytest.param("in.mp4", "absent/out.mp4", id="no folder for the output"),
+        pytest.param("in.mp4", "out.webm", id="no container of the task"),
+        pytest.param("in.mp4", "in.mp4", id="the output is the input"),
+    ],
+)
+def test_what_an_unsplit_call_refuses_a_split_one_refuses_alike(
+    source: str, output: str, server: ScriptedServer, tmp_path: Path
+) -> None:
+    clips.make(tmp_path / "in.mp4", clips.Clip(frames=5))
+    bucket = Storage(server.url.removesuffix("/v2"), "bucket", "key", "secret")
+    with Client("ep1", "rpa_key", server.url, storage=bucket) as client:
+        with pytest.raises((FileNotFoundError, ConfigError)) as whole:
+            client.upscale(tmp_path / source, tmp_path / output, model="lite")
+        with pytest.raises(whole.type) as split:
+            client.upscale(tmp_path / source, tmp_path / output, split=True, model="lite")
+    assert str(split.value) == str(whole.value)
+    assert server.seen == []
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_an_output_without_a_suffix_is_what_a_worker_makes_of_it(tmp_path: Path) -> None:
+    assert set(CONTAINERS) == UpscaleTask.OUTPUT_SUFFIXES
+    plan = plan_split(clips.make(tmp_path / "in.mp4", CLIPS["b-frames.mp4"]), LITE, segments=3)
+    joined(plan, cut(plan, tmp_path / "cut"), tmp_path / "out")
+    with av.open(str(tmp_path / "out")) as container:
+        assert "mp4" in container.format.name.split(",")
+    assert shown(tmp_path / "out") == shown(plan.source.path)
 
 
 def test_a_file_that_changed_after_its_plan_is_not_cut(tmp_path: Path) -> None:
@@ -310,13 +349,20 @@ def test_a_plan_tells_what_it_will_do(tmp_path: Path) -> None:
     assert firsts[0] == 0
     assert [segment.end_frame for segment in plan.segments] == [*firsts[1:], 60]
     assert sum(segment.duration_seconds for segment in plan.segments) == pytest.approx(2.4)
-    assert plan.estimate.usd is not None and f"${plan.estimate.usd:.4f}" in str(plan)
+    assert plan.estimate.usd is not None and printed_usd(str(plan)) == pytest.approx(plan.estimate.usd, rel=1e-3)
     assert plan.longest_seconds == pytest.approx(plan.estimate.seconds * max(s.frames for s in plan.segments) / 60)
     assert "h264 spends its bits by what came before" in str(plan)
     prores = plan_split(source, UpscaleParams(model="lite", codec="prores"), segments=3)
     assert prores.warnings == ()
     faces = plan_split(source, UpscaleParams(codec="prores", face_enhance=True), segments=3)
     assert "a face may change at a cut" in faces.warnings[0]
+
+
+def printed_usd(text: str) -> float:
+    """The first price in a text."""
+    found = re.search(r"\$([0-9.]+)", text)
+    assert found is not None, text
+    return float(found[1])
 
 
 def test_a_budget_needs_a_price_and_holds(tmp_path: Path) -> None:
@@ -330,8 +376,12 @@ def test_a_budget_needs_a_price_and_holds(tmp_path: Path) -> None:
     usd = priced.estimate.usd
     assert usd is not None
     priced.require_budget(usd)
-    with pytest.raises(SplitError, match="is above max_usd"):
-        priced.require_budget(usd / 2)
+    for budget in (usd / 2, usd * (1 - 1e-9), 1e-9, 0):
+        with pytest.raises(SplitError, match="is above max_usd") as caught:
+            priced.require_budget(budget)
+        estimated, _, limit = str(caught.value).partition("max_usd")
+        assert printed_usd(limit) == budget < printed_usd(estimated), "two numbers of which one is visibly above the other"
+        assert printed_usd(estimated) == pytest.approx(usd, rel=1e-3)
 
 
 def test_large_outputs_make_short_segments(tmp_path: Path) -> None:

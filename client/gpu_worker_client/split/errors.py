@@ -26,7 +26,7 @@ Reason = Literal[
 - `no_timestamps`: frames without a time, or two with the same one (AVI with B-frames): remux to MKV first, or run it unsplit.
 - `edit_list`: an edit list hides some of the frames: run it unsplit.
 - `no_keyframe`: the first frame needs frames before it.
-- `container`: the output's container does not hold the video.
+- `container`: the output's container does not hold the joined video.
 - `budget`: the estimate is above `max_usd`, or there is no price to hold against it. Nothing was submitted.
 - `frames_differ`: a worker wrote another number of frames than its segment has.
 - `segments_differ`: the segments came back in different formats, from workers with different encoders perhaps.

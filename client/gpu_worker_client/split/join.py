@@ -24,8 +24,8 @@ from gpu_worker_client.split.plan import Segment, SplitPlan
 from gpu_worker_client.split.source import SourceVideo, picked_video
 from gpu_worker_client.split.times import decode_times, reorder_delay
 
-CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-"""Suffix of an output -> FFmpeg's muxer: what a worker writes."""
+CONTAINERS = {"": "mp4", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+"""Suffix of an output -> FFmpeg's muxer: what a worker writes, by the same suffixes."""
 FINE_TICKS = 48_000
 """Least ticks per second of an mp4's movie clock, on which the starts of its streams lie; FFmpeg's own 1000 would move them."""
 _IN_BAND_TAGS = {"h264": "avc3", "hevc": "hev1"}
@@ -114,7 +114,7 @@ def join(plan: SplitPlan, pieces: Sequence[Piece], path: Path) -> tuple[Mapping[
                 others.close()
     except (FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        raise SplitError("container", f"{path.suffix} does not take the joined video: {reason}") from error
+        raise SplitError("container", f"{muxer} does not take the joined video: {reason}") from error
     return others.copied, others.warnings
 
 
@@ -132,7 +132,7 @@ def container_of(path: Path) -> str:
     """
     muxer = CONTAINERS.get(path.suffix.lower())
     if muxer is None:
-        raise SplitError("container", f"the output's suffix must be one of: {', '.join(CONTAINERS)}")
+        raise SplitError("container", f"the output's suffix must be one of: {', '.join(filter(None, CONTAINERS))}")
     return muxer
 
 

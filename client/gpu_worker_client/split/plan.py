@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context, Decimal
 from itertools import pairwise
 from pathlib import Path
 
@@ -69,7 +70,7 @@ class SplitPlan:
         return self.estimate.seconds * max(segment.frames for segment in self.segments) / self.frames
 
     def __str__(self) -> str:
-        usd = "unknown (give gpu, and prices if it has none here)" if self.estimate.usd is None else f"${self.estimate.usd:.4f}"
+        usd = "unknown (give gpu, and prices if it has none here)" if self.estimate.usd is None else _dollars(self.estimate.usd)
         head = (
             f"{self.source.path.name}: {self.frames} frames, {self.source.duration_seconds:.2f} s, "
             f"{self.source.width}x{self.source.height} in {len(self.segments)} segments\n"
@@ -93,8 +94,15 @@ class SplitPlan:
             raise SplitError("budget", "max_usd needs a price to be held against: give gpu, and prices where it has none here")
         if self.estimate.usd > max_usd:
             raise SplitError(
-                "budget", f"the estimate of ${self.estimate.usd:.4f} is above max_usd, ${max_usd:.4f}; nothing was submitted"
+                "budget",
+                f"the estimate of {_dollars(self.estimate.usd)} is above max_usd, ${Decimal(str(max_usd)):f};"
+                " nothing was submitted",
             )
+
+
+def _dollars(usd: float) -> str:
+    """Four significant digits, rounded up: what is above a budget also reads so. Never in powers of ten."""
+    return f"${Context(prec=4, rounding=ROUND_CEILING).create_decimal(str(usd)):f}"
 
 
 def plan_split(
@@ -115,6 +123,7 @@ def plan_split(
         gpu, prices: as of `estimate`.
 
     Raises:
+        FileNotFoundError: there is no such file.
         SplitError: the file cannot be cut exactly; `reason` says why.
         ConfigError: `segments` is not 1 to `MAX_SEGMENTS`, or as of `estimate`.
     """

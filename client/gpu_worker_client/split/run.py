@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from gpu_worker_client._client_core import check_task
+from gpu_worker_client._stage import FileWork
 from gpu_worker_client.client import Client
 from gpu_worker_client.estimate import execution_timeout_seconds
 from gpu_worker_client.exceptions import ConfigError
@@ -23,7 +24,7 @@ from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import UpscaleParams, UpscaleTask
 from gpu_worker_client.split.check import check_output
 from gpu_worker_client.split.cut import cut_segments
-from gpu_worker_client.split.join import container_of, join
+from gpu_worker_client.split.join import join
 from gpu_worker_client.split.plan import DEFAULT_SEGMENTS, SplitPlan, plan_split
 from gpu_worker_client.split.segments import Done, SegmentEvent, SegmentRunner
 from gpu_worker_client.storage import MAX_EXPIRES_SECONDS, Storage
@@ -74,7 +75,7 @@ def split_upscale(
 
     Args:
         source: the video; or its plan, and then `params`, `segments`, `gpu` and `prices` are the plan's.
-        output: .mp4, .mov or .mkv.
+        output: .mp4, .m4v, .mov or .mkv; without a suffix it is mp4. Its folder must be there.
         params: of the `upscale` task.
         segments, gpu, prices: as of `plan_split`.
         in_flight: jobs queued or running at the same time.
@@ -86,21 +87,21 @@ def split_upscale(
     Raises:
         SplitError: the video cannot be split or joined, or is too dear.
         JobError: a segment failed for good; the others were cancelled, and what is done is kept for the next call.
+        FileNotFoundError: the source, or the output's folder, is not there.
         ConfigError, StorageError, APIConnectionError, APIError: as their names say.
     """
     started = time.monotonic()
     output = Path(output)
-    container_of(output)
+    path = source.source.path if isinstance(source, SplitPlan) else Path(source)
+    FileWork("upscale", {}, {"input_url": path}, output=output).check()  # what a video in one piece is refused for
     if in_flight < 1:
         raise ConfigError("in_flight must be at least 1")
     plan = source if isinstance(source, SplitPlan) else plan_split(source, params, segments=segments, gpu=gpu, prices=prices)
     if on_plan is not None:
         on_plan(plan)
     plan.require_budget(max_usd)
-    if output.absolute() == plan.source.path.absolute():
-        raise ConfigError(f"{output.name} is the input; give the output a name of its own")
     folder = output.with_name(output.name + ".split")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     policy = policy or _policy(plan, in_flight)
     runner = SegmentRunner(
         client,

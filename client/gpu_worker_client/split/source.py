@@ -75,8 +75,10 @@ def read_source(path: Path) -> SourceVideo:
     """Reads the packets of a video file.
 
     Raises:
+        FileNotFoundError: there is no such file.
         SplitError: `unreadable`, `no_video`, `damaged`, `no_timestamps`, `edit_list`, `no_keyframe`.
     """
+    path.stat()  # a file that is not there is no damaged video
     try:
         with av.open(str(path)) as container:
             stream = picked_video(container)
