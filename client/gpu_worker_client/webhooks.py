@@ -28,6 +28,8 @@ MIN_KEY_BYTES, MAX_KEY_BYTES = 24, 64
 """Size of a key, the specification's bounds."""
 TOLERANCE_SECONDS = 300.0
 """How far an event's timestamp may lie from now: what the specification's own libraries allow. Bounds a replay."""
+MAX_SIGNATURES = 16
+"""Signatures that `unwrap` reads of a request: the worker gives one for each of its secrets, of which a change needs two."""
 
 _VERSION = "v1"
 
@@ -111,14 +113,17 @@ def unwrap(
         ConfigError: a secret is none.
     """
     keys = [webhook_key(text) for text in ([secret] if isinstance(secret, str) else secret)]
-    raw = body.encode() if isinstance(body, str) else body
+    raw = _encoded(body, "the body") if isinstance(body, str) else body
     message_id, timestamp, signatures = _read_headers(headers)
     moment = now or datetime.now(timezone.utc)
     if abs(moment.timestamp() - timestamp) > tolerance_seconds:
         raise WebhookError(f"the event's timestamp is more than {tolerance_seconds:g} s from this machine's time")
     given = [text.encode() for text in signatures.split() if text.startswith(f"{_VERSION},")]
+    if len(given) > MAX_SIGNATURES:
+        raise WebhookError(f"the request has more than {MAX_SIGNATURES} signatures")
+    expected = [sign(key, message_id, timestamp, raw).encode() for key in keys]
     # No early end: how long it takes tells nothing about which of them fits.
-    matches = [hmac.compare_digest(sign(key, message_id, timestamp, raw).encode(), one) for key in keys for one in given]
+    matches = [hmac.compare_digest(mine, one) for mine in expected for one in given]
     if not any(matches):
         raise WebhookError("no signature of the request fits the secret and the body")
     return _event(raw, message_id, timestamp)
@@ -129,9 +134,21 @@ def _read_headers(headers: Mapping[str, str]) -> tuple[str, int, str]:
     missing = [name for name in (ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER) if not named.get(name)]
     if missing:
         raise WebhookError(f"the request has no header {', '.join(missing)}")
+    for name in (ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER):
+        _encoded(named[name], name)
     if re.fullmatch(r"[0-9]{1,12}", named[TIMESTAMP_HEADER]) is None:
         raise WebhookError(f"{TIMESTAMP_HEADER} is no number of seconds")
     return named[ID_HEADER], int(named[TIMESTAMP_HEADER]), named[SIGNATURE_HEADER]
+
+
+def _encoded(text: object, what: str) -> bytes:
+    """UTF-8 of what a web framework gave as text: some give bytes, or undecodable bytes as lone surrogates."""
+    try:
+        if isinstance(text, str):
+            return text.encode()
+    except UnicodeEncodeError:
+        pass
+    raise WebhookError(f"{what} of the request is no text")
 
 
 def _event(raw: bytes, message_id: str, timestamp: int) -> WebhookEvent:

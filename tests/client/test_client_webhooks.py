@@ -35,7 +35,7 @@ def signed(body: bytes, *, key: bytes = KEY, at: datetime = NOW) -> dict[str, st
     return {"webhook-id": "msg_1", "webhook-timestamp": timestamp, "webhook-signature": signature}
 
 
-def opened(body: bytes, headers: dict[str, str], secret: str | list[str] = SECRET) -> WebhookEvent:
+def opened(body: bytes | str, headers: dict[str, str], secret: str | list[str] = SECRET) -> WebhookEvent:
     return unwrap(body, headers, secret, now=NOW)
 
 
@@ -92,6 +92,21 @@ def test_one_signature_of_several_is_enough_while_secrets_change() -> None:
     assert opened(body, mine, [OTHER, SECRET]).job_id == "j1"
 
 
+def test_the_body_is_hashed_once_for_each_secret_however_many_signatures_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[bytes] = []
+
+    def counted(key: bytes, *message: Any) -> str:
+        hashed.append(key)
+        return sign(key, *message)
+
+    monkeypatch.setattr("gpu_worker_client.webhooks.sign", counted)
+    body = event(DONE)
+    mine = signed(body)
+    many = mine | {"webhook-signature": "v1, " * 15 + mine["webhook-signature"]}
+    assert opened(body, many, [OTHER, SECRET]).job_id == "j1"
+    assert hashed == [b"x" * 24, KEY]
+
+
 def test_header_names_in_any_case() -> None:
     body = event(DONE)
     assert opened(body, {name.title(): value for name, value in signed(body).items()}).job_id == "j1"
@@ -118,9 +133,14 @@ SIGNATURE = GOOD["webhook-signature"]
         pytest.param(BODY, GOOD | {"webhook-signature": SIGNATURE[:-4]}, SECRET, "fits", id="half a signature"),
         pytest.param(BODY, GOOD | {"webhook-signature": "v1,ü"}, SECRET, "fits", id="not ASCII"),
         pytest.param(BODY, GOOD | {"webhook-signature": "v1,"}, SECRET, "fits", id="empty signature"),
+        pytest.param(BODY, GOOD | {"webhook-id": "m\udcff"}, SECRET, "webhook-id .* no text", id="undecodable id"),
+        pytest.param(BODY, GOOD | {"webhook-signature": "v1,\udcff"}, SECRET, "no text", id="undecodable signature"),
+        pytest.param("\udcff", GOOD, SECRET, "the body .* no text", id="undecodable body"),
+        *(pytest.param(BODY, GOOD | {name: b"1"}, SECRET, f"{name} .* no text", id=f"bytes as {name}") for name in GOOD),
+        pytest.param(BODY, GOOD | {"webhook-signature": " ".join([SIGNATURE] * 17)}, SECRET, "more than 16", id="too many"),
     ],
 )
-def test_what_is_not_the_workers_is_refused(body: bytes, headers: dict[str, str], secret: Any, says: str) -> None:
+def test_what_is_not_the_workers_is_refused(body: bytes | str, headers: Any, secret: Any, says: str) -> None:
     with pytest.raises(WebhookError, match=says) as caught:
         opened(body, headers, secret)
     assert "whsec_" not in str(caught.value) and "v1," not in str(caught.value)
