@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from gpu_worker_client.protocol.envelope import OptionalFileTask, Stats, TaskResult, same_object
-from gpu_worker_client.protocol.models import AnsweredBy, Reply, Url, Wire
+from gpu_worker_client.protocol.models import AnsweredBy, Many, Reply, Url, Wire
 from gpu_worker_client.protocol.track import ClassName, ModelName
 from gpu_worker_client.protocol.upscale import Codec
 
@@ -226,7 +226,7 @@ class CropSubject(Reply):
     """The one that leads the window; None when there is none."""
     class_name: str | None = Field(default=None, validation_alias="class", serialization_alias="class")
     """Its class. `class` in JSON, `class_name` in Python."""
-    track_ids: list[int] = []
+    track_ids: Many[int] = []
     """Everyone the window is led by, the most important first. Whoever is merely in the picture is not among them. Where it is
     shown whole for the sake of two or three, all of these."""
     reason: str = ""
@@ -285,12 +285,12 @@ class AutoCropStats(Stats):
 
 class AutoCropResult(TaskResult):
     task: Literal["auto_crop"] = "auto_crop"
-    crop_keyframes: list[CropWindow] = []
+    crop_keyframes: Many[CropWindow] = []
     """The path. Left out, with `crop_keyframes_count` in its place, of an answer over the inline limit: the whole result is
     then at `result_url`."""
     subject: CropSubject = CropSubject.model_construct()
     """Of the segments that take most of the time."""
-    segments: list[CropSegment] = []
+    segments: Many[CropSegment] = []
     """In order, without gaps; empty with `keyframes`. A shot of more than 10 s is divided into equal parts of at most that, and
     the subject chosen anew in each, with an advantage for the one before; overrides divide as well."""
     normalised: bool = False

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gpu_worker_client.protocol.envelope import OptionalFileTask, Stats, TaskResult
-from gpu_worker_client.protocol.models import AnsweredBy, Reply, Wire
+from gpu_worker_client.protocol.models import AnsweredBy, Many, Reply, Wire
 
 ANALYSIS_RATE_HZ = 22_050
 """Every sound is brought to this rate, librosa's and Beat This!'s."""
@@ -53,9 +53,9 @@ class BeatParams(Wire):
 class Energy(Reply):
     """Loudness over time."""
 
-    times: list[float] = []
+    times: Many[float] = []
     """Seconds; the middle of each window of 1 / `energy_hz`."""
-    rms: list[float] = []
+    rms: Many[float] = []
     """Root mean square of the window, 0 to 1 of full scale."""
 
 
@@ -81,15 +81,15 @@ class BeatResult(TaskResult):
     task: Literal["beat"] = "beat"
     tempo: float = 0.0
     """Beats per minute, the middle of the piece's beats; 0 when there is no beat."""
-    beat_times: list[float] = []
+    beat_times: Many[float] = []
     """Seconds, rising: from the first frame in a video, from the first sample in an audio file."""
-    confidence: list[float] = []
+    confidence: Many[float] = []
     """0 to 1 for each beat: whether something sounds there, and how well it fits its neighbours."""
-    downbeats: list[float] | None = None
+    downbeats: Many[float] | None = None
     """Times of the first beats of bars, each one of `beat_times`. None from an engine that does not know them."""
-    onsets: list[float] | None = None
+    onsets: Many[float] | None = None
     """Times of all attacks, when asked for."""
-    tempo_candidates: list[TempoCandidate] = []
+    tempo_candidates: Many[TempoCandidate] = []
     """The likeliest tempos, best first; half and double the answer are the usual doubt."""
     energy: Energy = Energy.model_construct()
     """How loud it is over time."""

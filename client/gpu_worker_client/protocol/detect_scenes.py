@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from gpu_worker_client.protocol.envelope import InputTask, Stats, TaskResult
-from gpu_worker_client.protocol.models import AnsweredBy, Reply, Wire
+from gpu_worker_client.protocol.models import AnsweredBy, Many, Reply, Wire
 
 DEFAULT_THRESHOLD = 30.0
 """One below the best single setting of ContentDetector over three public test sets, as PySceneDetect's benchmark has it."""
@@ -59,7 +59,7 @@ class DetectScenesStats(Stats):
 
 class DetectScenesResult(TaskResult):
     task: Literal["detect_scenes"] = "detect_scenes"
-    scenes: list[Scene] = []
+    scenes: Many[Scene] = []
     """In order, without gaps. Left out, with `scenes_count` in its place, of an answer over the inline limit: the whole result
     is then at `result_url`."""
     """In order, without gaps: the first starts at frame 0, the last ends at the last frame."""

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field, StringConstraints, field_validator, model_validator
 from typing_extensions import Self
 
-from gpu_worker_client.protocol.models import Reply, Url, Wire
+from gpu_worker_client.protocol.models import Many, Reply, Url, Wire
 
 SCHEMA_VERSION = 1
 MIN_PART_BYTES = 5 * 1024 * 1024
@@ -318,7 +318,7 @@ class TaskResult(Reply):
     """The task that was run."""
     output_url: str | None = None
     """Where the file went, without the query: a PUT signature never leaves the worker."""
-    output_parts: list[OutputPart] | None = None
+    output_parts: Many[OutputPart] | None = None
     """Parts uploaded to an `output_multipart` without `complete`."""
     result_url: str | None = None
     """Where the whole result went, when it was asked for; the answer then may hold only `stats` and counts."""
@@ -332,7 +332,7 @@ class TaskResult(Reply):
     """What it cost."""
     worker: WorkerInfo | None = None
     """Who did it, and on what."""
-    warnings: list[ResultWarning] = []
+    warnings: Many[ResultWarning] = []
     """Empty when there is nothing to say."""
 
     @classmethod

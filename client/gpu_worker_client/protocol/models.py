@@ -8,13 +8,26 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, StringConstraints, ValidationError
 
 MAX_URL_CHARS = 8192
 """Longest URL accepted anywhere. R2 and S3 refuse longer request lines."""
 
 Url = Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL_CHARS)]
 """An absolute URL, or a local path where the worker allows local files. The worker checks which; the wire only bounds it."""
+
+
+class _FirstErrorEnds(FailFast):
+    """pydantic's own has no hash, and could not stand in `X | None`."""
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+
+T = TypeVar("T")
+Many = Annotated[list[T], _FirstErrorEnds()]
+"""A list in an answer. The first element that does not fit ends the reading: an answer of many megabytes may come from anybody,
+and pydantic would keep some 400 bytes of error for each element, a thousand times what the answer takes packed."""
 
 
 class Wire(BaseModel):

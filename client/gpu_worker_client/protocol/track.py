@@ -19,7 +19,7 @@ from typing_extensions import Self
 from gpu_worker_client.protocol.boxes import TrackBox, TrackFrames
 from gpu_worker_client.protocol.columnar import ColumnarWriter, TrackHead, from_text, read_columnar, to_text
 from gpu_worker_client.protocol.envelope import OptionalFileTask, Stats, TaskResult
-from gpu_worker_client.protocol.models import AnsweredBy, Reply, Wire
+from gpu_worker_client.protocol.models import AnsweredBy, Many, Reply, Wire
 
 __all__ = [
     "MAX_STATE_BYTES",
@@ -143,7 +143,7 @@ class TrackVideo(Reply):
     """Seconds, from the first frame to the end of the last."""
     is_vfr: bool = False
     """The frames are not evenly spaced in time: `frame / fps` is only near a frame's time."""
-    times: list[tuple[int, float]] = []
+    times: Many[tuple[int, float]] = []
     """With `is_vfr`: some frames and their times in seconds, first and last among them. Between two of them time runs evenly,
     to a quarter of a frame. Empty otherwise."""
 
@@ -172,13 +172,13 @@ class TrackStats(Stats):
 
 class TrackResult(TaskResult):
     task: Literal["track"] = "track"
-    tracks: list[Track] = []
+    tracks: Many[Track] = []
     """By rising id. Left out, with `tracks_count` in its place, of an answer over the inline limit whose whole result is at
     `result_url`."""
     tracks_columnar: str | None = None
     """The tracks of a result over the inline limit that has no other place to go to: gzip and base64, some 7 bytes a box. The
     SDK reads it into `tracks`; the layout is in `gpu_worker_client/protocol/columnar.py`."""
-    cuts: list[TrackCut] = []
+    cuts: Many[TrackCut] = []
     """First frames of all shots but the first."""
     video: TrackVideo | None = None
     """What the boxes refer to."""

@@ -31,6 +31,9 @@ FUNCTIONS: dict[str, frozenset[str]] = {
     }.items()
 }
 """Functions of libavutil/eval.c that end, and what some filters add, by the group that the table of filters names."""
+_REFUSED = frozenset(("print", "root", "taylor", "while"))
+"""The other functions of eval.c but `time`, which some filters have as a variable. FFmpeg takes a name that is no variable for
+the function of the next parenthesis, wherever that stands: `while+(1,1)` runs for ever."""
 
 _TOKEN = re.compile(
     r"(?P<number>0x[0-9A-Fa-f]{1,8}|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?(?:dB|[kKMGTmu](?:i?B|i)?|B)?(?![A-Za-z0-9_.]))"
@@ -61,6 +64,8 @@ def read_expression(text: str, group: str = "") -> str:
         if token is None:
             raise Denied("a character that is no part of an expression")
         _check_call(token["call"], FUNCTIONS[group])
+        if token["name"] in _REFUSED:
+            raise Denied(f"the function {shown(token['name'])} is not allowed in an expression")
         depth += {"(": 1, ")": -1}.get(token[0], 0)
         if not 0 <= depth <= MAX_DEPTH:
             raise Denied(f"parentheses must match and nest at most {MAX_DEPTH} deep")
