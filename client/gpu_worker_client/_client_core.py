@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
@@ -16,7 +16,7 @@ from gpu_worker_client._transport import Transport
 from gpu_worker_client.endpoint import DEFAULT_BASE_URL, Endpoint, check_api_key, check_id, job_id_of
 from gpu_worker_client.exceptions import ConfigError, job_error
 from gpu_worker_client.policy import Policy
-from gpu_worker_client.protocol import TASKS, TaskBase, TaskError, TaskResult, parse_task
+from gpu_worker_client.protocol import TASKS, ErrorCode, TaskBase, TaskError, TaskResult, parse_task
 
 MIN_WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 10.0
 """Bounds of `run(wait_seconds=...)`. The lower one is RunPod's; the upper one is how long Ctrl-C may be held up, since only the
@@ -143,7 +143,7 @@ def check_task(task: object) -> tuple[TaskBase, dict[str, Any]]:
     newer fields, and a worker can tell a default from a choice.
 
     Raises:
-        InvalidTask: it does not fit.
+        InvalidTask: it does not fit, or names a place that is no web URL.
     """
     given: Any = task
     if isinstance(task, TaskBase):
@@ -152,14 +152,40 @@ def check_task(task: object) -> tuple[TaskBase, dict[str, Any]]:
         checked = parse_task(dict(cast("Mapping[str, Any]", given)) if isinstance(given, Mapping) else given)
     except TaskError as error:
         raise job_error(error.body()) from None
-    return checked, checked.model_dump(mode="json", exclude_unset=True) | {"task": checked.task}
+    wire = checked.model_dump(mode="json", exclude_unset=True) | {"task": checked.task}
+    _check_urls(wire)
+    return checked, wire
+
+
+def _check_urls(wire: Mapping[str, Any]) -> None:
+    """Refuses paths and other schemes (file, s3): a worker would too, after a start that is paid for."""
+    places = [place for place, url in _urls(wire) if not _is_web_url(url)]
+    if not places:
+        return
+    problem = "must be an https URL; for files of this machine give paths to client.upscale and its like"
+    errors = [{"path": place, "problem": problem} for place in places]
+    raise job_error(TaskError(ErrorCode.invalid_task, f"{', '.join(places[:5])}: {problem}", errors=errors[:20]).body())
+
+
+def _urls(wire: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every URL of a task's JSON, after its place."""
+    yield from ((name, url) for name, url in wire.items() if name.endswith("_url") and url is not None)
+    yield from ((f"inputs.{name}", url) for name, url in wire.get("inputs", {}).items())
+    multipart = wire.get("output_multipart") or {}
+    yield from ((f"output_multipart.parts.{index}.url", part["url"]) for index, part in enumerate(multipart.get("parts", ())))
+    if complete := multipart.get("complete"):
+        yield "output_multipart.complete.url", complete["url"]
+
+
+def _is_web_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in ("https", "http") and bool(parts.hostname)
 
 
 def _check_webhook(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ConfigError("webhook is not a URL") from None
-    if parts.scheme not in ("https", "http") or not parts.hostname:
+    if not _is_web_url(url):
         raise ConfigError("webhook must be an absolute https or http URL")
     return url

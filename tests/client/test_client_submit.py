@@ -66,6 +66,40 @@ def test_a_wrong_task_fails_at_once_without_repeating_it(
     assert server.seen == []
 
 
+PUT = {"output_url": "https://h/out.mp4"}
+PARTS = {"part_size": 5 * 2**20, "parts": [{"n": 1, "url": "s3://b/out.mp4?CANARY"}], "complete": {"url": "s3://b/out.mp4"}}
+RENDER = {"task": "render", "params": {"command_args": ["-i", "a.mp4", "o.mp4"], "output_filename": "o.mp4"}}
+
+
+@pytest.mark.parametrize(
+    ("task", "places"),
+    [
+        ({"task": "beat", "input_url": "file:///CANARY.mp4"}, ["input_url"]),
+        ({"task": "beat", "input_url": "s3://bucket/CANARY.mp4"}, ["input_url"]),
+        ({"task": "beat", "input_url": "https://[CANARY"}, ["input_url"]),
+        ({"task": "upscale", "input_url": "CANARY.mp4", "output_url": "/CANARY/out.mp4"}, ["input_url", "output_url"]),
+        ({"task": "selftest", "result_url": "CANARY.json"}, ["result_url"]),
+        ({"task": "selftest", "webhook_url": "me.example/CANARY"}, ["webhook_url"]),
+        ({"task": "auto_crop", **URLS, "tracks_url": "CANARY.json"}, ["tracks_url"]),
+        ({**RENDER, **PUT, "inputs": {"a.mp4": "https:CANARY"}}, ["inputs.a.mp4"]),
+        (
+            {"task": "upscale", "input_url": URLS["input_url"], "output_multipart": PARTS},
+            ["output_multipart.parts.0.url", "output_multipart.complete.url"],
+        ),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, list) else value["task"],
+)
+def test_what_no_worker_can_open_fails_before_a_paid_start(
+    client: Client, server: ScriptedServer, task: dict[str, Any], places: list[str]
+) -> None:
+    with pytest.raises(InvalidTask, match="must be an https URL") as caught:
+        client.submit(task)
+    assert [error["path"] for error in caught.value.details["errors"]] == places
+    assert str(caught.value).startswith(f"invalid_task: {', '.join(places)}: ")
+    assert "CANARY" not in f"{caught.value!r} {caught.value.details}"
+    assert server.seen == []
+
+
 def test_policy_and_webhook(client: Client, server: ScriptedServer) -> None:
     server.say(QUEUED)
     policy = Policy(execution_timeout_seconds=3600, ttl_seconds=7200.5, low_priority=True)
