@@ -67,17 +67,40 @@ def read_kept(kept: KeptResult, timing: Timing, deadline: float | None = None) -
     return fields if ours else None
 
 
-def read_whole(output: object, timing: Timing, deadline: float | None = None) -> Flow[object]:
+def read_whole(output: object, timing: Timing, deadline: float | None = None, *, allow_http: bool = False) -> Flow[object]:
     """The whole result of which `output` is a summary that says where; any other output as it is.
 
+    Args:
+        output: what the endpoint answered.
+        timing: clock and random numbers.
+        deadline: on that clock.
+        allow_http: for an endpoint on loopback, whose store is there too.
+
     Raises:
-        APIConnectionError: the bucket does not answer, or not with a result; ask again, the URL lives seven days.
+        APIConnectionError: the bucket does not answer, or not with a result; ask again, the URL lives seven days. Or the URL is
+            none to be asked at all (`transient` is False).
     """
     answer = cast("dict[str, Any]", output) if isinstance(output, dict) else {}
     url = answer.get("result_url")
     if not isinstance(url, str) or "?" not in url:
         return output
+    _check_scheme(url, allow_http=allow_http)
     return (yield from _read(url, answer.get("task"), timing, deadline)) | {"result_url": url}
+
+
+def _check_scheme(url: str, *, allow_http: bool) -> None:
+    """The endpoint chose this URL: one elsewhere must not have the caller's machine ask its own or its network's services."""
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError:
+        scheme = ""
+    if scheme != "https" and not (allow_http and scheme == "http"):
+        raise APIConnectionError(
+            "the result was not read: the endpoint's answer has a result_url that is no https URL; check the worker's version "
+            "and who runs the endpoint",
+            may_have_arrived=True,
+            transient=False,
+        )
 
 
 def is_summary(output: object) -> bool:

@@ -99,7 +99,8 @@ class JobCore(Generic[R]):
 
     def _whole_output(self, status: JobStatus, deadline: float | None) -> Flow[object]:
         """The result as JSON values, from wherever it lies; None when there is none."""
-        output = yield from read_whole(status.output, self._timing, deadline)
+        allow_http = self._endpoint.on_loopback
+        output = yield from read_whole(status.output, self._timing, deadline, allow_http=allow_http)
         lost = status.state is State.expired or (status.state is State.completed and output is None)
         if self._kept is None or not (lost or is_summary(output)):
             return output

@@ -1,6 +1,6 @@
 """HTTP as the SDK needs it: one request, one reply of bounded size, every failure an `APIConnectionError` that says whether the
 request can have had its effect. Blocking; `_drive.py` runs it on threads. The API key travels to the endpoint and nowhere else:
-redirects are not followed, and a request to storage goes without key, cookies or the session's headers."""
+redirects are not followed, and a request to storage goes without key, cookies or an entry of ~/.netrc."""
 
 from __future__ import annotations
 
@@ -60,10 +60,12 @@ class Transport:
     """Connections to one endpoint, kept open between requests; used from many threads."""
 
     def __init__(self, api_key: str, *, trust_environment: bool) -> None:
-        self._session = _session(api_key, trust_environment=trust_environment)
+        self._endpoint = _session(api_key, trust_environment=trust_environment)
+        self._storage = _session(None, trust_environment=True)
 
     def close(self) -> None:
-        self._session.close()
+        self._endpoint.close()
+        self._storage.close()
 
     def exchange(self, request: Request) -> Any:
         """Sends the request and reads the reply.
@@ -82,11 +84,9 @@ class Transport:
         return request.read(Reply(response.status_code, response.reason or "", response.headers, body))
 
     def _open(self, request: Request) -> AbstractContextManager[requests.Response]:
-        import requests
-
         limit = request.limit_seconds
-        send = self._session.request if request.to_endpoint else requests.request
-        return send(
+        session = self._endpoint if request.to_endpoint else self._storage
+        return session.request(
             request.method,
             request.url,
             data=request.body,
@@ -118,19 +118,22 @@ def too_slow(request: Request) -> APIConnectionError:
     )
 
 
-def _session(api_key: str, *, trust_environment: bool) -> requests.Session:
+def _session(api_key: str | None, *, trust_environment: bool) -> requests.Session:
+    """With a key for the endpoint, with None for storage, whose URLs hold all that it asks for."""
     from http.cookiejar import DefaultCookiePolicy
 
     import requests  # here, because it doubles the time that importing this package takes
     from requests.adapters import HTTPAdapter
 
-    def bearer(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {api_key}"
+    def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if api_key is not None:
+            request.headers["Authorization"] = f"Bearer {api_key}"
         return request
 
     session = requests.Session()
-    session.auth = bearer  # and not a header: an entry for the host in ~/.netrc would replace it
-    session.headers["Accept"] = "application/json"
+    session.auth = authorize  # without one, requests sends the host what ~/.netrc has for it, even in place of a header
+    if api_key is not None:
+        session.headers["Accept"] = "application/json"
     session.trust_env = trust_environment
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # nothing is shared between threads
     for scheme in ("https://", "http://"):

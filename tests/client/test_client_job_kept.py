@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from scripted_server import Answer, ScriptedServer, scripted_server
 
 from gpu_worker_client import APIConnectionError, Client, JobError, JobExpired, ResultLost, _elsewhere
+from gpu_worker_client.endpoint import Endpoint
 from gpu_worker_client.protocol import DetectScenesResult, DetectScenesTask, TaskHeaders
 
 KEPT: dict[str, Any] = {
@@ -74,6 +76,31 @@ def test_the_whole_of_which_the_answer_is_a_summary(client: Client, server: Scri
     server.say(QUEUED, {"id": "j", "status": "COMPLETED", "output": SUMMARY})
     bucket.say(Answer(gzip.compress(json.dumps(KEPT).encode())))
     assert len(client.run(task(bucket, "r.json.gz")).scenes) == 1
+
+
+def test_storage_is_not_told_what_netrc_has_for_it(
+    client: Client, server: ScriptedServer, bucket: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login someone password CANARY\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    server.say(
+        {"id": "j", "status": "COMPLETED", "output": SUMMARY | {"result_url": f"{bucket.url}/r.json?X-Amz-Signature=GET"}}
+    )
+    bucket.say(Answer(KEPT))
+    assert len(client.job("j", DetectScenesTask).result().scenes) == 1
+    assert "Authorization" not in bucket.seen[0].headers
+
+
+@pytest.mark.parametrize("url", ["{bucket}/r.json?CANARY", "http://[::1/r.json?CANARY", "file:///etc/passwd?CANARY"])
+def test_an_endpoint_elsewhere_cannot_have_this_machine_asked(
+    client: Client, server: ScriptedServer, bucket: ScriptedServer, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    server.say({"id": "j", "status": "COMPLETED", "output": SUMMARY | {"result_url": url.format(bucket=bucket.url)}})
+    monkeypatch.setattr(Endpoint, "on_loopback", False)  # no certificate here, that one elsewhere would have
+    with pytest.raises(APIConnectionError, match="no https URL") as caught:
+        client.job("j", DetectScenesTask).result()
+    assert not caught.value.transient and bucket.seen == []
+    assert "CANARY" not in f"{caught.value!r}"
 
 
 def test_a_whole_answer_is_not_read_again(client: Client, server: ScriptedServer, bucket: ScriptedServer) -> None:
