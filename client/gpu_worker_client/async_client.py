@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from itertools import islice
 from types import TracebackType
-from typing import Any, cast, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from gpu_worker_client._client_core import ClientCore, Connection
 from gpu_worker_client._drive_async import AsyncDriver
@@ -25,6 +25,9 @@ from gpu_worker_client.outcome import Outcome
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import AnsweredBy, TaskBase, TaskResult
 from gpu_worker_client.storage import Storage
+
+if TYPE_CHECKING:
+    from gpu_worker_client.client import Client
 
 
 class AsyncJob(JobCore[R]):
@@ -101,6 +104,13 @@ class AsyncClient(ClientCore, AsyncFileTasks):
         client = cls.__new__(cls)
         client._set_up(connection)
         return client
+
+    @classmethod
+    def sharing(cls, client: Client) -> AsyncClient:
+        """A client with the connections and the bucket of a blocking one."""
+        shared = cls.over(client._connection)
+        shared._storage, shared._env = client._storage, client._env
+        return shared
 
     async def __aenter__(self) -> AsyncClient:
         return self

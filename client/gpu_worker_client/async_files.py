@@ -72,7 +72,7 @@ class AsyncFileTasks(HasStorage):
         **params: Any,
     ) -> UpscaleResult:
         """As `FileTasks.upscale`."""
-        return cast(UpscaleResult, await _run(self, upscale_work(input, output, params), timeout, on_event, policy))
+        return cast(UpscaleResult, await run_files_async(self, upscale_work(input, output, params), timeout, on_event, policy))
 
     async def track(
         self: _AsyncRuns,
@@ -85,7 +85,7 @@ class AsyncFileTasks(HasStorage):
         **params: Any,
     ) -> TrackResult:
         """As `FileTasks.track`."""
-        return cast(TrackResult, await _run(self, track_work(input, output, params), timeout, on_event, policy))
+        return cast(TrackResult, await run_files_async(self, track_work(input, output, params), timeout, on_event, policy))
 
     async def auto_crop(
         self: _AsyncRuns,
@@ -99,7 +99,10 @@ class AsyncFileTasks(HasStorage):
         **params: Any,
     ) -> AutoCropResult:
         """As `FileTasks.auto_crop`."""
-        return cast(AutoCropResult, await _run(self, auto_crop_work(input, output, tracks, params), timeout, on_event, policy))
+        return cast(
+            AutoCropResult,
+            await run_files_async(self, auto_crop_work(input, output, tracks, params), timeout, on_event, policy),
+        )
 
     async def detect_scenes(
         self: _AsyncRuns,
@@ -111,7 +114,9 @@ class AsyncFileTasks(HasStorage):
         **params: Any,
     ) -> DetectScenesResult:
         """As `FileTasks.detect_scenes`."""
-        return cast(DetectScenesResult, await _run(self, detect_scenes_work(input, params), timeout, on_event, policy))
+        return cast(
+            DetectScenesResult, await run_files_async(self, detect_scenes_work(input, params), timeout, on_event, policy)
+        )
 
     async def beat(
         self: _AsyncRuns,
@@ -124,7 +129,7 @@ class AsyncFileTasks(HasStorage):
         **params: Any,
     ) -> BeatResult:
         """As `FileTasks.beat`."""
-        return cast(BeatResult, await _run(self, beat_work(input, output, params), timeout, on_event, policy))
+        return cast(BeatResult, await run_files_async(self, beat_work(input, output, params), timeout, on_event, policy))
 
     async def render(
         self: _AsyncRuns,
@@ -140,10 +145,10 @@ class AsyncFileTasks(HasStorage):
     ) -> RenderResult:
         """As `FileTasks.render`."""
         work = render_work(command, inputs, one_output(output, output_url), require_hardware=require_hardware)
-        return cast(RenderResult, await _run(self, work, timeout, on_event, policy))
+        return cast(RenderResult, await run_files_async(self, work, timeout, on_event, policy))
 
 
-async def _run(
+async def run_files_async(
     client: _AsyncRuns, work: FileWork, timeout: float | None, on_event: OnEvent | None, policy: Policy | None
 ) -> TaskResult:
     """As `run_files`; what blocks does so in a thread."""

@@ -12,9 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from gpu_worker_client._stage import FileWork, Transfer
+from gpu_worker_client._stop import Stop, run_files_until
 from gpu_worker_client.client import Client
 from gpu_worker_client.exceptions import (
     APIConnectionError,
@@ -156,6 +158,8 @@ class Place:
     timeout: float | None = None
     on_event: OnEvent | None = None
     policy: Policy | None = None
+    stop: Stop | None = None
+    """Ends the job from another thread; for a job in a thread of its own."""
 
 
 def run_anywhere(work: FileWork, place: Place) -> Done:
@@ -217,7 +221,8 @@ def _remote(work: FileWork, place: Place) -> TaskResult:
         raise ConfigError("no endpoint is set up: set GPU_WORKER_ENDPOINT_ID and RUNPOD_API_KEY, or give a client")
     meter = UploadMeter(place.on_event)
     started = time.monotonic()
-    result = run_files(place.client, work, place.timeout, meter, place.policy)
+    run = run_files if place.stop is None else partial(run_files_until, place.stop)
+    result = run(place.client, work, place.timeout, meter, place.policy)
     if not result.deduplicated:
         seconds = time.monotonic() - started - meter.seconds
         _remember(work, place, "remote", max(0.0, seconds), meter)
@@ -226,7 +231,7 @@ def _remote(work: FileWork, place: Place) -> TaskResult:
 
 def _local(work: FileWork, place: Place) -> TaskResult:
     started = time.monotonic()
-    result = run_local(work, place.timeout)
+    result = run_local(work, place.timeout, stop=place.stop)
     _remember(work, place, "local", time.monotonic() - started, UploadMeter(None))
     return result
 

@@ -6,7 +6,7 @@
         print(result.output_path, result.metadata["stats"]["total_scenes"])
 
 A job runs on the endpoint or on this machine, as `mode` says (`fallback.py`, `switches.py`). Analyses are written as JSON
-beside their input, `video.scenes.json` for example.
+beside their input, `video.mp4.scenes.json` for example.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, cast
 
 from typing_extensions import Unpack
 
-from gpu_worker_client._stage import FileWork
+from gpu_worker_client._job_options import JobOptions, sort_keywords
+from gpu_worker_client._stage import FileWork, check_output_place, is_url
+from gpu_worker_client._stop import Stop
 from gpu_worker_client.client import Client
 from gpu_worker_client.commands import Compilable, create_nvenc_command
-from gpu_worker_client.exceptions import ConfigError, GpuWorkerError, JobError, StorageError
-from gpu_worker_client.fallback import Done, Place, run_anywhere
+from gpu_worker_client.exceptions import APIConnectionError, ConfigError, GpuWorkerError, JobError, StorageError
+from gpu_worker_client.fallback import Done, may_pass, run_anywhere
+from gpu_worker_client.fallback import Place as WhereToRun
 from gpu_worker_client.files import (
-    OnEvent,
     auto_crop_work,
     beat_work,
     detect_scenes_work,
@@ -38,9 +40,8 @@ from gpu_worker_client.files import (
     upscale_work,
 )
 from gpu_worker_client.history import History
-from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import BeatResult, TaskResult, save_analysis
-from gpu_worker_client.switches import Mode, Switches
+from gpu_worker_client.switches import Switches
 
 _log = logging.getLogger("gpu_worker_client")
 
@@ -64,29 +65,13 @@ class JobResult:
         return self.success
 
 
-class JobOptions(TypedDict, total=False):
-    """What every job takes besides its own arguments."""
-
-    client: Client
-    """Of the endpoint, and with the bucket; default: the environment's."""
-    mode: Mode
-    """Where to run; default: `GPU_WORKER_MODE`, else "auto"."""
-    timeout: float
-    """Seconds of wall time; default: `GPU_WORKER_TIMEOUT_SECONDS`, else none."""
-    on_event: OnEvent
-    """Called with every event; `ProgressBar()` draws one."""
-    policy: Policy
-    """How long the remote job may wait and run."""
-    env: Mapping[str, str]
-    """Where the defaults are read from; default: the process's environment."""
-
-
 class FileJob:
     """A task on files. Made by its subclasses.
 
     Args:
         work: what to do.
         report_path: where to write the result as JSON; None writes none.
+        options: of every job.
     """
 
     def __init__(self, work: FileWork, report_path: Path | None, options: JobOptions) -> None:
@@ -94,11 +79,16 @@ class FileJob:
         self.report_path = report_path
         self._options = options
 
-    def execute(self) -> JobResult:
-        """Runs the job to its end, whatever that is."""
+    def execute(self, stop: Stop | None = None) -> JobResult:
+        """Runs the job to its end, whatever that is.
+
+        Args:
+            stop: of `execute_all`, which gives each job a thread; None is for any thread, and Ctrl-C ends it.
+        """
         started = time.monotonic()
         try:
-            done = self._done()
+            self._check_places()
+            done = self._done(stop)
             self.save(done.result)
         except (GpuWorkerError, OSError) as error:
             _log.warning("%s failed: %s", self.work.task, error)
@@ -111,19 +101,32 @@ class FileJob:
         if self.report_path is not None:
             write_json(result, self.report_path)
 
-    def _done(self) -> Done:
+    def leaves(self) -> list[Path]:
+        """The files that `save` writes."""
+        return [] if self.report_path is None else [self.report_path]
+
+    def _check_places(self) -> None:
+        """Looks whether `save` can do its part, before the rest is paid for."""
+        inputs = {path.absolute() for path in self.work.paths.values()}
+        for path in self.leaves():
+            check_output_place(path)
+            if path.absolute() in inputs:
+                raise ConfigError(f"{path.name} is the input; give the output a name of its own")
+
+    def _done(self, stop: Stop | None) -> Done:
         options = self._options
         env = options.get("env", os.environ)
         switches = Switches.from_env(env)
         mode = options.get("mode", switches.mode)
         with ExitStack() as closing:
-            place = Place(
+            place = WhereToRun(
                 mode=mode,
                 client=None if mode == "local" else options.get("client") or _client_of(env, closing),
                 history=History(switches.history),
                 timeout=options.get("timeout", switches.timeout_seconds),
                 on_event=options.get("on_event"),
                 policy=options.get("policy"),
+                stop=stop,
             )
             return run_anywhere(self.work, place)
 
@@ -143,7 +146,13 @@ def _metadata(done: Done) -> dict[str, Any]:
 
 
 def _failure(work: FileWork, error: Exception) -> dict[str, Any]:
-    return {"task": work.task, "code": _code(error), "retryable": bool(getattr(error, "retryable", False))}
+    return {"task": work.task, "code": _code(error), "retryable": _can_be_repeated(error)}
+
+
+def _can_be_repeated(error: Exception) -> bool:
+    """Whether the same job, executed again unchanged, can succeed."""
+    untrusted = isinstance(error, APIConnectionError) and not error.transient
+    return isinstance(error, GpuWorkerError) and may_pass(error) and not untrusted
 
 
 def _code(error: Exception) -> str:
@@ -158,18 +167,33 @@ def write_json(result: TaskResult, path: Path) -> None:
     part.replace(path)
 
 
-def _beside(input_path: str | Path, what: str) -> Path:
+def _output(given: str | Path | None, input_path: str | Path, ending: str) -> str | Path:
+    """Where an output goes: as given, else beside the input under its whole name and the ending, so that the outputs of `a.mp4`
+    and `a.mov` are two files."""
+    if given is not None:
+        return given
+    if is_url(input_path):
+        raise ConfigError("the input is a URL: say with output_path where the output goes")
     path = Path(input_path)
-    return path.with_name(f"{path.stem}.{what}.json")
+    return path.with_name(f"{path.name}.{ending}")
+
+
+def _report(given: str | Path | None, input_path: str | Path, ending: str) -> Path:
+    """As `_output`, for what is written here."""
+    place = _output(given, input_path, ending)
+    if is_url(place):
+        raise ConfigError("output_path is a URL: the JSON of an analysis goes to a path on this machine")
+    return Path(place)
 
 
 class SceneDetectionJob(FileJob):
-    """Where one shot ends and the next begins. Writes `VIDEO.scenes.json`: `scenes` with frames and times, `stats`.
+    """Where one shot ends and the next begins. Writes `VIDEO.mp4.scenes.json`: `scenes` with frames and times, `stats`.
 
     Args:
         input_path: a video.
-        threshold, min_scene_length, detector: of the task `detect_scenes`.
+        threshold: of the task `detect_scenes`.
         output_path: of the JSON; default: beside the input.
+        keywords: further parameters of the task, and `JobOptions`.
     """
 
     def __init__(
@@ -177,25 +201,23 @@ class SceneDetectionJob(FileJob):
         input_path: str | Path,
         threshold: float = 30.0,
         *,
-        min_scene_length: float = 1.0,
-        detector: str = "content",
         output_path: str | Path | None = None,
-        **options: Unpack[JobOptions],
+        **keywords: Any,
     ) -> None:
-        params = {"threshold": float(threshold), "min_scene_length": float(min_scene_length), "detector": detector}
-        report = Path(output_path) if output_path else _beside(input_path, "scenes")
-        super().__init__(detect_scenes_work(input_path, params), report, options)
+        params, options = sort_keywords("SceneDetectionJob", keywords, "detect_scenes")
+        work = detect_scenes_work(input_path, {"threshold": float(threshold), **params})
+        super().__init__(work, _report(output_path, input_path, "scenes.json"), options)
 
 
 class BeatAnalysisJob(FileJob):
-    """Beats, tempo and loudness of a video or audio file. Writes `MUSIC.beats.json`, the whole result.
+    """Beats, tempo and loudness of a video or audio file. Writes `MUSIC.wav.beats.json`, the whole result.
 
     Args:
         input_path: a video or an audio file.
         output_path: of the JSON; default: beside the input.
         analysis_path: where to write `analysis.json` as well: `tempo`, `beat_times`, `energy`, `duration`, `sample_rate` alone.
         clicks_path: where to write the sound with a click on every beat.
-        params: of the task `beat`.
+        keywords: parameters of the task `beat`, and `JobOptions`.
     """
 
     def __init__(
@@ -205,17 +227,19 @@ class BeatAnalysisJob(FileJob):
         output_path: str | Path | None = None,
         analysis_path: str | Path | None = None,
         clicks_path: str | Path | None = None,
-        params: Mapping[str, Any] | None = None,
-        **options: Unpack[JobOptions],
+        **keywords: Any,
     ) -> None:
-        report = Path(output_path) if output_path else _beside(input_path, "beats")
+        params, options = sort_keywords("BeatAnalysisJob", keywords, "beat")
         self._analysis = None if analysis_path is None else Path(analysis_path)
-        super().__init__(beat_work(input_path, clicks_path, params or {}), report, options)
+        super().__init__(beat_work(input_path, clicks_path, params), _report(output_path, input_path, "beats.json"), options)
 
     def save(self, result: TaskResult) -> None:
         super().save(result)
         if self._analysis is not None:
             save_analysis(cast(BeatResult, result), self._analysis)
+
+    def leaves(self) -> list[Path]:
+        return super().leaves() + ([] if self._analysis is None else [self._analysis])
 
 
 class FFmpegRenderJob(FileJob):
@@ -226,6 +250,7 @@ class FFmpegRenderJob(FileJob):
         command_args: what follows `ffmpeg`, a word each, or a stream of `ffmpeg-python`; the last word is the output's name.
         output_filename: where the output goes; its name is the command's last word.
         require_hardware: fail where the hardware encoder that is asked for is not there.
+        options: of every job.
 
     Raises:
         TypeError: the command is no list of words.
@@ -241,6 +266,7 @@ class FFmpegRenderJob(FileJob):
         require_hardware: bool = False,
         **options: Unpack[JobOptions],
     ) -> None:
+        sort_keywords("FFmpegRenderJob", options)
         work = render_work(command_args, input_paths, output_filename, require_hardware=require_hardware)
         if work.params["command_args"][-1:] != [Path(output_filename).name]:
             raise ConfigError(f"the command's last word must be the output's name, {Path(output_filename).name}")
@@ -257,30 +283,29 @@ class UpscaleJob(FileJob):
 
     Args:
         input_path: a video.
-        output_path: .mp4, .mov or .mkv; default: beside the input, `VIDEO.upscaled.mp4`.
-        params: of the task `upscale`: `model`, `scale`, ...
+        output_path: .mp4, .mov or .mkv; default: beside the input, `VIDEO.mp4.upscaled.mp4`.
+        keywords: parameters of the task `upscale` (`model`, `scale`, ...), and `JobOptions`.
     """
 
     def __init__(
         self,
         input_path: str | Path,
         output_path: str | Path | None = None,
-        *,
-        params: Mapping[str, Any] | None = None,
-        **options: Unpack[JobOptions],
+        **keywords: Any,
     ) -> None:
-        output = output_path or Path(input_path).with_suffix(".upscaled.mp4")
-        super().__init__(upscale_work(input_path, output, params or {}), None, options)
+        params, options = sort_keywords("UpscaleJob", keywords, "upscale")
+        output = _output(output_path, input_path, "upscaled.mp4")
+        super().__init__(upscale_work(input_path, output, params), None, options)
 
 
 class TrackJob(FileJob):
-    """People, balls and other things followed. Writes `VIDEO.tracks.json`.
+    """People, balls and other things followed. Writes `VIDEO.mp4.tracks.json`.
 
     Args:
         input_path: a video.
         output_path: of the JSON; default: beside the input.
         video_path: where to write the video with boxes drawn into it.
-        params: of the task `track`.
+        keywords: parameters of the task `track`, and `JobOptions`.
     """
 
     def __init__(
@@ -289,11 +314,10 @@ class TrackJob(FileJob):
         output_path: str | Path | None = None,
         *,
         video_path: str | Path | None = None,
-        params: Mapping[str, Any] | None = None,
-        **options: Unpack[JobOptions],
+        **keywords: Any,
     ) -> None:
-        report = Path(output_path) if output_path else _beside(input_path, "tracks")
-        super().__init__(track_work(input_path, video_path, params or {}), report, options)
+        params, options = sort_keywords("TrackJob", keywords, "track")
+        super().__init__(track_work(input_path, video_path, params), _report(output_path, input_path, "tracks.json"), options)
 
 
 class AutoCropJob(FileJob):
@@ -301,9 +325,9 @@ class AutoCropJob(FileJob):
 
     Args:
         input_path: a video.
-        output_path: .mp4, .mov or .mkv; default: beside the input, `VIDEO.cropped.mp4`.
+        output_path: .mp4, .mov or .mkv; default: beside the input, `VIDEO.mp4.cropped.mp4`.
         tracks_path: a `TrackJob`'s JSON, so that nothing is detected twice.
-        params: of the task `auto_crop`.
+        keywords: parameters of the task `auto_crop`, and `JobOptions`.
     """
 
     def __init__(
@@ -312,26 +336,29 @@ class AutoCropJob(FileJob):
         output_path: str | Path | None = None,
         *,
         tracks_path: str | Path | None = None,
-        params: Mapping[str, Any] | None = None,
-        **options: Unpack[JobOptions],
+        **keywords: Any,
     ) -> None:
-        output = output_path or Path(input_path).with_suffix(".cropped.mp4")
-        super().__init__(auto_crop_work(input_path, output, tracks_path, params or {}), None, options)
+        params, options = sort_keywords("AutoCropJob", keywords, "auto_crop")
+        output = _output(output_path, input_path, "cropped.mp4")
+        super().__init__(auto_crop_work(input_path, output, tracks_path, params), None, options)
 
 
 def execute_all(jobs: Iterable[FileJob], max_parallel: int | None = None) -> Iterator[tuple[FileJob, JobResult]]:
     """Executes many jobs and yields each with its result, first done first. One that fails ends no other. Leaving the loop
-    early starts no further job, and waits for those that run. For hundreds of jobs, and to go on after a crash: `JobManager`.
+    early, by `break`, an exception or Ctrl-C, cancels the jobs that run, on the endpoint too, and starts no further one. For
+    hundreds of jobs, and to go on after a crash: `JobManager`.
 
     Args:
         jobs: of any kind.
         max_parallel: at once; default: `GPU_WORKER_MAX_PARALLEL_JOBS`, else 2.
     """
     places = max_parallel or Switches.from_env(os.environ).max_parallel_jobs
+    stop = Stop()
     with ThreadPoolExecutor(places, "jobs") as pool:
-        running = {pool.submit(job.execute): job for job in jobs}
+        running = {pool.submit(job.execute, stop): job for job in jobs}
         try:
             for ended in as_completed(running):
                 yield running[ended], ended.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+            stop.ask()

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import IO, Any
 
 from gpu_worker_client._redact import redact
 from gpu_worker_client._stage import FileWork, is_url
+from gpu_worker_client._stop import Stop, stopped
 from gpu_worker_client.exceptions import ConfigError, job_error
 from gpu_worker_client.protocol import TASKS, ErrorBody, ErrorCode, TaskResult
 
@@ -35,17 +37,20 @@ def is_installed() -> bool:
     return spec is not None and spec.origin is not None
 
 
-def run_local(work: FileWork, timeout: float | None = None, env: Mapping[str, str] | None = None) -> TaskResult:
+def run_local(
+    work: FileWork, timeout: float | None = None, env: Mapping[str, str] | None = None, stop: Stop | None = None
+) -> TaskResult:
     """Runs a task here.
 
     Args:
         work: its output, when it has one, appears whole or not at all.
         timeout: seconds of wall time; None waits for ever.
         env: environment of the child; default: this process's. Keys of endpoint and bucket are left out.
+        stop: ends the child at once when it is asked for.
 
     Raises:
         ConfigError: the worker is not installed; the message says the pip line.
-        JobError: the task failed, or took longer than `timeout`; nothing was written.
+        JobError: the task failed, was stopped, or took longer than `timeout`; nothing was written.
         OSError: an input or the output's folder is not there.
     """
     if not is_installed():
@@ -55,7 +60,7 @@ def run_local(work: FileWork, timeout: float | None = None, env: Mapping[str, st
         result = Path(folder) / "result.json"
         put = {} if work.output is None else {"output_url": _place(work.output)}
         task = work.wire(lambda _, place: _place(place), put) | {"result_url": str(result)}
-        _answered(json.dumps(task).encode(), timeout, os.environ if env is None else env)
+        _answered(json.dumps(task).encode(), timeout, os.environ if env is None else env, stop or Stop())
         return TASKS[work.task].result.from_json(result.read_bytes())
 
 
@@ -63,7 +68,7 @@ def _place(place: Any) -> str:
     return str(place) if is_url(place) else str(Path(place).absolute())
 
 
-def _answered(task: bytes, timeout: float | None, env: Mapping[str, str]) -> dict[str, Any]:
+def _answered(task: bytes, timeout: float | None, env: Mapping[str, str], stop: Stop) -> dict[str, Any]:
     """The child's answer to a task; raises its error."""
     with tempfile.TemporaryFile() as notes:
         child = subprocess.Popen(
@@ -72,15 +77,20 @@ def _answered(task: bytes, timeout: float | None, env: Mapping[str, str]) -> dic
             stdout=subprocess.PIPE,
             stderr=notes,
             env={name: value for name, value in env.items() if not name.startswith(_SECRET)},
-            start_new_session=True,  # so that it can be ended whole; Ctrl-C is passed on by `_stop`
+            start_new_session=True,  # so that it can be ended whole; Ctrl-C is passed on by `_end`
         )
         try:
-            output, _ = child.communicate(task, timeout)
+            with stop.calling(threading.Thread(target=_end, args=[child], name="gpu-worker-client-stop").start):
+                output, _ = child.communicate(task, timeout)
         except subprocess.TimeoutExpired:
             message = f"the task did not end within {timeout:g} s on this machine"
             raise job_error(ErrorBody(code=ErrorCode.time_limit.value, message=message)) from None
         finally:
-            _stop(child)
+            _end(child)
+            if child.stdout is not None:
+                child.stdout.close()
+        if stop.asked and child.returncode:
+            raise stopped()
         return _read(output, child.returncode, notes)
 
 
@@ -99,7 +109,7 @@ def _read(output: bytes, code: int, notes: IO[bytes]) -> dict[str, Any]:
     raise job_error(body or ErrorBody(code=ErrorCode.internal.value, message=redact(str(error)), retryable=True))
 
 
-def _stop(child: subprocess.Popen[bytes]) -> None:
+def _end(child: subprocess.Popen[bytes]) -> None:
     """Ends a child that still runs: by an interrupt, at which it ends its engine, and by force when that takes long."""
     if child.poll() is None:
         child.send_signal(signal.SIGINT)
@@ -108,5 +118,3 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-    if child.stdout is not None:
-        child.stdout.close()

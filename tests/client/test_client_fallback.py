@@ -15,8 +15,19 @@ import pytest
 from toy_worker import ToyWorker, storage_of
 
 from gpu_worker.platform import Fault, LocalPlatform
-from gpu_worker_client import Client, ConfigError, JobTimedOut, Timing, Transfer, UnsupportedMedia, WorkerFault, local
+from gpu_worker_client import (
+    Client,
+    ConfigError,
+    JobCancelled,
+    JobTimedOut,
+    Timing,
+    Transfer,
+    UnsupportedMedia,
+    WorkerFault,
+    local,
+)
 from gpu_worker_client._stage import FileWork
+from gpu_worker_client._stop import Stop
 from gpu_worker_client.exceptions import (
     APIConnectionError,
     AuthenticationError,
@@ -325,6 +336,27 @@ def test_a_child_gets_no_key(film: Path, tmp_path: Path) -> None:
     with pytest.raises(GpuWorkerError) as caught:
         run_local(scenes_of(film), env=env)
     assert "WEIGHTS_DIR" in str(caught.value) and "CANARY" not in str(caught.value)
+
+
+def test_a_child_that_is_stopped_ends_at_once(film: Path) -> None:
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    stop = Stop()
+    stop.ask()
+    with pytest.raises(JobCancelled):
+        run_local(scenes_of(film), stop=stop)
+    assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
+
+
+def test_a_stop_is_heard_once_by_all_that_work_and_by_none_that_has_ended() -> None:
+    stop, heard = Stop(), list[str]()
+    with stop.calling(lambda: heard.append("ended")):
+        pass
+    with stop.calling(lambda: heard.append("working")):
+        stop.ask()
+        stop.ask()
+    with stop.calling(lambda: heard.append("late")):
+        pass
+    assert (heard, stop.asked) == (["working", "late"], True)
 
 
 def test_without_the_worker_the_pip_line_is_said(film: Path) -> None:
