@@ -115,11 +115,13 @@ def test_map_tells_each_end_and_the_sum(platform: LocalPlatform, worker: None, c
 
 
 def test_map_names_the_line_that_is_no_task(platform: LocalPlatform, worker: None, capsys: Any, tmp_path: Path) -> None:
-    file = tmp_path / "tasks.jsonl"
-    file.write_text('\n{"task": "detect_scenes", "input_ulr": "CANARY"}\n')
+    file = Path(lines(tmp_path, "a", "b"))
+    with file.open("a") as more:
+        more.write('\n{"task": "detect_scenes", "input_ulr": "CANARY"}\n')
     status, answers, notes = told(capsys, "map", str(file))
-    assert (status, answers[0]["error"]["code"]) == (1, "invalid_task")
-    assert "line 2" in notes
+    assert (status, [answer["error"]["code"] for answer in answers]) == (1, ["invalid_task"])
+    assert "line 5" in notes
+    assert not any(call.path == "run" for call in platform.control.log), "a line was paid for before all were looked at"
 
 
 def test_files_to_a_bucket_and_back(

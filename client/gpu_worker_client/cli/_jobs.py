@@ -8,16 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from gpu_worker_client._client_core import check_task
 from gpu_worker_client.cli._output import Output, UsageError, error_json, status_json
 from gpu_worker_client.client import Client
 from gpu_worker_client.endpoint import LAST_CANCEL_SECONDS
 from gpu_worker_client.exceptions import InvalidTask
 from gpu_worker_client.job import Job
 from gpu_worker_client.policy import Policy
-from gpu_worker_client.protocol import State
+from gpu_worker_client.protocol import State, TaskBase
 
 if TYPE_CHECKING:
-    from gpu_worker_client.manager import JobManager, JobOutcome
+    from gpu_worker_client.manager import JobOutcome
 
 Answered = tuple[bool, dict[str, Any]]
 
@@ -81,12 +82,11 @@ def map_tasks(client: Client, args: argparse.Namespace, output: Output) -> Answe
     from gpu_worker_client.manager import JobManager  # here: it brings an event loop and SQLite along
 
     ended = failed = 0
-    with (
-        _opened(args.tasks) as file,
-        JobManager(client, args.max_parallel, args.state, retries=args.retries, in_doubt=args.in_doubt) as jobs,
-    ):
+    with _opened(args.tasks) as file:
+        tasks = _checked_lines(file, output)
+    with JobManager(client, args.max_parallel, args.state, retries=args.retries, in_doubt=args.in_doubt) as jobs:
         try:
-            _submit_lines(jobs, file, _policy(args), output)
+            jobs.submit_all(tasks, policy=_policy(args))
             for outcome in jobs.results():
                 ended, failed = ended + 1, failed + (not outcome.ok)
                 output.answer(_outcome_json(outcome))
@@ -105,15 +105,22 @@ def _outcome_json(outcome: JobOutcome) -> dict[str, Any]:
     return answer | {"result": outcome.get().model_dump(mode="json")}
 
 
-def _submit_lines(jobs: JobManager, file: BinaryIO, policy: Policy | None, output: Output) -> None:
+def _checked_lines(file: BinaryIO, output: Output) -> list[TaskBase]:
+    """The task of every line; all are looked at before the first is paid for.
+
+    Raises:
+        InvalidTask: the first line that is no task, which is also noted by its number.
+    """
+    tasks: list[TaskBase] = []
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
         try:
-            jobs.submit(line, policy=policy)
+            tasks.append(check_task(line)[0])
         except InvalidTask:
-            output.note(f"line {number} is no task; nothing after it was submitted")
+            output.note(f"line {number} is no task; nothing was submitted")
             raise
+    return tasks
 
 
 def _policy(args: argparse.Namespace) -> Policy | None:
