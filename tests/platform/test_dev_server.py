@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from gpu_worker.platform import LocalPlatform, private_files
 from gpu_worker_client import Storage
 
 COMMAND = [sys.executable, "-m", "gpu_worker.cli", "dev-server", "--port", "0", "--gate-port", "0"]
@@ -17,7 +18,8 @@ COMMAND = [sys.executable, "-m", "gpu_worker.cli", "dev-server", "--port", "0", 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_prints_the_environment_serves_and_ends(tmp_path: Path, number: signal.Signals) -> None:
-    command = [*COMMAND, "--workers", "0", "--endpoint-id", "ep", "--api-key", "k", "--data-dir", str(tmp_path)]
+    data = tmp_path / "data"
+    command = [*COMMAND, "--workers", "0", "--endpoint-id", "ep", "--data-dir", str(data)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
@@ -38,9 +40,29 @@ def test_it_prints_the_environment_serves_and_ends(tmp_path: Path, number: signa
     assert "curl" in err
     assert "X-Amz-Signature" not in err
     for key in ("input", "output"):
-        put, get = ((tmp_path / f"{method}-{key}.url").read_text() for method in ("put", "get"))
+        put, get = ((data / f"{method}-{key}.url").read_text() for method in ("put", "get"))
         assert f"/{key}.mp4?" in put and f"/{key}.mp4?" in get and put != get
-    assert f"{tmp_path}/get-input.url" in err
+    assert f"{data}/get-input.url" in err
+    assert {path.name: path.stat().st_mode & 0o777 for path in [data, *data.iterdir()]} == {
+        "data": 0o700,
+        "objects": 0o700,
+        **dict.fromkeys(("put-input.url", "get-input.url", "put-output.url", "get-output.url", "task.json"), 0o600),
+    }
+
+
+def test_a_file_of_an_earlier_run_that_others_could_read_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "task.json"
+    path.write_text("old")
+    path.chmod(0o644)
+    with path.open() as open_before:
+        private_files.write_text(path, "new")
+        assert open_before.read() == "old"
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o600)
+
+
+def test_no_two_platforms_have_the_same_key() -> None:
+    with LocalPlatform() as one, LocalPlatform() as other:
+        assert one.api_key != other.api_key
 
 
 @pytest.mark.parametrize("options", [["--host", "0.0.0.0"], ["--host", "example.com"], ["--workers", "-1"]])

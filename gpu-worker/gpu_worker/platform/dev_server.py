@@ -15,9 +15,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
 
+from gpu_worker.platform import private_files
 from gpu_worker.platform.local import LocalPlatform
 
-DEFAULT_API_KEY = "local-api-key"
 WATCH_SECONDS = 1.0
 EXAMPLE_SECONDS = 7 * 86_400
 """Life of the example's presigned URLs, the longest there is."""
@@ -34,7 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--workers", type=int, default=1, help="worker processes; 0 starts none (default 1)")
     parser.add_argument("--endpoint-id", default="local")
-    parser.add_argument("--api-key", help=f"key that clients must send (default {DEFAULT_API_KEY})")
+    parser.add_argument("--api-key", help="key that clients must send; default: a random one, printed")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     platform = LocalPlatform(
         data_dir=args.data_dir,
         endpoint_id=args.endpoint_id,
-        api_key=args.api_key or DEFAULT_API_KEY,
+        api_key=args.api_key,
         host=args.host,
         port=args.port,
         gate_port=args.gate_port,
@@ -118,9 +118,10 @@ def _example(platform: LocalPlatform) -> str:
     gate = platform.gate
     for key in ("input", "output"):
         for method in ("PUT", "GET"):
-            (folder / f"{method.lower()}-{key}.url").write_text(gate.presign(method, f"{key}.mp4", EXAMPLE_SECONDS))
+            url = gate.presign(method, f"{key}.mp4", EXAMPLE_SECONDS)
+            private_files.write_text(folder / f"{method.lower()}-{key}.url", url)
     task = {"task": "detect_scenes", "input_url": (folder / "get-input.url").read_text()}
-    (folder / "task.json").write_text(json.dumps({"input": task}))
+    private_files.write_text(folder / "task.json", json.dumps({"input": task}))
     call = f'curl -H "Authorization: Bearer {platform.api_key}" {platform.base_url}/{platform.endpoint_id}/runsync'
     return (
         f"R2 gate: {gate.base_url}, bucket {gate.bucket}; files and logs: {folder}\n"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Mapping
@@ -23,6 +24,7 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
+from gpu_worker.platform import private_files
 from gpu_worker.platform.clock import Clock, system_clock
 from gpu_worker.platform.control_plane import ControlPlane
 from gpu_worker.platform.fleet import Fleet
@@ -49,7 +51,7 @@ class LocalPlatform:
         *,
         data_dir: Path | None = None,
         endpoint_id: str = "local",
-        api_key: str = "local-api-key",
+        api_key: str | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         gate_port: int = 0,
@@ -59,12 +61,12 @@ class LocalPlatform:
         poll_seconds: float = 2.0,
     ) -> None:
         self.endpoint_id = endpoint_id
-        self.api_key = api_key
+        self.api_key = api_key or secrets.token_urlsafe(24)
         self._host, self._port, self._gate_port = host, port, gate_port
         self._closing = ExitStack()
         self.data_dir = data_dir or Path(self._closing.enter_context(tempfile.TemporaryDirectory(prefix="gpu-worker-")))
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        self.control = ControlPlane(endpoint_id, api_key, limits=limits, clock=clock, poll_seconds=poll_seconds)
+        self.data_dir.mkdir(private_files.FOLDER_MODE, parents=True, exist_ok=True)
+        self.control = ControlPlane(endpoint_id, self.api_key, limits=limits, clock=clock, poll_seconds=poll_seconds)
         self.gate = R2Gate(self.data_dir / "objects", clock=clock, limits=gate_limits)
         self.faults = self.control.faults
         """Faults of the control plane; the gate has its own."""

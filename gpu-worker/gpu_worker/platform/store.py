@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from gpu_worker.platform import private_files
 from gpu_worker.platform.clock import Clock
 from gpu_worker.platform.http_rules import Conditions
 from gpu_worker.platform.s3_errors import S3Error
@@ -135,7 +136,7 @@ class ObjectStore:
         self._written: dict[str, float] = {}
         self._numbers = count(1)
         self._lock = threading.RLock()
-        root.mkdir(parents=True, exist_ok=True)
+        root.mkdir(private_files.FOLDER_MODE, parents=True, exist_ok=True)
 
     def incoming(self, key: str, expected: Mapping[str, str] | None = None) -> Incoming:
         return Incoming(self.new_file(key), expected or {})

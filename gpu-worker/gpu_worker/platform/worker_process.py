@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from gpu_worker.platform import private_files
+
 LOG_TAIL_CHARS = 4000
 
 
@@ -18,7 +20,7 @@ class WorkerProcess:
     def __init__(self, argv: Sequence[str], env: Mapping[str, str], log_path: Path, worker_id: str) -> None:
         self.worker_id = worker_id
         self.log_path = log_path
-        with log_path.open("wb") as log:
+        with private_files.create(log_path) as log:
             self._process = subprocess.Popen(
                 list(argv), env=dict(env), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
