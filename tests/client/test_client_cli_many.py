@@ -118,10 +118,11 @@ def test_map_names_the_line_that_is_no_task(platform: LocalPlatform, worker: Non
     file = Path(lines(tmp_path, "a", "b"))
     with file.open("a") as more:
         more.write('\n{"task": "detect_scenes", "input_ulr": "CANARY"}\n')
-    status, answers, notes = told(capsys, "map", str(file))
+    state = tmp_path / "jobs.sqlite"
+    status, answers, notes = told(capsys, "map", str(file), "--state", str(state))
     assert (status, [answer["error"]["code"] for answer in answers]) == (1, ["invalid_task"])
     assert "line 5" in notes
-    assert not any(call.path == "run" for call in platform.control.log), "a line was paid for before all were looked at"
+    assert not state.exists(), "a line was taken before all were looked at"
 
 
 def test_files_to_a_bucket_and_back(

@@ -155,6 +155,12 @@ def test_j05_a_missing_task_and_a_misspelt_one() -> None:
     assert 'Did you mean "detect_scenes"?' in refused({"task": "detect-scenes"}).message
 
 
+def test_a_request_around_a_task_is_told_from_a_task() -> None:
+    error = refused({"input": SCENES})
+    assert error.code is ErrorCode.invalid_task
+    assert 'the task alone, which stands in its "input"' in error.message
+
+
 @pytest.mark.parametrize("version", [0, 2, "1", 1.0, True, None, [1], CANARY])
 def test_j16_another_schema_version_is_named(version: Any) -> None:
     error = refused({**SCENES, "schema_version": version})

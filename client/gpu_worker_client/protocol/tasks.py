@@ -118,6 +118,10 @@ def _kind_of(data: dict[str, Any]) -> TaskKind:
     name = data.get("task")
     if isinstance(name, str) and name in TASKS:
         return TASKS[name]
+    if "task" not in data and isinstance(data.get("input"), dict):
+        raise TaskError(
+            ErrorCode.invalid_task, 'this is the body of a request: give the task alone, which stands in its "input"'
+        )
     known = ", ".join(TASKS)
     raise TaskError(
         ErrorCode.unsupported_task,
