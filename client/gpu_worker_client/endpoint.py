@@ -20,6 +20,7 @@ from gpu_worker_client._attempts import attempts
 from gpu_worker_client._flow import Finish, Flow, Send
 from gpu_worker_client._redact import redact
 from gpu_worker_client._retry import Retries, parse_retry_after
+from gpu_worker_client._shown import shown
 from gpu_worker_client._timing import Timing
 from gpu_worker_client._transport import MAX_ANSWER_BYTES, TOTAL_SECONDS, Reply, Request
 from gpu_worker_client.exceptions import (
@@ -194,7 +195,7 @@ def _read(reply: Reply, what: str, now: datetime) -> dict[str, Any]:
         raise APIError(f"{what}: the endpoint redirects ({status}); redirects are refused, correct base_url", **fields)
     if status >= 400:
         kind = _STATUS_ERRORS.get(status, ServerError if status >= 500 else APIError)
-        raise kind(f"{what}: {status} {reply.reason}".rstrip() + _HINTS.get(status, ""), **fields)
+        raise kind(f"{what}: {status} {shown(reply.reason)}".rstrip() + _HINTS.get(status, ""), **fields)
     try:
         data = json.loads(reply.body)
     except (ValueError, RecursionError):

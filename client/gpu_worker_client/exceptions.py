@@ -40,6 +40,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpu_worker_client._shown import shown
 from gpu_worker_client.protocol import ErrorBody, ErrorCode
 
 
@@ -143,11 +144,12 @@ class JobError(GpuWorkerError):
     """The job failed. This class itself is raised for a code that a newer worker knows and this client does not."""
 
     def __init__(self, body: ErrorBody, job: Any = None) -> None:
-        super().__init__(f"{body.code}: {body.message}")
+        super().__init__(shown(f"{body.code}: {body.message}", lines=True))
         self.job = job
         """The `Job`, or `AsyncJob`; None when `submit` refused the task before it was sent."""
         self.code = body.code
-        self.message = body.message
+        self.message = shown(body.message, lines=True)
+        """What happened and what to do, for a person: control characters stand written out, `\\x1b`."""
         self.retryable = body.retryable
         """Whether the same task, submitted again unchanged, can succeed."""
         self.stage = body.stage

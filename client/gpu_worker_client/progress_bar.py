@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
+from gpu_worker_client._shown import shown
 from gpu_worker_client._stage import Transfer
 from gpu_worker_client.events import ColdStart, Event, Finished, ProgressEvent, Queued, Started
 
@@ -35,7 +36,12 @@ class ProgressBar:
 
 
 def describe(event: Event | Transfer) -> tuple[str, str]:
-    """(stage, one line about it). The stage changes when something new begins."""
+    """(stage, one line about it), without control characters. The stage changes when something new begins."""
+    stage, line = _described(event)
+    return shown(stage), shown(line)
+
+
+def _described(event: Event | Transfer) -> tuple[str, str]:
     if isinstance(event, Transfer):
         share = event.done_bytes / event.total_bytes if event.total_bytes else 1.0
         amount = f"{event.done_bytes / _MIB:.1f}/{event.total_bytes / _MIB:.1f} MiB"

@@ -17,13 +17,16 @@ from hand_worker import HandWorker
 from scripted_server import ScriptedServer
 
 from gpu_worker.platform.local import LocalPlatform
-from gpu_worker_client import cli
-from gpu_worker_client.cli._output import readable
+from gpu_worker_client import ProgressEvent, cli
+from gpu_worker_client.cli._output import event_line, readable
 from gpu_worker_client.cli._table import COMMANDS
+from gpu_worker_client.exceptions import job_error
+from gpu_worker_client.progress_bar import describe
+from gpu_worker_client.protocol import ErrorBody, Progress
 
 RESULT: dict[str, Any] = {"task": "detect_scenes", "scenes": [], "stats": {"total_scenes": 0, "avg_scene_length": 0.0}}
 DONE = {"id": "j", "status": "COMPLETED", "output": RESULT}
-RUNNING = {
+RUNNING: dict[str, Any] = {
     "id": "j",
     "status": "IN_PROGRESS",
     "output": {"seq": 1, "stage": "process", "fraction": 0.5, "done": 5, "total": 10},
@@ -187,10 +190,10 @@ def test_other_shells_know_every_command(shell: str, capsys: pytest.CaptureFixtu
     assert all(option.name[2:] in script for command in COMMANDS for option in command.options if option.name[0] == "-")
 
 
-def test_a_terminal_gets_a_bar_and_lines_for_a_person(endpoint: ScriptedServer) -> None:
-    endpoint.say(RUNNING, DONE)
+def on_a_terminal(*argv: str) -> tuple[int, str]:
+    """Exit status and what a person's terminal got, of stdout and stderr together."""
     ours, theirs = pty.openpty()
-    command = subprocess.Popen([sys.executable, "-m", "gpu_worker_client.cli", "watch", "j"], stdout=theirs, stderr=theirs)
+    command = subprocess.Popen([sys.executable, "-m", "gpu_worker_client.cli", *argv], stdout=theirs, stderr=theirs)
     os.close(theirs)
     shown = b""
     try:
@@ -200,10 +203,50 @@ def test_a_terminal_gets_a_bar_and_lines_for_a_person(endpoint: ScriptedServer) 
         pass
     finally:
         os.close(ours)
-    assert command.wait(30) == 0
-    text = shown.decode()
+    return command.wait(30), shown.decode()
+
+
+def test_a_terminal_gets_a_bar_and_lines_for_a_person(endpoint: ScriptedServer) -> None:
+    endpoint.say(RUNNING, DONE)
+    status, text = on_a_terminal("watch", "j")
+    assert status == 0
     assert "\r\x1b[Kprocess  [###############...............] 5/10" in text
     assert "result.stats.total_scenes: 0" in text and "{" not in text
+
+
+EVIL = "\x1b]0;PWNED\x07\x1b[2J\x7f\x9b2J\r\n\u202e"
+WRITTEN_OUT = r"\x1b]0;PWNED\x07\x1b[2J\x7f\x9b2J\r\n\u202e"
+EVIL_PROGRESS = RUNNING["output"] | {"stage": EVIL, "unit": EVIL}
+EVIL_ERROR = {"code": EVIL, "message": EVIL, "stage": EVIL, "details": {EVIL: [EVIL]}}
+
+
+@pytest.mark.parametrize(
+    ("argv", "answers", "times"),
+    [
+        (["health"], [{EVIL: EVIL + "\udcff"}], 2),
+        (["health"], [{"script": EVIL}], 1),
+        (["status", "j"], [RUNNING | {"output": EVIL_PROGRESS}], 2),
+        (["watch", "j"], [RUNNING | {"output": EVIL_PROGRESS}, DONE], 2),
+        (["watch", "j"], [{"id": "j", "status": "FAILED", "error": json.dumps(EVIL_ERROR)}], 5),
+        (["result", "j"], [{"id": "j", "status": "FAILED", "error": EVIL}], 1),
+    ],
+)
+def test_no_escape_of_the_endpoint_reaches_a_terminal(
+    endpoint: ScriptedServer, argv: list[str], answers: list[Any], times: int
+) -> None:
+    endpoint.say(*answers)
+    _, text = on_a_terminal(*argv)
+    assert text.count(WRITTEN_OUT) == times
+    drawn = text.replace("\r\x1b[K", "").replace("\r\n", "")
+    assert not [character for character in drawn if character != "\n" and not character.isprintable()]
+
+
+def test_the_lines_of_a_pipe_and_of_an_error_hold_no_escape_either() -> None:
+    progress = ProgressEvent(Progress.model_validate(EVIL_PROGRESS))
+    assert str(event_line(progress)).count(WRITTEN_OUT) == describe(progress)[1].count(WRITTEN_OUT) == 2
+    error = job_error(ErrorBody(code="internal", message=EVIL + "\n\tin line 2"))
+    assert str(error) == f"internal: {error.message}"
+    assert error.message.isascii() and error.message.endswith("\n\tin line 2") and "\x1b" not in error.message
 
 
 def test_a_person_is_spared_long_lists() -> None:

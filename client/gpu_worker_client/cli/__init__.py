@@ -12,9 +12,8 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
 
-from gpu_worker_client.cli._output import Output, UsageError, error_json, event_line, status_json
+from gpu_worker_client.cli._output import Answer, Output, UsageError, error_json, event_line, status_json
 from gpu_worker_client.cli._parser import parser
 from gpu_worker_client.client import Client
 from gpu_worker_client.exceptions import ConfigError, GpuWorkerError, WaitTimeout
@@ -29,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped command cancels its job as Ctrl-C does
     words = list(sys.argv[1:] if argv is None else argv)
     output = Output(as_json="--json" in words)
+    answer: Answer
     try:
         ok, answer = _run(words, output)
         status = EXIT_OK if ok else EXIT_FAILED
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _run(words: list[str], output: Output) -> tuple[bool, dict[str, Any]]:
+def _run(words: list[str], output: Output) -> tuple[bool, Answer]:
     args = parser(__doc__ or "").parse_args(words)
     if not args.needs_client:
         return args.command(args, output)

@@ -57,7 +57,7 @@ def estimate(args: argparse.Namespace, _: Output) -> Answered:
     return True, asdict(estimated(task, **video, gpu=args.gpu))
 
 
-def completion(args: argparse.Namespace, _: Output) -> Answered:
+def completion(args: argparse.Namespace, _: Output) -> tuple[bool, str]:
     from gpu_worker_client.cli._completion import SCRIPTS  # here: it reads the table that names this function
 
-    return True, {"script": SCRIPTS[args.shell]()}
+    return True, SCRIPTS[args.shell]()

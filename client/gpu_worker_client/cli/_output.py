@@ -6,6 +6,7 @@ import json
 import sys
 from typing import Any, cast
 
+from gpu_worker_client._shown import shown
 from gpu_worker_client._stage import Transfer
 from gpu_worker_client._status import JobStatus, failure
 from gpu_worker_client.events import ColdStart, Event, ProgressEvent, Queued, Started
@@ -14,6 +15,10 @@ from gpu_worker_client.progress_bar import ProgressBar, bar
 
 MAX_SHOWN = 5
 """A longer list is shown to a person by its length."""
+
+
+Answer = dict[str, Any] | str
+"""What a command says: JSON, or a script for a shell to read."""
 
 
 class UsageError(Exception):
@@ -32,10 +37,10 @@ class Output:
         self._terminal = sys.stderr.isatty()
         self._bar = ProgressBar(sys.stderr)
 
-    def answer(self, answer: dict[str, Any]) -> None:
-        """One JSON object on a line; for a person a line for each thing that it says."""
-        if answer.keys() == {"script"}:
-            print(answer["script"], end="")  # for a shell to read
+    def answer(self, answer: Answer) -> None:
+        """One JSON object on a line; for a person a line for each thing that it says. A script as it stands."""
+        if isinstance(answer, str):
+            print(answer, end="")
             return
         print(json.dumps(answer) if self._json else "\n".join(readable(answer)), flush=True)
 
@@ -53,10 +58,8 @@ class Output:
         """How far many jobs are. In a pipe the answers themselves say it."""
         if self._terminal:
             end = "\n" if done == total else ""
-            shown = f"jobs     [{bar(done / total if total else 1.0)}] {done}/{total}" + (
-                f", {failed} failed" if failed else ""
-            )
-            print(f"\r\x1b[K{shown}", end=end, file=sys.stderr, flush=True)
+            line = f"jobs     [{bar(done / total if total else 1.0)}] {done}/{total}" + (f", {failed} failed" if failed else "")
+            print(f"\r\x1b[K{line}", end=end, file=sys.stderr, flush=True)
 
 
 def event_line(event: Event) -> str | None:
@@ -74,7 +77,7 @@ def event_line(event: Event) -> str | None:
     count = f" {progress.done}/{progress.total} {progress.unit}" if progress.total else ""
     speed = f" {progress.fps:.1f} fps" if progress.fps is not None else ""
     rest = f", {progress.eta_sec:.0f} s left" if progress.eta_sec is not None else ""
-    return f"{progress.stage}{percent}{count}{speed}{rest}"
+    return shown(f"{progress.stage}{percent}{count}{speed}{rest}")
 
 
 def status_json(status: JobStatus) -> dict[str, Any]:
@@ -106,13 +109,13 @@ def error_json(error: GpuWorkerError) -> dict[str, Any]:
 
 
 def readable(value: Any, name: str = "") -> list[str]:
-    """The lines `place: value` of a JSON value; nothing for null and for what is empty."""
+    """The lines `place: value` of a JSON value; nothing for null and for what is empty. No control characters."""
     if isinstance(value, dict):
         entries = cast("dict[str, Any]", value).items()
         return [line for key, item in entries for line in readable(item, f"{name}.{key}" if name else key)]
     if isinstance(value, list):
         items = cast("list[Any]", value)
         if len(items) > MAX_SHOWN:
-            return [f"{name}: {len(items)} entries (--json shows them)"]
+            return [shown(f"{name}: {len(items)} entries (--json shows them)")]
         return [line for index, item in enumerate(items) for line in readable(item, f"{name}[{index}]")]
-    return [] if value is None else [f"{name}: {value}"]
+    return [] if value is None else [shown(f"{name}: {value}")]

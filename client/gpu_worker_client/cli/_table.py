@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpu_worker_client.cli import _files, _jobs
+from gpu_worker_client.cli._output import Answer
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -30,7 +31,7 @@ class Option:
 @dataclass(frozen=True)
 class Command:
     name: str
-    function: Callable[..., tuple[bool, dict[str, Any]]]
+    function: Callable[..., tuple[bool, Answer]]
     what: str
     options: tuple[Option, ...] = ()
     needs_client: bool = True
