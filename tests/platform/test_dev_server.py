@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import requests
 
 from gpu_worker.platform import LocalPlatform, private_files
 from gpu_worker_client import Storage
+from gpu_worker_client.protocol import parse_task
 
 COMMAND = [sys.executable, "-m", "gpu_worker.cli", "dev-server", "--port", "0", "--gate-port", "0"]
 
@@ -43,10 +45,14 @@ def test_it_prints_the_environment_serves_and_ends(tmp_path: Path, number: signa
         put, get = ((data / f"{method}-{key}.url").read_text() for method in ("put", "get"))
         assert f"/{key}.mp4?" in put and f"/{key}.mp4?" in get and put != get
     assert f"{data}/get-input.url" in err
+    task, request = ((data / f"{name}.json").read_bytes() for name in ("task", "request"))
+    assert parse_task(task).task == "detect_scenes" and json.loads(request) == {"input": json.loads(task)}
+    assert f"gpu-client run {data}/task.json" in err and f"-d @{data}/request.json" in err
     assert {path.name: path.stat().st_mode & 0o777 for path in [data, *data.iterdir()]} == {
         "data": 0o700,
         "objects": 0o700,
-        **dict.fromkeys(("put-input.url", "get-input.url", "put-output.url", "get-output.url", "task.json"), 0o600),
+        **dict.fromkeys((f"{method}-{key}.url" for key in ("input", "output") for method in ("put", "get")), 0o600),
+        **dict.fromkeys(("task.json", "request.json"), 0o600),
     }
 
 

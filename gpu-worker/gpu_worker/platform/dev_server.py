@@ -121,14 +121,15 @@ def _example(platform: LocalPlatform) -> str:
             url = gate.presign(method, f"{key}.mp4", EXAMPLE_SECONDS)
             private_files.write_text(folder / f"{method.lower()}-{key}.url", url)
     task = {"task": "detect_scenes", "input_url": (folder / "get-input.url").read_text()}
-    private_files.write_text(folder / "task.json", json.dumps({"input": task}))
+    private_files.write_text(folder / "task.json", json.dumps(task))
+    private_files.write_text(folder / "request.json", json.dumps({"input": task}))
     call = f'curl -H "Authorization: Bearer {platform.api_key}" {platform.base_url}/{platform.endpoint_id}/runsync'
     return (
         f"R2 gate: {gate.base_url}, bucket {gate.bucket}; files and logs: {folder}\n"
         "try:\n"
         f'  {call} -d \'{{"input": {{"task": "selftest"}}}}\'\n'
-        f'  curl -fT CLIP.mp4 "$(cat {folder}/put-input.url)" && {call} -d @{folder}/task.json\n'
-        "for the SDK and gpu-client: export the variables; presigned URLs for a task are in\n"
+        f'  curl -fT CLIP.mp4 "$(cat {folder}/put-input.url)" && {call} -d @{folder}/request.json\n'
+        f"for the SDK and gpu-client: export the variables, then gpu-client run {folder}/task.json; presigned URLs are in\n"
         f"  {folder}/get-input.url, put-output.url; get-output.url reads the output back\n"
         "Ctrl-C ends it.\n"
     )
