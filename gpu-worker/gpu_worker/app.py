@@ -143,7 +143,7 @@ class Worker:
             return await asyncio.shield(sending)
         except asyncio.CancelledError:
             stop.set()
-            await asyncio.wait({sending}, timeout=STOP_SECONDS)
+            await _ended(sending)
             if not self._draining:
                 raise
             return answer
@@ -155,12 +155,12 @@ class Worker:
             done, _ = await asyncio.wait({work}, timeout=limit)
         except asyncio.CancelledError:
             work.cancel()
-            await asyncio.wait({work}, timeout=STOP_SECONDS)
+            await _ended(work)
             raise
         if done:
             return work.result()
         work.cancel()
-        await asyncio.wait({work}, timeout=STOP_SECONDS)
+        await _ended(work)
         message = f"the job ran longer than this worker's limit of {limit:g} s; split the input or raise the limit"
         raise TaskError(ErrorCode.time_limit, message, stage=run.stage, limit_seconds=limit)
 
@@ -211,7 +211,7 @@ class Worker:
             await asyncio.wait({fetching, loading}, return_when=asyncio.FIRST_EXCEPTION)
         except asyncio.CancelledError:
             self._stop(run)
-            await asyncio.wait({fetching, loading}, timeout=STOP_SECONDS)
+            await _ended(fetching, loading)
             raise
         if loading.done() and loading.exception() is not None:
             run.cancelled.set()
@@ -326,12 +326,20 @@ class Worker:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             self._stop(run)
-            await asyncio.wait({future}, timeout=STOP_SECONDS)
+            await _ended(future)
             raise
 
     def _stop(self, run: Run) -> None:
         run.cancelled.set()
         self._engine.kill()
+
+
+async def _ended(*stopped: asyncio.Future[Any]) -> None:
+    """Waits for what was told to stop. How it ended is nobody's news: the job has its answer already."""
+    done, _ = await asyncio.wait(stopped, timeout=STOP_SECONDS)
+    for one in done:
+        if not one.cancelled():
+            one.exception()  # seen, or asyncio would log it as forgotten
 
 
 def new_job_id() -> str:

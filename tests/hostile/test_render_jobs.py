@@ -4,10 +4,13 @@ written, nobody connects to a server on loopback, no process is left, and the ne
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -293,3 +296,34 @@ def test_after_all_that_the_engine_still_works(house: House) -> None:
     assert (answer["stats"]["frames"], answer["stats"]["sandbox"]) == (50, "full")
     content = house.gate.read("out.mp4") or b""
     assert content.index(b"moov") < content.index(b"mdat")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_where_the_worker_is_root_ffmpeg_is_a_spare_user_without_powers(house: House) -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
+        Path(name).chmod(0o755)
+        settings = replace(house.settings, work_root=Path(name), job_time_limit_seconds=5.0)
+        engine = Engine(settings, os.environ)
+        job = {"id": "job", "input": house.task(*ENDLESS)}
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(lambda: asyncio.run(Worker(settings, engine).handle(job)))
+            found: dict[str, str] = {}
+            while not found and not running.done():
+                found = status_of_ffmpeg()
+            answer = running.result()
+        engine.close()
+    if engine.sandbox["user"] is None:
+        pytest.skip(f"the user is kept here: {engine.sandbox['reasons']}")
+    assert "time_limit" in answer["error"]
+    assert found["Uid"].split() == [str(engine.sandbox["user"])] * 4
+    assert (int(found["CapEff"], 16), found["NoNewPrivs"], found["Seccomp"]) == (0, "1", "2")
+
+
+def status_of_ffmpeg() -> dict[str, str]:
+    """proc(5) status of the FFmpeg that runs `ENDLESS` below this process, {} without one."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
+            if "ffmpeg" in child.name() and any("testsrc2" in word for word in child.cmdline()):
+                pairs = (line.split(":", 1) for line in Path(f"/proc/{child.pid}/status").read_text().splitlines())
+                return {key: value.strip() for key, value in pairs}
+    return {}
