@@ -14,7 +14,7 @@ class HandWorker:
     """Speaks to the platform as the runpod SDK does."""
 
     def __init__(self, platform: LocalPlatform) -> None:
-        self.endpoint = f"{platform.base_url}/{platform.endpoint_id}"
+        self.endpoint = platform.worker_url
         self.http = requests.Session()
         self.http.trust_env = False
 

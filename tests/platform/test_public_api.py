@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -21,6 +22,7 @@ class Api:
 
     def __init__(self, platform: LocalPlatform) -> None:
         self.base = f"{platform.base_url}/{platform.endpoint_id}"
+        self.worker = platform.worker_url
         self.session = requests.Session()
         self.session.headers["Authorization"] = f"Bearer {platform.api_key}"
 
@@ -31,12 +33,12 @@ class Api:
         return self.session.post(f"{self.base}/{path}", json=body, timeout=20)
 
     def take(self, query: str = "") -> requests.Response:
-        return requests.get(f"{self.base}/job-take{query}", timeout=20)
+        return requests.get(f"{self.worker}/job-take{query}", timeout=20)
 
     def done(self, job_id: str, body: Any) -> requests.Response:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        return requests.post(f"{self.base}/job-done/w1/{job_id}?gpu=x&isStream=false", data=data, headers=headers, timeout=20)
+        return requests.post(f"{self.worker}/job-done/w1/{job_id}?gpu=x&isStream=false", data=data, headers=headers, timeout=20)
 
     def run_and_take(self, **fields: Any) -> str:
         job_id = self.post("run", {"input": {"n": 1}, **fields}).json()["id"]
@@ -63,14 +65,15 @@ def test_run_status_and_result(api: Api) -> None:
 
 def test_an_empty_queue_answers_204_after_the_poll(api: Api) -> None:
     assert api.take("/w1?gpu=x&job_in_progress=0").status_code == 204
-    assert requests.get(f"{api.base}/job-stop/w1?gpu=x", timeout=20).status_code == 204
+    assert requests.get(f"{api.worker}/job-stop/w1?gpu=x", timeout=20).status_code == 204
 
 
 def test_a_job_is_not_given_to_a_worker_that_has_gone() -> None:
     with LocalPlatform(poll_seconds=20) as patient:
-        host, _, port = patient.base_url.removeprefix("http://").removesuffix("/v2").partition(":")
+        url = urlsplit(f"{patient.worker_url}/job-take/gone?gpu=x")
+        host, _, port = url.netloc.partition(":")
         with socket.create_connection((host, int(port)), timeout=10) as gone:
-            gone.sendall(f"GET /v2/{patient.endpoint_id}/job-take/gone?gpu=x HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            gone.sendall(f"GET {url.path}?{url.query} HTTP/1.1\r\nHost: {url.netloc}\r\n\r\n".encode())
             assert patient.wait_until(lambda: True if "gone" in patient.control.hub.book.ready_workers else None)
         other = Api(patient)
         job_id = other.post("run", {"input": 1}).json()["id"]
@@ -91,6 +94,18 @@ def test_a_wrong_key_is_401(platform: LocalPlatform, header: str | None, method:
     url = f"{platform.base_url}/{platform.endpoint_id}/{path}"
     response = requests.request(method, url, headers=headers, json={"input": 1}, timeout=20)
     assert response.status_code == 401
+
+
+@pytest.mark.parametrize("prefix", ["", "/wrong", "/{api_key}", "/%FF"])
+def test_whoever_has_not_the_workers_key_is_no_worker(platform: LocalPlatform, api: Api, prefix: str) -> None:
+    job_id = api.run_and_take()
+    waiting = api.post("run", {"input": {"n": 2}}).json()["id"]
+    base = api.base + prefix.format(api_key=platform.api_key)
+    asked = [("GET", path) for path in ("job-take/w1", "job-take-batch/w1?batch_size=9", "job-stop/w1", "ping/w1")]
+    asked += [("POST", f"job-done/w1/{job_id}"), ("POST", f"job-stream/w1/{job_id}")]
+    answers = [api.session.request(method, f"{base}/{path}", data=b'{"output": 1}', timeout=20) for method, path in asked]
+    assert [answer.status_code for answer in answers] == [404] * 6
+    assert [api.get(f"status/{name}").json()["status"] for name in (job_id, waiting)] == ["IN_PROGRESS", "IN_QUEUE"]
 
 
 def test_unknown_things_are_404(platform: LocalPlatform, api: Api) -> None:
@@ -178,7 +193,7 @@ def test_runsync_gives_up_waiting_and_the_job_goes_on() -> None:
 def test_cancel_is_told_to_the_worker(api: Api) -> None:
     job_id = api.run_and_take()
     assert api.post(f"cancel/{job_id}").json() == {"id": job_id, "status": "CANCELLED"}
-    assert requests.get(f"{api.base}/job-stop/w1?gpu=x", timeout=20).json() == {"jobsToStop": [job_id]}
+    assert requests.get(f"{api.worker}/job-stop/w1?gpu=x", timeout=20).json() == {"jobsToStop": [job_id]}
 
 
 def test_retry_purge_and_health(api: Api) -> None:
@@ -194,7 +209,7 @@ def test_retry_purge_and_health(api: Api) -> None:
 
 def test_stream_gives_chunks_once(api: Api) -> None:
     job_id = api.run_and_take()
-    requests.post(f"{api.base}/job-stream/w1/{job_id}?gpu=x&isStream=false", data=b'{"output": "a"}', timeout=20)
+    requests.post(f"{api.worker}/job-stream/w1/{job_id}?gpu=x&isStream=false", data=b'{"output": "a"}', timeout=20)
     assert api.get(f"stream/{job_id}").json() == {"status": "IN_PROGRESS", "stream": [{"output": "a"}]}
     api.done(job_id, {"output": []})
     assert api.post(f"stream/{job_id}").json() == {"status": "COMPLETED", "stream": []}

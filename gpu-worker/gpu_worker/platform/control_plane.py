@@ -36,7 +36,7 @@ class Call:
 
     method: str
     path: str
-    """Below `/v2/ENDPOINT/`."""
+    """Below `/v2/ENDPOINT/`, and for a worker below its key."""
     status: int
 
 
@@ -97,7 +97,7 @@ class ControlPlane:
         async def inject(
             request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
         ) -> web.StreamResponse:
-            path = request.path.removeprefix(f"/v2/{self.hub.endpoint_id}/")
+            path = request.path.removeprefix(f"/v2/{self.hub.endpoint_id}/").removeprefix(f"{self.hub.worker_key}/")
             fault = self.faults.take(request.method, path, frozenset(request.query))
 
             def seen(status: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -21,6 +22,9 @@ class Hub:
     ) -> None:
         self.endpoint_id = endpoint_id
         self.api_key = api_key
+        """Callers'."""
+        self.worker_key = secrets.token_urlsafe(24)
+        """Workers', a part of the path of what they ask."""
         self.limits = limits
         self.clock = clock
         self.poll_seconds = poll_seconds

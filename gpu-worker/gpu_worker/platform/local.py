@@ -97,13 +97,18 @@ class LocalPlatform:
         return f"{self._origin}/v2"
 
     @property
+    def worker_url(self) -> str:
+        """Below which workers ask for jobs and answer them. A secret: whoever has it is a worker."""
+        return f"{self.base_url}/{self.endpoint_id}/{self.control.hub.worker_key}"
+
+    @property
     def workers(self) -> list[WorkerProcess]:
         """The present workers; a `refresh_worker` answer replaces its worker by a new one."""
         return self.fleet.workers
 
     def worker_env(self, worker_id: str = "worker-1") -> dict[str, str]:
         """The environment in which the unmodified runpod SDK works for this endpoint. `$ID` is replaced by the SDK."""
-        endpoint, gate = f"{self.base_url}/{self.endpoint_id}", self.gate.base_url.removeprefix("http://")
+        endpoint, gate = self.worker_url, self.gate.base_url.removeprefix("http://")
         return {
             "RUNPOD_WEBHOOK_GET_JOB": f"{endpoint}/job-take/$ID?gpu=local",
             "RUNPOD_WEBHOOK_POST_OUTPUT": f"{endpoint}/job-done/$RUNPOD_POD_ID/$ID?gpu=local",

@@ -1,14 +1,17 @@
 """The side of the control plane that the unmodified runpod SDK talks to, in the form its source expects (1.12).
 
 `GET job-take` and `job-stop` are long polls; `POST job-done` carries results and progress as JSON under a form content type;
-`GET ping` is the heartbeat of a separate process. The Authorization header is not compared: a developer's own
-`~/.runpod/config.toml` replaces the key of the environment, and a loopback service has no reason to see it.
+`GET ping` is the heartbeat of a separate process. The workers' key is part of the path, which only they are told: without it
+whoever else is on this machine could take a job with its presigned URLs, or answer one. It is not in the Authorization header,
+because a developer's own `~/.runpod/config.toml` replaces what the environment says of that.
 """
 
 from __future__ import annotations
 
+import hmac
 import json
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -26,13 +29,21 @@ class WorkerApi:
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.get("/v2/{endpoint}/job-take/{worker}", self.take),
-            web.get("/v2/{endpoint}/job-take-batch/{worker}", self.take_batch),
-            web.get("/v2/{endpoint}/job-stop/{worker}", self.stop),
-            web.post("/v2/{endpoint}/job-done/{worker}/{job}", self.done),
-            web.post("/v2/{endpoint}/job-stream/{worker}/{job}", self.stream),
-            web.get("/v2/{endpoint}/ping/{worker}", self.ping),
+            self._route("GET", "job-take/{worker}", self.take),
+            self._route("GET", "job-take-batch/{worker}", self.take_batch),
+            self._route("GET", "job-stop/{worker}", self.stop),
+            self._route("POST", "job-done/{worker}/{job}", self.done),
+            self._route("POST", "job-stream/{worker}/{job}", self.stream),
+            self._route("GET", "ping/{worker}", self.ping),
         ]
+
+    def _route(self, method: str, path: str, handle: Callable[[web.Request], Awaitable[web.Response]]) -> web.RouteDef:
+        async def for_workers(request: web.Request) -> web.Response:
+            if not hmac.compare_digest(request.match_info["key"].encode(), self._hub.worker_key.encode()):
+                raise web.HTTPNotFound
+            return await handle(request)
+
+        return web.route(method, "/v2/{endpoint}/{key}/" + path, for_workers)
 
     async def take(self, request: web.Request) -> web.Response:
         jobs = await self._taken(request, 1)
