@@ -3,7 +3,8 @@
 A row goes `waiting` -> `submitting` -> `running` -> `completed` or `failed`; each step is on the disk before the next begins. A
 row found `submitting` when the file is opened was being sent when the process died: whether the endpoint took it is in doubt.
 One process at a time holds the file. The tasks in it keep their presigned URLs until each has ended, so only its owner may read
-it.
+it. A file that somebody else wrote is not believed: a trigger in it would run at the first write, so its schema must be this
+one to the letter, and every row one that could have been written here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Generator, Iterable
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from typing import Any
 from gpu_worker_client import exceptions
 from gpu_worker_client.exceptions import ConfigError, JobError, job_error
 from gpu_worker_client.policy import Policy
-from gpu_worker_client.protocol import TASKS, ErrorBody, TaskBase, TaskResult, parse_task
+from gpu_worker_client.protocol import TASKS, ErrorBody, TaskBase, TaskError, TaskResult, parse_task
 
 WAITING, SUBMITTING, IN_DOUBT, RUNNING = "waiting", "submitting", "in_doubt", "running"
 COMPLETED, FAILED = "completed", "failed"
@@ -51,6 +53,19 @@ CREATE INDEX job_unended ON job (number) WHERE place IS NULL;
 PRAGMA application_id={APPLICATION_ID};
 PRAGMA user_version={VERSION};
 """
+_UNSOUND = f"""
+SELECT EXISTS (SELECT 1 FROM job WHERE NOT (
+    typeof(key) = 'text' AND typeof(name) = 'text' AND typeof(attempts) = 'integer'
+    AND typeof(policy) IN ('text', 'null') AND typeof(job_id) IN ('text', 'null')
+    AND CASE
+        WHEN state IN ('{WAITING}', '{SUBMITTING}', '{IN_DOUBT}') THEN typeof(task) = 'text' AND place IS NULL
+        WHEN state = '{RUNNING}' THEN typeof(task) = 'text' AND place IS NULL AND job_id IS NOT NULL
+        WHEN state IN ('{COMPLETED}', '{FAILED}') THEN typeof(outcome) = 'text' AND typeof(place) = 'integer'
+        ELSE 0
+    END
+))
+"""  # noqa: S608 - no caller's text
+"""Whether any row has a value of a kind that is never written: SQLite lets any column hold any kind."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +104,8 @@ class Store:
         path: the file; None is a temporary one that nobody else can open.
 
     Raises:
-        ConfigError: it is in use, cannot be opened, or is no such file.
+        ConfigError: it is in use, cannot be opened, or is no such file. Any method that reads a job raises it too, when what
+            the file has of the job is none.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -161,17 +177,13 @@ class Store:
 
     def ended_after(self, place: int) -> Ended | None:
         """The job that ended next after the one at `place`; 0 asks for the first."""
-        with self._lock:
+        with _one_job(), self._lock:
             found = self._db.execute(
                 "SELECT place, number, key, name, state, attempts, job_id, outcome FROM job WHERE place > ?"
                 " ORDER BY place LIMIT 1",
                 (place,),
             ).fetchone()
-        if found is None:
-            return None
-        place, number, key, name, state, attempts, job_id, outcome = found
-        result = TASKS[name].result.from_json(outcome) if state == COMPLETED else None
-        return Ended(place, number, key, job_id, attempts, result, None if state == COMPLETED else _error(json.loads(outcome)))
+        return None if found is None else _ended(*found)
 
     def unended(self) -> Iterable[Row]:
         """Every job that has not ended, one at a time."""
@@ -204,13 +216,9 @@ class Store:
 
     def _row(self, where: str, *values: object) -> Row | None:
         query = f"SELECT number, task, policy, state, attempts, job_id FROM job WHERE {where} LIMIT 1"  # noqa: S608
-        with self._lock:
+        with _one_job(), self._lock:
             found = self._db.execute(query, values).fetchone()
-        if found is None:
-            return None
-        number, task, policy, state, attempts, job_id = found
-        limits = None if policy is None else Policy(**json.loads(policy))
-        return Row(number, parse_task(task.encode()), limits, state, attempts, job_id)
+        return None if found is None else _unended(*found)
 
 
 def _opened(path: Path | None) -> sqlite3.Connection:
@@ -239,6 +247,41 @@ def _prepare(db: sqlite3.Connection, path: Path | None) -> None:
         db.executescript(_SCHEMA)
     elif (application, version) != (APPLICATION_ID, VERSION):
         raise ConfigError(f"{path} is no state file of this version of JobManager; give another name")
+    elif _schema(db) != _own_schema() or db.execute(_UNSOUND).fetchone()[0]:
+        raise ConfigError(f"{path} is a state file that JobManager has not written; give another name")
+
+
+def _schema(db: sqlite3.Connection) -> list[tuple[str, ...]]:
+    """Every table, index, view and trigger as it was made."""
+    return db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name").fetchall()
+
+
+def _own_schema() -> list[tuple[str, ...]]:
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(_SCHEMA)
+        return _schema(db)
+
+
+@contextmanager
+def _one_job() -> Generator[None]:
+    """Says that a job in the file cannot be read, and nothing of what it is: it may hold a presigned URL."""
+    try:
+        yield
+    except (sqlite3.Error, TaskError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ConfigError(f"a job in the state file cannot be read ({type(error).__name__}); give another file") from None
+
+
+def _unended(number: int, task: str, policy: str | None, state: str, attempts: int, job_id: str | None) -> Row:
+    with _one_job():
+        limits = None if policy is None else Policy(**json.loads(policy))
+        return Row(number, parse_task(task.encode()), limits, state, attempts, job_id)
+
+
+def _ended(place: int, number: int, key: str, name: str, state: str, attempts: int, job_id: str | None, outcome: str) -> Ended:
+    with _one_job():
+        result = TASKS[name].result.from_json(outcome) if state == COMPLETED else None
+        error = None if state == COMPLETED else _error(json.loads(outcome))
+    return Ended(place, number, key, job_id, attempts, result, error)
 
 
 def _error(saved: dict[str, Any]) -> JobError:
