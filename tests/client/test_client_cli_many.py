@@ -117,6 +117,14 @@ def test_map_tells_each_end_and_the_sum(platform: LocalPlatform, worker: None, c
     assert sum(call.path == "run" for call in platform.control.log) == submits == 3
 
 
+def test_map_takes_a_pipe_which_is_read_only_once(platform: LocalPlatform, worker: None, tmp_path: Path) -> None:
+    tasks = Path(lines(tmp_path, "a", "b")).read_bytes()
+    command = [sys.executable, "-m", "gpu_worker_client.cli", "map", "-"]
+    done = subprocess.run(command, input=tasks, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["summary"]["completed"] == 2
+
+
 def test_map_names_the_line_that_is_no_task(platform: LocalPlatform, worker: None, capsys: Any, tmp_path: Path) -> None:
     file = Path(lines(tmp_path, "a", "b"))
     with file.open("a") as more:

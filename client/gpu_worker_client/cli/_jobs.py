@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from gpu_worker_client._client_core import check_task
 from gpu_worker_client.cli._output import Output, UsageError, error_json, status_json
@@ -15,7 +17,7 @@ from gpu_worker_client.endpoint import LAST_CANCEL_SECONDS
 from gpu_worker_client.exceptions import InvalidTask
 from gpu_worker_client.job import Job
 from gpu_worker_client.policy import Policy
-from gpu_worker_client.protocol import State, TaskBase
+from gpu_worker_client.protocol import State
 
 if TYPE_CHECKING:
     from gpu_worker_client.manager import JobOutcome
@@ -82,19 +84,20 @@ def map_tasks(client: Client, args: argparse.Namespace, output: Output) -> Answe
     from gpu_worker_client.manager import JobManager  # here: it brings an event loop and SQLite along
 
     ended = failed = 0
-    with _opened(args.tasks) as file:
-        tasks = _checked_lines(file, output)
-    with JobManager(client, args.max_parallel, args.state, retries=args.retries, in_doubt=args.in_doubt) as jobs:
-        try:
-            jobs.submit_all(tasks, policy=_policy(args))
-            for outcome in jobs.results():
-                ended, failed = ended + 1, failed + (not outcome.ok)
-                output.answer(_outcome_json(outcome))
-                output.count(ended, jobs.summary().total, failed)
-        except KeyboardInterrupt:
-            output.note("cancelling the jobs" if args.state is None else "the jobs go on; the same command takes them up again")
-            raise
-        summary = jobs.summary()
+    with _opened(args.tasks) as given, _seekable(given) as file:
+        _check_lines(file, output)
+        with JobManager(client, args.max_parallel, args.state, retries=args.retries, in_doubt=args.in_doubt) as jobs:
+            try:
+                jobs.submit_all(filter(bytes.strip, file), policy=_policy(args))
+                for outcome in jobs.results():
+                    ended, failed = ended + 1, failed + (not outcome.ok)
+                    output.answer(_outcome_json(outcome))
+                    output.count(ended, jobs.summary().total, failed)
+            except KeyboardInterrupt:
+                go_on = "the jobs go on; the same command takes them up again"
+                output.note("cancelling the jobs" if args.state is None else go_on)
+                raise
+            summary = jobs.summary()
     return failed == 0, {"summary": asdict(summary) | {"total": summary.total}}
 
 
@@ -105,22 +108,31 @@ def _outcome_json(outcome: JobOutcome) -> dict[str, Any]:
     return answer | {"result": outcome.get().model_dump(mode="json")}
 
 
-def _checked_lines(file: BinaryIO, output: Output) -> list[TaskBase]:
-    """The task of every line; all are looked at before the first is paid for.
+def _check_lines(file: IO[bytes], output: Output) -> None:
+    """Looks at every line before the first is paid for, and goes back to where the file stood.
 
     Raises:
-        InvalidTask: the first line that is no task, which is also noted by its number.
+        InvalidTask: a line is no task; its number is noted.
     """
-    tasks: list[TaskBase] = []
+    start = file.tell()
     for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
         try:
-            tasks.append(check_task(line)[0])
+            if line.strip():
+                check_task(line)
         except InvalidTask:
             output.note(f"line {number} is no task; nothing was submitted")
             raise
-    return tasks
+    file.seek(start)
+
+
+def _seekable(file: IO[bytes]) -> IO[bytes]:
+    """The file; or of a pipe, which is read only once, a nameless copy on disk: there may be more tasks than memory holds."""
+    if file.seekable():
+        return file
+    copy = tempfile.TemporaryFile()  # noqa: SIM115: the caller closes it
+    shutil.copyfileobj(file, copy)
+    copy.seek(0)
+    return copy
 
 
 def _policy(args: argparse.Namespace) -> Policy | None:
