@@ -6,6 +6,8 @@ import argparse
 import shutil
 import sys
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
@@ -125,14 +127,16 @@ def _check_lines(file: IO[bytes], output: Output) -> None:
     file.seek(start)
 
 
-def _seekable(file: IO[bytes]) -> IO[bytes]:
+@contextmanager
+def _seekable(file: IO[bytes]) -> Generator[IO[bytes], None, None]:
     """The file; or of a pipe, which is read only once, a nameless copy on disk: there may be more tasks than memory holds."""
     if file.seekable():
-        return file
-    copy = tempfile.TemporaryFile()  # noqa: SIM115: the caller closes it
-    shutil.copyfileobj(file, copy)
-    copy.seek(0)
-    return copy
+        yield file
+        return
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(file, copy)
+        copy.seek(0)
+        yield copy
 
 
 def _policy(args: argparse.Namespace) -> Policy | None:
