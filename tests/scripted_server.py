@@ -22,6 +22,8 @@ class Answer:
 
     body: Any = None
     status: int = 200
+    reason: str | None = None
+    """In the status line; None is the usual one."""
     headers: Mapping[str, str] = field(default_factory=dict)
     hang_up: bool = False
     cut_body: bool = False
@@ -79,7 +81,7 @@ def scripted_server() -> Iterator[ScriptedServer]:
                 self.close_connection = True
                 return
             data = answer.encoded()
-            self.send_response(answer.status)
+            self.send_response(answer.status, answer.reason)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(data) + (10 if answer.cut_body else 0)))

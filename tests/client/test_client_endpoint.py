@@ -138,6 +138,13 @@ def test_each_status_has_its_error(client: Client, server: ScriptedServer, statu
     assert "CANARY" not in caught.value.body + str(caught.value)
 
 
+def test_the_status_lines_words_cannot_steer_a_terminal(client: Client, server: ScriptedServer) -> None:
+    server.say(Answer(status=400, reason="no \x1b[2J\x9b2J"))
+    with pytest.raises(APIError) as caught:
+        client.health()
+    assert str(caught.value).endswith(r"400 no \x1b[2J\x9b2J")
+
+
 def test_a_redirect_is_refused_and_the_key_goes_nowhere_else(client: Client, server: ScriptedServer) -> None:
     server.say(Answer(status=307, headers={"Location": server.url.replace("127.0.0.1", "localhost") + "/other"}))
     with pytest.raises(APIError, match="redirects are refused"):
