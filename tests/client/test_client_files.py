@@ -164,7 +164,7 @@ def test_a_place_where_no_output_can_be_is_named_before_anything_is_sent(
     clip.with_name("folder.mp4").mkdir()
     output = clip.parent / name
     with pytest.raises(expected) as caught:
-        client.upscale(clip, output)
+        client.upscale(clip, output, timeout=10)
     assert caught.value.filename == str(output)
     assert not platform.gate.log and not platform.control.log
 
