@@ -121,6 +121,7 @@ def cell(kind: str, call: str, order: Callable[[HostileEndpoint], None]) -> str:
                 told = told_of(CALLS[call](client))
             except GpuWorkerError as error:
                 told = type(error).__name__
+                print(f"{kind}, {call}: {error}; asked {server.asked}")  # what a failure shows
         assert time.seconds <= TIMEOUT_SECONDS + endpoint.LAST_CANCEL_SECONDS, call
         submits = server.asked.count("run")
         # More than one without a key: only where the endpoint itself said, by 429, that it did not take the others.
