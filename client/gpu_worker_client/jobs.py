@@ -343,6 +343,10 @@ class AutoCropJob(FileJob):
         super().__init__(auto_crop_work(input_path, output, tracks_path, params), None, options)
 
 
+DEFAULT_PARALLEL = 2
+"""Jobs of `execute_all` at once: each may hold a transfer or a whole local worker."""
+
+
 def execute_all(jobs: Iterable[FileJob], max_parallel: int | None = None) -> Iterator[tuple[FileJob, JobResult]]:
     """Executes many jobs and yields each with its result, first done first. One that fails ends no other. Leaving the loop
     early, by `break`, an exception or Ctrl-C, cancels the jobs that run, on the endpoint too, and starts no further one. For
@@ -352,7 +356,7 @@ def execute_all(jobs: Iterable[FileJob], max_parallel: int | None = None) -> Ite
         jobs: of any kind.
         max_parallel: at once; default: `GPU_WORKER_MAX_PARALLEL_JOBS`, else 2.
     """
-    places = max_parallel or Switches.from_env(os.environ).max_parallel_jobs
+    places = max_parallel or Switches.from_env(os.environ).max_parallel_jobs or DEFAULT_PARALLEL
     stop = Stop()
     with ThreadPoolExecutor(places, "jobs") as pool:
         running = {pool.submit(job.execute, stop): job for job in jobs}

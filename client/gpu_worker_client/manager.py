@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,10 +32,13 @@ from gpu_worker_client.exceptions import ConfigError
 from gpu_worker_client.outcome import Outcome
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import TaskBase, TaskResult
+from gpu_worker_client.switches import Switches
 
 T = TypeVar("T")
 Task = TaskBase | Mapping[str, Any] | bytes
 
+DEFAULT_PARALLEL = 8
+"""Jobs on the endpoint at once; here they take no thread each, so the number of workers there is what counts."""
 BATCH = 256
 """Jobs that `submit_all` writes at once: one wait for the disk instead of as many."""
 STOP_SECONDS = 90.0
@@ -82,7 +86,7 @@ class JobManager:
 
     Args:
         client: of the endpoint. It must stay open as long as the manager.
-        max_parallel: jobs on the endpoint at once, 1 or more.
+        max_parallel: jobs on the endpoint at once, 1 or more; default: `GPU_WORKER_MAX_PARALLEL_JOBS`, else 8.
         state: the SQLite file that remembers the jobs; made when it is not there. It holds presigned URLs until their jobs have
             ended, and results after that. None forgets everything at the end.
         retries: further attempts of each job whose error is `retryable`.
@@ -96,12 +100,14 @@ class JobManager:
     def __init__(
         self,
         client: Client,
-        max_parallel: int = 8,
+        max_parallel: int | None = None,
         state: str | Path | None = None,
         *,
         retries: int = 2,
         in_doubt: InDoubt = "fail",
     ) -> None:
+        if max_parallel is None:
+            max_parallel = Switches.from_env(os.environ).max_parallel_jobs or DEFAULT_PARALLEL
         if max_parallel < 1 or retries < 0:
             raise ConfigError("max_parallel must be 1 or more, retries 0 or more")
         self._keeps = state is not None

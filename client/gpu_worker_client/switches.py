@@ -4,7 +4,7 @@
 |---|---|---|
 | `GPU_WORKER_MODE` | `CGPU_GPU_ENABLED` | `auto`, `remote` or `local`; of the older one false is `local`, true is `auto` |
 | `GPU_WORKER_TIMEOUT_SECONDS` | `CGPU_TIMEOUT` | longest wall time of a job |
-| `GPU_WORKER_MAX_PARALLEL_JOBS` | `MAX_PARALLEL_JOBS` | jobs at once in `execute_all` |
+| `GPU_WORKER_MAX_PARALLEL_JOBS` | `MAX_PARALLEL_JOBS` | jobs at once in `execute_all` and `JobManager` |
 | `GPU_WORKER_HISTORY` | | file that past jobs' times are kept in, or `off` |
 
 Where both names are set, the first one counts.
@@ -31,8 +31,8 @@ class Switches:
     """`auto`: remote where that is set up, reachable and worth it, else local. `remote` and `local`: there and nowhere else."""
     timeout_seconds: float | None = None
     """Of one job; None waits for ever."""
-    max_parallel_jobs: int = 2
-    """As the montage tool had it that these names come from."""
+    max_parallel_jobs: int | None = None
+    """None leaves the choice to `execute_all` (2) and `JobManager` (8)."""
     history: Path | None = None
     """Where past jobs' times are kept; None keeps none."""
 
@@ -79,10 +79,10 @@ def _seconds(env: Mapping[str, str]) -> float | None:
     return seconds
 
 
-def _jobs(env: Mapping[str, str]) -> int:
+def _jobs(env: Mapping[str, str]) -> int | None:
     name, value = _first(env, "GPU_WORKER_MAX_PARALLEL_JOBS", "MAX_PARALLEL_JOBS")
     if not value:
-        return Switches.max_parallel_jobs
+        return None
     if not value.isdecimal() or not 1 <= int(value) <= 1000:
         raise ConfigError(f"{name} must be a whole number from 1 to 1000")
     return int(value)

@@ -76,7 +76,7 @@ MB = 1_000_000
         ({}, "timeout_seconds", None),
         ({"CGPU_TIMEOUT": "1800"}, "timeout_seconds", 1800.0),
         ({"CGPU_TIMEOUT": "1800", "GPU_WORKER_TIMEOUT_SECONDS": "60"}, "timeout_seconds", 60.0),
-        ({}, "max_parallel_jobs", 2),
+        ({}, "max_parallel_jobs", None),
         ({"MAX_PARALLEL_JOBS": "4"}, "max_parallel_jobs", 4),
         ({"MAX_PARALLEL_JOBS": "4", "GPU_WORKER_MAX_PARALLEL_JOBS": "8"}, "max_parallel_jobs", 8),
         ({"GPU_WORKER_HISTORY": "off"}, "history", None),

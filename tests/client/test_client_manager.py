@@ -116,9 +116,13 @@ def submits(platform: LocalPlatform) -> int:
     return sum(call.path == "run" for call in platform.control.log)
 
 
-def test_all_are_done_and_no_more_at_once_than_allowed(client: Client, crew: Crew, platform: LocalPlatform) -> None:
+@pytest.mark.parametrize("said", ["argument", "variable"])
+def test_all_are_done_and_no_more_at_once_than_allowed(
+    client: Client, crew: Crew, platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    monkeypatch.setenv("MAX_PARALLEL_JOBS", "3" if said == "variable" else "5")
     crew.hold.clear()
-    with JobManager(client, max_parallel=3) as jobs:
+    with JobManager(client, max_parallel=3 if said == "argument" else None) as jobs:
         assert jobs.submit_all(scenes(n) for n in range(20)) == 20
         assert platform.wait_until(lambda: True if len(crew.took) == 3 else None)
         assert jobs.summary().running + jobs.summary().waiting == 20

@@ -71,7 +71,7 @@ COMMANDS = (
         "run many tasks, one JSON on a line, and print each job's outcome as it ends",
         (
             Option("TASKS", "a file, or - for stdin", is_file=True),
-            Option("--max-parallel", "jobs on the endpoint at once (8)", "N", int, 8),
+            Option("--max-parallel", "jobs on the endpoint at once (GPU_WORKER_MAX_PARALLEL_JOBS, else 8)", "N", int),
             Option("--state", "SQLite file to go on from after a crash; it holds presigned URLs", "FILE", is_file=True),
             Option("--retries", "further attempts of a job that failed in a way that may pass (2)", "N", int, 2),
             Option(
