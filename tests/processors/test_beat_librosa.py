@@ -23,6 +23,7 @@ mir_eval = pytest.importorskip("mir_eval", reason="the metric of the development
 PIECES = {
     "waltz": ("ballroom_Media-105901_waltz.wav", "ballroom_Media-105901.beats"),
     "country": ("gtzan_country_00000.wav", "gtzan_country_00000.beats"),
+    "drums and bass": ("filosax_01_Bass_Drums.wav", "filosax_01.beats"),
     "jazz": ("jtd_barronk-allgodschildren.wav", "jtd_barronk-allgodschildren.beats.csv"),
 }
 

@@ -27,7 +27,8 @@ class BeatParams(Wire):
     """Values of `energy` per second."""
     engine: Literal["librosa", "beat_this"] = "librosa"
     """`librosa`: onset strength and tempo as that library defines them, beats followed through changes of tempo and moved onto
-    the attack. `beat_this`: the network of that name, which finds downbeats as well; needs its weights."""
+    the attack; where bass and cymbals play apart, onto that of the steadier. `beat_this`: the network of that name, which finds
+    downbeats as well; needs its weights."""
     model: Literal["small", "final"] = "final"
     """Weights of `beat_this`: `small` 8 MB, `final` 78 MB and somewhat better. Without effect on the other engine."""
     audio_stream: int = Field(default=0, ge=0, le=63)

@@ -2,7 +2,8 @@
 
 `by_onsets` (engine `librosa`): librosa's onset strength gives the tempo as librosa gives it; a finer envelope and that tempo go
 into the search for the path of beats, which may follow another octave or a changing tempo when the sound says so; each beat is
-then moved onto its attack. `by_network` (engine `beat_this`): the network's beats as they are.
+then moved onto its attack. The high bands alone are searched as well: where their beat is another and steadier, it is the beat.
+`by_network` (engine `beat_this`): the network's beats as they are.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from gpu_worker_client.protocol.beat import BeatParams, TempoCandidate
 from gpu_worker_processors.beat import refine
 from gpu_worker_processors.beat.beat_this import Network, beats_and_downbeats, logits
 from gpu_worker_processors.beat.energy import energy
-from gpu_worker_processors.beat.onsets import FINE_HOP, attack_envelope, onset_strength
+from gpu_worker_processors.beat.onsets import FINE_HOP, attack_envelopes, onset_strength
+from gpu_worker_processors.beat.pulse import Pulse, steadier
 from gpu_worker_processors.beat.spectrum import Floats
 from gpu_worker_processors.beat.spool import Spool
 from gpu_worker_processors.beat.tempo import candidates, lag_bpm, local_salience, preference, tempo_evidence, tempogram_mean
@@ -37,6 +39,8 @@ _KNOWN_OCTAVES = 0.2
 """How far the beats may stray from a tempo that the caller gave."""
 _TEMPO_STEP = 0.02
 _LEVEL_HZ = 10.0
+_SMOOTH_FRAMES = 2.0
+"""Standard deviation of the Gaussian over an attack envelope before its peaks are read."""
 
 
 @dataclass
@@ -59,46 +63,59 @@ class _Heard:
     """RMS ten times a second."""
     loud: float
     """RMS of the loud passages; 0 for silence."""
-    attacks: Doubles
-    """Smoothed attack envelope, one value per `FINE_HOP` samples."""
     onsets: Doubles
     """Seconds."""
 
 
+@dataclass(frozen=True)
+class _Tempos:
+    """Where to look for beats; see `best_path`."""
+
+    salience: Doubles
+    step: int
+    intervals: NDArray[np.int64]
+    doubled_up_to: float
+    """The fastest tempo, beats a minute, at which beats may be added between those found; 0 for none."""
+
+
 def by_onsets(sound: Spool, params: BeatParams) -> Findings:
     """Beats by onset strength and tempo."""
-    heard, envelope = _listen(sound)
+    heard, whole, high = _listen(sound)
     if len(heard.onsets) < refine.FEWEST_ATTACKS:
         return Findings(onsets=_rounded(heard.onsets))
     rate = sound.rate / _PATH_HOP
-    intervals = _intervals(params, rate)
+    intervals, step = _intervals(params, rate), max(1, int(rate))
     bpm = 60 * rate / intervals
-    strength = _normalised(_paired(envelope), rate)
-    step = max(1, int(rate))
-    salience = local_salience(strength, rate, intervals, step) + preference(bpm, params.bpm or _global_tempo(sound, params))
-    frames = best_path(_STRENGTH_WEIGHT * strength, salience, step, intervals, _STIFFNESS)
-    fine_rate = sound.rate / FINE_HOP
-    rough = (2.0 * frames + 0.5) / fine_rate
-    path = rough.astype(np.float64)
-    longer = refine.from_the_start(path)
-    times, strengths = refine.on_attacks(longer, heard.attacks, fine_rate)
-    if len(longer) > len(path) and strengths[0] == 0:  # it only may: nothing is struck there
-        times, strengths = times[1:], strengths[1:]
-    if params.bpm is None and 2 * refine.tempo_of(times) <= params.max_bpm:
-        times, strengths = refine.doubled(times, strengths, heard.attacks, fine_rate)
-    inside = refine.sounding(times, heard.onsets, heard.level, _LEVEL_HZ, heard.loud)
-    times, strengths = times[inside], strengths[inside]
-    found = _summed_up(times, refine.confidence(times, strengths), heard)
+    salience = local_salience(_normalised(_paired(whole), rate), rate, intervals, step)
+    salience = salience + preference(bpm, params.bpm or _global_tempo(sound, params))
+    tempos = _Tempos(salience, step, intervals, params.max_bpm if params.bpm is None else 0.0)
+    pulse = steadier(_pulse(whole, tempos, heard, rate), _pulse(high, tempos, heard, rate))
+    found = _summed_up(pulse.times, refine.confidence(pulse.times, pulse.strengths), heard)
     if found.tempo:
-        evidence = salience.mean(axis=0)
-        shares = candidates(evidence[::-1], bpm[::-1], found.tempo)
+        shares = candidates(salience.mean(axis=0)[::-1], bpm[::-1], found.tempo)
         found.candidates = [TempoCandidate(bpm=round(b, 3), score=round(share, 4)) for b, share in shares]
     return found
 
 
+def _pulse(envelope: Floats, tempos: _Tempos, heard: _Heard, rate: float) -> Pulse:
+    """The beats of one attack envelope, each on an attack of it."""
+    strength = _STRENGTH_WEIGHT * _normalised(_paired(envelope), rate)
+    frames = best_path(strength, tempos.salience, tempos.step, tempos.intervals, _STIFFNESS)
+    attacks, fine_rate = refine.smoothed(envelope, _SMOOTH_FRAMES), rate * _PATH_HOP / FINE_HOP
+    path = (2 * frames.astype(np.float64) + 0.5) / fine_rate
+    longer = refine.from_the_start(path)
+    times, strengths = refine.on_attacks(longer, attacks, fine_rate)
+    if len(longer) > len(path) and strengths[0] == 0:  # it only may: nothing is struck there
+        times, strengths = times[1:], strengths[1:]
+    if 2 * refine.tempo_of(times) <= tempos.doubled_up_to:
+        times, strengths = refine.doubled(times, strengths, attacks, fine_rate)
+    inside = refine.sounding(times, heard.onsets, heard.level, _LEVEL_HZ, heard.loud)
+    return Pulse(times[inside], strengths[inside])
+
+
 def by_network(sound: Spool, network: Network, progress: Callable[[int, int], None]) -> Findings:
     """Beats and downbeats by `beat_this`."""
-    heard, _ = _listen(sound)
+    heard, _, _ = _listen(sound)
     if heard.loud == 0.0:
         return Findings(downbeats=[])
     beats, sure, downbeats = beats_and_downbeats(*logits(sound, network, progress))
@@ -109,14 +126,15 @@ def by_network(sound: Spool, network: Network, progress: Callable[[int, int], No
     return found
 
 
-def _listen(sound: Spool) -> tuple[_Heard, Floats]:
+def _listen(sound: Spool) -> tuple[_Heard, Floats, Floats]:
+    """With the attack envelopes of all bands and of the high ones."""
     level = np.array(energy(sound, _LEVEL_HZ).rms)
     loud = max(float(np.percentile(level, 95)), 0.1 * float(level.max())) if len(level) else 0.0
     if loud < 1e-6:  # below 16-bit silence
-        return _Heard(level, 0.0, np.zeros(0), np.zeros(0)), np.zeros(0, np.float32)
-    envelope = attack_envelope(sound, loud)
-    smooth = refine.smoothed(envelope, 2.0)
-    return _Heard(level, loud, smooth, refine.attacks(smooth, sound.rate / FINE_HOP)), envelope
+        return _Heard(level, 0.0, np.zeros(0)), np.zeros(0, np.float32), np.zeros(0, np.float32)
+    whole, high = attack_envelopes(sound, loud)
+    onsets = refine.attacks(refine.smoothed(whole, _SMOOTH_FRAMES), sound.rate / FINE_HOP)
+    return _Heard(level, loud, onsets), whole, high
 
 
 def _intervals(params: BeatParams, rate: float) -> NDArray[np.int64]:

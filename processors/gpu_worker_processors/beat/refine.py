@@ -78,6 +78,11 @@ def _times(envelope: Doubles, frames: NDArray[np.int64], rate: float) -> Doubles
     return np.where(frames == 0, _HEARD_SECONDS, times)
 
 
+def reach_seconds(interval: float) -> float:
+    """How far from a beat its own attack may lie."""
+    return min(_REACH_SECONDS, _REACH_SHARE * interval)
+
+
 def from_the_start(beats: Doubles) -> Doubles:
     """The beats of a path, with one more where the sound may begin on a beat: the peak of its attack lies before the first
     frame, where no path can put one."""
@@ -96,7 +101,7 @@ def on_attacks(beats: Doubles, envelope: Doubles, rate: float) -> tuple[Doubles,
         rate: its frames per second.
     """
     interval = float(np.median(np.diff(beats))) if len(beats) > 1 else 1.0
-    reach = min(_REACH_SECONDS, _REACH_SHARE * interval) * rate
+    reach = reach_seconds(interval) * rate
     peaks, strengths = np.zeros(len(beats), np.int64), np.zeros(len(beats))
     silence_first = np.append(0.0, envelope)
     for index, centre in enumerate(beats * rate):
