@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gpu_worker.settings import ConfigError, Settings, engine_environment
+from gpu_worker.settings import ConfigError, Settings
+from gpu_worker_processors.engine.parent import engine_environment
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
