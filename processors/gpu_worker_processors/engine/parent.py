@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import signal
+import site
 import subprocess
 import sys
 import threading
@@ -29,6 +30,8 @@ from gpu_worker_processors.jail.identity import hand_over
 from gpu_worker_processors.jail.level import JailSpec, Policy
 
 logger = logging.getLogger(__name__)
+
+_CHILD = "gpu_worker_processors.engine.child"
 
 KILL_WAIT_SECONDS = 5.0
 """A process group that got SIGKILL and is not gone after this long hangs in the kernel (a dead GPU); it is left behind."""
@@ -158,8 +161,7 @@ class Engine:
             jail = self._jail = self._jail_spec(programs)
             hand_over(home, jail.user)
             process = self._process = subprocess.Popen(
-                # Isolated: it starts unjailed in a folder that an earlier engine could write, and imports nothing from there.
-                [sys.executable, "-I", "-u", "-m", "gpu_worker_processors.engine.child"],
+                _command(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -312,6 +314,8 @@ class Engine:
             "YOLO_CONFIG_DIR": str(home),
             "GPU_WORKER_JAIL": jail.to_json(),
         }
+        if _installed_for_one_user():
+            env["PYTHONUSERBASE"] = site.getuserbase()  # HOME is another one there
         if jail.executables:
             env["IMAGEIO_FFMPEG_EXE"] = str(jail.executables[-1])  # found already, and looking for it takes more than it may
         return env
@@ -327,6 +331,20 @@ class Engine:
             readable=self._readable,
             slot=0,
         )
+
+
+def _command() -> list[str]:
+    """Isolated: it starts unjailed in a folder that an earlier engine could write, and imports nothing from there or from where
+    a variable leads."""
+    if not _installed_for_one_user():
+        return [sys.executable, "-I", "-u", "-m", _CHILD]
+    start = f"import sys; del sys.path[0]; import runpy; runpy.run_module({_CHILD!r}, run_name='__main__')"
+    return [sys.executable, "-E", "-u", "-c", start]
+
+
+def _installed_for_one_user() -> bool:
+    """Whether this package came by `pip install --user`: a fully isolated interpreter would not find it."""
+    return bool(site.ENABLE_USER_SITE) and Path(site.getusersitepackages()).resolve() in Path(__file__).resolve().parents
 
 
 def _without_urls(task: TaskBase) -> str:

@@ -128,7 +128,7 @@ def _input(text: str, where: str) -> Path:
 def _target(text: str, where: str) -> Path:
     path = _path(text, where)
     if os.path.isdir(path):  # noqa: PTH112 - false for too long a name, too
-        raise TaskError(ErrorCode.upload_failed, f"{where}: a folder is at this path; name a file", path=where)
+        raise TaskError(ErrorCode.invalid_task, f"{where}: a folder is at this path; name a file", path=where)
     return path
 
 
