@@ -124,6 +124,15 @@ def test_the_attempts_do_succeed_without_a_jail(place: dict[str, Path], listener
 
 
 @needs_jail
+def test_a_file_that_may_be_read_where_it_lies_can_be_read_and_no_more(place: dict[str, Path], listener: int) -> None:
+    """The input of a run on local files. Its folder, and every change to it, stay shut."""
+    answer = run_job(spec_for(place, readable=(place["home"] / "secret.txt",)), place, listener)
+    assert answer["attempts"].pop("read_secret") == "done"
+    assert set(answer["attempts"].values()) <= {"EACCES", "EPERM", "EXDEV"}, answer["attempts"]
+    assert (place["home"] / "secret.txt").read_text() == "canary-7431"
+
+
+@needs_jail
 def test_only_the_named_program_may_be_started(place: dict[str, Path], listener: int) -> None:
     """The job is told to run the first program of its list, and tries /bin/true on its own account."""
     answer = run_job(spec_for(place, executables=(Path("/bin/true"),)), place, listener)
