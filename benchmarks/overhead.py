@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gpu_worker.app import Worker
-from gpu_worker.engine import Engine
 from gpu_worker.settings import Settings
+from gpu_worker_processors.engine.parent import Engine
 
 WARM_UP = 2
 RUNS = 40

@@ -32,7 +32,7 @@ class Stage:
     def engine(self) -> psutil.Process | None:
         """The worker's engine child, found by what it runs."""
         for child in psutil.Process(self.worker.pid).children(recursive=True):
-            if "gpu_worker.engine_child" in child.cmdline():
+            if "gpu_worker_processors.engine.child" in child.cmdline():
                 return child
         return None
 

@@ -21,11 +21,11 @@ from typing import Any
 
 from gpu_worker import app
 from gpu_worker.app import Worker
-from gpu_worker.engine import Engine, EngineAnswer, EngineJob, OnProgress, _read_result
-from gpu_worker.jobdir import RESULT_NAME
 from gpu_worker.settings import Settings
 from gpu_worker_client.protocol import TASKS, TrackCut, TrackResult, TrackTask, TrackVideo
 from gpu_worker_client.protocol.tasks import TaskKind
+from gpu_worker_processors.engine.jobdir import RESULT_NAME
+from gpu_worker_processors.engine.parent import Engine, EngineAnswer, EngineJob, OnProgress, _read_result
 from gpu_worker_processors.track.store import TrackStore, packed_result
 
 PLAYERS = 10

@@ -31,7 +31,7 @@ from gpu_worker_client.exceptions import (
 )
 from gpu_worker_client.files import OnEvent, run_files
 from gpu_worker_client.history import History, PastJob, Where, expected_seconds, measured_bandwidth
-from gpu_worker_client.local import is_installed, run_local
+from gpu_worker_client.local import obstacle, run_local
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import TaskResult
 from gpu_worker_client.switches import Mode
@@ -174,7 +174,7 @@ def run_anywhere(work: FileWork, place: Place) -> Done:
     try:
         return Done(_remote(work, place), where, reason)
     except GpuWorkerError as error:
-        if place.mode != "auto" or not may_pass(error) or not is_installed():
+        if place.mode != "auto" or not may_pass(error) or obstacle(work) is not None:
             raise
         _log.warning("the endpoint failed, running here: %s", error)
         return Done(_local(work, place), "local", "the endpoint failed", failed_remotely=error)
@@ -186,8 +186,8 @@ def choose(work: FileWork, place: Place) -> tuple[Where, str]:
         return place.mode, "asked for"
     if place.client is None:
         return "local", "no endpoint is set up"
-    if not is_installed():
-        return "remote", "the worker is not installed here"
+    if (problem := obstacle(work)) is not None:
+        return "remote", problem
     if work.needs_bucket and not _has_bucket(place.client):
         return "local", "no bucket is set up"
     if not is_available(place.client):

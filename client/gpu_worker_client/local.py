@@ -1,12 +1,13 @@
-"""A task on files in a child process on this machine: the worker and processors of the endpoint, without queue and bucket.
+"""A task on files in a child process on this machine: the endpoint's processors in the same jail, without queue and bucket.
 
-Needs the package `gpu-worker` in this Python. The child gets no key of ours, and it ends when the waiting ends, however that
-ends.
+Needs the package `gpu-worker-processors` in this Python. Where `gpu-worker` is, that one is the child: it also reads and writes
+URLs, and downloads missing weights. The child gets no key of ours, and it ends when the waiting ends, however that ends.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -19,22 +20,45 @@ from pathlib import Path
 from typing import IO, Any
 
 from gpu_worker_client._redact import redact
-from gpu_worker_client._stage import FileWork, is_url
+from gpu_worker_client._stage import FileWork, Place, is_url
 from gpu_worker_client._stop import Stop, stopped
 from gpu_worker_client.exceptions import ConfigError, job_error
 from gpu_worker_client.protocol import TASKS, ErrorBody, ErrorCode, TaskResult
 
 STOP_SECONDS = 5.0
 """After an interrupt the child has this long to end its engine, before all of it is killed."""
-LAST_WORDS_CHARS = 500
+LAST_WORDS_CHARS, TRACEBACK_CHARS = 500, 5000
 _SECRET = ("RUNPOD_", "R2_", "AWS_")
 """Beginnings of variables that the child has no use for."""
 
 
-def is_installed() -> bool:
-    """Whether tasks can be run on this machine."""
-    spec = find_spec("gpu_worker")
+_log = logging.getLogger("gpu_worker_client")
+
+
+def obstacle(work: FileWork) -> str | None:
+    """Why this machine cannot run a task, with the pip line that helps; None when it can."""
+    if _is_installed("gpu_worker"):
+        return None
+    if not _is_installed("gpu_worker_processors"):
+        return "running on this machine needs the processors: pip install gpu-worker-processors"
+    if any(map(_is_remote, (*(place for _, place in work.files), *([] if work.output is None else [work.output])))):
+        return "running on this machine with a URL for a file needs the worker: pip install gpu-worker"
+    return None
+
+
+def _is_installed(package: str) -> bool:
+    spec = find_spec(package)
     return spec is not None and spec.origin is not None
+
+
+def _is_remote(place: Place) -> bool:
+    return is_url(place) and not str(place).lower().startswith("file:")
+
+
+def _command() -> list[str]:
+    if _is_installed("gpu_worker"):
+        return [sys.executable, "-m", "gpu_worker.cli", "run", "-", "--quiet"]
+    return [sys.executable, "-m", "gpu_worker_processors"]
 
 
 def run_local(
@@ -49,12 +73,12 @@ def run_local(
         stop: ends the child at once when it is asked for.
 
     Raises:
-        ConfigError: the worker is not installed; the message says the pip line.
+        ConfigError: what is needed is not installed; the message says the pip line.
         JobError: the task failed, was stopped, or took longer than `timeout`; nothing was written.
         OSError: an input or the output's folder is not there.
     """
-    if not is_installed():
-        raise ConfigError("running on this machine needs the worker: pip install gpu-worker")
+    if (problem := obstacle(work)) is not None:
+        raise ConfigError(problem)
     work.check()
     with tempfile.TemporaryDirectory(prefix="gpu-worker-client-") as folder:
         result = Path(folder) / "result.json"
@@ -72,7 +96,7 @@ def _answered(task: bytes, timeout: float | None, env: Mapping[str, str], stop: 
     """The child's answer to a task; raises its error."""
     with tempfile.TemporaryFile() as notes:
         child = subprocess.Popen(
-            [sys.executable, "-m", "gpu_worker.cli", "run", "-", "--quiet"],
+            _command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=notes,
@@ -99,14 +123,19 @@ def _read(output: bytes, code: int, notes: IO[bytes]) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(output)
         error = answer.get("error")
     except (ValueError, AttributeError):
-        notes.seek(0)
-        last_words = redact(notes.read().decode("utf-8", "replace"))[-LAST_WORDS_CHARS:].strip()
-        message = f"the worker on this machine ended with {code} and no answer: {last_words}"
+        message = f"the child process on this machine ended with {code} and no answer: {_last_words(notes, LAST_WORDS_CHARS)}"
         raise job_error(ErrorBody(code=ErrorCode.internal.value, message=message, retryable=True)) from None
     if error is None:
         return answer
     body = ErrorBody.from_wire(error)
+    if body is None or body.code == ErrorCode.internal.value:  # a bug: its traceback is nowhere else
+        _log.error("what the child process on this machine said last: %s", _last_words(notes, TRACEBACK_CHARS))
     raise job_error(body or ErrorBody(code=ErrorCode.internal.value, message=redact(str(error)), retryable=True))
+
+
+def _last_words(notes: IO[bytes], chars: int) -> str:
+    notes.seek(0)
+    return redact(notes.read().decode("utf-8", "replace"))[-chars:].strip()
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

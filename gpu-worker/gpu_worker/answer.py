@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 from gpu_worker import __version__
-from gpu_worker.engine import EngineAnswer
 from gpu_worker.settings import Settings
 from gpu_worker.transfer.deliver import Delivered
 from gpu_worker.transfer.urls import TaskUrls
-from gpu_worker_client.protocol import TASKS, Cost, ErrorCode, TaskBase, TaskError, TaskResult, Timings, WorkerInfo
+from gpu_worker_client.protocol import TASKS, ErrorCode, TaskBase, TaskError, TaskResult, Timings, WorkerInfo
+from gpu_worker_processors.answers import completed, encoded, summary, whole_answer
+from gpu_worker_processors.engine.parent import EngineAnswer
 
-KEPT_LISTS = frozenset({"warnings", "output_parts"})
-"""Lists that an answer keeps when the rest of a large result is at `result_url`: short, and needed to act on the answer."""
+PACKAGE = "gpu-worker"
+"""The distribution's name, for `WorkerInfo.package`."""
 
 PLATFORM_KEYS = frozenset({"error", "refresh_worker"})
 """What RunPod's SDK acts on in an answer."""
@@ -24,79 +24,21 @@ def complete_answer(
     task: TaskBase, urls: TaskUrls, answer: EngineAnswer, delivered: Delivered | None, timings: Timings, settings: Settings
 ) -> TaskResult:
     """The whole result."""
-    kind = TASKS[task.task].result
-    # Nothing but the task's own fields: what the platform acts on is not the engine's to say.
-    result = kind.model_validate({name: value for name, value in answer.result.items() if name in kind.model_fields})
-    seconds = answer.seconds
     price = settings.prices.get(answer.gpu) if answer.gpu else None
-    worker = result.worker
+    made_by = WorkerInfo(version=__version__, device=answer.device, package=PACKAGE)
+    result = completed(task, answer, timings, made_by, usd_per_second=price)
     return result.model_copy(
         update={
             "output_url": str(urls.output.location) if urls.output else None,
             "output_parts": delivered.parts if delivered else None,
             "result_url": str(urls.result.location) if urls.result else None,
-            "idempotency_key": task.idempotency_key,
-            "deduplicated": False,
-            "timings": timings,
-            "cost": Cost(
-                gpu=answer.gpu,
-                gpu_seconds=round(seconds, 3) if answer.gpu else 0.0,
-                usd_per_second=price,
-                usd=round(price * seconds, 6) if price is not None else None,
-            ),
-            "worker": WorkerInfo(
-                version=__version__,
-                device=worker.device if worker else answer.device,
-                encoder=worker.encoder if worker else None,
-                fallback_reason=worker.fallback_reason if worker else None,
-            ),
         }
     )
-
-
-def encoded(result: TaskResult) -> Iterator[bytes]:
-    """The result's JSON in pieces: a large one never stands in memory whole.
-
-    Raises:
-        TaskError: `output_invalid` when a value of it is not finite or not JSON: a bug, found before it is sent.
-    """
-    try:
-        for piece in result.json_pieces():
-            yield piece.encode()
-    except ValueError as error:
-        raise TaskError(ErrorCode.output_invalid, "the result holds a number that is not finite; please report it") from error
-
-
-def answer_bytes(whole: dict[str, Any]) -> int:
-    """Size of a result as RunPod carries it."""
-    return len(json.dumps(whole, ensure_ascii=False).encode())
-
-
-def whole_answer(result: TaskResult, limit: int) -> dict[str, Any] | None:
-    """The result as JSON values, None when it is larger than `limit` bytes. Looks no further than that.
-
-    Raises:
-        TaskError: as `encoded`.
-    """
-    size = 0
-    for piece in encoded(result):
-        size += len(piece)
-        if size > limit:
-            return None
-    whole = result.model_dump(mode="json")
-    return whole if answer_bytes(whole) <= limit else None
 
 
 def is_large(result: TaskResult, settings: Settings) -> bool:
     """Whether the result is over the inline limit."""
     return whole_answer(result, settings.inline_result_bytes) is None
-
-
-def summary(result: TaskResult, result_url: str) -> dict[str, Any]:
-    """The answer that stands for a large result kept elsewhere: statistics and counts, nothing of the bulk."""
-    bulk = {name: value for name, value in result if isinstance(value, list) and name not in KEPT_LISTS}
-    kept = result.model_dump(mode="json", exclude=set(bulk))
-    return kept | {f"{name}_count": len(cast("list[Any]", value)) for name, value in bulk.items()} | {"result_url": result_url}
 
 
 def fit_answer(result: TaskResult, settings: Settings) -> dict[str, Any]:

@@ -19,11 +19,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gpu_worker import weights_pull
-from gpu_worker.answer import complete_answer, encoded, fit_answer, is_large, reused_answer, summary
+from gpu_worker.answer import complete_answer, fit_answer, is_large, reused_answer
 from gpu_worker.bucket import store_result
-from gpu_worker.engine import Engine, EngineAnswer, EngineJob
 from gpu_worker.errors import failure_answer
-from gpu_worker.jobdir import JobDirectory
 from gpu_worker.progress import Reporter, Send, drop
 from gpu_worker.settings import Bucket, Settings
 from gpu_worker.transfer.deliver import Delivered, deliver, deliver_result, read_result
@@ -33,6 +31,9 @@ from gpu_worker.transfer.urls import Source, TaskUrls, UrlPolicy, check_task
 from gpu_worker.webhook import SEND_SECONDS, SHUTDOWN_SEND_SECONDS, Notice, Webhooks
 from gpu_worker_client.protocol import ErrorCode, Stage, TaskBase, TaskError, TaskResult, Timings, parse_task
 from gpu_worker_processors import registry
+from gpu_worker_processors.answers import encoded, summary
+from gpu_worker_processors.engine.jobdir import JobDirectory
+from gpu_worker_processors.engine.parent import Engine, EngineAnswer, EngineJob
 
 logger = logging.getLogger(__name__)
 

@@ -19,10 +19,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from gpu_worker.sandbox.level import Policy
-from gpu_worker.sandbox.paths import has_gpu
 from gpu_worker.settings import Settings
 from gpu_worker_client.protocol import TaskError
+from gpu_worker_processors.jail.level import Policy
+from gpu_worker_processors.jail.paths import has_gpu
 from gpu_worker_processors.models.weights import WeightStore
 
 PROBE_SECONDS = 120.0

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
-from gpu_worker.sandbox.level import JailSpec, Policy, apply
 from gpu_worker_client.protocol import TaskError
+from gpu_worker_processors.jail.level import JailSpec, Policy, apply
 
 MATRIX_SIDE = 64
 MAX_OUTPUT_BYTES = 1 << 30

@@ -13,12 +13,12 @@ from types import FrameType
 from typing import Any
 
 from gpu_worker.app import Worker
-from gpu_worker.engine import Engine
-from gpu_worker.jobdir import sweep
 from gpu_worker.progress import Send, drop
-from gpu_worker.redact import install as install_redaction
 from gpu_worker.runpod_sdk import AsyncClientSession, runpod, send_result
 from gpu_worker.settings import Settings
+from gpu_worker_processors.engine.jobdir import sweep
+from gpu_worker_processors.engine.parent import Engine
+from gpu_worker_processors.redact import install as install_redaction
 
 logger = logging.getLogger(__name__)
 

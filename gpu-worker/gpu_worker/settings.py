@@ -12,16 +12,13 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
+
+from gpu_worker_processors.base import Limits
+from gpu_worker_processors.environment import ConfigError, Reader
+from gpu_worker_processors.jail.level import Policy
 
 PREFIX = "GPU_WORKER_"
-SandboxPolicy = Literal["require", "best_effort", "off"]
-
-ENGINE_VARIABLES = (
-    *("WEIGHTS_DIR", "GPU_WORKER_DEVICE", "GPU_WORKER_MANIFEST", "GPU_WORKER_SANDBOX", "GPU_WORKER_RENDER_SANDBOX"),
-    "GPU_WORKER_CUDA_GRAPHS",
-)
-"""What the engine may see of the environment besides paths and GPU selection: no key, no token."""
 
 VARIABLES = {
     "weights_dir": "WEIGHTS_DIR",
@@ -43,10 +40,6 @@ READ_ELSEWHERE = frozenset(
     }
 )
 """Variables of our prefix that the client, the manifest loader or `doctor` read."""
-
-
-class ConfigError(ValueError):
-    """A variable's value is not usable. The message names the variable and what it accepts, never the value."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +68,9 @@ class Settings:
     """Hosts that tasks may name, each with its subdomains ("r2.cloudflarestorage.com"). Empty: any public https host."""
     exempt_hosts: frozenset[str] = frozenset()
     """`host:port` entries that may be plain http and private addresses: a development server's own."""
-    sandbox: SandboxPolicy = "best_effort"
+    sandbox: Policy = "best_effort"
     """Whether the engine must be jailed to start."""
-    render_sandbox: SandboxPolicy = "require"
+    render_sandbox: Policy = "require"
     """The same for the jail inside the engine's in which FFmpeg runs a stranger's command."""
     device: str = "auto"
     """ "auto", "cpu", "cuda" or "cuda:N"."""
@@ -115,6 +108,16 @@ class Settings:
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR. URLs are redacted at every level."""
 
+    @property
+    def limits(self) -> Limits:
+        """What one job may decode and write."""
+        return Limits(
+            max_pixels=self.max_pixels,
+            max_frames=self.max_frames,
+            max_output_bytes=self.max_output_bytes,
+            max_seconds=self.job_time_limit_seconds,
+        )
+
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
         """Reads the mapping (normally `os.environ`).
@@ -132,9 +135,9 @@ class Settings:
             allow_local_files=read.flag("GPU_WORKER_ALLOW_LOCAL_FILES", default.allow_local_files),
             allowed_hosts=read.names("GPU_WORKER_ALLOWED_HOSTS"),
             exempt_hosts=frozenset(read.names("GPU_WORKER_EXEMPT_HOSTS")),
-            sandbox=cast(SandboxPolicy, read.choice("GPU_WORKER_SANDBOX", ("require", "best_effort", "off"), default.sandbox)),
+            sandbox=cast(Policy, read.choice("GPU_WORKER_SANDBOX", ("require", "best_effort", "off"), default.sandbox)),
             render_sandbox=cast(
-                SandboxPolicy,
+                Policy,
                 read.choice("GPU_WORKER_RENDER_SANDBOX", ("require", "best_effort", "off"), default.render_sandbox),
             ),
             device=env.get("GPU_WORKER_DEVICE", default.device) or default.device,
@@ -158,51 +161,8 @@ class Settings:
         )
 
 
-def engine_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """What a processor may read of the worker's environment."""
-    return {name: env[name] for name in ENGINE_VARIABLES if env.get(name)}
-
-
-class _Reader:
-    """Typed access to an environment mapping; an unset or empty variable is the default."""
-
-    def __init__(self, env: Mapping[str, str]) -> None:
-        self._env = env
-
-    def path(self, name: str, default: Path | None) -> Path | None:
-        value = self._env.get(name, "")
-        return Path(value).expanduser().resolve() if value else default
-
-    def flag(self, name: str, default: bool) -> bool:
-        value = self._env.get(name, "").lower()
-        if value not in ("", "0", "1", "true", "false"):
-            raise ConfigError(f"{name} must be 0 or 1")
-        return default if not value else value in ("1", "true")
-
-    def names(self, name: str) -> tuple[str, ...]:
-        return tuple(part.strip().lower() for part in self._env.get(name, "").split(",") if part.strip())
-
-    def choice(self, name: str, allowed: tuple[str, ...], default: str) -> str:
-        value = self._env.get(name, "") or default
-        if value not in allowed:
-            raise ConfigError(f"{name} must be one of: {', '.join(allowed)}")
-        return value
-
-    def whole(self, name: str, default: int) -> int:
-        value = self._env.get(name, "")
-        if value and not value.isdecimal():
-            raise ConfigError(f"{name} must be a whole number")
-        return int(value) if value else default
-
-    def number(self, name: str, default: float) -> float:
-        value = self._env.get(name, "")
-        try:
-            number = float(value) if value else default
-        except ValueError:
-            raise ConfigError(f"{name} must be a number of seconds") from None
-        if not 0 <= number < 10**9:
-            raise ConfigError(f"{name} must lie between 0 and 10^9")
-        return number
+class _Reader(Reader):
+    """Reads what the worker alone has, too."""
 
     def bucket(self) -> Bucket | None:
         account = self._env.get("R2_ACCOUNT_ID", "")

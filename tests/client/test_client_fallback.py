@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import clips
-import psutil
 import pytest
 from toy_worker import ToyWorker, storage_of
 
@@ -18,12 +15,9 @@ from gpu_worker.platform import Fault, LocalPlatform
 from gpu_worker_client import (
     Client,
     ConfigError,
-    JobCancelled,
-    JobTimedOut,
+    OutOfMemory,
     Timing,
     Transfer,
-    UnsupportedMedia,
-    WorkerFault,
     local,
 )
 from gpu_worker_client._stage import FileWork
@@ -58,7 +52,6 @@ from gpu_worker_client.history import (
     expected_seconds,
     measured_bandwidth,
 )
-from gpu_worker_client.local import run_local
 from gpu_worker_client.protocol import DetectScenesResult, ErrorBody, ErrorCode, TaskError
 from gpu_worker_client.switches import Switches
 
@@ -286,67 +279,6 @@ def test_a_task_in_a_child_process(film: Path, tmp_path: Path) -> None:
     assert (job.kind, job.where, job.input_bytes) == ("detect_scenes", "local", film.stat().st_size)
 
 
-def test_a_failed_task_in_a_child_process_is_typed(tmp_path: Path) -> None:
-    broken = tmp_path / "broken.mp4"
-    broken.write_bytes(b"no video at all")
-    with pytest.raises(UnsupportedMedia) as caught:
-        run_local(scenes_of(broken))
-    assert caught.value.code == ErrorCode.not_media.value
-    assert [path.name for path in tmp_path.iterdir()] == ["broken.mp4"]
-
-
-def test_a_child_that_takes_too_long_is_ended_whole(film: Path, tmp_path: Path) -> None:
-    before = {process.pid for process in psutil.Process().children(recursive=True)}
-    out = tmp_path / "out.mp4"
-    slow = FileWork("upscale", {"model": "lite"}, {"input_url": film}, output=out)
-    with pytest.raises(JobTimedOut, match="within 1 s"):
-        run_local(slow, timeout=1)
-    assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
-    assert not out.exists()
-
-
-def stand_in(folder: Path, program: str) -> None:
-    """A package by the worker's name whose command is another program."""
-    package = folder / "gpu_worker"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "cli.py").write_text(program)
-
-
-def test_a_child_that_does_not_listen_is_killed(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "STOP_SECONDS", 0.2)
-    stand_in(tmp_path, "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(600)")
-    before = {process.pid for process in psutil.Process().children()}
-    with pytest.raises(JobTimedOut):
-        run_local(scenes_of(film), timeout=1, env={"PYTHONPATH": str(tmp_path)})
-    assert {process.pid for process in psutil.Process().children()} <= before
-
-
-def test_a_child_that_dies_says_its_last_words(film: Path, tmp_path: Path) -> None:
-    stand_in(tmp_path, "import sys\nsys.exit('no disk left at https://h/in.mp4?X-Amz-Signature=CANARY')")
-    with pytest.raises(WorkerFault, match="ended with 1 .* no disk left at https://h/in.mp4") as caught:
-        run_local(scenes_of(film), env={"PYTHONPATH": str(tmp_path)})
-    assert "CANARY" not in str(caught.value)
-
-
-def test_a_child_gets_no_key(film: Path, tmp_path: Path) -> None:
-    """What the worker is started with is written down by a stand-in for it."""
-    stand_in(tmp_path, "import json, os\nprint(json.dumps({'error': json.dumps(dict(os.environ))}))")
-    env = {"PYTHONPATH": str(tmp_path), "RUNPOD_API_KEY": "CANARY", "R2_SECRET_ACCESS_KEY": "CANARY", "WEIGHTS_DIR": "w"}
-    with pytest.raises(GpuWorkerError) as caught:
-        run_local(scenes_of(film), env=env)
-    assert "WEIGHTS_DIR" in str(caught.value) and "CANARY" not in str(caught.value)
-
-
-def test_a_child_that_is_stopped_ends_at_once(film: Path) -> None:
-    before = {process.pid for process in psutil.Process().children(recursive=True)}
-    stop = Stop()
-    stop.ask()
-    with pytest.raises(JobCancelled):
-        run_local(scenes_of(film), stop=stop)
-    assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
-
-
 def test_a_stop_is_heard_once_by_all_that_work_and_by_none_that_has_ended() -> None:
     stop, heard = Stop(), list[str]()
     with stop.calling(lambda: heard.append("ended")):
@@ -359,15 +291,20 @@ def test_a_stop_is_heard_once_by_all_that_work_and_by_none_that_has_ended() -> N
     assert (heard, stop.asked) == (["working", "late"], True)
 
 
-def test_without_the_worker_the_pip_line_is_said(film: Path) -> None:
-    program = (
-        "import sys\n"
-        "sys.modules['gpu_worker'] = None\n"
-        "from gpu_worker_client.jobs import SceneDetectionJob\n"
-        f"print(SceneDetectionJob({str(film)!r}, mode='local').execute().error)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.strip() == "running on this machine needs the worker: pip install gpu-worker"
+def test_what_failed_there_on_urls_is_not_tried_without_the_worker(
+    client: Client, platform: LocalPlatform, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = local._is_installed
+    monkeypatch.setattr(local, "_is_installed", lambda package: package != "gpu_worker" and installed(package))
+    platform.gate.put("in.mp4", film)
+    work = FileWork("detect_scenes", {}, {"input_url": platform.gate.presign("GET", "in.mp4")})
+    where, reason = choose(work, place_of("auto", client))
+    assert (where, "pip install gpu-worker" in reason) == ("remote", True)
+    worker = ToyWorker(platform)
+    worker.answer = lambda _: {"error": TaskError(ErrorCode.gpu_oom, "m").body().to_wire()}
+    worker.serve()
+    with pytest.raises(OutOfMemory):
+        run_anywhere(work, place_of("auto", client))
 
 
 @pytest.mark.parametrize(("code", "mode"), [(ErrorCode.gpu_oom, "auto"), (ErrorCode.internal, "auto")])

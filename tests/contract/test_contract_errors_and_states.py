@@ -9,7 +9,6 @@ from typing import Any, get_args, get_origin
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from gpu_worker.answer import KEPT_LISTS
 from gpu_worker_client import InvalidTask
 from gpu_worker_client.protocol import (
     TASKS,
@@ -31,6 +30,7 @@ from gpu_worker_client.protocol import (
     parse_task,
 )
 from gpu_worker_client.protocol.models import AnsweredBy
+from gpu_worker_processors.answers import KEPT_LISTS
 
 NOT_RETRYABLE = [
     "invalid_task",

@@ -191,7 +191,7 @@ def test_a_failed_segment_is_tried_again_alone(farm: Farm, tmp_path: Path) -> No
         while not farm.platform.job(job_id).status.is_final:
             for child in worker.children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    if "gpu_worker.engine_child" in child.cmdline():
+                    if "gpu_worker_processors.engine.child" in child.cmdline():
                         child.kill()
 
     def on_event(event: SegmentEvent) -> None:

@@ -14,8 +14,8 @@ import torch
 from tiny_weights import WeightsFolder, compact, rrdb
 
 from gpu_worker.app import Worker
-from gpu_worker.engine import Engine
 from gpu_worker.settings import Settings
+from gpu_worker_processors.engine.parent import Engine
 from gpu_worker_processors.models.devices import free_memory_bytes
 from gpu_worker_processors.models.sr import load
 

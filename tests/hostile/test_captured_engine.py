@@ -11,14 +11,14 @@ from pathlib import Path
 import clips
 import pytest
 
-from gpu_worker import engine as engine_module
-from gpu_worker.engine import Engine, EngineJob
-from gpu_worker.jobdir import engine_home
 from gpu_worker.settings import Settings
 from gpu_worker.transfer.deliver import deliver
 from gpu_worker.transfer.limits import TransferLimits
 from gpu_worker.transfer.urls import Target, UrlPolicy
 from gpu_worker_client.protocol import DetectScenesTask, ErrorCode, TaskError
+from gpu_worker_processors.engine import parent as engine_module
+from gpu_worker_processors.engine.jobdir import engine_home
+from gpu_worker_processors.engine.parent import Engine, EngineJob
 
 READY = '{"event": "ready", "sandbox": {}}'
 DONE = '{"event": "done", "seconds": 1.0, "device": {"device": "cpu", "gpu": null}, "result_path": "%s"}'

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from gpu_worker.answer import answer_bytes, reused_answer
+from gpu_worker.answer import reused_answer
 from gpu_worker.settings import Settings
+from gpu_worker_processors.answers import answer_bytes
 
 RESULT: dict[str, Any] = {
     "status": "completed",

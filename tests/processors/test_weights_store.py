@@ -108,6 +108,18 @@ def test_missing_weights_name_the_command(tmp_path: Path) -> None:
         WeightStore(None, {}).resolve("RealESRGAN_x4plus")
 
 
+def test_without_the_worker_missing_weights_name_a_command_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gpu_worker", None)
+    url = WeightStore(tmp_path, {}).spec("RealESRGAN_x4plus").url
+    for folder in (tmp_path, None):
+        with pytest.raises(TaskError) as caught:
+            WeightStore(folder, {}).resolve("RealESRGAN_x4plus")
+        assert f"`curl -fL -o RealESRGAN_x4plus.pth {url}`" in caught.value.message
+        assert "gpu-worker" not in caught.value.message
+
+
 def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="ESRGAN_4x") as caught:
         WeightStore(tmp_path, {}).resolve("../../etc/passwd")

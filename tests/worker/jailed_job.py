@@ -19,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gpu_worker.sandbox import level as level_module
-from gpu_worker.sandbox.level import JailSpec, apply
+from gpu_worker_processors.jail import level as level_module
+from gpu_worker_processors.jail.level import JailSpec, apply
 
 PTRACE_SEIZE = 0x4206
 

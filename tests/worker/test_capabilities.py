@@ -13,9 +13,9 @@ import imageio_ffmpeg
 import pytest
 
 from gpu_worker import capabilities
-from gpu_worker.sandbox.paths import has_gpu
 from gpu_worker.settings import Settings
 from gpu_worker_processors.jail import landlock
+from gpu_worker_processors.jail.paths import has_gpu
 
 
 @pytest.fixture(scope="module")

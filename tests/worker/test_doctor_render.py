@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gpu_worker import doctor
-from gpu_worker.settings import SandboxPolicy, Settings
+from gpu_worker.settings import Settings
 from gpu_worker_processors.jail import landlock, program
+from gpu_worker_processors.jail.level import Policy
 from gpu_worker_processors.jail.program import REFUSALS, Level
 
 
@@ -26,7 +27,7 @@ def test_the_jail_of_this_machine() -> None:
         pytest.param("off", Level("off"), "warn", "is off", id="off"),
     ],
 )
-def test_lesser_jails(monkeypatch: pytest.MonkeyPatch, policy: SandboxPolicy, found: Level, status: str, said: str) -> None:
+def test_lesser_jails(monkeypatch: pytest.MonkeyPatch, policy: Policy, found: Level, status: str, said: str) -> None:
     monkeypatch.setattr(program, "level", {policy: found}.__getitem__)
     check = doctor.check_render(Settings(render_sandbox=policy))
     assert check.status == status

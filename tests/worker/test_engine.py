@@ -12,9 +12,9 @@ import clips
 import psutil
 import pytest
 
-from gpu_worker.engine import Engine, EngineJob
 from gpu_worker.settings import Settings
 from gpu_worker_client.protocol import DetectScenesTask, ErrorCode, TaskError
+from gpu_worker_processors.engine.parent import Engine, EngineJob
 
 
 @pytest.fixture

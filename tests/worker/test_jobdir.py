@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gpu_worker.jobdir import JobDirectory, sweep
+from gpu_worker_processors.engine.jobdir import JobDirectory, sweep
 
 
 def test_it_is_removed_with_its_content_after_an_error(tmp_path: Path) -> None:
@@ -39,6 +39,7 @@ def test_sweep_removes_what_the_dead_left_and_nothing_of_the_living(tmp_path: Pa
 def test_a_worker_that_starts_leaves_the_jobs_of_a_running_one_alone(tmp_path: Path) -> None:
     with JobDirectory(tmp_path) as directory:
         (directory / "input").write_bytes(b"x")
-        code = f"from pathlib import Path; from gpu_worker.jobdir import sweep; sweep(Path({str(tmp_path)!r}))"
+        module = "gpu_worker_processors.engine.jobdir"
+        code = f"from pathlib import Path; from {module} import sweep; sweep(Path({str(tmp_path)!r}))"
         subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
         assert (directory / "input").exists()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gpu_worker import redact
+from gpu_worker_processors import redact
 
 CANARY = "CANARY0123456789"
 URL = f"https://user:{CANARY}@acct.r2.cloudflarestorage.com/media/in.mp4?X-Amz-Credential={CANARY}&X-Amz-Signature={CANARY}#{CANARY}"
@@ -132,7 +132,7 @@ def test_u22_a_chatty_client_at_debug_level_prints_no_canary() -> None:
     """A whole process: DEBUG everywhere, streams wrapped, a failing requests call, uncaught errors in a thread and in main."""
     program = f"""
 import logging, sys, threading
-from gpu_worker import redact
+from gpu_worker_processors import redact
 logging.basicConfig(level=logging.DEBUG, stream=sys.stdout)
 redact.install({{"SOME_TOKEN": "plain-secret-value"}}, streams=True)
 import requests

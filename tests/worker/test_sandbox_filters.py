@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gpu_worker.sandbox import identity, rlimits
-from gpu_worker_processors.jail import landlock, seccomp
+from gpu_worker_processors.jail import identity, landlock, rlimits, seccomp
 from gpu_worker_processors.jail.landlock import Access
 from gpu_worker_processors.jail.syscalls import AARCH64, X86_64
 

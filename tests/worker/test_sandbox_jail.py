@@ -18,10 +18,9 @@ from typing import Any
 import clips
 import pytest
 
-from gpu_worker.sandbox import identity
-from gpu_worker.sandbox.level import JailSpec
 from gpu_worker_client.protocol import ErrorCode
-from gpu_worker_processors.jail import landlock
+from gpu_worker_processors.jail import identity, landlock
+from gpu_worker_processors.jail.level import JailSpec
 
 JOB = Path(__file__).with_name("jailed_job.py")
 MAX_OUTPUT_BYTES = 4_000_000
@@ -79,7 +78,7 @@ def enter(spec: JailSpec, before: str = "pass") -> dict[str, Any]:
     """A fresh process runs a line of code, enters the jail, and says the level or the error."""
     code = (
         "import sys, threading, json\n"
-        "from gpu_worker.sandbox.level import *\n"
+        "from gpu_worker_processors.jail.level import *\n"
         "from gpu_worker_client.protocol import TaskError\n"
         f"{before}\n"
         "try: print(json.dumps(apply(JailSpec.from_json(sys.argv[1])).summary()))\n"
@@ -122,6 +121,15 @@ def test_the_attempts_do_succeed_without_a_jail(place: dict[str, Path], listener
     assert answer["attempts"] == dict.fromkeys(harmless, "done")
     assert answer["level"]["level"] == "off"
     Path(f"/tmp/gpu-worker-test-{answer['status']['Pid']}").unlink()
+
+
+@needs_jail
+def test_a_file_that_may_be_read_where_it_lies_can_be_read_and_no_more(place: dict[str, Path], listener: int) -> None:
+    """The input of a run on local files. Its folder, and every change to it, stay shut."""
+    answer = run_job(spec_for(place, readable=(place["home"] / "secret.txt",)), place, listener)
+    assert answer["attempts"].pop("read_secret") == "done"
+    assert set(answer["attempts"].values()) <= {"EACCES", "EPERM", "EXDEV"}, answer["attempts"]
+    assert (place["home"] / "secret.txt").read_text() == "canary-7431"
 
 
 @needs_jail
@@ -171,7 +179,7 @@ def test_a_user_who_could_not_read_the_weights_is_not_chosen(tmp_path: Path) -> 
 def test_the_engine_ends_with_its_parent(tmp_path: Path) -> None:
     """A parent that is killed cannot clean up: the jailed grandchild must notice by itself."""
     child = (
-        "import sys, threading; from gpu_worker.sandbox.level import *; apply(JailSpec.from_json(sys.argv[1])); "
+        "import sys, threading; from gpu_worker_processors.jail.level import *; apply(JailSpec.from_json(sys.argv[1])); "
         "print('in'); threading.Event().wait()"
     )
     parent = (

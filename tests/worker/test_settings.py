@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from gpu_worker.settings import ConfigError, Settings, engine_environment
+from gpu_worker.settings import ConfigError, Settings
+from gpu_worker_processors.engine.parent import engine_environment
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
@@ -61,3 +64,10 @@ def test_a_misspelled_variable_gets_the_nearest_name() -> None:
 def test_the_engine_sees_no_secret() -> None:
     env = {"WEIGHTS_DIR": "/w", "GPU_WORKER_DEVICE": "cpu", "R2_SECRET_ACCESS_KEY": "s", "RUNPOD_AI_API_KEY": "k"}
     assert engine_environment(env) == {"WEIGHTS_DIR": "/w", "GPU_WORKER_DEVICE": "cpu"}
+
+
+def test_the_engine_stands_elsewhere_and_gets_whole_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = engine_environment({"WEIGHTS_DIR": "weights", "GPU_WORKER_MANIFEST": "m.toml", "GPU_WORKER_DEVICE": "cpu"})
+    paths = {"WEIGHTS_DIR": str(tmp_path / "weights"), "GPU_WORKER_MANIFEST": str(tmp_path / "m.toml")}
+    assert found == {**paths, "GPU_WORKER_DEVICE": "cpu"}

@@ -16,10 +16,11 @@ import pytest
 import tracked
 
 from gpu_worker import app
-from gpu_worker.answer import answer_bytes, fit_answer, reused_answer, summary
+from gpu_worker.answer import fit_answer, reused_answer
 from gpu_worker.platform.local import LocalPlatform
 from gpu_worker.settings import Bucket, Settings
 from gpu_worker_client.protocol import TASKS, ErrorBody, TaskError, TrackResult, TrackStats
+from gpu_worker_processors.answers import answer_bytes, summary
 
 BOXES = 3000
 Answer = Callable[..., dict[str, Any]]

@@ -18,7 +18,6 @@ import pytest
 from webhook_receiver import Receiver, receiver
 
 from gpu_worker.app import Worker
-from gpu_worker.engine import Engine
 from gpu_worker.settings import ConfigError, Settings
 from gpu_worker.transfer import Network, UrlPolicy
 from gpu_worker.webhook import MAX_RESULT_BYTES, Notice, Webhooks, event_body
@@ -32,6 +31,7 @@ from gpu_worker_client.protocol import (
     TaskError,
     parse_task,
 )
+from gpu_worker_processors.engine.parent import Engine
 
 KEYS = (b"first key of thirty-two bytes, ok", b"second key of thirty-two bytes, k")
 SECRETS = ["whsec_" + base64.b64encode(key).decode() for key in KEYS]

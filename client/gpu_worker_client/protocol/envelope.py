@@ -279,13 +279,17 @@ class Cost(Reply):
 
 class WorkerInfo(Reply):
     version: str
-    """Of the worker package."""
+    """Of the package that ran the task."""
     device: str
     """"cuda:0" or "cpu"."""
     encoder: str | None = None
     """Video encoder used, "h264_nvenc" or "libx264" for example."""
     fallback_reason: str | None = None
     """Why a slower device or encoder than the best of this machine's kind was taken."""
+    package: str | None = None
+    """ "gpu-worker", or "gpu-worker-processors": a local run without the worker."""
+    sandbox: str | None = None
+    """How well the process that opened the media was jailed: "full", "partial", "none", "broken", or "off" as asked for."""
 
 
 class ResultWarning(Reply):

@@ -6,30 +6,18 @@ way the store will take, alive for long enough, and that no output is an input. 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 from gpu_worker.transfer.address import refusal
 from gpu_worker.transfer.presign_rules import Method, check_presign, signed_subset
 from gpu_worker.transfer.safe_url import DEFAULT_PORTS, SafeUrl, literal_address, parse_url
-from gpu_worker_client.protocol import (
-    AutoCropTask,
-    ErrorCode,
-    InputTask,
-    OutputMultipart,
-    OutputTask,
-    RenderTask,
-    TaskBase,
-    TaskError,
-)
+from gpu_worker_client.protocol import ErrorCode, InputTask, OutputMultipart, OutputTask, TaskBase, TaskError
+from gpu_worker_processors.local.places import check_distinct, check_suffix, further_reads, local_path
 
-_ANY_SUFFIX = re.compile(r"(\.[a-z0-9]{1,8})?")
-_INPUTS = "inputs."
-"""Where the inputs of a task with several stand. One object may go by two names among them."""
 INPUT_REMAINING_SECONDS = 30.0
 """An input is fetched first, so its URL needs to live only that long; a transfer under way outlives its URL."""
 
@@ -154,20 +142,11 @@ def check_task(task: TaskBase, policy: UrlPolicy, *, now: datetime, min_remainin
     result = check.target(task.result_url, "result_url", headers.result, "headers.result") if task.result_url else None
     earlier = check.earlier(task.result_get_url, headers.result) if task.result_get_url else None
     if output is not None and isinstance(task, OutputTask):
-        _check_suffix(task, output)
+        check_suffix(task, output.suffix, output.where)
     further = check.further(task, headers.input)
-    _check_distinct([place for place in (source, output, result, *further.values()) if place is not None])
+    named = [place for place in (source, output, result, *further.values()) if place is not None]
+    check_distinct([(place.where, place.location) for place in named], _same)
     return TaskUrls(source, output, result, earlier, further)
-
-
-def _check_suffix(task: OutputTask, output: Target) -> None:
-    suffixes = task.OUTPUT_SUFFIXES
-    if suffixes is None:
-        if not _ANY_SUFFIX.fullmatch(output.suffix):
-            raise TaskError(ErrorCode.invalid_task, f"{output.where}: the name's suffix is no container's", path=output.where)
-    elif output.suffix not in suffixes:
-        known = ", ".join(sorted(suffixes - {""}))
-        raise TaskError(ErrorCode.invalid_task, f"{output.where}: the name must end in one of {known}", path=output.where)
 
 
 @dataclass(frozen=True)
@@ -190,11 +169,8 @@ class _TaskCheck:
 
     def further(self, task: TaskBase, headers: Mapping[str, str]) -> dict[str, Source]:
         """The input's headers serve all inputs; each URL signed its own."""
-        if isinstance(task, RenderTask):
-            urls = task.inputs.items()
-            return {name: self._with_its_own(url, f"{_INPUTS}{name}", headers, "headers.input") for name, url in urls}
-        tracks = task.tracks_url if isinstance(task, AutoCropTask) else None
-        return {"tracks": self._with_its_own(tracks, "tracks_url", headers, "headers.input")} if tracks else {}
+        reads = further_reads(task)
+        return {name: self._with_its_own(url, where, headers, "headers.input") for name, (where, url) in reads.items()}
 
     def _with_its_own(self, text: str, where: str, headers: Mapping[str, str], headers_field: str) -> Source:
         location = self._place(text, where)
@@ -243,29 +219,12 @@ class _TaskCheck:
         )
 
     def _place(self, text: str, where: str) -> SafeUrl | Path:
-        local = _local_path(text)
+        local = local_path(text)
         if local is None or not self.policy.allow_local_files:
             url = parse_url(text, where)
             self.policy.check(url, where)
             return url
         return local
-
-
-def _local_path(text: str) -> Path | None:
-    """The path a `file:///abs` URL or a bare path names, None for another URL."""
-    if text[:5].lower() == "file:":
-        parts = urlsplit(text)
-        return Path(unquote(parts.path)) if parts.netloc in ("", "localhost") and parts.path.startswith("/") else None
-    return None if "://" in text or "\0" in text else Path(text).absolute()
-
-
-def _check_distinct(places: list[Source | Target]) -> None:
-    for index, place in enumerate(places):
-        for other in places[:index]:
-            both_read = place.where.startswith(_INPUTS) and other.where.startswith(_INPUTS)
-            if not both_read and _same(place.location, other.location):
-                message = f"{place.where} and {other.where} are the same object; give each a key of its own"
-                raise TaskError(ErrorCode.invalid_task, message, path=place.where)
 
 
 def _same(first: SafeUrl | Path, second: SafeUrl | Path) -> bool:

@@ -1,4 +1,5 @@
 """Walls that an unprivileged process can raise around itself or around a program it starts: Landlock for files, seccomp for
-system calls. `program` confines one foreign program; the worker's jail around a whole engine is made of the same parts."""
+system calls. `level.apply` jails the calling process, an engine that opens what a stranger sent; `program` confines one foreign
+program; the other modules are their layers."""
 
 from __future__ import annotations

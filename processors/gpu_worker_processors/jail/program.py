@@ -170,7 +170,9 @@ def _start(
         problem = problems.read().decode("utf-8", "replace")  # ends with `execve`, or with the process
     if problem:
         child.communicate()
-        raise TaskError(ErrorCode.sandbox_unavailable, f"FFmpeg could not be confined ({problem}); see `gpu-worker doctor`")
+        raise TaskError(
+            ErrorCode.sandbox_unavailable, f"FFmpeg could not be confined ({problem}); `best_effort` goes on with less"
+        )
     return child
 
 

@@ -13,6 +13,7 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
@@ -123,7 +124,7 @@ class WeightStore:
         if path is None:
             raise TaskError(
                 ErrorCode.weights_missing,
-                f"WEIGHTS_DIR is not set; set it to a folder, and `gpu-worker weights pull {name}` puts the file there",
+                f"WEIGHTS_DIR is not set; set it to a folder, and {_how_to_get(spec)} puts the file there",
                 name=name,
             )
         verify(path, spec)
@@ -142,7 +143,7 @@ def verify(path: Path, spec: WeightSpec) -> None:
     except OSError:
         raise TaskError(
             ErrorCode.weights_missing,
-            f"{spec.file} is not in WEIGHTS_DIR; `gpu-worker weights pull {spec.name}` gets it",
+            f"{spec.file} is not in WEIGHTS_DIR; {_how_to_get(spec)} gets it",
             name=spec.name,
         ) from None
     if not stat.S_ISREG(status.st_mode):
@@ -171,8 +172,15 @@ def _digest(path: Path, spec: WeightSpec) -> str:
     return digest.hexdigest()
 
 
+def _how_to_get(spec: WeightSpec) -> str:
+    """A command that this machine has. What it brings is verified before it is opened, whoever brought it."""
+    if spec.url and find_spec("gpu_worker") is None:
+        return f"`curl -fL -o {spec.file} {spec.url}` in that folder"
+    return f"`gpu-worker weights pull {spec.name}`"
+
+
 def _again(spec: WeightSpec) -> str:
-    return "delete it" + (f" and run `gpu-worker weights pull {spec.name}`" if spec.url else "")
+    return "delete it" + (f", then {_how_to_get(spec)} gets it" if spec.url else "")
 
 
 def _rejected(spec: WeightSpec, reason: str, what: str) -> TaskError:

@@ -10,12 +10,15 @@ import logging
 import os
 import shutil
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 logger = logging.getLogger(__name__)
 
 JOB, ENGINE = "job", "engine"
+LOCAL = "gpu_worker"
+"""Of a run without a worker: it stands in a folder that is not ours, mostly the system's for temporary files."""
 RESULT_NAME = "result.json"
 """Where in the directory the engine leaves the processor's result."""
 
@@ -23,8 +26,8 @@ RESULT_NAME = "result.json"
 class JobDirectory:
     """A fresh directory under `root`, removed with everything in it on exit. Its name holds nothing that the task chose."""
 
-    def __init__(self, root: Path) -> None:
-        self.path = root / f"{JOB}-{os.getpid()}-{uuid.uuid4().hex[:16]}"
+    def __init__(self, root: Path, kind: str = JOB) -> None:
+        self.path = root / f"{kind}-{os.getpid()}-{uuid.uuid4().hex[:16]}"
 
     def __enter__(self) -> Path:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,9 +46,9 @@ def engine_home(root: Path) -> Path:
     return root / f"{ENGINE}-{os.getpid()}"
 
 
-def sweep(root: Path) -> int:
+def sweep(root: Path, kinds: Sequence[str] = (JOB, ENGINE)) -> int:
     """Removes what dead workers left under `root`. Call it once at start, before any job. Returns how many directories."""
-    leftovers = [path for kind in (JOB, ENGINE) for path in root.glob(f"{kind}-*") if not _in_use(path)]
+    leftovers = [path for kind in kinds for path in root.glob(f"{kind}-*") if not _in_use(path)]
     for path in leftovers:
         shutil.rmtree(path, ignore_errors=True)
     return len(leftovers)

@@ -19,9 +19,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from gpu_worker.sandbox import canaries, identity, lifeline, paths, rlimits
 from gpu_worker_client.protocol import ErrorBody, ErrorCode, TaskError
-from gpu_worker_processors.jail import kernel, landlock, seccomp
+from gpu_worker_processors.jail import canaries, identity, kernel, landlock, lifeline, paths, rlimits, seccomp
 
 Policy = Literal["require", "best_effort", "off"]
 
@@ -38,6 +37,8 @@ class JailSpec:
     """Largest file the engine can write."""
     executables: tuple[Path, ...] = ()
     """Programs it may start. Empty: it cannot start a process at all."""
+    readable: tuple[Path, ...] = ()
+    """Files outside `work_root` that it may read as well."""
     user: int | None = None
     """User id to become, from `identity.spare_user`; None keeps the worker's."""
     user_reason: str = ""
@@ -52,6 +53,7 @@ class JailSpec:
         weights_dir: Path | None,
         max_output_bytes: int,
         executables: tuple[Path, ...] = (),
+        readable: tuple[Path, ...] = (),
         slot: int | None = None,
     ) -> JailSpec:
         """The jail of one engine.
@@ -62,9 +64,9 @@ class JailSpec:
         work_root = work_root.resolve()
         user, reason = None, "no slot was given"
         if slot is not None and policy != "off":
-            needed = [*paths.read_roots(weights_dir), *paths.files_in(weights_dir), *executables, work_root]
+            needed = [*paths.read_roots(weights_dir), *paths.files_in(weights_dir), *executables, *readable, work_root]
             user, reason = identity.spare_user(slot, needed)
-        return cls(policy, work_root, weights_dir, max_output_bytes, executables, user, reason)
+        return cls(policy, work_root, weights_dir, max_output_bytes, executables, readable, user, reason)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), default=str)
@@ -77,6 +79,7 @@ class JailSpec:
             work_root=Path(data.pop("work_root")),
             weights_dir=Path(weights_dir) if weights_dir else None,
             executables=tuple(Path(path) for path in data.pop("executables")),
+            readable=tuple(Path(path) for path in data.pop("readable")),
             **data,
         )
 
@@ -177,7 +180,7 @@ def _open_ruleset(spec: JailSpec, level: SandboxLevel, threads: int) -> int | No
         level.reasons.append("Landlock: before ABI 3 files outside can be truncated, not read or written")
     gpu = paths.has_gpu()
     _keep_proc_self_alive()
-    allowed = paths.rules(spec.work_root, spec.weights_dir, spec.executables, gpu=gpu)
+    allowed = paths.rules(spec.work_root, spec.weights_dir, spec.executables, spec.readable, gpu=gpu)
     try:
         return landlock.create_ruleset(allowed, level.landlock_abi)
     except OSError as error:
@@ -213,7 +216,8 @@ def _try(level: SandboxLevel, what: str, step: Callable[[], None]) -> bool:
 def _judge(spec: JailSpec, level: SandboxLevel) -> None:
     if not canaries.can_work(Path(os.environ["TMPDIR"])):
         raise TaskError(
-            ErrorCode.sandbox_unavailable, "the jailed engine cannot write in its work directory; see `gpu-worker doctor`"
+            ErrorCode.sandbox_unavailable,
+            "the jailed engine cannot write in its work directory; choose another with GPU_WORKER_WORK_ROOT",
         )
     if spec.policy == "require" and level.name != "full":
         passed = [name for name, refused in level.canaries.items() if not refused]

@@ -11,25 +11,27 @@ import json
 import logging
 import os
 import signal
+import site
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, Literal, Protocol, TypeVar, cast, get_args
 
-from gpu_worker.engine_events import Done, Event, Failed, Prepared, ProgressEvent, Ready, read_event
-from gpu_worker.jobdir import RESULT_NAME, engine_home
-from gpu_worker.made_file import open_made
-from gpu_worker.sandbox.identity import hand_over
-from gpu_worker.sandbox.level import JailSpec
-from gpu_worker.settings import Settings, engine_environment
 from gpu_worker_client.protocol import ErrorBody, ErrorCode, RenderTask, Stage, TaskBase, TaskError
 from gpu_worker_processors import registry
 from gpu_worker_processors.base import Limits, ignore_progress
+from gpu_worker_processors.engine.events import Done, Event, Failed, Prepared, ProgressEvent, Ready, read_event
+from gpu_worker_processors.engine.jobdir import RESULT_NAME, engine_home
+from gpu_worker_processors.engine.made_file import open_made
+from gpu_worker_processors.jail.identity import hand_over
+from gpu_worker_processors.jail.level import JailSpec, Policy
 
 logger = logging.getLogger(__name__)
+
+_CHILD = "gpu_worker_processors.engine.child"
 
 KILL_WAIT_SECONDS = 5.0
 """A process group that got SIGKILL and is not gone after this long hangs in the kernel (a dead GPU); it is left behind."""
@@ -51,6 +53,34 @@ _PASSED_ON = (
     "COVERAGE_PROCESS_START",
 )
 """Variables of the parent that the child needs to find its libraries and its GPU. Keys and tokens are not among them."""
+
+ENGINE_VARIABLES = (
+    *("WEIGHTS_DIR", "GPU_WORKER_DEVICE", "GPU_WORKER_MANIFEST", "GPU_WORKER_SANDBOX", "GPU_WORKER_RENDER_SANDBOX"),
+    "GPU_WORKER_CUDA_GRAPHS",
+)
+"""What the engine may see of the environment besides paths and GPU selection: no key, no token."""
+
+
+_PATH_VARIABLES = frozenset({"WEIGHTS_DIR", "GPU_WORKER_MANIFEST"})
+
+
+def engine_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """What a processor may read of its owner's environment. The engine stands in another folder, so paths are made whole."""
+    given = {name: env[name] for name in ENGINE_VARIABLES if env.get(name)}
+    return {name: str(Path(v).expanduser().resolve()) if name in _PATH_VARIABLES else v for name, v in given.items()}
+
+
+class EngineSettings(Protocol):
+    """What an engine's owner chooses: the worker's `Settings`, or a local run's."""
+
+    @property
+    def sandbox(self) -> Policy: ...
+    @property
+    def work_root(self) -> Path: ...
+    @property
+    def weights_dir(self) -> Path | None: ...
+    @property
+    def limits(self) -> Limits: ...
 
 
 @dataclass(frozen=True)
@@ -77,14 +107,23 @@ class EngineAnswer:
     seconds: float
     device: str
     gpu: str | None
+    sandbox: str | None = None
+    """How well the engine was jailed, as `SandboxLevel.name` says it."""
 
 
 class Engine:
-    """Owner of at most one engine child."""
+    """Owner of at most one engine child.
 
-    def __init__(self, settings: Settings, env: Mapping[str, str]) -> None:
+    Args:
+        settings: its jail and limits.
+        env: this process's variables; the child gets a few of them, see `engine_environment`.
+        readable: files outside the work root that its jobs read where they lie.
+    """
+
+    def __init__(self, settings: EngineSettings, env: Mapping[str, str], readable: Sequence[Path] = ()) -> None:
         self._settings = settings
         self._env = env
+        self._readable = tuple(readable)
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.RLock()  # guards the process handle; a kill must never wait for a running command
         self._turn = threading.Lock()  # one command at a time
@@ -122,8 +161,7 @@ class Engine:
             jail = self._jail = self._jail_spec(programs)
             hand_over(home, jail.user)
             process = self._process = subprocess.Popen(
-                # Isolated: it starts unjailed in a folder that an earlier engine could write, and imports nothing from there.
-                [sys.executable, "-I", "-u", "-m", "gpu_worker.engine_child"],
+                _command(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -154,7 +192,8 @@ class Engine:
         """
         done = self._command("run", job, on_progress, Done)
         result = _read_result(job.work_dir / RESULT_NAME)
-        return EngineAnswer(result=result, seconds=done.seconds, device=done.device.device, gpu=done.device.gpu)
+        level = self.sandbox.get("level")
+        return EngineAnswer(result, done.seconds, done.device.device, done.device.gpu, None if level is None else str(level))
 
     def own(self, path: Path) -> None:
         """Gives a job's directory to the user that the engine became, if it became one."""
@@ -211,13 +250,6 @@ class Engine:
                     raise self._nonsense(process, f"`{event.event}` as the answer to `{op}`")
 
     def _message(self, op: str, job: EngineJob) -> dict[str, Any]:
-        s = self._settings
-        limits = Limits(
-            max_pixels=s.max_pixels,
-            max_frames=s.max_frames,
-            max_output_bytes=s.max_output_bytes,
-            max_seconds=s.job_time_limit_seconds,
-        )
         return {
             "op": op,
             "id": job.id,
@@ -231,7 +263,7 @@ class Engine:
                 "output_name": job.output_name,
                 "further": {name: str(path) for name, path in job.further_paths.items()},
             },
-            "limits": asdict(limits),
+            "limits": asdict(self._settings.limits),
             "settings": engine_environment(self._env),
         }
 
@@ -282,6 +314,8 @@ class Engine:
             "YOLO_CONFIG_DIR": str(home),
             "GPU_WORKER_JAIL": jail.to_json(),
         }
+        if _installed_for_one_user():
+            env["PYTHONUSERBASE"] = site.getuserbase()  # HOME is another one there
         if jail.executables:
             env["IMAGEIO_FFMPEG_EXE"] = str(jail.executables[-1])  # found already, and looking for it takes more than it may
         return env
@@ -292,10 +326,25 @@ class Engine:
             policy=s.sandbox,
             work_root=s.work_root,
             weights_dir=s.weights_dir,
-            max_output_bytes=s.max_output_bytes,
+            max_output_bytes=s.limits.max_output_bytes,
             executables=programs,
+            readable=self._readable,
             slot=0,
         )
+
+
+def _command() -> list[str]:
+    """Isolated: it starts unjailed in a folder that an earlier engine could write, and imports nothing from there or from where
+    a variable leads."""
+    if not _installed_for_one_user():
+        return [sys.executable, "-I", "-u", "-m", _CHILD]
+    start = f"import sys; del sys.path[0]; import runpy; runpy.run_module({_CHILD!r}, run_name='__main__')"
+    return [sys.executable, "-E", "-u", "-c", start]
+
+
+def _installed_for_one_user() -> bool:
+    """Whether this package came by `pip install --user`: a fully isolated interpreter would not find it."""
+    return bool(site.ENABLE_USER_SITE) and Path(site.getusersitepackages()).resolve() in Path(__file__).resolve().parents
 
 
 def _without_urls(task: TaskBase) -> str:

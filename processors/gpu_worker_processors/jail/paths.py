@@ -66,7 +66,9 @@ def has_gpu() -> bool:
     return any(True for pattern in _GPU_DEVICES for _ in Path("/dev").glob(pattern))
 
 
-def rules(work_root: Path, weights_dir: Path | None, executables: tuple[Path, ...], *, gpu: bool) -> list[Rule]:
+def rules(
+    work_root: Path, weights_dir: Path | None, executables: tuple[Path, ...], readable: tuple[Path, ...] = (), *, gpu: bool
+) -> list[Rule]:
     """The engine's whole allow list."""
     listed = [Rule(path, READ) for path in (*read_roots(weights_dir), *map(Path, (*_LOADER, *_KERNEL_FACTS)))]
     # An import looks a package up by listing the folder around it; names only, the files beside it stay closed.
@@ -80,6 +82,7 @@ def rules(work_root: Path, weights_dir: Path | None, executables: tuple[Path, ..
         listed += [Rule(node, DEVICE | READ) for pattern in _GPU_DEVICES for node in Path("/dev").glob(pattern)]
     if executables:
         listed += [Rule(program, READ | Access.EXECUTE) for program in (*executables, *_program_loaders())]
+    listed += [Rule(path, READ) for path in readable]
     listed.append(Rule(work_root, WORK))
     return listed
 

@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from gpu_worker.errors import as_task_error
-from gpu_worker.jobdir import RESULT_NAME
-from gpu_worker.redact import install as install_redaction
-from gpu_worker.sandbox.level import JailSpec, SandboxLevel, apply
 from gpu_worker_client.protocol import TASKS, Stage, TaskBase, TaskError
 from gpu_worker_processors import registry
 from gpu_worker_processors.base import Limits, LocalJob
+from gpu_worker_processors.engine.failure import as_task_error
+from gpu_worker_processors.engine.jobdir import RESULT_NAME
+from gpu_worker_processors.jail.level import JailSpec, SandboxLevel, apply
+from gpu_worker_processors.redact import install as install_redaction
 
 PROGRESS_INTERVAL_SECONDS = 0.2
 """Reports closer together than this are dropped here: the pipe carries a handful a second, not one a frame."""

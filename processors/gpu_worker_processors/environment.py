@@ -1,0 +1,53 @@
+"""Typed access to an environment mapping: an unset or empty variable is the default, a value that does not parse an error that
+names the variable and what it accepts, never the value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class ConfigError(ValueError):
+    """A variable's value is not usable. The message names the variable and what it accepts, never the value."""
+
+
+class Reader:
+    """Reads single variables."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+
+    def path(self, name: str, default: Path | None) -> Path | None:
+        value = self._env.get(name, "")
+        return Path(value).expanduser().resolve() if value else default
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = self._env.get(name, "").lower()
+        if value not in ("", "0", "1", "true", "false"):
+            raise ConfigError(f"{name} must be 0 or 1")
+        return default if not value else value in ("1", "true")
+
+    def names(self, name: str) -> tuple[str, ...]:
+        return tuple(part.strip().lower() for part in self._env.get(name, "").split(",") if part.strip())
+
+    def choice(self, name: str, allowed: tuple[str, ...], default: str) -> str:
+        value = self._env.get(name, "") or default
+        if value not in allowed:
+            raise ConfigError(f"{name} must be one of: {', '.join(allowed)}")
+        return value
+
+    def whole(self, name: str, default: int) -> int:
+        value = self._env.get(name, "")
+        if value and not value.isdecimal():
+            raise ConfigError(f"{name} must be a whole number")
+        return int(value) if value else default
+
+    def number(self, name: str, default: float) -> float:
+        value = self._env.get(name, "")
+        try:
+            number = float(value) if value else default
+        except ValueError:
+            raise ConfigError(f"{name} must be a number of seconds") from None
+        if not 0 <= number < 10**9:
+            raise ConfigError(f"{name} must lie between 0 and 10^9")
+        return number

@@ -1,0 +1,137 @@
+"""Where a task's files are, as paths: what its fields name, and which fields have no meaning without a network."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import unquote, urlsplit
+
+from gpu_worker_client.protocol import AutoCropTask, ErrorCode, InputTask, OutputTask, RenderTask, TaskBase, TaskError
+
+T = TypeVar("T")
+
+_ANY_SUFFIX = re.compile(r"(\.[a-z0-9]{1,8})?")
+_INPUTS = "inputs."
+"""Where the inputs of a task with several stand. One object may go by two names among them."""
+_REMOTE_FIELDS = ("output_multipart", "result_get_url")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Every file that a task names."""
+
+    input: Path | None = None
+    output: Path | None = None
+    result: Path | None = None
+    further: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    """What it reads besides its input, by the name its processor knows it by (`LocalJob.inputs`)."""
+
+
+def places_of(task: TaskBase) -> Places:
+    """
+    Raises:
+        TaskError: `url_not_allowed` for what the worker alone can reach, `webhook_unavailable`, `input_not_found`,
+            `invalid_task` for an output's name or two fields that name one file; the message starts with the field's place.
+    """
+    _refuse_what_needs_a_network(task)
+    source = _input(task.input_url, "input_url") if isinstance(task, InputTask) else None
+    output = _target(task.output_url, "output_url") if isinstance(task, OutputTask) and task.output_url else None
+    if output is not None and isinstance(task, OutputTask):
+        check_suffix(task, output.suffix.lower(), "output_url")
+    result = _target(task.result_url, "result_url") if task.result_url else None
+    texts = further_reads(task)
+    further = {name: _input(text, where) for name, (where, text) in texts.items()}
+    named = [("input_url", source), ("output_url", output), ("result_url", result)]
+    named += [(texts[name][0], path) for name, path in further.items()]
+    check_distinct([(where, path) for where, path in named if path is not None], lambda a, b: a.resolve() == b.resolve())
+    return Places(source, output, result, further)
+
+
+def local_path(text: str) -> Path | None:
+    """The path that a `file:///abs` URL or a bare path names, None for another URL."""
+    if text[:5].lower() == "file:":
+        parts = urlsplit(text)
+        return Path(unquote(parts.path)) if parts.netloc in ("", "localhost") and parts.path.startswith("/") else None
+    return None if "://" in text or "\0" in text else Path(text).absolute()
+
+
+def further_reads(task: TaskBase) -> dict[str, tuple[str, str]]:
+    """What a task reads besides its input: name for its processor -> (place in the task, URL)."""
+    if isinstance(task, RenderTask):
+        return {name: (f"{_INPUTS}{name}", url) for name, url in task.inputs.items()}
+    tracks = task.tracks_url if isinstance(task, AutoCropTask) else None
+    return {"tracks": ("tracks_url", tracks)} if tracks else {}
+
+
+def check_suffix(task: OutputTask, suffix: str, where: str) -> None:
+    """
+    Raises:
+        TaskError: `invalid_task`: the output's suffix, lower case with its dot, is no container that this task writes.
+    """
+    suffixes = task.OUTPUT_SUFFIXES
+    if suffixes is None:
+        if not _ANY_SUFFIX.fullmatch(suffix):
+            raise TaskError(ErrorCode.invalid_task, f"{where}: the name's suffix is no container's", path=where)
+    elif suffix not in suffixes:
+        known = ", ".join(sorted(suffixes - {""}))
+        raise TaskError(ErrorCode.invalid_task, f"{where}: the name must end in one of {known}", path=where)
+
+
+def check_distinct(places: Sequence[tuple[str, T]], same: Callable[[T, T], bool]) -> None:
+    """
+    Args:
+        places: (place in the task, what it names).
+        same: whether two are one object.
+
+    Raises:
+        TaskError: `invalid_task`: two places name one object, and not both are inputs of a task with several.
+    """
+    for index, (where, location) in enumerate(places):
+        for other_where, other in places[:index]:
+            both_read = where.startswith(_INPUTS) and other_where.startswith(_INPUTS)
+            if not both_read and same(location, other):
+                message = f"{where} and {other_where} are the same object; give each a key of its own"
+                raise TaskError(ErrorCode.invalid_task, message, path=where)
+
+
+def _refuse_what_needs_a_network(task: TaskBase) -> None:
+    for name in _REMOTE_FIELDS:
+        if getattr(task, name, None) is not None:
+            raise _needs_the_worker(name)
+    if task.webhook_url is not None:
+        message = "webhook_url: events are sent by the worker alone; leave it out, or run the task on an endpoint"
+        raise TaskError(ErrorCode.webhook_unavailable, message, path="webhook_url")
+
+
+def _path(text: str, where: str) -> Path:
+    path = local_path(text)
+    if path is None:
+        raise _needs_the_worker(where)
+    return path
+
+
+def _input(text: str, where: str) -> Path:
+    path = _path(text, where)
+    try:
+        found = path.is_file() and os.access(path, os.R_OK)
+    except OSError:  # too long a name
+        found = False
+    if not found:
+        raise TaskError(ErrorCode.input_not_found, f"{where}: no readable file at this path", path=where)
+    return path
+
+
+def _target(text: str, where: str) -> Path:
+    path = _path(text, where)
+    if os.path.isdir(path):  # noqa: PTH112 - false for too long a name, too
+        raise TaskError(ErrorCode.invalid_task, f"{where}: a folder is at this path; name a file", path=where)
+    return path
+
+
+def _needs_the_worker(where: str) -> TaskError:
+    message = f"{where}: give a path; a local run reaches URLs only with the worker: pip install gpu-worker"
+    return TaskError(ErrorCode.url_not_allowed, message, path=where)
