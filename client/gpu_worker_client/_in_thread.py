@@ -41,7 +41,6 @@ async def in_thread(call: Callable[[], T]) -> T:
     def stoppable() -> T:
         _here.asked = asked
         try:
-            checkpoint()
             return call()
         finally:
             _here.asked = None
@@ -52,7 +51,8 @@ async def in_thread(call: Callable[[], T]) -> T:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
         asked.set()
-        ended, _ = await asyncio.wait({work}, timeout=STOP_SECONDS)
-        for one in ended:
-            one.exception()  # seen: it was stopped
+        begun.cancel()  # one that has not begun will not
+        await asyncio.wait({work}, timeout=STOP_SECONDS)
+        if work.done() and not work.cancelled():
+            work.exception()  # seen: it was stopped
         raise
