@@ -39,6 +39,8 @@ class ToyWorker:
         self.worked = 0
         self.answer: Callable[[dict[str, Any]], dict[str, Any]] = lambda whole: {"output": whole}
         """What is posted, given the whole result."""
+        self.make: Callable[[bytes], bytes] = lambda data: data[::-1]
+        """The output, given the inputs."""
 
     def serve(self, jobs: int = 1) -> threading.Thread:
         thread = threading.Thread(target=lambda: [self._serve_one() for _ in range(jobs)], daemon=True)
@@ -58,7 +60,7 @@ class ToyWorker:
     def _work(self, task: dict[str, Any]) -> dict[str, Any]:
         self.worked += 1
         urls = [task["input_url"]] if "input_url" in task else list(task["inputs"].values())
-        data = b"".join(requests.get(url, timeout=10).content for url in urls)[::-1]
+        data = self.make(b"".join(requests.get(url, timeout=10).content for url in urls))
         result: dict[str, Any] = {"task": task["task"], "stats": STATS[task["task"]]}
         if "output_url" in task:
             requests.put(task["output_url"], data=data, timeout=10).raise_for_status()

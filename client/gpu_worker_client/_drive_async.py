@@ -9,11 +9,17 @@ from inspect import isawaitable
 from typing import Any, TypeVar
 
 from gpu_worker_client._drive import Requests
-from gpu_worker_client._flow import Came, Flow, Sleep, Step, Tell
+from gpu_worker_client._flow import Came, Flow, Sleep, Step, Tell, came_of_awaited
 from gpu_worker_client._timing import Timing
 from gpu_worker_client._transport import too_slow
 
 T = TypeVar("T")
+
+
+async def told(tell: Callable[[Any], object], value: object) -> Any:
+    """Calls a function or a coroutine function of the caller's."""
+    answer = tell(value)
+    return await answer if isawaitable(answer) else None
 
 
 class AsyncDriver:
@@ -29,7 +35,7 @@ class AsyncDriver:
                 step = came.into(flow)
             except StopIteration as end:
                 return end.value
-            came = await self._came_of(step, tell)
+            came = await came_of_awaited(self._do(step, tell))
 
     async def iterate(self, flow: Flow[Any]) -> AsyncGenerator[Any, None]:
         """What the flow tells."""
@@ -43,20 +49,13 @@ class AsyncDriver:
                 yield step.value
                 came = Came()
             else:
-                came = await self._came_of(step, None)
-
-    async def _came_of(self, step: Step, tell: Callable[[Any], object] | None) -> Came:
-        try:
-            return Came(await self._do(step, tell))
-        except BaseException as error:  # noqa: BLE001 - the flow decides; what it does not handle, it raises again
-            return Came(error=error)
+                came = await came_of_awaited(self._do(step, None))
 
     async def _do(self, step: Step, tell: Callable[[Any], object] | None) -> Any:
         if isinstance(step, Sleep):
             return await self._timing.async_sleep(step.seconds)
         if isinstance(step, Tell):
-            told = None if tell is None else tell(step.value)
-            return await told if isawaitable(told) else None
+            return None if tell is None else await told(tell, step.value)
         send, reply, seconds = self._requests.begun(step)
         waiter = asyncio.wrap_future(reply)
         try:

@@ -8,7 +8,7 @@ cancellation of an asyncio task and an exception of the caller's callback. So a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -65,10 +65,24 @@ class Came:
         """The flow's next step. Raises StopIteration, holding the flow's value, at its end."""
         return flow.send(self.value) if self.error is None else flow.throw(self.error)
 
+    def result(self) -> Any:
+        """The value, or the error raised."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
 
 def came_of(call: Callable[[], Any]) -> Came:
     """Makes the call; its error is an outcome like any other."""
     try:
         return Came(call())
     except BaseException as error:  # noqa: BLE001 - the flow decides; what it does not handle, it raises again
+        return Came(error=error)
+
+
+async def came_of_awaited(awaitable: Awaitable[Any]) -> Came:
+    """The same of something that is awaited."""
+    try:
+        return Came(await awaitable)
+    except BaseException as error:  # noqa: BLE001 - as above
         return Came(error=error)

@@ -63,6 +63,10 @@ class JobCore(Generic[R]):
         state = self._final.state.value if self._final else "not known to have ended"
         return f"{type(self).__name__}({self.id!r}, {state})"
 
+    def take_over(self, other: JobCore[Any]) -> None:
+        """What another client's handle on the same job knows."""
+        self._result_type, self._kept, self._final = other._result_type, other._kept, other._final
+
     def status_flow(self) -> Flow[JobStatus]:
         return self._final or (yield from self._look(deadline=None, patient=True))
 

@@ -7,19 +7,21 @@ import asyncio
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gpu_worker_client._client_core import Connection
 from gpu_worker_client.async_client import AsyncClient
 from gpu_worker_client.endpoint import LAST_CANCEL_SECONDS
 from gpu_worker_client.outcome import Outcome
 
+if TYPE_CHECKING:
+    from gpu_worker_client.client import Client
+
 _END = Outcome[Any](-1)
 
 
-def in_background(connection: Connection, tasks: Iterable[Any], **options: Any) -> Iterator[Outcome[Any]]:
+def in_background(client: Client, tasks: Iterable[Any], **options: Any) -> Iterator[Outcome[Any]]:
     """What `AsyncClient.map(tasks, **options)` yields. Closing it cancels the jobs that run."""
-    outcomes = AsyncClient.over(connection).map(tasks, **options)
+    outcomes = AsyncClient.sharing(client).map(tasks, **options)
 
     one_at_a_time = asyncio.Lock()  # an interrupted wait for the next one may still be cancelling jobs
 
@@ -41,6 +43,8 @@ def in_background(connection: Connection, tasks: Iterable[Any], **options: Any) 
                     coming.cancel()
                 if outcome is _END:
                     return
+                if outcome.error is not None:
+                    client.take_over(outcome.error)
                 yield outcome
         finally:
             asyncio.run_coroutine_threadsafe(close(), loop).result(2 * LAST_CANCEL_SECONDS)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gpu_worker_client._stage import FileWork
 from gpu_worker_client.exceptions import JobError, job_error
@@ -16,6 +16,8 @@ from gpu_worker_client.protocol import ErrorBody, ErrorCode, TaskResult
 if TYPE_CHECKING:
     from gpu_worker_client.client import Client
     from gpu_worker_client.files import OnEvent
+
+T = TypeVar("T")
 
 
 class Stop:
@@ -59,11 +61,27 @@ def stopped() -> JobError:
     return job_error(ErrorBody(code=ErrorCode.cancelled.value, message="the job was stopped before it ended"))
 
 
+def run_until(stop: Stop, call: Coroutine[Any, Any, T]) -> T:
+    """The value of the call, for a thread without an event loop: it runs on one of its own, as the cancelling of asyncio tasks
+    is what stops at every point.
+
+    Raises:
+        asyncio.CancelledError: `stop` was asked for, and the call has cleaned up.
+    """
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(call)
+    try:
+        with stop.calling(lambda: loop.call_soon_threadsafe(task.cancel)):
+            return loop.run_until_complete(task)
+    finally:
+        loop.close()
+
+
 def run_files_until(
     stop: Stop, client: Client, work: FileWork, timeout: float | None, on_event: OnEvent | None, policy: Policy | None
 ) -> TaskResult:
     """`run_files` that ends at once when `stop` is asked for: the remote job is cancelled, and so is a transfer. For a thread
-    without an event loop: it runs on one of its own, as the cancelling of asyncio tasks is what stops at every point.
+    without an event loop, as `run_until`.
 
     Raises:
         JobCancelled: it was stopped.
@@ -71,12 +89,7 @@ def run_files_until(
     from gpu_worker_client.async_client import AsyncClient  # here: it brings an event loop along
     from gpu_worker_client.async_files import run_files_async
 
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(run_files_async(AsyncClient.sharing(client), work, timeout, on_event, policy))
     try:
-        with stop.calling(lambda: loop.call_soon_threadsafe(task.cancel)):
-            return loop.run_until_complete(task)
+        return run_until(stop, run_files_async(AsyncClient.sharing(client), work, timeout, on_event, policy))
     except asyncio.CancelledError:
         raise stopped() from None
-    finally:
-        loop.close()

@@ -4,13 +4,13 @@ there of arguments, errors, retries and time limits holds here; cancelling an as
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
-from itertools import islice
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast, overload
 
+from gpu_worker_client._at_once import as_they_end
 from gpu_worker_client._client_core import ClientCore, Connection
 from gpu_worker_client._drive_async import AsyncDriver
 from gpu_worker_client._elsewhere import KeptResult
@@ -99,16 +99,10 @@ class AsyncClient(ClientCore, AsyncFileTasks):
         self._driver = AsyncDriver(connection.requests, connection.timing)
 
     @classmethod
-    def over(cls, connection: Connection) -> AsyncClient:
-        """A client that shares the connections of another."""
-        client = cls.__new__(cls)
-        client._set_up(connection)
-        return client
-
-    @classmethod
     def sharing(cls, client: Client) -> AsyncClient:
         """A client with the connections and the bucket of a blocking one."""
-        shared = cls.over(client._connection)
+        shared = cls.__new__(cls)
+        shared._set_up(client._connection)
         shared._storage, shared._env = client._storage, client._env
         return shared
 
@@ -196,21 +190,14 @@ class AsyncClient(ClientCore, AsyncFileTasks):
         """As `Client.map`, for `async for`; `aclose()` it, or use it up, so that no job is left running."""
         if max_parallel < 1:
             raise ConfigError("max_parallel must be 1 or more")
-        waiting = enumerate(tasks)
-        running: set[asyncio.Task[Outcome[Any]]] = set()
-        try:
-            while True:
-                for index, task in islice(waiting, max_parallel - len(running)):
-                    running.add(asyncio.create_task(self._outcome(index, task, timeout, policy)))
-                if not running:
-                    return
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for ended in done:
-                    yield ended.result()
-        finally:
-            for unfinished in running:
-                unfinished.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+
+        async def calls() -> AsyncIterator[Coroutine[Any, Any, Outcome[Any]]]:
+            for index, task in enumerate(tasks):
+                yield self._outcome(index, task, timeout, policy)
+
+        async with aclosing(as_they_end(calls(), max_parallel)) as outcomes:
+            async for outcome in outcomes:
+                yield outcome
 
     async def _outcome(self, index: int, task: Any, timeout: float | None, policy: Policy | None) -> Outcome[Any]:
         try:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from inspect import isawaitable
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast, overload
 
+from gpu_worker_client._drive_async import told
+from gpu_worker_client._in_thread import checkpoint, in_thread
 from gpu_worker_client._stage import FileWork, Place, Tell, Transfer, stage
 from gpu_worker_client.commands import Compilable
 from gpu_worker_client.events import Event
@@ -21,6 +21,7 @@ from gpu_worker_client.files import (
     detect_scenes_work,
     one_output,
     render_work,
+    split_arguments,
     track_work,
     upscale_work,
 )
@@ -36,8 +37,10 @@ from gpu_worker_client.protocol import (
 )
 from gpu_worker_client.storage import Storage
 
-STOP_SECONDS = 5.0
-"""Longest that the cancellation of an asyncio task is held up by a transfer in a thread."""
+if TYPE_CHECKING:
+    from gpu_worker_client.async_client import AsyncClient
+    from gpu_worker_client.split import SegmentEvent, SplitPlan, SplitResult
+
 T = TypeVar("T")
 
 
@@ -61,18 +64,56 @@ class AsyncFileTasks(HasStorage):
     """`FileTasks` for `AsyncClient`: the same methods, awaitable. `on_event` may be a coroutine function. Cancelling the
     asyncio task stops a transfer, and cancels the remote job."""
 
+    @overload
     async def upscale(
         self: _AsyncRuns,
         input: Place,
         output: Place,
         *,
+        split: Literal[False] = False,
         timeout: float | None = None,
         on_event: OnEvent | None = None,
         policy: Policy | None = None,
         **params: Any,
-    ) -> UpscaleResult:
-        """As `FileTasks.upscale`."""
-        return cast(UpscaleResult, await run_files_async(self, upscale_work(input, output, params), timeout, on_event, policy))
+    ) -> UpscaleResult: ...
+    @overload
+    async def upscale(
+        self: _AsyncRuns,
+        input: Place,
+        output: Place,
+        *,
+        split: Literal[True],
+        segments: int = ...,
+        in_flight: int = ...,
+        max_usd: float | None = ...,
+        gpu: str | None = ...,
+        prices: Mapping[str, float] | None = ...,
+        on_plan: Callable[[SplitPlan], object] | None = ...,
+        on_event: Callable[[SegmentEvent], object] | None = None,
+        policy: Policy | None = None,
+        **params: Any,
+    ) -> SplitResult: ...
+    async def upscale(
+        self: _AsyncRuns,
+        input: Place,
+        output: Place,
+        *,
+        split: bool = False,
+        timeout: float | None = None,
+        on_event: Any = None,
+        policy: Policy | None = None,
+        **params: Any,
+    ) -> UpscaleResult | SplitResult:
+        """As `FileTasks.upscale`. `on_plan` may be a coroutine function too."""
+        if not split:
+            work = upscale_work(input, output, params)
+            return cast(UpscaleResult, await run_files_async(self, work, timeout, on_event, policy))
+        from gpu_worker_client.split import split_upscale_async  # here: it loads PyAV
+
+        arguments = split_arguments(input, output, timeout, params)
+        storage = await in_thread(lambda: self.storage)
+        client = cast("AsyncClient", self)
+        return await split_upscale_async(client, storage, on_event=on_event, policy=policy, **arguments)
 
     async def track(
         self: _AsyncRuns,
@@ -152,46 +193,24 @@ async def run_files_async(
     client: _AsyncRuns, work: FileWork, timeout: float | None, on_event: OnEvent | None, policy: Policy | None
 ) -> TaskResult:
     """As `run_files`; what blocks does so in a thread."""
-    staged = await _in_thread(partial(stage, work, lambda: client.storage, policy), on_event)
+    staged = await _telling(partial(stage, work, lambda: client.storage, policy), on_event)
     try:
         result = await client.run(staged.task, timeout, on_event, policy=policy)
-        await _in_thread(partial(staged.collect, result), on_event)
+        await _telling(partial(staged.collect, result), on_event)
     except JobError:
-        await asyncio.to_thread(staged.clean_up)
+        await in_thread(staged.clean_up)
         raise
-    await asyncio.to_thread(staged.clean_up)
+    await in_thread(staged.clean_up)
     return cast(TaskResult, result)
 
 
-class _Stopped(Exception):
-    """The asyncio task that waits for a transfer was cancelled."""
-
-
-async def _in_thread(call: Callable[[Tell], T], on_event: OnEvent | None) -> T:
-    """Makes a call that blocks and tells. A cancel ends it when it next tells, and it is waited for a little: a transfer should
-    not go on unseen."""
+async def _telling(call: Callable[[Tell], T], on_event: OnEvent | None) -> T:
+    """Makes a call that blocks and tells, in a thread. It goes on when `on_event` has answered, on the event loop."""
     loop = asyncio.get_running_loop()
-    stopped = threading.Event()
-    told: set[asyncio.Future[Any]] = set()
-
-    def show(transfer: Transfer) -> None:
-        answer = on_event(transfer) if on_event is not None else None
-        if isawaitable(answer):
-            told.add(asyncio.ensure_future(answer))
 
     def tell(transfer: Transfer) -> None:
-        if stopped.is_set():
-            raise _Stopped
-        loop.call_soon_threadsafe(show, transfer)
+        checkpoint()
+        if on_event is not None:
+            asyncio.run_coroutine_threadsafe(told(on_event, transfer), loop).result()
 
-    work = asyncio.ensure_future(asyncio.to_thread(call, tell))
-    try:
-        value = await asyncio.shield(work)
-    except asyncio.CancelledError:
-        stopped.set()
-        done, _ = await asyncio.wait({work}, timeout=STOP_SECONDS)
-        for ended in done:
-            ended.exception()  # seen: it was stopped
-        raise
-    await asyncio.gather(*told)
-    return value
+    return await in_thread(partial(call, tell))

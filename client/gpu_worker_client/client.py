@@ -175,7 +175,7 @@ class Client(ClientCore, FileTasks):
         """
         from gpu_worker_client._map import in_background  # here: it brings an event loop along
 
-        return in_background(self._connection, tasks, max_parallel=max_parallel, timeout=timeout, policy=policy)
+        return in_background(self, tasks, max_parallel=max_parallel, timeout=timeout, policy=policy)
 
     @overload
     def job(self, job_id: str, task: type[AnsweredBy[R]] | AnsweredBy[R]) -> Job[R]: ...

@@ -16,6 +16,7 @@ from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload
 
+from gpu_worker_client._client_core import check_task
 from gpu_worker_client._stage import FileWork, Place, Tell, Transfer, is_url, stage
 from gpu_worker_client.commands import Compilable, command_args
 from gpu_worker_client.events import Event
@@ -29,6 +30,7 @@ from gpu_worker_client.protocol import (
     TaskResult,
     TrackResult,
     UpscaleResult,
+    UpscaleTask,
 )
 from gpu_worker_client.storage import Storage
 
@@ -187,9 +189,12 @@ class FileTasks(HasStorage):
             split: cut it into segments for many workers and join what they make; paths only, needs the extra `split`.
             segments, in_flight, max_usd, gpu, prices, on_plan: of `split.split_upscale`.
         """
-        if split:
-            return _split(cast("Client", self), input, output, timeout, on_event, policy, params)
-        return cast(UpscaleResult, run_files(self, upscale_work(input, output, params), timeout, on_event, policy))
+        if not split:
+            return cast(UpscaleResult, run_files(self, upscale_work(input, output, params), timeout, on_event, policy))
+        from gpu_worker_client.split import split_upscale  # here: it loads PyAV
+
+        arguments = split_arguments(input, output, timeout, params)
+        return split_upscale(cast("Client", self), self.storage, on_event=on_event, policy=policy, **arguments)
 
     def track(
         self: _Runs,
@@ -274,22 +279,20 @@ class FileTasks(HasStorage):
 _SPLIT_OPTIONS = frozenset({"segments", "in_flight", "max_usd", "gpu", "prices", "on_plan"})
 
 
-def _split(
-    client: Client,
-    input: Place,
-    output: Place,
-    timeout: float | None,
-    on_event: Callable[[SegmentEvent], object] | None,
-    policy: Policy | None,
-    given: Mapping[str, Any],
-) -> SplitResult:
-    from gpu_worker_client.split.run import split_files  # here: it loads PyAV
+def split_arguments(input: Place, output: Place, timeout: float | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `split_upscale` for `upscale(..., split=True)`, which takes its options and the task's parameters by
+    name.
 
+    Raises:
+        InvalidTask: a parameter does not fit.
+        ConfigError: a URL or a timeout is given.
+    """
     if timeout is not None or is_url(input) or is_url(output):
         raise ConfigError("split=True works on paths and has no timeout; a policy limits its jobs")
     options = {name: value for name, value in given.items() if name in _SPLIT_OPTIONS}
     params = {name: value for name, value in given.items() if name not in _SPLIT_OPTIONS}
-    return split_files(client, Path(input), Path(output), params, on_event, policy, **options)
+    checked = cast(UpscaleTask, check_task(upscale_work(input, output, params).draft())[0]).params
+    return {"source": Path(input), "output": Path(output), "params": checked, **options}
 
 
 def run_files(

@@ -12,7 +12,7 @@ import pytest
 from hand_worker import HandWorker
 
 from gpu_worker.platform.local import LocalPlatform
-from gpu_worker_client import AsyncClient, Client, ConfigError, InputUnavailable, InvalidTask, Outcome, Timing
+from gpu_worker_client import AsyncClient, Client, ConfigError, InputUnavailable, InvalidTask, Job, Outcome, Timing
 from gpu_worker_client.protocol import DetectScenesTask, ErrorCode, TaskError
 
 SCENES: dict[str, Any] = {"task": "detect_scenes", "scenes": [], "stats": {"total_scenes": 0, "avg_scene_length": 0}}
@@ -131,6 +131,16 @@ def test_leaving_early_cancels_what_runs(service: Service, mapped: Map) -> None:
     assert only.ok
     assert service.unfinished() == []
     assert len(service.platform.control.hub.book.jobs) <= 5
+
+
+def test_the_job_of_a_blocking_clients_failure_is_a_blocking_one(service: Service) -> None:
+    worker = serving(service, 1)
+    platform = service.platform
+    with Client(platform.endpoint_id, platform.api_key, platform.base_url) as client:
+        (outcome,) = client.map([task("broken")])
+        worker.join()
+        assert isinstance(outcome.error, InputUnavailable) and isinstance(outcome.error.job, Job)
+        assert outcome.error.job.status().state.value == "failed"
 
 
 def test_nothing_to_do_and_nothing_allowed(mapped: Map) -> None:

@@ -4,7 +4,6 @@ toy."""
 from __future__ import annotations
 
 import asyncio
-import inspect
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -314,12 +313,6 @@ def test_what_is_staged_shows_no_url(platform: LocalPlatform, clip: Path) -> Non
     assert "X-Amz-Signature" in str(staged.task) and "X-Amz" not in repr(staged)
 
 
-@pytest.mark.parametrize("name", ["track", "auto_crop", "detect_scenes", "beat", "render"])
-def test_the_awaitable_calls_take_the_same_arguments(name: str) -> None:
-    blocking, awaitable = (inspect.signature(getattr(kind, name)).parameters for kind in (Client, AsyncClient))
-    assert [(p.name, p.kind, p.default) for p in blocking.values()] == [(p.name, p.kind, p.default) for p in awaitable.values()]
-
-
 @pytest.fixture
 def async_client(platform: LocalPlatform) -> AsyncClient:
     return AsyncClient(platform.endpoint_id, platform.api_key, platform.base_url, timing=TIMING, storage=storage_of(platform))
@@ -399,6 +392,17 @@ def test_cancelling_the_asyncio_task_stops_an_upload(
     asyncio.run(cancelled())
     assert platform.gate.keys() == [] and not platform.control.log
     assert len(platform.gate.open_uploads()) == 1, "to be gone on with"
+
+
+def test_what_a_listener_raises_ends_an_awaited_transfer(
+    async_client: AsyncClient, platform: LocalPlatform, clip: Path
+) -> None:
+    def refuse(event: object) -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        asyncio.run(async_client.detect_scenes(clip, on_event=refuse))
+    assert platform.gate.keys() == [] and not platform.control.log
 
 
 def test_the_documents_program_runs(

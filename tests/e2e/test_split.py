@@ -3,6 +3,7 @@ worker, an engine and a client that are killed on the way."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import math
@@ -27,7 +28,7 @@ from gpu_worker.platform.job import Status
 from gpu_worker.platform.limits import PlatformLimits
 from gpu_worker.platform.local import LocalPlatform
 from gpu_worker.platform.worker_process import WorkerProcess
-from gpu_worker_client import Client, ConfigError, InvalidTask, JobError, Storage
+from gpu_worker_client import AsyncClient, Client, ConfigError, InvalidTask, JobError, Storage
 from gpu_worker_client.protocol import UpscaleParams, UpscaleTask
 from gpu_worker_client.split import SegmentEvent, SplitError, SplitPlan, SplitResult, plan_split, split_upscale
 
@@ -220,10 +221,22 @@ Client().upscale(
 """
 
 
-def test_a_killed_client_goes_on_and_pays_nothing_twice(farm: Farm, tmp_path: Path) -> None:
-    before = farm.jobs()
+AWAITED_CALL = """
+import asyncio, sys
+from gpu_worker_client import AsyncClient
+async def tell(event):
+    print(event.stage, flush=True)
+async def main():
+    params = {"model": "lite", "scale": 2, "codec": "prores", "crf": 20}
+    await AsyncClient().upscale(sys.argv[1], sys.argv[2], split=True, segments=4, on_event=tell, **params)
+asyncio.run(main())
+"""
+
+
+def environment(farm: Farm) -> dict[str, str]:
+    """Of a program that uses the farm."""
     platform, gate = farm.platform, farm.platform.gate
-    env = {
+    return {
         **os.environ,
         "GPU_WORKER_ENDPOINT_ID": platform.endpoint_id,
         "RUNPOD_API_KEY": platform.api_key,
@@ -233,14 +246,24 @@ def test_a_killed_client_goes_on_and_pays_nothing_twice(farm: Farm, tmp_path: Pa
         "R2_ACCESS_KEY_ID": gate.credentials.access_key,
         "R2_SECRET_ACCESS_KEY": gate.credentials.secret_key,
     }
-    output = tmp_path / "out.mp4"
-    argv = [sys.executable, "-c", CALL, str(farm.source), str(output)]
-    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True) as process:
+
+
+def interrupted(farm: Farm, call: str, output: Path, by: signal.Signals) -> int:
+    """Starts a program, and ends it by a signal when its first segment is done. Returns what it returned."""
+    argv = [sys.executable, "-c", call, str(farm.source), str(output)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(argv, env=environment(farm), text=True, **pipes) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.strip() == "done":
-                process.kill()
-    assert process.returncode == -signal.SIGKILL
+                process.send_signal(by)
+    return process.returncode
+
+
+def test_a_killed_client_goes_on_and_pays_nothing_twice(farm: Farm, tmp_path: Path) -> None:
+    before, gate = farm.jobs(), farm.platform.gate
+    output = tmp_path / "out.mp4"
+    assert interrupted(farm, CALL, output, signal.SIGKILL) == -signal.SIGKILL
     assert not output.exists()
     submitted = farm.jobs() - before
     assert len(submitted) >= 1
@@ -251,6 +274,37 @@ def test_a_killed_client_goes_on_and_pays_nothing_twice(farm: Farm, tmp_path: Pa
     assert len(farm.jobs() - before) == result.segments, "no segment was submitted twice"
     assert_like_the_source(farm, output)
     assert not [key for key in sorted(gate.keys()) if "/split/" in key], "results are deleted once they are joined"
+
+
+def test_awaited_it_is_the_same_and_ctrl_c_leaves_nothing_running(farm: Farm, tmp_path: Path) -> None:
+    """Ctrl-C in a program with an event loop: its jobs are cancelled when it is gone, and the next call does the rest."""
+    before = farm.jobs()
+    output = tmp_path / "awaited.mov"
+    assert interrupted(farm, AWAITED_CALL, output, signal.SIGINT) != 0
+    assert not output.exists()
+    submitted = farm.jobs() - before
+    statuses = {job_id: farm.platform.job(job_id).status for job_id in submitted}
+    assert set(statuses.values()) <= {Status.COMPLETED, Status.CANCELLED}
+    completed = {job_id for job_id, status in statuses.items() if status is Status.COMPLETED}
+    assert completed
+    params = UpscaleParams(model="lite", scale=2, codec="prores", crf=20)
+    seen: list[SegmentEvent] = []
+
+    async def hear(event: SegmentEvent) -> None:
+        seen.append(event)
+
+    async def go_on() -> SplitResult:
+        options = params.model_dump(exclude_unset=True)
+        async with AsyncClient.sharing(farm.client) as client:
+            return await client.upscale(farm.source, output, split=True, segments=WORKERS, on_event=hear, **options)
+
+    result = asyncio.run(go_on())
+    assert {event.job_id for event in seen if event.stage == "found"} >= completed
+    assert len(farm.jobs() - before) == len(submitted) + result.segments - len(completed), "what was done is not paid again"
+    split(farm, tmp_path / "blocking.mov", params.model_copy(update={"crf": 21}))
+    assert_like_the_source(farm, output)
+    both = zip(pictures(output), pictures(tmp_path / "blocking.mov"), strict=True)
+    assert all(np.array_equal(one[1], other[1]) for one, other in both)
 
 
 def test_what_was_done_before_a_failure_is_kept(farm: Farm, tmp_path: Path) -> None:

@@ -12,7 +12,17 @@ if find_spec("av") is None:
 
 from gpu_worker_client.split.errors import SplitError
 from gpu_worker_client.split.plan import Segment, SplitPlan, plan_split
-from gpu_worker_client.split.run import SplitResult, split_upscale
+from gpu_worker_client.split.run import split_upscale, split_upscale_async
 from gpu_worker_client.split.segments import SegmentEvent
+from gpu_worker_client.split.work import SplitResult
 
-__all__ = ["Segment", "SegmentEvent", "SplitError", "SplitPlan", "SplitResult", "plan_split", "split_upscale"]
+__all__ = [
+    "Segment",
+    "SegmentEvent",
+    "SplitError",
+    "SplitPlan",
+    "SplitResult",
+    "plan_split",
+    "split_upscale",
+    "split_upscale_async",
+]

@@ -14,7 +14,7 @@ from av.error import FFmpegError
 from gpu_worker_client.split.errors import SplitError
 from gpu_worker_client.split.others import Copied
 from gpu_worker_client.split.plan import SplitPlan
-from gpu_worker_client.split.source import SourceVideo, picked_video
+from gpu_worker_client.split.source import SourceVideo, packets_of, picked_video
 
 MOST_LATE_SECONDS = 1
 """By which a whole file may be moved; the lead-in of a sound codec is under a tenth of this."""
@@ -53,9 +53,7 @@ class _Found:
 def _read(container: Any, video: Any, starts: set[int], copied: Mapping[int, Copied]) -> _Found:
     """Every packet once; the first of each segment is decoded."""
     found = _Found(copied)
-    for packet in container.demux():
-        if not packet.size:
-            continue
+    for packet in packets_of(container):
         if packet.stream_index == video.index:
             if len(found.times) in starts:
                 _decode(video.codec_context, packet, len(found.times))

@@ -14,7 +14,7 @@ from av.error import FFmpegError
 
 from gpu_worker_client.split.errors import SplitError
 from gpu_worker_client.split.plan import Segment, SplitPlan
-from gpu_worker_client.split.source import SourceVideo
+from gpu_worker_client.split.source import SourceVideo, packets_of
 from gpu_worker_client.split.times import decode_times
 
 _KEPT_SUFFIXES = {".mp4": ".mp4", ".m4v": ".mp4", ".mov": ".mov"}
@@ -37,7 +37,7 @@ def cut_segments(plan: SplitPlan, folder: Path) -> Iterator[tuple[Segment, Path]
     try:
         with av.open(str(source.path)) as container:
             stream = container.streams[source.stream_index]
-            packets = (packet for packet in container.demux(stream) if packet.size)
+            packets = packets_of(container, stream)
             for segment in plan.segments:
                 path = folder / f"segment-{segment.index:05d}{suffix}"
                 _write(path, source, segment, stream, packets)

@@ -21,7 +21,7 @@ from gpu_worker_client.split.bitstream import with_parameter_sets
 from gpu_worker_client.split.errors import SplitError
 from gpu_worker_client.split.others import Copied, OtherStreams
 from gpu_worker_client.split.plan import Segment, SplitPlan
-from gpu_worker_client.split.source import SourceVideo, picked_video
+from gpu_worker_client.split.source import SourceVideo, packets_of, picked_video
 from gpu_worker_client.split.times import decode_times, reorder_delay
 
 CONTAINERS = {"": "mp4", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -57,7 +57,7 @@ def read_piece(segment: Segment, path: Path) -> Piece:
         with av.open(str(path)) as container:
             stream = picked_video(container)
             context = stream.codec_context
-            coded = array("q", (packet.pts for packet in container.demux(stream) if packet.size))
+            coded = array("q", (packet.pts for packet in packets_of(container, stream)))
             # Asked for after the packets: the decoder's own description is complete then.
             shape = (
                 context.codec.canonical_name,
@@ -164,8 +164,7 @@ def _placed(source: SourceVideo, pieces: Iterable[Piece], target: Any, *, in_ban
     for piece in pieces:
         first = piece.segment.first_frame
         with av.open(str(piece.path)) as container:
-            packets = (packet for packet in container.demux(picked_video(container)) if packet.size)
-            for place, packet in enumerate(packets):
+            for place, packet in enumerate(packets_of(container, picked_video(container))):
                 number = first + piece.order[place]
                 if in_band and place == 0:
                     packet = _led(packet, piece)

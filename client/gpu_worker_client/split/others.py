@@ -15,7 +15,7 @@ import av
 from av.error import FFmpegError
 from av.stream import Discard
 
-from gpu_worker_client.split.source import SourceVideo
+from gpu_worker_client.split.source import SourceVideo, packets_of
 
 _OWN_KEYS = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder", "rotate", "duration"})
 """Metadata that describes the source file itself and would be wrong in the output."""
@@ -124,8 +124,8 @@ class OtherStreams:
         for stream in self._input.streams:
             if stream not in wanted:
                 stream.discard = Discard.all
-        for packet in self._input.demux(wanted):
-            if not packet.size or (packet.dts is None and packet.pts is None):
+        for packet in packets_of(self._input, wanted):
+            if packet.dts is None and packet.pts is None:
                 continue
             shift = round(self._origin_seconds / packet.time_base)
             packet.dts = (packet.pts if packet.dts is None else packet.dts) - shift

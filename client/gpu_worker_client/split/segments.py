@@ -6,21 +6,23 @@ bucket under its hash, a running job is found again by its id, and a finished on
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import logging
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from gpu_worker_client.client import Client
+from gpu_worker_client._drive_async import told
+from gpu_worker_client._in_thread import checkpoint, in_thread
+from gpu_worker_client.async_client import AsyncClient, AsyncJob
 from gpu_worker_client.exceptions import GpuWorkerError, JobError, JobExpired, ResultLost, StorageError
-from gpu_worker_client.job import Job
 from gpu_worker_client.policy import Policy
-from gpu_worker_client.protocol import UpscaleResult, UpscaleTask
+from gpu_worker_client.protocol import State, UpscaleResult, UpscaleTask
 from gpu_worker_client.split.book import JobBook
 from gpu_worker_client.split.join import Piece, read_piece
 from gpu_worker_client.split.plan import Segment, SplitPlan
@@ -66,18 +68,18 @@ class Done:
 
 
 class SegmentRunner:
-    """Takes segments through their jobs. `run` may be called from several threads at a time.
+    """Takes segments through their jobs, several at a time.
 
     Args:
         suffix: of the files that workers write.
         policy: of every job.
         expires_seconds: life of the presigned URLs.
-        on_event: told of every `SegmentEvent`, one at a time, in the thread of its segment.
+        on_event: told of every `SegmentEvent`, one at a time.
     """
 
     def __init__(
         self,
-        client: Client,
+        client: AsyncClient,
         storage: Storage,
         plan: SplitPlan,
         folder: Path,
@@ -85,66 +87,59 @@ class SegmentRunner:
         suffix: str,
         policy: Policy,
         expires_seconds: int,
-        on_event: Callable[[SegmentEvent], object],
+        on_event: Callable[[SegmentEvent], object] | None,
     ) -> None:
         self._client, self._storage, self._plan, self._folder = client, storage, plan, folder
         self._suffix, self._policy, self._expires_seconds, self._on_event = suffix, policy, expires_seconds, on_event
         self._book = JobBook(folder / "jobs.json")
-        self._lock = threading.Lock()
-        self._running: dict[str, Job[UpscaleResult]] = {}
-        self._stopped = False
+        self._telling = asyncio.Lock()
 
-    def run(self, segment: Segment, path: Path) -> Done:
-        """Uploads a segment, waits for its job, and fetches what it made. The uploaded file is removed here.
+    async def run(self, segment: Segment, path: Path) -> Done:
+        """Uploads a segment, waits for its job, and fetches what it made. The uploaded file is removed here. Whatever ends this
+        before the job has ended (a cancel, an error of `on_event`) cancels the job: nobody will take its result.
 
         Raises:
             JobError: the job failed for good, or `ATTEMPTS` times.
             SplitError: what came back is not the segment.
             StorageError, APIConnectionError, APIError: as their names say.
         """
-        source_key = self._storage.upload(path)
+        source_key = await in_thread(partial(self._storage.upload, path, on_progress=_heed))
         path.unlink()
-        self._tell(segment, "uploaded")
+        await self._tell(segment, "uploaded")
         name = _name(source_key, self._plan, self._suffix)
         for attempt in range(1, ATTEMPTS + 1):
-            job, found = self._job(segment, name, source_key)
+            job, found = await self._job(name, source_key)
             try:
-                return self._fetched(segment, name, source_key, job.result())
+                result = await self._result(segment, name, job, "found" if found else "submitted")
+                return await self._fetched(segment, name, source_key, result)
             except (JobError, StorageError) as error:
                 self._book.note(name, None)
                 # However an earlier client's job ended (cancelled on its way out, perhaps), a new one may do better.
-                if self._stopped or attempt == ATTEMPTS or not (self._may_pass(error, name) or found):
+                if attempt == ATTEMPTS or not (await self._may_pass(error, name) or found):
                     raise
                 _log.info("segment %d: %s; attempt %d follows", segment.index, error, attempt + 1)
-                self._tell(segment, "failed", job.id)
-            finally:
-                with self._lock:
-                    self._running.pop(name, None)
+            await self._tell(segment, "failed", job.id)
         raise AssertionError("the last attempt returns or raises")
 
-    def stop(self) -> None:
-        """Cancels what runs and submits no more: nobody will take the results."""
-        with self._lock:
-            self._stopped = True
-            running = list(self._running.values())
-        for job in running:
-            _cancel(job)
-
-    def _job(self, segment: Segment, name: str, source_key: str) -> tuple[Job[UpscaleResult], bool]:
+    async def _job(self, name: str, source_key: str) -> tuple[AsyncJob[UpscaleResult], bool]:
         """The segment's job, and whether it is one that an earlier client submitted."""
+        task = await in_thread(partial(self._task, name, source_key))
         known = self._book.job_id(name)
-        if known is None:
-            job = self._client.submit(self._task(name, source_key), policy=self._policy)
-            self._book.note(name, job.id)
-        else:
-            job = self._client.job(known, self._task(name, source_key))
-        with self._lock:
-            self._running[name] = job
-            stopped = self._stopped
-        if stopped:
-            _cancel(job)
-        self._tell(segment, "found" if known else "submitted", job.id)
-        return job, known is not None
+        if known is not None:
+            return self._client.job(known, task), True
+        job = await self._client.submit(task, policy=self._policy)
+        self._book.note(name, job.id)  # on the spot: were it awaited, a cancel could come between, and the job be lost
+        return job, False
+
+    async def _result(self, segment: Segment, name: str, job: AsyncJob[UpscaleResult], stage: Stage) -> UpscaleResult:
+        try:
+            await self._tell(segment, stage, job.id)
+            return await job.result()
+        except BaseException:
+            with suppress(GpuWorkerError):  # it ends by its time limit then
+                if (await job.cancel(CANCEL_SECONDS)).state is State.cancelled:
+                    self._book.note(name, None)
+            raise
 
     def _task(self, name: str, source_key: str) -> UpscaleTask:
         get, put, seconds = self._storage.presign_get, self._storage.presign_put, self._expires_seconds
@@ -157,19 +152,19 @@ class SegmentRunner:
             params=self._plan.params,
         )
 
-    def _fetched(self, segment: Segment, name: str, source_key: str, result: UpscaleResult) -> Done:
+    async def _fetched(self, segment: Segment, name: str, source_key: str, result: UpscaleResult) -> Done:
         path = self._folder / f"{name}{self._suffix}"
         if not path.exists():
-            self._storage.download(self._output_key(name), path)
-        piece = read_piece(segment, path)
-        self._tell(segment, "done")
+            await in_thread(partial(self._storage.download, self._output_key(name), path, _heed))
+        piece = await in_thread(partial(read_piece, segment, path))
+        await self._tell(segment, "done")
         keys = (self._output_key(name), self._result_key(name))
         return Done(piece, result, keys if self._storage.keep_inputs else (*keys, source_key))
 
-    def _may_pass(self, error: JobError | StorageError, name: str) -> bool:
+    async def _may_pass(self, error: JobError | StorageError, name: str) -> bool:
         """Whether another job can end better. A result whose file is gone would only be found again, so it is deleted."""
         if isinstance(error, StorageError) and error.code == "not_found":
-            self._storage.delete(self._result_key(name))
+            await in_thread(partial(self._storage.delete, self._result_key(name)))
             return True
         return error.retryable or isinstance(error, JobExpired | ResultLost)
 
@@ -179,17 +174,18 @@ class SegmentRunner:
     def _result_key(self, name: str) -> str:
         return self._storage.key("split", name + ".json")
 
-    def _tell(self, segment: Segment, stage: Stage, job_id: str | None = None) -> None:
-        with self._lock:
-            self._on_event(SegmentEvent(segment, stage, job_id))
+    async def _tell(self, segment: Segment, stage: Stage, job_id: str | None = None) -> None:
+        if self._on_event is not None:
+            async with self._telling:
+                await told(self._on_event, SegmentEvent(segment, stage, job_id))
+
+
+def _heed(_done: int, _total: int) -> None:
+    """A transfer's every piece is a place to stop."""
+    checkpoint()
 
 
 def _name(source_key: str, plan: SplitPlan, suffix: str) -> str:
     """Of a segment's result: the same source, parameters and container have the same. 64 hexadecimal digits."""
     params = plan.params.model_dump(mode="json")
     return hashlib.sha256(json.dumps([VERSION, source_key, params, suffix], sort_keys=True).encode()).hexdigest()
-
-
-def _cancel(job: Job[UpscaleResult]) -> None:
-    with suppress(GpuWorkerError):  # it ends by its time limit then
-        job.cancel(CANCEL_SECONDS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import accumulate, pairwise
@@ -20,6 +20,7 @@ import av
 from av.error import FFmpegError
 from av.stream import Disposition
 
+from gpu_worker_client._in_thread import checkpoint
 from gpu_worker_client.split.bitstream import starts_anew
 from gpu_worker_client.split.errors import SplitError
 from gpu_worker_client.split.times import reorder_delay
@@ -103,6 +104,14 @@ def picked_video(container: Any) -> Any:
     return found
 
 
+def packets_of(container: Any, streams: Any = None) -> Iterator[Any]:
+    """The packets of the streams, or of all, but for the empty ones that end them. Each is a place to stop."""
+    for packet in container.demux(streams):
+        checkpoint()
+        if packet.size:
+            yield packet
+
+
 def _interlaced(container: Any, stream: Any) -> bool:
     frame = next(iter(container.decode(stream)), None)
     if frame is None:
@@ -116,9 +125,7 @@ def _scan(path: Path, container: Any, stream: Any, interlaced: bool) -> SourceVi
     coded: array[int] = array("q")
     anew: list[int] = []
     last = (0, 0)
-    for packet in container.demux(stream):
-        if not packet.size:
-            continue
+    for packet in packets_of(container, stream):
         _check(packet)
         if packet.is_keyframe and starts_anew(codec, extradata, bytes(packet)):
             anew.append(len(coded))
