@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpu_worker_client.protocol.auto_crop import AutoCropParams
+from gpu_worker_processors.auto_crop.cast import SubjectTrack
 from gpu_worker_processors.auto_crop.path import Timeline
 from gpu_worker_processors.auto_crop.plan import CropPlan, plan_crop
-from gpu_worker_processors.auto_crop.subject import SubjectTrack
 
 FRAME = (1280, 720)
 FPS = 25

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from crop_plan_kit import FPS, FRAME, inside, layouts, plan, swaying, timeline, track
 
-from gpu_worker_processors.auto_crop.subject import SubjectTrack
+from gpu_worker_processors.auto_crop.cast import SubjectTrack
 from gpu_worker_processors.auto_crop.windows import keyframes_of
 
 
@@ -99,8 +99,56 @@ def test_two_who_do_not_fit_fall_back(fallback: str) -> None:
         assert found.subject.track_ids == [1] and inside(found, pair[0]).all()
         assert "first of 2 who matter alike" in found.subject.reason
     else:
-        assert (found.path.windows == (0, 0, *FRAME)).all()
         assert set(found.subject.track_ids) == {1, 2}
+        assert all(inside(found, one).all() for one in pair)
+        # From 94 (110 and a fifth of 80 for air) to 1179 are 1085 px, and 6 % of the window are to spare.
+        assert (found.path.windows[:, 2] == 2 * round(1085 / 0.94 / 2)).all() and (found.path.windows[:, 3] == 720).all()
+        assert found.quality.in_view == 1 and found.quality.still == 1
+
+
+def test_two_at_the_edges_are_the_whole_picture() -> None:
+    frames = range(100)
+    found = plan([track(1, 60, frames), track(2, 1220, frames)], 100)
+    assert layouts(found) == ("blur",) and (found.path.windows == (0, 0, *FRAME)).all()
+    assert found.quality.subject_frames == 0, "nothing is chosen"
+
+
+def test_a_wide_window_follows_the_two_it_is_for() -> None:
+    """600 px apart they walk through the picture together."""
+    frames, way = range(250), np.linspace(0, 500, 250)
+    pair = [track(1, 100 + way, frames), track(2, 700 + way, frames)]
+    found = plan(pair, 250)
+    windows = found.path.windows
+    assert layouts(found) == ("blur",) and (windows[:, 2] < 760).all()
+    assert all(inside(found, one).all() for one in pair) and windows[-1, 0] - windows[0, 0] > 380
+    assert found.quality.jerk < 2
+
+
+def test_with_zoom_a_wider_window_may_still_fill_the_output() -> None:
+    frames = range(100)
+    pair = [track(1, 520, frames), track(2, 760, frames)]
+    found = plan(pair, 100, zoom=2.0)
+    width, height = found.path.windows[0, 2:]
+    assert layouts(found) == ("crop",) and 202 < width < 404 and width / height == pytest.approx(9 / 16, abs=0.005)
+    assert all(inside(found, one).all() for one in pair) and found.size == (202, 360)
+
+
+def test_each_shot_has_a_window_of_its_own_width() -> None:
+    near, far = (range(100), range(100, 200))
+    tracks = [track(1, 400, near), track(2, 900, near), track(3, 100, far), track(4, 800, far), track(5, 640, range(200, 300))]
+    found = plan(tracks, 300, 100, 200)
+    assert layouts(found) == ("blur", "blur", "crop")
+    widths = [np.unique(found.path.windows[part, 2]).tolist() for part in (slice(100), slice(100, 200), slice(200, 300))]
+    assert [len(one) for one in widths] == [1, 1, 1] and widths[0] < widths[1] and widths[2] == [404]
+    assert all(inside(found, one).all() for one in tracks) and found.quality.jerk == 0
+
+
+def test_a_shot_shorter_than_a_blink_keeps_the_middle_of_a_wider_window() -> None:
+    pair = [track(1, 700, range(100)), track(2, 1150, range(100))]
+    found = plan([*pair, track(3, 100, range(100, 108)), track(4, 300, range(108, 200))], 200, 100, 108)
+    x, _, width, _ = found.path.windows[[99, 100]].T
+    assert width[0] > 404 == width[1]
+    assert x[1] + 202 == pytest.approx(min(x[0] + width[0] / 2, 1280 - 202), abs=0.02)
 
 
 def test_each_shot_has_its_own_subject() -> None:
@@ -188,6 +236,32 @@ def test_someone_far_behind_does_not_take_the_window_from_who_stands_in_front() 
     found = plan([front, behind], 250)
     assert layouts(found) == ("crop",) and found.subject.track_ids == [1]
     assert inside(found, front).all()
+
+
+@pytest.mark.parametrize(("height", "plays"), [(200, True), (130, False)])
+def test_where_a_ball_is_seen_all_who_play_are_shown(height: float, plays: bool) -> None:
+    """The same two with a ball in the air for a second: a third as tall as the one in front is a court's length away, a fifth
+    is a spectator."""
+    frames, flight = range(250), range(100, 125)
+    front = track(1, swaying(900, 40, 4, frames), frames, size=(190, 560), y=430)
+    behind = track(2, swaying(400, 15, 4, frames), frames, size=(height / 3, height), y=480, score=0.82)
+    ball = track(3, np.linspace(800, 400, 25), flight, name="sports ball", size=(40, 40), y=250, score=0.6)
+    found = plan([front, behind, ball], 250)
+    assert layouts(found) == (("blur",) if plays else ("crop",))
+    assert inside(found, front).all() and (inside(found, behind).all() and inside(found, ball).all()) == plays
+    if plays:
+        assert set(found.subject.track_ids) == {1, 2, 3} and "2 play" in found.subject.reason
+        assert (found.path.windows[:, 2] < 900).all() and found.quality.jerk < 2
+
+
+def test_a_game_goes_on_before_and_after_the_ball_is_seen() -> None:
+    """In 25 s it is seen for one, in the middle; the next shot, without a ball, is none of that game."""
+    frames = range(625)
+    pair = [track(1, 900, frames, size=(190, 560), y=430), track(2, 400, frames, size=(67, 200), y=480)]
+    ball = track(3, 600, range(300, 325), name="sports ball", size=(40, 40), y=250, score=0.6)
+    again = [track(4, 900, range(625, 725), size=(190, 560), y=430), track(5, 400, range(625, 725), size=(67, 200), y=480)]
+    found = plan([*pair, ball, *again], 725, 625)
+    assert layouts(found) == ("blur", "blur", "blur", "crop")
 
 
 def test_whoever_has_the_ball_leads_though_it_is_hardly_ever_seen() -> None:

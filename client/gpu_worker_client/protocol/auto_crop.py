@@ -41,7 +41,8 @@ Subject = Annotated[
 ]
 """`"auto"`, a track's id, or the name of a class."""
 Layout = Literal["crop", "blur", "pad"]
-"""`crop`: the window fills the output. `blur` and `pad`: the whole picture, over a blurred copy of itself or over black."""
+"""`crop`: the window fills the output. `blur` and `pad`: a wider window, up to the whole picture, in a band across the output,
+over a blurred copy of itself or over black."""
 OutputSide = Annotated[int, Field(ge=16, le=16384, multiple_of=2)]
 Seconds = Annotated[float, Field(ge=0, le=1e6)]
 
@@ -121,8 +122,9 @@ class AutoCropParams(Wire):
     """Exceptions for some time; of two that overlap the later one in the list holds. The window moves as calmly as everywhere:
     it starts towards an override before its time."""
     fallback: Literal["blur", "pad", "crop"] = "blur"
-    """What to do with a shot whose two or three important people do not fit into the window together: show the whole picture
-    over a blurred copy of itself or over black, or follow the most important one."""
+    """What to do with a shot whose two or three important people, or players where a ball is seen, do not fit into the window
+    together: widen it for the shot until it holds them and their ball, over a blurred copy of itself or over black, or follow
+    the most important one."""
     zoom: float = Field(default=1.0, ge=1, le=8)
     """The window is this much smaller than the largest that fits, so it moves up and down as well."""
     output_width: OutputSide | None = None
@@ -214,7 +216,7 @@ class CropWindow(Reply):
     y: float
     """Top edge, to 0.01 px."""
     width: float
-    """Even, or a share with `normalised`. Where the whole picture is shown (`blur`, `pad`) it is the picture's."""
+    """Even, or a share with `normalised`; more where the window is widened (`fallback`), the picture's where all is shown."""
     height: float
     """As `width`."""
 
@@ -228,7 +230,7 @@ class CropSubject(Reply):
     """Its class. `class` in JSON, `class_name` in Python."""
     track_ids: Many[int] = []
     """Everyone the window is led by, the most important first. Whoever is merely in the picture is not among them. Where it is
-    shown whole for the sake of two or three, all of these."""
+    widened for the sake of two or three, all of these, and their ball."""
     reason: str = ""
     """Why this one: a sentence."""
     confidence: float = 0.0
@@ -270,10 +272,10 @@ class AutoCropStats(Stats):
     shots: int | None = None
     """One more than there are cuts; None with `keyframes`, where nobody looks for any."""
     subject_frames: int = 0
-    """Frames of layout `crop` in which the subject was seen."""
+    """Frames in which the subject was seen, but those that show the whole picture."""
     in_view: float | None = None
-    """Share of those in which it is wholly in the window, or, where it is larger, the half of the window that is kept for it;
-    None without any."""
+    """Share of those in which it is wholly inside, or all for whom the window is widened, or, of one larger than the window,
+    the half of the window that is kept for it; None without any."""
     mean_offset: float | None = None
     """Its mean distance from the middle of the window, in window widths."""
     still: float = 0.0

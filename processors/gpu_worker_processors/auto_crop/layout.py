@@ -1,6 +1,6 @@
-"""How a shot is shown: through the window, or whole where the window would cut off someone who matters.
+"""How a shot is shown: through the user's window, or a wider one with bars where that would cut off someone who matters.
 
-A layout holds for a whole shot: a change in its middle would look like a cut. Only where the user asked for something is that
+A view holds for a whole shot: a change in its middle would look like a cut. Only where the user asked for something is that
 shown, whatever the rest of the shot does.
 """
 
@@ -12,13 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpu_worker_client.protocol.auto_crop import AutoCropParams, CropOverride, Layout
-from gpu_worker_processors.auto_crop.path import Timeline
+from gpu_worker_processors.auto_crop.cast import Picture
+from gpu_worker_processors.auto_crop.l1 import Floats
+from gpu_worker_processors.auto_crop.path import ROOM, Timeline
 from gpu_worker_processors.auto_crop.subject import Focus
 
 _STRETCH_SECONDS = 10.0
 """A subject is chosen for so long at most: in a recording of one shot the leader changes, and ids do not last."""
 _SPREAD_SHARE = 1 / 3
 """Of a shot's frames: whoever would be missing for so long would be missed."""
+_HELD_SHARE = 0.98
+"""Of the frames with someone apart: they fit into the wide window. A leap of a box does not widen it for all the rest."""
 
 
 @dataclass(frozen=True)
@@ -59,22 +63,54 @@ def overrides_of(pieces: Sequence[Stretch], timeline: Timeline, params: AutoCrop
     return [None if index < 0 else params.overrides[index] for index in holds[[piece.start for piece in pieces]].tolist()]
 
 
-def layouts_of(
-    pieces: Sequence[Stretch], foci: Sequence[Focus], overrides: Sequence[CropOverride | None], fallback: Layout
-) -> list[Layout]:
+@dataclass(frozen=True)
+class View:
+    """How a stretch is shown."""
+
+    layout: Layout
+    size: tuple[int, int]
+    """Width and height of the window, pixels: the user's, a wider one, or the whole picture."""
+    holds_apart: bool = False
+    """The window is wide for the sake of those who do not fit into the user's together."""
+
+
+def views_of(
+    pieces: Sequence[Stretch],
+    foci: Sequence[Focus],
+    overrides: Sequence[CropOverride | None],
+    fallback: Layout,
+    picture: Picture,
+) -> list[View]:
     """How each stretch is shown: as an override says, else as its shot is."""
-    shots = _layouts_of_shots(pieces, foci, fallback)
+    usual, frame = View("crop", (picture.window_width, picture.window_height)), (picture.width, picture.height)
+    wide = {} if fallback == "crop" else _wide_shots(pieces, foci, fallback, picture)
     return [
-        shots[piece.shot] if override is None else override.layout or "crop"
+        wide.get(piece.shot, usual)
+        if override is None
+        else usual
+        if override.layout in (None, "crop")
+        else View(override.layout, frame)
         for piece, override in zip(pieces, overrides, strict=True)
     ]
 
 
-def _layouts_of_shots(pieces: Sequence[Stretch], foci: Sequence[Focus], fallback: Layout) -> list[Layout]:
-    """One layout for each shot: `fallback` where a good part of the shot's frames have subjects too far apart."""
-    spread, total = dict[int, int](), dict[int, int]()
+def _wide_shots(pieces: Sequence[Stretch], foci: Sequence[Focus], fallback: Layout, picture: Picture) -> dict[int, View]:
+    """One view for each shot in a good part of whose frames some are apart who matter."""
+    total, rooms = dict[int, int](), dict[int, list[Floats]]()
     for piece, focus in zip(pieces, foci, strict=True):
-        length = piece.stop - piece.start
-        total[piece.shot] = total.get(piece.shot, 0) + length
-        spread[piece.shot] = spread.get(piece.shot, 0) + length * bool(focus.rivals)
-    return [fallback if spread[shot] > _SPREAD_SHARE * total[shot] else "crop" for shot in sorted(total)]
+        total[piece.shot] = total.get(piece.shot, 0) + piece.stop - piece.start
+        if focus.apart is not None:
+            rooms.setdefault(piece.shot, []).append(focus.apart.room)
+    many = {shot: np.concatenate(room) for shot, room in rooms.items()}
+    return {shot: _wide(room, fallback, picture) for shot, room in many.items() if len(room) > _SPREAD_SHARE * total[shot]}
+
+
+def _wide(room: Floats, fallback: Layout, picture: Picture) -> View:
+    """The smallest window of the user's shape that holds nearly every `room`, shape (k, 2), with some to spare; cut off where
+    the picture ends, and therefore shown over a background there."""
+    frame, window = (picture.width, picture.height), (picture.window_width, picture.window_height)
+    needed = np.minimum(np.nanquantile(room, _HELD_SHARE, axis=0) / (1 - ROOM), frame)
+    growth = float((needed / window).max())
+    width, height = (min(2 * round(side * growth / 2), limit) for side, limit in zip(window, frame, strict=True))
+    is_cut = width == frame[0] or height == frame[1]
+    return View(fallback if is_cut else "crop", (width, height), holds_apart=True)

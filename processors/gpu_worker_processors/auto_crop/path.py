@@ -25,7 +25,7 @@ _REFERENCE = 4.0
 """Seconds; the patience at which the prices are Grundmann's."""
 _PATIENCE = (0.02, 100.0)
 """Seconds at smoothing 0 and 1."""
-_ROOM = 0.06
+ROOM = 0.06
 """Least room of the subject in the window: 24 px of 405, four standard deviations of 3 px to either side. Without it a subject
 as wide as the window would pass the detector's noise on to it."""
 _MOMENT_SECONDS = 0.75
@@ -116,16 +116,21 @@ class Wanted:
         return cls.of(*(np.full(frames, np.nan) for _ in range(3)))
 
 
-def plan_axis(wanted: Wanted, timeline: Timeline, frame_px: int, window_px: float, settings: PathSettings) -> Floats:
-    """The window's offset in pixels, within 0..frame_px - window_px: shape (n,), float64."""
+def plan_axis(wanted: Wanted, timeline: Timeline, frame_px: int, window_px: float | Floats, settings: PathSettings) -> Floats:
+    """The window's offset in pixels, within 0..frame_px - window_px: shape (n,), float64.
+
+    Args:
+        window_px: the window's size, or that of each frame's, shape (n,); it changes only where a shot of `timeline` begins.
+    """
+    window_px = np.broadcast_to(np.float64(window_px), len(timeline.times))
     end = frame_px / window_px - 1
-    if end < _HAIR:
+    if (end < _HAIR).all():
         return np.zeros(len(timeline.times))
     weights, corridor, short = _corridor(wanted, timeline, window_px, end, settings)
     line = np.clip(_in_chunks(corridor, weights), 0, end)
-    line = _inherited(_levelled(line, corridor), short)
+    middle = _inherited((_levelled(line, corridor) + 0.5) * window_px, short)
     pinned = np.isfinite(wanted.pinned)
-    offsets = np.where(pinned, wanted.pinned, line * window_px)
+    offsets = np.where(pinned, wanted.pinned, middle - window_px / 2)
     return np.clip(offsets, 0, frame_px - window_px)
 
 
@@ -142,7 +147,7 @@ def _prices(smoothing: float) -> tuple[Weights, float, float]:
 
 
 def _corridor(
-    wanted: Wanted, timeline: Timeline, window_px: float, end: float, settings: PathSettings
+    wanted: Wanted, timeline: Timeline, window_px: Floats, end: Floats, settings: PathSettings
 ) -> tuple[Weights, Corridor, NDArray[np.bool_]]:
     weights, price, dead_zone = _prices(settings.smoothing)
     low, high, center = _bounds(wanted, timeline, window_px, end, settings.padding)
@@ -168,7 +173,9 @@ def _corridor(
     return weights, corridor, short
 
 
-def _bounds(wanted: Wanted, timeline: Timeline, window_px: float, end: float, padding: float) -> tuple[Floats, Floats, Floats]:
+def _bounds(
+    wanted: Wanted, timeline: Timeline, window_px: Floats, end: Floats, padding: float
+) -> tuple[Floats, Floats, Floats]:
     """Least and greatest offset that shows everything, and the wanted one, in windows; NaN where there is nothing."""
     extra = padding * (wanted.high - wanted.low)
     far = np.minimum(wanted.high + extra, (end + 1) * window_px) / window_px
@@ -176,11 +183,11 @@ def _bounds(wanted: Wanted, timeline: Timeline, window_px: float, end: float, pa
     low, high = far - 1, near
     middle = (wanted.high + wanted.low) / 2 / window_px - 0.5
     _, since, _, until = _when_seen(wanted.exact, timeline)
-    tight = (high - low < _ROOM) | (np.minimum(since, until) <= _MOMENT_SECONDS)
+    tight = (high - low < ROOM) | (np.minimum(since, until) <= _MOMENT_SECONDS)
     # Too wide with its padding: without; too wide without: its middle in the window's middle, but for noise.
     bare_low, bare_high = np.minimum(wanted.high / window_px, end + 1) - 1, np.maximum(wanted.low / window_px, 0)
-    fits = bare_high - bare_low >= np.where(wanted.exact, 0, _ROOM)
-    half = np.where(fits, (bare_high - bare_low) / 2, _ROOM / 2)
+    fits = bare_high - bare_low >= np.where(wanted.exact, 0, ROOM)
+    half = np.where(fits, (bare_high - bare_low) / 2, ROOM / 2)
     base = np.where(fits, (bare_high + bare_low) / 2, np.clip(middle, 0, end))
     return (
         np.where(tight, base - half, low),
@@ -273,10 +280,10 @@ def _levelled(line: Floats, corridor: Corridor) -> Floats:
     return np.where((most - least <= _STILL_RANGE)[run], level[run], line)
 
 
-def _inherited(line: Floats, short: NDArray[np.bool_]) -> Floats:
-    """The line with short shots held where the shot before ended, or where the first long one begins."""
+def _inherited(middle: Floats, short: NDArray[np.bool_]) -> Floats:
+    """The window's middles with short shots held where the shot before ended, or where the first long one begins."""
     if not short.any():
-        return line
-    index = np.arange(len(line))
+        return middle
+    index = np.arange(len(middle))
     source = np.maximum.accumulate(np.where(short, -1, index))
-    return line[np.where(source < 0, int(np.argmin(short)), source)]
+    return middle[np.where(source < 0, int(np.argmin(short)), source)]

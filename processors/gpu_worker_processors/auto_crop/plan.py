@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
-from gpu_worker_client.protocol.auto_crop import AutoCropParams, CropOverride, CropSegment, CropSubject, Layout
+from gpu_worker_client.protocol.auto_crop import AutoCropParams, CropOverride, CropSegment, CropSubject
+from gpu_worker_processors.auto_crop.cast import GLIMPSE_SECONDS, Cast, Picture, SubjectTrack
+from gpu_worker_processors.auto_crop.importance import middle
 from gpu_worker_processors.auto_crop.l1 import Floats
-from gpu_worker_processors.auto_crop.layout import Stretch, layouts_of, override_frames, overrides_of, stretches
+from gpu_worker_processors.auto_crop.layout import Stretch, View, override_frames, overrides_of, stretches, views_of
 from gpu_worker_processors.auto_crop.path import PathSettings, Timeline, Wanted, plan_axis
 from gpu_worker_processors.auto_crop.quality import Quality, quality, steadiness
-from gpu_worker_processors.auto_crop.subject import Cast, Focus, Picture, SubjectTrack, focus_on
+from gpu_worker_processors.auto_crop.subject import Focus, focus_on
 from gpu_worker_processors.auto_crop.windows import CropPath, path_of_keyframes, steps_of_keyframes, window_size
 
 _SHOWN_IDS = 50
@@ -30,11 +32,11 @@ _HEADROOM_SHARE = 0.1
 @dataclass(frozen=True)
 class CropPlan:
     path: CropPath
-    """A window for each frame; the whole picture where the layout is not `crop`."""
+    """A window for each frame; where the layout is not `crop`, one that is wider than the output's shape."""
     layouts: NDArray[np.str_] | None
     """Shape (n,): how each frame is shown. None with keyframes: the windows' shapes decide."""
     size: tuple[int, int]
-    """Width and height of the moving window, even pixels."""
+    """Width and height of the window that fills the output, even pixels."""
     segments: tuple[CropSegment, ...]
     subject: CropSubject
     """Of the segments that take most of the time."""
@@ -61,20 +63,22 @@ def plan_crop(tracks: Sequence[SubjectTrack], timeline: Timeline, frame: tuple[i
     _check_overrides(cast, timeline, params)
     pieces = stretches(timeline, params)
     overrides = overrides_of(pieces, timeline, params)
-    foci = _foci(cast, pieces, overrides, _picture(frame, size, timeline, params), params)
-    shown = layouts_of(pieces, foci, overrides, params.fallback)
-    layouts = np.repeat(shown, [piece.stop - piece.start for piece in pieces])
+    picture = _picture(frame, size, timeline, params)
+    foci = _foci(cast, pieces, overrides, picture, params)
+    views = views_of(pieces, foci, overrides, params.fallback, picture)
+    lengths = [piece.stop - piece.start for piece in pieces]
+    layouts, sizes = np.repeat([view.layout for view in views], lengths), np.repeat([view.size for view in views], lengths, 0)
     # A window that comes up in mid-shot need not come from anywhere: nobody saw where it was.
-    seen = Timeline(timeline.times, np.union1d(timeline.shot_starts, 1 + np.flatnonzero(layouts[1:] != layouts[:-1])))
-    across, down = _wanted(pieces, foci, timeline, frame, size, params)
+    changes = (layouts[1:] != layouts[:-1]) | (sizes[1:] != sizes[:-1]).any(1)
+    seen = Timeline(timeline.times, np.union1d(timeline.shot_starts, 1 + np.flatnonzero(changes)))
+    across, down = _wanted(pieces, foci, views, timeline, picture, params)
     settings = PathSettings(params.smoothing, params.padding, params.anticipation)
-    x = plan_axis(across, seen, frame[0], size[0], settings)
-    y = plan_axis(down, seen, frame[1], size[1], settings)
-    path = CropPath.moving(x, y, size, frame)
-    cropped = layouts == "crop"
-    path.windows[~cropped] = (0, 0, *frame)
-    segments = tuple(_segment(*one, timeline) for one in zip(pieces, foci, overrides, shown, strict=True))
-    return CropPlan(path, layouts, size, segments, _most_shown(segments), quality(path.windows, seen, across, down, cropped))
+    x = plan_axis(across, seen, frame[0], sizes[:, 0], settings)
+    y = plan_axis(down, seen, frame[1], sizes[:, 1], settings)
+    path = CropPath.moving(x, y, sizes, frame)
+    chosen = (sizes != frame).any(1)
+    segments = tuple(_segment(*one, timeline) for one in zip(pieces, foci, overrides, views, strict=True))
+    return CropPlan(path, layouts, size, segments, _most_shown(segments), quality(path.windows, seen, across, down, chosen))
 
 
 def _picture(frame: tuple[int, int], size: tuple[int, int], timeline: Timeline, params: AutoCropParams) -> Picture:
@@ -113,41 +117,65 @@ def _foci(
     cast: Cast, pieces: Sequence[Stretch], overrides: Sequence[CropOverride | None], picture: Picture, params: AutoCropParams
 ) -> list[Focus]:
     foci, before, shot = list[Focus](), None, -1
-    for piece, override in zip(pieces, overrides, strict=True):
+    games = _games(cast, pieces, picture)
+    for piece, override, is_game in zip(pieces, overrides, games, strict=True):
         subject = params.subject if override is None or override.subject is None else override.subject
         if piece.shot != shot:
             before, shot = None, piece.shot
-        focus = focus_on(cast.seen(piece.start, piece.stop, subject), piece.stop - piece.start, subject, picture, before)
+        seen = cast.seen(piece.start, piece.stop, subject)
+        focus = focus_on(seen, piece.stop - piece.start, subject, picture, before, is_game=is_game)
         before = focus.members[0] if focus.members else before
         foci.append(focus)
     return foci
 
 
+def _games(cast: Cast, pieces: Sequence[Stretch], picture: Picture) -> list[bool]:
+    """Whether a ball is seen in each stretch, or in the one before or after it in the same shot."""
+    has_ball = [cast.ball_frames(piece.start, piece.stop) >= GLIMPSE_SECONDS * picture.fps for piece in pieces]
+    return [
+        any(has_ball[near] for near in range(max(at - 1, 0), min(at + 2, len(pieces))) if pieces[near].shot == piece.shot)
+        for at, piece in enumerate(pieces)
+    ]
+
+
 def _wanted(
     pieces: Sequence[Stretch],
     foci: Sequence[Focus],
+    views: Sequence[View],
     timeline: Timeline,
-    frame: tuple[int, int],
-    size: tuple[int, int],
+    picture: Picture,
     params: AutoCropParams,
 ) -> tuple[Wanted, Wanted]:
     """What is to be seen from left to right, and from top to bottom."""
+    frame, size = (picture.width, picture.height), (picture.window_width, picture.window_height)
     axes = Wanted.nothing(len(timeline.times)), Wanted.nothing(len(timeline.times))
-    for piece, focus in zip(pieces, foci, strict=True):
+    for piece, focus, view in zip(pieces, foci, views, strict=True):
         frames = slice(piece.start, piece.stop)
+        core, middles, exact = _in_view(focus, view)
         for axis, wanted in enumerate(axes):
-            low = np.clip(focus.core[:, axis], 0, frame[axis])
-            high = np.clip(focus.core[:, axis + 2], 0, frame[axis])
-            center = np.where(np.isfinite(focus.core[:, 0]), focus.center[:, axis], np.nan)
-            fitting = _head_first(low, high, center, size[1]) if axis else _middle_first(low, high, center, size[0])
-            wanted.low[frames], wanted.high[frames], wanted.center[frames] = fitting
-            wanted.exact[frames] = focus.exact
+            low = np.clip(core[:, axis], 0, frame[axis])
+            high = np.clip(core[:, axis + 2], 0, frame[axis])
+            center = np.where(np.isfinite(core[:, 0]), middles[:, axis], np.nan)
+            fitting = _head_first if axis else _middle_first
+            wanted.low[frames], wanted.high[frames], wanted.center[frames] = fitting(low, high, center, view.size[axis])
+            wanted.exact[frames] = exact
     for index, override in enumerate(params.overrides):
         start, stop = override_frames(timeline, override.start_time, override.end_time)
         for axis, place in enumerate((override.x, override.y)):
             pinned = np.nan if place is None else _pinned(place, axis, index, frame, size, params)
             axes[axis].pinned[start:stop] = pinned
     return axes
+
+
+def _in_view(focus: Focus, view: View) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """What must be inside, the place where the window's middle is wanted, and where it may take all the room: those who are
+    apart in each frame in which a wide window holds them, else whoever is followed."""
+    if focus.apart is None or not view.holds_apart:
+        return focus.core, focus.center, focus.exact
+    boxes = focus.apart.boxes
+    held = (boxes[:, 2] - boxes[:, 0] <= view.size[0]) & (boxes[:, 3] - boxes[:, 1] <= view.size[1])
+    core, middles = np.where(held[:, None], boxes, focus.core), np.where(held[:, None], middle(boxes), focus.center)
+    return core, middles, focus.exact & ~held
 
 
 def _head_first(low: Floats, high: Floats, center: Floats, window: int) -> tuple[Floats, Floats, Floats]:
@@ -183,11 +211,10 @@ def _refused(path: str, problem: str) -> TaskError:
     return TaskError(ErrorCode.invalid_task, f"{path}: {problem}", errors=[{"path": path, "problem": problem}])
 
 
-def _segment(piece: Stretch, focus: Focus, override: CropOverride | None, layout: Layout, timeline: Timeline) -> CropSegment:
+def _segment(piece: Stretch, focus: Focus, override: CropOverride | None, view: View, timeline: Timeline) -> CropSegment:
     members, reason = focus.members, focus.reason
-    if layout != "crop" and focus.rivals:
-        members = tuple(dict.fromkeys((*focus.members, *focus.rivals)))
-        reason = f"{len(focus.rivals)} matter alike and do not fit together"
+    if view.layout != "crop" or view.holds_apart:
+        members, reason = _shown_together(focus)
     if override is not None and override.subject is None:
         reason = "the override says where" if override.layout is None else "the override says how"
     subject = CropSubject(
@@ -203,9 +230,15 @@ def _segment(piece: Stretch, focus: Focus, override: CropOverride | None, layout
         end_frame=piece.stop - 1,
         start_time=round(float(timeline.times[piece.start]), 6),
         end_time=round(float(timeline.times[piece.stop - 1]), 6),
-        layout=layout,
+        layout=view.layout,
         subject=subject,
     )
+
+
+def _shown_together(focus: Focus) -> tuple[tuple[int, ...], str]:
+    if focus.apart is None:
+        return focus.members, focus.reason
+    return tuple(dict.fromkeys((*focus.members, *focus.apart.track_ids))), focus.apart.reason
 
 
 def _most_shown(segments: Sequence[CropSegment]) -> CropSubject:

@@ -47,15 +47,15 @@ def steadiness(windows: Floats, timeline: Timeline) -> Quality:
     return Quality(still=round(still, 4), jerk=round(jerk, 4))
 
 
-def quality(windows: Floats, timeline: Timeline, across: Wanted, down: Wanted, cropped: NDArray[np.bool_]) -> Quality:
+def quality(windows: Floats, timeline: Timeline, across: Wanted, down: Wanted, chosen: NDArray[np.bool_]) -> Quality:
     """
     Args:
         windows: shape (n, 4).
         across, down: what was to be seen from left to right, and from top to bottom.
-        cropped: shape (n,): frames that are shown through the window.
+        chosen: shape (n,): frames that show a part of the picture, and not the whole.
     """
     base = steadiness(windows, timeline)
-    seen = np.isfinite(across.low) & cropped
+    seen = np.isfinite(across.low) & chosen
     if not seen.any():
         return base
     x, y, width, height = windows[seen].T

@@ -34,16 +34,17 @@ class CropPath:
     windows: Floats
 
     @classmethod
-    def moving(cls, x: Floats, y: Floats, size: tuple[int, int], frame: tuple[int, int]) -> CropPath:
-        """Windows of one even size at `x`, `y`, shape (n,), rounded to 0.01 px and inside a picture of size `frame`."""
+    def moving(cls, x: Floats, y: Floats, sizes: NDArray[np.int64], frame: tuple[int, int]) -> CropPath:
+        """Windows at `x`, `y`, shape (n,), rounded to 0.01 px and inside a picture of size `frame`; `sizes`, shape (n, 2) or
+        (2,), are their widths and heights."""
         windows = np.empty((len(x), 4))
-        windows[:, 0] = _on_grid(x, frame[0] - size[0])
-        windows[:, 1] = _on_grid(y, frame[1] - size[1])
-        windows[:, 2:] = size
+        windows[:, 2:] = sizes
+        windows[:, 0] = _on_grid(x, frame[0] - windows[:, 2])
+        windows[:, 1] = _on_grid(y, frame[1] - windows[:, 3])
         return cls(windows)
 
 
-def _on_grid(offsets: Floats, end: float) -> Floats:
+def _on_grid(offsets: Floats, end: Floats) -> Floats:
     return np.clip(np.round(offsets * _STEP) / _STEP, 0, end)
 
 
