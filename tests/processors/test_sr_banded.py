@@ -32,7 +32,8 @@ def test_bands_give_the_same_numbers(monkeypatch: pytest.MonkeyPatch, count: int
     plain, net = network(), network()
     banded.band_tail(net)
     monkeypatch.setattr(banded, "BAND_PIXELS", band)
-    assert torch.allclose(net(x), plain(x), rtol=0, atol=2e-6)
+    # Values up to 1; the order of float32 sums, which differs from processor to processor, is worth up to 2.3e-6 (measured).
+    assert torch.allclose(net(x), plain(x), rtol=0, atol=1e-5)
 
 
 def test_a_band_that_saw_less_of_its_neighbours_would_differ(monkeypatch: pytest.MonkeyPatch) -> None:
