@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gpu_worker_processors.detect_scenes.scenes import FrameTimes
-    from gpu_worker_processors.media.probe import MediaInfo, VideoInfo
+    from gpu_worker_processors.media.decode import FrameReader
+    from gpu_worker_processors.media.probe import VideoInfo
 
 _GROUP = 2
 """Frames handed to the scoring thread at once: waking it for every one cost 5 % of the whole task."""
@@ -49,11 +50,11 @@ class DetectScenesProcessor:
 
     def run(self, job: LocalJob) -> DetectScenesResult:
         from gpu_worker_processors.detect_scenes.scenes import scenes_between
-        from gpu_worker_processors.media.probe import probe
+        from gpu_worker_processors.media.decode import FrameReader
 
         started = time.monotonic()
-        info = probe(job.require_input(), job.limits)
-        cuts, times = _find_cuts(job, info)
+        with FrameReader.probed(job.require_input(), threads=_decoder_threads(), limits=job.limits) as reader:
+            cuts, times = _find_cuts(job, reader)
         scenes = scenes_between(cuts, times)
         return DetectScenesResult(
             scenes=scenes,
@@ -68,19 +69,16 @@ class DetectScenesProcessor:
         )
 
 
-def _find_cuts(job: LocalJob, info: MediaInfo) -> tuple[list[int], FrameTimes]:
+def _find_cuts(job: LocalJob, reader: FrameReader) -> tuple[list[int], FrameTimes]:
     """Indices of the first frames of new scenes, and the times of all frames."""
     from gpu_worker_processors.detect_scenes.detectors import CutFinder, make_detector
     from gpu_worker_processors.detect_scenes.scenes import FrameTimes
-    from gpu_worker_processors.media.decode import FrameReader
     from gpu_worker_processors.media.frames import grouped, prefetched
-    from gpu_worker_processors.media.probe import require_video
 
-    video = require_video(info)
+    video = reader.video
     times = FrameTimes(video.time_base)
     finder = CutFinder(make_detector(job.params), video.time_base, video.fps)
     small_picture = upright_pictures(video)
-    reader = FrameReader(job.require_input(), info, threads=_decoder_threads(), limits=job.limits)
     with prefetched(grouped(reader, _GROUP), _GROUPS_AHEAD) as groups:
         for item in chain.from_iterable(groups):
             times.add(item.pts, item.frame.duration or 0)

@@ -8,7 +8,8 @@ cores and holds only the frames in flight, whatever the length of the video.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,17 +17,16 @@ from typing import cast
 
 import av
 import numpy as np
-from av.container import InputContainer
 from av.error import FFmpegError
-from av.stream import Discard
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.base import Limits
-from gpu_worker_processors.media.container import check_decoder, corrupt, opened
-from gpu_worker_processors.media.probe import MediaInfo, VideoInfo, require_video
+from gpu_worker_processors.media.begin import Begun, begin
+from gpu_worker_processors.media.container import corrupt, opened
+from gpu_worker_processors.media.probe import MediaInfo, VideoInfo, probing, require_video
 
 _JOINED_MIDWAY = frozenset({"mpegts", "mpeg"})
 """Broadcast containers: a recording may start between key frames, and nobody can decode what stands before the first."""
@@ -71,7 +71,7 @@ class Timeline:
 
 
 class FrameReader:
-    """Iterates the frames of the picked video stream. Each `iter()` opens the file anew.
+    """Iterates the frames of the picked video stream. Each `iter()` opens the file anew, but for the first one of `probed`.
 
     Args:
         path: the file that `info` was probed from.
@@ -83,25 +83,40 @@ class FrameReader:
     def __init__(self, path: Path, info: MediaInfo, *, threads: int = 0, limits: Limits = Limits()) -> None:  # noqa: B008
         self._path = path
         self._info = info
-        self._video: VideoInfo = require_video(info)
+        self.video: VideoInfo = require_video(info)
         self._threads = threads
         self._limits = limits
+        self._probed: Begun | None = None
+
+    @classmethod
+    @contextmanager
+    def probed(cls, path: Path, *, threads: int = 0, limits: Limits = Limits()) -> Generator[FrameReader]:  # noqa: B008
+        """Probes a file for a reader whose first iteration goes on from the frame that was decoded for it: a few milliseconds
+        less, which count where the frames cost little. That iteration ends with the block.
+
+        Raises:
+            TaskError: as `probe`, and `no_video_stream`.
+        """
+        with probing(path, limits, threads) as (info, begun):
+            reader = cls(path, info, threads=threads, limits=limits)
+            if begun is not None and begun.sound and info.kind.demuxer not in _JOINED_MIDWAY:
+                reader._probed = begun
+            yield reader
 
     def __iter__(self) -> Iterator[DecodedFrame]:
         """
         Raises:
             TaskError: `corrupt_media`, `unsupported_media` (size changes midway), `media_limit`, `no_frames`.
         """
-        with opened(self._path, self._info.kind, self._limits) as container:
-            stream = self._stream(container)
-            timeline = Timeline(self._video.time_base, self._video.fps)
+        with self._begun() as begun:
+            timeline = Timeline(self.video.time_base, self.video.fps)
             first_pts: int | None = None
             index = 0
-            for frame in self._frames(container, stream):
+            for frame in self._frames(begun):
                 self._check(frame, index)
                 pts = timeline.place(frame.pts)
                 first_pts = pts if first_pts is None else first_pts
-                yield DecodedFrame(index, pts, float((pts - first_pts) * self._video.time_base), frame)
+                yield DecodedFrame(index, pts, float((pts - first_pts) * self.video.time_base), frame)
                 index += 1
         if index == 0:
             raise TaskError(ErrorCode.no_frames, "the video stream holds no frame")
@@ -113,13 +128,12 @@ class FrameReader:
         packets than the index names, a broadcast recording. Where it is not None, a sound file decodes to just these frames;
         a damaged one may not.
         """
-        if self._info.kind.demuxer in _JOINED_MIDWAY or self._video.interlaced:
+        if self._info.kind.demuxer in _JOINED_MIDWAY or self.video.interlaced:
             return None
         found: list[tuple[int, int]] = []
-        with opened(self._path, self._info.kind, self._limits) as container:
-            stream = self._stream(container)
+        with self._opened() as begun:
             try:
-                for packet in container.demux(stream):
+                for packet in begun.untaken:
                     if not packet.size:
                         continue
                     if packet.pts is None or packet.is_corrupt or packet.is_discard or len(found) >= self._limits.max_frames:
@@ -127,29 +141,30 @@ class FrameReader:
                     found.append((packet.pts, packet.duration or 0))
             except FFmpegError:
                 return None
-            if not found or len(found) < self._listed(stream):
+            if not found or len(found) < self._listed(begun.stream):
                 return None
         found.sort()
         rising = all(a[0] < b[0] for a, b in itertools.pairwise(found))
         return found if rising else None
 
-    def _stream(self, container: InputContainer) -> VideoStream:
-        stream = container.streams[self._video.index]
-        assert isinstance(stream, VideoStream), "probe picked it"
-        check_decoder(stream)
-        for other in container.streams:
-            if other.index != stream.index:
-                other.discard = Discard.all
-        stream.codec_context.options = {"max_pixels": str(self._limits.max_pixels)}
-        stream.thread_type = "AUTO"
-        stream.codec_context.thread_count = self._threads
-        return stream
+    def _begun(self) -> AbstractContextManager[Begun]:
+        begun, self._probed = self._probed, None
+        return self._opened() if begun is None else nullcontext(begun)
 
-    def _frames(self, container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+    @contextmanager
+    def _opened(self) -> Generator[Begun]:
+        with opened(self._path, self._info.kind, self._limits) as container:
+            stream = container.streams[self.video.index]
+            assert isinstance(stream, VideoStream), "probe picked it"
+            yield begin(container, stream, self._limits, self._threads)
+
+    def _frames(self, begun: Begun) -> Iterator[av.VideoFrame]:
         started = self._info.kind.demuxer not in _JOINED_MIDWAY
-        packets = frames = 0
+        packets, frames = begun.packets, len(begun.frames)
+        while begun.frames:
+            yield begun.frames.pop(0)
         try:
-            for packet in container.demux(stream):
+            for packet in begun.untaken:
                 if packet.size:
                     packets += 1
                     started = started or packet.is_keyframe
@@ -162,7 +177,7 @@ class FrameReader:
                     yield frame
         except FFmpegError as error:
             raise corrupt(f"frame {frames} cannot be decoded") from error
-        listed = self._listed(stream)
+        listed = self._listed(begun.stream)
         if packets < listed:
             raise corrupt(f"only {packets} of its {listed} frames could be read")
 
@@ -171,7 +186,7 @@ class FrameReader:
         if self._info.kind.demuxer == "mov":
             return len(stream.index_entries)  # with a fragmented file it grows while reading
         if self._info.kind.demuxer == "matroska":
-            return self._video.frame_count or 0
+            return self.video.frame_count or 0
         return 0
 
     def _check(self, frame: av.VideoFrame, index: int) -> None:
@@ -183,7 +198,7 @@ class FrameReader:
                 f"the video has more than {self._limits.max_frames} frames",
                 limit=self._limits.max_frames,
             )
-        video = self._video
+        video = self.video
         if (frame.width, frame.height) != (video.coded_width, video.coded_height):
             raise TaskError(
                 ErrorCode.unsupported_media,

@@ -2,12 +2,15 @@
 
 `probe` sniffs, opens with the guards of `container`, applies the limits and decodes exactly one frame: rotation, interlacing
 and the real pixel format stand in the frame, not in the header. It accepts any local file and answers or raises a typed error.
+`probing` does the same and hands on the decoding that it began.
 """
 
 from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,14 +18,14 @@ from typing import Any, Literal, cast
 
 import av
 from av.container import InputContainer
-from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
 from gpu_worker_processors.base import Limits
-from gpu_worker_processors.media.container import check_decoder, corrupt, opened
+from gpu_worker_processors.media.begin import Begun, begin, first_frame
+from gpu_worker_processors.media.container import opened
 from gpu_worker_processors.media.matroska import video_blocks
 from gpu_worker_processors.media.sniff import Kind, sniff
 
@@ -30,8 +33,6 @@ _FALLBACK_FPS = Fraction(25)
 """For a stream that states no usable rate: FFmpeg's own default."""
 _MAX_FPS = 1000
 """A header that claims more is wrong: high-speed cameras store 1000 frames/s at most in playable files."""
-_MAX_PACKETS_TO_FIRST_FRAME = 600
-"""A recording cut in mid-stream may start up to ten seconds (at 60/s) before its first key frame."""
 _DEFAULT_BONUS_PX = 5_000_000
 """What the `default` flag counts in the choice between video streams: ffmpeg's own number (fftools/ffmpeg_mux_init.c)."""
 
@@ -125,6 +126,14 @@ def probe(path: Path, limits: Limits = Limits()) -> MediaInfo:  # noqa: B008 - f
     Raises:
         TaskError: `not_media`, `unsupported_media`, `corrupt_media`, `no_frames`, `media_limit`.
     """
+    with probing(path, limits) as (info, _):
+        return info
+
+
+@contextmanager
+def probing(path: Path, limits: Limits, threads: int | None = None) -> Generator[tuple[MediaInfo, Begun | None]]:
+    """What `probe` says, and the decoding as far as its first frame, which may go on until the end of the block; None without a
+    video stream. Threads: see `begin`."""
     kind = sniff(path)
     with opened(path, kind, limits) as container:
         if len(container.streams) > limits.max_streams:
@@ -132,12 +141,13 @@ def probe(path: Path, limits: Limits = Limits()) -> MediaInfo:  # noqa: B008 - f
                 ErrorCode.media_limit, f"the file has more than {limits.max_streams} streams", limit=limits.max_streams
             )
         stream = pick_video(container)
+        begun = begin(container, stream, limits, threads) if stream is not None else None
         warnings: list[ResultWarning] = []
-        return MediaInfo(
+        info = MediaInfo(
             kind=kind,
             format_name=container.format.name,
             duration_seconds=_seconds(container.duration, Fraction(1, av.time_base)),
-            video=_video_info(path, kind, container, stream, limits, warnings) if stream is not None else None,
+            video=_video_info(path, kind, container, begun, limits, warnings) if begun is not None else None,
             audio=tuple(_audio_info(s) for s in container.streams.audio),
             subtitles=tuple(
                 SubtitleInfo(s.index, s.codec_context.name if s.codec_context else "unknown", s.language)
@@ -147,6 +157,7 @@ def probe(path: Path, limits: Limits = Limits()) -> MediaInfo:  # noqa: B008 - f
             has_cover=any(_is_cover(s) for s in container.streams.video),
             warnings=tuple(warnings),
         )
+        yield info, begun
 
 
 def require_video(info: MediaInfo) -> VideoInfo:
@@ -235,17 +246,17 @@ def _video_info(
     path: Path,
     kind: Kind,
     container: InputContainer,
-    stream: VideoStream,
+    begun: Begun,
     limits: Limits,
     warnings: list[ResultWarning],
 ) -> VideoInfo:
-    check_decoder(stream)
+    stream = begun.stream
     context = stream.codec_context
     if not _area(stream):
         _check_declared_size(path, kind, stream.index, limits)
     _check_size(context.width, context.height, limits)
     frame_count = _frame_count(path, kind, container, stream)
-    frame = _first_frame(container, stream, limits)
+    frame = first_frame(begun)
     _check_size(frame.width, frame.height, limits)
     rotation, mirrored = _turn(frame, warnings)
     swap = rotation in (90, 270)
@@ -274,35 +285,6 @@ def _video_info(
         interlaced=bool(frame.interlaced_frame),
         language=stream.language,
     )
-
-
-def _first_frame(container: InputContainer, stream: VideoStream, limits: Limits) -> av.VideoFrame:
-    """Decodes until one frame comes out.
-
-    Raises:
-        TaskError: `no_frames`, `corrupt_media`, `unsupported_media` (encrypted), `media_limit`.
-    """
-    stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
-    stream.thread_type = "SLICE"  # frame threads would ask for several packets before the first frame comes out
-    packets = 0
-    broken: FFmpegError | None = None
-    try:
-        for packet in container.demux(stream):
-            packets += packet.size > 0
-            if packet.has_sidedata("encryption_info") or packet.has_sidedata("encryption_init_info"):
-                raise TaskError(ErrorCode.unsupported_media, "the video track is encrypted (DRM); send it decrypted")
-            try:
-                for frame in packet.decode():
-                    return frame
-            except FFmpegError as error:
-                broken = error
-            if packets >= _MAX_PACKETS_TO_FIRST_FRAME:
-                break
-    except FFmpegError as error:
-        raise corrupt("no frame of it can be read") from error
-    if packets == 0:
-        raise TaskError(ErrorCode.no_frames, "the video stream holds no frame")
-    raise corrupt(f"none of its first {packets} packets gives a frame") from broken
 
 
 def _turn(frame: av.VideoFrame, warnings: list[ResultWarning]) -> tuple[Literal[0, 90, 180, 270], bool]:
