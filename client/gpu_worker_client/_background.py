@@ -6,10 +6,15 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from concurrent.futures import wait
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from gpu_worker_client._job_core import JobCore
 from gpu_worker_client._stop import Stop, run_until
 from gpu_worker_client._threads import Threads
+from gpu_worker_client.exceptions import GpuWorkerError
+
+if TYPE_CHECKING:
+    from gpu_worker_client.client import Client
 
 T = TypeVar("T")
 
@@ -25,3 +30,12 @@ def run_in_background(call: Coroutine[Any, Any, T]) -> T:
         stop.ask()
         wait([value])
         raise
+
+
+def take_over(client: Client, error: GpuWorkerError) -> None:
+    """Makes the job of an error, raised by an asynchronous call that the client made, one of the client's own."""
+    job = getattr(error, "job", None)
+    if isinstance(job, JobCore):
+        own = client.job(job.id)
+        own.take_over(cast("JobCore[Any]", job))
+        vars(error)["job"] = own

@@ -14,7 +14,7 @@ from gpu_worker_client._job_core import JobCore
 from gpu_worker_client._timing import Timing
 from gpu_worker_client._transport import Transport
 from gpu_worker_client.endpoint import DEFAULT_BASE_URL, Endpoint, check_api_key, check_id, job_id_of
-from gpu_worker_client.exceptions import ConfigError, GpuWorkerError, job_error
+from gpu_worker_client.exceptions import ConfigError, job_error
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import TASKS, ErrorCode, TaskBase, TaskError, TaskResult, parse_task
 
@@ -85,14 +85,6 @@ class ClientCore:
             raise ConfigError(f"task must be one of: {', '.join(TASKS)}")
         name = next((name for name, kind in TASKS.items() if task in (name, kind.request)), None)
         return self._handle(job_id, TASKS[name].result if name else None, None)
-
-    def take_over(self, error: GpuWorkerError) -> None:
-        """Makes the job of an error that another client raised one of this client's."""
-        job = getattr(error, "job", None)
-        if isinstance(job, JobCore):
-            own = self._handle(job.id, None, None)
-            own.take_over(cast("JobCore[Any]", job))
-            vars(error)["job"] = own
 
     def _submit_flow(
         self,

@@ -33,9 +33,10 @@ class Requests:
         """The request of a step, its reply to come, and how many seconds to wait for it."""
         if isinstance(step, Send):
             request = step.request
-            step.reply = self._threads.start(partial(self._transport.exchange, request))
+            step.reply = futures.Future()
+            self._threads.start(partial(self._transport.exchange, request), step.reply)
             return step, step.reply, request.limit_seconds + _GRACE_SECONDS
-        if step.send.reply is None or step.send.reply.cancelled():
+        if step.send.reply is None or step.send.reply.cancel():
             raise APIConnectionError(f"{step.send.request.what}: interrupted before it was sent", may_have_arrived=False)
         return step.send, step.send.reply, step.seconds
 
@@ -80,4 +81,5 @@ class SyncDriver:
         except futures.TimeoutError:
             raise too_slow(send.request) from None
         finally:
-            reply.cancel()  # takes back what has not begun
+            if send.request.withdrawn:
+                reply.cancel()  # takes back what has not begun

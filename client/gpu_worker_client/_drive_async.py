@@ -22,6 +22,12 @@ async def told(tell: Callable[[Any], object], value: object) -> Any:
     return await answer if isawaitable(answer) else None
 
 
+def look_at(future: asyncio.Future[Any]) -> None:
+    """Or the event loop complains of an error that nobody saw."""
+    if not future.cancelled():
+        future.exception()
+
+
 class AsyncDriver:
     def __init__(self, requests: Requests, timing: Timing) -> None:
         self._requests = requests
@@ -58,12 +64,13 @@ class AsyncDriver:
             return None if tell is None else await told(tell, step.value)
         send, reply, seconds = self._requests.begun(step)
         waiter = asyncio.wrap_future(reply)
+        waiter.add_done_callback(look_at)
         try:
             # Not wait_for: before Python 3.12 it forgets a cancellation that comes together with the reply.
             done, _ = await asyncio.wait({waiter}, timeout=seconds)
         finally:
-            if not waiter.cancel():
-                waiter.exception()  # looked at, or the event loop complains that nobody did
+            if send.request.withdrawn:
+                waiter.cancel()  # and with it the reply: takes back what has not begun
         if not done:
             raise too_slow(send.request)
         return waiter.result()

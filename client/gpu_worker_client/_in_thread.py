@@ -1,58 +1,74 @@
-"""Work that blocks, beside an event loop: made on a thread, and stopped there when the asyncio task that waits is cancelled.
-
-A thread cannot be interrupted from outside. So what may take long calls `checkpoint` wherever it can be left in good order: at
-each piece of a transfer, at each packet of a video.
-"""
+"""Work that blocks, beside an event loop: made on a thread, and stopped there (see `_checkpoint.py`) when the asyncio task that
+waits is cancelled, or its event loop closed."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
-from typing import TypeVar
+from concurrent.futures import wait
+from contextvars import copy_context
+from functools import partial
+from typing import Any, TypeVar
 
+from gpu_worker_client._checkpoint import checkpoint, stoppable
+from gpu_worker_client._drive_async import look_at, told
+from gpu_worker_client._stop import Stop
 from gpu_worker_client._threads import Threads
 
 STOP_SECONDS = 5.0
 """Longest that the cancellation of an asyncio task is held up by a call that does not come to a checkpoint."""
+LOOK_SECONDS = 1.0
+"""How often a thread that waits for an answer looks whether its event loop is still there; at the first look its place in the
+pool is lent, as the answer may need it."""
 T = TypeVar("T")
+Tell = Callable[[Any], None]
 
 _threads = Threads()
 """Not the event loop's own executor: a few uploads of hours would keep the program's other calls from a thread."""
-_here = threading.local()
-
-
-class Stopped(Exception):
-    """Nobody waits for this call any more."""
-
-
-def checkpoint() -> None:
-    """Raises Stopped where the call is one of `in_thread` whose asyncio task was cancelled. Anywhere else nothing happens."""
-    asked: threading.Event | None = getattr(_here, "asked", None)
-    if asked is not None and asked.is_set():
-        raise Stopped
 
 
 async def in_thread(call: Callable[[], T]) -> T:
     """The value of a call that blocks. A cancel ends it at its next checkpoint, and that is waited for a little: it should not
     go on unseen."""
-    asked = threading.Event()
+    return await _made(call, Stop())
 
-    def stoppable() -> T:
-        _here.asked = asked
-        try:
+
+async def in_thread_telling(call: Callable[[Tell], T], hear: Callable[[Any], object] | None) -> T:
+    """The same of a call that tells. `hear`, a function or a coroutine function, hears it on the event loop, in the context of
+    this task, and the call goes on when it has answered. A cancel reaches it too. Each thing told is a checkpoint."""
+    loop, stop = asyncio.get_running_loop(), Stop()
+
+    def tell(value: Any) -> None:
+        checkpoint()
+        if hear is None:
+            return
+        answer = asyncio.run_coroutine_threadsafe(told(hear, value), loop)
+        with stop.calling(answer.cancel):
+            if not wait([answer], LOOK_SECONDS).done:
+                with _threads.lent():
+                    while not wait([answer], LOOK_SECONDS).done:
+                        checkpoint()
+        checkpoint()
+        answer.result()
+
+    return await _made(partial(call, tell), stop)
+
+
+async def _made(call: Callable[[], T], stop: Stop) -> T:
+    loop = asyncio.get_running_loop()
+
+    def here() -> T:
+        with stoppable(lambda: stop.asked or loop.is_closed()):
             return call()
-        finally:
-            _here.asked = None
 
-    begun = _threads.start(stoppable)
-    work = asyncio.wrap_future(begun)
+    begun = _threads.start(partial(copy_context().run, here))
+    work: asyncio.Future[T] = asyncio.wrap_future(begun)
+    work.add_done_callback(look_at)
     try:
-        return await asyncio.shield(work)
+        await asyncio.wait({work})
     except asyncio.CancelledError:
-        asked.set()
+        stop.ask()
         begun.cancel()  # one that has not begun will not
         await asyncio.wait({work}, timeout=STOP_SECONDS)
-        if work.done() and not work.cancelled():
-            work.exception()  # seen: it was stopped
         raise
+    return work.result()

@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from gpu_worker_client._background import take_over
 from gpu_worker_client.async_client import AsyncClient
 from gpu_worker_client.endpoint import LAST_CANCEL_SECONDS
 from gpu_worker_client.outcome import Outcome
@@ -44,7 +45,7 @@ def in_background(client: Client, tasks: Iterable[Any], **options: Any) -> Itera
                 if outcome is _END:
                     return
                 if outcome.error is not None:
-                    client.take_over(outcome.error)
+                    take_over(client, outcome.error)
                 yield outcome
         finally:
             asyncio.run_coroutine_threadsafe(close(), loop).result(2 * LAST_CANCEL_SECONDS)

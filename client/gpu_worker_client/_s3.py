@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from gpu_worker_client._checkpoint import checkpoint
 from gpu_worker_client._retry import MAX_RETRIES, backoff_seconds
 from gpu_worker_client._timing import Timing
 from gpu_worker_client.exceptions import ConfigError, StorageError
@@ -109,6 +110,7 @@ class S3:
         """As `call`, without a retry."""
         from botocore.exceptions import BotoCoreError, ClientError
 
+        checkpoint()
         try:
             answer = getattr(self._client, operation)(Bucket=self.bucket, **arguments)
         except ClientError as error:

@@ -54,6 +54,8 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     to_endpoint: bool = True
     """With the API key; False for storage."""
+    withdrawn: bool = True
+    """Not sent when nobody waits any more before it has begun. One that cancels a job is sent all the same."""
 
 
 class Transport:

@@ -191,7 +191,7 @@ class AsyncClient(ClientCore, AsyncFileTasks):
         if max_parallel < 1:
             raise ConfigError("max_parallel must be 1 or more")
 
-        async def calls() -> AsyncIterator[Coroutine[Any, Any, Outcome[Any]]]:
+        async def calls() -> AsyncGenerator[Coroutine[Any, Any, Outcome[Any]], None]:
             for index, task in enumerate(tasks):
                 yield self._outcome(index, task, timeout, policy)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload
 
-from gpu_worker_client._drive_async import told
-from gpu_worker_client._in_thread import checkpoint, in_thread
-from gpu_worker_client._stage import FileWork, Place, Tell, Transfer, stage
+from gpu_worker_client._in_thread import in_thread, in_thread_telling
+from gpu_worker_client._stage import FileWork, Place, stage
 from gpu_worker_client.commands import Compilable
 from gpu_worker_client.events import Event
 from gpu_worker_client.exceptions import JobError
@@ -40,8 +38,6 @@ from gpu_worker_client.storage import Storage
 if TYPE_CHECKING:
     from gpu_worker_client.async_client import AsyncClient
     from gpu_worker_client.split import SegmentEvent, SplitPlan, SplitResult
-
-T = TypeVar("T")
 
 
 class _AsyncRuns(Protocol):
@@ -108,7 +104,8 @@ class AsyncFileTasks(HasStorage):
         if not split:
             work = upscale_work(input, output, params)
             return cast(UpscaleResult, await run_files_async(self, work, timeout, on_event, policy))
-        from gpu_worker_client.split import split_upscale_async  # here: it loads PyAV
+        await in_thread(_load_split)
+        from gpu_worker_client.split import split_upscale_async
 
         arguments = split_arguments(input, output, timeout, params)
         storage = await in_thread(lambda: self.storage)
@@ -193,10 +190,10 @@ async def run_files_async(
     client: _AsyncRuns, work: FileWork, timeout: float | None, on_event: OnEvent | None, policy: Policy | None
 ) -> TaskResult:
     """As `run_files`; what blocks does so in a thread."""
-    staged = await _telling(partial(stage, work, lambda: client.storage, policy), on_event)
+    staged = await in_thread_telling(partial(stage, work, lambda: client.storage, policy), on_event)
     try:
         result = await client.run(staged.task, timeout, on_event, policy=policy)
-        await _telling(partial(staged.collect, result), on_event)
+        await in_thread_telling(partial(staged.collect, result), on_event)
     except JobError:
         await in_thread(staged.clean_up)
         raise
@@ -204,13 +201,6 @@ async def run_files_async(
     return cast(TaskResult, result)
 
 
-async def _telling(call: Callable[[Tell], T], on_event: OnEvent | None) -> T:
-    """Makes a call that blocks and tells, in a thread. It goes on when `on_event` has answered, on the event loop."""
-    loop = asyncio.get_running_loop()
-
-    def tell(transfer: Transfer) -> None:
-        checkpoint()
-        if on_event is not None:
-            asyncio.run_coroutine_threadsafe(told(on_event, transfer), loop).result()
-
-    return await in_thread(partial(call, tell))
+def _load_split() -> None:
+    """PyAV takes a while to import: not on the event loop, and not before it is needed."""
+    import gpu_worker_client.split as _  # noqa: F401

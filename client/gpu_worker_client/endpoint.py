@@ -117,7 +117,8 @@ class Endpoint:
 
     def cancel(self, job_id: str, *, deadline: float | None = None) -> Flow[dict[str, Any]]:
         """`POST /cancel/{id}`. Cancelling twice is cancelling once."""
-        return self._call("POST", f"cancel/{check_id(job_id, 'job id')}", retries="any", deadline=deadline)
+        path = f"cancel/{check_id(job_id, 'job id')}"
+        return self._call("POST", path, retries="any", deadline=deadline, withdrawn=False)
 
     def health(self, *, retries: Retries = "any", deadline: float | None = None) -> Flow[dict[str, Any]]:
         """`GET /health`: counts of jobs and workers by state."""
@@ -132,8 +133,9 @@ class Endpoint:
         retries: Retries,
         deadline: float | None,
         interrupted: Callable[[Send], Flow[None]] | None = None,
+        withdrawn: bool = True,
     ) -> Flow[dict[str, Any]]:
-        request = partial(self._request, method, path, body, deadline)
+        request = partial(self._request, method, path, body, deadline, withdrawn)
         return attempts(request, self.timing, retries=retries, deadline=deadline, interrupted=interrupted)
 
     def _take_back(self, send: Send) -> Flow[None]:
@@ -145,7 +147,7 @@ class Endpoint:
         except GpuWorkerError as error:
             _log.warning("interrupted while a job was submitted, and it could not be cancelled: %s", error)
 
-    def _request(self, method: str, path: str, body: bytes | None, deadline: float | None) -> Request:
+    def _request(self, method: str, path: str, body: bytes | None, deadline: float | None, withdrawn: bool) -> Request:
         limit = TOTAL_SECONDS
         if deadline is not None:
             limit = min(limit, max(LAST_TIMEOUT_SECONDS, deadline - self.timing.clock()))
@@ -159,6 +161,7 @@ class Endpoint:
             headers={} if body is None else {"Content-Type": "application/json"},
             limit_seconds=limit,
             max_bytes=MAX_ANSWER_BYTES,
+            withdrawn=withdrawn,
         )
 
     def _read(self, what: str, reply: Reply) -> dict[str, Any]:

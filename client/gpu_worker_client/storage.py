@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from gpu_worker_client._checkpoint import checkpoint
 from gpu_worker_client._s3 import S3, check_endpoint_url
 from gpu_worker_client._timing import Timing
 from gpu_worker_client.exceptions import ConfigError, StorageError
@@ -178,6 +179,7 @@ class Storage:
         digest = hashlib.sha256()
         with Path(path).open("rb") as file:
             while piece := file.read(_READ_BYTES):
+                checkpoint()
                 digest.update(piece)
         suffix = Path(path).suffix.lower()
         return self.key("in", digest.hexdigest() + (suffix if _SUFFIX.fullmatch(suffix) else ""))

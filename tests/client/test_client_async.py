@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -61,6 +63,28 @@ class Interrupted:
 def test_ctrl_c_during_a_submit_cancels_the_job_it_queued(server: HostileEndpoint) -> None:
     scene = Interrupted(server, lambda: os.kill(os.getpid(), signal.SIGINT))
     with Client("ep1", "key", server.url, timing=scene.timing()) as client, pytest.raises(KeyboardInterrupt):
+        client.submit(TASK)
+    assert server.asked == ["run", "cancel"]
+
+
+def test_ctrl_c_just_when_a_submit_begins_cancels_the_job_too(server: HostileEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request is on its way on a thread, and the caller's has not yet noted that."""
+    start, asked = Threads.start, threading.Event()
+
+    def interrupted(threads: Threads, *arguments: Any) -> Any:
+        future = start(threads, *arguments)
+        if not asked.is_set():
+            assert asked.wait(30)
+            raise KeyboardInterrupt
+        return future
+
+    def answer(conversation: Conversation) -> None:
+        asked.set()
+        conversation.say(QUEUED)
+
+    server.fault, server.times = answer, 1
+    with Client("ep1", "key", server.url) as client, pytest.raises(KeyboardInterrupt):
+        monkeypatch.setattr(Threads, "start", interrupted)
         client.submit(TASK)
     assert server.asked == ["run", "cancel"]
 
@@ -180,3 +204,42 @@ def test_a_call_that_has_not_begun_can_be_taken_back() -> None:
     assert all(one.result(10) for one in busy)
     assert threads.start(lambda: 5).result(10) == 5
     assert begun == []
+
+
+def test_a_forked_process_starts_threads_of_its_own() -> None:
+    """The child has none of its parent's, whatever their count says. In a process of its own, as pytest's has threads."""
+    program = """
+import os
+from gpu_worker_client._threads import Threads
+threads = Threads()
+assert threads.start(lambda: 1).result(30) == 1
+child = os.fork()
+if child == 0:
+    os._exit(threads.start(lambda: 7).result(30))
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=120, check=False).returncode == 7
+
+
+def test_a_job_is_cancelled_though_whoever_cancels_it_is_cancelled_too(server: HostileEndpoint) -> None:
+    """A second cancel, while the first one's request has not begun: it goes out all the same. A look would be taken back."""
+
+    async def program() -> None:
+        async with async_client(server) as client:
+            threads, gate = client._connection.requests._threads, threading.Event()
+            busy = [threads.start(gate.wait) for _ in range(MAX_THREADS)]
+            calls = [asyncio.create_task(client.job("j").cancel()), asyncio.create_task(client.job("j").status())]
+            await asyncio.sleep(0)
+            for call in calls:
+                call.cancel()
+            for call in calls:
+                with pytest.raises(asyncio.CancelledError):
+                    await call
+            await asyncio.sleep(0)  # what is taken back is so now
+            gate.set()
+            assert all(one.result(10) for one in busy)
+            await client.health()
+
+    server.statuses = [RUNNING]
+    asyncio.run(program())
+    assert sorted(server.asked) == ["cancel", "health"]

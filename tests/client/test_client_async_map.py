@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from hand_worker import HandWorker
 
 from gpu_worker.platform.local import LocalPlatform
 from gpu_worker_client import AsyncClient, Client, ConfigError, InputUnavailable, InvalidTask, Job, Outcome, Timing
+from gpu_worker_client._at_once import as_they_end
 from gpu_worker_client.protocol import DetectScenesTask, ErrorCode, TaskError
 
 SCENES: dict[str, Any] = {"task": "detect_scenes", "scenes": [], "stats": {"total_scenes": 0, "avg_scene_length": 0}}
@@ -131,6 +134,41 @@ def test_leaving_early_cancels_what_runs(service: Service, mapped: Map) -> None:
     assert only.ok
     assert service.unfinished() == []
     assert len(service.platform.control.hub.book.jobs) <= 5
+
+
+def test_an_error_of_the_tasks_themselves_cancels_what_runs(service: Service, mapped: Map) -> None:
+    """Also a job that was not begun when it came: no coroutine is left unawaited, which pytest would report."""
+
+    def tasks() -> Iterator[DetectScenesTask]:
+        yield task("a")
+        raise LookupError("the caller's own")
+
+    with pytest.raises(LookupError, match="the caller's own"):
+        mapped(tasks())
+    gc.collect()
+    assert service.unfinished() == []
+
+
+def test_the_source_of_calls_is_closed_when_the_loop_over_them_is_left() -> None:
+    closed: list[bool] = []
+
+    async def value() -> int:
+        return 1
+
+    async def calls() -> AsyncGenerator[Coroutine[Any, Any, int], None]:
+        try:
+            while True:
+                yield value()
+        finally:
+            closed.append(True)
+
+    async def program() -> None:
+        source = calls()
+        async with aclosing(as_they_end(source, 2)) as values:
+            assert await anext(values) == 1
+        assert closed == [True]
+
+    asyncio.run(program())
 
 
 def test_the_job_of_a_blocking_clients_failure_is_a_blocking_one(service: Service) -> None:

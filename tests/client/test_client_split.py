@@ -4,6 +4,7 @@ container, codec and clock; what cannot be cut exactly is refused before anythin
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import subprocess
 from collections.abc import Sequence
@@ -382,6 +383,8 @@ def test_a_budget_needs_a_price_and_holds(tmp_path: Path) -> None:
         estimated, _, limit = str(caught.value).partition("max_usd")
         assert printed_usd(limit) == budget < printed_usd(estimated), "two numbers of which one is visibly above the other"
         assert printed_usd(estimated) == pytest.approx(usd, rel=1e-3)
+    with pytest.raises(SplitError, match="NaN"):
+        priced.require_budget(math.nan)
 
 
 def test_large_outputs_make_short_segments(tmp_path: Path) -> None:

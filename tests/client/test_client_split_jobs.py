@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
 import signal
 import threading
@@ -21,7 +22,7 @@ from client_surfaces import Blocking
 from toy_worker import ToyWorker, storage_of
 
 from gpu_worker.platform import GateLimits, LocalPlatform
-from gpu_worker_client import AsyncClient, Client, ConfigError, Job, JobError, Timing, UnsupportedMedia
+from gpu_worker_client import AsyncClient, Client, ConfigError, Job, JobError, Storage, Timing, UnsupportedMedia
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.split import SegmentEvent, SplitError, SplitPlan, SplitResult, plan_split, split_upscale_async
 
@@ -196,13 +197,14 @@ def test_what_a_listener_raises_cancels_the_jobs_and_the_next_call_goes_on(
     ("options", "expected"),
     [
         ({"max_usd": 1e-9, "gpu": "RTX 4090"}, SplitError),
+        ({"max_usd": math.nan, "gpu": "RTX 4090"}, SplitError),
         ({"max_usd": 1.0}, SplitError),
         ({"in_flight": 0}, ConfigError),
         ({"timeout": 5}, ConfigError),
         ({"segments": 0}, ConfigError),
         ({"scael": 4}, JobError),
     ],
-    ids=["too dear", "no price", "none in flight", "timeout", "no segment", "misspelt"],
+    ids=["too dear", "no number", "no price", "none in flight", "timeout", "no segment", "misspelt"],
 )
 def test_what_cannot_be_is_said_before_anything_is_sent(
     client: Client, platform: LocalPlatform, film: Path, options: dict[str, Any], expected: type[Exception]
@@ -296,6 +298,80 @@ def test_coroutine_functions_hear_on_the_event_loop_one_at_a_time(
     assert result.segments == SEGMENTS
     assert threads == {threading.current_thread()}
     assert heard[0] == "plan" and Counter(heard[1:]) == dict.fromkeys(["uploaded", "submitted", "done"], SEGMENTS)
+
+
+def test_a_time_limit_of_the_caller_ends_a_listener_too(async_client: AsyncClient, platform: LocalPlatform, film: Path) -> None:
+    async def hear(event: SegmentEvent) -> None:
+        if event.stage == "submitted":
+            submitted.set()
+            await asyncio.Event().wait()
+
+    async def program(seconds: float) -> None:
+        call = async_client.upscale(film, film.with_name("out.mov"), **OPTIONS, on_event=hear)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(call, seconds)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    submitted = threading.Event()
+    seconds = 0.1
+    while not submitted.is_set():  # a busy machine gets more
+        asyncio.run(program(seconds))
+        seconds *= 2
+    assert set(states(platform)) == {"CANCELLED"}
+
+
+def test_two_at_once_do_not_disturb_each_other(async_client: AsyncClient, worker: ToyWorker, film: Path) -> None:
+    other = clips.make(film.with_name("other.mov"), replace(FILM, frames=48, audio_seconds=2.0))
+
+    async def program() -> list[SplitResult]:
+        works = [(film, "a.mov"), (other, "b.mov")]
+        return await asyncio.gather(*(async_client.upscale(source, film.with_name(to), **OPTIONS) for source, to in works))
+
+    worker.serve(2 * SEGMENTS)
+    assert [result.frames for result in asyncio.run(program())] == [60, 48]
+    assert shown(film.with_name("a.mov")) == shown(film)
+    assert shown(film.with_name("b.mov")) == shown(other)
+
+
+def test_two_at_once_for_one_output_are_one_too_many(
+    async_client: AsyncClient, worker: ToyWorker, platform: LocalPlatform, film: Path
+) -> None:
+    output = film.with_name("out.mov")
+
+    async def program() -> tuple[SplitResult | BaseException, ...]:
+        one, other = (async_client.upscale(film, output, **OPTIONS) for _ in range(2))
+        return tuple(await asyncio.gather(one, other, return_exceptions=True))
+
+    worker.serve(SEGMENTS)
+    made, refused = sorted(asyncio.run(program()), key=lambda value: isinstance(value, BaseException))
+    assert isinstance(made, SplitResult) and isinstance(refused, SplitError)
+    assert refused.reason == "busy"
+    assert states(platform) == {"COMPLETED": SEGMENTS}
+    assert shown(output) == shown(film)
+
+
+def test_nothing_that_takes_time_is_done_on_the_event_loop(
+    async_client: AsyncClient, worker: ToyWorker, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a file is opened as a video, hashed, sent, fetched and deleted."""
+    where: dict[str, set[threading.Thread]] = {}
+
+    def watch(owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+
+        def seen(*args: Any, **kwargs: Any) -> Any:
+            where.setdefault(name, set()).add(threading.current_thread())
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, seen)
+
+    watch(av, "open")
+    for name in ("upload", "content_key", "download", "delete", "presign_put"):
+        watch(Storage, name)
+    worker.serve(SEGMENTS)
+    asyncio.run(async_client.upscale(film, film.with_name("out.mov"), **OPTIONS))
+    assert set(where) == {"open", "upload", "content_key", "download", "delete", "presign_put"}
+    assert threading.current_thread() not in set[threading.Thread]().union(*where.values())
 
 
 def test_a_notebook_that_has_an_event_loop_may_block(blocking_client: Client, worker: ToyWorker, film: Path) -> None:

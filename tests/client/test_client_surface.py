@@ -10,6 +10,7 @@ import pytest
 from typing_extensions import get_overloads
 
 from gpu_worker_client import AsyncClient, AsyncJob, Client, Job
+from gpu_worker_client.split import split_upscale, split_upscale_async
 
 NAMES = [name for name in dir(Client) if not name.startswith("_") and callable(getattr(Client, name))]
 
@@ -41,3 +42,15 @@ def test_both_take_the_same_arguments(name: str) -> None:
 def test_the_ways_to_call_are_seen(name: str) -> None:
     """Or the comparison above would be one of two empty lists."""
     assert len(get_overloads(getattr(Client, name))) == 2
+
+
+def test_both_splits_take_the_same_arguments() -> None:
+    assert arguments(split_upscale) == arguments(split_upscale_async)
+    assert len(arguments(split_upscale)) > 10
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_awaited_one_says_whose_twin_it_is(name: str) -> None:
+    """What is said of a call is said once."""
+    awaitable = getattr(AsyncClient, "aclose" if name == "close" else name)
+    assert awaitable.__doc__ and (name == "close" or f".{name}`" in awaitable.__doc__)

@@ -15,6 +15,7 @@ Reason = Literal[
     "no_keyframe",
     "container",
     "budget",
+    "busy",
     "frames_differ",
     "segments_differ",
     "output_invalid",
@@ -28,6 +29,7 @@ Reason = Literal[
 - `no_keyframe`: the first frame needs frames before it.
 - `container`: the output's container does not hold the joined video.
 - `budget`: the estimate is above `max_usd`, or there is no price to hold against it. Nothing was submitted.
+- `busy`: another call of this process is making the same output. Nothing was submitted by this one.
 - `frames_differ`: a worker wrote another number of frames than its segment has.
 - `segments_differ`: the segments came back in different formats, from workers with different encoders perhaps.
 - `output_invalid`: the joined file is not what it should be; nothing was left at the output's place.

@@ -92,7 +92,7 @@ class SplitPlan:
             return
         if self.estimate.usd is None:
             raise SplitError("budget", "max_usd needs a price to be held against: give gpu, and prices where it has none here")
-        if self.estimate.usd > max_usd:
+        if not self.estimate.usd <= max_usd:  # so NaN is no budget either
             raise SplitError(
                 "budget",
                 f"the estimate of {_dollars(self.estimate.usd)} is above max_usd, ${Decimal(str(max_usd)):f};"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from gpu_worker_client._background import run_in_background
+from gpu_worker_client._background import run_in_background, take_over
 from gpu_worker_client._drive_async import told
 from gpu_worker_client._in_thread import in_thread
 from gpu_worker_client.async_client import AsyncClient
@@ -67,7 +67,7 @@ def split_upscale(
     try:
         return run_in_background(carried_out(ordered, AsyncClient.sharing(client), storage, policy, on_event))
     except GpuWorkerError as error:
-        client.take_over(error)
+        take_over(client, error)
         raise
 
 

@@ -17,8 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from gpu_worker_client._checkpoint import checkpoint
 from gpu_worker_client._drive_async import told
-from gpu_worker_client._in_thread import checkpoint, in_thread
+from gpu_worker_client._in_thread import in_thread
 from gpu_worker_client.async_client import AsyncClient, AsyncJob
 from gpu_worker_client.exceptions import GpuWorkerError, JobError, JobExpired, ResultLost, StorageError
 from gpu_worker_client.policy import Policy

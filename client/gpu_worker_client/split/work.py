@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from gpu_worker_client.estimate import execution_timeout_seconds
 from gpu_worker_client.exceptions import ConfigError
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import UpscaleParams
+from gpu_worker_client.split.alone import alone
 from gpu_worker_client.split.check import check_output
 from gpu_worker_client.split.cut import cut_segments
 from gpu_worker_client.split.join import join
@@ -100,31 +101,32 @@ async def carried_out(
     on_event: Callable[[SegmentEvent], object] | None,
 ) -> SplitResult:
     """The jobs, the joining, the file at its place. Arguments and errors as of `split_upscale`."""
-    order.folder.mkdir(exist_ok=True)
-    policy = policy or _policy(order.plan, order.in_flight)
-    runner = SegmentRunner(
-        client,
-        storage,
-        order.plan,
-        order.folder,
-        suffix=order.suffix,
-        policy=policy,
-        expires_seconds=min(MAX_EXPIRES_SECONDS, round(policy.ttl_seconds or DAY_SECONDS)),
-        on_event=on_event,
-    )
-    done = await _all_done(order, runner)
-    joined = order.folder / f"joined{order.suffix}"
-    notes = await in_thread(partial(_joined, order.plan, done, joined))
-    joined.replace(order.output)  # not in a thread: a call that was cancelled leaves no output
-    await in_thread(partial(storage.delete, *(key for part in done for key in part.keys)))
-    await in_thread(partial(shutil.rmtree, order.folder))
-    return _result(order, done, notes)
+    with alone(order.output):
+        order.folder.mkdir(exist_ok=True)
+        policy = policy or _policy(order.plan, order.in_flight)
+        runner = SegmentRunner(
+            client,
+            storage,
+            order.plan,
+            order.folder,
+            suffix=order.suffix,
+            policy=policy,
+            expires_seconds=min(MAX_EXPIRES_SECONDS, round(policy.ttl_seconds or DAY_SECONDS)),
+            on_event=on_event,
+        )
+        done = await _all_done(order, runner)
+        joined = order.folder / f"joined{order.suffix}"
+        notes = await in_thread(partial(_joined, order.plan, done, joined))
+        joined.replace(order.output)  # not in a thread: a call that was cancelled leaves no output
+        await in_thread(partial(storage.delete, *(key for part in done for key in part.keys)))
+        await in_thread(partial(shutil.rmtree, order.folder))
+        return _result(order, done, notes)
 
 
 async def _all_done(order: Order, runner: SegmentRunner) -> list[Done]:
     """Every segment through its job, in the plan's order. A segment is cut when its turn comes. The first failure ends all."""
 
-    async def runs() -> AsyncIterator[Coroutine[Any, Any, Done]]:
+    async def runs() -> AsyncGenerator[Coroutine[Any, Any, Done], None]:
         cuts = cut_segments(order.plan, order.folder)
         while (cut := await in_thread(partial(next, cuts, None))) is not None:
             yield runner.run(*cut)
