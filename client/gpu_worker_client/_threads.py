@@ -65,15 +65,8 @@ class Threads:
 
     def _serve(self) -> None:
         while (next_call := self._next()) is not None:
-            future, call = next_call
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                value = call()
-            except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
-                future.set_exception(error)
-            else:
-                future.set_result(value)
+            _make(*next_call)
+            del next_call  # or what came of it would be kept until there is another
 
     def _next(self) -> _Call | None:
         with self._changed:
@@ -84,3 +77,14 @@ class Threads:
                 return self._calls.popleft()
             self._alive -= 1
             return None
+
+
+def _make(future: Future[Any], call: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        value = call()
+    except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the future
+        future.set_exception(error)
+    else:
+        future.set_result(value)

@@ -17,7 +17,7 @@ import pytest
 from gpu_worker_client import Storage, StorageError, Timing, _in_thread
 from gpu_worker_client._checkpoint import Stopped, checkpoint
 from gpu_worker_client._in_thread import Tell, in_thread, in_thread_telling
-from gpu_worker_client._threads import MAX_THREADS
+from gpu_worker_client._threads import MAX_THREADS, Threads
 from gpu_worker_client.protocol import UpscaleParams
 from gpu_worker_client.split import SplitPlan, plan_split
 from gpu_worker_client.split.check import check_output
@@ -258,6 +258,7 @@ def test_an_event_loop_that_was_closed_ends_the_calls(monkeypatch: pytest.Monkey
 
 def test_nobody_complains_of_a_call_that_was_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_in_thread, "STOP_SECONDS", 0.0)
+    monkeypatch.setattr(_in_thread, "_threads", threads := Threads())
     complaints: list[dict[str, Any]] = []
     begun, gate = threading.Event(), threading.Event()
 
@@ -273,9 +274,10 @@ def test_nobody_complains_of_a_call_that_was_left(monkeypatch: pytest.MonkeyPatc
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
             await work
-        gate.set()
-        await in_thread(lambda: None)
         del work
+        gate.set()
+        while threads._idle < threads._alive:  # until the call has ended
+            await asyncio.sleep(0.01)
         gc.collect()
 
     asyncio.run(program())
