@@ -113,6 +113,15 @@ def test_two_at_the_edges_are_the_whole_picture() -> None:
     assert found.quality.subject_frames == 0, "nothing is chosen"
 
 
+@pytest.mark.filterwarnings("error")
+def test_two_lost_for_a_while_in_a_whole_picture_leave_the_next_shot_its_window() -> None:
+    frames, way = np.r_[0:40, 60:100], 640 + np.linspace(-300, 300, 100)
+    pair = [track(1, 60, frames), track(2, 1220, frames)]
+    walker = track(3, way, range(100, 200))
+    found = plan([*pair, walker], 200, 100)
+    assert layouts(found) == ("blur", "crop") and inside(found, walker).all()
+
+
 def test_a_wide_window_follows_the_two_it_is_for() -> None:
     """600 px apart they walk through the picture together."""
     frames, way = range(250), np.linspace(0, 500, 250)

@@ -126,7 +126,8 @@ def plan_axis(wanted: Wanted, timeline: Timeline, frame_px: int, window_px: floa
     end = frame_px / window_px - 1
     if (end < _HAIR).all():
         return np.zeros(len(timeline.times))
-    weights, corridor, short = _corridor(wanted, timeline, window_px, end, settings)
+    # A window as large as the picture has one place only; the solver is given room for its inside all the same.
+    weights, corridor, short = _corridor(wanted, timeline, window_px, np.maximum(end, 2 * _HAIR), settings)
     line = np.clip(_in_chunks(corridor, weights), 0, end)
     middle = _inherited((_levelled(line, corridor) + 0.5) * window_px, short)
     pinned = np.isfinite(wanted.pinned)
