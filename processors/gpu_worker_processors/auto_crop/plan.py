@@ -252,7 +252,7 @@ def _segment(piece: Stretch, focus: Focus, override: CropOverride | None, view: 
 
 def _shown_together(focus: Focus) -> tuple[tuple[int, ...], str]:
     if focus.apart is None:
-        return focus.members, focus.reason
+        return focus.members, f"{focus.reason}; wide as all of its shot"
     return tuple(dict.fromkeys((*focus.members, *focus.apart.track_ids))), focus.apart.reason
 
 
