@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from crop_plan_kit import FPS, FRAME, inside, layouts, plan, swaying, timeline, track
 
+from gpu_worker_client.protocol.auto_crop import AutoCropParams
 from gpu_worker_processors.auto_crop.cast import SubjectTrack
+from gpu_worker_processors.auto_crop.plan import plan_crop
 from gpu_worker_processors.auto_crop.windows import keyframes_of
 
 
@@ -102,7 +104,7 @@ def test_two_who_do_not_fit_fall_back(fallback: str) -> None:
         assert set(found.subject.track_ids) == {1, 2}
         assert all(inside(found, one).all() for one in pair)
         # From 94 (110 and a fifth of 80 for air) to 1179 are 1085 px, and 6 % of the window are to spare.
-        assert (found.path.windows[:, 2] == 2 * round(1085 / 0.94 / 2)).all() and (found.path.windows[:, 3] == 720).all()
+        assert (found.path.windows[:, 2] == 2 * np.ceil(1085 / 0.94 / 2)).all() and (found.path.windows[:, 3] == 720).all()
         assert found.quality.in_view == 1 and found.quality.still == 1
 
 
@@ -111,6 +113,15 @@ def test_two_at_the_edges_are_the_whole_picture() -> None:
     found = plan([track(1, 60, frames), track(2, 1220, frames)], 100)
     assert layouts(found) == ("blur",) and (found.path.windows == (0, 0, *FRAME)).all()
     assert found.quality.subject_frames == 0, "nothing is chosen"
+
+
+@pytest.mark.filterwarnings("error")
+def test_two_lost_for_a_while_in_a_whole_picture_leave_the_next_shot_its_window() -> None:
+    frames, way = np.r_[0:40, 60:100], 640 + np.linspace(-300, 300, 100)
+    pair = [track(1, 60, frames), track(2, 1220, frames)]
+    walker = track(3, way, range(100, 200))
+    found = plan([*pair, walker], 200, 100)
+    assert layouts(found) == ("blur", "crop") and inside(found, walker).all()
 
 
 def test_a_wide_window_follows_the_two_it_is_for() -> None:
@@ -122,6 +133,65 @@ def test_a_wide_window_follows_the_two_it_is_for() -> None:
     assert layouts(found) == ("blur",) and (windows[:, 2] < 760).all()
     assert all(inside(found, one).all() for one in pair) and windows[-1, 0] - windows[0, 0] > 380
     assert found.quality.jerk < 2
+
+
+@pytest.mark.parametrize("padding", [0.2, 1.0])
+@pytest.mark.parametrize("fallback", ["blur", "crop"])
+def test_padding_that_does_not_fit_parts_nobody(fallback: str, padding: float) -> None:
+    """From 460 to 820 px they are 360 px wide and fit into 404: no bars, and never a smaller window."""
+    frames = range(100)
+    pair = [track(1, 490, frames), track(2, 790, frames)]
+    found = plan(pair, 100, fallback=fallback, padding=padding)
+    assert layouts(found) == ("crop",) and (found.path.windows[:, 2:] == (404, 720)).all()
+    assert all(inside(found, one).all() for one in pair)
+
+
+def test_two_as_tall_as_the_picture_fit_side_by_side() -> None:
+    frames = range(100)
+    pair = [track(1, 560, frames, size=(150, 700), y=360), track(2, 740, frames, size=(150, 690), y=365)]
+    found = plan(pair, 100)
+    assert layouts(found) == ("crop",) and all(inside(found, one).all() for one in pair)
+
+
+def test_bars_too_thin_to_be_drawn_are_none() -> None:
+    """From 448 to 832 px, and 6 % to spare, they need a window of 408.5 and have one of 404."""
+    frames = range(100)
+    pair = [track(1, 478, frames), track(2, 802, frames)]
+    found = plan(pair, 100, padding=0)
+    assert layouts(found) == ("crop",) and (found.path.windows[:, 2] == 410).all()
+    assert all(inside(found, one).all() for one in pair)
+
+
+def test_of_someone_half_out_of_the_picture_the_half_within_is_shown() -> None:
+    """A box from -170 to 170: what must be seen ends at the picture's edge, and so does what the window is measured for."""
+    frames = range(100)
+    pair = [track(1, 0, frames, size=(340, 260)), track(2, 800, frames, size=(200, 500))]
+    found = plan(pair, 100)
+    x, _, width, _ = found.path.windows.T
+    assert layouts(found) == ("blur",) and (x <= 0.01).all() and (x + width >= 900).all() and (width < 1100).all()
+
+
+def test_who_comes_when_the_other_has_gone_is_not_apart_from_them() -> None:
+    """Each is taller than the window, so neither fits, but they are never seen together."""
+    tall = {"size": (150.0, 400.0), "y": 400.0}
+    found = plan([track(1, 300, range(125), **tall), track(2, 1000, range(125, 250), **tall)], 250, zoom=2.0)  # type: ignore[arg-type]
+    assert layouts(found) == ("crop",) and (found.path.windows[:, 2:] == (202, 360)).all()
+
+
+def test_a_leap_farther_than_the_wide_window_is_counted_as_not_seen() -> None:
+    """In 4 of 250 frames one is 1160 px away, and not worth a wider window for all the others."""
+    frames = range(250)
+    way = np.full(250, 700.0)
+    way[100:104] = 1220
+    found = plan([track(1, 60, frames, size=(100, 250)), track(2, way, frames)], 250)
+    assert (found.path.windows[:, 2] < 900).all() and found.quality.in_view == pytest.approx(1 - 4 / 250, abs=1e-4)
+
+
+def test_in_an_odd_picture_a_window_a_row_less_than_all_of_it_is_all_of_it() -> None:
+    frames = range(100)
+    pair = [track(1, 100, frames, size=(60, 150), y=75), track(2, 230, frames, size=(60, 150), y=702)]
+    found = plan_crop(pair, timeline(100), (333, 777), AutoCropParams())
+    assert (found.path.windows == (0, 0, 333, 777)).all() and found.quality.subject_frames == 0
 
 
 def test_with_zoom_a_wider_window_may_still_fill_the_output() -> None:
@@ -149,6 +219,19 @@ def test_a_shot_shorter_than_a_blink_keeps_the_middle_of_a_wider_window() -> Non
     x, _, width, _ = found.path.windows[[99, 100]].T
     assert width[0] > 404 == width[1]
     assert x[1] + 202 == pytest.approx(min(x[0] + width[0] / 2, 1280 - 202), abs=0.02)
+
+
+def test_ten_frames_of_25_a_second_are_a_shot_of_their_own() -> None:
+    """0.4 s to the eye, and 0.3999999999999999 to a float."""
+    shown = track(3, 300, range(63, 73))
+    found = plan([track(1, 900, range(63)), shown, track(4, 900, range(73, 200))], 200, 63, 73)
+    assert inside(found, shown).all()
+
+
+def test_someone_nearly_as_wide_as_the_window_is_whole_at_the_edge_of_the_picture() -> None:
+    frames = range(100)
+    wide = track(1, 1280 - 195, frames, size=(390, 300))
+    assert inside(plan([wide], 100), wide).all()
 
 
 def test_each_shot_has_its_own_subject() -> None:

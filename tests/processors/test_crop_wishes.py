@@ -133,6 +133,23 @@ def test_an_override_says_how_the_picture_is_shown(layout: str) -> None:
     assert layout == "crop" or (found.path.windows[25:50] == (0, 0, *FRAME)).all()
 
 
+def test_the_rest_of_a_shot_is_shown_as_without_the_override() -> None:
+    """Two too far apart, for 7 of 10 s one of them alone: the other 3 s have the wide window still."""
+    frames = range(250)
+    pair = [track(1, 300, frames), track(2, 1000, frames)]
+    found = plan(pair, 250, overrides=[{"start_time": 0, "end_time": 7, "subject": 1}])
+    assert layouts(found) == ("crop", "blur")
+    assert (found.path.windows[175:] == plan(pair, 250).path.windows[175:]).all()
+
+
+def test_a_wish_for_a_quarter_of_a_second_is_shown() -> None:
+    """Shorter than a shot that has a window of its own; the wide window around it stands for both."""
+    frames = range(250)
+    pair = [track(1, 300, frames), track(2, 1000, frames)]
+    found = plan(pair, 250, overrides=[{"start_time": 4, "end_time": 4.25, "subject": 2}])
+    assert layouts(found) == ("blur", "crop", "blur") and inside(found, pair[1]).all()
+
+
 def test_of_overlapping_overrides_nothing_of_the_earlier_is_left() -> None:
     frames = range(100)
     pair = [track(1, 200, frames), track(2, 1000, frames)]

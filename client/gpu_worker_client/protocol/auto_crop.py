@@ -109,7 +109,8 @@ class AutoCropParams(Wire):
     """0 follows every movement, 1 stands as still as it can; the same at any frame rate. A motion is followed when it lasts
     longer than s / (1 - s) seconds, 4 at 0.8, or when the subject would leave the window."""
     padding: float = Field(default=0.2, ge=0, le=1)
-    """Space around the subject inside the window, on each side, as a share of the subject's own size."""
+    """Space around the subject inside the window, on each side, as a share of the subject's own size; none where it does not
+    fit. Nobody is left out, and no window widened, for padding alone."""
     anticipation: float = Field(default=0.5, ge=0, le=5)
     """Seconds: the window is led to where the subject will be on average during this time."""
     keyframe_interval: int = Field(default=30, ge=1, le=3600)

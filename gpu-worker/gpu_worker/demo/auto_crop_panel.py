@@ -70,7 +70,7 @@ def _pair(result: AutoCropResult, frame: int, source: Any, cropped: Any) -> str:
         f'<rect x="{x:g}" y="{y:g}" width="{w:g}" height="{h:g}" fill="none" stroke="#fff"'
         f' stroke-width="{width / 200:g}"/></svg>'
     )
-    left = f"<figure>{drawn}<figcaption>frame {frame}, window {x:.2f}, {y:.2f}</figcaption></figure>"
+    left = f"<figure>{drawn}<figcaption>frame {frame}, window {w:.0f}x{h:.0f} at {x:.2f}, {y:.2f}</figcaption></figure>"
     right = _figure(data_uri(thumbnail(cropped, PICTURE_PX)), "result")
     share = width / (width + height * cropped.shape[1] / cropped.shape[0])
     return f'<div style="display:grid;gap:8px;grid-template-columns:{share:.3f}fr {1 - share:.3f}fr">{left}{right}</div>'

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpu_worker_processors.auto_crop.cast import (
+    FITS_SHARE,
     GLIMPSE_SECONDS,
     Picture,
     Ranked,
     Seen,
     counting,
-    fits,
     important,
     most_seen,
     union,
@@ -53,7 +53,7 @@ def apart(ranked: Ranked, balls: Sequence[Seen], ball: Floats, picture: Picture,
     """
     few, reason = _few(ranked, ball, is_game=is_game)
     boxes = [one.boxes for one in few]
-    if not few or fits(union(boxes), picture):
+    if not few or not _do_not_fit(boxes, picture):
         return None
     padded = [box + picture.padding * np.tile(box[:, 2:] - box[:, :2], 2) * (-1, -1, 1, 1) for box in boxes]
     if np.isfinite(ball[:, 0]).sum() >= GLIMPSE_SECONDS * picture.fps:
@@ -72,6 +72,14 @@ def _few(ranked: Ranked, ball: Floats, *, is_game: bool) -> tuple[list[Seen], st
     is_led_by_ball = np.isfinite(ball[:, 0]).mean() >= BALL_SHARE
     alike = important(ranked) if seen and (len(seen) <= FEW or not is_led_by_ball) else []
     return (alike, f"{len(alike)} matter alike and do not fit together") if 1 < len(alike) <= FEW else ([], "")
+
+
+def _do_not_fit(boxes: Sequence[Floats], picture: Picture) -> bool:
+    """Whether they are too far apart to be shown together, rather than one of them too large or the one gone before the other
+    came."""
+    around = union(boxes)
+    seen = np.sum([np.isfinite(box[:, 0]) for box in boxes], axis=0)
+    return bool(((seen > 1) & ~picture.holds_group(around)).sum() > (1 - FITS_SHARE) * (seen > 0).sum())
 
 
 def _height(one: Seen) -> float:

@@ -17,13 +17,11 @@ import numpy as np
 
 from gpu_worker_client.protocol.auto_crop import Layout
 from gpu_worker_processors.auto_crop.resample import Axis, Floats, Samples, resampled
+from gpu_worker_processors.auto_crop.windows import SAME_ASPECT
 from gpu_worker_processors.media.color import LUMA_WEIGHTS, ColorTags, levels
 from gpu_worker_processors.media.picture import Picture, Plane
 from gpu_worker_processors.media.probe import VideoInfo
 
-SAME_ASPECT = 0.02
-"""Windows whose aspect ratio is nearer than this to the output's fill it. The wire lets the two sides of an output differ from
-the aspect ratio by 1 %, and even sizes by a little more when they are small."""
 _BLUR_PARTS = 24
 """Samples of the blurred background across the output's shorter side: what is narrower than that cannot be made out."""
 _BLUR_SIGMA = 1.0

@@ -7,12 +7,13 @@ important first. Nothing depends on the order of the tracks, and no stretch hold
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpu_worker_processors.auto_crop.l1 import Floats
+from gpu_worker_processors.auto_crop.path import ROOM
 
 BALL_CLASSES = frozenset({"sports ball", "ball", "frisbee"})
 """COCO's names of what a game follows, and the plain word."""
@@ -22,8 +23,10 @@ _PRESENT_SHARE = 0.3
 """Of a stretch's frames in which a person must be seen to count."""
 _IMPORTANT = 0.5
 """Of the leader's score."""
-_FITS_SHARE = 0.9
+FITS_SHARE = 0.9
 """Of the frames in which a group must fit into the window to be taken in together."""
+PAIR_PX = 2
+"""Sizes of windows are even: less than this is lost of an odd picture."""
 _MOST = 500
 """Tracks looked at in one stretch, those seen longest: of more nobody could say who matters, and memory is bounded."""
 
@@ -59,11 +62,24 @@ class Picture:
     """As the task's."""
     fps: float
 
-    def holds(self, boxes: Floats, *, padded: bool = True) -> NDArray[np.bool_]:
-        """Whether boxes, shape (..., 4), fit into the window, with their padding or without; False where NaN."""
+    def holds(self, boxes: Floats, *, padded: bool = True, room: float = 0.0) -> NDArray[np.bool_]:
+        """Whether boxes, shape (..., 4), fit into the window, with their padding or without; False where NaN. A window as long
+        as the picture holds everything in that direction.
+
+        Args:
+            room: share of the window that is left free.
+        """
         size = boxes[..., 2:] - boxes[..., :2]
-        fits = size * (1 + 2 * self.padding * padded) <= (self.window_width, self.window_height)
+        window = np.array([self.window_width, self.window_height])
+        is_whole = np.array([self.width, self.height]) - window < PAIR_PX
+        limits = np.where(is_whole, np.inf, window * (1 - room))
+        fits = size * (1 + 2 * self.padding * padded) <= limits
         return np.asarray(fits.all(-1))
+
+    def holds_group(self, boxes: Floats) -> NDArray[np.bool_]:
+        """Whether people with these boxes around them can be shown together: with as much room as the path needs. More would
+        be padding, which is left out wherever it does not fit."""
+        return self.holds(boxes, padded=False, room=ROOM)
 
 
 class Cast:
@@ -110,6 +126,10 @@ class Seen:
     """Shape (k, 4), NaN where it is not seen."""
     score: float
     """Mean detection score, 0..1."""
+
+    def within(self, picture: Picture) -> Seen:
+        """What of it is in the picture."""
+        return replace(self, boxes=np.clip(self.boxes, 0, (picture.width, picture.height) * 2))
 
     @property
     def present(self) -> NDArray[np.bool_]:
@@ -160,6 +180,6 @@ def union(boxes: Sequence[Floats]) -> Floats:
 
 
 def fits(boxes: Floats, picture: Picture) -> bool:
-    """Whether boxes, shape (k, 4), fit into the window with their padding nearly whenever they are seen."""
+    """Whether people with these boxes around them, shape (k, 4), fit into the window nearly whenever they are seen."""
     seen = np.isfinite(boxes[:, 0])
-    return bool(picture.holds(boxes[seen]).mean() >= _FITS_SHARE)
+    return bool(picture.holds_group(boxes[seen]).mean() >= FITS_SHARE)

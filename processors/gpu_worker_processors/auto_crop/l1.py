@@ -244,5 +244,4 @@ class _Interior:
 
 def _longest(values: Floats, change: Floats) -> float:
     """The longest step, 1 at most, that keeps `values` positive."""
-    falling = change < 0
-    return float((-values[falling] / change[falling]).min(initial=1.0))
+    return float(1 / np.max(-change / values, initial=1.0))

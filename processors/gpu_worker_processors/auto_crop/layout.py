@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpu_worker_client.protocol.auto_crop import AutoCropParams, CropOverride, Layout
-from gpu_worker_processors.auto_crop.cast import Picture
+from gpu_worker_processors.auto_crop.cast import PAIR_PX, Picture
 from gpu_worker_processors.auto_crop.l1 import Floats
 from gpu_worker_processors.auto_crop.path import ROOM, Timeline
 from gpu_worker_processors.auto_crop.subject import Focus
+from gpu_worker_processors.auto_crop.windows import SAME_ASPECT
 
 _STRETCH_SECONDS = 10.0
 """A subject is chosen for so long at most: in a recording of one shot the leader changes, and ids do not last."""
@@ -83,7 +84,9 @@ def views_of(
 ) -> list[View]:
     """How each stretch is shown: as an override says, else as its shot is."""
     usual, frame = View("crop", (picture.window_width, picture.window_height)), (picture.width, picture.height)
-    wide = {} if fallback == "crop" else _wide_shots(pieces, foci, fallback, picture)
+    # An exception for some time says nothing of the rest of its shot.
+    usually = [(piece, focus) for piece, focus, override in zip(pieces, foci, overrides, strict=True) if override is None]
+    wide = {} if fallback == "crop" else _wide_shots(usually, fallback, picture)
     return [
         wide.get(piece.shot, usual)
         if override is None
@@ -94,10 +97,10 @@ def views_of(
     ]
 
 
-def _wide_shots(pieces: Sequence[Stretch], foci: Sequence[Focus], fallback: Layout, picture: Picture) -> dict[int, View]:
+def _wide_shots(usually: Sequence[tuple[Stretch, Focus]], fallback: Layout, picture: Picture) -> dict[int, View]:
     """One view for each shot in a good part of whose frames some are apart who matter."""
     total, rooms = dict[int, int](), dict[int, list[Floats]]()
-    for piece, focus in zip(pieces, foci, strict=True):
+    for piece, focus in usually:
         total[piece.shot] = total.get(piece.shot, 0) + piece.stop - piece.start
         if focus.apart is not None:
             rooms.setdefault(piece.shot, []).append(focus.apart.room)
@@ -110,7 +113,8 @@ def _wide(room: Floats, fallback: Layout, picture: Picture) -> View:
     the picture ends, and therefore shown over a background there."""
     frame, window = (picture.width, picture.height), (picture.window_width, picture.window_height)
     needed = np.minimum(np.nanquantile(room, _HELD_SHARE, axis=0) / (1 - ROOM), frame)
-    growth = float((needed / window).max())
-    width, height = (min(2 * round(side * growth / 2), limit) for side, limit in zip(window, frame, strict=True))
-    is_cut = width == frame[0] or height == frame[1]
+    growth = max(1.0, float((needed / window).max()))
+    sides = [(2 * int(np.ceil(side * growth / 2)), limit) for side, limit in zip(window, frame, strict=True)]
+    width, height = (limit if side > limit - PAIR_PX else side for side, limit in sides)
+    is_cut = (np.multiply(window, growth) / frame).max() > 1 + SAME_ASPECT
     return View(fallback if is_cut else "crop", (width, height), holds_apart=True)

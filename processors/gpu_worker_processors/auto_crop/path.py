@@ -84,6 +84,11 @@ class Timeline:
         """Shape (n,): which shot a frame is in, from 0."""
         return np.cumsum(self.starts()) - 1
 
+    def in_short_shots(self) -> NDArray[np.bool_]:
+        """Shape (n,): True in shots too short for the eye to follow a window of their own, unless all are."""
+        short = (np.round(self.seconds_of_shots(), 6) < SHORT_SHOT_SECONDS)[self.shot_of()]  # 10 frames of 25 are none
+        return short & (not short.all())
+
     def seconds_of_shots(self) -> Floats:
         """Shape (shots,): from first frame to first frame; of the last shot to its last frame."""
         ends = np.append(self.times[self.shot_starts[1:]], self.times[-1])
@@ -116,17 +121,27 @@ class Wanted:
         return cls.of(*(np.full(frames, np.nan) for _ in range(3)))
 
 
-def plan_axis(wanted: Wanted, timeline: Timeline, frame_px: int, window_px: float | Floats, settings: PathSettings) -> Floats:
+def plan_axis(
+    wanted: Wanted,
+    timeline: Timeline,
+    frame_px: int,
+    window_px: float | Floats,
+    settings: PathSettings,
+    short: NDArray[np.bool_] | None = None,
+) -> Floats:
     """The window's offset in pixels, within 0..frame_px - window_px: shape (n,), float64.
 
     Args:
         window_px: the window's size, or that of each frame's, shape (n,); it changes only where a shot of `timeline` begins.
+        short: shape (n,): frames of shots too short for a window of their own; by default those of `timeline`.
     """
     window_px = np.broadcast_to(np.float64(window_px), len(timeline.times))
     end = frame_px / window_px - 1
     if (end < _HAIR).all():
         return np.zeros(len(timeline.times))
-    weights, corridor, short = _corridor(wanted, timeline, window_px, end, settings)
+    # A window as large as the picture has one place only; the solver is given room for its inside all the same.
+    short = timeline.in_short_shots() if short is None else short
+    weights, corridor = _corridor(wanted, timeline, window_px, np.maximum(end, 2 * _HAIR), settings, short)
     line = np.clip(_in_chunks(corridor, weights), 0, end)
     middle = _inherited((_levelled(line, corridor) + 0.5) * window_px, short)
     pinned = np.isfinite(wanted.pinned)
@@ -147,13 +162,16 @@ def _prices(smoothing: float) -> tuple[Weights, float, float]:
 
 
 def _corridor(
-    wanted: Wanted, timeline: Timeline, window_px: Floats, end: Floats, settings: PathSettings
-) -> tuple[Weights, Corridor, NDArray[np.bool_]]:
+    wanted: Wanted,
+    timeline: Timeline,
+    window_px: Floats,
+    end: Floats,
+    settings: PathSettings,
+    short: NDArray[np.bool_],
+) -> tuple[Weights, Corridor]:
     weights, price, dead_zone = _prices(settings.smoothing)
     low, high, center = _bounds(wanted, timeline, window_px, end, settings.padding)
     seen = np.isfinite(center)
-    short = (timeline.seconds_of_shots() < SHORT_SHOT_SECONDS)[timeline.shot_of()]
-    short &= not short.all()
     pinned = np.isfinite(wanted.pinned)
     fixed = np.where(pinned, np.clip(wanted.pinned / window_px, 0, end), np.nan)
     low, high = np.where(pinned, fixed - _HAIR, low), np.where(pinned, fixed + _HAIR, high)
@@ -170,7 +188,7 @@ def _corridor(
     pull = np.where(aims | middle, price, 0)
     zone = np.where(middle, 0, dead_zone)
     corridor = Corridor(timeline.times, low, high, aim - zone * (aim - low), aim + zone * (high - aim), pull, timeline.starts())
-    return weights, corridor, short
+    return weights, corridor
 
 
 def _bounds(
@@ -188,10 +206,12 @@ def _bounds(
     bare_low, bare_high = np.minimum(wanted.high / window_px, end + 1) - 1, np.maximum(wanted.low / window_px, 0)
     fits = bare_high - bare_low >= np.where(wanted.exact, 0, ROOM)
     half = np.where(fits, (bare_high - bare_low) / 2, ROOM / 2)
-    base = np.where(fits, (bare_high + bare_low) / 2, np.clip(middle, 0, end))
+    base = np.where(fits, (bare_high + bare_low) / 2, middle)
+    # Towards the picture's edge less, and none at it: the noise of what goes no farther moves nothing.
+    at_end, at_start = (np.where(fits, 0, np.maximum(beyond + ROOM / 2, 0)) for beyond in (middle - end, -middle))
     return (
-        np.where(tight, base - half, low),
-        np.where(tight, base + half, high),
+        np.where(tight, base - half + at_end, low),
+        np.where(tight, base + half - at_start, high),
         np.clip(wanted.center / window_px - 0.5, 0, end),
     )
 

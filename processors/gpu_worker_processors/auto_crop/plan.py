@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.auto_crop import AutoCropParams, CropOverride, CropSegment, CropSubject
+from gpu_worker_processors.auto_crop.apart import Apart
 from gpu_worker_processors.auto_crop.cast import GLIMPSE_SECONDS, Cast, Picture, SubjectTrack
 from gpu_worker_processors.auto_crop.importance import middle
 from gpu_worker_processors.auto_crop.l1 import Floats
@@ -73,12 +74,15 @@ def plan_crop(tracks: Sequence[SubjectTrack], timeline: Timeline, frame: tuple[i
     seen = Timeline(timeline.times, np.union1d(timeline.shot_starts, 1 + np.flatnonzero(changes)))
     across, down = _wanted(pieces, foci, views, timeline, picture, params)
     settings = PathSettings(params.smoothing, params.padding, params.anticipation)
-    x = plan_axis(across, seen, frame[0], sizes[:, 0], settings)
-    y = plan_axis(down, seen, frame[1], sizes[:, 1], settings)
+    short = timeline.in_short_shots()  # what the user asks for in mid-shot is shown, for however short a time
+    x = plan_axis(across, seen, frame[0], sizes[:, 0], settings, short)
+    y = plan_axis(down, seen, frame[1], sizes[:, 1], settings, short)
     path = CropPath.moving(x, y, sizes, frame)
     chosen = (sizes != frame).any(1)
+    lost = np.concatenate([_lost(*one) for one in zip(foci, views, strict=True)])
+    measured = quality(path.windows, seen, across, down, chosen, lost)
     segments = tuple(_segment(*one, timeline) for one in zip(pieces, foci, overrides, views, strict=True))
-    return CropPlan(path, layouts, size, segments, _most_shown(segments), quality(path.windows, seen, across, down, chosen))
+    return CropPlan(path, layouts, size, segments, _most_shown(segments), measured)
 
 
 def _picture(frame: tuple[int, int], size: tuple[int, int], timeline: Timeline, params: AutoCropParams) -> Picture:
@@ -172,10 +176,21 @@ def _in_view(focus: Focus, view: View) -> tuple[Floats, Floats, NDArray[np.bool_
     apart in each frame in which a wide window holds them, else whoever is followed."""
     if focus.apart is None or not view.holds_apart:
         return focus.core, focus.center, focus.exact
-    boxes = focus.apart.boxes
-    held = (boxes[:, 2] - boxes[:, 0] <= view.size[0]) & (boxes[:, 3] - boxes[:, 1] <= view.size[1])
+    boxes, held = focus.apart.boxes, _held(focus.apart, view)
     core, middles = np.where(held[:, None], boxes, focus.core), np.where(held[:, None], middle(boxes), focus.center)
     return core, middles, focus.exact & ~held
+
+
+def _held(apart: Apart, view: View) -> NDArray[np.bool_]:
+    """Frames in which some are seen and a window of that size holds them."""
+    return np.asarray((apart.boxes[:, 2:] - apart.boxes[:, :2] <= view.size).all(1))
+
+
+def _lost(focus: Focus, view: View) -> NDArray[np.bool_]:
+    """Frames in which those for whom the window is widened are farther apart than it is wide."""
+    if focus.apart is None or not view.holds_apart:
+        return np.zeros(len(focus.core), bool)
+    return np.isfinite(focus.apart.boxes[:, 0]) & ~_held(focus.apart, view)
 
 
 def _head_first(low: Floats, high: Floats, center: Floats, window: int) -> tuple[Floats, Floats, Floats]:
@@ -237,7 +252,7 @@ def _segment(piece: Stretch, focus: Focus, override: CropOverride | None, view: 
 
 def _shown_together(focus: Focus) -> tuple[tuple[int, ...], str]:
     if focus.apart is None:
-        return focus.members, focus.reason
+        return focus.members, f"{focus.reason}; wide as all of its shot"
     return tuple(dict.fromkeys((*focus.members, *focus.apart.track_ids))), focus.apart.reason
 
 

@@ -47,12 +47,20 @@ def steadiness(windows: Floats, timeline: Timeline) -> Quality:
     return Quality(still=round(still, 4), jerk=round(jerk, 4))
 
 
-def quality(windows: Floats, timeline: Timeline, across: Wanted, down: Wanted, chosen: NDArray[np.bool_]) -> Quality:
+def quality(
+    windows: Floats,
+    timeline: Timeline,
+    across: Wanted,
+    down: Wanted,
+    chosen: NDArray[np.bool_],
+    lost: NDArray[np.bool_],
+) -> Quality:
     """
     Args:
         windows: shape (n, 4).
         across, down: what was to be seen from left to right, and from top to bottom.
         chosen: shape (n,): frames that show a part of the picture, and not the whole.
+        lost: shape (n,): frames in which more was to be seen than any window of that size holds.
     """
     base = steadiness(windows, timeline)
     seen = np.isfinite(across.low) & chosen
@@ -65,6 +73,6 @@ def quality(windows: Floats, timeline: Timeline, across: Wanted, down: Wanted, c
     return replace(
         base,
         subject_frames=int(seen.sum()),
-        in_view=round(float((near & far).mean()), 4),
+        in_view=round(float((near & far & ~lost[seen]).mean()), 4),
         mean_offset=round(float(offset.mean()), 4),
     )

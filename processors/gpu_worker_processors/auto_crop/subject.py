@@ -85,6 +85,7 @@ def focus_on(
         before: the leader of the stretch before in the same shot.
         is_game: a ball is seen around this time. Where `subject` is "auto", two or three people then play, and matter all.
     """
+    seen = [one.within(picture) for one in seen]
     if isinstance(subject, int):
         if not seen:
             return Focus.nobody(frames, "the one asked for by its id is not seen")
@@ -183,7 +184,7 @@ def _clarity(ranked: Ranked) -> float:
 def _group(members: Sequence[Seen], boxes: Floats, ranked: Ranked, picture: Picture, reason: str) -> Focus:
     """All of them inside; where they do not fit for a moment, the leader."""
     leader = ranked[0][0]
-    core = np.where(picture.holds(boxes)[:, None], boxes, leader.boxes)
+    core = np.where(picture.holds_group(boxes)[:, None], boxes, leader.boxes)
     return Focus.on(core, [leader, *members], reason, _clarity(ranked))
 
 

@@ -19,6 +19,9 @@ from gpu_worker_processors.auto_crop.path import LEAP, Timeline
 
 MIN_SIDE_PX = 16
 """Smallest side of a window: encoders refuse less."""
+SAME_ASPECT = 0.02
+"""Windows whose aspect ratio is nearer than this to the output's fill it. The wire lets the two sides of an output differ from
+the aspect ratio by 1 %, and even sizes by a little more when they are small."""
 _STEP = 100
 """Steps a pixel: 0.01 px is finer than any sampling shows, and short to write."""
 _CLOSE_PX = 0.4
