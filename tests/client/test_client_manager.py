@@ -125,7 +125,8 @@ def test_all_are_done_and_no_more_at_once_than_allowed(
     with JobManager(client, max_parallel=3 if said == "argument" else None) as jobs:
         assert jobs.submit_all(scenes(n) for n in range(20)) == 20
         assert platform.wait_until(lambda: True if len(crew.took) == 3 else None)
-        assert jobs.summary().running + jobs.summary().waiting == 20
+        summary = jobs.summary()
+        assert summary.running + summary.waiting == 20
         assert len(platform.control.hub.book.jobs) == 3
         crew.hold.set()
         outcomes = list(jobs.results())

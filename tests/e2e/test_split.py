@@ -185,9 +185,15 @@ def test_a_failed_segment_is_tried_again_alone(farm: Farm, tmp_path: Path) -> No
     """kill -9 of the engine inside a worker: that job fails, the others go on, and one more job is paid."""
     before = farm.jobs()
     failed: list[str] = []
-    killers: list[threading.Thread] = []
 
-    def kill_engines(job_id: str) -> None:
+    def started() -> str | None:
+        new = farm.jobs() - before
+        return next((job_id for job_id in new if farm.platform.job(job_id).status is Status.IN_PROGRESS), None)
+
+    def kill_engines() -> None:
+        """Of the first job that runs. It is waited for from before the call on: a warm engine is soon done."""
+        job_id = farm.platform.wait_until(started, DEADLINE_SECONDS)
+        assert job_id is not None
         worker = psutil.Process(farm.worker_of(job_id).pid)
         while not farm.platform.job(job_id).status.is_final:
             for child in worker.children(recursive=True):
@@ -196,16 +202,14 @@ def test_a_failed_segment_is_tried_again_alone(farm: Farm, tmp_path: Path) -> No
                         child.kill()
 
     def on_event(event: SegmentEvent) -> None:
-        if event.stage == "submitted" and event.segment.index == 2 and not killers:
-            assert event.job_id is not None
-            killers.append(threading.Thread(target=kill_engines, args=(event.job_id,)))
-            killers[0].start()
         if event.stage == "failed":
             assert event.job_id is not None
             failed.append(event.job_id)
 
+    killer = threading.Thread(target=kill_engines)
+    killer.start()
     result = split(farm, tmp_path / "out.mp4", UpscaleParams(model="lite", scale=2, crf=20), on_event)
-    killers[0].join(DEADLINE_SECONDS)
+    killer.join(DEADLINE_SECONDS)
     assert len(failed) == 1
     assert len(farm.jobs() - before) == result.segments + 1
     assert_like_the_source(farm, tmp_path / "out.mp4")
