@@ -29,7 +29,8 @@ class JobOptions(TypedDict, total=False):
     policy: Policy
     """How long the remote job may wait and run."""
     env: Mapping[str, str]
-    """Where the defaults are read from; default: the process's environment."""
+    """Where the defaults are read from; default: the process's environment. A local run gets these variables besides those of
+    the process: `WEIGHTS_DIR`, `GPU_WORKER_JOB_TIME_LIMIT_SECONDS`, ..."""
 
 
 class Keywords(NamedTuple):

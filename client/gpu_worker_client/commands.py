@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import PurePath
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
+
+from gpu_worker_client.protocol.timeline import FILE_NAME
+
+T = TypeVar("T")
 
 NVENC_CODECS = ("h264_nvenc", "hevc_nvenc", "av1_nvenc")
 _WITH_INDEX = (".mp4", ".m4v", ".mov")
@@ -60,6 +66,26 @@ def command_args(command: Sequence[str] | Compilable) -> list[str]:
     if not isinstance(words, list) or not all(isinstance(word, str) for word in cast("list[object]", words)):
         raise TypeError("compile() gave no list of words")
     return _without_last_flags(cast("list[str]", words)[1:])
+
+
+def plainly_named(words: Sequence[str], files: Mapping[str, T], output: str) -> tuple[list[str], dict[str, T]]:
+    """A command and its files under names that the task takes: a name with a space, an umlaut and the like becomes
+    `file-1.mp4`, among the files and where it is a whole word of the command. Other names stay.
+
+    Args:
+        files: by the names that the command says.
+        output: the name of the output, which is the command's last word.
+    """
+    given = [*files, output]
+    free = (f"file-{number}" for number in count(1) if not any(PurePath(name).stem == f"file-{number}" for name in given))
+    names = {name: name if re.fullmatch(FILE_NAME, name) else next(free) + _plain_suffix(name) for name in given}
+    said = [names[word] if word in files else word for word in words[:-1]]
+    return said + [names[word] if word == output else word for word in words[-1:]], {names[name]: files[name] for name in files}
+
+
+def _plain_suffix(name: str) -> str:
+    suffix = PurePath(name).suffix
+    return suffix if re.fullmatch(FILE_NAME, f"_{suffix}") else ""
 
 
 def _without_last_flags(words: list[str]) -> list[str]:

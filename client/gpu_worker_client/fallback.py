@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -160,6 +160,8 @@ class Place:
     policy: Policy | None = None
     stop: Stop | None = None
     """Ends the job from another thread; for a job in a thread of its own."""
+    env: Mapping[str, str] | None = None
+    """Of the child process of a local run; None is this process's."""
 
 
 def run_anywhere(work: FileWork, place: Place) -> Done:
@@ -231,7 +233,7 @@ def _remote(work: FileWork, place: Place) -> TaskResult:
 
 def _local(work: FileWork, place: Place) -> TaskResult:
     started = time.monotonic()
-    result = run_local(work, place.timeout, stop=place.stop)
+    result = run_local(work, place.timeout, place.env, place.stop)
     _remember(work, place, "local", time.monotonic() - started, UploadMeter(None))
     return result
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload
 
 from gpu_worker_client._client_core import check_task
 from gpu_worker_client._stage import FileWork, Place, Tell, Transfer, is_url, stage
-from gpu_worker_client.commands import Compilable, command_args
+from gpu_worker_client.commands import Compilable, command_args, plainly_named
 from gpu_worker_client.events import Event
 from gpu_worker_client.exceptions import ConfigError, JobError
 from gpu_worker_client.policy import Policy
@@ -103,12 +103,17 @@ def render_work(
     command: Sequence[str] | Compilable, inputs: Mapping[str, Place] | Sequence[Place], output: Place, **params: Any
 ) -> FileWork:
     """
+    Args:
+        inputs: paths, which the command says by the names of their files, whatever those are; or names that the task takes.
+
     Raises:
         TypeError: the command is no list of words.
         ConfigError: two files in a list of paths have one name.
     """
-    named = inputs if isinstance(inputs, Mapping) else _by_name(inputs)
-    return FileWork("render", {"command_args": command_args(command), **params}, {}, inputs=dict(named), output=output)
+    words, named = command_args(command), inputs
+    if not isinstance(named, Mapping):
+        words, named = plainly_named(words, _by_name(named), Path(fspath(output)).name)
+    return FileWork("render", {"command_args": words, **params}, {}, inputs=dict(named), output=output)
 
 
 def one_output(output: Place | None, output_url: Place | None) -> Place:

@@ -28,6 +28,7 @@ from gpu_worker_client._stage import FileWork, check_output_place, is_url
 from gpu_worker_client._stop import Stop
 from gpu_worker_client.client import Client
 from gpu_worker_client.commands import Compilable, create_nvenc_command
+from gpu_worker_client.commands import command_args as words_of
 from gpu_worker_client.exceptions import APIConnectionError, ConfigError, GpuWorkerError, JobError, StorageError
 from gpu_worker_client.fallback import Done, may_pass, run_anywhere
 from gpu_worker_client.fallback import Place as WhereToRun
@@ -115,7 +116,8 @@ class FileJob:
 
     def _done(self, stop: Stop | None) -> Done:
         options = self._options
-        env = options.get("env", os.environ)
+        given = options.get("env")
+        env = os.environ if given is None else given
         switches = Switches.from_env(env)
         mode = options.get("mode", switches.mode)
         with ExitStack() as closing:
@@ -127,6 +129,7 @@ class FileJob:
                 on_event=options.get("on_event"),
                 policy=options.get("policy"),
                 stop=stop,
+                env=None if given is None else {**os.environ, **given},
             )
             return run_anywhere(self.work, place)
 
@@ -267,8 +270,9 @@ class FFmpegRenderJob(FileJob):
         **options: Unpack[JobOptions],
     ) -> None:
         sort_keywords("FFmpegRenderJob", options)
-        work = render_work(command_args, input_paths, output_filename, require_hardware=require_hardware)
-        if work.params["command_args"][-1:] != [Path(output_filename).name]:
+        words = words_of(command_args)
+        work = render_work(words, input_paths, output_filename, require_hardware=require_hardware)
+        if words[-1:] != [Path(output_filename).name]:
             raise ConfigError(f"the command's last word must be the output's name, {Path(output_filename).name}")
         super().__init__(work, None, options)
 

@@ -1,7 +1,8 @@
 """A task on files in a child process on this machine: the endpoint's processors in the same jail, without queue and bucket.
 
 Needs the package `gpu-worker-processors` in this Python. Where `gpu-worker` is, that one is the child: it also reads and writes
-URLs, and downloads missing weights. The child gets no key of ours, and it ends when the waiting ends, however that ends.
+URLs, and downloads missing weights. The child gets no key of ours, and it ends when the waiting ends, however that ends: by a
+kill of this process too.
 """
 
 from __future__ import annotations
@@ -56,9 +57,8 @@ def _is_remote(place: Place) -> bool:
 
 
 def _command() -> list[str]:
-    if _is_installed("gpu_worker"):
-        return [sys.executable, "-m", "gpu_worker.cli", "run", "-", "--quiet"]
-    return [sys.executable, "-m", "gpu_worker_processors"]
+    words = ["gpu_worker.cli", "run", "-", "--quiet"] if _is_installed("gpu_worker") else ["gpu_worker_processors"]
+    return [sys.executable, "-m", *words, "--parent", str(os.getpid())]
 
 
 def run_local(

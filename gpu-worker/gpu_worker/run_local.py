@@ -16,6 +16,7 @@ from gpu_worker.app import Worker, new_job_id
 from gpu_worker.settings import Settings
 from gpu_worker_client.protocol import MAX_TASK_BYTES, ErrorBody
 from gpu_worker_processors.engine.parent import Engine
+from gpu_worker_processors.jail.lifeline import interrupt_with
 from gpu_worker_processors.redact import install as install_redaction
 
 BAR_CELLS = 30
@@ -25,6 +26,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser("run", help="run one task here, local paths allowed")
     parser.add_argument("task", metavar="TASK.json", help="a file with the task JSON, or - for standard input")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--parent", metavar="PID", type=int, help="end, as by Ctrl-C, when this process has ended")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
     settings = dataclasses.replace(Settings.from_env(os.environ), allow_local_files=True, weights_download=True)
     logging.basicConfig(level=settings.log_level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     install_redaction(os.environ)
+    if args.parent is not None:
+        interrupt_with(args.parent)
     answer = asyncio.run(_run(settings, payload, None if args.quiet else sys.stderr))
     print(json.dumps(answer, ensure_ascii=False))
     if "error" not in answer:

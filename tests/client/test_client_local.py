@@ -8,11 +8,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import clips
 import psutil
 import pytest
 
-from gpu_worker_client import JobCancelled, JobTimedOut, SceneDetectionJob, UnsupportedMedia, WorkerFault, local
+from gpu_worker_client import (
+    FFmpegRenderJob,
+    JobCancelled,
+    JobTimedOut,
+    SceneDetectionJob,
+    UnsupportedMedia,
+    WorkerFault,
+    local,
+)
 from gpu_worker_client._stage import FileWork
 from gpu_worker_client._stop import Stop
 from gpu_worker_client.exceptions import GpuWorkerError
@@ -151,6 +160,60 @@ def test_a_run_by_the_processors_alone_ends_whole(film: Path, tmp_path: Path) ->
         run_local(endless, timeout=2, env={"PATH": os.environ["PATH"], "GPU_WORKER_WORK_ROOT": str(work)})
     assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
     assert [path for path in tmp_path.rglob("*") if path not in (film, work)] == []
+
+
+@pytest.mark.parametrize("package", ["gpu-worker", "gpu-worker-processors"])
+def test_the_variables_of_a_job_reach_the_work(film: Path, package: str, request: pytest.FixtureRequest) -> None:
+    if package != "gpu-worker":
+        request.getfixturevalue("no_worker")
+    result = SceneDetectionJob(film, mode="local", env={"GPU_WORKER_HISTORY": "off", "GPU_WORKER_MAX_FRAMES": "10"}).execute()
+    assert result.metadata.get("code") == ErrorCode.media_limit.value, result.error
+
+
+ENDLESS = """
+import sys
+from gpu_worker_client import FFmpegRenderJob, local
+installed = local._is_installed
+local._is_installed = lambda package: package != sys.argv[1] and installed(package)
+words = ["-stream_loop", "-1", "-i", "film.mp4", "-t", "3600", "-vf", "scale=1920:1080", "-preset", "veryslow", "out.mp4"]
+FFmpegRenderJob(["film.mp4"], words, "out.mp4", mode="local").execute()
+"""
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+@pytest.mark.parametrize("absent", ["none", "gpu_worker"])
+def test_what_it_started_ends_with_a_program_that_is_killed(film: Path, tmp_path: Path, absent: str) -> None:
+    work = tmp_path / "work"
+    env = os.environ | {"GPU_WORKER_WORK_ROOT": str(work), "TMPDIR": str(tmp_path)}
+    program = psutil.Popen([sys.executable, "-c", ENDLESS, absent], cwd=film.parent, env=env)
+    started: list[psutil.Process] = []
+    try:
+        while not any("veryslow" in command_of(process) for process in started):
+            assert program.poll() is None
+            started = program.children(recursive=True)
+    finally:
+        program.kill()
+        program.wait(60)
+    _, alive = psutil.wait_procs(started, timeout=60)
+    assert not alive
+    assert list(work.glob("*/output*")) == [] and not (film.parent / "out.mp4").exists()
+
+
+@pytest.mark.usefixtures("no_worker")
+def test_a_command_says_files_by_whatever_names_they_have(film: Path, tmp_path: Path) -> None:
+    source = film.rename(tmp_path / "mein Film (1) é.mp4")
+    made = tmp_path / "kürzer, kleiner.mp4"
+    job = FFmpegRenderJob([source], ["-i", source.name, "-frames:v", "5", made.name], made, mode="local")
+    result = job.execute()
+    assert (result.error, result.output_path) == (None, made)
+    with av.open(str(made)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 5
 
 
 def test_the_traceback_of_a_bug_is_logged(film: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

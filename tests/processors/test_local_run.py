@@ -177,6 +177,7 @@ def test_a_bad_task_is_a_typed_error_and_leaves_nothing(place: Path, task: objec
         (SCENES, "GPU_WORKER_MAX_FRAMES", "10", "media_limit"),
         (RENDER, "GPU_WORKER_MAX_OUTPUT_BYTES", "1000", "output_too_large"),
         (SCENES, "GPU_WORKER_JOB_TIME_LIMIT_SECONDS", "0.01", "time_limit"),
+        (SCENES, "GPU_WORKER_JOB_TIME_LIMIT_SECONDS", "0", "time_limit"),  # over before there is an engine to end
     ],
     ids=lambda value: str(value) if not isinstance(value, dict) else "",
 )

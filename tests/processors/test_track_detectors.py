@@ -7,11 +7,13 @@ both scores at 0.5 or more.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -337,3 +339,28 @@ def test_importing_ultralytics_leaves_the_process_as_it_was(weights_dir: Path) -
     assert "YOLO_OFFLINE" in changed
     assert "OMP_NUM_THREADS" not in changed
     assert "YOLO_CONFIG_DIR" not in changed
+
+
+IN_A_WORKTREE = """
+import sys
+from pathlib import Path
+from gpu_worker_processors.jail.level import JailSpec, apply
+checkout, work = map(Path, sys.argv[1:])
+sys.path.insert(0, str(checkout / "site"))
+apply(JailSpec("best_effort", work, readable=(checkout / "site",)))
+from gpu_worker_processors.track.detectors.ultralytics_net import import_ultralytics
+print(import_ultralytics("tasks", "yolov8n").__file__)
+"""
+
+
+def test_a_detector_loads_in_the_jail_where_it_is_installed_below_a_git_worktree(tmp_path: Path) -> None:
+    """A worktree's `.git` is a file, which ultralytics reads when it is imported, and which the jail closes."""
+    checkout, work = (tmp_path / "checkout").resolve(), tmp_path / "work"
+    work.mkdir()
+    installed = find_spec("ultralytics")
+    assert installed is not None and installed.origin is not None
+    package = shutil.copytree(Path(installed.origin).parent, checkout / "site" / "ultralytics")
+    (checkout / ".git").write_text(f"gitdir: {tmp_path}/elsewhere/.git/worktrees/checkout\n")
+    run = [sys.executable, "-c", IN_A_WORKTREE, str(checkout), str(work)]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.split() == [str(package / "nn" / "tasks.py")], done.stderr

@@ -120,6 +120,15 @@ def test_without_the_worker_missing_weights_name_a_command_that_is_there(
         assert "gpu-worker" not in caught.value.message
 
 
+def test_missing_weights_that_nobody_serves_name_no_command(tmp_path: Path) -> None:
+    for folder in (tmp_path, None):
+        with pytest.raises(TaskError) as caught:
+            WeightStore(folder, {}).resolve("beat_this_small")
+        assert "put beat_this_small.onnx there yourself" in caught.value.message
+        assert "SHA-256 in manifest.local.toml" in caught.value.message
+        assert "`" not in caught.value.message
+
+
 def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="ESRGAN_4x") as caught:
         WeightStore(tmp_path, {}).resolve("../../etc/passwd")

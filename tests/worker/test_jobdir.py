@@ -28,8 +28,9 @@ def test_two_jobs_never_share_one(tmp_path: Path) -> None:
 def test_sweep_removes_what_the_dead_left_and_nothing_of_the_living(tmp_path: Path) -> None:
     with subprocess.Popen(["true"]) as ended:
         ended.wait()
-    kept = {f"job-{os.getppid()}-abc", f"engine-{os.getppid()}", "of-somebody-else"}
-    for name in {f"job-{ended.pid}-abc", f"engine-{ended.pid}", f"job-{os.getpid()}-abc", *kept}:
+    one = "0123456789abcdef"
+    kept = {f"job-{os.getppid()}-{one}", f"engine-{os.getppid()}", "of-somebody-else", "job-archive", f"job-{ended.pid}-notes"}
+    for name in {f"job-{ended.pid}-{one}", f"engine-{ended.pid}", f"job-{os.getpid()}-{one}", *kept}:
         (tmp_path / name).mkdir()
     assert sweep(tmp_path) == 3
     assert {path.name for path in tmp_path.iterdir()} == kept

@@ -22,7 +22,8 @@ MAX_OVERLAYS = 50
 MAX_FILM_SECONDS = 6 * 3600
 MIN_SPEED, MAX_SPEED = 0.1, 20.0
 
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")]
+FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
+FileName = Annotated[str, StringConstraints(pattern=FILE_NAME)]
 """A name, never a path: letters, digits, `_`, `.` and `-`, the first one no `.` or `-`."""
 Seconds = Annotated[float, Field(ge=0, le=1e6)]
 Side = Annotated[int, Field(ge=16, le=16384, multiple_of=2)]

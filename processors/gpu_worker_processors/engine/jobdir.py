@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 JOB, ENGINE = "job", "engine"
 LOCAL = "gpu_worker"
 """Of a run without a worker: it stands in a folder that is not ours, mostly the system's for temporary files."""
+_OURS = re.compile(r"[a-z_]+-(?P<owner>[0-9]{1,10})(-[0-9a-f]{16})?")
+"""What `JobDirectory` and `engine_home` call theirs."""
 RESULT_NAME = "result.json"
 """Where in the directory the engine leaves the processor's result."""
 
@@ -48,13 +51,18 @@ def engine_home(root: Path) -> Path:
 
 def sweep(root: Path, kinds: Sequence[str] = (JOB, ENGINE)) -> int:
     """Removes what dead workers left under `root`. Call it once at start, before any job. Returns how many directories."""
-    leftovers = [path for kind in kinds for path in root.glob(f"{kind}-*") if not _in_use(path)]
+    leftovers = [path for kind in kinds for path in root.glob(f"{kind}-*") if (owner := _owner(path)) and not _in_use(owner)]
     for path in leftovers:
         shutil.rmtree(path, ignore_errors=True)
     return len(leftovers)
 
 
-def _in_use(path: Path) -> bool:
+def _owner(path: Path) -> int | None:
+    """The process that made it; None when the name is none of ours: the root may be a folder with others' things in it."""
+    ours = _OURS.fullmatch(path.name)
+    return int(ours["owner"]) if ours else None
+
+
+def _in_use(owner: int) -> bool:
     """Whether another process that is alive made it. Our own id in a name at start is a former container's."""
-    owner = path.name.split("-")[1]
-    return owner.isdecimal() and int(owner) != os.getpid() and Path("/proc", owner).exists()
+    return owner != os.getpid() and Path("/proc", str(owner)).exists()

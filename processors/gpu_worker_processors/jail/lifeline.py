@@ -1,4 +1,4 @@
-"""The engine's lifeline: when its parent is gone, so is the engine.
+"""Lifelines: when its parent is gone, so is the engine, and so is a local run that was started with that wish.
 
 PR_SET_PDEATHSIG would fire when the *thread* that started the engine ends, and the worker starts it from a pool's thread; it is
 also cleared by a change of user. So a daemon thread waits on a file descriptor of the parent process instead.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import threading
+from collections.abc import Callable
 
 ORPHANED_EXIT_STATUS = 137
 
@@ -25,13 +27,37 @@ def tie_to_parent() -> bool:
         return False
     if os.getppid() != parent:
         os._exit(ORPHANED_EXIT_STATUS)
-    threading.Thread(target=_wait, args=(descriptor,), name="lifeline", daemon=True).start()
+    _watch(descriptor, lambda: os._exit(ORPHANED_EXIT_STATUS))
     return True
 
 
-def _wait(descriptor: int) -> None:
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    while not poll.poll():
-        pass
-    os._exit(ORPHANED_EXIT_STATUS)
+def interrupt_with(process: int) -> None:
+    """Interrupts this process, as Ctrl-C does, when another has ended; at once when it has already. Does nothing where the
+    kernel has no process descriptors."""
+
+    def interrupt() -> None:
+        signal.pthread_kill(main, signal.SIGINT)  # the thread that may be waiting in a system call
+
+    main = threading.main_thread().ident or 0
+
+    try:
+        descriptor = os.pidfd_open(process)
+    except ProcessLookupError:
+        interrupt()
+    except OSError:
+        return
+    else:
+        _watch(descriptor, interrupt)
+
+
+def _watch(process: int, then: Callable[[], None]) -> None:
+    """Does a thing when the process with this descriptor has ended."""
+
+    def wait() -> None:
+        poll = select.poll()
+        poll.register(process, select.POLLIN)
+        while not poll.poll():
+            pass
+        then()
+
+    threading.Thread(target=wait, name="lifeline", daemon=True).start()

@@ -45,6 +45,7 @@ from gpu_worker_processors.engine.made_file import open_made
 from gpu_worker_processors.engine.parent import Engine, EngineAnswer, EngineJob
 from gpu_worker_processors.environment import ConfigError
 from gpu_worker_processors.files import atomic_file, disk_errors
+from gpu_worker_processors.jail.lifeline import interrupt_with
 from gpu_worker_processors.local.places import Places, places_of
 from gpu_worker_processors.local.settings import LocalSettings
 from gpu_worker_processors.redact import install as install_redaction
@@ -56,6 +57,7 @@ DEFAULT_SUFFIX = ".mp4"
 """Container of an output whose name has no suffix."""
 INLINE_RESULT_BYTES = 1_000_000
 """A larger result that is in a file already is printed as its summary, as the worker answers it."""
+KILL_AGAIN_SECONDS = 0.2
 COPY_BYTES = 1 << 20
 GZIP_LEVEL = 6
 
@@ -65,11 +67,14 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m gpu_worker_processors", description="Runs the task (JSON) on stdin on files of this machine."
     )
-    parser.parse_args(words)
+    parser.add_argument("--parent", metavar="PID", type=int, help="end, as by an interrupt, when this process has ended")
+    parent = parser.parse_args(words).parent
     _end_by_interrupt()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     install_redaction(os.environ)
     try:
+        if parent is not None:
+            interrupt_with(parent)
         settings = LocalSettings.from_env(os.environ)
         payload = sys.stdin.buffer.read(MAX_TASK_BYTES + 1)
     except (ConfigError, OSError) as error:
@@ -173,15 +178,17 @@ class _Run:
     @contextmanager
     def _in_time(self, engine: Engine) -> Generator[None]:
         limit = self._settings.limits.max_seconds
-        late = threading.Event()
+        late, over = threading.Event(), threading.Event()
 
-        def end() -> None:
+        def watch() -> None:
+            if over.wait(limit):
+                return
             late.set()
             engine.kill()
+            while not over.wait(KILL_AGAIN_SECONDS):  # between two commands the engine starts anew
+                engine.kill()
 
-        clock = threading.Timer(limit, end)
-        clock.daemon = True
-        clock.start()
+        threading.Thread(target=watch, name="time-limit", daemon=True).start()
         try:
             yield
         except TaskError as error:
@@ -190,7 +197,7 @@ class _Run:
             message = f"the task ran longer than the limit of {limit:g} s; split the input or raise the limit"
             raise TaskError(ErrorCode.time_limit, message, stage=error.stage, limit_seconds=limit) from None
         finally:
-            clock.cancel()
+            over.set()
 
     def _deliver(self, job: EngineJob, made: EngineAnswer) -> TaskResult:
         """Output and result get their names when both are written."""

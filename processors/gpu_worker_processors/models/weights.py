@@ -124,7 +124,7 @@ class WeightStore:
         if path is None:
             raise TaskError(
                 ErrorCode.weights_missing,
-                f"WEIGHTS_DIR is not set; set it to a folder, and {_how_to_get(spec)} puts the file there",
+                f"WEIGHTS_DIR is not set; set it to a folder; {_how_to_get(spec)}",
                 name=name,
             )
         verify(path, spec)
@@ -143,7 +143,7 @@ def verify(path: Path, spec: WeightSpec) -> None:
     except OSError:
         raise TaskError(
             ErrorCode.weights_missing,
-            f"{spec.file} is not in WEIGHTS_DIR; {_how_to_get(spec)} gets it",
+            f"{spec.file} is not in WEIGHTS_DIR; {_how_to_get(spec)}",
             name=spec.name,
         ) from None
     if not stat.S_ISREG(status.st_mode):
@@ -173,14 +173,17 @@ def _digest(path: Path, spec: WeightSpec) -> str:
 
 
 def _how_to_get(spec: WeightSpec) -> str:
-    """A command that this machine has. What it brings is verified before it is opened, whoever brought it."""
-    if spec.url and find_spec("gpu_worker") is None:
-        return f"`curl -fL -o {spec.file} {spec.url}` in that folder"
-    return f"`gpu-worker weights pull {spec.name}`"
+    """By a command that this machine has. What it brings is verified before it is opened, whoever brought it."""
+    if not spec.url:
+        by_hand = f"put {spec.file} there yourself: the manifest has no address for it"
+        return by_hand if spec.sha256 else f"{by_hand}, and wants its SHA-256 in {LOCAL_MANIFEST} there"
+    if find_spec("gpu_worker") is None:
+        return f"`curl -fL -o {spec.file} {spec.url}` in that folder gets it"
+    return f"`gpu-worker weights pull {spec.name}` gets it"
 
 
 def _again(spec: WeightSpec) -> str:
-    return "delete it" + (f", then {_how_to_get(spec)} gets it" if spec.url else "")
+    return "delete it" + (f", then {_how_to_get(spec)}" if spec.url else "")
 
 
 def _rejected(spec: WeightSpec, reason: str, what: str) -> TaskError:

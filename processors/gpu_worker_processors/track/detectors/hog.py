@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.media.probe import VideoInfo
 from gpu_worker_processors.track.detections import Detections
 from gpu_worker_processors.track.detectors.base import SCORE_FLOOR, Picture
@@ -42,6 +43,12 @@ class HogDetector:
         chosen_classes(classes, ("person",), "hog")
         self.class_names: tuple[str, ...] = ("person",)
         self._iou_threshold = iou_threshold
+        if not hasattr(cv2, "HOGDescriptor"):
+            raise TaskError(
+                ErrorCode.unsupported_task,
+                f"hog needs OpenCV 4, and {cv2.__version__} is installed, most likely by another package than this one: "
+                'pip install --force-reinstall --no-deps "opencv-python-headless<5"',
+            )
         self._hog = cv2.HOGDescriptor()
         self._hog.setSVMDetector(cv2.HOGDescriptor.getDefaultPeopleDetector())  # pyright: ignore
         self._box: Letterbox | None = None

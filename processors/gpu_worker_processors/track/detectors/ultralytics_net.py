@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,6 +33,11 @@ _SWITCHES: Mapping[str, str] = {
     "ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS": "1",
     "YOLO_VERBOSE": "False",  # the engine's standard output is not ultralytics' to write to
 }
+
+
+_GIT = "ultralytics.utils.git"
+"""Reads the `.git` of whatever repository the package is installed in, at import. In a worktree that is a file, which the jail
+closes; and which repository it is, is nothing to a detector."""
 
 
 @dataclass(frozen=True)
@@ -167,14 +173,27 @@ def import_ultralytics(module: str, model: str) -> Any:
         if "ultralytics" in sys.modules:
             return import_module(f"ultralytics.nn.{module}")
         with _side_effects_undone():
+            sys.modules[_GIT] = _no_repository()
             return import_module(f"ultralytics.nn.{module}")
     except ImportError as error:
         raise TaskError(
             ErrorCode.unsupported_task,
-            f'{model} needs ultralytics, which this worker lacks: pip install "gpu-worker-processors[yolo]";'
+            f'{model} needs ultralytics, which is not installed: pip install "gpu-worker-processors[yolo]";'
             " hog and yolox models work without it",
             missing=error.name or "ultralytics",
         ) from None
+
+
+def _no_repository() -> ModuleType:
+    """Stands for the module `_GIT` and looks for nothing."""
+
+    class GitRepo:
+        root = gitdir = refdir = head = branch = commit = message = origin = None
+        is_repo = False
+
+    module = ModuleType(_GIT)
+    module.__dict__["GitRepo"] = GitRepo
+    return module
 
 
 @contextmanager
