@@ -139,7 +139,9 @@ def test_storage_in_trouble_is_no_lost_result(client: Client, server: ScriptedSe
     assert job.result().stats.total_scenes == 1  # and so it can be asked for again
 
 
-@pytest.mark.parametrize("data", [b"no gzip", gzip.compress(b"{}")[:-4], gzip.compress(b" " * 2000)])
+@pytest.mark.parametrize(
+    "data", [b"no gzip", gzip.compress(b"{}")[:-4], gzip.compress(b" " * 2000)], ids=["no gzip", "cut off", "a bomb"]
+)
 def test_gzip_that_is_none_is_cut_or_is_a_bomb(
     client: Client, server: ScriptedServer, bucket: ScriptedServer, monkeypatch: pytest.MonkeyPatch, data: bytes
 ) -> None:
