@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -164,10 +165,16 @@ def _code(error: Exception) -> str:
 
 def write_json(result: TaskResult, path: Path) -> None:
     """Writes the whole result, piece by piece and whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.writelines(result.json_pieces())
-    part.replace(path)
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix=".gpu-worker-", dir=path.parent, delete=False) as file:
+        part = Path(file.name)
+        try:
+            file.writelines(result.json_pieces())
+            file.flush()
+            part.chmod(0o644)
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def _output(given: str | Path | None, input_path: str | Path, ending: str) -> str | Path:

@@ -33,6 +33,14 @@ _SECRET = ("RUNPOD_", "R2_", "AWS_")
 """Beginnings of variables that the child has no use for."""
 
 
+_START = """
+import sys
+sys.path[:] = filter(None, sys.path)
+import runpy
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
+"""As `python -m`, which imports from the current folder first: among videos that came from anywhere may lie a `json.py`."""
+
 _log = logging.getLogger("gpu_worker_client")
 
 
@@ -58,7 +66,7 @@ def _is_remote(place: Place) -> bool:
 
 def _command() -> list[str]:
     words = ["gpu_worker.cli", "run", "-", "--quiet"] if _is_installed("gpu_worker") else ["gpu_worker_processors"]
-    return [sys.executable, "-m", *words, "--parent", str(os.getpid())]
+    return [sys.executable, "-c", _START, *words, "--parent", str(os.getpid())]
 
 
 def run_local(

@@ -140,6 +140,21 @@ def test_the_processors_alone_do_it_and_the_result_says_so(film: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_worker")
+def test_nothing_is_written_through_a_link_that_somebody_laid(film: Path, tmp_path: Path) -> None:
+    """In a folder that others write in, a name that can be guessed may be a link to a file that they cannot write."""
+    own = tmp_path / "own.txt"
+    own.write_text("mine")
+    made = film.with_name("s" * 245 + ".json")  # a name with as many bytes as there can be, nearly
+    for place in (made, film.with_name(".s.json.part")):
+        place.symlink_to(own)
+    for output in (made, film.with_name("s.json")):
+        result = SceneDetectionJob(film, mode="local", output_path=output, env={"GPU_WORKER_HISTORY": "off"}).execute()
+        assert result.success, result.error
+        assert len(DetectScenesResult.from_json(output.read_bytes()).scenes) == 2 and not output.is_symlink()
+    assert own.read_text() == "mine"
+
+
+@pytest.mark.usefixtures("no_worker")
 def test_a_failure_of_the_processors_alone_is_typed_and_leaves_nothing(tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video at all")
@@ -168,6 +183,24 @@ def test_the_variables_of_a_job_reach_the_work(film: Path, package: str, request
         request.getfixturevalue("no_worker")
     result = SceneDetectionJob(film, mode="local", env={"GPU_WORKER_HISTORY": "off", "GPU_WORKER_MAX_FRAMES": "10"}).execute()
     assert result.metadata.get("code") == ErrorCode.media_limit.value, result.error
+
+
+@pytest.mark.parametrize("absent", ["none", "gpu_worker"])
+def test_nothing_is_imported_from_the_folder_that_a_program_stands_in(film: Path, tmp_path: Path, absent: str) -> None:
+    """Videos that came from anywhere lie in it, and whatever came with them."""
+    trap = "open('TRAPPED', 'w').close()\nraise SystemExit(3)"
+    for name in ("argparse", "json", "logging", "numpy", "av", "gpu_worker_processors", "gpu_worker", "runpy"):
+        (film.parent / f"{name}.py").write_text(trap)
+    program = tmp_path / "elsewhere" / "program.py"
+    program.parent.mkdir()
+    program.write_text(
+        "import sys\nfrom gpu_worker_client import SceneDetectionJob, local\ninstalled = local._is_installed\n"
+        "local._is_installed = lambda package: package != sys.argv[1] and installed(package)\n"
+        "print(SceneDetectionJob('film.mp4', output_path='scenes.json', mode='local').execute().error)"
+    )
+    run = [sys.executable, program, absent]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=True, cwd=film.parent)
+    assert (done.stdout.strip(), (film.parent / "TRAPPED").exists()) == ("None", False)
 
 
 ENDLESS = """

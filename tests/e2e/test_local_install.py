@@ -178,3 +178,15 @@ def words_of(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
+
+
+@pytest.mark.slow
+def test_the_extra_for_yolo_leaves_an_opencv_that_has_hog(laptop: Path) -> None:
+    """ultralytics asks for `opencv-python` of any version, which is put into the folder of `opencv-python-headless`."""
+    uv = Path(sys.executable).with_name("uv")
+    extras = ROOT / "processors"
+    command = [uv, "pip", "install", "-q", "--python", laptop, "-c", ROOT / "requirements/worker.txt", f"{extras}[yolo]"]
+    subprocess.run(command, check=True, timeout=600)
+    program = "import cv2, ultralytics; cv2.HOGDescriptor(); print(cv2.__version__)"
+    done = subprocess.run([laptop, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stdout.startswith("4."), (done.stdout, done.stderr)

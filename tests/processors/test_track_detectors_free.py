@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.ops import batched_nms
 
+from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.media.probe import probe, require_video
 from gpu_worker_processors.models.weights import WeightStore
 from gpu_worker_processors.track.detectors import load_detector
@@ -80,6 +82,14 @@ def test_yolox_agrees_with_onnxruntime_and_plain_numpy(media: Path, weights_dir:
     assert expected_boxes >= 40
     assert found >= 0.98 * expected_boxes
     assert abs(ours_sure - expected_boxes) <= 0.02 * expected_boxes
+
+
+def test_hog_says_which_opencv_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with OpenCV 5, which `pip install ultralytics` puts in the place of the one that is asked for."""
+    monkeypatch.delattr(cv2, "HOGDescriptor")
+    with pytest.raises(TaskError, match="opencv-python-headless<5") as caught:
+        load_detector("hog", classes=["person"], iou_threshold=0.45, store=WeightStore(None), device=CPU)
+    assert caught.value.code is ErrorCode.unsupported_task
 
 
 def test_hog_finds_people(media: Path) -> None:
