@@ -28,6 +28,8 @@ from gpu_worker_client.protocol import TASKS, ErrorBody, ErrorCode, TaskResult
 
 STOP_SECONDS = 5.0
 """After an interrupt the child has this long to end its engine, before all of it is killed."""
+WRONG_SETTINGS_STATUS = 2
+"""The child's exit status when a variable does not parse; what it says names the variable."""
 LAST_WORDS_CHARS, TRACEBACK_CHARS = 500, 5000
 _SECRET = ("RUNPOD_", "R2_", "AWS_")
 """Beginnings of variables that the child has no use for."""
@@ -81,7 +83,7 @@ def run_local(
         stop: ends the child at once when it is asked for.
 
     Raises:
-        ConfigError: what is needed is not installed; the message says the pip line.
+        ConfigError: what is needed is not installed, and the message says the pip line; or a variable does not parse.
         JobError: the task failed, was stopped, or took longer than `timeout`; nothing was written.
         OSError: an input or the output's folder is not there.
     """
@@ -131,6 +133,8 @@ def _read(output: bytes, code: int, notes: IO[bytes]) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(output)
         error = answer.get("error")
     except (ValueError, AttributeError):
+        if code == WRONG_SETTINGS_STATUS:
+            raise ConfigError(f"a run on this machine cannot be set up: {_last_words(notes, LAST_WORDS_CHARS)}") from None
         message = f"the child process on this machine ended with {code} and no answer: {_last_words(notes, LAST_WORDS_CHARS)}"
         raise job_error(ErrorBody(code=ErrorCode.internal.value, message=message, retryable=True)) from None
     if error is None:

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from gpu_worker_client import (
+    ConfigError,
     FFmpegRenderJob,
     JobCancelled,
     JobTimedOut,
@@ -201,6 +202,15 @@ def test_nothing_is_imported_from_the_folder_that_a_program_stands_in(film: Path
     run = [sys.executable, program, absent]
     done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=True, cwd=film.parent)
     assert (done.stdout.strip(), (film.parent / "TRAPPED").exists()) == ("None", False)
+
+
+@pytest.mark.parametrize("package", ["gpu-worker", "gpu-worker-processors"])
+def test_a_variable_that_does_not_parse_is_named(film: Path, package: str, request: pytest.FixtureRequest) -> None:
+    if package != "gpu-worker":
+        request.getfixturevalue("no_worker")
+    with pytest.raises(ConfigError, match="GPU_WORKER_MAX_PIXELS must be a whole number") as caught:
+        run_local(scenes_of(film), env={"GPU_WORKER_MAX_PIXELS": "CANARY"})
+    assert "CANARY" not in str(caught.value)
 
 
 ENDLESS = """

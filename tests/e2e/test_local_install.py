@@ -187,6 +187,9 @@ def test_the_extra_for_yolo_leaves_an_opencv_that_has_hog(laptop: Path) -> None:
     extras = ROOT / "processors"
     command = [uv, "pip", "install", "-q", "--python", laptop, "-c", ROOT / "requirements/worker.txt", f"{extras}[yolo]"]
     subprocess.run(command, check=True, timeout=600)
-    program = "import cv2, ultralytics; cv2.HOGDescriptor(); print(cv2.__version__)"
+    program = (
+        "import cv2; from gpu_worker_processors.track.detectors.ultralytics_net import import_ultralytics\n"
+        "import_ultralytics('tasks', 'yolov8n'); cv2.HOGDescriptor(); print(cv2.__version__)"
+    )
     done = subprocess.run([laptop, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.stdout.startswith("4."), (done.stdout, done.stderr)
