@@ -33,6 +33,17 @@ def analysis_size(width: int, height: int) -> tuple[int, int]:
     return max(1, round(width / factor)), max(1, round(height / factor))
 
 
+def score_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height in which the content score looks at a frame of that size: `analysis_size`, but every other row of it
+    where the frame is scaled anyway.
+
+    A row costs a walk through memory that no cache holds any more, and the score is a mean over all pixels: on 19 real clips
+    half of them moved no score by more than 0.6 (the threshold is 30), and the task takes 7 to 18 % less time.
+    """
+    columns, rows = analysis_size(width, height)
+    return columns, rows if rows == height else max(1, rows // 2)
+
+
 Hsv = NDArray[np.uint8]
 """A small picture in OpenCV's 8-bit HSV: shape (height, width, 3), H 0..179."""
 

@@ -6,7 +6,6 @@ and no GPU. Light on import: OpenCV and PyAV come in when a job runs.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -29,10 +28,6 @@ _GROUP = 2
 """Frames handed to the scoring thread at once: waking it for every one cost 5 % of the whole task."""
 _GROUPS_AHEAD = 2
 """Groups of frames that decoding may run ahead of scoring: with the two at either end, eight frames of full size at most."""
-_SPARE_DECODER_THREADS = 4
-"""More decoder threads than cores: each waits for rows of the frame that another decodes. Worth 3 to 6 % on two cores."""
-_MAX_DECODER_THREADS = 16
-"""FFmpeg's own bound for the number that it chooses (libavcodec/pthread_internal.h, MAX_AUTO_THREADS)."""
 
 
 class DetectScenesProcessor:
@@ -53,7 +48,7 @@ class DetectScenesProcessor:
         from gpu_worker_processors.media.decode import FrameReader
 
         started = time.monotonic()
-        with FrameReader.probed(job.require_input(), threads=_decoder_threads(), limits=job.limits) as reader:
+        with FrameReader.probed(job.require_input(), limits=job.limits) as reader:
             cuts, times = _find_cuts(job, reader)
         scenes = scenes_between(cuts, times)
         return DetectScenesResult(
@@ -78,7 +73,7 @@ def _find_cuts(job: LocalJob, reader: FrameReader) -> tuple[list[int], FrameTime
     video = reader.video
     times = FrameTimes(video.time_base)
     finder = CutFinder(make_detector(job.params), video.time_base, video.fps)
-    small_picture = upright_pictures(video)
+    small_picture = upright_pictures(video, job.params.detector)
     with prefetched(grouped(reader, _GROUP), _GROUPS_AHEAD) as groups:
         for item in chain.from_iterable(groups):
             times.add(item.pts, item.frame.duration or 0)
@@ -87,22 +82,19 @@ def _find_cuts(job: LocalJob, reader: FrameReader) -> tuple[list[int], FrameTime
     return [times.index_of(pts) for pts in finder.finish()], times
 
 
-def upright_pictures(video: VideoInfo) -> Callable[[VideoFrame], NDArray[np.uint8]]:
-    """What makes the small upright picture, uint8 BGR, of each decoded frame of one video."""
+def upright_pictures(video: VideoInfo, detector: str) -> Callable[[VideoFrame], NDArray[np.uint8]]:
+    """What makes the small upright picture, uint8 BGR, that a detector looks at, of each decoded frame of one video."""
     import cv2
 
-    from gpu_worker_processors.detect_scenes.detectors import analysis_size
+    from gpu_worker_processors.detect_scenes.detectors import analysis_size, score_size
     from gpu_worker_processors.media.decode import SmallPictures
 
-    scaled = SmallPictures(*analysis_size(video.coded_width, video.coded_height))
+    size = analysis_size if detector == "hash" else score_size  # a hash of 64 bits turns on single pixels
+    scaled = SmallPictures(*size(video.coded_width, video.coded_height))
     if not video.rotation:
         return scaled
     turn = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}[video.rotation]
     return lambda frame: cast("NDArray[np.uint8]", cv2.rotate(scaled(frame), turn))
-
-
-def _decoder_threads() -> int:
-    return min((os.cpu_count() or 1) + _SPARE_DECODER_THREADS, _MAX_DECODER_THREADS)
 
 
 PROCESSOR = DetectScenesProcessor()

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gpu_worker_processors.detect_scenes.detectors import analysis_size
+from gpu_worker_processors.detect_scenes.detectors import score_size
 from gpu_worker_processors.detect_scenes.scenes import FrameTimes
 from gpu_worker_processors.media.decode import DecodedFrame, FrameReader, SmallPictures
 from gpu_worker_processors.media.frames import drained, grouped, mapped, prefetched
@@ -167,7 +167,7 @@ class _Scalers:
 
     def __init__(self, video: VideoInfo, detector: Detector, *, with_gray: bool) -> None:
         self._picture = detector.scaler(video)
-        self._small = SmallPictures(*analysis_size(video.coded_width, video.coded_height))
+        self._small = SmallPictures(*score_size(video.coded_width, video.coded_height))
         self._gray = GrayScaler(video) if with_gray else None
 
     def look(self, item: DecodedFrame, *, wanted: bool) -> tuple[Looked, NDArray[np.uint8]]:
