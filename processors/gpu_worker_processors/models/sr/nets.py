@@ -15,6 +15,7 @@ from spandrel import MAIN_REGISTRY, ImageModelDescriptor, UnsupportedModelError
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.models.sr.banded import BAND_PIXELS, band_tail
+from gpu_worker_processors.models.sr.compact import add_before_shuffle
 from gpu_worker_processors.models.tensors import StateDict, load_state_dict, reject
 from gpu_worker_processors.models.weights import DNI_PARTNERS, WeightFile, WeightStore
 
@@ -88,6 +89,8 @@ def build(state: StateDict, file: WeightFile) -> ImageModelDescriptor[torch.nn.M
     descriptor.model.requires_grad_(False)
     if architecture == "ESRGAN":
         band_tail(descriptor.model)
+    elif architecture == "Compact":
+        add_before_shuffle(descriptor.model)
     return descriptor
 
 
