@@ -28,8 +28,10 @@ $(READY): $(REQ) client/pyproject.toml processors/pyproject.toml gpu-worker/pypr
 demo: $(READY)
 	@$(BIN)/gpu-worker demo $(if $(VIDEO),--video "$(VIDEO)") --output demo-output
 
+# A test that hangs in a library, where no signal reaches Python, ends after 330 s with the stacks of all its threads.
 test: $(READY)
-	@$(BIN)/python -m pytest -q -m "not slow and not gpu" -n $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -q -m "not slow and not gpu" -n $(JOBS) --dist loadfile --max-worker-restart=2 \
+	  -o faulthandler_timeout=330 -o faulthandler_exit_on_timeout=true $(ARGS)
 
 test-all: $(READY) reference
 	@$(BIN)/python -m pytest -q $(ARGS)

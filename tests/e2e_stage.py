@@ -40,10 +40,10 @@ class Stage:
         return [path.name for path in self.work_root.glob("job-*")]
 
 
-def start(tmp_path_factory: pytest.TempPathFactory, **env: str) -> Iterator[Stage]:
+def start(tmp_path_factory: pytest.TempPathFactory, poll_seconds: float = 2.0, **env: str) -> Iterator[Stage]:
     root = tmp_path_factory.mktemp("e2e")
     work_root = root / "work"
-    with LocalPlatform(data_dir=root / "platform") as platform:
+    with LocalPlatform(data_dir=root / "platform", poll_seconds=poll_seconds) as platform:
         extra: dict[str, str] = {"GPU_WORKER_WORK_ROOT": str(work_root), **env}
         if os.environ.get("WEIGHTS_DIR"):
             extra["WEIGHTS_DIR"] = os.environ["WEIGHTS_DIR"]

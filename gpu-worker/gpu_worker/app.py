@@ -101,15 +101,17 @@ class Worker:
                 self._current = None
                 await reporter.close()
 
-    @property
-    def busy(self) -> bool:
-        return self._current is not None
-
     def drain(self) -> None:
-        """Cancels the running job with a typed answer: the worker is shutting down and the grace is over. Loop thread only."""
+        """Cancels the running job with a typed answer, and every later one: the worker is shutting down and the grace is over.
+        Loop thread only."""
         self._draining = True
         if self._current is not None:
             self._current.cancel()
+
+    def _shut_down(self) -> TaskError:
+        grace = self._settings.drain_seconds
+        message = f"the worker was told to shut down and the job did not end within {grace:g} s; submit it again"
+        return TaskError(ErrorCode.cancelled, message, reason="shutdown")
 
     async def _answered(self, job_id: str, payload: object, reporter: Reporter) -> dict[str, Any]:
         run: Run | None = None
@@ -117,6 +119,8 @@ class Worker:
         try:
             task = parse_task(payload)
             notice = self._webhooks.notice(job_id, task)
+            if self._draining:  # taken by a poll that was open when the grace ended
+                raise self._shut_down()
             urls = check_task(
                 task, self._policy, now=self._now(), min_remaining_seconds=self._settings.min_url_lifetime_seconds
             )
@@ -125,9 +129,7 @@ class Worker:
         except asyncio.CancelledError:
             if not self._draining:
                 raise
-            grace = self._settings.drain_seconds
-            message = f"the worker was told to shut down and the job did not end within {grace:g} s; submit it again"
-            answer = failure_answer(TaskError(ErrorCode.cancelled, message, reason="shutdown"))
+            answer = failure_answer(self._shut_down())
         except Exception as error:  # noqa: BLE001 - the edge: everything becomes a typed answer
             answer = failure_answer(error)
         finally:

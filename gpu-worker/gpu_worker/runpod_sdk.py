@@ -27,5 +27,12 @@ cpuinfo.get_cpu_info = _cpu_info
 import runpod  # noqa: E402
 from runpod.http_client import AsyncClientSession  # noqa: E402
 from runpod.serverless.modules.rp_http import send_result  # noqa: E402
+from runpod.serverless.modules.worker_state import JobsProgress  # noqa: E402
 
-__all__ = ["AsyncClientSession", "runpod", "send_result"]
+
+def jobs_in_progress() -> int:
+    """Jobs that the SDK has taken and not yet answered, those among them that it has not yet handed over."""
+    return JobsProgress().get_job_count()
+
+
+__all__ = ["AsyncClientSession", "jobs_in_progress", "runpod", "send_result"]

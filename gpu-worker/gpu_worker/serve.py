@@ -8,13 +8,13 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
 from gpu_worker.app import Worker
 from gpu_worker.progress import Send, drop
-from gpu_worker.runpod_sdk import AsyncClientSession, runpod, send_result
+from gpu_worker.runpod_sdk import AsyncClientSession, jobs_in_progress, runpod, send_result
 from gpu_worker.settings import Settings
 from gpu_worker_processors.engine.jobdir import sweep
 from gpu_worker_processors.engine.parent import Engine
@@ -23,7 +23,8 @@ from gpu_worker_processors.redact import install as install_redaction
 logger = logging.getLogger(__name__)
 
 EXIT_MARGIN_SECONDS = 8.0
-"""After the drain the SDK still posts the answer and ends its long poll (up to 90 s); this long after the grace we leave."""
+"""An idle worker leaves this long after the signal, one with a job this long after its grace: the SDK still posts the answer,
+and its long poll would hold it for up to 90 s."""
 
 
 def serverless_config(env: Mapping[str, str]) -> dict[str, Any]:
@@ -65,7 +66,12 @@ def _boot_check(engine: Engine) -> Any:
 
 
 class Drain:
-    """SIGTERM: the SDK stops taking jobs and waits for the running one, for ever. This gives that wait a deadline."""
+    """SIGTERM: no further job is taken, and the running one has a deadline.
+
+    The SDK's own handler loses a job that its open poll still brings: what starts jobs has ended by then, so the job is taken
+    and never run. And it waits for a running job for ever. So it hears of the signal between two polls, and the wait gets an
+    end.
+    """
 
     def __init__(self, worker: Worker, engine: Engine, grace_seconds: float) -> None:
         self._worker = worker
@@ -73,27 +79,24 @@ class Drain:
         self._grace_seconds = grace_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started = False
+        self._stop_sdk: Any = None
 
     def watch(self, concurrency: int) -> int:
-        """The SDK's `concurrency_modifier`, called in its loop after it has set its own signal handlers: the place to chain
-        ours. One GPU, one job at a time: the concurrency stays as it is."""
+        """The SDK's `concurrency_modifier`, called in its loop before each poll for a job, after it has set its own signal
+        handlers: the place to put ours. One GPU, one job at a time: the concurrency stays as it is until the worker shuts down,
+        when nobody needs a further job."""
         if self._loop is None and threading.current_thread() is threading.main_thread():
             self._loop = asyncio.get_running_loop()
+            self._stop_sdk = signal.getsignal(signal.SIGTERM)
             for number in (signal.SIGTERM, signal.SIGINT):
-                self._chain(number)
-        return concurrency
+                signal.signal(number, self._on_signal)
+        if not self._started:
+            return concurrency
+        if callable(self._stop_sdk):
+            self._stop_sdk(signal.SIGTERM, None)
+        return concurrency if jobs_in_progress() else 0  # 0 would keep a job that is queued from being started
 
-    def _chain(self, number: signal.Signals) -> None:
-        before = signal.getsignal(number)
-
-        def on_signal(signum: int, frame: FrameType | None) -> None:
-            if callable(before):
-                before(signum, frame)
-            self.start()
-
-        signal.signal(number, on_signal)
-
-    def start(self) -> None:
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         """Begins the countdown, once."""
         if self._started or self._loop is None:
             return
@@ -101,13 +104,21 @@ class Drain:
         logger.info("shutting down: the running job has %g s to finish", self._grace_seconds)
         loop = self._loop
         loop.call_soon_threadsafe(lambda: loop.call_later(self._grace_seconds, self._worker.drain))
-        last = threading.Timer(
-            self._grace_seconds + EXIT_MARGIN_SECONDS if self._worker.busy else EXIT_MARGIN_SECONDS, self._leave
-        )
-        last.daemon = True
-        last.start()
+        _later(EXIT_MARGIN_SECONDS, self._leave_if_idle)
+
+    def _leave_if_idle(self) -> None:
+        if jobs_in_progress():
+            _later(self._grace_seconds, self._leave)
+        else:
+            self._leave()
 
     def _leave(self) -> None:
         self._engine.kill()
         logging.shutdown()
         os._exit(0)
+
+
+def _later(seconds: float, call: Callable[[], None]) -> None:
+    timer = threading.Timer(seconds, call)
+    timer.daemon = True
+    timer.start()

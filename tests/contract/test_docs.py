@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
     path
     for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("processors/*.md")]
-    if path.parent.name != "node_modules"
+    if path.parent.name != "node_modules" and not path.parent.name.startswith(".")  # .pytest_cache brings a README of its own
 )
 
 

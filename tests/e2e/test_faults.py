@@ -109,6 +109,39 @@ def test_sigterm_lets_a_short_job_finish(fresh: Stage, tmp_path: Path) -> None:
     assert job.result(timeout=DEADLINE_SECONDS).stats.total_frames == 250
 
 
+def told_to_stop_while_its_poll_is_open(stage: Stage) -> psutil.Process:
+    """The SDK stops what starts jobs within 0.1 s of a SIGTERM, and goes on waiting for the answer to its poll."""
+    worker = psutil.Process(stage.worker.pid)
+    stage.platform.wait_ready(stage.worker)
+    worker.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while "shutting down" not in stage.worker.log():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.5)  # nothing waits for this: it gives the SDK's 0.1 s the time to pass
+    return worker
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fresh", [{"poll_seconds": 20.0, "GPU_WORKER_DRAIN_SECONDS": "100"}], indirect=True)
+def test_a_job_that_an_open_poll_still_brings_is_run(fresh: Stage) -> None:
+    worker = told_to_stop_while_its_poll_is_open(fresh)
+    assert fresh.client.run(SelftestTask(), timeout=DEADLINE_SECONDS).status == "completed"
+    _, alive = psutil.wait_procs([worker], timeout=DEADLINE_SECONDS)
+    assert alive == [], "it takes no further job"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fresh", [{"poll_seconds": 20.0, "GPU_WORKER_DRAIN_SECONDS": "0.1"}], indirect=True)
+def test_a_job_that_comes_after_the_grace_is_answered(fresh: Stage) -> None:
+    worker = told_to_stop_while_its_poll_is_open(fresh)
+    with pytest.raises(JobCancelled, match="submit it again") as caught:
+        fresh.client.run(SelftestTask(), timeout=DEADLINE_SECONDS)
+    assert caught.value.details["reason"] == "shutdown"
+    _, alive = psutil.wait_procs([worker], timeout=DEADLINE_SECONDS)
+    assert alive == []
+
+
 def test_an_unreadable_input_leaves_nothing_and_the_next_job_is_fine(running: Stage, tmp_path: Path) -> None:
     page = tmp_path / "error.mp4"
     page.write_bytes(b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>NoSuchKey</Code></Error>')
