@@ -244,6 +244,7 @@ print(len(result.beat_times), Path("/proc/self/status").read_text().split("VmHWM
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_an_hour_stays_under_half_a_gigabyte(tmp_path: Path) -> None:
     times = sounds.steady(100, 0.5, 3600)
     source = sounds.save(tmp_path / "hour.flac", sounds.clicks(times, 3600.0))
