@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-# As the engine does: on a busy machine torch threads that spin while they wait make a test ten times as slow.
+# As the engine does: on a busy machine threads of torch or OpenBLAS that spin while they wait make a test ten times as slow, or
+# endless where no signal reaches Python.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # A shell that starts the tests in the background (`make test &`) has them ignore Ctrl-C, and their children too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -52,6 +52,18 @@ def test_the_child_gets_no_secret_and_no_url(engine: Engine) -> None:
     assert "secret" not in " ".join(child.cmdline())
 
 
+@pytest.mark.parametrize(("given", "threads"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "3"}, "3")])
+def test_it_starts_no_threads_that_spin_unless_told(tmp_path: Path, given: dict[str, str], threads: str) -> None:
+    env = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    engine = Engine(Settings(work_root=tmp_path / "work"), env | given)
+    try:
+        engine.start()
+        told = psutil.Process(engine.pid).environ()
+        assert (told["OPENBLAS_NUM_THREADS"], told["OMP_WAIT_POLICY"]) == (threads, "PASSIVE")
+    finally:
+        engine.close()
+
+
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGKILL, ErrorCode.resource_exhausted), (signal.SIGSEGV, ErrorCode.internal)],
