@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import clips
@@ -17,6 +18,7 @@ import sounds
 from gpu_worker_client.protocol import ErrorCode, RenderParams, RenderResult, TaskError
 from gpu_worker_processors.base import Limits, LocalJob
 from gpu_worker_processors.jail import landlock
+from gpu_worker_processors.jail.program import Confinement
 from gpu_worker_processors.render import run as run_module
 from gpu_worker_processors.render.base import Expectation
 from gpu_worker_processors.render.check import check_output
@@ -179,6 +181,19 @@ def test_a_run_that_takes_too_long_is_ended(bench: Bench) -> None:
     words = ("-f", "lavfi", "-i", "testsrc2=size=1280x720:duration=600", *FAST, "out.mp4")
     error = bench.refused(*words, limits=Limits(max_seconds=0.5))
     assert (error.code, error.details["limit_seconds"]) == (ErrorCode.time_limit, 0.5)
+
+
+def test_the_clock_ends_a_run_before_its_processor_time_does(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the clock's error says what the limit was."""
+    start, confined = run_module.program.start, list[Confinement]()
+
+    def seen(program: Path, words: Sequence[str], confinement: Confinement, *rest: Any, **more: Any) -> Any:
+        confined.append(confinement)
+        return start(program, words, confinement, *rest, **more)
+
+    monkeypatch.setattr(run_module.program, "start", seen)
+    bench.render("-i", "a.mp4", *FAST, "out.mp4", a=bench.clip(), limits=Limits(max_seconds=60.4))
+    assert (confined[0].max_cpu_seconds or 0) > 60.4 * (os.cpu_count() or 1) + 1
 
 
 def test_a_sigterm_leaves_no_file_that_counts(bench: Bench) -> None:

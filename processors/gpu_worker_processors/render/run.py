@@ -22,6 +22,9 @@ _LOG_BYTES = 64 * 1024
 """Of FFmpeg's log, half from its beginning and half from its end: the cause stands in one of them."""
 _MEMORY_SHARE = 0.8
 """Of the machine's or container's memory that FFmpeg may fill with data, before the system picks a process to end."""
+_CPU_MARGIN_SECONDS = 5
+"""Of processor time beyond what all cores can give until the clock ends the run. The clock knows what to say, but on a busy
+machine it may be late; the kernel's limit is for when nobody is left to look at a clock."""
 _MEMORY_FILES = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
@@ -62,7 +65,7 @@ def run(
         openings=rendering.openings,
         max_file_bytes=limits.max_output_bytes,
         max_memory_bytes=round(_MEMORY_SHARE * memory_bytes()),
-        max_cpu_seconds=round(limits.max_seconds * (os.cpu_count() or 1)),
+        max_cpu_seconds=round(limits.max_seconds * (os.cpu_count() or 1)) + _CPU_MARGIN_SECONDS,
         gpu=gpu,
         policy=policy,
     )
