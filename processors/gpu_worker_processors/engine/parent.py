@@ -308,8 +308,8 @@ class Engine:
             # Waiting torch threads sleep instead of spinning: they share the cores with decoder and encoder. On a busy two-core
             # machine the same upscale took 1.4 s like this and 8 to 42 s with spinning.
             "OMP_WAIT_POLICY": self._env.get("OMP_WAIT_POLICY", "PASSIVE"),
-            # OpenBLAS, which numpy calls, spins whatever that says: two engines on two cores once did so for five minutes over
-            # one small product. On three busy processes the product took 3.4 ms with one thread and 12 with two.
+            # OpenBLAS, which numpy calls, spins whatever that says: on two busy cores an engine was once found in one small
+            # product after five minutes. On three busy processes it took 3.4 ms with one thread and 12 with two.
             "OPENBLAS_NUM_THREADS": self._env.get("OPENBLAS_NUM_THREADS", "1"),
             # ultralytics phones home, installs and downloads unless told not to before its import.
             "YOLO_OFFLINE": "true",
