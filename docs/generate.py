@@ -69,7 +69,7 @@ def tasks_document() -> str:
 
 
 def _task(name: str) -> list[str]:
-    request, result = TASKS[name]
+    request, result = TASKS[name].request, TASKS[name].result
     module = importlib.import_module(request.__module__)
     params = request.model_fields["params"].annotation
     assert isinstance(params, type) and issubclass(params, BaseModel)

@@ -7,8 +7,9 @@ costs next to nothing.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from gpu_worker_client._lazy import loader
 
 if TYPE_CHECKING:
     from gpu_worker_client._stage import Transfer
@@ -171,15 +172,7 @@ _HOMES = (
 )
 """Modules that hold the public names, in the order of their imports."""
 
-
-def __getattr__(name: str) -> object:
-    if name in __all__:
-        for home in _HOMES:
-            module = import_module(f"{__name__}.{home}")
-            if hasattr(module, name):
-                globals()[name] = value = getattr(module, name)
-                return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = loader(__name__, __all__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -83,8 +83,10 @@ class ClientCore:
             return self._handle(job_id, TASKS[task.task].result, KeptResult.of(task))
         if isinstance(task, str) and task not in TASKS:
             raise ConfigError(f"task must be one of: {', '.join(TASKS)}")
-        name = next((name for name, kind in TASKS.items() if task in (name, kind.request)), None)
-        return self._handle(job_id, TASKS[name].result if name else None, None)
+        if isinstance(task, str):
+            return self._handle(job_id, TASKS[task].result, None)
+        kind = next((kind for kind in TASKS.values() if kind.request == task), None) if isinstance(task, type) else None
+        return self._handle(job_id, kind.result if kind else None, None)
 
     def _submit_flow(
         self,

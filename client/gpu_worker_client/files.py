@@ -22,20 +22,20 @@ from gpu_worker_client.commands import Compilable, command_args, plainly_named
 from gpu_worker_client.events import Event
 from gpu_worker_client.exceptions import ConfigError, JobError
 from gpu_worker_client.policy import Policy
-from gpu_worker_client.protocol import (
-    AutoCropResult,
-    BeatResult,
-    DetectScenesResult,
-    RenderResult,
-    TaskResult,
-    TrackResult,
-    UpscaleResult,
-    UpscaleTask,
-)
+from gpu_worker_client.protocol import TaskResult
 from gpu_worker_client.storage import Storage
 
 if TYPE_CHECKING:
     from gpu_worker_client.client import Client
+    from gpu_worker_client.protocol import (
+        AutoCropResult,
+        BeatResult,
+        DetectScenesResult,
+        RenderResult,
+        TrackResult,
+        UpscaleResult,
+        UpscaleTask,
+    )
     from gpu_worker_client.split import SegmentEvent, SplitPlan, SplitResult
 
 __all__ = ["FileTasks", "FileWork", "HasStorage", "OnEvent", "Place", "Transfer"]
@@ -195,7 +195,7 @@ class FileTasks(HasStorage):
             segments, in_flight, max_usd, gpu, prices, on_plan: of `split.split_upscale`.
         """
         if not split:
-            return cast(UpscaleResult, run_files(self, upscale_work(input, output, params), timeout, on_event, policy))
+            return cast("UpscaleResult", run_files(self, upscale_work(input, output, params), timeout, on_event, policy))
         from gpu_worker_client.split import split_upscale  # here: it loads PyAV
 
         arguments = split_arguments(input, output, timeout, params)
@@ -212,7 +212,7 @@ class FileTasks(HasStorage):
         **params: Any,
     ) -> TrackResult:
         """People, balls and other things followed. `output`, when given, is the video with boxes drawn into it."""
-        return cast(TrackResult, run_files(self, track_work(input, output, params), timeout, on_event, policy))
+        return cast("TrackResult", run_files(self, track_work(input, output, params), timeout, on_event, policy))
 
     def auto_crop(
         self: _Runs,
@@ -226,7 +226,7 @@ class FileTasks(HasStorage):
         **params: Any,
     ) -> AutoCropResult:
         """A video in another aspect ratio. `output` is left out with `dry_run=True`; `tracks` is a saved result of `track`."""
-        return cast(AutoCropResult, run_files(self, auto_crop_work(input, output, tracks, params), timeout, on_event, policy))
+        return cast("AutoCropResult", run_files(self, auto_crop_work(input, output, tracks, params), timeout, on_event, policy))
 
     def detect_scenes(
         self: _Runs,
@@ -238,7 +238,7 @@ class FileTasks(HasStorage):
         **params: Any,
     ) -> DetectScenesResult:
         """Where one shot ends and the next begins."""
-        return cast(DetectScenesResult, run_files(self, detect_scenes_work(input, params), timeout, on_event, policy))
+        return cast("DetectScenesResult", run_files(self, detect_scenes_work(input, params), timeout, on_event, policy))
 
     def beat(
         self: _Runs,
@@ -251,7 +251,7 @@ class FileTasks(HasStorage):
         **params: Any,
     ) -> BeatResult:
         """Beats, tempo and loudness of a video or audio file. `output`, when given, is the sound with a click on every beat."""
-        return cast(BeatResult, run_files(self, beat_work(input, output, params), timeout, on_event, policy))
+        return cast("BeatResult", run_files(self, beat_work(input, output, params), timeout, on_event, policy))
 
     def render(
         self: _Runs,
@@ -278,7 +278,7 @@ class FileTasks(HasStorage):
             TypeError: the command is no list of words, or not exactly one of `output` and `output_url` is given.
         """
         work = render_work(command, inputs, one_output(output, output_url), require_hardware=require_hardware)
-        return cast(RenderResult, run_files(self, work, timeout, on_event, policy))
+        return cast("RenderResult", run_files(self, work, timeout, on_event, policy))
 
 
 _SPLIT_OPTIONS = frozenset({"segments", "in_flight", "max_usd", "gpu", "prices", "on_plan"})
@@ -296,7 +296,7 @@ def split_arguments(input: Place, output: Place, timeout: float | None, given: M
         raise ConfigError("split=True works on paths and has no timeout; a policy limits its jobs")
     options = {name: value for name, value in given.items() if name in _SPLIT_OPTIONS}
     params = {name: value for name, value in given.items() if name not in _SPLIT_OPTIONS}
-    checked = cast(UpscaleTask, check_task(upscale_work(input, output, params).draft())[0]).params
+    checked = cast("UpscaleTask", check_task(upscale_work(input, output, params).draft())[0]).params
     return {"source": Path(input), "output": Path(output), "params": checked, **options}
 
 

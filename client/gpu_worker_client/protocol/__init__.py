@@ -1,33 +1,13 @@
-"""The wire: every task, parameter, result and error, declared once. Client, processors and worker all import it."""
+"""The wire: every task, parameter, result and error, declared once. Client, processors and worker all import it.
 
-from gpu_worker_client.protocol.auto_crop import (
-    AutoCropParams,
-    AutoCropResult,
-    AutoCropStats,
-    AutoCropTask,
-    CropKeyframe,
-    CropOverride,
-    CropSegment,
-    CropSubject,
-    CropWindow,
-)
-from gpu_worker_client.protocol.beat import (
-    BeatParams,
-    BeatResult,
-    BeatStats,
-    BeatTask,
-    Energy,
-    TempoCandidate,
-    save_analysis,
-)
-from gpu_worker_client.protocol.boxes import TrackBox, TrackFrames
-from gpu_worker_client.protocol.detect_scenes import (
-    DetectScenesParams,
-    DetectScenesResult,
-    DetectScenesStats,
-    DetectScenesTask,
-    Scene,
-)
+A task's own names are loaded when first used: a client needs those of one task, and pydantic takes half a millisecond a model.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpu_worker_client._lazy import loader
 from gpu_worker_client.protocol.envelope import (
     MAX_PARTS,
     MIN_PART_BYTES,
@@ -54,20 +34,50 @@ from gpu_worker_client.protocol.envelope import (
 )
 from gpu_worker_client.protocol.errors import ErrorBody, ErrorCode, Stage, TaskError
 from gpu_worker_client.protocol.models import AnsweredBy, Reply, Url, Wire
-from gpu_worker_client.protocol.render import RenderParams, RenderResult, RenderStats, RenderTask
-from gpu_worker_client.protocol.selftest import ProcessorCheck, SelftestParams, SelftestResult, SelftestTask
 from gpu_worker_client.protocol.tasks import MAX_TASK_BYTES, TASKS, TaskKind, parse_task
-from gpu_worker_client.protocol.track import (
-    Track,
-    TrackCut,
-    TrackParams,
-    TrackResult,
-    TrackState,
-    TrackStats,
-    TrackTask,
-    TrackVideo,
-)
-from gpu_worker_client.protocol.upscale import UpscaleParams, UpscaleResult, UpscaleStats, UpscaleTask
+
+if TYPE_CHECKING:
+    from gpu_worker_client.protocol.auto_crop import (
+        AutoCropParams,
+        AutoCropResult,
+        AutoCropStats,
+        AutoCropTask,
+        CropKeyframe,
+        CropOverride,
+        CropSegment,
+        CropSubject,
+        CropWindow,
+    )
+    from gpu_worker_client.protocol.beat import (
+        BeatParams,
+        BeatResult,
+        BeatStats,
+        BeatTask,
+        Energy,
+        TempoCandidate,
+        save_analysis,
+    )
+    from gpu_worker_client.protocol.boxes import TrackBox, TrackFrames
+    from gpu_worker_client.protocol.detect_scenes import (
+        DetectScenesParams,
+        DetectScenesResult,
+        DetectScenesStats,
+        DetectScenesTask,
+        Scene,
+    )
+    from gpu_worker_client.protocol.render import RenderParams, RenderResult, RenderStats, RenderTask
+    from gpu_worker_client.protocol.selftest import ProcessorCheck, SelftestParams, SelftestResult, SelftestTask
+    from gpu_worker_client.protocol.track import (
+        Track,
+        TrackCut,
+        TrackParams,
+        TrackResult,
+        TrackState,
+        TrackStats,
+        TrackTask,
+        TrackVideo,
+    )
+    from gpu_worker_client.protocol.upscale import UpscaleParams, UpscaleResult, UpscaleStats, UpscaleTask
 
 __all__ = [
     "MAX_PARTS",
@@ -148,3 +158,12 @@ __all__ = [
     "same_object",
     "save_analysis",
 ]
+
+_HOMES = ("upscale", "detect_scenes", "boxes", "track", "auto_crop", "beat", "render", "selftest")
+"""Modules of the tasks, in the order of their imports."""
+
+__getattr__ = loader(__name__, __all__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

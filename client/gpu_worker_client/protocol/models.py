@@ -16,6 +16,10 @@ MAX_URL_CHARS = 8192
 Url = Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL_CHARS)]
 """An absolute URL, or a local path where the worker allows local files. The worker checks which; the wire only bounds it."""
 
+FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
+FileName = Annotated[str, StringConstraints(pattern=FILE_NAME)]
+"""A name, never a path: letters, digits, `_`, `.` and `-`, the first one no `.` or `-`."""
+
 
 class _FirstErrorEnds(FailFast):
     """pydantic's own has no hash, and could not stand in `X | None`."""

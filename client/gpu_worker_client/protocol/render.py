@@ -12,8 +12,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from gpu_worker_client.protocol.envelope import OutputTask, Stats, TaskResult, same_object
-from gpu_worker_client.protocol.models import AnsweredBy, Url, Wire
-from gpu_worker_client.protocol.timeline import FileName, Timeline
+from gpu_worker_client.protocol.models import AnsweredBy, FileName, Url, Wire
+from gpu_worker_client.protocol.timeline import Timeline
 
 MAX_INPUTS = 200
 """Files of one task; a command uses at most 32 of them as streams."""

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, NamedTuple, NoReturn
+from importlib import import_module
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from gpu_worker_client.protocol.auto_crop import AutoCropResult, AutoCropTask
-from gpu_worker_client.protocol.beat import BeatResult, BeatTask
-from gpu_worker_client.protocol.detect_scenes import DetectScenesResult, DetectScenesTask
 from gpu_worker_client.protocol.envelope import SCHEMA_VERSION, TaskBase, TaskResult
 from gpu_worker_client.protocol.errors import ErrorCode, TaskError
 from gpu_worker_client.protocol.misfit import misfit, nearest
-from gpu_worker_client.protocol.render import RenderResult, RenderTask
-from gpu_worker_client.protocol.selftest import SelftestResult, SelftestTask
-from gpu_worker_client.protocol.track import TrackResult, TrackTask
-from gpu_worker_client.protocol.upscale import UpscaleResult, UpscaleTask
 
 MAX_TASK_BYTES = 256 * 1024
 """Largest task JSON. A presigned part URL has 400 to 600 bytes, so some 450 parts fit: 44 GiB in parts of 100 MiB."""
@@ -26,19 +20,36 @@ MAX_DEPTH = 32
 """Deepest nesting of lists and objects; the deepest task needs 4."""
 
 
-class TaskKind(NamedTuple):
-    request: type[TaskBase]
-    result: type[TaskResult]
+class TaskKind:
+    """The models of a task: what is asked, and what is answered."""
+
+    def __init__(self, request: type[TaskBase], result: type[TaskResult]) -> None:
+        self.request, self.result = request, result
+
+
+class _Later(TaskKind):
+    """`UpscaleTask` and `UpscaleResult` of protocol/upscale.py, whose module is imported when one of them is first asked for: a
+    client needs the models of one task, and making those of all takes a sixth of its import."""
+
+    def __init__(self, module: str, prefix: str) -> None:
+        self._module, self._prefix = module, prefix
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("request", "result"):
+            module = import_module(f"{__package__}.{self._module}")
+            super().__init__(getattr(module, f"{self._prefix}Task"), getattr(module, f"{self._prefix}Result"))
+            return self.__dict__[name]
+        raise AttributeError(name)
 
 
 TASKS: dict[str, TaskKind] = {
-    "upscale": TaskKind(UpscaleTask, UpscaleResult),
-    "detect_scenes": TaskKind(DetectScenesTask, DetectScenesResult),
-    "track": TaskKind(TrackTask, TrackResult),
-    "auto_crop": TaskKind(AutoCropTask, AutoCropResult),
-    "beat": TaskKind(BeatTask, BeatResult),
-    "render": TaskKind(RenderTask, RenderResult),
-    "selftest": TaskKind(SelftestTask, SelftestResult),
+    "upscale": _Later("upscale", "Upscale"),
+    "detect_scenes": _Later("detect_scenes", "DetectScenes"),
+    "track": _Later("track", "Track"),
+    "auto_crop": _Later("auto_crop", "AutoCrop"),
+    "beat": _Later("beat", "Beat"),
+    "render": _Later("render", "Render"),
+    "selftest": _Later("selftest", "Selftest"),
 }
 
 

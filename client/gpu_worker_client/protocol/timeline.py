@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from gpu_worker_client.protocol.models import Wire
+from gpu_worker_client.protocol.models import FileName, Wire
 from gpu_worker_client.protocol.upscale import Codec
 
 MAX_CLIPS = 200
@@ -22,9 +22,6 @@ MAX_OVERLAYS = 50
 MAX_FILM_SECONDS = 6 * 3600
 MIN_SPEED, MAX_SPEED = 0.1, 20.0
 
-FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
-FileName = Annotated[str, StringConstraints(pattern=FILE_NAME)]
-"""A name, never a path: letters, digits, `_`, `.` and `-`, the first one no `.` or `-`."""
 Seconds = Annotated[float, Field(ge=0, le=1e6)]
 Side = Annotated[int, Field(ge=16, le=16384, multiple_of=2)]
 Decibels = Annotated[float, Field(ge=-90, le=24)]
