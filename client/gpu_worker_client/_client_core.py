@@ -15,7 +15,7 @@ from gpu_worker_client._timing import Timing
 from gpu_worker_client._transport import Transport
 from gpu_worker_client.endpoint import DEFAULT_BASE_URL, Endpoint, check_api_key, check_id, job_id_of
 from gpu_worker_client.exceptions import ConfigError, job_error
-from gpu_worker_client.policy import Policy
+from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import TASKS, ErrorCode, TaskBase, TaskError, TaskResult, parse_task
 
 MIN_WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 10.0
@@ -98,7 +98,7 @@ class ClientCore:
     ) -> Flow[Any]:
         checked, wire = check_task(task)
         body: dict[str, Any] = {"input": wire}
-        limits = (Policy.for_task(checked) if policy is None else policy).to_wire()
+        limits = (checked_policy(policy) or Policy.for_task(checked)).to_wire()
         if limits:
             body["policy"] = limits
         if webhook is not None:

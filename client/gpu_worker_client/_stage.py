@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from gpu_worker_client._client_core import check_task
 from gpu_worker_client.exceptions import ConfigError, StorageError
-from gpu_worker_client.policy import Policy
+from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import TASKS, OutputTask, TaskResult
 from gpu_worker_client.storage import DEFAULT_EXPIRES_SECONDS, MAX_EXPIRES_SECONDS, PartsUpload, Storage
 
@@ -205,6 +205,7 @@ def stage(work: FileWork, storage: Callable[[], Storage], policy: Policy | None,
     Raises:
         InvalidTask, ConfigError, StorageError, OSError: as their names say.
     """
+    checked_policy(policy)
     work.check()
     if not work.needs_bucket:
         put = {} if work.output is None else {"output_url": str(work.output)}

@@ -30,7 +30,7 @@ from gpu_worker_client._manager_store import COMPLETED, FAILED, IN_DOUBT, RUNNIN
 from gpu_worker_client.client import Client
 from gpu_worker_client.exceptions import ConfigError
 from gpu_worker_client.outcome import Outcome
-from gpu_worker_client.policy import Policy
+from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import TaskBase, TaskResult
 from gpu_worker_client.switches import Switches
 
@@ -228,6 +228,8 @@ class JobManager:
         self._store.close()
 
     def _add(self, entries: list[tuple[str, TaskBase, Policy | None]]) -> None:
+        for _, _, policy in entries:
+            checked_policy(policy)
         self._store.add(entries)
         self._start()
         self._loop.call_soon_threadsafe(self._runner.more)

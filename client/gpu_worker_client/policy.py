@@ -76,6 +76,13 @@ class Policy:
         return wire
 
 
+def checked_policy(policy: object) -> Policy | None:
+    """Raises ConfigError: it is something else than a `Policy` or None, the dict that RunPod's API takes for example."""
+    if policy is None or isinstance(policy, Policy):
+        return policy
+    raise ConfigError("policy must be a Policy: Policy(execution_timeout_seconds=3600, ttl_seconds=7200) for example")
+
+
 def _milliseconds(name: str, seconds: float, least_seconds: int) -> int:
     if not least_seconds <= seconds <= MAX_POLICY_SECONDS:
         raise ConfigError(f"{name}_seconds must be {least_seconds} to {MAX_POLICY_SECONDS} (7 days)")

@@ -18,6 +18,7 @@ from gpu_worker.runpod_sdk import AsyncClientSession, jobs_in_progress, runpod, 
 from gpu_worker.settings import Settings
 from gpu_worker_processors.engine.jobdir import sweep
 from gpu_worker_processors.engine.parent import Engine
+from gpu_worker_processors.jail.lifeline import die_with
 from gpu_worker_processors.redact import install as install_redaction
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ def serverless_config(env: Mapping[str, str]) -> dict[str, Any]:
     settings = Settings.from_env(env)
     logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
     install_redaction(env, streams=True)
+    if settings.end_with_process:
+        die_with(settings.end_with_process)
     sweep(settings.work_root)
     engine = Engine(settings, env)
     atexit.register(engine.close)

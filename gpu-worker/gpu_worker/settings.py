@@ -105,6 +105,9 @@ class Settings:
     webhook_keys: tuple[bytes, ...] = field(default=(), repr=False)
     """Secrets that sign the events of tasks with a `webhook_url`, each `whsec_<base64>`, apart by commas. While a secret is
     being changed both stand here, and every event has a signature by each. Unset: such a task is `webhook_unavailable`."""
+    end_with_process: int = 0
+    """Id of a process with which the worker ends, killed: `dev-server` names itself, whose workers have nothing to do without
+    it. 0 is none."""
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR. URLs are redacted at every level."""
 
@@ -157,6 +160,7 @@ class Settings:
             prices=read.prices("GPU_WORKER_PRICES"),
             bucket=read.bucket(),
             webhook_keys=read.webhook_keys(VARIABLES["webhook_keys"]),
+            end_with_process=read.whole("GPU_WORKER_END_WITH_PROCESS", default.end_with_process),
             log_level=read.choice("GPU_WORKER_LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), default.log_level),
         )
 

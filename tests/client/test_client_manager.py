@@ -165,6 +165,14 @@ def test_a_task_is_refused_before_it_is_written(client: Client) -> None:
         assert list(jobs.results()) == []
 
 
+def test_a_policy_that_is_none_is_refused_before_it_is_written(client: Client) -> None:
+    wire: Any = {"executionTimeout": 60_000}
+    with JobManager(client) as jobs:
+        with pytest.raises(ConfigError, match="must be a Policy"):
+            jobs.submit({"task": "selftest"}, policy=wire)
+        assert jobs.summary().waiting == 0
+
+
 def test_a_task_signed_anew_is_the_same_job(client: Client, crew: Crew, platform: LocalPlatform) -> None:
     with JobManager(client) as jobs:
         first = jobs.submit(scenes(1))

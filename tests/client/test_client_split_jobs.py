@@ -201,10 +201,11 @@ def test_what_a_listener_raises_cancels_the_jobs_and_the_next_call_goes_on(
         ({"max_usd": 1.0}, SplitError),
         ({"in_flight": 0}, ConfigError),
         ({"timeout": 5}, ConfigError),
+        ({"policy": {"ttl": 60_000}}, ConfigError),
         ({"segments": 0}, ConfigError),
         ({"scael": 4}, JobError),
     ],
-    ids=["too dear", "no number", "no price", "none in flight", "timeout", "no segment", "misspelt"],
+    ids=["too dear", "no number", "no price", "none in flight", "timeout", "policy as a dict", "no segment", "misspelt"],
 )
 def test_what_cannot_be_is_said_before_anything_is_sent(
     client: Client, platform: LocalPlatform, film: Path, options: dict[str, Any], expected: type[Exception]

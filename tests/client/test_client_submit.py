@@ -127,6 +127,15 @@ def test_a_policy_out_of_runpods_bounds(client: Client, server: ScriptedServer, 
     assert server.seen == []
 
 
+def test_a_policy_that_is_none(client: Client, server: ScriptedServer) -> None:
+    wire: Any = {"executionTimeout": 60_000}
+    with pytest.raises(ConfigError, match="must be a Policy"):
+        client.submit(SelftestTask(), policy=wire)
+    with pytest.raises(ConfigError, match="must be a Policy"):
+        client.beat(__file__, policy=wire)
+    assert server.seen == []
+
+
 @pytest.mark.parametrize("url", ["", "me.example/CANARY", "file:///CANARY", "https://", "https://[CANARY"])
 def test_a_webhook_that_cannot_be_called(client: Client, server: ScriptedServer, url: str) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -54,6 +57,33 @@ def test_it_prints_the_environment_serves_and_ends(tmp_path: Path, number: signa
         **dict.fromkeys((f"{method}-{key}.url" for key in ("input", "output") for method in ("put", "get")), 0o600),
         **dict.fromkeys(("task.json", "request.json"), 0o600),
     }
+
+
+def test_its_workers_end_with_it_when_it_is_killed(tmp_path: Path) -> None:
+    command = [*COMMAND, "--workers", "1", "--endpoint-id", "ep", "--data-dir", str(tmp_path / "data")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        try:
+            assert server.stdout is not None
+            env = {name: value for name, _, value in (server.stdout.readline().strip().partition("=") for _ in range(7))}
+            url = f"{env['GPU_WORKER_BASE_URL']}/{env['GPU_WORKER_ENDPOINT_ID']}/health"
+            headers = {"Authorization": f"Bearer {env['RUNPOD_API_KEY']}"}
+            deadline = time.monotonic() + 120
+            while requests.get(url, headers=headers, timeout=20).json()["workers"]["idle"] == 0:
+                assert time.monotonic() < deadline, "no worker asks for jobs"
+                time.sleep(0.1)
+            family = descendants(server.pid)
+            assert len(family) >= 3, "the worker, its heartbeat and its engine"
+            ends = [os.pidfd_open(pid) for pid in family]
+        finally:
+            server.kill()
+    for end in ends:
+        assert select.select([end], [], [], 30)[0], "a process outlives the dev-server"
+        os.close(end)
+
+
+def descendants(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [one for child in map(int, children) for one in (child, *descendants(child))]
 
 
 def test_a_file_of_an_earlier_run_that_others_could_read_is_replaced(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from gpu_worker_client._stage import FileWork
 from gpu_worker_client.async_client import AsyncClient
 from gpu_worker_client.estimate import execution_timeout_seconds
 from gpu_worker_client.exceptions import ConfigError
-from gpu_worker_client.policy import Policy
+from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import UpscaleParams
 from gpu_worker_client.split.alone import alone
 from gpu_worker_client.split.check import check_output
@@ -101,9 +101,9 @@ async def carried_out(
     on_event: Callable[[SegmentEvent], object] | None,
 ) -> SplitResult:
     """The jobs, the joining, the file at its place. Arguments and errors as of `split_upscale`."""
+    policy = checked_policy(policy) or _policy(order.plan, order.in_flight)
     with alone(order.output):
         order.folder.mkdir(exist_ok=True)
-        policy = policy or _policy(order.plan, order.in_flight)
         runner = SegmentRunner(
             client,
             storage,

@@ -124,6 +124,7 @@ class LocalPlatform:
             "RUNPOD_SKIP_GPU_CHECK": "true",
             # Besides the gate what this machine's user names: a receiver of webhooks on loopback, say.
             "GPU_WORKER_EXEMPT_HOSTS": ",".join(filter(None, (gate, os.environ.get("GPU_WORKER_EXEMPT_HOSTS")))),
+            "GPU_WORKER_END_WITH_PROCESS": str(os.getpid()),
             "NO_PROXY": "127.0.0.1,localhost",
         }
 

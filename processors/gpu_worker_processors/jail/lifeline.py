@@ -1,4 +1,4 @@
-"""Lifelines: when its parent is gone, so is the engine, and so is a local run that was started with that wish.
+"""Lifelines: when its parent is gone, so is the engine; so are a local run and a worker that were started with that wish.
 
 PR_SET_PDEATHSIG would fire when the *thread* that started the engine ends, and the worker starts it from a pool's thread; it is
 also cleared by a change of user. So a daemon thread waits on a file descriptor of the parent process instead.
@@ -39,15 +39,30 @@ def interrupt_with(process: int) -> None:
         signal.pthread_kill(main, signal.SIGINT)  # the thread that may be waiting in a system call
 
     main = threading.main_thread().ident or 0
+    _when_ended(process, interrupt)
 
+
+def die_with(process: int) -> None:
+    """Kills this process, with its group when it leads one, when another has ended; at once when it has already. Does nothing
+    where the kernel has no process descriptors."""
+
+    def die() -> None:
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+        os._exit(ORPHANED_EXIT_STATUS)
+
+    _when_ended(process, die)
+
+
+def _when_ended(process: int, then: Callable[[], None]) -> None:
     try:
         descriptor = os.pidfd_open(process)
     except ProcessLookupError:
-        interrupt()
+        then()
     except OSError:
         return
     else:
-        _watch(descriptor, interrupt)
+        _watch(descriptor, then)
 
 
 def _watch(process: int, then: Callable[[], None]) -> None:
