@@ -1,9 +1,10 @@
-"""auto_crop, file to file, beside what most open tools do: an exponentially smoothed path and FFmpeg's crop filter.
+"""auto_crop, file to file, beside what most open tools do: an exponentially smoothed path and
+FFmpeg's crop filter.
 
-Both get the same tracks, so the detector, which `track` measures, is not in the figure. The peer smooths each frame's wanted
-place with a factor of 0.9, rounds it as the crop filter does with 4:2:0, hands the path to FFmpeg by `sendcmd`, and encodes by
-the same x264 settings. Behind a person who walks the film pans over a scene, by no whole number of pixels; it is made at run
-time.
+Both get the same tracks, so the detector, which `track` measures, is not in the figure. The peer
+smooths each frame's wanted place with a factor of 0.9, rounds it as the crop filter does with
+4:2:0, hands the path to FFmpeg by `sendcmd`, and encodes by the same x264 settings. Behind a person
+who walks the film pans over a scene, by no whole number of pixels; it is made at run time.
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ import cv2
 import imageio_ffmpeg
 import numpy as np
 
-from gpu_worker_client.protocol import Track, TrackBox, TrackFrames, TrackResult, TrackStats, TrackVideo
+from gpu_worker_client.protocol import (
+    Track,
+    TrackBox,
+    TrackFrames,
+    TrackResult,
+    TrackStats,
+    TrackVideo,
+)
 from gpu_worker_client.protocol.auto_crop import AutoCropParams
 from gpu_worker_processors.auto_crop.processor import PROCESSOR
 from gpu_worker_processors.base import LocalJob
@@ -46,10 +54,14 @@ def rows() -> list[dict[str, Any]]:
             best["ours"] = min(best.get("ours", 1e9), timed(lambda: run_ours(folder, film, tracks)))
         ours, theirs = FRAMES / best["ours"], FRAMES / best["peer"]
     note = (
-        "exponential path, ffmpeg sendcmd and crop, the same tracks and x264 settings; the peer moves in steps of 2 px,"
-        " ours samples between pixels and checks its output"
+        "exponential path, ffmpeg sendcmd and crop, the same tracks and x264 settings; the peer"
+        " moves in steps of 2 px, ours samples between pixels and checks its output"
     )
-    row = {"name": f"auto_crop, file to file, {WIDTH}x{HEIGHT} to 9:16", "ours": ours, "peer": theirs}
+    row = {
+        "name": f"auto_crop, file to file, {WIDTH}x{HEIGHT} to 9:16",
+        "ours": ours,
+        "peer": theirs,
+    }
     return [row | {"ratio": ours / theirs, "unit": "frames/s", "note": note}]
 
 
@@ -60,24 +72,36 @@ def walk() -> Any:
 
 
 def make_film(path: Path) -> Path:
-    """Noise of a natural spectrum that slides by, so that the encoder has as much to do as with a real film."""
+    """Noise of a natural spectrum that slides by, so that the encoder has as much to do as with a
+    real film."""
     dice = np.random.default_rng(0)
     rows, columns = np.fft.fftfreq(HEIGHT)[:, None], np.fft.fftfreq(2 * WIDTH)[None]
     falling = 1 / np.maximum(np.hypot(rows, columns), 1 / WIDTH)
     scene = np.fft.ifft2(np.fft.fft2(dice.normal(size=(HEIGHT, 2 * WIDTH))) * falling).real
     scene = np.clip(128 + 40 * scene / scene.std(), 16, 235).astype(np.uint8)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "20"})
+        stream = container.add_stream(
+            "libx264", rate=FPS, options={"preset": "veryfast", "crf": "20"}
+        )
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for index in range(FRAMES):
-            picture: Any = cv2.getRectSubPix(scene, (WIDTH, HEIGHT), (WIDTH / 2 + 2.37 * index, HEIGHT / 2))
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="gray").reformat(format="yuv420p")))
+            picture: Any = cv2.getRectSubPix(
+                scene, (WIDTH, HEIGHT), (WIDTH / 2 + 2.37 * index, HEIGHT / 2)
+            )
+            container.mux(
+                stream.encode(
+                    av.VideoFrame.from_ndarray(picture, format="gray").reformat(format="yuv420p")
+                )
+            )
         container.mux(stream.encode(None))
     return path
 
 
 def tracked(places: Any) -> TrackResult:
-    boxes = (TrackBox(frame=index, bbox=(x - 90, 300, x + 90, 900), confidence=0.9) for index, x in enumerate(places.tolist()))
+    boxes = (
+        TrackBox(frame=index, bbox=(x - 90, 300, x + 90, 900), confidence=0.9)
+        for index, x in enumerate(places.tolist())
+    )
     return TrackResult(
         tracks=[Track(track_id=1, class_name="person", frames=TrackFrames(boxes))],
         video=TrackVideo(width=WIDTH, height=HEIGHT, fps=FPS, duration=FRAMES / FPS),
@@ -88,7 +112,9 @@ def tracked(places: Any) -> TrackResult:
 def run_ours(folder: Path, film: Path, tracks: Path) -> None:
     params = AutoCropParams(crf=CRF)
     output, settings = folder / "ours.mp4", {"GPU_WORKER_DEVICE": "cpu"}
-    PROCESSOR.run(LocalJob("bench", params, folder, film, {"tracks": tracks}, output, settings=settings))
+    PROCESSOR.run(
+        LocalJob("bench", params, folder, film, {"tracks": tracks}, output, settings=settings)
+    )
     assert frames_of(output) == FRAMES
 
 
@@ -100,11 +126,25 @@ def run_peer(folder: Path, film: Path, tracks: Path) -> None:
         left = int(min(max(x - WINDOW / 2, 0), WIDTH - WINDOW)) // 2 * 2
         lines.append(f"{index / FPS:.4f} crop x {left};")
     (folder / "path.txt").write_text("\n".join(lines), encoding="utf-8")
-    options = [part for key, value in encoder_options("libx264", CRF).items() for part in (f"-{key}", value)]
+    options = [
+        part
+        for key, value in encoder_options("libx264", CRF).items()
+        for part in (f"-{key}", value)
+    ]
     subprocess.run(
         [
-            *(imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", "-y", "-i", film),
-            *("-vf", f"sendcmd=f={folder / 'path.txt'},crop={WINDOW}:{HEIGHT}:0:0", "-c:v", "libx264", *options),
+            imageio_ffmpeg.get_ffmpeg_exe(),
+            "-nostdin",
+            "-v",
+            "error",
+            "-y",
+            "-i",
+            film,
+            "-vf",
+            f"sendcmd=f={folder / 'path.txt'},crop={WINDOW}:{HEIGHT}:0:0",
+            "-c:v",
+            "libx264",
+            *options,
             folder / "peer.mp4",
         ],
         check=True,

@@ -1,8 +1,9 @@
 """beat against `librosa.beat.beat_track`: how well, how fast, how fast for the first time.
 
-Accuracy on annotated music from TEST_MEDIA where it names a folder (F-measure within 70 and 40 ms, by mir_eval), on click
-tracks anywhere. Speed from the file to the beats, the same file in the same process, in turn; the first answer in a process of
-its own. librosa's numba cache is filled before its first answer is timed: without one it takes some ten seconds longer.
+Accuracy on annotated music from TEST_MEDIA where it names a folder (F-measure within 70 and 40 ms,
+by mir_eval), on click tracks anywhere. Speed from the file to the beats, the same file in the same
+process, in turn; the first answer in a process of its own. librosa's numba cache is filled before
+its first answer is timed: without one it takes some ten seconds longer.
 """
 
 from __future__ import annotations
@@ -37,11 +38,17 @@ def rows() -> list[dict[str, Any]]:
 
 
 def _accuracy(folder: Path) -> list[dict[str, Any]]:
-    pieces = {f"click track, {bpm} bpm": (_click_track(folder, bpm, 20.0), np.arange(0.5, 19.9, 60 / bpm)) for bpm in BPM}
+    pieces = {
+        f"click track, {bpm} bpm": (_click_track(folder, bpm, 20.0), np.arange(0.5, 19.9, 60 / bpm))
+        for bpm in BPM
+    }
     found = [_mean_row("click tracks of 60 to 200 bpm", pieces, 0.025)]
     music = Path(os.environ.get("TEST_MEDIA", ""), "music")
     if os.environ.get("TEST_MEDIA") and music.is_dir():
-        annotated = {name: (music / audio, _beats(music / beats, music / audio)) for name, (audio, beats) in MUSIC.items()}
+        annotated = {
+            name: (music / audio, _beats(music / beats, music / audio))
+            for name, (audio, beats) in MUSIC.items()
+        }
         found += [_mean_row("annotated music", annotated, seconds) for seconds in (0.07, 0.04)]
     return found
 
@@ -50,12 +57,23 @@ def _mean_row(what: str, pieces: dict[str, tuple[Path, Any]], seconds: float) ->
     from mir_eval.beat import f_measure
 
     each = {
-        name: tuple(f_measure(truth, find(audio), f_measure_threshold=seconds) for find in (ours, peer))
+        name: tuple(
+            f_measure(truth, find(audio), f_measure_threshold=seconds) for find in (ours, peer)
+        )
         for name, (audio, truth) in pieces.items()
     }
     mine, theirs = np.mean(list(each.values()), axis=0)
-    note = f"{len(each)} pieces" if len(each) > 5 else "; ".join(f"{n} {a:.2f} / {b:.2f}" for n, (a, b) in each.items())
-    row = {"name": f"beat: {what}, F within {seconds * 1000:.0f} ms", "ours": float(mine), "peer": float(theirs), "note": note}
+    note = (
+        f"{len(each)} pieces"
+        if len(each) > 5
+        else "; ".join(f"{n} {a:.2f} / {b:.2f}" for n, (a, b) in each.items())
+    )
+    row = {
+        "name": f"beat: {what}, F within {seconds * 1000:.0f} ms",
+        "ours": float(mine),
+        "peer": float(theirs),
+        "note": note,
+    }
     return row | ({"ratio": float(mine / theirs)} if theirs else {})
 
 
@@ -97,7 +115,9 @@ def ours(path: Path) -> Any:
     from gpu_worker_processors.beat.processor import PROCESSOR
 
     with tempfile.TemporaryDirectory() as work_dir:
-        return np.array(PROCESSOR.run(LocalJob("bench", BeatParams(), Path(work_dir), path)).beat_times)
+        return np.array(
+            PROCESSOR.run(LocalJob("bench", BeatParams(), Path(work_dir), path)).beat_times
+        )
 
 
 def peer(path: Path) -> Any:
@@ -110,7 +130,9 @@ def peer(path: Path) -> Any:
 def _in_a_fresh_process(name: str, audio: Path) -> tuple[float, float]:
     """Seconds from the process' start to its beats, and its peak memory in MB."""
     started = time.perf_counter()
-    ran = subprocess.run([sys.executable, __file__, name, audio], check=True, capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, __file__, name, audio], check=True, capture_output=True, text=True
+    )
     return time.perf_counter() - started, float(ran.stdout)
 
 
@@ -134,7 +156,11 @@ def _beats(path: Path, audio: Path) -> Any:
     with wave.open(str(audio)) as file:
         seconds = file.getnframes() / file.getframerate()
     lines = path.read_text(encoding="utf-8").splitlines()
-    rows = [line.split(",")[1] for line in lines[1:]] if path.suffix == ".csv" else [line.split()[0] for line in lines]
+    rows = (
+        [line.split(",")[1] for line in lines[1:]]
+        if path.suffix == ".csv"
+        else [line.split()[0] for line in lines]
+    )
     return np.array([float(row) for row in rows if float(row) < seconds])
 
 

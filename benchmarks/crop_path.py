@@ -1,9 +1,12 @@
-"""The path of auto_crop's window beside exponential smoothing, on the same players, and its solver beside HiGHS.
+"""The path of auto_crop's window beside exponential smoothing, on the same players, and its solver
+beside HiGHS.
 
-One player at a time is followed at 9:16 of 1280x720 with 3 px of noise on every edge. Measured against the player's true box:
-the share of frames with it wholly in the window; the root mean square of the path's third difference in windows/s^3, which is
-what looks like shaking; the mean distance of the player from the window's middle, in windows; the share of frame pairs between
-which the window moves less than 0.05 px. The players are those of TEST_MEDIA's SportsMOT ground truth, or made at run time.
+One player at a time is followed at 9:16 of 1280x720 with 3 px of noise on every edge. Measured
+against the player's true box: the share of frames with it wholly in the window; the root mean
+square of the path's third difference in windows/s^3, which is what looks like shaking; the mean
+distance of the player from the window's middle, in windows; the share of frame pairs between which
+the window moves less than 0.05 px. The players are those of TEST_MEDIA's SportsMOT ground truth, or
+made at run time.
 """
 
 from __future__ import annotations
@@ -22,7 +25,13 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from scipy.sparse import csr_matrix, diags, eye, hstack, vstack
 
-from gpu_worker_processors.auto_crop.l1 import Corridor, Weights, derivative_rows, frame_seconds, stillest_line
+from gpu_worker_processors.auto_crop.l1 import (
+    Corridor,
+    Weights,
+    derivative_rows,
+    frame_seconds,
+    stillest_line,
+)
 from gpu_worker_processors.auto_crop.path import PathSettings, Timeline, Wanted, plan_axis
 
 Floats = NDArray[np.float64]
@@ -45,14 +54,18 @@ def _real() -> list[Player]:
     if not archive.is_file():
         return []
     with tarfile.open(archive) as packed:
-        files = {one.name: packed.extractfile(one).read().decode() for one in packed if one.isfile()}  # type: ignore[union-attr]
+        files = {
+            one.name: packed.extractfile(one).read().decode() for one in packed if one.isfile()
+        }  # type: ignore[union-attr]
     found = list[Player]()
     for name in sorted(name for name in files if name.endswith("gt.txt")):
         info = files[name.replace("gt.txt", "seqinfo.ini")].split()
         fps = float(next(line.split("=")[1] for line in info if line.startswith("frameRate=")))
         table = np.loadtxt(files[name].splitlines(), delimiter=",")
         table = table[np.lexsort((table[:, 0], table[:, 1]))]
-        for part in np.split(table, np.flatnonzero((np.diff(table[:, 1]) != 0) | (np.diff(table[:, 0]) != 1)) + 1):
+        for part in np.split(
+            table, np.flatnonzero((np.diff(table[:, 1]) != 0) | (np.diff(table[:, 0]) != 1)) + 1
+        ):
             if len(part) >= 100:
                 left, right = part[:, 2], part[:, 2] + part[:, 4]
                 found.append((fps, np.clip(left, 0, WIDTH), np.clip(right, 0, WIDTH)))
@@ -90,7 +103,9 @@ def _both_ways(low: Floats, high: Floats, fps: float) -> Floats:
 
 def _ours(low: Floats, high: Floats, fps: float) -> Floats:
     wanted = Wanted.of(low, high, (low + high) / 2)
-    return plan_axis(wanted, Timeline(np.arange(len(low)) / fps, np.array([0])), WIDTH, WINDOW, PathSettings())
+    return plan_axis(
+        wanted, Timeline(np.arange(len(low)) / fps, np.array([0])), WIDTH, WINDOW, PathSettings()
+    )
 
 
 def _measure(players: list[Player], method: Callable[[Floats, Floats, float], Floats]) -> Floats:
@@ -100,7 +115,9 @@ def _measure(players: list[Player], method: Callable[[Floats, Floats, float], Fl
         n = len(left)
         x = method(left + dice.normal(0, NOISE_PX, n), right + dice.normal(0, NOISE_PX, n), fps)
         x = np.round(np.clip(x, 0, WIDTH - WINDOW), 2)
-        inside = (np.minimum(right, x + WINDOW) - np.maximum(left, x)) / np.maximum(right - left, 1) >= 0.999
+        inside = (np.minimum(right, x + WINDOW) - np.maximum(left, x)) / np.maximum(
+            right - left, 1
+        ) >= 0.999
         wanted = np.clip((left + right) / 2, WINDOW / 2, WIDTH - WINDOW / 2)
         offset = np.abs(x + WINDOW / 2 - wanted).mean() / WINDOW
         jerk = np.sqrt((np.diff(x / WINDOW, 3) ** 2).mean()) * fps**3
@@ -115,9 +132,17 @@ def _steadiness(players: list[Player]) -> list[dict[str, Any]]:
     found = list[dict[str, Any]]()
     for name, method in (("exponential 0.9", _smoothed), ("exponential 0.9 both ways", _both_ways)):
         peer = _measure(players, method)
-        said = [f"in view {one[0]:.2%}, off the middle {one[2]:.3f} windows, still {one[3]:.0%}" for one in (ours, peer)]
+        said = [
+            f"in view {one[0]:.2%}, off the middle {one[2]:.3f} windows, still {one[3]:.0%}"
+            for one in (ours, peer)
+        ]
         note = f"{len(players)} players, {frames} frames; ours: {said[0]}; peer: {said[1]}"
-        row = {"name": f"crop path: shake beside {name}", "ours": ours[1], "peer": peer[1], "unit": "windows/s^3"}
+        row = {
+            "name": f"crop path: shake beside {name}",
+            "ours": ours[1],
+            "peer": peer[1],
+            "unit": "windows/s^3",
+        }
         found.append(row | {"ratio": peer[1] / ours[1], "note": note})
     return found
 
@@ -130,28 +155,44 @@ def _corridor(player: Player) -> Corridor:
     low = np.minimum(low, high - 0.01)
     middle = (low + high) / 2
     zone = 0.5 * (high - middle)
-    return Corridor(np.arange(n) / fps, low, high, middle - zone, middle + zone, np.full(n, 5.0), np.arange(n) == 0)
+    return Corridor(
+        np.arange(n) / fps,
+        low,
+        high,
+        middle - zone,
+        middle + zone,
+        np.full(n, 5.0),
+        np.arange(n) == 0,
+    )
 
 
 def _highs(corridor: Corridor, weights: Weights) -> Floats | None:
     """None where HiGHS gives up ("solve error")."""
     n = len(corridor.times)
     orders = derivative_rows(corridor.times, corridor.starts, weights)
-    each = vstack([diags([order[j, : n - j] for j in range(4)], range(4), shape=(n, n)) for order in orders])
+    each = vstack(
+        [diags([order[j, : n - j] for j in range(4)], range(4), shape=(n, n)) for order in orders]
+    )
     m = each.shape[0]
     blocks = [
         *(hstack([sign * each, -eye(m), csr_matrix((m, n))]) for sign in (1, -1)),
         *(hstack([sign * eye(n), csr_matrix((n, m)), -eye(n)]) for sign in (-1, 1)),
     ]
-    prices = np.concatenate([np.zeros(n), np.ones(m), corridor.pull * frame_seconds(corridor.times)])
+    prices = np.concatenate(
+        [np.zeros(n), np.ones(m), corridor.pull * frame_seconds(corridor.times)]
+    )
     right = np.concatenate([np.zeros(2 * m), -corridor.soft_low, corridor.soft_high])
     bounds = [*zip(corridor.low, corridor.high, strict=True), *[(0, None)] * (m + n)]
-    found = linprog(prices, A_ub=vstack(blocks).tocsr(), b_ub=right, bounds=bounds, method="highs-ipm")
+    found = linprog(
+        prices, A_ub=vstack(blocks).tocsr(), b_ub=right, bounds=bounds, method="highs-ipm"
+    )
     return found.x[:n] if found.success else None
 
 
 def _speed(players: list[Player]) -> dict[str, Any]:
-    corridors = [_corridor(player) for player in players[:: max(1, len(players) // SOLVED)][:SOLVED]]
+    corridors = [
+        _corridor(player) for player in players[:: max(1, len(players) // SOLVED)][:SOLVED]
+    ]
     weights, spent, apart, failed, frames = Weights(10, 1 / 30, 1 / 9), [0.0, 0.0], 0.0, 0, 0
     for corridor in corridors:
         started = time.process_time()
@@ -165,18 +206,33 @@ def _speed(players: list[Player]) -> dict[str, Any]:
         apart = max(apart, float(np.abs(ours - theirs).max()))
         frames += len(ours)
     note = (
-        f"{len(corridors) - failed} paths, {frames} frames, CPU time; nowhere over {apart * WINDOW:.2f} px of {WIDTH} apart;"
-        f" HiGHS gave up on {failed} more"
+        f"{len(corridors) - failed} paths, {frames} frames, CPU time; nowhere over"
+        f" {apart * WINDOW:.2f} px of {WIDTH} apart; HiGHS gave up on {failed} more"
     )
-    row = {"name": "crop path: solver beside HiGHS (interior point)", "unit": "frames/s", "note": note}
-    return row | {"ours": frames / spent[0], "peer": frames / spent[1], "ratio": spent[1] / spent[0]}
+    row = {
+        "name": "crop path: solver beside HiGHS (interior point)",
+        "unit": "frames/s",
+        "note": note,
+    }
+    return row | {
+        "ours": frames / spent[0],
+        "peer": frames / spent[1],
+        "ratio": spent[1] / spent[0],
+    }
 
 
 def _hour() -> dict[str, Any]:
     ran = subprocess.run([sys.executable, __file__], check=True, capture_output=True, text=True)
     cpu, peak = (float(word) for word in ran.stdout.split())
-    row = {"name": "crop path: one hour at 30 frames/s", "ours": HOUR_FRAMES / cpu, "unit": "frames/s", "peak_rss_mb": peak}
-    return row | {"note": f"{cpu:.1f} CPU seconds, one shot of {HOUR_FRAMES} frames in a process of its own"}
+    row = {
+        "name": "crop path: one hour at 30 frames/s",
+        "ours": HOUR_FRAMES / cpu,
+        "unit": "frames/s",
+        "peak_rss_mb": peak,
+    }
+    return row | {
+        "note": f"{cpu:.1f} CPU seconds, one shot of {HOUR_FRAMES} frames in a process of its own"
+    }
 
 
 def _one_hour() -> None:

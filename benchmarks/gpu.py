@@ -1,13 +1,16 @@
-"""Everything that only a GPU can tell, in one call of less than ten minutes: tests, parity, speed, peers, cold start.
+"""Everything that only a GPU can tell, in one call of less than ten minutes: tests, parity, speed,
+peers, cold start.
 
-    python benchmarks/gpu.py                       all sections on the first CUDA device
-    python benchmarks/gpu.py --only nets peers     these alone
-    python benchmarks/gpu.py --cpu                 the same code on the CPU, tiny sizes: proves that it runs, measures nothing
-    python benchmarks/gpu.py --bundle DIR          first installs what `gpu_bundle.py` has put there: no network needed
+    python benchmarks/gpu.py                       all sections on the first CUDA device python
+    benchmarks/gpu.py --only nets peers     these alone python benchmarks/gpu.py --cpu
+    the same code on the CPU, tiny sizes: proves that it runs, measures nothing python
+    benchmarks/gpu.py --bundle DIR          first installs what `gpu_bundle.py` has put there: no
+    network needed
 
-Each section runs in a process group of its own with a time limit, and every row is kept as soon as it is there: what fails or
-runs out of time costs only itself. `gpu.json` and `gpu.md` are written into $OUT, or the current folder, after each section. A
-`gpu.json` put beside this file is what docs/benchmarks.md is made from.
+Each section runs in a process group of its own with a time limit, and every row is kept as soon as
+it is there: what fails or runs out of time costs only itself. `gpu.json` and `gpu.md` are written
+into $OUT, or the current folder, after each section. A `gpu.json` put beside this file is what
+docs/benchmarks.md is made from.
 """
 
 from __future__ import annotations
@@ -51,13 +54,22 @@ SECTIONS: dict[str, tuple[str, str, float]] = {
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), metavar="SECTION", help=" ".join(SECTIONS)
+        "--only",
+        nargs="+",
+        choices=SECTIONS,
+        default=list(SECTIONS),
+        metavar="SECTION",
+        help=" ".join(SECTIONS),
     )
     parser.add_argument("--cpu", action="store_true", help="tiny sizes on the CPU")
     parser.add_argument("--bundle", type=Path, help="folder of gpu_bundle.py")
-    parser.add_argument("--budget", type=float, default=BUDGET_SECONDS, help="seconds for all of it")
+    parser.add_argument(
+        "--budget", type=float, default=BUDGET_SECONDS, help="seconds for all of it"
+    )
     parser.add_argument("--section", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.section:
@@ -73,7 +85,9 @@ def main(argv: Sequence[str]) -> int:
         rows, problem = spawn(name, environment, limit, on_cpu=args.cpu)
         if name == "machine":
             results["machine"] = rows[0] if rows else {"gpu": "unknown", "problem": problem}
-            environment["GPU_BENCH_PEAK_TFLOPS"] = str(results["machine"].get("matrix product, TFLOP/s", 1.0))
+            environment["GPU_BENCH_PEAK_TFLOPS"] = str(
+                results["machine"].get("matrix product, TFLOP/s", 1.0)
+            )
         else:
             results["sections"][name] = {"rows": rows, "problem": problem}
         write(results, out)
@@ -82,14 +96,16 @@ def main(argv: Sequence[str]) -> int:
 
 
 def prepared_environment() -> dict[str, str]:
-    """The environment of the sections: this repository's packages importable whether they are installed or not."""
+    """The environment of the sections: this repository's packages importable whether they are
+    installed or not."""
     path = os.pathsep.join([*PACKAGES, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 def install(bundle: Path) -> None:
-    """Unpacks a bundle into this interpreter's own packages, and adds this repository's: the worker starts its engine isolated
-    from PYTHONPATH, in a jail that reads no other folder. For a machine that is thrown away afterwards."""
+    """Unpacks a bundle into this interpreter's own packages, and adds this repository's: the worker
+    starts its engine isolated from PYTHONPATH, in a jail that reads no other folder. For a machine
+    that is thrown away afterwards."""
     packages = Path(sysconfig.get_path("purelib"))
     for archive in (*sorted(bundle.glob("*.whl")), bundle / "pure.zip"):
         shutil.unpack_archive(archive, packages, "zip")
@@ -99,14 +115,24 @@ def install(bundle: Path) -> None:
             os.environ.setdefault(variable, str(folder.resolve()))
 
 
-def spawn(name: str, environment: dict[str, str], limit_seconds: float, *, on_cpu: bool) -> tuple[list[Row], str | None]:
-    """The rows of a section that are there when it ends or its time is over, and what went wrong."""
+def spawn(
+    name: str, environment: dict[str, str], limit_seconds: float, *, on_cpu: bool
+) -> tuple[list[Row], str | None]:
+    """The rows of a section that are there when it ends or its time is over, and what went
+    wrong."""
     if limit_seconds < 5:
         return [], "no time was left"
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.jsonl"
-        argv = [sys.executable, __file__, "--section", name, str(file), *(["--cpu"] if on_cpu else [])]
+        argv = [
+            sys.executable,
+            __file__,
+            "--section",
+            name,
+            str(file),
+            *(["--cpu"] if on_cpu else []),
+        ]
         process = subprocess.Popen(argv, env=environment, stdout=sys.stderr, start_new_session=True)
         try:
             code = process.wait(limit_seconds)
@@ -116,7 +142,11 @@ def spawn(name: str, environment: dict[str, str], limit_seconds: float, *, on_cp
             os.killpg(process.pid, signal.SIGKILL)  # with whatever it has started
             process.wait()
         lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    print(f"{name}: {time.monotonic() - started:.1f} s, {len(lines)} rows, {problem or 'well'}", file=sys.stderr, flush=True)
+    print(
+        f"{name}: {time.monotonic() - started:.1f} s, {len(lines)} rows, {problem or 'well'}",
+        file=sys.stderr,
+        flush=True,
+    )
     return [json.loads(line) for line in lines], problem
 
 
@@ -149,7 +179,9 @@ def machine(sizes: Sizes) -> dict[str, Any]:
     device, dtype = sizes.device, torch.float16 if sizes.device.type == "cuda" else torch.float32
     a, b = (torch.randn(sizes.matrix, sizes.matrix, device=device, dtype=dtype) for _ in range(2))
     product = seconds_per_call(lambda: a @ b, sizes)
-    block = torch.empty(64 * sizes.matrix**2 // 8192, 8192, dtype=torch.uint8, device=device).random_()
+    block = torch.empty(
+        64 * sizes.matrix**2 // 8192, 8192, dtype=torch.uint8, device=device
+    ).random_()
     target = torch.empty_like(block)
     copy = seconds_per_call(lambda: target.copy_(block), sizes)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "none, the CPU instead"

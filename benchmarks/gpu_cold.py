@@ -1,8 +1,10 @@
 """Cold start: from the start of a process to the first enlarged frame, and what the time goes into.
 
-    python benchmarks/gpu_cold.py FOLDER MODEL DEVICE STARTED     the process that is timed; prints its marks
+    python benchmarks/gpu_cold.py FOLDER MODEL DEVICE STARTED     the process that is timed; prints
+    its marks
 
-The weights lie on the local disk. `STARTED` is the moment the parent started it, in seconds of the epoch.
+The weights lie on the local disk. `STARTED` is the moment the parent started it, in seconds of the
+epoch.
 """
 
 from __future__ import annotations
@@ -31,7 +33,15 @@ def rows(sizes: Sizes) -> Iterator[Row]:
         with tempfile.TemporaryDirectory() as name:
             folder_with(net, Path(name))
             size = f"{sizes.width}x{sizes.height}"
-            argv = [sys.executable, __file__, name, net.name, str(sizes.device), size, repr(time.time())]
+            argv = [
+                sys.executable,
+                __file__,
+                name,
+                net.name,
+                str(sizes.device),
+                size,
+                repr(time.time()),
+            ]
             output = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
         marks: dict[str, float] = json.loads(output.splitlines()[-1])
         parts = ", ".join(f"{part} {seconds:.2f}" for part, seconds in marks.items())
@@ -45,7 +55,9 @@ def rows(sizes: Sizes) -> Iterator[Row]:
         }
 
 
-def measure(folder: Path, model: str, device_name: str, size: str, started: float) -> dict[str, float]:
+def measure(
+    folder: Path, model: str, device_name: str, size: str, started: float
+) -> dict[str, float]:
     """Seconds of each part, in order."""
     marks = {"interpreter": time.time() - started}
     last = time.perf_counter()
@@ -77,4 +89,8 @@ def measure(folder: Path, model: str, device_name: str, size: str, started: floa
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4], float(sys.argv[5]))))
+    print(
+        json.dumps(
+            measure(Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4], float(sys.argv[5]))
+        )
+    )

@@ -1,8 +1,9 @@
-"""Super-resolution networks of the real shapes with random numbers: their cost, their speed in each way of running, their
-parity with float32, and the same frames through RealESRGANer.
+"""Super-resolution networks of the real shapes with random numbers: their cost, their speed in each
+way of running, their parity with float32, and the same frames through RealESRGANer.
 
-Speed needs no trained weights. A `Net` knows how to write itself into a weights folder, so that what is timed is what a job
-loads; its arithmetic is counted by torch on the meta device, where nothing is computed.
+Speed needs no trained weights. A `Net` knows how to write itself into a weights folder, so that
+what is timed is what a job loads; its arithmetic is counted by torch on the meta device, where
+nothing is computed.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ from gpu_worker_processors.upscale.plan import Plan
 from gpu_worker_processors.upscale.upscale import LANES
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from tiny_weights import WeightsFolder, compact, rrdb, swinir
+from support.tiny_weights import WeightsFolder, compact, rrdb, swinir
 
 PEAK_VARIABLE = "GPU_BENCH_PEAK_TFLOPS"
-"""What the largest matrix product reached on this card, measured beforehand in a process of its own."""
+"""What the largest matrix product reached on this card, measured beforehand in a process of its
+own."""
 PARITY_DB = {torch.float16: 50.0, torch.bfloat16: 40.0}
 """Least PSNR against float32 by number format."""
 
@@ -74,7 +76,8 @@ def folder_with(net: Net, path: Path) -> WeightsFolder:
 
 
 def flops_per_pixel(net: Net, folder: WeightsFolder) -> float:
-    """Floating-point operations (two for a multiply-add) per pixel of the input, counted by torch. Matrix work only."""
+    """Floating-point operations (two for a multiply-add) per pixel of the input, counted by torch.
+    Matrix work only."""
     model = load_network(net.name, folder.store()).model.to("meta")
     edge = 64
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -83,7 +86,8 @@ def flops_per_pixel(net: Net, folder: WeightsFolder) -> float:
 
 
 def speed_rows(sizes: Sizes) -> Iterator[Row]:
-    """Frames per second of each network, kernel by kernel and replayed, the frames on the device before and after."""
+    """Frames per second of each network, kernel by kernel and replayed, the frames on the device
+    before and after."""
     for net in nets(sizes):
         yield from _speed(net, sizes, ("eager", "graphs"))
 
@@ -99,19 +103,27 @@ def _speed(net: Net, sizes: Sizes, executions: tuple[Execution, ...]) -> Iterato
     with tempfile.TemporaryDirectory() as name:
         folder = folder_with(net, Path(name))
         frame_flops = flops_per_pixel(net, folder) * sizes.width * sizes.height
-        for execution in executions if net.arch != "swinir" else executions[:1]:  # SwinIR cannot be recorded
+        for execution in (
+            executions if net.arch != "swinir" else executions[:1]
+        ):  # SwinIR cannot be recorded
             forget_all()
             yield _speed_row(net, folder, execution, sizes, frame_flops)
 
 
-def _speed_row(net: Net, folder: WeightsFolder, execution: Execution, sizes: Sizes, frame_flops: float) -> Row:
+def _speed_row(
+    net: Net, folder: WeightsFolder, execution: Execution, sizes: Sizes, frame_flops: float
+) -> Row:
     resolver = load(net.name, store=folder.store(), device=sizes.device, execution=execution)
     batch = resolver.batch_for(sizes.height, sizes.width)
     frames = torch.rand(batch, 3, sizes.height, sizes.width, device=sizes.device)
     if sizes.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(sizes.device)
     fps = batch / seconds_per_call(lambda: resolver(frames), sizes)
-    memory = torch.cuda.max_memory_allocated(sizes.device) / 2**20 if sizes.device.type == "cuda" else None
+    memory = (
+        torch.cuda.max_memory_allocated(sizes.device) / 2**20
+        if sizes.device.type == "cuda"
+        else None
+    )
     peak_flops = 1e12 * float(os.environ[PEAK_VARIABLE])
     share = fps * frame_flops / peak_flops
     at_most = f", {memory:.0f} MiB at most" if memory is not None else ""
@@ -125,7 +137,10 @@ def _speed_row(net: Net, folder: WeightsFolder, execution: Execution, sizes: Siz
         "limit": peak_flops / frame_flops,
         "bar": net.bar_fps,
         "aim": net.aim_fps,
-        "note": f"{_name(resolver.dtype)}, batch {batch}, {tiles} tiles, {100 * share:.0f} % of the matrix peak{at_most}",
+        "note": (
+            f"{_name(resolver.dtype)}, batch {batch}, {tiles} tiles, {100 * share:.0f} % of the"
+            f" matrix peak{at_most}"
+        ),
     }
 
 
@@ -149,11 +164,18 @@ def _parity(net: Net, sizes: Sizes) -> Iterator[Row]:
             mse = float((found.double() - exact.double()).square().mean())
             value = -10 * np.log10(mse) if mse else float("inf")
             name_ = f"{net.name}, {_name(dtype)} against float32"
-            yield {"name": name_, "value": value, "unit": "dB", "bar": bar, "note": f"spread {float(exact.std()):.3f}"}
+            yield {
+                "name": name_,
+                "value": value,
+                "unit": "dB",
+                "bar": bar,
+                "note": f"spread {float(exact.std()):.3f}",
+            }
 
 
 def peer_rows(sizes: Sizes) -> Iterator[Row]:
-    """RealESRGANer in half precision and this project, frames of 8-bit samples in host memory to such frames: in turn.
+    """RealESRGANer in half precision and this project, frames of 8-bit samples in host memory to
+    such frames: in turn.
 
     Raises:
         ReferenceMissing: the originals are not installed.
@@ -173,16 +195,24 @@ def _peer_row(net: Net, sizes: Sizes, reference: Any) -> Row:
         count = 2 * LANES[sizes.device.type] * resolver.batch_for(sizes.height, sizes.width)
         pictures = [_picture(sizes, seed) for seed in range(count)]
         bgr = [_bgr(sizes, seed) for seed in range(count)]
-        theirs = count / seconds_per_call(lambda: [original.enhance(frame, outscale=4) for frame in bgr], sizes)
+        theirs = count / seconds_per_call(
+            lambda: [original.enhance(frame, outscale=4) for frame in bgr], sizes
+        )
         ours = count / seconds_per_call(lambda: enlarge_all(resolver, pictures, sizes), sizes)
     return {
-        "name": f"{net.name}, {sizes.width}x{sizes.height} x4, frames in host memory to frames in host memory",
+        "name": (
+            f"{net.name}, {sizes.width}x{sizes.height} x4, frames in host memory to frames in host"
+            " memory"
+        ),
         "value": ours,
         "unit": "frames/s",
         "peer": theirs,
         "ratio": ours / theirs,
         "bar_ratio": 4.0,
-        "note": f"peer: RealESRGANer, {'fp16' if sizes.device.type == 'cuda' else 'fp32'}; ours with colour conversion",
+        "note": (
+            f"peer: RealESRGANer, {'fp16' if sizes.device.type == 'cuda' else 'fp32'}; ours with"
+            " colour conversion"
+        ),
     }
 
 
@@ -191,9 +221,13 @@ def _original(net: Net, sizes: Sizes, reference: Any, weights: Path) -> Any:
     if net.arch == "rrdbnet":
         model = reference.RRDBNet(**shape, num_block=sizes.blocks, num_grow_ch=32, scale=4)
     else:
-        model = reference.SRVGGNetCompact(**shape, num_conv=sizes.convs, upscale=4, act_type="prelu")
+        model = reference.SRVGGNetCompact(
+            **shape, num_conv=sizes.convs, upscale=4, act_type="prelu"
+        )
     half = sizes.device.type == "cuda"
-    return reference.RealESRGANer(scale=4, model_path=str(weights), model=model, half=half, device=sizes.device)
+    return reference.RealESRGANer(
+        scale=4, model_path=str(weights), model=model, half=half, device=sizes.device
+    )
 
 
 def enlarge_all(resolver: SuperResolver, pictures: list[Picture], sizes: Sizes) -> None:
@@ -211,7 +245,16 @@ def enlarger(resolver: SuperResolver, sizes: Sizes) -> FrameEnlarger:
     """Of 8-bit 4:2:0 frames in BT.709 to such frames at four times the size."""
     tags = ColorTags(BT709, 1, 1, full_range=False)
     encoder = EncoderChoice("libx264", "h264", "yuv420p", 8)
-    plan = Plan(4 * sizes.width, 4 * sizes.height, tags, tags, encoder, "none", deinterlace=False, warnings=())
+    plan = Plan(
+        4 * sizes.width,
+        4 * sizes.height,
+        tags,
+        tags,
+        encoder,
+        "none",
+        deinterlace=False,
+        warnings=(),
+    )
     return FrameEnlarger(plan, Upright(), resolver)  # type: ignore[arg-type]
 
 
@@ -226,7 +269,9 @@ class Upright:
 def _picture(sizes: Sizes, seed: int) -> Picture:
     random = np.random.default_rng(seed)
     shapes = ((sizes.height, sizes.width), *[(sizes.height // 2, sizes.width // 2)] * 2)
-    return Picture(tuple(random.integers(16, 236, shape, np.uint8) for shape in shapes), 8, is_rgb=False)
+    return Picture(
+        tuple(random.integers(16, 236, shape, np.uint8) for shape in shapes), 8, is_rgb=False
+    )
 
 
 def _bgr(sizes: Sizes, seed: int) -> NDArray[np.uint8]:

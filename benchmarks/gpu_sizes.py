@@ -1,4 +1,5 @@
-"""How large the GPU benchmark's work is: `FULL` for a card, `SMALL` for the same code on a CPU within seconds."""
+"""How large the GPU benchmark's work is: `FULL` for a card, `SMALL` for the same code on a CPU
+within seconds."""
 
 from __future__ import annotations
 
@@ -11,8 +12,9 @@ from typing import Any
 import torch
 
 Row = dict[str, Any]
-"""`name`, `value`, `unit` and, where they make sense: `limit` (what the card's arithmetic would allow), `bar` and `aim` (in the
-unit of the value), `lower_is_better`, `peer`, `ratio` (above 1: we are better), `note`."""
+"""`name`, `value`, `unit` and, where they make sense: `limit` (what the card's arithmetic would
+allow), `bar` and `aim` (in the unit of the value), `lower_is_better`, `peer`, `ratio` (above 1: we
+are better), `note`."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,39 @@ class Sizes:
 
 
 FULL = Sizes(
-    torch.device("cuda", 0), 720, 480, blocks=23, small_blocks=6, convs=32, parity_px=160,
-    swin={"groups": 6, "blocks": 6, "heads": 6, "channels": 180}, rounds=5, round_seconds=0.4, clip_frames=300,
-    film=(1920, 1080), film_frames=900, trackers=("yolov8n", "yolov8x"), matrix=8192,
-)  # fmt: skip
+    torch.device("cuda", 0),
+    720,
+    480,
+    blocks=23,
+    small_blocks=6,
+    convs=32,
+    parity_px=160,
+    swin={"groups": 6, "blocks": 6, "heads": 6, "channels": 180},
+    rounds=5,
+    round_seconds=0.4,
+    clip_frames=300,
+    film=(1920, 1080),
+    film_frames=900,
+    trackers=("yolov8n", "yolov8x"),
+    matrix=8192,
+)
 SMALL = Sizes(
-    torch.device("cpu"), 32, 24, blocks=1, small_blocks=1, convs=2, parity_px=16,
-    swin={"groups": 1, "blocks": 2, "heads": 2, "channels": 24}, rounds=1, round_seconds=0.0, clip_frames=5,
-    film=(320, 192), film_frames=6, trackers=("yolov8n",), matrix=256,
-)  # fmt: skip
+    torch.device("cpu"),
+    32,
+    24,
+    blocks=1,
+    small_blocks=1,
+    convs=2,
+    parity_px=16,
+    swin={"groups": 1, "blocks": 2, "heads": 2, "channels": 24},
+    rounds=1,
+    round_seconds=0.0,
+    clip_frames=5,
+    film=(320, 192),
+    film_frames=6,
+    trackers=("yolov8n",),
+    matrix=256,
+)
 
 
 def synchronize(device: torch.device) -> None:
@@ -67,7 +93,8 @@ def synchronize(device: torch.device) -> None:
 
 
 def seconds_per_call(work: Callable[[], object], sizes: Sizes) -> float:
-    """Median over `rounds` of the mean time of a call, in rounds of `round_seconds` at least; two calls beforehand."""
+    """Median over `rounds` of the mean time of a call, in rounds of `round_seconds` at least; two
+    calls beforehand."""
     for _ in range(2):
         work()
     synchronize(sizes.device)

@@ -1,14 +1,19 @@
-"""Other orders of the same arithmetic for RRDB networks: candidates, each to be kept only if a card says that it pays.
+"""Other orders of the same arithmetic for RRDB networks: candidates, each to be kept only if a card
+says that it pays.
 
-A dense block as published joins its tensors before every convolution, which moves 5,120 bytes for each pixel of the input in
-half precision where the convolutions themselves read and write 1,664. Three ways out, all exact but for rounding:
+A dense block as published joins its tensors before every convolution, which moves 5,120 bytes for
+each pixel of the input in half precision where the convolutions themselves read and write 1,664.
+Three ways out, all exact but for rounding:
 
-- `by_input`: each tensor is convolved once with the weights of all later layers side by side, and the sums go along. No join,
-  and 192 outputs at once in place of 32, which fill a tensor core's tile; but the sums are read and written again each time.
-- `in_place`: one tensor of 192 channels, each layer writes its slice. A slice of channels is dense only in NCHW and for one
-  frame, so that is the layout here, and cuDNN has to turn it for its tensor cores.
-- `folded`: nearest-neighbour enlargement and the 3x3 convolution after it as four convolutions of 2x2, one for each place in
-  the enlarged pixel: 2.25 times fewer operations in those two layers, and no enlarged tensor.
+- `by_input`: each tensor is convolved once with the weights of all later layers side by side, and
+  the sums go along. No join, and 192 outputs at once in place of 32, which fill a tensor core's
+  tile; but the sums are read and written again each time.
+- `in_place`: one tensor of 192 channels, each layer writes its slice. A slice of channels is dense
+  only in NCHW and for one frame, so that is the layout here, and cuDNN has to turn it for its
+  tensor cores.
+- `folded`: nearest-neighbour enlargement and the 3x3 convolution after it as four convolutions of
+  2x2, one for each place in the enlarged pixel: 2.25 times fewer operations in those two layers,
+  and no enlarged tensor.
 """
 
 from __future__ import annotations
@@ -30,7 +35,8 @@ from gpu_worker_processors.models.sr.nets import load_network
 from gpu_worker_processors.models.sr.replay import ReplayedNetwork
 
 SLOPE, RESIDUAL = 0.2, 0.2
-"""Of LeakyReLU, and the share of a block's output that is added to its input: ESRGAN, arXiv 1809.00219."""
+"""Of LeakyReLU, and the share of a block's output that is added to its input: ESRGAN, arXiv
+1809.00219."""
 LAYERS = 5
 
 
@@ -51,7 +57,9 @@ class ByInput(nn.Module):
             torch.cat([c.weight[:, start:end] for c in convolutions[source:]])
             for source, (start, end) in enumerate(zip(starts, ends, strict=True))
         ]
-        self.weights = nn.ParameterList([nn.Parameter(part.contiguous(), requires_grad=False) for part in parts])
+        self.weights = nn.ParameterList(
+            [nn.Parameter(part.contiguous(), requires_grad=False) for part in parts]
+        )
         self.bias = nn.Parameter(torch.cat([c.bias for c in convolutions]), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,7 +75,9 @@ class InPlace(nn.Module):
 
     def __init__(self, block: Any) -> None:
         super().__init__()
-        self.convolutions = nn.ModuleList([getattr(block, f"conv{k}")[0] for k in range(1, LAYERS + 1)])
+        self.convolutions = nn.ModuleList(
+            [getattr(block, f"conv{k}")[0] for k in range(1, LAYERS + 1)]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         count, channels, height, width = x.shape
@@ -76,22 +86,29 @@ class InPlace(nn.Module):
         joined[:, :channels] = x
         for convolution in inner:
             end = channels + convolution.out_channels  # type: ignore[operator]
-            joined[:, channels:end] = functional.leaky_relu(convolution(joined[:, :channels]), SLOPE)
+            joined[:, channels:end] = functional.leaky_relu(
+                convolution(joined[:, :channels]), SLOPE
+            )
             channels = end
         return torch.add(x, last(joined), alpha=RESIDUAL)
 
 
 class FoldedUpsample(nn.Module):
-    """Nearest-neighbour enlargement by two and a 3x3 convolution with zero padding, as one convolution of 2x2.
+    """Nearest-neighbour enlargement by two and a 3x3 convolution with zero padding, as one
+    convolution of 2x2.
 
-    Row 2y + a of the enlarged picture under the kernel's row d is row y + (a + d - 1) // 2 of the source: of the three kernel
-    rows two fall on row y of the source, for a = 0 as for a = 1, and are added up.
+    Row 2y + a of the enlarged picture under the kernel's row d is row y + (a + d - 1) // 2 of the
+    source: of the three kernel rows two fall on row y of the source, for a = 0 as for a = 1, and
+    are added up.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
         w = convolution.weight
-        rows = [torch.stack([w[:, :, 0], w[:, :, 1] + w[:, :, 2]], 2), torch.stack([w[:, :, 0] + w[:, :, 1], w[:, :, 2]], 2)]
+        rows = [
+            torch.stack([w[:, :, 0], w[:, :, 1] + w[:, :, 2]], 2),
+            torch.stack([w[:, :, 0] + w[:, :, 1], w[:, :, 2]], 2),
+        ]
         phases: list[Tensor] = []
         for r in rows:
             phases.append(torch.stack([r[..., 0], r[..., 1] + r[..., 2]], 3))
@@ -104,8 +121,17 @@ class FoldedUpsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         count, _, height, width = x.shape
         all_phases = functional.conv2d(x, self.weight, self.bias, padding=1)
-        layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-        large = torch.empty((count, self.outputs, 2 * height, 2 * width), dtype=x.dtype, device=x.device, memory_format=layout)
+        layout = (
+            torch.channels_last
+            if x.is_contiguous(memory_format=torch.channels_last)
+            else torch.contiguous_format
+        )
+        large = torch.empty(
+            (count, self.outputs, 2 * height, 2 * width),
+            dtype=x.dtype,
+            device=x.device,
+            memory_format=layout,
+        )
         for phase, part in enumerate(all_phases.split(self.outputs, 1)):
             a, b = divmod(phase, 2)
             large[:, :, a::2, b::2] = part[:, :, a : a + height, b : b + width]
@@ -141,8 +167,8 @@ VARIANTS: dict[str, Callable[[Any], None]] = {
 
 
 Fusion = Literal["kernel by kernel", "compiled", "autotuned"]
-"""What torch's compiler may do with a block: nothing; fuse what lies between the convolutions; try its own convolutions too,
-into which it fuses sums and activations."""
+"""What torch's compiler may do with a block: nothing; fuse what lies between the convolutions; try
+its own convolutions too, into which it fuses sums and activations."""
 RUNS: tuple[tuple[str, Fusion], ...] = (
     *((variant, "kernel by kernel") for variant in VARIANTS),
     *(("by_input", fusion) for fusion in ("compiled", "autotuned")),
@@ -152,7 +178,8 @@ RUNS: tuple[tuple[str, Fusion], ...] = (
 
 
 def rows(sizes: Sizes) -> Iterator[Row]:
-    """Frames per second and parity of each variant, recorded where there are graphs, beside the network as published."""
+    """Frames per second and parity of each variant, recorded where there are graphs, beside the
+    network as published."""
     net = nets(sizes)[0]
     dtype = best_dtype(sizes.device)
     frames = torch.rand(1, 3, sizes.height, sizes.width, device=sizes.device).to(dtype)
@@ -163,7 +190,9 @@ def rows(sizes: Sizes) -> Iterator[Row]:
             if fusion != "kernel by kernel" and sizes.device.type != "cuda":
                 continue
             layout = torch.contiguous_format if variant == "in_place" else torch.channels_last
-            run = _prepared(load_network(net.name, store).model, variant, fusion, sizes, dtype, layout)
+            run = _prepared(
+                load_network(net.name, store).model, variant, fusion, sizes, dtype, layout
+            )
             x = frames.contiguous(memory_format=layout)
             fps, picture = 1 / seconds_per_call(partial(run, x), sizes), run(x).float()
             published = published or (fps, picture)
@@ -173,16 +202,26 @@ def rows(sizes: Sizes) -> Iterator[Row]:
                 "value": fps,
                 "unit": "frames/s",
                 "ratio": fps / published[0],
-                "note": f"{dtype}; {float(psnr):.1f} dB from the network as published in the same format",
+                "note": (
+                    f"{dtype}; {float(psnr):.1f} dB from the network as published in the same"
+                    " format"
+                ),
             }
 
 
 def _prepared(
-    model: Any, variant: str, fusion: Fusion, sizes: Sizes, dtype: torch.dtype, layout: torch.memory_format
+    model: Any,
+    variant: str,
+    fusion: Fusion,
+    sizes: Sizes,
+    dtype: torch.dtype,
+    layout: torch.memory_format,
 ) -> Callable[[Tensor], Tensor]:
     VARIANTS[variant](model)
     model.to(sizes.device, dtype).to(memory_format=layout)
     if fusion != "kernel by kernel":
         for block in list(model.model[1].sub)[:-1]:
-            block.compile(dynamic=False, mode="max-autotune-no-cudagraphs" if fusion == "autotuned" else None)
+            block.compile(
+                dynamic=False, mode="max-autotune-no-cudagraphs" if fusion == "autotuned" else None
+            )
     return ReplayedNetwork(model) if sizes.device.type == "cuda" else model

@@ -1,4 +1,5 @@
-"""Whole tasks on a GPU, from file to file or result: does only the slowest stage show, and how far ahead of the peer are we?"""
+"""Whole tasks on a GPU, from file to file or result: does only the slowest stage show, and how far
+ahead of the peer are we?"""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ import av
 from av.codec.hwaccel import HWAccel
 from gpu_nets import Net, enlarge_all, enlarger, folder_with
 from gpu_sizes import Row, Sizes, synchronize
-from tiny_weights import compact
+from support.tiny_weights import compact
 from torch import Tensor
 from track import make_film, random_weights, real_weights, run_peer, settings
 from upscale import count, make_clip
@@ -40,13 +41,23 @@ STAGE_SHARE = 0.9
 
 
 def upscale_rows(sizes: Sizes) -> Iterator[Row]:
-    """Decoder, network and encoder alone, and the whole task, which should be as fast as the slowest of them."""
+    """Decoder, network and encoder alone, and the whole task, which should be as fast as the
+    slowest of them."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clip = make_clip(folder / "in.mp4", sizes.width, sizes.height, sizes.clip_frames)
-        weights = folder_with(Net(MODEL, "srvgg_compact", lambda: _quiet(compact(sizes.convs))), folder / "weights")
+        weights = folder_with(
+            Net(MODEL, "srvgg_compact", lambda: _quiet(compact(sizes.convs))), folder / "weights"
+        )
         job_settings = settings(weights.folder, str(sizes.device))
-        job = LocalJob("bench", UpscaleParams(model=MODEL), folder, clip, output_path=folder / "o.mp4", settings=job_settings)
+        job = LocalJob(
+            "bench",
+            UpscaleParams(model=MODEL),
+            folder,
+            clip,
+            output_path=folder / "o.mp4",
+            settings=job_settings,
+        )
         UPSCALE.prepare(job)
         UPSCALE.run(job)  # of the two the first chooses kernels and encoder
         whole = sizes.clip_frames / _seconds(lambda: UPSCALE.run(job), sizes)
@@ -65,8 +76,11 @@ def upscale_rows(sizes: Sizes) -> Iterator[Row]:
 
 
 def _quiet(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Random weights whose picture is the enlarged source and not noise, which no encoder is made for."""
-    last = max((key for key in state if key.endswith(".bias")), key=lambda key: int(key.split(".")[1]))
+    """Random weights whose picture is the enlarged source and not noise, which no encoder is made
+    for."""
+    last = max(
+        (key for key in state if key.endswith(".bias")), key=lambda key: int(key.split(".")[1])
+    )
     return state | {key: state[key] * 0.02 for key in (last, last.replace("bias", "weight"))}
 
 
@@ -97,7 +111,9 @@ def _encode(path: Path, frames: list[list[Plane]], sizes: Sizes) -> None:
     encoder = choose_encoder("h264", width, height, working_encoders(with_gpu), with_gpu=with_gpu)
     tags = ColorTags(BT709, 1, 1, full_range=False)
     threads = 0 if with_gpu else 1
-    spec = VideoSpec(width, height, encoder, tags, Fraction(1), Fraction(25), Fraction(1, 25), threads)
+    spec = VideoSpec(
+        width, height, encoder, tags, Fraction(1), Fraction(25), Fraction(1, 25), threads
+    )
     there_and_back = [*frames, *frames[-2:0:-1]]
     with VideoWriter(path, spec) as writer:
         for index in range(sizes.clip_frames):
@@ -105,18 +121,25 @@ def _encode(path: Path, frames: list[list[Plane]], sizes: Sizes) -> None:
 
 
 def decode_rows(sizes: Sizes) -> Iterator[Row]:
-    """FFmpeg on the cores beside the card's decoder, both through PyAV into host memory; every sample has to be the same."""
+    """FFmpeg on the cores beside the card's decoder, both through PyAV into host memory; every
+    sample has to be the same."""
     with tempfile.TemporaryDirectory() as name:
         film = make_film(Path(name) / "film.mp4", min(sizes.film_frames, 300), *sizes.film)
         seconds: dict[str, float] = {}
         digests: dict[str, str] = {}
         for kind in ("software", "nvdec") if sizes.device.type == "cuda" else ("software",):
-            accelerator = HWAccel("cuda", allow_software_fallback=False) if kind == "nvdec" else None
+            accelerator = (
+                HWAccel("cuda", allow_software_fallback=False) if kind == "nvdec" else None
+            )
             seconds[kind] = _seconds(lambda: _decoded(film, accelerator), sizes)  # noqa: B023
             digests[kind] = _digest(film, accelerator)
         frames = min(sizes.film_frames, 300)
         for kind, taken in seconds.items():
-            same = "the same samples" if digests[kind] == digests["software"] else "OTHER SAMPLES than software"
+            same = (
+                "the same samples"
+                if digests[kind] == digests["software"]
+                else "OTHER SAMPLES than software"
+            )
             yield {
                 "name": f"decode, {sizes.film[0]}x{sizes.film[1]} H.264, {kind}",
                 "value": frames / taken,
@@ -132,7 +155,8 @@ def _decoded(film: Path, accelerator: HWAccel | None) -> int:
 
 
 def _digest(film: Path, accelerator: HWAccel | None) -> str:
-    """Of every sample of the first frames, chroma in planes of their own: hardware gives them interleaved."""
+    """Of every sample of the first frames, chroma in planes of their own: hardware gives them
+    interleaved."""
     read, digest = PictureReader(), hashlib.sha256()
     with av.open(str(film), hwaccel=accelerator) as container:
         for frame in islice(container.decode(video=0), 30):
@@ -160,7 +184,13 @@ def _track_row(model: str, film: Path, warm: Path, folder: Path, sizes: Sizes) -
     peer = YOLO(str(weights), task="detect")
 
     def job(source: Path) -> LocalJob:
-        return LocalJob("bench", TrackParams(model=model), folder, source, settings=settings(weights.parent, device))
+        return LocalJob(
+            "bench",
+            TrackParams(model=model),
+            folder,
+            source,
+            settings=settings(weights.parent, device),
+        )
 
     TRACK.prepare(job(film))
     TRACK.run(job(warm))

@@ -1,4 +1,5 @@
-"""What the worker adds to a task: handler to engine to answer for `selftest`, warm. No peer: the bar is 50 ms."""
+"""What the worker adds to a task: handler to engine to answer for `selftest`, warm. No peer: the
+bar is 50 ms."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ RUNS = 40
 
 def rows() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(work_root=Path(folder), weights_dir=Settings.from_env(os.environ).weights_dir)
+        settings = Settings(
+            work_root=Path(folder), weights_dir=Settings.from_env(os.environ).weights_dir
+        )
         engine = Engine(settings, os.environ)
         try:
             seconds = asyncio.run(_measure(Worker(settings, engine)))
@@ -28,7 +31,14 @@ def rows() -> list[dict[str, Any]]:
             engine.close()
     median, worst = statistics.median(seconds) * 1000, max(seconds) * 1000
     note = f"median of {RUNS}; slowest {worst:.1f} ms; bar 50 ms"
-    return [{"name": "selftest: handler to engine to answer, warm", "ours": median, "unit": "ms", "note": note}]
+    return [
+        {
+            "name": "selftest: handler to engine to answer, warm",
+            "ours": median,
+            "unit": "ms",
+            "note": note,
+        }
+    ]
 
 
 async def _measure(worker: Worker) -> list[float]:

@@ -1,7 +1,9 @@
-"""The unmaintained originals (realesrgan, basicsr, gfpgan) as peer and oracle: `make reference` installs, this imports them.
+"""The unmaintained originals (realesrgan, basicsr, gfpgan) as peer and oracle: `make reference`
+installs, this imports them.
 
-basicsr 1.4.2 asks for `torchvision.transforms.functional_tensor`, which torchvision 0.17 removed; the one function it takes
-from there is put back under that name. Benchmarks and the parity tests both come through here.
+basicsr 1.4.2 asks for `torchvision.transforms.functional_tensor`, which torchvision 0.17 removed;
+the one function it takes from there is put back under that name. Benchmarks and the parity tests
+both come through here.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ def load_reference() -> Reference:
         ReferenceMissing: with the command that installs them.
     """
     if any(find_spec(name) is None for name in ("realesrgan", "basicsr", "gfpgan")):
-        raise ReferenceMissing("run `make reference` first: realesrgan, basicsr, gfpgan are not all installed")
+        raise ReferenceMissing(
+            "run `make reference` first: realesrgan, basicsr, gfpgan are not all installed"
+        )
     if _REMOVED not in sys.modules:
         from torchvision.transforms.functional import rgb_to_grayscale
 

@@ -1,7 +1,9 @@
-"""render beside plain FFmpeg: the same words, the same binary, once from a shell's place and once as a job of the task.
+"""render beside plain FFmpeg: the same words, the same binary, once from a shell's place and once
+as a job of the task.
 
-What the task adds is there in milliseconds: reading the command, the jail, looking at the inputs, and the check of the file.
-The clip is short so that it shows. The jail's share is measured with a program that does nothing.
+What the task adds is there in milliseconds: reading the command, the jail, looking at the inputs,
+and the check of the file. The clip is short so that it shows. The jail's share is measured with a
+program that does nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +25,16 @@ from gpu_worker_processors.render.processor import PROCESSOR, ffmpeg_program
 
 ROUNDS = 15
 """They take turns; medians are compared."""
-SOURCE = ("-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=25:duration=2", "-f", "lavfi", "-i", "sine=duration=2")
+SOURCE = (
+    "-f",
+    "lavfi",
+    "-i",
+    "testsrc2=size=1280x720:rate=25:duration=2",
+    "-f",
+    "lavfi",
+    "-i",
+    "sine=duration=2",
+)
 WORDS = ("-vf", "scale=640:360", "-c:v", "libx264", "-preset", "veryfast", "-c:a", "aac")
 BAR_MS, JAIL_BAR_MS = 60, 15
 
@@ -40,7 +51,10 @@ def rows() -> list[dict[str, Any]]:
             inputs={"film.mp4": film},
             output_path=folder / "out.mp4",
         )
-        ours, peer = in_turn(lambda: PROCESSOR.run(job), lambda: plain("-i", str(film), *WORDS, str(folder / "plain.mp4")))
+        ours, peer = in_turn(
+            lambda: PROCESSOR.run(job),
+            lambda: plain("-i", str(film), *WORDS, str(folder / "plain.mp4")),
+        )
         confinement = Confinement(folder)
         jailed, free = in_turn(lambda: version(confinement), lambda: plain("-version"))
     added, jail = ours - peer, jailed - free
@@ -51,7 +65,10 @@ def rows() -> list[dict[str, Any]]:
             "peer": peer,
             "ratio": peer / ours,
             "unit": "ms",
-            "note": f"the peer is plain FFmpeg; {added:.0f} ms more, the file checked; bar {BAR_MS} ms more",
+            "note": (
+                f"the peer is plain FFmpeg; {added:.0f} ms more, the file checked; bar {BAR_MS} ms"
+                " more"
+            ),
         },
         {
             "name": "jail around a program that ends at once",
@@ -75,10 +92,16 @@ def in_turn(ours: Callable[[], object], peer: Callable[[], object]) -> tuple[flo
 
 
 def plain(*words: str) -> None:
-    subprocess.run([ffmpeg_program(), "-nostdin", "-v", "error", "-y", *words], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [ffmpeg_program(), "-nostdin", "-v", "error", "-y", *words],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
 
 
 def version(confinement: Confinement) -> None:
     quiet = subprocess.DEVNULL
     words = ("-nostdin", "-v", "error", "-y", "-version")
-    program.start(ffmpeg_program(), words, confinement, os.environ, stdout=quiet, stderr=quiet).wait()
+    program.start(
+        ffmpeg_program(), words, confinement, os.environ, stdout=quiet, stderr=quiet
+    ).wait()

@@ -1,11 +1,12 @@
-"""`make bench`: every benchmark in a process of its own, peer and us side by side, into docs/benchmarks.md.
+"""`make bench`: every benchmark in a process of its own, peer and us side by side, into
+docs/benchmarks.md.
 
     python benchmarks/run.py                  all of them; writes the document
     python benchmarks/run.py scenes sr        these only; prints, writes nothing
 
-A benchmark is a module here with `rows() -> list[dict]`: `name`, `ours`, `unit`, and where they make sense `peer`, `ratio`
-(above 1: we are better), `peak_rss_mb`, `note`. Peer and we are measured in one run on one machine: that makes the ratio mean
-something.
+A benchmark is a module here with `rows() -> list[dict]`: `name`, `ours`, `unit`, and where they
+make sense `peer`, `ratio` (above 1: we are better), `peak_rss_mb`, `note`. Peer and we are measured
+in one run on one machine: that makes the ratio mean something.
 """
 
 from __future__ import annotations
@@ -27,7 +28,18 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
-BENCHMARKS = ("overhead", "transfer", "scenes", "sr", "upscale", "track", "crop_path", "auto_crop", "beat", "render")
+BENCHMARKS = (
+    "overhead",
+    "transfer",
+    "scenes",
+    "sr",
+    "upscale",
+    "track",
+    "crop_path",
+    "auto_crop",
+    "beat",
+    "render",
+)
 """Modules beside this one, in the order of the table."""
 VERSIONS = (
     "torch",
@@ -58,19 +70,29 @@ Row = dict[str, Any]
 
 INTRO = """# Benchmarks
 
-Written by `make bench`. Each row is one run on the machine described here: the peer and this project one after the other in the
-same process, so the ratio holds even where the absolute figures do not. A ratio above 1 means that this project is better.
+Written by `make bench`. Each row is one run on the machine described here: the peer and
+this project one after the other in the same process, so the ratio holds even where the absolute
+figures do not. A ratio above 1 means that this project is better.
 Ratios vary by some 10 % from run to run on a shared machine.
 """
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of: {', '.join(BENCHMARKS)}; all when none is given")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"some of: {', '.join(BENCHMARKS)}; all when none is given",
+    )
     parser.add_argument("--one", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.one:
-        Path(args.one[1]).write_text(json.dumps(importlib.import_module(args.one[0]).rows()), encoding="utf-8")
+        Path(args.one[1]).write_text(
+            json.dumps(importlib.import_module(args.one[0]).rows()), encoding="utf-8"
+        )
         return 0
     if unknown := set(args.names) - set(BENCHMARKS):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
@@ -84,26 +106,36 @@ def main(argv: Sequence[str]) -> int:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
         return 1
     if not args.names:
-        from gpu_report import section  # beside this file; a module of that name is found only where this one is the program
+        from gpu_report import (
+            section,
+        )  # beside this file; a module of that name is found only where this one is the program
 
-        DOCUMENT.write_text("\n".join([INTRO, machine(load), "", text, "", section()]), encoding="utf-8")
+        DOCUMENT.write_text(
+            "\n".join([INTRO, machine(load), "", text, "", section()]), encoding="utf-8"
+        )
         README.write_text(with_figures(README.read_text(encoding="utf-8"), rows), encoding="utf-8")
         print(f"\nwritten to {DOCUMENT.relative_to(ROOT)}")
     return 0
 
 
 def run_one(name: str) -> list[Row] | None:
-    """The rows of one benchmark, run in a fresh process; None when it failed. Its peak memory fills rows that give none."""
+    """The rows of one benchmark, run in a fresh process; None when it failed. Its peak memory fills
+    rows that give none."""
     print(f"{name} ...", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "rows.json"
-        process = subprocess.Popen([sys.executable, __file__, "--one", name, out], stdout=sys.stderr)
+        process = subprocess.Popen(
+            [sys.executable, __file__, "--one", name, out], stdout=sys.stderr
+        )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
             return None
         rows: list[Row] = json.loads(out.read_text(encoding="utf-8"))
-    return [{"peak_rss_mb": usage.ru_maxrss / 1024, **{k: v for k, v in row.items() if v is not None}} for row in rows]
+    return [
+        {"peak_rss_mb": usage.ru_maxrss / 1024, **{k: v for k, v in row.items() if v is not None}}
+        for row in rows
+    ]
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
@@ -114,13 +146,19 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
         unit = row.get("unit", "")
         ratio = f"{row['ratio']:.2f} x" if "ratio" in row else ""
         yield (
-            f"| {row['name']} | {_figure(row.get('ours'), unit)} | {_figure(row.get('peer'), unit)} | {ratio} "
-            f"| {row['peak_rss_mb']:.0f} MB | {row.get('note', '')} |"
+            f"| {row['name']} | {_figure(row.get('ours'), unit)} | {_figure(row.get('peer'), unit)}"
+            f" | {ratio} | {row['peak_rss_mb']:.0f} MB | {row.get('note', '')} |"
         )
 
 
 def _figure(value: float | None, unit: str) -> str:
-    return "" if value is None else f"{value:.3g} {unit}".strip() if abs(value) < 100 else f"{value:.0f} {unit}".strip()
+    return (
+        ""
+        if value is None
+        else f"{value:.3g} {unit}".strip()
+        if abs(value) < 100
+        else f"{value:.0f} {unit}".strip()
+    )
 
 
 def with_figures(readme: str, rows: Sequence[Row]) -> str:
@@ -132,24 +170,38 @@ def with_figures(readme: str, rows: Sequence[Row]) -> str:
             cell = f"{row['name'].removeprefix(beginning)}: {_figure(row['ours'], unit)}"
             if "peer" in row:
                 cell += f"; peer {_figure(row['peer'], unit)}, ratio {row['ratio']:.2f} x"
-            readme = re.sub(rf"^(\| `{task}` \|.*\| )[^|]*( \|)$", lambda m, cell=cell: m[1] + cell + m[2], readme, flags=re.M)
+            readme = re.sub(
+                rf"^(\| `{task}` \|.*\| )[^|]*( \|)$",
+                lambda m, cell=cell: m[1] + cell + m[2],
+                readme,
+                flags=re.M,
+            )
     return readme
 
 
 def machine(load: float) -> str:
-    """What the figures were measured on, without a name or a path. `load`: average before the first benchmark began."""
-    busy = " Other work kept the machine busy: a quiet one gives higher absolute figures." if load > 1 else ""
+    """What the figures were measured on, without a name or a path. `load`: average before the first
+    benchmark began."""
+    busy = (
+        " Other work kept the machine busy: a quiet one gives higher absolute figures."
+        if load > 1
+        else ""
+    )
     when = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     versions = ", ".join(f"{name} {version(name)}" for name in VERSIONS)
     return (
-        f"Measured on {when}: {cpu_name()}, {os.cpu_count()} cores, {memory_gib():.0f} GiB, Linux {platform.machine()}, "
-        f"Python {platform.python_version()}; {versions}. Load average at the start: {load:.1f}.{busy}"
+        f"Measured on {when}: {cpu_name()}, {os.cpu_count()} cores, {memory_gib():.0f} GiB, Linux"
+        f" {platform.machine()}, Python {platform.python_version()}; {versions}. Load average at"
+        f" the start: {load:.1f}.{busy}"
     )
 
 
 def cpu_name() -> str:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )
 
 
 def memory_gib() -> float:

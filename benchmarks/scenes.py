@@ -1,7 +1,9 @@
-"""detect_scenes against plain decoding and against PySceneDetect, the same file in the same process, in turn.
+"""detect_scenes against plain decoding and against PySceneDetect, the same file in the same
+process, in turn.
 
-The floor is what PyAV needs to decode the file with all cores and look at nothing; the peer is `scenedetect.detect()`. Real
-clips from TEST_MEDIA where it names a folder, and a 720p clip made at run time anywhere.
+The floor is what PyAV needs to decode the file with all cores and look at nothing; the peer is
+`scenedetect.detect()`. Real clips from TEST_MEDIA where it names a folder, and a 720p clip made at
+run time anywhere.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.detect_scenes.processor import PROCESSOR
 
 ROUNDS, SECONDS = 5, 10.0
-"""The best of at least so many turns over at least so long: on a shared machine the slower ones measure the neighbours, and a
-clip of a tenth of a second sees too little of them in five."""
+"""The best of at least so many turns over at least so long: on a shared machine the slower ones
+measure the neighbours, and a clip of a tenth of a second sees too little of them in five."""
 REAL = ("psd_testvideo.mp4", "big_buck_bunny_0_30.webm", "bikes.mp4")
 
 
@@ -45,11 +47,15 @@ def _made(folder: Path) -> Path:
     path = folder / "made at run time, 720p.mp4"
     dice = np.random.default_rng(1)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"preset": "veryfast", "crf": "23"})
+        stream = container.add_stream(
+            "libx264", rate=25, options={"preset": "veryfast", "crf": "23"}
+        )
         stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv420p"
         for index in range(500):
             if index % 50 == 0:
-                scene = np.kron(dice.integers(0, 256, (45, 80, 3), np.uint8), np.ones((16, 16, 1), np.uint8))
+                scene = np.kron(
+                    dice.integers(0, 256, (45, 80, 3), np.uint8), np.ones((16, 16, 1), np.uint8)
+                )
             picture = np.ascontiguousarray(np.roll(scene, index * 3, axis=1))
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
@@ -64,7 +70,12 @@ def _decode(path: Path) -> int:
 
 
 def _theirs(path: Path) -> list[int]:
-    return [start.frame_num for start, _ in detect(str(path), ContentDetector(30, min_scene_len=1.0), start_in_scene=True)]
+    return [
+        start.frame_num
+        for start, _ in detect(
+            str(path), ContentDetector(30, min_scene_len=1.0), start_in_scene=True
+        )
+    ]
 
 
 def _ours(path: Path) -> list[int]:
@@ -83,19 +94,30 @@ def _measure(path: Path) -> list[dict[str, Any]]:
             answers[work] = work(path)
             best[work] = min(best[work], time.perf_counter() - started)
     if answers[_ours] != answers[_theirs]:
-        raise RuntimeError(f"{path.name}: {answers[_ours]} is not PySceneDetect's {answers[_theirs]}")
+        raise RuntimeError(
+            f"{path.name}: {answers[_ours]} is not PySceneDetect's {answers[_theirs]}"
+        )
     frames, floor = answers[_decode], best[_decode]
     note = (
-        f"{frames} frames, {len(answers[_ours])} scenes, the same in both; {best[_ours] / floor:.2f} x the {floor:.2f} s of"
-        f" decoding alone (bar 1.25), PySceneDetect {best[_theirs] / floor:.2f} x"
+        f"{frames} frames, {len(answers[_ours])} scenes, the same in both;"
+        f" {best[_ours] / floor:.2f} x the {floor:.2f} s of decoding alone (bar 1.25),"
+        f" PySceneDetect {best[_theirs] / floor:.2f} x"
     )
-    row = {"name": f"detect_scenes: {path.stem}", "ours": best[_ours], "peer": best[_theirs], "unit": "s", "note": note}
+    row = {
+        "name": f"detect_scenes: {path.stem}",
+        "ours": best[_ours],
+        "peer": best[_theirs],
+        "unit": "s",
+        "note": note,
+    }
     return [row | {"ratio": best[_theirs] / best[_ours], "peak_rss_mb": _peak_rss_mb(path)}]
 
 
 def _peak_rss_mb(path: Path) -> float:
     """Of a process that does nothing but this task, imports included."""
-    ran = subprocess.run([sys.executable, __file__, path], check=True, capture_output=True, text=True)
+    ran = subprocess.run(
+        [sys.executable, __file__, path], check=True, capture_output=True, text=True
+    )
     return float(ran.stdout)
 
 

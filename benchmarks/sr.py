@@ -1,7 +1,9 @@
-"""The network alone: RealESRGANer (realesrgan 0.3.0) against our SuperResolver, same weights, same frames, one by one.
+"""The network alone: RealESRGANer (realesrgan 0.3.0) against our SuperResolver, same weights, same
+frames, one by one.
 
-Both take uint8 frames and give uint8 frames back, on all cores of the CPU or on the first GPU (RealESRGANer then with `half`).
-They take turns in one process, and the best turn of each counts. The parity of the two pictures stands in the note.
+Both take uint8 frames and give uint8 frames back, on all cores of the CPU or on the first GPU
+(RealESRGANer then with `half`). They take turns in one process, and the best turn of each counts.
+The parity of the two pictures stands in the note.
 """
 
 from __future__ import annotations
@@ -44,7 +46,10 @@ def _measure(store: WeightStore, name: str, convs: int, height: int, width: int)
     frames = _frames(height, width)
     peer, ours = _peer(store, name, convs, device), _ours(store, name, device)
     difference = np.concatenate(
-        [(a.astype(float) - b).ravel() for a, b in zip(peer(frames[:1]), ours(frames[:1]), strict=True)]
+        [
+            (a.astype(float) - b).ravel()
+            for a, b in zip(peer(frames[:1]), ours(frames[:1]), strict=True)
+        ]
     )
     best = {peer: float("inf"), ours: float("inf")}
     for _ in range(ROUNDS):
@@ -66,17 +71,28 @@ def _measure(store: WeightStore, name: str, convs: int, height: int, width: int)
 def _frames(height: int, width: int) -> Frames:
     """Windows that wander over a photograph: red first, (height, width, 3)."""
     picture = skimage.data.astronaut()
-    return [np.ascontiguousarray(picture[8 * i : 8 * i + height, 16 * i : 16 * i + width]) for i in range(FRAMES)]
+    return [
+        np.ascontiguousarray(picture[8 * i : 8 * i + height, 16 * i : 16 * i + width])
+        for i in range(FRAMES)
+    ]
 
 
-def _peer(store: WeightStore, name: str, convs: int, device: torch.device) -> Callable[[Frames], Frames]:
+def _peer(
+    store: WeightStore, name: str, convs: int, device: torch.device
+) -> Callable[[Frames], Frames]:
     original = load_reference()
-    net = original.SRVGGNetCompact(num_in_ch=3, num_out_ch=3, num_feat=64, num_conv=convs, upscale=4, act_type="prelu")
+    net = original.SRVGGNetCompact(
+        num_in_ch=3, num_out_ch=3, num_feat=64, num_conv=convs, upscale=4, act_type="prelu"
+    )
     with tempfile.NamedTemporaryFile(suffix=".pth") as file:
         torch.save({"params": load_state_dict(store.resolve(name))}, file.name)
         half = device.type == "cuda"
-        upsampler = original.RealESRGANer(scale=4, model_path=file.name, model=net, tile=0, half=half, device=device)
-    return lambda frames: [upsampler.enhance(frame[..., ::-1], outscale=4)[0][..., ::-1] for frame in frames]
+        upsampler = original.RealESRGANer(
+            scale=4, model_path=file.name, model=net, tile=0, half=half, device=device
+        )
+    return lambda frames: [
+        upsampler.enhance(frame[..., ::-1], outscale=4)[0][..., ::-1] for frame in frames
+    ]
 
 
 def _ours(store: WeightStore, name: str, device: torch.device) -> Callable[[Frames], Frames]:
@@ -86,8 +102,22 @@ def _ours(store: WeightStore, name: str, device: torch.device) -> Callable[[Fram
         out: Frames = []
         size = resolver.batch_for(*frames[0].shape[:2])
         for first in range(0, len(frames), size):
-            block = torch.from_numpy(np.stack(frames[first : first + size])).to(device).permute(0, 3, 1, 2).float() / 255
-            codes = (resolver(block) * 255).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+            block = (
+                torch.from_numpy(np.stack(frames[first : first + size]))
+                .to(device)
+                .permute(0, 3, 1, 2)
+                .float()
+                / 255
+            )
+            codes = (
+                (resolver(block) * 255)
+                .round_()
+                .to(torch.uint8)
+                .permute(0, 2, 3, 1)
+                .contiguous()
+                .cpu()
+                .numpy()
+            )
             out += list(codes)
         return out
 

@@ -1,8 +1,10 @@
-"""track against `YOLO.track(stream=True)` of the library whose weights it uses: the same file, settings and device, in turn.
+"""track against `YOLO.track(stream=True)` of the library whose weights it uses: the same file,
+settings and device, in turn.
 
-The peer is called as its documentation says for long videos: one frame at a time, BoT-SORT with camera motion, the classes and
-the weakest score that our detector sees too. The medium network is one of the real shape with random numbers, since only its
-speed is asked for. The film pans over a photograph of a street with people, made at run time.
+The peer is called as its documentation says for long videos: one frame at a time, BoT-SORT with
+camera motion, the classes and the weakest score that our detector sees too. The medium network is
+one of the real shape with random numbers, since only its speed is asked for. The film pans over a
+photograph of a street with people, made at run time.
 """
 
 from __future__ import annotations
@@ -16,8 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # what the engine sets; torch reads it once, at its import
-os.environ.update({"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0", "ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS": "1"})
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # what the engine sets; torch reads it once, at its import
+os.environ.update(
+    {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0", "ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS": "1"}
+)
 os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="yolo-"))
 
 import av
@@ -51,7 +57,9 @@ def speed(folder: Path, model: str, frames: int) -> list[dict[str, Any]]:
 
     clip = make_film(folder / f"{model}.mp4", frames)
     peer = YOLO(str(weights), task="detect")
-    job = LocalJob("bench", TrackParams(model=model), folder, clip, settings=settings(weights.parent))
+    job = LocalJob(
+        "bench", TrackParams(model=model), folder, clip, settings=settings(weights.parent)
+    )
     PROCESSOR.prepare(job)
     warm = make_film(folder / "warm.mp4", 5)
     run_peer(peer, warm)
@@ -67,7 +75,7 @@ def speed(folder: Path, model: str, frames: int) -> list[dict[str, Any]]:
             "peer": theirs,
             "ratio": ours / theirs,
             "unit": "frames/s",
-            "note": "YOLO.track(stream=True), BoT-SORT, the same weights, classes and weakest score",
+            "note": "YOLO.track(stream=True), BoT-SORT, same weights, classes, weakest score",
         }
     ]
 
@@ -93,7 +101,14 @@ def random_weights(folder: Path, model: str) -> Path:
     network.model.names |= {0: "person", 32: "sports ball"}  # type: ignore[union-attr] # a fresh one numbers its classes
     network.save(str(path))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    entry = {"name": model, "file": path.name, "kind": "yolo", "arch": model, "sha256": digest, "licence": "none"}
+    entry = {
+        "name": model,
+        "file": path.name,
+        "kind": "yolo",
+        "arch": model,
+        "sha256": digest,
+        "licence": "none",
+    }
     lines = [f'{key} = "{value}"' for key, value in entry.items()]
     text = "\n".join(["[[weights]]", *lines, f"bytes = {path.stat().st_size}", ""])
     (path.parent / "manifest.local.toml").write_text(text, encoding="utf-8")
@@ -103,9 +118,17 @@ def random_weights(folder: Path, model: str) -> Path:
 def run_peer(peer: Any, clip: Path, device: str = "cpu") -> int:
     """Frames that went through; in half precision on a GPU."""
     results = peer.track(
-        str(clip), stream=True, persist=False, tracker="botsort.yaml", conf=0.1, iou=0.45, classes=COCO_IDS, device=device,
-        half=device != "cpu", verbose=False,
-    )  # fmt: skip
+        str(clip),
+        stream=True,
+        persist=False,
+        tracker="botsort.yaml",
+        conf=0.1,
+        iou=0.45,
+        classes=COCO_IDS,
+        device=device,
+        half=device != "cpu",
+        verbose=False,
+    )
     return sum(1 for _ in results)
 
 
@@ -113,9 +136,13 @@ def make_film(path: Path, frames: int, width: int = WIDTH, height: int = HEIGHT)
     """A slow pan over the street scene that ultralytics ships."""
     folder = Path(importlib.util.find_spec("ultralytics").submodule_search_locations[0])  # type: ignore[union-attr, index]
     photo: Any = cv2.imread(str(folder / "assets" / "bus.jpg"))
-    photo = cv2.resize(photo, (int(width * 1.3), int(width * 1.3 * photo.shape[0] / photo.shape[1])))
+    photo = cv2.resize(
+        photo, (int(width * 1.3), int(width * 1.3 * photo.shape[0] / photo.shape[1]))
+    )
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "20"})
+        stream = container.add_stream(
+            "libx264", rate=FPS, options={"preset": "veryfast", "crf": "20"}
+        )
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for index in range(frames):
             x, y = 2 * index % (photo.shape[1] - width), (500 + index) % (photo.shape[0] - height)

@@ -1,7 +1,9 @@
-"""Download and upload on loopback: this project's transfer and a plain `requests` loop, from the same server in one run.
+"""Download and upload on loopback: this project's transfer and a plain `requests` loop, from the
+same server in one run.
 
-The server is another process. It serves one file with ranges; in the second download each of its connections is held to a rate,
-as those of an object store are, which is what parallel ranges are for. Every download's digest is compared.
+The server is another process. It serves one file with ranges; in the second download each of its
+connections is held to a rate, as those of an object store are, which is what parallel ranges are
+for. Every download's digest is compared.
 """
 
 from __future__ import annotations
@@ -70,16 +72,26 @@ def _compare_downloads(source: Path, digest: str, rate: int) -> tuple[float, flo
     with _server(source, rate) as endpoint:
         dest = source.with_name("fetched")
         url = f"http://{endpoint}/in.mp4"
-        return _medians(lambda: _fetch(url, endpoint, dest), lambda: _requests_get(url, dest), lambda: _check(dest, digest))
+        return _medians(
+            lambda: _fetch(url, endpoint, dest),
+            lambda: _requests_get(url, dest),
+            lambda: _check(dest, digest),
+        )
 
 
 def _compare_uploads(source: Path) -> tuple[float, float]:
     with _server(source, 0) as endpoint:
         url = f"http://{endpoint}/out.mp4"
-        return _medians(lambda: _deliver(url, endpoint, source), lambda: _requests_put(url, source), lambda: None)
+        return _medians(
+            lambda: _deliver(url, endpoint, source),
+            lambda: _requests_put(url, source),
+            lambda: None,
+        )
 
 
-def _medians(ours: Callable[[], None], peer: Callable[[], None], after: Callable[[], None]) -> tuple[float, float]:
+def _medians(
+    ours: Callable[[], None], peer: Callable[[], None], after: Callable[[], None]
+) -> tuple[float, float]:
     """Median seconds of both, run in turns so that a busy moment of the machine hits both."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(RUNS):
@@ -141,7 +153,11 @@ def _requests_put(url: str, file: Path) -> None:
 
 def _check(file: Path, digest: str) -> None:
     with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256") if sys.version_info >= (3, 11) else hashlib.sha256(stream.read())
+        found = (
+            hashlib.file_digest(stream, "sha256")
+            if sys.version_info >= (3, 11)
+            else hashlib.sha256(stream.read())
+        )
     if found.hexdigest() != digest:
         raise RuntimeError("the download is not the file")
     file.unlink()
@@ -150,7 +166,9 @@ def _check(file: Path, digest: str) -> None:
 @contextmanager
 def _server(file: Path, rate: int) -> Iterator[str]:
     """Starts this module as a server of its own process; yields "host:port"."""
-    process = subprocess.Popen([sys.executable, __file__, str(file), str(rate)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, __file__, str(file), str(rate)], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout is not None
         yield f"127.0.0.1:{int(process.stdout.readline())}"
@@ -178,8 +196,17 @@ class _Handler(BaseHTTPRequestHandler):
         with self.path_served.open("rb") as file:
             began, position = time.perf_counter(), start
             while position < end:
-                position += os.sendfile(self.connection.fileno(), file.fileno(), position, min(CHUNK_BYTES, end - position))
-                ahead = (position - start) / self.rate - (time.perf_counter() - began) if self.rate else 0
+                position += os.sendfile(
+                    self.connection.fileno(),
+                    file.fileno(),
+                    position,
+                    min(CHUNK_BYTES, end - position),
+                )
+                ahead = (
+                    (position - start) / self.rate - (time.perf_counter() - began)
+                    if self.rate
+                    else 0
+                )
                 if ahead > 0:
                     time.sleep(ahead)
 

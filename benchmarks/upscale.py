@@ -1,14 +1,18 @@
-"""The upscale task from file to file against a RealESRGANer loop with the same weights, and its memory on a long video.
+"""The upscale task from file to file against a RealESRGANer loop with the same weights, and its
+memory on a long video.
 
-The peer is what the original's video script does per frame: decode to BGR, `RealESRGANer.enhance`, encode with libx264. It gets
-in-process PyAV instead of the script's two ffmpeg pipes, and our preset and quality, so what differs is the work between.
+The peer is what the original's video script does per frame: decode to BGR, `RealESRGANer.enhance`,
+encode with libx264. It gets in-process PyAV instead of the script's two ffmpeg pipes, and our
+preset and quality, so what differs is the work between.
 """
 
 from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # what the engine sets; torch reads it once, at its import
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # what the engine sets; torch reads it once, at its import
 
 import json
 import subprocess
@@ -65,7 +69,9 @@ def speed_row(case: Case) -> dict[str, Any]:
         peer = peer_network(case, folder)
         job = make_job(clip, folder / "ours.mp4", case.model)
         PROCESSOR.prepare(job)
-        run_peer(make_clip(folder / "warm.mp4", case.width, case.height, 3), folder / "peer.mp4", peer)
+        run_peer(
+            make_clip(folder / "warm.mp4", case.width, case.height, 3), folder / "peer.mp4", peer
+        )
         peer_seconds: list[float] = []
         our_seconds: list[float] = []
         for _ in range(ROUNDS):
@@ -92,12 +98,16 @@ def memory_row() -> dict[str, Any]:
         "ours": 100 * growth,
         "unit": "%",
         "peak_rss_mb": peaks[LONG_SECONDS],
-        "note": f"{peaks[SHORT_SECONDS]:.0f} MB -> {peaks[LONG_SECONDS]:.0f} MB at {TINY_PX}x{TINY_PX}",
+        "note": (
+            f"{peaks[SHORT_SECONDS]:.0f} MB -> {peaks[LONG_SECONDS]:.0f} MB at {TINY_PX}x{TINY_PX}"
+        ),
     }
 
 
 def peak_rss_mb(seconds: int) -> float:
-    output = subprocess.run([sys.executable, __file__, str(seconds)], check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(
+        [sys.executable, __file__, str(seconds)], check=True, capture_output=True, text=True
+    ).stdout
     return json.loads(output)["peak_rss_mb"]
 
 
@@ -110,19 +120,33 @@ def upscale_once(seconds: int) -> float:
         result = PROCESSOR.run(make_job(clip, Path(name) / "out.mp4"))
         assert result.stats.frames_processed == 25 * seconds
     status = Path("/proc/self/status").read_text(encoding="ascii")
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) / 1024
+    return (
+        next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+        / 1024
+    )
 
 
 def make_job(source: Path, output: Path, model: str = MODEL) -> LocalJob:
     settings = {"WEIGHTS_DIR": os.environ["WEIGHTS_DIR"], "GPU_WORKER_DEVICE": "cpu"}
-    return LocalJob("bench", UpscaleParams(model=model), output.parent, source, output_path=output, settings=settings)
+    return LocalJob(
+        "bench",
+        UpscaleParams(model=model),
+        output.parent,
+        source,
+        output_path=output,
+        settings=settings,
+    )
 
 
 def make_clip(path: Path, width: int, height: int, frames: int) -> Path:
     """A slow pan over a photograph, so that no two frames are equal."""
-    photo = cv2.resize(skimage.data.astronaut(), (width * 2, height * 2), interpolation=cv2.INTER_AREA)
+    photo = cv2.resize(
+        skimage.data.astronaut(), (width * 2, height * 2), interpolation=cv2.INTER_AREA
+    )
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"preset": "veryfast", "crf": "12"})
+        stream = container.add_stream(
+            "libx264", rate=25, options={"preset": "veryfast", "crf": "12"}
+        )
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for index in range(frames):
             x, y = abs(index % (2 * width) - width), index // 2 % height
@@ -139,10 +163,19 @@ def peer_network(case: Case, folder: Path) -> Any:
 
     reference = load_reference()
     weights = folder / "weights.pth"
-    torch.save({"params": load_state_dict(WeightStore(Path(os.environ["WEIGHTS_DIR"])).resolve(case.model))}, weights)
+    torch.save(
+        {
+            "params": load_state_dict(
+                WeightStore(Path(os.environ["WEIGHTS_DIR"])).resolve(case.model)
+            )
+        },
+        weights,
+    )
     shape = {"num_feat": case.features, "num_conv": case.convs, "upscale": 4, "act_type": "prelu"}
     net = reference.SRVGGNetCompact(num_in_ch=3, num_out_ch=3, **shape)
-    return reference.RealESRGANer(scale=4, model_path=str(weights), model=net, half=False, device=torch.device("cpu"))
+    return reference.RealESRGANer(
+        scale=4, model_path=str(weights), model=net, half=False, device=torch.device("cpu")
+    )
 
 
 def run_peer(source: Path, output: Path, network: Any) -> None:

@@ -1,9 +1,11 @@
-"""Writes the generated documents: tasks.md from the wire models, settings.md from the worker's settings. `make docs` runs it.
+"""Writes the generated documents: tasks.md from the wire models, settings.md from the worker's
+settings. `make docs` runs it.
 
     python docs/generate.py            write them
     python docs/generate.py --check    exit 1 and name those that are not current
 
-Whatever a table says here stands once in the code: a field's default, bounds and the docstring under it.
+Whatever a table says here stands once in the code: a field's default, bounds and the docstring
+under it.
 """
 
 from __future__ import annotations
@@ -49,12 +51,18 @@ def tasks_document() -> str:
     parts = [
         MARK,
         "# Tasks",
-        "The whole wire: what a caller sends as a RunPod job's `input`, and what comes back. Unknown keys, wrong types (`1.0` "
-        "is no integer) and numbers out of range are refused with `invalid_task`. Fields without a default are required.",
+        (
+            "The whole wire: what a caller sends as a RunPod job's `input`, and what comes back."
+            " Unknown keys, wrong types (`1.0` is no integer) and numbers out of range are refused"
+            " with `invalid_task`. Fields without a default are required."
+        ),
         "\n".join(f"- [{name}](#{name})" for name in (*TASKS, "errors", "progress", "states")),
         "## Every task",
         _table(TaskBase, skip={"task"}),
-        "Tasks that read a file have `input_url` too; tasks that make one have one of `output_url` and `output_multipart`.",
+        (
+            "Tasks that read a file have `input_url` too; tasks that make one have one of"
+            " `output_url` and `output_multipart`."
+        ),
         _table(FileTask, skip=set(TaskBase.model_fields)),
         *_nested(FileTask),
         "## Every answer",
@@ -63,8 +71,19 @@ def tasks_document() -> str:
     ]
     for name in TASKS:
         parts += _task(name)
-    parts += ["## errors", _errors_intro(), _errors(), "## progress", _doc(Progress), _table(Progress)]
-    parts += ["## states", _doc(State), ", ".join(f"`{s.value}`" + (" (final)" if s.is_final else "") for s in State) + "."]
+    parts += [
+        "## errors",
+        _errors_intro(),
+        _errors(),
+        "## progress",
+        _doc(Progress),
+        _table(Progress),
+    ]
+    parts += [
+        "## states",
+        _doc(State),
+        ", ".join(f"`{s.value}`" + (" (final)" if s.is_final else "") for s in State) + ".",
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -76,7 +95,11 @@ def _task(name: str) -> list[str]:
     return [
         f"## {name}",
         _sentence(inspect.cleandoc(module.__doc__ or "").removeprefix(f"{name}: ")),
-        *([_doc(request)] if issubclass(request, OutputTask) and not issubclass(request, FileTask) else []),
+        *(
+            [_doc(request)]
+            if issubclass(request, OutputTask) and not issubclass(request, FileTask)
+            else []
+        ),
         "```json\n" + json.dumps(example(name), indent=2) + "\n```",
         "**`params`**",
         _table(params) if params.model_fields else "None.",
@@ -93,10 +116,15 @@ def example(name: str) -> dict[str, Any]:
     task: dict[str, Any] = {"task": name}
     if issubclass(request, InputTask):
         task["input_url"] = EXAMPLE_URLS["input_url"]
-    if issubclass(request, FileTask | AutoCropTask):  # auto_crop makes one unless only coordinates are asked for
+    if issubclass(
+        request, FileTask | AutoCropTask
+    ):  # auto_crop makes one unless only coordinates are asked for
         task["output_url"] = EXAMPLE_URLS["output_url"]
     if issubclass(request, RenderTask):
-        task |= {"inputs": {"game.mp4": EXAMPLE_URLS["input_url"]}, "output_url": EXAMPLE_URLS["output_url"]}
+        task |= {
+            "inputs": {"game.mp4": EXAMPLE_URLS["input_url"]},
+            "output_url": EXAMPLE_URLS["output_url"],
+        }
         words = ["-i", "game.mp4", "-vf", "scale=1280:-2", "-c:v", "h264_nvenc", "clip.mp4"]
         return {**task, "params": {"command_args": words}}
     params = getattr(parse_task(task), "params").model_dump(mode="json")  # noqa: B009 - every task has params
@@ -105,15 +133,19 @@ def example(name: str) -> dict[str, Any]:
 
 def _errors_intro() -> str:
     return (
-        "A failed job has RunPod status `FAILED`. RunPod accepts only text in `error`, so it holds the compact JSON "
-        '`{"code", "message", "retryable", "stage", "details"}`; the SDK turns it back into a typed exception. "Retry" says '
-        "whether the same task, submitted again unchanged, can succeed."
+        "A failed job has RunPod status `FAILED`. RunPod accepts only text in `error`, so it holds"
+        ' the compact JSON `{"code", "message", "retryable", "stage", "details"}`; the SDK turns it'
+        ' back into a typed exception. "Retry" says whether the same task, submitted again'
+        " unchanged, can succeed."
     )
 
 
 def _errors() -> str:
     docs = attribute_docs(ErrorCode)
-    rows = [f"| `{code.value}` | {'yes' if code.retryable else 'no'} | {docs.get(code.name, '')} |" for code in ErrorCode]
+    rows = [
+        f"| `{code.value}` | {'yes' if code.retryable else 'no'} | {docs.get(code.name, '')} |"
+        for code in ErrorCode
+    ]
     return "\n".join(["| code | retry | when |", "|---|---|---|", *rows])
 
 
@@ -123,7 +155,13 @@ def _table(model: type[BaseModel], skip: set[str] = frozenset()) -> str:  # type
     rows: list[str] = []
     for name, spec in schema.get("properties", {}).items():
         if name not in skip:
-            default = "required" if name in required else f"`{json.dumps(spec['default'])}`" if "default" in spec else ""
+            default = (
+                "required"
+                if name in required
+                else f"`{json.dumps(spec['default'])}`"
+                if "default" in spec
+                else ""
+            )
             cells = (f"`{name}`", _type(spec), default, docs.get(name, ""))
             rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(["| field | type | default | meaning |", "|---|---|---|---|", *rows])
@@ -148,12 +186,22 @@ def _nested(model: type[BaseModel], skip: set[str] = frozenset()) -> Iterator[st
 
 def _model_named(model: type[BaseModel], name: str) -> type[BaseModel] | None:
     modules = [base.__module__ for base in inspect.getmro(model)]
-    modules += [module for module in sys.modules if module.startswith("gpu_worker_client.protocol.")]
-    return next((found for module in modules if (found := getattr(sys.modules[module], name, None)) is not None), None)
+    modules += [
+        module for module in sys.modules if module.startswith("gpu_worker_client.protocol.")
+    ]
+    return next(
+        (
+            found
+            for module in modules
+            if (found := getattr(sys.modules[module], name, None)) is not None
+        ),
+        None,
+    )
 
 
 def _type(spec: dict[str, Any]) -> str:
-    """A JSON schema as a reader says it: "number, > 1, <= 4", "one of `h264`, `hevc`", "list of `Scene`"."""
+    """A JSON schema as a reader says it: "number, > 1, <= 4", "one of `h264`, `hevc`", "list of
+    `Scene`"."""
     if spec.get("$ref") == "#/$defs/JsonValue":
         return "any JSON"
     if "$ref" in spec:
@@ -167,12 +215,19 @@ def _type(spec: dict[str, Any]) -> str:
     kind = spec.get("type", "any")
     if kind == "array" and "prefixItems" in spec:
         kinds = [_type(item) for item in spec["prefixItems"]]
-        return f"list of {len(kinds)}: {kinds[0]}" if len(set(kinds)) == 1 else f"[{', '.join(kinds)}]"
+        return (
+            f"list of {len(kinds)}: {kinds[0]}" if len(set(kinds)) == 1 else f"[{', '.join(kinds)}]"
+        )
     if kind == "array":
         return f"list of {_type(spec.get('items', {}))}"
     if kind == "object" and isinstance(spec.get("additionalProperties"), dict):
         return f"object of {_type(spec['additionalProperties'])}"
-    signs = (("exclusiveMinimum", ">"), ("minimum", ">="), ("exclusiveMaximum", "<"), ("maximum", "<="))
+    signs = (
+        ("exclusiveMinimum", ">"),
+        ("minimum", ">="),
+        ("exclusiveMaximum", "<"),
+        ("maximum", "<="),
+    )
     bounds = [f"{sign} {spec[key]}" for key, sign in signs if key in spec]
     if "maxLength" in spec:
         bounds.append(f"at most {spec['maxLength']} characters")
@@ -180,16 +235,25 @@ def _type(spec: dict[str, Any]) -> str:
 
 
 def attribute_docs(cls: type) -> dict[str, str]:
-    """The string under each field of a class and of its bases, as one line. The nearest class wins."""
+    """The string under each field of a class and of its bases, as one line. The nearest class
+    wins."""
     docs: dict[str, str] = {}
     for base in reversed(inspect.getmro(cls)):
         if base.__module__.startswith(("gpu_worker",)):
             tree = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
             assert isinstance(tree, ast.ClassDef)
             for field, text in zip(tree.body, tree.body[1:], strict=False):
-                target = field.target if isinstance(field, ast.AnnAssign) else getattr(field, "targets", [None])[0]
+                target = (
+                    field.target
+                    if isinstance(field, ast.AnnAssign)
+                    else getattr(field, "targets", [None])[0]
+                )
                 value = text.value if isinstance(text, ast.Expr) else None
-                if isinstance(target, ast.Name) and isinstance(value, ast.Constant) and isinstance(value.value, str):
+                if (
+                    isinstance(target, ast.Name)
+                    and isinstance(value, ast.Constant)
+                    and isinstance(value.value, str)
+                ):
                     docs[target.id] = " ".join(value.value.split())
     for name, field in getattr(cls, "model_fields", {}).items():
         if field.serialization_alias and name in docs:
@@ -212,16 +276,21 @@ def settings_document() -> str:
     for name in settings.Settings.__dataclass_fields__:
         variable = settings.VARIABLES.get(name, settings.PREFIX + name.upper())
         text = docs.get(name, "").removeprefix(f"`{variable}`: ")
-        rows.append(f"| `{variable}` | {_shown(name, getattr(default, name))} | {_sentence(text)} |")
-    return "\n\n".join(
-        [
-            MARK,
-            "# Settings",
-            "Environment variables of the worker, read once at start. A misspelt `GPU_WORKER_*` name or a value that does not "
-            "parse stops the worker before its first job.",
-            "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows]),
-        ]
-    ) + "\n"  # fmt: skip
+        rows.append(
+            f"| `{variable}` | {_shown(name, getattr(default, name))} | {_sentence(text)} |"
+        )
+    return (
+        "\n\n".join(
+            [
+                MARK,
+                "# Settings",
+                "Environment variables of the worker, read once at start. A misspelt `GPU_WORKER_*` name "
+                "or a value that does not parse stops the worker before its first job.",
+                "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows]),
+            ]
+        )
+        + "\n"
+    )
 
 
 def _shown(name: str, value: object) -> str:

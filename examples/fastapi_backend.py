@@ -1,10 +1,11 @@
 """An export backend: one route submits an upscale, one takes the worker's signed webhook.
 
-    GPU_WORKER_ENDPOINT_ID=... RUNPOD_API_KEY=... WEBHOOK_URL=https://.../hooks/gpu WEBHOOK_SECRET=whsec_... \
+    GPU_WORKER_ENDPOINT_ID=... RUNPOD_API_KEY=... WEBHOOK_URL=https://.../hooks/gpu
+    WEBHOOK_SECRET=whsec_... \
         uvicorn --app-dir examples fastapi_backend:app
 
-A submit whose answer got lost is sent again, as the export's own id is the task's `idempotency_key`. Needs `fastapi` and
-`uvicorn`.
+A submit whose answer got lost is sent again, as the export's own id is the task's
+`idempotency_key`. Needs `fastapi` and `uvicorn`.
 """
 
 import os
@@ -20,7 +21,10 @@ app, client, exports = FastAPI(), AsyncClient(), dict[str, str]()
 @app.post("/exports/{export_id}")
 async def submit(export_id: str, input_url: str, output_url: str) -> dict[str, str]:
     task = UpscaleTask(
-        input_url=input_url, output_url=output_url, idempotency_key=export_id, webhook_url=os.environ["WEBHOOK_URL"]
+        input_url=input_url,
+        output_url=output_url,
+        idempotency_key=export_id,
+        webhook_url=os.environ["WEBHOOK_URL"],
     )
     return {"job": (await client.submit(task)).id}
 
@@ -31,7 +35,9 @@ async def hook(request: Request) -> Response:
         event = unwrap(await request.body(), request.headers, os.environ["WEBHOOK_SECRET"])
     except WebhookError:
         return Response(status_code=400)
-    exports[event.idempotency_key or event.job_id] = event.error.code if event.error else event.state.value
+    exports[event.idempotency_key or event.job_id] = (
+        event.error.code if event.error else event.state.value
+    )
     return Response(status_code=204)
 
 

@@ -1,9 +1,11 @@
-"""Upscales a video and shows how far it is; a failure that a second try can help is tried once more.
+"""Upscales a video and shows how far it is; a failure that a second try can help is tried once
+more.
 
-    GPU_WORKER_ENDPOINT_ID=... RUNPOD_API_KEY=... INPUT_URL=https://... OUTPUT_URL=https://... python examples/submit_upscale.py
+    GPU_WORKER_ENDPOINT_ID=... RUNPOD_API_KEY=... INPUT_URL=https://... OUTPUT_URL=https://...
+    python examples/submit_upscale.py
 
-INPUT_URL is a presigned GET, OUTPUT_URL a presigned PUT; both must outlive the time in the queue and the run. MODEL and SCALE
-choose the network and the size. Ctrl-C cancels the remote job.
+INPUT_URL is a presigned GET, OUTPUT_URL a presigned PUT; both must outlive the time in the queue
+and the run. MODEL and SCALE choose the network and the size. Ctrl-C cancels the remote job.
 """
 
 import os
@@ -17,7 +19,10 @@ from gpu_worker_client.protocol import UpscaleResult
 def show(event: Event) -> None:
     if isinstance(event, ProgressEvent):
         progress = event.progress
-        print(f"{progress.stage}: {progress.done}/{progress.total or '?'} {progress.unit}", file=sys.stderr)
+        print(
+            f"{progress.stage}: {progress.done}/{progress.total or '?'} {progress.unit}",
+            file=sys.stderr,
+        )
     else:
         print(type(event).__name__.lower(), file=sys.stderr)
 
@@ -43,7 +48,10 @@ def main() -> int:
         "task": "upscale",
         "input_url": os.environ["INPUT_URL"],
         "output_url": os.environ["OUTPUT_URL"],
-        "params": {"model": os.environ.get("MODEL", "RealESRGAN_x4plus"), "scale": float(os.environ.get("SCALE", "4"))},
+        "params": {
+            "model": os.environ.get("MODEL", "RealESRGAN_x4plus"),
+            "scale": float(os.environ.get("SCALE", "4")),
+        },
     }
     with Client() as client:
         try:
@@ -52,7 +60,10 @@ def main() -> int:
             print(f"{error.code}: {error.message}", file=sys.stderr)
             return 1
     stats = result.stats
-    print(f"{stats.input_resolution} -> {stats.output_resolution}, {stats.frames_processed} frames, {stats.fps:.2f} frames/s")
+    print(
+        f"{stats.input_resolution} -> {stats.output_resolution}, {stats.frames_processed} frames,"
+        f" {stats.fps:.2f} frames/s"
+    )
     print(result.output_url)
     return 0
 

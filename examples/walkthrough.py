@@ -1,6 +1,7 @@
 """The SDK step by step, in cells that an editor or a notebook runs one at a time.
 
-    GPU_WORKER_ENDPOINT_ID=... RUNPOD_API_KEY=... INPUT_URL=https://... python examples/walkthrough.py
+    GPU_WORKER_ENDPOINT_ID=... RUNPOD_API_KEY=... INPUT_URL=https://... python
+    examples/walkthrough.py
 
 INPUT_URL is a presigned GET of a video.
 """
@@ -31,11 +32,14 @@ for event in job.events(timeout=600):
     else:
         print(type(event).__name__)
 
-# %% The result is typed. The handle can be dropped and made again from the id, also in another process.
+# %% The result is typed. The handle can be dropped and made again from the id, also in another
+# process.
 print(client.job(job.id, DetectScenesTask).result().stats.total_scenes, "scenes")
 
 # %% Many at once, each with its own end.
-for outcome in client.map([task, task.model_copy(update={"input_url": "https://h/missing.mp4"})], timeout=600):
+for outcome in client.map(
+    [task, task.model_copy(update={"input_url": "https://h/missing.mp4"})], timeout=600
+):
     print(outcome.index, outcome.get().stats.total_scenes if outcome.ok else outcome.error)
 
 # %% A failure says what and where, and whether trying again can help.

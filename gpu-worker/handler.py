@@ -1,4 +1,5 @@
-"""The RunPod entry point: `python -u handler.py`, also with the SDK's `--test_input` and `--rp_serve_api`."""
+"""The RunPod entry point: `python -u handler.py`, also with the SDK's `--test_input` and
+`--rp_serve_api`."""
 
 import os
 

@@ -1,4 +1,5 @@
-"""Fixtures that every test folder shares: real media, real weights, and the rule that a missing one never passes silently."""
+"""Fixtures that every test folder shares: real media, real weights, and the rule that a missing one
+never passes silently."""
 
 from __future__ import annotations
 
@@ -8,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
-# As the engine does: on a busy machine threads of torch or OpenBLAS that spin while they wait make a test ten times as slow, or
-# endless where no signal reaches Python.
+# As the engine does: on a busy machine threads of torch or OpenBLAS that spin while they wait make
+# a test ten times as slow, or endless where no signal reaches Python.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# A shell that starts the tests in the background (`make test &`) has them ignore Ctrl-C, and their children too.
+# A shell that starts the tests in the background (`make test &`) has them ignore Ctrl-C, and their
+# children too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _shared(variable: str, what: str) -> Path:
-    """The folder a variable names. Absent: skip with a reason, or fail where REQUIRE_SHARED=1 says it must be there."""
+    """The folder a variable names. Absent: skip with a reason, or fail where REQUIRE_SHARED=1 says
+    it must be there."""
     value = os.environ.get(variable, "")
     folder = Path(value)
     if value and folder.is_dir():

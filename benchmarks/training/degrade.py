@@ -1,4 +1,5 @@
-"""A shot made small the way video makes it small: shrunk, a little noisy, through H.264. About half of the shots stay clean."""
+"""A shot made small the way video makes it small: shrunk, a little noisy, through H.264. About half
+of the shots stay clean."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ PRESETS = ("veryfast", "medium")
 
 def degrade(shot: Shot, scale: int, rng: np.random.Generator) -> Shot:
     """uint8 [T, H, W, 3] -> [T, H / scale, W / scale, 3]."""
-    small = shrunk(shot, scale, str(rng.choice(("bicubic", "area", "bilinear"), p=(0.6, 0.25, 0.15))))
+    small = shrunk(
+        shot, scale, str(rng.choice(("bicubic", "area", "bilinear"), p=(0.6, 0.25, 0.15)))
+    )
     if rng.random() < CLEAN:
         return small
     if rng.random() < NOISY:

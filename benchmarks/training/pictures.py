@@ -1,6 +1,8 @@
-"""What `lite` may learn from, and nothing else: pictures whose licence allows it, and scenes drawn here.
+"""What `lite` may learn from, and nothing else: pictures whose licence allows it, and scenes drawn
+here.
 
-A shot is a few consecutive frames, uint8 [T, H, W, 3], red first. Every shot is made from a seed, so two runs learn the same.
+A shot is a few consecutive frames, uint8 [T, H, W, 3], red first. Every shot is made from a seed,
+so two runs learn the same.
 """
 
 from __future__ import annotations
@@ -31,7 +33,11 @@ PHOTOGRAPHS = (
     ("sklearn", "datasets/images/china.jpg"),
     ("sklearn", "datasets/images/flower.jpg"),
 )
-HELD_OUT = (("skimage", "data/astronaut.png"), ("skimage", "data/coffee.png"), ("skimage", "data/rocket.jpg"))
+HELD_OUT = (
+    ("skimage", "data/astronaut.png"),
+    ("skimage", "data/coffee.png"),
+    ("skimage", "data/rocket.jpg"),
+)
 """Never learned from: the scores while training are of these, and the demo shows them."""
 FOOTAGE = (
     "big_buck_bunny_0_30.webm",  # (c) Blender Foundation, www.bigbuckbunny.org, CC BY 3.0
@@ -46,9 +52,11 @@ WINDOW_PX = 288
 EDGE_MULTIPLE = 8
 """Of every shot's edges: even, as H.264 wants it, after shrinking by 4 too."""
 ZOOMS = (1.0, 0.75, 0.5)
-"""A photograph is shown at these sizes: finer detail for its size, and less of the compression it came with."""
+"""A photograph is shown at these sizes: finer detail for its size, and less of the compression it
+came with."""
 FOOTAGE_SHRINK = 0.5
-"""Footage was compressed by its publisher; at half its size little of that is left. Small films stay as they are."""
+"""Footage was compressed by its publisher; at half its size little of that is left. Small films
+stay as they are."""
 _DRAWN_LARGER = 4
 
 
@@ -58,7 +66,8 @@ def held_out() -> list[NDArray[np.uint8]]:
 
 
 def shots(count: int, footage: Path | None, seed: int) -> Iterator[Shot]:
-    """`count` shots: half of photographs, a third of footage, the rest drawn. Without footage photographs take its place."""
+    """`count` shots: half of photographs, a third of footage, the rest drawn. Without footage
+    photographs take its place."""
     photographs = [_read(*name) for name in PHOTOGRAPHS]
     filmed = list(_filmed(footage, seed)) if footage else []
     for index in range(count):
@@ -75,7 +84,9 @@ def shots(count: int, footage: Path | None, seed: int) -> Iterator[Shot]:
 def shrink(frames: Shot, factor: float) -> Shot:
     """Averages frames down to `factor` of their size."""
     size = (round(frames.shape[2] * factor), round(frames.shape[1] * factor))
-    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]).astype(np.uint8)
+    return np.stack(
+        [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]
+    ).astype(np.uint8)
 
 
 def _read(package: str, path: str) -> NDArray[np.uint8]:
@@ -87,17 +98,25 @@ def _read(package: str, path: str) -> NDArray[np.uint8]:
     raise FileNotFoundError(f"{package} and its {path} must be installed")
 
 
-def _photographed(photographs: Sequence[NDArray[np.uint8]], rng: np.random.Generator) -> NDArray[np.uint8]:
+def _photographed(
+    photographs: Sequence[NDArray[np.uint8]], rng: np.random.Generator
+) -> NDArray[np.uint8]:
     """One of them, at one of `ZOOMS`; the larger a photograph, the more often."""
     weights = np.sqrt([picture.shape[0] * picture.shape[1] for picture in photographs])
     picture = photographs[rng.choice(len(photographs), p=weights / weights.sum())]
     zoom = float(rng.choice(ZOOMS))
-    return picture if zoom == 1 or min(picture.shape[:2]) * zoom < WINDOW_PX else shrink(picture[None], zoom)[0]
+    return (
+        picture
+        if zoom == 1 or min(picture.shape[:2]) * zoom < WINDOW_PX
+        else shrink(picture[None], zoom)[0]
+    )
 
 
 def _walk(picture: NDArray[np.uint8], rng: np.random.Generator) -> Shot:
     """Windows that move over a picture by up to 6 px a frame."""
-    height, width = (min(WINDOW_PX, edge) // EDGE_MULTIPLE * EDGE_MULTIPLE for edge in picture.shape[:2])
+    height, width = (
+        min(WINDOW_PX, edge) // EDGE_MULTIPLE * EDGE_MULTIPLE for edge in picture.shape[:2]
+    )
     room = np.array([picture.shape[0] - height, picture.shape[1] - width])
     place, step = rng.integers(0, room + 1), rng.integers(-6, 7, 2)
     places = [np.clip(place + n * step, 0, room) for n in range(SHOT_FRAMES)]
@@ -105,7 +124,9 @@ def _walk(picture: NDArray[np.uint8], rng: np.random.Generator) -> Shot:
 
 
 def _window(shot: Shot, rng: np.random.Generator) -> Shot:
-    height, width = (min(WINDOW_PX, edge) // EDGE_MULTIPLE * EDGE_MULTIPLE for edge in shot.shape[1:3])
+    height, width = (
+        min(WINDOW_PX, edge) // EDGE_MULTIPLE * EDGE_MULTIPLE for edge in shot.shape[1:3]
+    )
     top = rng.integers(shot.shape[1] - height + 1)
     left = rng.integers(shot.shape[2] - width + 1)
     return shot[:, top : top + height, left : left + width]
@@ -129,7 +150,8 @@ def _filmed(folder: Path, seed: int) -> Iterator[Shot]:
 
 
 def _drawn(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A colour gradient with discs, polygons, lines, gratings and letters, drawn large and averaged down."""
+    """A colour gradient with discs, polygons, lines, gratings and letters, drawn large and averaged
+    down."""
     edge = (WINDOW_PX + 16) * _DRAWN_LARGER
     corners = rng.integers(0, 256, (2, 2, 3)).astype(np.float32)
     canvas = cv2.resize(corners, (edge, edge), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
@@ -149,11 +171,18 @@ def _drawn(rng: np.random.Generator) -> NDArray[np.uint8]:
             case _:
                 letters = "".join(chr(code) for code in rng.integers(33, 123, 8))
                 size, width = float(rng.uniform(1, 6)), int(rng.integers(2, 12))
-                cv2.putText(canvas, letters, tuple(first), int(rng.integers(0, 8)), size, colour, width)
+                cv2.putText(
+                    canvas, letters, tuple(first), int(rng.integers(0, 8)), size, colour, width
+                )
     return shrink(canvas[None], 1 / _DRAWN_LARGER)[0]
 
 
-def _grating(canvas: NDArray[np.uint8], points: NDArray[np.int32], colour: Sequence[int], rng: np.random.Generator) -> None:
+def _grating(
+    canvas: NDArray[np.uint8],
+    points: NDArray[np.int32],
+    colour: Sequence[int],
+    rng: np.random.Generator,
+) -> None:
     """Stripes of one colour over a part of the canvas, at any angle, fine ones included."""
     (x0, y0), (x1, y1) = points[:2].min(0), points[:2].max(0)
     y, x = np.mgrid[y0:y1, x0:x1]

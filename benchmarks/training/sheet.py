@@ -1,8 +1,10 @@
-"""Draws docs/lite.jpg: parts of pictures that `lite` has not learned from, shrunk to a quarter and enlarged in four ways.
+"""Draws docs/lite.jpg: parts of pictures that `lite` has not learned from, shrunk to a quarter and
+enlarged in four ways.
 
     WEIGHTS_DIR=weights python benchmarks/training/sheet.py
 
-Needs realesr-animevideov3 in WEIGHTS_DIR. The pictures are in the public domain (see pictures.HELD_OUT).
+Needs realesr-animevideov3 in WEIGHTS_DIR. The pictures are in the public domain (see
+pictures.HELD_OUT).
 """
 
 from __future__ import annotations
@@ -32,11 +34,18 @@ JPEG_QUALITY = 88
 
 def sheet(store: WeightStore) -> NDArray[np.uint8]:
     """uint8 BGR: a row for each picture, a column for each way."""
-    rows = [_row(picture, top, left, store) for picture, (top, left) in zip(held_out(), WINDOWS, strict=True)]
-    return np.vstack([_labels(list(rows[0])), *(np.hstack(list(row.values())) for row in rows)])[..., ::-1]
+    rows = [
+        _row(picture, top, left, store)
+        for picture, (top, left) in zip(held_out(), WINDOWS, strict=True)
+    ]
+    return np.vstack([_labels(list(rows[0])), *(np.hstack(list(row.values())) for row in rows)])[
+        ..., ::-1
+    ]
 
 
-def _row(picture: NDArray[np.uint8], top: int, left: int, store: WeightStore) -> Mapping[str, NDArray[np.uint8]]:
+def _row(
+    picture: NDArray[np.uint8], top: int, left: int, store: WeightStore
+) -> Mapping[str, NDArray[np.uint8]]:
     height, width = (edge // SCALE * SCALE for edge in picture.shape[:2])
     large = picture[:height, :width]
     small = shrunk(large[None], SCALE, "bicubic")[0]
@@ -48,7 +57,10 @@ def _row(picture: NDArray[np.uint8], top: int, left: int, store: WeightStore) ->
         "realesr-animevideov3": _network("realesr-animevideov3", small, store),
         "original": large,
     }
-    return {name: way[top : top + WINDOW_PX, left : left + WINDOW_PX].astype(np.uint8) for name, way in ways.items()}
+    return {
+        name: way[top : top + WINDOW_PX, left : left + WINDOW_PX].astype(np.uint8)
+        for name, way in ways.items()
+    }
 
 
 def _network(name: str, small: NDArray[np.uint8], store: WeightStore) -> NDArray[np.uint8]:
@@ -60,7 +72,16 @@ def _network(name: str, small: NDArray[np.uint8], store: WeightStore) -> NDArray
 def _labels(names: list[str]) -> NDArray[np.uint8]:
     band = np.full((LABEL_PX, WINDOW_PX * len(names), 3), 255, np.uint8)
     for index, name in enumerate(names):
-        cv2.putText(band, name, (WINDOW_PX * index + 4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+        cv2.putText(
+            band,
+            name,
+            (WINDOW_PX * index + 4, 13),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.42,
+            (0, 0, 0),
+            1,
+            cv2.LINE_AA,
+        )
     return band
 
 

@@ -1,11 +1,14 @@
-"""Trains `lite`, the super-resolution network that ships with this repository, on two CPU cores in about half an hour a scale.
+"""Trains `lite`, the super-resolution network that ships with this repository, on two CPU cores in
+about half an hour a scale.
 
-    python benchmarks/training/train.py --scale 4 --footage FOLDER --steps 12000
-    python benchmarks/training/train.py --scale 2 --footage FOLDER --steps 8000 --start weights/lite_x4.safetensors
+    python benchmarks/training/train.py --scale 4 --footage FOLDER --steps 12000 python
+    benchmarks/training/train.py --scale 2 --footage FOLDER --steps 8000 --start
+    weights/lite_x4.safetensors
 
-The network is SRVGGNetCompact, Real-ESRGAN's compact layout: 3x3 convolutions with PReLU, then a pixel shuffle that is added to
-the repeated pixels of the input. Loss: Charbonnier on RGB; Adam; cosine schedule. Everything follows from --seed and the step's
-number, so a run that was stopped goes on from its checkpoint (--state) as if it had not been.
+The network is SRVGGNetCompact, Real-ESRGAN's compact layout: 3x3 convolutions with PReLU, then a
+pixel shuffle that is added to the repeated pixels of the input. Loss: Charbonnier on RGB; Adam;
+cosine schedule. Everything follows from --seed and the step's number, so a run that was stopped
+goes on from its checkpoint (--state) as if it had not been.
 """
 
 from __future__ import annotations
@@ -41,7 +44,8 @@ Pair = tuple[Tensor, Tensor]
 
 
 class Compact(nn.Module):
-    """SRVGGNetCompact with its parameters' names, so that any loader of that layout takes the weights."""
+    """SRVGGNetCompact with its parameters' names, so that any loader of that layout takes the
+    weights."""
 
     def __init__(self, scale: int) -> None:
         super().__init__()
@@ -62,10 +66,14 @@ class Compact(nn.Module):
         features = small
         for layer in self.body:
             features = layer(features)
-        return functional.pixel_shuffle(features, self.scale) + functional.interpolate(small, scale_factor=self.scale)
+        return functional.pixel_shuffle(features, self.scale) + functional.interpolate(
+            small, scale_factor=self.scale
+        )
 
 
-def make_pairs(count: int, scale: int, footage: Path | None, seed: int, pause_file: Path | None) -> list[Pair]:
+def make_pairs(
+    count: int, scale: int, footage: Path | None, seed: int, pause_file: Path | None
+) -> list[Pair]:
     """Every frame of `count` shots beside its degraded self."""
     pairs: list[Pair] = []
     for index, shot in enumerate(shots(count, footage, seed)):
@@ -91,19 +99,24 @@ def learning_rate(step: int, steps: int) -> float:
 
 
 def luminance_psnr(a: NDArray[np.uint8], b: NDArray[np.uint8], border: int) -> float:
-    """dB between two pictures [H, W, 3] in BT.601 luminance, without a border, as super-resolution papers count."""
+    """dB between two pictures [H, W, 3] in BT.601 luminance, without a border, as super-resolution
+    papers count."""
     weights = np.array([65.481, 128.553, 24.966]) / 255
     difference = ((a.astype(np.float64) - b) @ weights)[border:-border, border:-border]
     return 10 * math.log10(255**2 / (difference**2).mean())
 
 
 def score(net: nn.Module, scale: int) -> tuple[float, float]:
-    """Mean luminance PSNR of the held-out pictures, shrunk and enlarged again: (network, bicubic)."""
+    """Mean luminance PSNR of the held-out pictures, shrunk and enlarged again: (network,
+    bicubic)."""
     results: list[tuple[float, float]] = []
     for picture in held_out():
         height, width = (edge // scale * scale for edge in picture.shape[:2])
         large = picture[:height, :width]
-        small = torch.from_numpy(shrunk(large[None], scale, "bicubic")).permute(0, 3, 1, 2).float() / 255
+        small = (
+            torch.from_numpy(shrunk(large[None], scale, "bicubic")).permute(0, 3, 1, 2).float()
+            / 255
+        )
         with torch.no_grad():
             guesses = net(small), functional.interpolate(small, scale_factor=scale, mode="bicubic")
         own, bicubic = (luminance_psnr(_codes(guess), large, scale) for guess in guesses)
@@ -121,7 +134,11 @@ def train(args: argparse.Namespace) -> Compact:
     adam = torch.optim.Adam(net.parameters(), RATE, betas=(0.9, 0.99))
     first = _resume(args.state, net, adam)
     pairs = make_pairs(args.shots, args.scale, args.footage, args.seed, args.pause_file)
-    print(f"{len(pairs)} pairs, {sum(p.numel() for p in net.parameters())} parameters, from step {first}", flush=True)
+    print(
+        f"{len(pairs)} pairs, {sum(p.numel() for p in net.parameters())} parameters, from step"
+        f" {first}",
+        flush=True,
+    )
     started, losses = time.monotonic(), [0.0]
     for step in range(first, args.steps):
         _rest(args.pause_file)
@@ -133,7 +150,8 @@ def train(args: argparse.Namespace) -> Compact:
             rate = (step + 1 - first) / (time.monotonic() - started)
             mean = np.mean(losses[-REPORT_STEPS:])
             print(
-                f"step {step + 1}: loss {mean:.5f}, held out {own:.2f} dB, bicubic {bicubic:.2f} dB, {rate:.1f} steps/s",
+                f"step {step + 1}: loss {mean:.5f}, held out {own:.2f} dB, bicubic {bicubic:.2f}"
+                f" dB, {rate:.1f} steps/s",
                 flush=True,
             )
             _save_state(args.state, net, adam, step + 1)
@@ -165,7 +183,16 @@ def _step(net: Compact, adam: torch.optim.Adam, pair: Pair) -> float:
 def _start_from(net: Compact, state: dict[str, Tensor]) -> None:
     """Takes every tensor whose shape fits: all but the last layer when the scale is another."""
     own = net.state_dict()
-    net.load_state_dict({**own, **{name: value.float() for name, value in state.items() if value.shape == own[name].shape}})
+    net.load_state_dict(
+        {
+            **own,
+            **{
+                name: value.float()
+                for name, value in state.items()
+                if value.shape == own[name].shape
+            },
+        }
+    )
 
 
 def _resume(path: Path, net: Compact, adam: torch.optim.Adam) -> int:
@@ -211,10 +238,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--scale", type=int, choices=(2, 4), required=True)
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--shots", type=int, default=900, help="shots to make pairs of")
-    parser.add_argument("--footage", type=Path, help="folder with the films named in pictures.py; left out without it")
+    parser.add_argument(
+        "--footage",
+        type=Path,
+        help="folder with the films named in pictures.py; left out without it",
+    )
     parser.add_argument("--start", type=Path, help="weights to begin from")
-    parser.add_argument("--state", type=Path, help="checkpoint; default: lite_xSCALE.state in the working directory")
-    parser.add_argument("--output", type=Path, help="default: lite_xSCALE.safetensors in the working directory")
+    parser.add_argument(
+        "--state", type=Path, help="checkpoint; default: lite_xSCALE.state in the working directory"
+    )
+    parser.add_argument(
+        "--output", type=Path, help="default: lite_xSCALE.safetensors in the working directory"
+    )
     parser.add_argument("--pause-file", type=Path, help="training rests while this file exists")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)

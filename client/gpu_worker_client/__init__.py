@@ -1,8 +1,8 @@
-"""Thin client SDK for the GPU video worker. Three verbs for a newcomer: `Client.run`, `Client.submit`, `Client.job`;
-`AsyncClient` has the same.
+"""Thin client SDK for the GPU video worker. Three verbs for a newcomer: `Client.run`,
+`Client.submit`, `Client.job`; `AsyncClient` has the same.
 
-The tasks and their results are in `gpu_worker_client.protocol`. Names are loaded when first used, so importing this package
-costs next to nothing.
+The tasks and their results are in `gpu_worker_client.protocol`. Names are loaded when first used,
+so importing this package costs next to nothing.
 """
 
 from __future__ import annotations

@@ -11,7 +11,9 @@ from gpu_worker_client._flow import Came, came_of_awaited
 T = TypeVar("T")
 
 
-async def as_they_end(calls: AsyncGenerator[Coroutine[Any, Any, T], None], at_most: int) -> AsyncGenerator[T, None]:
+async def as_they_end(
+    calls: AsyncGenerator[Coroutine[Any, Any, T], None], at_most: int
+) -> AsyncGenerator[T, None]:
     """What the calls give, first done first.
 
     Args:
@@ -19,8 +21,8 @@ async def as_they_end(calls: AsyncGenerator[Coroutine[Any, Any, T], None], at_mo
         at_most: in progress at once.
 
     Raises:
-        BaseException: the first error of a call. However the loop is left, what runs is cancelled and waited for until it has
-            cleaned up: use it up, or close it.
+        BaseException: the first error of a call. However the loop is left, what runs is cancelled
+            and waited for until it has cleaned up: use it up, or close it.
     """
     running: dict[asyncio.Task[Came], Coroutine[Any, Any, T]] = {}
     try:

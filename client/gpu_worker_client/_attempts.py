@@ -7,7 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from gpu_worker_client._flow import Flow, Send, Sleep
-from gpu_worker_client._retry import MAX_RETRIES, RETRY_AFTER_CAP_SECONDS, Retries, backoff_seconds, should_retry
+from gpu_worker_client._retry import (
+    MAX_RETRIES,
+    RETRY_AFTER_CAP_SECONDS,
+    Retries,
+    backoff_seconds,
+    should_retry,
+)
 from gpu_worker_client._timing import Timing
 from gpu_worker_client._transport import Request
 from gpu_worker_client.exceptions import APIConnectionError, APIError
@@ -23,13 +29,15 @@ def attempts(
     deadline: float | None,
     interrupted: Callable[[Send], Flow[None]] | None = None,
 ) -> Flow[Any]:
-    """What the request's reply is read as, after `MAX_RETRIES` retries at most. No retry starts after the deadline.
+    """What the request's reply is read as, after `MAX_RETRIES` retries at most. No retry starts
+    after the deadline.
 
     Args:
         request: made anew for each attempt, as its time limit shrinks.
         retries: which failures are retried.
         deadline: on the timing's clock; None is never.
-        interrupted: cleans up when something other than the request's own failure ends it in flight.
+        interrupted: cleans up when something other than the request's own failure ends it in
+            flight.
     """
     for attempt in range(MAX_RETRIES + 1):
         send = Send(request())
@@ -49,7 +57,11 @@ def attempts(
 
 
 def _pause_seconds(
-    error: APIConnectionError | APIError, attempt: int, retries: Retries, deadline: float | None, timing: Timing
+    error: APIConnectionError | APIError,
+    attempt: int,
+    retries: Retries,
+    deadline: float | None,
+    timing: Timing,
 ) -> float | None:
     """Seconds until the next attempt; None when there shall be none."""
     if attempt >= MAX_RETRIES or not should_retry(error, retries):

@@ -1,5 +1,5 @@
-"""An asynchronous call made by a blocking one, on an event loop of its own: so what does many things at once, and can stop at
-every point, is written once for both clients."""
+"""An asynchronous call made by a blocking one, on an event loop of its own: so what does many
+things at once, and can stop at every point, is written once for both clients."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 
 def run_in_background(call: Coroutine[Any, Any, T]) -> T:
-    """The value of the call, for any thread; one that has an event loop (a notebook's has) is blocked meanwhile. Ctrl-C cancels
-    the call and waits until it has cleaned up."""
+    """The value of the call, for any thread; one that has an event loop (a notebook's has) is
+    blocked meanwhile. Ctrl-C cancels the call and waits until it has cleaned up."""
     stop = Stop()
     value = Threads().start(partial(run_until, stop, call))
     try:
@@ -33,7 +33,8 @@ def run_in_background(call: Coroutine[Any, Any, T]) -> T:
 
 
 def take_over(client: Client, error: GpuWorkerError) -> None:
-    """Makes the job of an error, raised by an asynchronous call that the client made, one of the client's own."""
+    """Makes the job of an error, raised by an asynchronous call that the client made, one of the
+    client's own."""
     job = getattr(error, "job", None)
     if isinstance(job, JobCore):
         own = client.job(job.id)

@@ -1,6 +1,6 @@
-"""Where a call that blocks can be stopped. A thread cannot be interrupted from outside; so what may take long asks here, where
-it can be left in good order: at each request to the bucket, at each piece of a transfer or a file, at each packet of a video.
-`_in_thread.py` is what stops calls."""
+"""Where a call that blocks can be stopped. A thread cannot be interrupted from outside; so what may
+take long asks here, where it can be left in good order: at each request to the bucket, at each
+piece of a transfer or a file, at each packet of a video. `_in_thread.py` is what stops calls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _here = threading.local()
 
 
 def checkpoint() -> None:
-    """Raises Stopped in a block of `stoppable` whose call is to stop. Anywhere else nothing happens."""
+    """Raises Stopped in a block of `stoppable` whose call is to stop. Anywhere else nothing
+    happens."""
     asked: Callable[[], bool] | None = getattr(_here, "asked", None)
     if asked is not None and asked():
         raise Stopped

@@ -1,4 +1,5 @@
-"""What `Client` and `AsyncClient` share: settings, the check of a task, and the flows of their calls."""
+"""What `Client` and `AsyncClient` share: settings, the check of a task, and the flows of their
+calls."""
 
 from __future__ import annotations
 
@@ -13,14 +14,21 @@ from gpu_worker_client._flow import Flow
 from gpu_worker_client._job_core import JobCore
 from gpu_worker_client._timing import Timing
 from gpu_worker_client._transport import Transport
-from gpu_worker_client.endpoint import DEFAULT_BASE_URL, Endpoint, check_api_key, check_id, job_id_of
+from gpu_worker_client.endpoint import (
+    DEFAULT_BASE_URL,
+    Endpoint,
+    check_api_key,
+    check_id,
+    job_id_of,
+)
 from gpu_worker_client.exceptions import ConfigError, job_error
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import TASKS, ErrorCode, TaskBase, TaskError, TaskResult, parse_task
 
 MIN_WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 10.0
-"""Bounds of `run(wait_seconds=...)`. The lower one is RunPod's; the upper one is how long Ctrl-C may be held up, since only the
-answer names the job to cancel. https://docs.runpod.io/serverless/endpoints/operation-reference"""
+"""Bounds of `run(wait_seconds=...)`. The lower one is RunPod's; the upper one is how long Ctrl-C
+may be held up, since only the answer names the job to cancel.
+https://docs.runpod.io/serverless/endpoints/operation-reference"""
 
 J = TypeVar("J", bound="JobCore[Any]")
 
@@ -51,7 +59,8 @@ class Connection:
             timing,
         )
         key = check_api_key(api_key or _required(env, "RUNPOD_API_KEY", "api_key"))
-        # A proxy named by the environment is for the world outside, not for a dev-server on this machine.
+        # A proxy named by the environment is for the world outside, not for a dev-server on this
+        # machine.
         transport = Transport(key, trust_environment=not endpoint.on_loopback)
         return cls(endpoint, transport, Requests(transport), timing)
 
@@ -74,7 +83,9 @@ class ClientCore:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._endpoint.id!r}, base_url={self._endpoint.base_url!r})"
 
-    def _handle(self, job_id: str, result_type: type[TaskResult] | None, kept: KeptResult | None) -> JobCore[Any]:
+    def _handle(
+        self, job_id: str, result_type: type[TaskResult] | None, kept: KeptResult | None
+    ) -> JobCore[Any]:
         raise NotImplementedError
 
     def _job(self, job_id: str, task: object) -> JobCore[Any]:
@@ -85,7 +96,11 @@ class ClientCore:
             raise ConfigError(f"task must be one of: {', '.join(TASKS)}")
         if isinstance(task, str):
             return self._handle(job_id, TASKS[task].result, None)
-        kind = next((kind for kind in TASKS.values() if kind.request == task), None) if isinstance(task, type) else None
+        kind = (
+            next((kind for kind in TASKS.values() if kind.request == task), None)
+            if isinstance(task, type)
+            else None
+        )
         return self._handle(job_id, kind.result if kind else None, None)
 
     def _submit_flow(
@@ -128,11 +143,21 @@ class ClientCore:
         return min(wait_seconds, remaining) if remaining >= MIN_WAIT_SECONDS else None
 
     def _run_flow(
-        self, task: object, timeout: float | None, policy: Policy | None, wait_seconds: float | None, *, watched: bool
+        self,
+        task: object,
+        timeout: float | None,
+        policy: Policy | None,
+        wait_seconds: float | None,
+        *,
+        watched: bool,
     ) -> Flow[Any]:
-        """Submits, waits, gives the result; cancels the job whatever else ends it. Tells the events when they are watched."""
+        """Submits, waits, gives the result; cancels the job whatever else ends it. Tells the events
+        when they are watched."""
         deadline = self._timing.deadline(timeout)
-        job = cast("JobCore[Any]", (yield from self._submit_flow(task, policy, None, deadline, wait_seconds)))
+        job = cast(
+            "JobCore[Any]",
+            (yield from self._submit_flow(task, policy, None, deadline, wait_seconds)),
+        )
         try:
             return (yield from job.run_flow(deadline, watched=watched))
         except BaseException:
@@ -141,8 +166,8 @@ class ClientCore:
 
 
 def check_task(task: object) -> tuple[TaskBase, dict[str, Any]]:
-    """The validated task, and what to send: the fields the caller set and no others, so an older worker is not bothered with
-    newer fields, and a worker can tell a default from a choice.
+    """The validated task, and what to send: the fields the caller set and no others, so an older
+    worker is not bothered with newer fields, and a worker can tell a default from a choice.
 
     Raises:
         InvalidTask: it does not fit, or names a place that is no web URL.
@@ -151,7 +176,9 @@ def check_task(task: object) -> tuple[TaskBase, dict[str, Any]]:
     if isinstance(task, TaskBase):
         given = task.model_dump(mode="json", exclude_unset=True) | {"task": task.task}
     try:
-        checked = parse_task(dict(cast("Mapping[str, Any]", given)) if isinstance(given, Mapping) else given)
+        checked = parse_task(
+            dict(cast("Mapping[str, Any]", given)) if isinstance(given, Mapping) else given
+        )
     except TaskError as error:
         raise job_error(error.body()) from None
     wire = checked.model_dump(mode="json", exclude_unset=True) | {"task": checked.task}
@@ -160,21 +187,33 @@ def check_task(task: object) -> tuple[TaskBase, dict[str, Any]]:
 
 
 def _check_urls(wire: Mapping[str, Any]) -> None:
-    """Refuses paths and other schemes (file, s3): a worker would too, after a start that is paid for."""
+    """Refuses paths and other schemes (file, s3): a worker would too, after a start that is paid
+    for."""
     places = [place for place, url in _urls(wire) if not _is_web_url(url)]
     if not places:
         return
-    problem = "must be an https URL; for files of this machine give paths to client.upscale and its like"
+    problem = (
+        "must be an https URL; for files of this machine give paths to client.upscale and its like"
+    )
     errors = [{"path": place, "problem": problem} for place in places]
-    raise job_error(TaskError(ErrorCode.invalid_task, f"{', '.join(places[:5])}: {problem}", errors=errors[:20]).body())
+    raise job_error(
+        TaskError(
+            ErrorCode.invalid_task, f"{', '.join(places[:5])}: {problem}", errors=errors[:20]
+        ).body()
+    )
 
 
 def _urls(wire: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Every URL of a task's JSON, after its place."""
-    yield from ((name, url) for name, url in wire.items() if name.endswith("_url") and url is not None)
+    yield from (
+        (name, url) for name, url in wire.items() if name.endswith("_url") and url is not None
+    )
     yield from ((f"inputs.{name}", url) for name, url in wire.get("inputs", {}).items())
     multipart = wire.get("output_multipart") or {}
-    yield from ((f"output_multipart.parts.{index}.url", part["url"]) for index, part in enumerate(multipart.get("parts", ())))
+    yield from (
+        (f"output_multipart.parts.{index}.url", part["url"])
+        for index, part in enumerate(multipart.get("parts", ()))
+    )
     if complete := multipart.get("complete"):
         yield "output_multipart.complete.url", complete["url"]
 

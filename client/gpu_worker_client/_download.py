@@ -1,7 +1,9 @@
-"""An object into a file: streamed into a part file, resumed by range where it broke, renamed when it is whole.
+"""An object into a file: streamed into a part file, resumed by range where it broke, renamed when
+it is whole.
 
-Every request names the version it wants (`If-Match`), and the part file carries that version in its name: bytes of two versions
-never mix. An answer counts only when it is of the length and from the place that were asked for.
+Every request names the version it wants (`If-Match`), and the part file carries that version in its
+name: bytes of two versions never mix. An answer counts only when it is of the length and from the
+place that were asked for.
 """
 
 from __future__ import annotations
@@ -24,11 +26,18 @@ MAX_CHANGES = 3
 _PIECE_BYTES = 1 << 20
 
 
-def download(s3: S3, key: str, path: Path, head: Callable[[str], ObjectInfo | None], tell: Callable[[int, int], None]) -> None:
+def download(
+    s3: S3,
+    key: str,
+    path: Path,
+    head: Callable[[str], ObjectInfo | None],
+    tell: Callable[[int, int], None],
+) -> None:
     """Fetches an object into `path`, whole or not at all.
 
     Raises:
-        StorageError: there is none, it keeps changing, or it could not be read after bounded retries.
+        StorageError: there is none, it keeps changing, or it could not be read after bounded
+            retries.
         OSError: the file cannot be written.
     """
     for change in range(MAX_CHANGES + 1):
@@ -56,7 +65,12 @@ def read(s3: S3, info: ObjectInfo) -> bytes:
         StorageError: it could not be read after bounded retries.
     """
     data = bytearray()
-    _until_whole(s3, info, lambda: len(data), lambda offset: [data.extend(piece) for piece in _pieces(s3, info, offset)])
+    _until_whole(
+        s3,
+        info,
+        lambda: len(data),
+        lambda offset: [data.extend(piece) for piece in _pieces(s3, info, offset)],
+    )
     return bytes(data)
 
 
@@ -85,7 +99,9 @@ def _flushed(file: BinaryIO) -> int:
     return file.seek(0, os.SEEK_END)
 
 
-def _until_whole(s3: S3, info: ObjectInfo, have: Callable[[], int], go_on: Callable[[int], object]) -> None:
+def _until_whole(
+    s3: S3, info: ObjectInfo, have: Callable[[], int], go_on: Callable[[int], object]
+) -> None:
     """Asks for the rest until there is none. Only failures that bring nothing new are counted."""
     failures, offset = 0, have()
     while offset < info.size_bytes:
@@ -103,11 +119,14 @@ def _pieces(s3: S3, info: ObjectInfo, offset: int) -> Iterator[bytes]:
     """The object's bytes from `offset` on.
 
     Raises:
-        StorageError: retryable when another attempt can go on; "changed" when the object is another one by now.
+        StorageError: retryable when another attempt can go on; "changed" when the object is another
+            one by now.
     """
     from botocore.exceptions import BotoCoreError
 
-    answer = s3.try_once("get_object", Key=info.key, Range=f"bytes={offset}-", IfMatch=f'"{info.etag}"')
+    answer = s3.try_once(
+        "get_object", Key=info.key, Range=f"bytes={offset}-", IfMatch=f'"{info.etag}"'
+    )
     body = answer["Body"]
     try:
         _check(answer, info, offset)
@@ -122,7 +141,16 @@ def _pieces(s3: S3, info: ObjectInfo, offset: int) -> Iterator[bytes]:
 def _check(answer: dict[str, Any], info: ObjectInfo, offset: int) -> None:
     """That the answer is the rest of this version, from this place on."""
     if str(answer.get("ETag", "")).strip('"') != info.etag:
-        raise StorageError(f"{info.key}: the object was replaced by another", code="changed", retryable=False)
+        raise StorageError(
+            f"{info.key}: the object was replaced by another", code="changed", retryable=False
+        )
     wanted = f"bytes {offset}-{info.size_bytes - 1}/{info.size_bytes}"
-    if answer.get("ContentRange") != wanted or answer.get("ContentLength") != info.size_bytes - offset:
-        raise StorageError(f"{info.key}: the bucket sent another range than asked for", code="unavailable", retryable=True)
+    if (
+        answer.get("ContentRange") != wanted
+        or answer.get("ContentLength") != info.size_bytes - offset
+    ):
+        raise StorageError(
+            f"{info.key}: the bucket sent another range than asked for",
+            code="unavailable",
+            retryable=True,
+        )

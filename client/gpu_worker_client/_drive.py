@@ -1,7 +1,9 @@
-"""Carries out the steps of a flow and blocks meanwhile; `_drive_async.py` does the same on an event loop.
+"""Carries out the steps of a flow and blocks meanwhile; `_drive_async.py` does the same on an event
+loop.
 
-Requests are sent on a few daemon threads, so that a request ends at its limit however a server drags it out, Ctrl-C and
-cancellation come through at once, and a submit that was interrupted can still be asked for its job's id.
+Requests are sent on a few daemon threads, so that a request ends at its limit however a server
+drags it out, Ctrl-C and cancellation come through at once, and a submit that was interrupted can
+still be asked for its job's id.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ class Requests:
             self._threads.start(partial(self._transport.exchange, request), step.reply)
             return step, step.reply, request.limit_seconds + _GRACE_SECONDS
         if step.send.reply is None or step.send.reply.cancel():
-            raise APIConnectionError(f"{step.send.request.what}: interrupted before it was sent", may_have_arrived=False)
+            raise APIConnectionError(
+                f"{step.send.request.what}: interrupted before it was sent", may_have_arrived=False
+            )
         return step.send, step.send.reply, step.seconds
 
 

@@ -1,5 +1,5 @@
-"""Carries out the steps of a flow on the running event loop, as `_drive.py` does blocking. Only a request in flight holds a
-thread."""
+"""Carries out the steps of a flow on the running event loop, as `_drive.py` does blocking. Only a
+request in flight holds a thread."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class AsyncDriver:
         self._timing = timing
 
     async def run(self, flow: Flow[T], tell: Callable[[Any], object] | None = None) -> T:
-        """The value of the flow; `tell`, a function or a coroutine function, is called with what it tells."""
+        """The value of the flow; `tell`, a function or a coroutine function, is called with what it
+        tells."""
         came = Came()
         while True:
             try:
@@ -66,7 +67,8 @@ class AsyncDriver:
         waiter = asyncio.wrap_future(reply)
         waiter.add_done_callback(look_at)
         try:
-            # Not wait_for: before Python 3.12 it forgets a cancellation that comes together with the reply.
+            # Not wait_for: before Python 3.12 it forgets a cancellation that comes together with
+            # the reply.
             done, _ = await asyncio.wait({waiter}, timeout=seconds)
         finally:
             if send.request.withdrawn:

@@ -1,5 +1,6 @@
-"""Results that are not in the answer: one too large for it, of which the worker answered a summary with a presigned GET, and
-one that the endpoint lost or forgot, but that the task's own `result_url` has kept.
+"""Results that are not in the answer: one too large for it, of which the worker answered a summary
+with a presigned GET, and one that the endpoint lost or forgot, but that the task's own `result_url`
+has kept.
 
 Flows, for a driver; what is read is bounded, and the API key does not travel to storage.
 """
@@ -25,7 +26,8 @@ from gpu_worker_client.exceptions import APIConnectionError
 from gpu_worker_client.protocol import TASKS, TaskBase, TaskResult
 
 MAX_RESULT_BYTES = 1 << 30
-"""What is read of a result at most: an hour of a hundred people, at 100 bytes a box, twice. A bucket can answer without end."""
+"""What is read of a result at most: an hour of a hundred people, at 100 bytes a box, twice. A
+bucket can answer without end."""
 RESULT_SECONDS = 600.0
 """Longest reading of a result: the largest at 14 Mbit/s."""
 _OK = 200
@@ -46,17 +48,26 @@ class KeptResult:
         """None when the task did not say where."""
         if task.result_get_url is None or task.idempotency_key is None:
             return None
-        return cls(task.result_get_url, task.idempotency_key, task.task, _signed(task.result_get_url, task.headers.result))
+        return cls(
+            task.result_get_url,
+            task.idempotency_key,
+            task.task,
+            _signed(task.result_get_url, task.headers.result),
+        )
 
 
 def _signed(url: str, headers: Mapping[str, str]) -> dict[str, str]:
     """Those of the headers that were signed into the URL."""
     query = {name.lower(): values for name, values in parse_qs(urlsplit(url).query).items()}
-    names = {name for value in query.get("x-amz-signedheaders", []) for name in value.lower().split(";")}
+    names = {
+        name for value in query.get("x-amz-signedheaders", []) for name in value.lower().split(";")
+    }
     return {name: value for name, value in headers.items() if name.lower() in names}
 
 
-def read_kept(kept: KeptResult, timing: Timing, deadline: float | None = None) -> Flow[dict[str, Any] | None]:
+def read_kept(
+    kept: KeptResult, timing: Timing, deadline: float | None = None
+) -> Flow[dict[str, Any] | None]:
     """The fields of a kept result; None when the object holds that of other work.
 
     Raises:
@@ -67,7 +78,9 @@ def read_kept(kept: KeptResult, timing: Timing, deadline: float | None = None) -
     return fields if ours else None
 
 
-def read_whole(output: object, timing: Timing, deadline: float | None = None, *, allow_http: bool = False) -> Flow[object]:
+def read_whole(
+    output: object, timing: Timing, deadline: float | None = None, *, allow_http: bool = False
+) -> Flow[object]:
     """The whole result of which `output` is a summary that says where; any other output as it is.
 
     Args:
@@ -77,8 +90,8 @@ def read_whole(output: object, timing: Timing, deadline: float | None = None, *,
         allow_http: for an endpoint on loopback, whose store is there too.
 
     Raises:
-        APIConnectionError: the bucket does not answer, or not with a result; ask again, the URL lives seven days. Or the URL is
-            none to be asked at all (`transient` is False).
+        APIConnectionError: the bucket does not answer, or not with a result; ask again, the URL
+            lives seven days. Or the URL is none to be asked at all (`transient` is False).
     """
     answer = cast("dict[str, Any]", output) if isinstance(output, dict) else {}
     url = answer.get("result_url")
@@ -89,15 +102,16 @@ def read_whole(output: object, timing: Timing, deadline: float | None = None, *,
 
 
 def _check_scheme(url: str, *, allow_http: bool) -> None:
-    """The endpoint chose this URL: one elsewhere must not have the caller's machine ask its own or its network's services."""
+    """The endpoint chose this URL: one elsewhere must not have the caller's machine ask its own or
+    its network's services."""
     try:
         scheme = urlsplit(url).scheme
     except ValueError:
         scheme = ""
     if scheme != "https" and not (allow_http and scheme == "http"):
         raise APIConnectionError(
-            "the result was not read: the endpoint's answer has a result_url that is no https URL; check the worker's version "
-            "and who runs the endpoint",
+            "the result was not read: the endpoint's answer has a result_url that is no https URL;"
+            " check the worker's version and who runs the endpoint",
             may_have_arrived=True,
             transient=False,
         )
@@ -106,11 +120,17 @@ def _check_scheme(url: str, *, allow_http: bool) -> None:
 def is_summary(output: object) -> bool:
     """Whether lists were left out of an answer, with their counts in place."""
     names = cast("dict[str, Any]", output) if isinstance(output, dict) else {}
-    return "result_url" in names and any(name.endswith("_count") and name.removesuffix("_count") not in names for name in names)
+    return "result_url" in names and any(
+        name.endswith("_count") and name.removesuffix("_count") not in names for name in names
+    )
 
 
 def _read(
-    url: str, task: object, timing: Timing, deadline: float | None, headers: Mapping[str, str] | None = None
+    url: str,
+    task: object,
+    timing: Timing,
+    deadline: float | None,
+    headers: Mapping[str, str] | None = None,
 ) -> Flow[dict[str, Any]]:
     kind = TASKS[task].result if isinstance(task, str) and task in TASKS else TaskResult
     gzipped = urlsplit(url).path.endswith(".gz")
@@ -122,7 +142,9 @@ def _read(
             "the bucket that holds the result",
             partial(_parsed, kind=kind, gzipped=gzipped),
             headers=headers or {},
-            limit_seconds=RESULT_SECONDS if deadline is None else min(RESULT_SECONDS, max(2.0, deadline - timing.clock())),
+            limit_seconds=RESULT_SECONDS
+            if deadline is None
+            else min(RESULT_SECONDS, max(2.0, deadline - timing.clock())),
             to_endpoint=False,
             max_bytes=MAX_RESULT_BYTES,
         )
@@ -131,7 +153,8 @@ def _read(
 
 
 def _parsed(reply: Reply, *, kind: type[TaskResult], gzipped: bool) -> dict[str, Any]:
-    """The result's fields, as its model takes them: what is large already in its typed and compact form."""
+    """The result's fields, as its model takes them: what is large already in its typed and compact
+    form."""
     if reply.status != _OK:
         raise _unread(f"answered {reply.status}", transient=reply.status in TRANSIENT_STATUS)
     data = _unzipped(reply.body) if gzipped else reply.body
@@ -155,9 +178,15 @@ def _unzipped(data: bytes) -> bytes:
     except zlib.error:
         raise _unread("answered something else") from None
     if not reader.eof:
-        raise _unread(f"answered more than {MAX_RESULT_BYTES} bytes" if reader.unconsumed_tail else "answered half of it")
+        raise _unread(
+            f"answered more than {MAX_RESULT_BYTES} bytes"
+            if reader.unconsumed_tail
+            else "answered half of it"
+        )
     return plain
 
 
 def _unread(why: str, *, transient: bool = False) -> APIConnectionError:
-    return APIConnectionError(f"the bucket that holds the result {why}", may_have_arrived=True, transient=transient)
+    return APIConnectionError(
+        f"the bucket that holds the result {why}", may_have_arrived=True, transient=transient
+    )

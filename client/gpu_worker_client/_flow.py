@@ -1,9 +1,11 @@
-"""The steps of a call, apart from who carries them out. A call of the SDK is written once, as a generator (a flow) that yields
-what it wants done and gets back what came of it; `_drive.py` carries the steps out, blocking or on an event loop.
+"""The steps of a call, apart from who carries them out. A call of the SDK is written once, as a
+generator (a flow) that yields what it wants done and gets back what came of it; `_drive.py` carries
+the steps out, blocking or on an event loop.
 
-Whatever goes wrong with a step is raised inside the flow at its `yield`: the request's own error, and just so Ctrl-C, the
-cancellation of an asyncio task and an exception of the caller's callback. So a flow cleans up as any function does, with
-`except` and `finally`, and may yield further steps there.
+Whatever goes wrong with a step is raised inside the flow at its `yield`: the request's own error,
+and just so Ctrl-C, the cancellation of an asyncio task and an exception of the caller's callback.
+So a flow cleans up as any function does, with `except` and `finally`, and may yield further steps
+there.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Work that blocks, beside an event loop: made on a thread, and stopped there (see `_checkpoint.py`) when the asyncio task that
-waits is cancelled, or its event loop closed."""
+"""Work that blocks, beside an event loop: made on a thread, and stopped there (see
+`_checkpoint.py`) when the asyncio task that waits is cancelled, or its event loop closed."""
 
 from __future__ import annotations
 
@@ -16,26 +16,29 @@ from gpu_worker_client._stop import Stop
 from gpu_worker_client._threads import Threads
 
 STOP_SECONDS = 5.0
-"""Longest that the cancellation of an asyncio task is held up by a call that does not come to a checkpoint."""
+"""Longest that the cancellation of an asyncio task is held up by a call that does not come to a
+checkpoint."""
 LOOK_SECONDS = 1.0
-"""How often a thread that waits for an answer looks whether its event loop is still there; at the first look its place in the
-pool is lent, as the answer may need it."""
+"""How often a thread that waits for an answer looks whether its event loop is still there; at the
+first look its place in the pool is lent, as the answer may need it."""
 T = TypeVar("T")
 Tell = Callable[[Any], None]
 
 _threads = Threads()
-"""Not the event loop's own executor: a few uploads of hours would keep the program's other calls from a thread."""
+"""Not the event loop's own executor: a few uploads of hours would keep the program's other calls
+from a thread."""
 
 
 async def in_thread(call: Callable[[], T]) -> T:
-    """The value of a call that blocks. A cancel ends it at its next checkpoint, and that is waited for a little: it should not
-    go on unseen."""
+    """The value of a call that blocks. A cancel ends it at its next checkpoint, and that is waited
+    for a little: it should not go on unseen."""
     return await _made(call, Stop())
 
 
 async def in_thread_telling(call: Callable[[Tell], T], hear: Callable[[Any], object] | None) -> T:
-    """The same of a call that tells. `hear`, a function or a coroutine function, hears it on the event loop, in the context of
-    this task, and the call goes on when it has answered. A cancel reaches it too. Each thing told is a checkpoint."""
+    """The same of a call that tells. `hear`, a function or a coroutine function, hears it on the
+    event loop, in the context of this task, and the call goes on when it has answered. A cancel
+    reaches it too. Each thing told is a checkpoint."""
     loop, stop = asyncio.get_running_loop(), Stop()
 
     def tell(value: Any) -> None:

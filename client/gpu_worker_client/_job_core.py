@@ -1,6 +1,8 @@
-"""A job on an endpoint, as flows: everything that `Job` and `AsyncJob` share, which is everything but who carries it out.
+"""A job on an endpoint, as flows: everything that `Job` and `AsyncJob` share, which is everything
+but who carries it out.
 
-Polling starts fast, slows down, and survives a short outage. A final state, once seen, is kept and never asked for again.
+Polling starts fast, slows down, and survives a short outage. A final state, once seen, is kept and
+never asked for again.
 """
 
 from __future__ import annotations
@@ -15,15 +17,23 @@ from gpu_worker_client._retry import RETRY_AFTER_CAP_SECONDS, should_retry
 from gpu_worker_client._status import JobStatus, read_result, read_status
 from gpu_worker_client.endpoint import LAST_CANCEL_SECONDS, LAST_TIMEOUT_SECONDS, Endpoint
 from gpu_worker_client.events import Health, Watcher
-from gpu_worker_client.exceptions import APIConnectionError, APIError, GpuWorkerError, NotFoundError, WaitTimeout
+from gpu_worker_client.exceptions import (
+    APIConnectionError,
+    APIError,
+    GpuWorkerError,
+    NotFoundError,
+    WaitTimeout,
+)
 from gpu_worker_client.protocol import State, TaskResult
 
 POLL_FIRST_SECONDS = 0.25
 POLL_CAP_SECONDS = 5.0
 POLL_FACTOR = 1.5
-"""First pause, longest pause and growth of polling, the values of RunPod's own newer client (runpod/flash)."""
+"""First pause, longest pause and growth of polling, the values of RunPod's own newer client
+(runpod/flash)."""
 POLL_ERRORS_TOLERATED = 5
-"""Consecutive failed looks at a job that waiting survives; a bad gateway must not lose an hour's job (runpod/flash #340)."""
+"""Consecutive failed looks at a job that waiting survives; a bad gateway must not lose an hour's
+job (runpod/flash #340)."""
 HEALTH_EVERY_SECONDS = 5.0
 """How often the queue is looked at while the job's events are followed and it waits there."""
 
@@ -34,22 +44,32 @@ _log = logging.getLogger("gpu_worker_client")
 
 
 def outage_seconds(errors: int, jitter: float) -> float:
-    """Pause after the `errors`-th failed look in a row (from 1): 1, 2, 4, 8, 16 s, so that half a minute without answers is
-    survived. `jitter` as in `poll_seconds`."""
+    """Pause after the `errors`-th failed look in a row (from 1): 1, 2, 4, 8, 16 s, so that half a
+    minute without answers is survived. `jitter` as in `poll_seconds`."""
     return 2 ** (errors - 1) * (0.75 + 0.5 * jitter)
 
 
 def poll_seconds(looks: int, jitter: float) -> float:
-    """Pause after `looks` looks (from 0) at the same state. `jitter` in [0, 1) spreads it by a quarter to both sides."""
-    pause = POLL_CAP_SECONDS if looks > 10 else min(POLL_CAP_SECONDS, POLL_FIRST_SECONDS * POLL_FACTOR**looks)
+    """Pause after `looks` looks (from 0) at the same state. `jitter` in [0, 1) spreads it by a
+    quarter to both sides."""
+    pause = (
+        POLL_CAP_SECONDS
+        if looks > 10
+        else min(POLL_CAP_SECONDS, POLL_FIRST_SECONDS * POLL_FACTOR**looks)
+    )
     return pause * (0.75 + 0.5 * jitter)
 
 
 class JobCore(Generic[R]):
-    """What a handle on a job knows and what it can ask for. The public handles derive from it and drive its flows."""
+    """What a handle on a job knows and what it can ask for. The public handles derive from it and
+    drive its flows."""
 
     def __init__(
-        self, endpoint: Endpoint, job_id: str, result_type: type[R] | None = None, kept: KeptResult | None = None
+        self,
+        endpoint: Endpoint,
+        job_id: str,
+        result_type: type[R] | None = None,
+        kept: KeptResult | None = None,
     ) -> None:
         self.id = job_id
         """As the endpoint named it; `client.job(id)` makes a handle of it again."""
@@ -90,7 +110,8 @@ class JobCore(Generic[R]):
         return self._looks(timeout, on_timeout, _see_nothing)
 
     def run_flow(self, deadline: float | None, *, watched: bool) -> Flow[R]:
-        """Waits until the deadline, cancels then, gives the result. Tells the events when they are watched."""
+        """Waits until the deadline, cancels then, gives the result. Tells the events when they are
+        watched."""
         remaining = None if deadline is None else deadline - self._timing.clock()
         yield from (self.events_flow if watched else self.wait_flow)(remaining, "cancel")
         return (yield from self.result_flow(None, "leave"))
@@ -113,7 +134,8 @@ class JobCore(Generic[R]):
         except APIConnectionError as error:
             if not lost:
                 raise
-            # Nothing there: what became of the job says more. Storage in trouble: asking again may find it.
+            # Nothing there: what became of the job says more. Storage in trouble: asking again may
+            # find it.
             if error.transient:
                 raise
             return output
@@ -123,7 +145,9 @@ class JobCore(Generic[R]):
             return self._final
         deadline = self._timing.deadline(timeout)
         try:
-            status = read_status(self.id, (yield from self._endpoint.cancel(self.id, deadline=deadline)))
+            status = read_status(
+                self.id, (yield from self._endpoint.cancel(self.id, deadline=deadline))
+            )
         except NotFoundError:
             return self._keep(JobStatus(self.id, State.expired))
         except APIError as error:
@@ -145,8 +169,8 @@ class JobCore(Generic[R]):
             _log.warning("job %s could not be cancelled: %s", self.id, failed)
 
     def _looks(self, timeout: float | None, on_timeout: OnTimeout, see: See) -> Flow[JobStatus]:
-        """Looks at the job again and again and shows `see` every look; the last one is final and is returned. At least one look
-        is taken, whatever the timeout."""
+        """Looks at the job again and again and shows `see` every look; the last one is final and is
+        returned. At least one look is taken, whatever the timeout."""
         if self._final is not None:
             yield from see(self._final)
             return self._final
@@ -161,7 +185,10 @@ class JobCore(Generic[R]):
                 if errors > POLL_ERRORS_TOLERATED or not should_retry(error, "any"):
                     raise
                 asked_seconds = error.retry_after_seconds if isinstance(error, APIError) else None
-                least_seconds = max(outage_seconds(errors, timing.random()), min(asked_seconds or 0.0, RETRY_AFTER_CAP_SECONDS))
+                least_seconds = max(
+                    outage_seconds(errors, timing.random()),
+                    min(asked_seconds or 0.0, RETRY_AFTER_CAP_SECONDS),
+                )
             else:
                 yield from see(status)
                 if status.state.is_final:
@@ -179,20 +206,25 @@ class JobCore(Generic[R]):
             yield Sleep(min(pause, remaining))
 
     def _time_over(self, on_timeout: OnTimeout) -> Flow[JobStatus]:
-        """Raises WaitTimeout, unless the job ended by itself before the cancel reached it: then its status."""
+        """Raises WaitTimeout, unless the job ended by itself before the cancel reached it: then its
+        status."""
         if on_timeout == "leave":
             raise WaitTimeout(f"job {self.id} did not end in time; it was left running", job=self)
         try:
             status = yield from self.cancel_flow(LAST_CANCEL_SECONDS)
         except GpuWorkerError as error:
-            raise WaitTimeout(f"job {self.id} did not end in time and could not be cancelled: {error}", job=self) from error
+            raise WaitTimeout(
+                f"job {self.id} did not end in time and could not be cancelled: {error}", job=self
+            ) from error
         if status.state.is_final and status.state is not State.cancelled:
             return status
         raise WaitTimeout(f"job {self.id} did not end in time and was cancelled", job=self)
 
     def _look(self, deadline: float | None, *, patient: bool) -> Flow[JobStatus]:
         try:
-            answer = yield from self._endpoint.status(self.id, retries="any" if patient else "none", deadline=deadline)
+            answer = yield from self._endpoint.status(
+                self.id, retries="any" if patient else "none", deadline=deadline
+            )
         except NotFoundError:
             return self._keep(JobStatus(self.id, State.expired))
         return self.seen(answer)
@@ -202,10 +234,13 @@ class JobCore(Generic[R]):
         return self._keep(read_status(self.id, answer))
 
     def _health(self) -> Flow[Health | None]:
-        """What is known of the queue: nothing, when the endpoint does not tell at once. It is only for show."""
+        """What is known of the queue: nothing, when the endpoint does not tell at once. It is only
+        for show."""
         try:
             deadline = self._timing.clock() + LAST_TIMEOUT_SECONDS
-            return Health.read((yield from self._endpoint.health(retries="none", deadline=deadline)))
+            return Health.read(
+                (yield from self._endpoint.health(retries="none", deadline=deadline))
+            )
         except (APIConnectionError, APIError):
             return None
 

@@ -1,5 +1,6 @@
-"""The keywords of a job class, sorted into its task's parameters and what every job takes. A keyword that is neither is refused
-when the job is made: dropped in silence, it would be paid for."""
+"""The keywords of a job class, sorted into its task's parameters and what every job takes. A
+keyword that is neither is refused when the job is made: dropped in silence, it would be paid
+for."""
 
 from __future__ import annotations
 
@@ -29,8 +30,9 @@ class JobOptions(TypedDict, total=False):
     policy: Policy
     """How long the remote job may wait and run."""
     env: Mapping[str, str]
-    """Where the defaults are read from; default: the process's environment. A local run gets these variables besides those of
-    the process: `WEIGHTS_DIR`, `GPU_WORKER_JOB_TIME_LIMIT_SECONDS`, ..."""
+    """Where the defaults are read from; default: the process's environment. A local run gets these
+    variables besides those of the process: `WEIGHTS_DIR`, `GPU_WORKER_JOB_TIME_LIMIT_SECONDS`,
+    ..."""
 
 
 class Keywords(NamedTuple):

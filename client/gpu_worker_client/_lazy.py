@@ -13,7 +13,8 @@ def loader(package: str, names: Sequence[str], homes: Sequence[str]) -> Callable
     Args:
         package: its `__name__`.
         names: what it offers, its `__all__`.
-        homes: the modules in it that hold these, in the order in which they are looked through and so imported.
+        homes: the modules in it that hold these, in the order in which they are looked through and
+            so imported.
     """
 
     def load(name: str) -> object:

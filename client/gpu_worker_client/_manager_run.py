@@ -1,4 +1,5 @@
-"""A `JobManager` in the background: it keeps `max_parallel` jobs on the endpoint and writes down what becomes of them."""
+"""A `JobManager` in the background: it keeps `max_parallel` jobs on the endpoint and writes down
+what becomes of them."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ class ManagedClient(AsyncClient):
         return cast("AsyncJob[Any]", self._job(row.job_id or "", row.task))
 
     async def kept_result(self, row: Row) -> TaskResult | None:
-        """The finished result at the task's `result_get_url`; None when there is none of this task and key."""
+        """The finished result at the task's `result_get_url`; None when there is none of this task
+        and key."""
         kept = KeptResult.of(row.task)
         if kept is None:
             return None
@@ -85,7 +87,8 @@ class Runner:
         store: the rows; written before and after everything that can cost.
         max_parallel: jobs on the endpoint at once.
         retries: further attempts of a job that failed in a way that may pass.
-        in_doubt: what becomes of a job that the endpoint may have taken and that cannot be found again.
+        in_doubt: what becomes of a job that the endpoint may have taken and that cannot be found
+            again.
         ended: called whenever a row has ended.
     """
 
@@ -117,13 +120,17 @@ class Runner:
         """Works until it is cancelled; jobs on the endpoint then go on.
 
         Raises:
-            GpuWorkerError: the endpoint cannot be used any more. The rows say how far everything is.
+            GpuWorkerError: the endpoint cannot be used any more. The rows say how far everything
+                is.
         """
         working: dict[int, asyncio.Task[None]] = {}
         try:
             while True:
                 self._more.clear()
-                while len(working) < self._max_parallel and (row := self._store.next(working.keys())) is not None:
+                while (
+                    len(working) < self._max_parallel
+                    and (row := self._store.next(working.keys())) is not None
+                ):
                     working[row.number] = asyncio.create_task(self._follow(row))
                 if not working and self._store.in_doubt() is not None:
                     await self._settle()
@@ -146,7 +153,12 @@ class Runner:
 
         for row in self._store.unended():
             if row.state == WAITING:
-                self._end(row, JobCancelled(ErrorBody(code="cancelled", message="cancelled before it was submitted")))
+                self._end(
+                    row,
+                    JobCancelled(
+                        ErrorBody(code="cancelled", message="cancelled before it was submitted")
+                    ),
+                )
             elif row.job_id is None:
                 self._end(row, _doubt())
         await asyncio.gather(*(cancel(row) for row in self._store.unended()))
@@ -162,7 +174,8 @@ class Runner:
             working.pop(number).result()
 
     async def _follow(self, row: Row) -> None:
-        """One attempt, from wherever it stands to its end; the next one is another turn of `serve`."""
+        """One attempt, from wherever it stands to its end; the next one is another turn of
+        `serve`."""
         job = self._client.attached(row) if row.job_id else await self._submit(row)
         if job is None:
             return
@@ -172,7 +185,9 @@ class Runner:
         except JobError as error:
             attempts = row.attempts + (row.job_id is None)
             if error.retryable and attempts <= self._retries:
-                _log.info("job %s failed (%s); attempt %d follows", job.id, error.code, attempts + 1)
+                _log.info(
+                    "job %s failed (%s); attempt %d follows", job.id, error.code, attempts + 1
+                )
                 await self._client.pause(backoff_seconds(attempts, None, self._client.jitter()))
                 self._store.again(row)
             else:
@@ -185,19 +200,32 @@ class Runner:
         """The job on the endpoint, its id written down; None when it ended here or is in doubt."""
         for refusals in range(1, POLL_ERRORS_TOLERATED + 2):
             if self._outages:
-                await self._client.health()  # costs nothing, while a submit into an outage may cost a job
+                await (
+                    self._client.health()
+                )  # costs nothing, while a submit into an outage may cost a job
             sending = asyncio.create_task(self._send(row))
             self._submits.add(sending)
             sending.add_done_callback(self._submitted)
             try:
-                job = await asyncio.shield(sending)  # a submit that has begun is never cut short: its answer names the job
+                job = await asyncio.shield(
+                    sending
+                )  # a submit that has begun is never cut short: its answer names the job
                 if job is None and self._outages:
-                    await self._client.pause(outage_seconds(1 + self._outages // self._max_parallel, self._client.jitter()))
+                    await self._client.pause(
+                        outage_seconds(
+                            1 + self._outages // self._max_parallel, self._client.jitter()
+                        )
+                    )
                 return job
             except RateLimitError as error:
                 if refusals > POLL_ERRORS_TOLERATED:
                     raise
-                await self._client.pause(max(error.retry_after_seconds or 0.0, outage_seconds(refusals, self._client.jitter())))
+                await self._client.pause(
+                    max(
+                        error.retry_after_seconds or 0.0,
+                        outage_seconds(refusals, self._client.jitter()),
+                    )
+                )
         raise AssertionError("the last attempt returns or raises")
 
     def _submitted(self, sending: asyncio.Task[AsyncJob[Any] | None]) -> None:
@@ -216,15 +244,22 @@ class Runner:
         return job
 
     def _unsent(self, row: Row, error: GpuWorkerError) -> None:
-        """A submit brought no job. The fault of this job ends it; that of the endpoint is raised."""
-        if isinstance(error, ServerError) or (isinstance(error, APIConnectionError) and error.may_have_arrived):
+        """A submit brought no job. The fault of this job ends it; that of the endpoint is
+        raised."""
+        if isinstance(error, ServerError) or (
+            isinstance(error, APIConnectionError) and error.may_have_arrived
+        ):
             self._store.doubted(row)
             self._outages += 1
             if self._outages > POLL_ERRORS_TOLERATED * self._max_parallel:
                 raise error
-            _log.warning("a submit got no answer; it is looked into when all else has ended: %s", error)
+            _log.warning(
+                "a submit got no answer; it is looked into when all else has ended: %s", error
+            )
             return
-        if isinstance(error, APIConnectionError | AuthenticationError | NotFoundError | RateLimitError):
+        if isinstance(
+            error, APIConnectionError | AuthenticationError | NotFoundError | RateLimitError
+        ):
             self._store.not_sent(row)
             raise error
         if isinstance(error, APIError):
@@ -234,7 +269,8 @@ class Runner:
         self._end(row, error)
 
     async def _settle(self) -> None:
-        """Decides the rows in doubt. Nothing else of this manager is on the endpoint, so whatever works there may be one."""
+        """Decides the rows in doubt. Nothing else of this manager is on the endpoint, so whatever
+        works there may be one."""
         while (row := self._store.in_doubt()) is not None:
             recoverable = row.task.result_get_url is not None
             if recoverable and await self._adopted(row):
@@ -245,7 +281,8 @@ class Runner:
                 self._end(row, _doubt())
 
     async def _adopted(self, row: Row) -> bool:
-        """Whether the result of the lost job was found. Waits for it while the endpoint may be working on it."""
+        """Whether the result of the lost job was found. Waits for it while the endpoint may be
+        working on it."""
         deadline = self._client.seconds() + DOUBT_SECONDS
         while True:
             result = await self._client.kept_result(row)
@@ -254,7 +291,8 @@ class Runner:
                 self._ended()
                 return True
             if self._client.seconds() >= deadline or not _at_work(await self._client.health()):
-                # Looked at once more by the worker before it works: it may have ended between the two looks.
+                # Looked at once more by the worker before it works: it may have ended between the
+                # two looks.
                 return False
             await self._client.pause(DOUBT_LOOK_SECONDS)
 
@@ -277,7 +315,8 @@ class Runner:
 
 
 async def _result(job: AsyncJob[Any]) -> TaskResult:
-    """The result of a job that has ended. Storage that does not hand it out is this job's failure, not the endpoint's."""
+    """The result of a job that has ended. Storage that does not hand it out is this job's failure,
+    not the endpoint's."""
     try:
         return await job.result()
     except (APIConnectionError, APIError) as error:
@@ -285,7 +324,10 @@ async def _result(job: AsyncJob[Any]) -> TaskResult:
 
 
 def _doubt() -> SubmitInDoubt:
-    message = "the submit got no answer, so the endpoint may have run it; if it is to run again, submit it under another key"
+    message = (
+        "the submit got no answer, so the endpoint may have run it; if it is to run again, submit"
+        " it under another key"
+    )
     return SubmitInDoubt(ErrorBody(code="submit_in_doubt", message=message))
 
 
@@ -293,4 +335,6 @@ def _at_work(health: dict[str, Any]) -> bool:
     """Whether any job waits or runs on the endpoint."""
     jobs = health.get("jobs")
     counts: dict[str, Any] = jobs if isinstance(jobs, dict) else {}
-    return any(isinstance(counts.get(name), int) and counts[name] > 0 for name in ("inQueue", "inProgress"))
+    return any(
+        isinstance(counts.get(name), int) and counts[name] > 0 for name in ("inQueue", "inProgress")
+    )

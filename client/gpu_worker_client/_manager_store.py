@@ -1,10 +1,12 @@
-"""The state of a `JobManager` in one SQLite file: a row for each job, written before anything of it is sent.
+"""The state of a `JobManager` in one SQLite file: a row for each job, written before anything of it
+is sent.
 
-A row goes `waiting` -> `submitting` -> `running` -> `completed` or `failed`; each step is on the disk before the next begins. A
-row found `submitting` when the file is opened was being sent when the process died: whether the endpoint took it is in doubt.
-One process at a time holds the file. The tasks in it keep their presigned URLs until each has ended, so only its owner may read
-it. A file that somebody else wrote is not believed: a trigger in it would run at the first write, so its schema must be this
-one to the letter, and every row one that could have been written here.
+A row goes `waiting` -> `submitting` -> `running` -> `completed` or `failed`; each step is on the
+disk before the next begins. A row found `submitting` when the file is opened was being sent when
+the process died: whether the endpoint took it is in doubt. One process at a time holds the file.
+The tasks in it keep their presigned URLs until each has ended, so only its owner may read it. A
+file that somebody else wrote is not believed: a trigger in it would run at the first write, so its
+schema must be this one to the letter, and every row one that could have been written here.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from gpu_worker_client.protocol import TASKS, ErrorBody, TaskBase, TaskError, Ta
 WAITING, SUBMITTING, IN_DOUBT, RUNNING = "waiting", "submitting", "in_doubt", "running"
 COMPLETED, FAILED = "completed", "failed"
 APPLICATION_ID = 0x6770756A
-""""gpuj", by which the file knows itself (https://www.sqlite.org/pragma.html#pragma_application_id)."""
+""""gpuj", by which the file knows itself
+(https://www.sqlite.org/pragma.html#pragma_application_id)."""
 VERSION = 1
 _PRAGMAS = (
     "PRAGMA locking_mode=EXCLUSIVE",  # held until the process ends, however it ends
@@ -58,14 +61,17 @@ SELECT EXISTS (SELECT 1 FROM job WHERE NOT (
     typeof(key) = 'text' AND typeof(name) = 'text' AND typeof(attempts) = 'integer'
     AND typeof(policy) IN ('text', 'null') AND typeof(job_id) IN ('text', 'null')
     AND CASE
-        WHEN state IN ('{WAITING}', '{SUBMITTING}', '{IN_DOUBT}') THEN typeof(task) = 'text' AND place IS NULL
+        WHEN state IN ('{WAITING}', '{SUBMITTING}', '{IN_DOUBT}') THEN
+            typeof(task) = 'text' AND place IS NULL
         WHEN state = '{RUNNING}' THEN typeof(task) = 'text' AND place IS NULL AND job_id IS NOT NULL
-        WHEN state IN ('{COMPLETED}', '{FAILED}') THEN typeof(outcome) = 'text' AND typeof(place) = 'integer'
+        WHEN state IN ('{COMPLETED}', '{FAILED}') THEN
+            typeof(outcome) = 'text' AND typeof(place) = 'integer'
         ELSE 0
     END
 ))
 """  # noqa: S608 - no caller's text
-"""Whether any row has a value of a kind that is never written: SQLite lets any column hold any kind."""
+"""Whether any row has a value of a kind that is never written: SQLite lets any column hold any
+kind."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +110,8 @@ class Store:
         path: the file; None is a temporary one that nobody else can open.
 
     Raises:
-        ConfigError: it is in use, cannot be opened, or is no such file. Any method that reads a job raises it too, when what
-            the file has of the job is none.
+        ConfigError: it is in use, cannot be opened, or is no such file. Any method that reads a job
+            raises it too, when what the file has of the job is none.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -120,8 +126,8 @@ class Store:
             self._db.close()
 
     def add(self, entries: Iterable[tuple[str, TaskBase, Policy | None]]) -> None:
-        """Adds jobs by their keys, all or none. A known key is the same job: until it has ended it takes the new task's URLs,
-        and afterwards it stays as it ended.
+        """Adds jobs by their keys, all or none. A known key is the same job: until it has ended it
+        takes the new task's URLs, and afterwards it stays as it ended.
 
         Raises:
             ConfigError: a key is known for another kind of task.
@@ -130,19 +136,28 @@ class Store:
             for key, task, policy in entries:
                 known = self._db.execute("SELECT name FROM job WHERE key = ?", (key,)).fetchone()
                 if known is not None and known[0] != task.task:
-                    raise ConfigError(f"the key is known already, for a task {known[0]}: give each job a key of its own")
+                    raise ConfigError(
+                        f"the key is known already, for a task {known[0]}: give each job a key of"
+                        " its own"
+                    )
                 limits = None if policy is None else json.dumps(asdict(policy))
                 wire = task.model_dump(mode="json", exclude_unset=True) | {"task": task.task}
                 self._db.execute(
-                    "INSERT INTO job (key, name, task, policy) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE"
-                    " SET task = excluded.task, policy = excluded.policy WHERE place IS NULL",
+                    "INSERT INTO job (key, name, task, policy) VALUES (?, ?, ?, ?) ON CONFLICT"
+                    " (key) DO UPDATE SET task = excluded.task, policy = excluded.policy WHERE"
+                    " place IS NULL",
                     (key, task.task, json.dumps(wire), limits),
                 )
 
     def next(self, taken: Collection[int]) -> Row | None:
-        """The next job to follow or to send: those that run already come first. `taken` are the numbers in work."""
+        """The next job to follow or to send: those that run already come first. `taken` are the
+        numbers in work."""
         marks = ", ".join("?" * len(taken))
-        return self._row(f"state IN ('{RUNNING}', '{WAITING}') AND number NOT IN ({marks}) ORDER BY state, number", *taken)
+        return self._row(
+            f"state IN ('{RUNNING}', '{WAITING}') AND number NOT IN ({marks}) ORDER BY state,"
+            " number",
+            *taken,
+        )
 
     def in_doubt(self) -> Row | None:
         """The first job of which nobody knows whether the endpoint took it."""
@@ -171,16 +186,24 @@ class Store:
 
     def failed(self, row: Row, error: JobError) -> None:
         body = ErrorBody(
-            code=error.code, message=error.message, retryable=error.retryable, stage=error.stage, details=error.details
+            code=error.code,
+            message=error.message,
+            retryable=error.retryable,
+            stage=error.stage,
+            details=error.details,
         )
-        self._end(row, FAILED, json.dumps({"kind": type(error).__name__, "body": body.model_dump(mode="json")}))
+        self._end(
+            row,
+            FAILED,
+            json.dumps({"kind": type(error).__name__, "body": body.model_dump(mode="json")}),
+        )
 
     def ended_after(self, place: int) -> Ended | None:
         """The job that ended next after the one at `place`; 0 asks for the first."""
         with _one_job(), self._lock:
             found = self._db.execute(
-                "SELECT place, number, key, name, state, attempts, job_id, outcome FROM job WHERE place > ?"
-                " ORDER BY place LIMIT 1",
+                "SELECT place, number, key, name, state, attempts, job_id, outcome FROM job WHERE"
+                " place > ? ORDER BY place LIMIT 1",
                 (place,),
             ).fetchone()
         return None if found is None else _ended(*found)
@@ -188,7 +211,9 @@ class Store:
     def unended(self) -> Iterable[Row]:
         """Every job that has not ended, one at a time."""
         number = 0
-        while (row := self._row("place IS NULL AND number > ? ORDER BY number", number)) is not None:
+        while (
+            row := self._row("place IS NULL AND number > ? ORDER BY number", number)
+        ) is not None:
             number = row.number
             yield row
 
@@ -198,12 +223,20 @@ class Store:
     def counts(self) -> tuple[dict[str, int], int]:
         """Jobs by state, and how often any was sent."""
         with self._lock:
-            states = dict(self._db.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall())
+            states = dict(
+                self._db.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall()
+            )
         return states, int(self._value("SELECT coalesce(sum(attempts), 0) FROM job"))
 
     def _end(self, row: Row, state: str, outcome: str) -> None:
         with self._lock:
-            self._change("state = ?, outcome = ?, place = ?, task = NULL", row, state, outcome, self._places + 1)
+            self._change(
+                "state = ?, outcome = ?, place = ?, task = NULL",
+                row,
+                state,
+                outcome,
+                self._places + 1,
+            )
             self._places += 1
 
     def _change(self, what: str, row: Row, *values: object) -> None:
@@ -215,7 +248,9 @@ class Store:
             return self._db.execute(query).fetchone()[0]
 
     def _row(self, where: str, *values: object) -> Row | None:
-        query = f"SELECT number, task, policy, state, attempts, job_id FROM job WHERE {where} LIMIT 1"  # noqa: S608
+        query = (
+            f"SELECT number, task, policy, state, attempts, job_id FROM job WHERE {where} LIMIT 1"  # noqa: S608
+        )
         with _one_job(), self._lock:
             found = self._db.execute(query, values).fetchone()
         return None if found is None else _unended(*found)
@@ -241,19 +276,27 @@ def _opened(path: Path | None) -> sqlite3.Connection:
 def _prepare(db: sqlite3.Connection, path: Path | None) -> None:
     for pragma in _PRAGMAS:
         db.execute(pragma)
-    application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+    application, version = (
+        db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+    )
     empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
     if empty and not application:
         db.executescript(_SCHEMA)
     elif (application, version) != (APPLICATION_ID, VERSION):
-        raise ConfigError(f"{path} is no state file of this version of JobManager; give another name")
+        raise ConfigError(
+            f"{path} is no state file of this version of JobManager; give another name"
+        )
     elif _schema(db) != _own_schema() or db.execute(_UNSOUND).fetchone()[0]:
-        raise ConfigError(f"{path} is a state file that JobManager has not written; give another name")
+        raise ConfigError(
+            f"{path} is a state file that JobManager has not written; give another name"
+        )
 
 
 def _schema(db: sqlite3.Connection) -> list[tuple[str, ...]]:
     """Every table, index, view and trigger as it was made."""
-    return db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name").fetchall()
+    return db.execute(
+        "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
+    ).fetchall()
 
 
 def _own_schema() -> list[tuple[str, ...]]:
@@ -264,20 +307,34 @@ def _own_schema() -> list[tuple[str, ...]]:
 
 @contextmanager
 def _one_job() -> Generator[None]:
-    """Says that a job in the file cannot be read, and nothing of what it is: it may hold a presigned URL."""
+    """Says that a job in the file cannot be read, and nothing of what it is: it may hold a
+    presigned URL."""
     try:
         yield
     except (sqlite3.Error, TaskError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ConfigError(f"a job in the state file cannot be read ({type(error).__name__}); give another file") from None
+        raise ConfigError(
+            f"a job in the state file cannot be read ({type(error).__name__}); give another file"
+        ) from None
 
 
-def _unended(number: int, task: str, policy: str | None, state: str, attempts: int, job_id: str | None) -> Row:
+def _unended(
+    number: int, task: str, policy: str | None, state: str, attempts: int, job_id: str | None
+) -> Row:
     with _one_job():
         limits = None if policy is None else Policy(**json.loads(policy))
         return Row(number, parse_task(task.encode()), limits, state, attempts, job_id)
 
 
-def _ended(place: int, number: int, key: str, name: str, state: str, attempts: int, job_id: str | None, outcome: str) -> Ended:
+def _ended(
+    place: int,
+    number: int,
+    key: str,
+    name: str,
+    state: str,
+    attempts: int,
+    job_id: str | None,
+    outcome: str,
+) -> Ended:
     with _one_job():
         result = TASKS[name].result.from_json(outcome) if state == COMPLETED else None
         error = None if state == COMPLETED else _error(json.loads(outcome))

@@ -1,5 +1,5 @@
-"""`Client.map`: `AsyncClient.map` on an event loop of its own, in a thread of its own, so that many jobs are followed by one
-thread and the caller's may have a loop already (a notebook's has)."""
+"""`Client.map`: `AsyncClient.map` on an event loop of its own, in a thread of its own, so that many
+jobs are followed by one thread and the caller's may have a loop already (a notebook's has)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def in_background(client: Client, tasks: Iterable[Any], **options: Any) -> Itera
     """What `AsyncClient.map(tasks, **options)` yields. Closing it cancels the jobs that run."""
     outcomes = AsyncClient.sharing(client).map(tasks, **options)
 
-    one_at_a_time = asyncio.Lock()  # an interrupted wait for the next one may still be cancelling jobs
+    one_at_a_time = (
+        asyncio.Lock()
+    )  # an interrupted wait for the next one may still be cancelling jobs
 
     async def next_outcome() -> Outcome[Any]:
         async with one_at_a_time:

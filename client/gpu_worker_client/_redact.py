@@ -1,5 +1,6 @@
-"""Takes the secrets out of text that a person will read: the query, fragment and user part of any URL in it. A presigned URL's
-signature stands in its query, and foreign errors like to quote the URL they failed on."""
+"""Takes the secrets out of text that a person will read: the query, fragment and user part of any
+URL in it. A presigned URL's signature stands in its query, and foreign errors like to quote the URL
+they failed on."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ _BEARER = re.compile(r"(?i)\b(bearer)\s+[A-Za-z0-9._~+/=-]{8,}")
 
 
 def redact(text: str) -> str:
-    """`text` with `https://host/path?query` cut to `https://host/path`, and no bare signature parameter or bearer token."""
+    """`text` with `https://host/path?query` cut to `https://host/path`, and no bare signature
+    parameter or bearer token."""
     text = _URL.sub(lambda match: match["start"] + match["place"], text)
     text = _SIGNATURE.sub(r"\1=[redacted]", text)
     return _BEARER.sub(r"\1 [redacted]", text)

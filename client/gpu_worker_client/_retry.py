@@ -1,4 +1,5 @@
-"""When a request may be sent again, and how long to wait before: pure functions, so that every rule is one row of a test."""
+"""When a request may be sent again, and how long to wait before: pure functions, so that every rule
+is one row of a test."""
 
 from __future__ import annotations
 
@@ -7,7 +8,12 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
-from gpu_worker_client.exceptions import APIConnectionError, APIError, GpuWorkerError, RateLimitError
+from gpu_worker_client.exceptions import (
+    APIConnectionError,
+    APIError,
+    GpuWorkerError,
+    RateLimitError,
+)
 
 MAX_RETRIES = 5
 BACKOFF_BASE_SECONDS = 0.5
@@ -16,10 +22,12 @@ BACKOFF_CAP_SECONDS = 8.0
 RETRY_AFTER_CAP_SECONDS = 120.0
 """A longer `Retry-After` is raised to the caller instead of slept."""
 TRANSIENT_STATUS = frozenset({200, 408, 425, 429, 500, 502, 503, 504})
-"""200 is an error when no JSON object comes with it: something between here and the endpoint answered."""
+"""200 is an error when no JSON object comes with it: something between here and the endpoint
+answered."""
 
 Retries = Literal["any", "not_accepted", "none"]
-"""`any`: the request may have its effect twice. `not_accepted`: retry only what the endpoint certainly did not take."""
+"""`any`: the request may have its effect twice. `not_accepted`: retry only what the endpoint
+certainly did not take."""
 
 
 def should_retry(error: GpuWorkerError, retries: Retries) -> bool:
@@ -34,13 +42,15 @@ def should_retry(error: GpuWorkerError, retries: Retries) -> bool:
 
 
 def backoff_seconds(attempt: int, retry_after_seconds: float | None, jitter: float) -> float:
-    """Seconds to wait after failure number `attempt` (from 0). `jitter` is a random number in [0, 1)."""
+    """Seconds to wait after failure number `attempt` (from 0). `jitter` is a random number in [0,
+    1)."""
     spread = jitter * min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2**attempt)
     return spread if retry_after_seconds is None else retry_after_seconds + spread
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds that a `Retry-After` header asks for, given in seconds or as a date; None when absent or not readable."""
+    """Seconds that a `Retry-After` header asks for, given in seconds or as a date; None when absent
+    or not readable."""
     text = (value or "").strip()
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
         return float(text)

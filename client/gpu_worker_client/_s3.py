@@ -1,7 +1,9 @@
-"""One bucket behind boto3: the calls that the SDK makes, retried and with typed errors. boto3 comes with the extra `storage`.
+"""One bucket behind boto3: the calls that the SDK makes, retried and with typed errors. boto3 comes
+with the extra `storage`.
 
-Every body that is sent is bytes in memory, so a call can be made again. Retries are ours and not boto3's: those do not know
-R2's 429 (one write a second and key). No error text holds a key or a signature.
+Every body that is sent is bytes in memory, so a call can be made again. Retries are ours and not
+boto3's: those do not know R2's 429 (one write a second and key). No error text holds a key or a
+signature.
 """
 
 from __future__ import annotations
@@ -29,7 +31,11 @@ class Refusal:
     retryable: bool = False
 
 
-_DENIED = Refusal("denied", "the bucket refused the key pair: check both keys, and that they may read and write its objects")
+_DENIED = Refusal(
+    "denied",
+    "the bucket refused the key pair: check both keys, and that they may read and write its"
+    " objects",
+)
 _BUSY = Refusal("unavailable", "the bucket is busy or in trouble", retryable=True)
 _CORRUPT = Refusal("corrupted", "the bytes changed on their way", retryable=True)
 
@@ -38,7 +44,9 @@ REFUSALS: dict[str, Refusal] = {
     "NoSuchBucket": Refusal("no_bucket", "there is no such bucket on this account"),
     "NoSuchUpload": Refusal("no_upload", "the multipart upload was completed or aborted"),
     "PreconditionFailed": Refusal("changed", "the object was replaced by another"),
-    "RequestTimeTooSkewed": Refusal("clock_skew", "this machine's clock is more than 15 minutes off: set it"),
+    "RequestTimeTooSkewed": Refusal(
+        "clock_skew", "this machine's clock is more than 15 minutes off: set it"
+    ),
     "EntityTooLarge": Refusal("too_large", "the object is larger than the bucket takes"),
     "InvalidRange": Refusal("changed", "the object is shorter than it was"),
     "BadDigest": _CORRUPT,
@@ -65,15 +73,23 @@ def refusal(code: str, status: int) -> Refusal:
 
 
 def check_endpoint_url(value: str) -> str:
-    """`value` without a closing slash, when it is an https URL (http on loopback) of nothing but scheme, host and port."""
+    """`value` without a closing slash, when it is an https URL (http on loopback) of nothing but
+    scheme, host and port."""
     try:
         parts = urlsplit(value)
         host, _ = parts.hostname, parts.port
     except ValueError:
         raise ConfigError("the bucket's endpoint_url is not a URL") from None
     loopback = host in ("localhost", "127.0.0.1", "::1")
-    if not host or parts.scheme not in ("https", "http") or (parts.scheme == "http" and not loopback):
-        raise ConfigError("the bucket's endpoint_url must be https, as in https://ACCOUNT.r2.cloudflarestorage.com")
+    if (
+        not host
+        or parts.scheme not in ("https", "http")
+        or (parts.scheme == "http" and not loopback)
+    ):
+        raise ConfigError(
+            "the bucket's endpoint_url must be https, as in"
+            " https://ACCOUNT.r2.cloudflarestorage.com"
+        )
     if parts.username is not None or parts.query or parts.fragment or parts.path not in ("", "/"):
         raise ConfigError("the bucket's endpoint_url must hold only scheme, host and port")
     return value.rstrip("/")
@@ -83,7 +99,13 @@ class S3:
     """The calls. May be used from several threads."""
 
     def __init__(
-        self, endpoint_url: str, bucket: str, access_key_id: str, secret_access_key: str, region: str, timing: Timing
+        self,
+        endpoint_url: str,
+        bucket: str,
+        access_key_id: str,
+        secret_access_key: str,
+        region: str,
+        timing: Timing,
     ) -> None:
         self.bucket = bucket
         self.timing = timing
@@ -134,13 +156,19 @@ def connection_error(error: Exception, operation: str, key: object) -> StorageEr
     from botocore.exceptions import SSLError
 
     certificate = isinstance(error, SSLError)
-    what = "its certificate is not trusted" if certificate else f"no whole answer ({type(error).__name__})"
+    what = (
+        "its certificate is not trusted"
+        if certificate
+        else f"no whole answer ({type(error).__name__})"
+    )
     return _error(Refusal("unreachable", what, retryable=not certificate), operation, key)
 
 
 def _error(meaning: Refusal, operation: str, key: object) -> StorageError:
     where = f" {key}" if isinstance(key, str) else ""
-    return StorageError(f"{operation}{where}: {meaning.sentence}", code=meaning.code, retryable=meaning.retryable)
+    return StorageError(
+        f"{operation}{where}: {meaning.sentence}", code=meaning.code, retryable=meaning.retryable
+    )
 
 
 def _client(endpoint_url: str, access_key_id: str, secret_access_key: str, region: str) -> Any:
@@ -149,7 +177,8 @@ def _client(endpoint_url: str, access_key_id: str, secret_access_key: str, regio
         from botocore.config import Config
     except ImportError:
         raise ConfigError("storage needs boto3: pip install 'gpu-worker-client[storage]'") from None
-    # A session of its own: boto3's default one is not made for threads, and would read the machine's AWS profile.
+    # A session of its own: boto3's default one is not made for threads, and would read the
+    # machine's AWS profile.
     session = Session(aws_access_key_id=access_key_id, aws_secret_access_key=secret_access_key)
     return session.client(  # pyright: ignore[reportUnknownMemberType]
         "s3",
@@ -164,7 +193,8 @@ def _client(endpoint_url: str, access_key_id: str, secret_access_key: str, regio
             retries={"total_max_attempts": 1},
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
-            # A proxy named by the environment is for the world outside, not for a store on this machine.
+            # A proxy named by the environment is for the world outside, not for a store on this
+            # machine.
             proxies={} if urlsplit(endpoint_url).scheme == "http" else None,
         ),
     )

@@ -1,10 +1,12 @@
-"""Work on files, made into a task on URLs: inputs uploaded, outputs presigned; and back: outputs fetched, objects deleted.
+"""Work on files, made into a task on URLs: inputs uploaded, outputs presigned; and back: outputs
+fetched, objects deleted.
 
-`FileWork` says what to do, on paths and URLs as the caller gave them. `stage` uploads and presigns, `Staged.collect` downloads,
-`Staged.clean_up` deletes. All of them block; `files.py` calls them from `Client` and `AsyncClient` alike.
+`FileWork` says what to do, on paths and URLs as the caller gave them. `stage` uploads and presigns,
+`Staged.collect` downloads, `Staged.clean_up` deletes. All of them block; `files.py` calls them from
+`Client` and `AsyncClient` alike.
 
-Keys follow from the work: a call that was killed and is made again finds the finished output and result in the bucket, and no
-worker works twice.
+Keys follow from the work: a call that was killed and is made again finds the finished output and
+result in the bucket, and no worker works twice.
 """
 
 from __future__ import annotations
@@ -26,17 +28,25 @@ from gpu_worker_client._client_core import check_task
 from gpu_worker_client.exceptions import ConfigError, StorageError
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import TASKS, OutputTask, TaskResult
-from gpu_worker_client.storage import DEFAULT_EXPIRES_SECONDS, MAX_EXPIRES_SECONDS, PartsUpload, Storage
+from gpu_worker_client.storage import (
+    DEFAULT_EXPIRES_SECONDS,
+    MAX_EXPIRES_SECONDS,
+    PartsUpload,
+    Storage,
+)
 
 Place = str | PathLike[str]
 """A local path, or a URL: a text with `://` in it is a URL, anything else is a path."""
 
 SINGLE_PUT_BYTES = 4_900 * 1024**2
-"""Largest output of one PUT: R2 takes 5 MiB less than 5 GiB. https://developers.cloudflare.com/r2/platform/limits/"""
+"""Largest output of one PUT: R2 takes 5 MiB less than 5 GiB.
+https://developers.cloudflare.com/r2/platform/limits/"""
 OUTPUT_GROWTH = 40
-"""How many times its input's size an output may have: x4 has 16 times the pixels, and sources are packed tighter."""
+"""How many times its input's size an output may have: x4 has 16 times the pixels, and sources are
+packed tighter."""
 OUTPUT_PARTS = 256
-"""Parts presigned for an output that may exceed one PUT. A URL has up to 800 bytes, and a task 256 KiB."""
+"""Parts presigned for an output that may exceed one PUT. A URL has up to 800 bytes, and a task 256
+KiB."""
 MIN_OUTPUT_PART_BYTES = 16 * 1024**2
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _log = logging.getLogger("gpu_worker_client")
@@ -44,7 +54,8 @@ _log = logging.getLogger("gpu_worker_client")
 
 @dataclass(frozen=True)
 class Transfer:
-    """Bytes on their way between this machine and the bucket; an `Event` beside those of the job."""
+    """Bytes on their way between this machine and the bucket; an `Event` beside those of the
+    job."""
 
     direction: Literal["upload", "download"]
     name: str
@@ -60,8 +71,8 @@ def check_output_place(path: Path) -> None:
     """Looks whether a file can be written there, before anything is paid for.
 
     Raises:
-        FileNotFoundError, NotADirectoryError, IsADirectoryError: its folder is not there or is a file, or it is
-            a folder itself.
+        FileNotFoundError, NotADirectoryError, IsADirectoryError: its folder is not there or is a
+            file, or it is a folder itself.
     """
     folder = path.absolute().parent
     if path.is_dir():
@@ -69,8 +80,12 @@ def check_output_place(path: Path) -> None:
     if folder.is_dir():
         return
     if any(above.is_file() for above in (folder, *folder.parents)):
-        raise NotADirectoryError(errno.ENOTDIR, "a file stands where the output's folder should be", str(path))
-    raise FileNotFoundError(errno.ENOENT, "the output's folder is not there; make it first", str(path))
+        raise NotADirectoryError(
+            errno.ENOTDIR, "a file stands where the output's folder should be", str(path)
+        )
+    raise FileNotFoundError(
+        errno.ENOENT, "the output's folder is not there; make it first", str(path)
+    )
 
 
 def is_url(place: Place) -> bool:
@@ -120,7 +135,9 @@ class FileWork:
         task: dict[str, Any] = {"task": self.task, "params": dict(self.params)}
         task |= {name: at(name, place) for name, place in self.reads.items()}
         if self.inputs is not None:
-            task["inputs"] = {name: at(f"inputs/{name}", place) for name, place in self.inputs.items()}
+            task["inputs"] = {
+                name: at(f"inputs/{name}", place) for name, place in self.inputs.items()
+            }
         return task | dict(output)
 
     def draft(self) -> dict[str, Any]:
@@ -135,7 +152,8 @@ class FileWork:
             InvalidTask: the parameters do not fit.
             FileNotFoundError: an input is not there.
             OSError: as of `check_output_place`.
-            ConfigError: the output would replace an input, or its suffix is no container that the task writes.
+            ConfigError: the output would replace an input, or its suffix is no container that the
+                task writes.
         """
         check_task(self.draft())
         for path in self.paths.values():
@@ -147,7 +165,10 @@ class FileWork:
                 raise ConfigError(f"{target.name} is the input; give the output a name of its own")
             suffixes = self._output_suffixes()
             if suffixes is not None and target.suffix.lower() not in suffixes:
-                raise ConfigError(f"{target.name}: the name must end in one of {', '.join(sorted(suffixes - {''}))}")
+                raise ConfigError(
+                    f"{target.name}: the name must end in one of"
+                    f" {', '.join(sorted(suffixes - {''}))}"
+                )
 
     def _output_suffixes(self) -> frozenset[str] | None:
         kind = TASKS[self.task].request
@@ -172,7 +193,8 @@ class Staged:
         """Downloads the output, when it goes to a path.
 
         Raises:
-            StorageError, OSError: it did not come; it is kept, and the same call made again only fetches it.
+            StorageError, OSError: it did not come; it is kept, and the same call made again only
+                fetches it.
         """
         target = self.work.output_path
         if self.storage is None or self.output_key is None or target is None:
@@ -182,7 +204,8 @@ class Staged:
         self.storage.download(self.output_key, target, _telling(tell, "download", target))
 
     def clean_up(self) -> None:
-        """Deletes what only this work needed. A failure is logged: the lifecycle rule of the prefix sees to the rest."""
+        """Deletes what only this work needed. A failure is logged: the lifecycle rule of the prefix
+        sees to the rest."""
         if self.storage is None:
             return
         try:
@@ -193,7 +216,9 @@ class Staged:
             _log.warning("objects of a finished job were left in the bucket: %s", error)
 
 
-def stage(work: FileWork, storage: Callable[[], Storage], policy: Policy | None, tell: Tell) -> Staged:
+def stage(
+    work: FileWork, storage: Callable[[], Storage], policy: Policy | None, tell: Tell
+) -> Staged:
     """Uploads the inputs that are paths and presigns what the worker needs.
 
     Args:
@@ -225,7 +250,10 @@ class _Stager:
     def staged(self) -> Staged:
         work, storage = self._work, self._storage
         paths = work.paths
-        keys = {name: storage.upload(path, on_progress=_telling(self._tell, "upload", path)) for name, path in paths.items()}
+        keys = {
+            name: storage.upload(path, on_progress=_telling(self._tell, "upload", path))
+            for name, path in paths.items()
+        }
         name = _name_of(work, keys)
         result_key = storage.key("out", name, "result.json")
         staged = Staged({}, work, storage, passing=[result_key])
@@ -235,7 +263,10 @@ class _Stager:
         put = self._output(staged, name, seconds)
         self._forget_half_a_job(staged, result_key)
         staged.task = work.wire(
-            lambda file, place: storage.presign_get(keys[file], seconds) if file in keys else str(place), put
+            lambda file, place: (
+                storage.presign_get(keys[file], seconds) if file in keys else str(place)
+            ),
+            put,
         ) | {
             "idempotency_key": name,
             "result_url": storage.presign_put(result_key, seconds),
@@ -255,12 +286,16 @@ class _Stager:
             return {"output_url": str(self._work.output)}
         staged.output_key = key = self._storage.key("out", name, f"output{target.suffix.lower()}")
         staged.passing.append(key)
-        likely_bytes = OUTPUT_GROWTH * sum(path.stat().st_size for path in self._work.paths.values())
+        likely_bytes = OUTPUT_GROWTH * sum(
+            path.stat().st_size for path in self._work.paths.values()
+        )
         if likely_bytes <= SINGLE_PUT_BYTES:
             return {"output_url": self._storage.presign_put(key, seconds)}
         part_bytes = max(MIN_OUTPUT_PART_BYTES, -(-likely_bytes // OUTPUT_PARTS))
         staged.parts = self._storage.presign_parts(key, part_bytes, OUTPUT_PARTS, seconds)
-        return {"output_multipart": staged.parts.multipart.model_dump(mode="json", exclude_none=True)}
+        return {
+            "output_multipart": staged.parts.multipart.model_dump(mode="json", exclude_none=True)
+        }
 
     def _forget_half_a_job(self, staged: Staged, result_key: str) -> None:
         """A result whose output is gone must not be taken for a finished job."""
@@ -269,14 +304,20 @@ class _Stager:
 
 
 def _name_of(work: FileWork, keys: Mapping[str, str]) -> str:
-    """One name for one piece of work on one machine: the same call has it again. Random when an input is a URL, behind which
-    there may be something else the next time."""
+    """One name for one piece of work on one machine: the same call has it again. Random when an
+    input is a URL, behind which there may be something else the next time."""
     if len(keys) < sum(1 for _ in work.files):
         return uuid.uuid4().hex
-    output = None if work.output is None else str(work.output_path.absolute() if work.output_path else work.output)
+    output = (
+        None
+        if work.output is None
+        else str(work.output_path.absolute() if work.output_path else work.output)
+    )
     identity = [work.task, work.params, sorted(keys.items()), output, platform.node()]
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _telling(tell: Tell, direction: Literal["upload", "download"], path: Path) -> Callable[[int, int], object]:
+def _telling(
+    tell: Tell, direction: Literal["upload", "download"], path: Path
+) -> Callable[[int, int], object]:
     return lambda done, total: tell(Transfer(direction, path.name, done, total))

@@ -1,7 +1,9 @@
-"""What an answer of `/status` says, read without I/O: the state, the progress, the failure, the typed result.
+"""What an answer of `/status` says, read without I/O: the state, the progress, the failure, the
+typed result.
 
-RunPod puts progress and result into the same field, `output`; here the state decides which it is. A failure's text comes in
-three shapes (our `ErrorBody` as JSON, the JSON traceback of RunPod's SDK, plain text), and all three become one `ErrorBody`.
+RunPod puts progress and result into the same field, `output`; here the state decides which it is. A
+failure's text comes in three shapes (our `ErrorBody` as JSON, the JSON traceback of RunPod's SDK,
+plain text), and all three become one `ErrorBody`.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ class JobStatus:
 
 
 def read_status(job_id: str, data: Mapping[str, Any]) -> JobStatus:
-    """The status in an endpoint's answer. A `status` that is missing or unknown counts as running."""
+    """The status in an endpoint's answer. A `status` that is missing or unknown counts as
+    running."""
     state = State.from_runpod(str(data.get("status")))
     output, worker_id = data.get("output"), data.get("workerId")
     return JobStatus(
@@ -119,22 +122,33 @@ _NO_RESULT: dict[State, tuple[type[JobError], str, str]] = {
     State.timed_out: (
         JobTimedOut,
         "timed_out",
-        "the endpoint's executionTimeout passed; submit with Policy(execution_timeout_seconds=...) for long videos",
+        (
+            "the endpoint's executionTimeout passed; submit with"
+            " Policy(execution_timeout_seconds=...) for long videos"
+        ),
     ),
     State.expired: (
         JobExpired,
         "expired",
-        "the endpoint does not know this job: its result is kept for 30 minutes, and ttl ends even a running job",
+        (
+            "the endpoint does not know this job: its result is kept for 30 minutes, and ttl ends"
+            " even a running job"
+        ),
     ),
     State.completed: (
         ResultLost,
         "result_lost",
-        "completed without a result: the endpoint drops a result over its limit; give the task a result_url",
+        (
+            "completed without a result: the endpoint drops a result over its limit; give the task"
+            " a result_url"
+        ),
     ),
 }
 
 
-def read_result(status: JobStatus, output: object, kind: type[TaskResult] | None = None, job: Any = None) -> TaskResult:
+def read_result(
+    status: JobStatus, output: object, kind: type[TaskResult] | None = None, job: Any = None
+) -> TaskResult:
     """The typed result of a job that has ended.
 
     Args:
@@ -154,5 +168,7 @@ def read_result(status: JobStatus, output: object, kind: type[TaskResult] | None
         return model.model_validate(output)
     except ValidationError as error:
         places = ", ".join(".".join(map(str, entry["loc"])) for entry in error.errors()[:5])
-    message = f"the job completed, but its result is no {model.__name__} (see: {places or 'the whole'})"
+    message = (
+        f"the job completed, but its result is no {model.__name__} (see: {places or 'the whole'})"
+    )
     raise ResultUnreadable(ErrorBody(code="result_unreadable", message=message), job)

@@ -1,4 +1,5 @@
-"""How one thread ends what another one waits for: a job of `execute_all`, when the loop over its results is left."""
+"""How one thread ends what another one waits for: a job of `execute_all`, when the loop over its
+results is left."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ T = TypeVar("T")
 
 
 class Stop:
-    """Asked for once, by any thread; heard by all that work under it, and by those that begin later."""
+    """Asked for once, by any thread; heard by all that work under it, and by those that begin
+    later."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -43,8 +45,8 @@ class Stop:
 
     @contextmanager
     def calling(self, call: Callable[[], object]) -> Generator[None, None, None]:
-        """A block in which `ask` makes this call, which must return at once. Entered after `ask`, the block begins with it;
-        once it is left, the call is not made and is not being made."""
+        """A block in which `ask` makes this call, which must return at once. Entered after `ask`,
+        the block begins with it; once it is left, the call is not made and is not being made."""
         with self._lock:
             self._calls.append(call)
             if self._asked:
@@ -58,12 +60,14 @@ class Stop:
 
 def stopped() -> JobError:
     """What a job ends with that was stopped from here."""
-    return job_error(ErrorBody(code=ErrorCode.cancelled.value, message="the job was stopped before it ended"))
+    return job_error(
+        ErrorBody(code=ErrorCode.cancelled.value, message="the job was stopped before it ended")
+    )
 
 
 def run_until(stop: Stop, call: Coroutine[Any, Any, T]) -> T:
-    """The value of the call, for a thread without an event loop: it runs on one of its own, as the cancelling of asyncio tasks
-    is what stops at every point.
+    """The value of the call, for a thread without an event loop: it runs on one of its own, as the
+    cancelling of asyncio tasks is what stops at every point.
 
     Raises:
         asyncio.CancelledError: `stop` was asked for, and the call has cleaned up.
@@ -78,10 +82,15 @@ def run_until(stop: Stop, call: Coroutine[Any, Any, T]) -> T:
 
 
 def run_files_until(
-    stop: Stop, client: Client, work: FileWork, timeout: float | None, on_event: OnEvent | None, policy: Policy | None
+    stop: Stop,
+    client: Client,
+    work: FileWork,
+    timeout: float | None,
+    on_event: OnEvent | None,
+    policy: Policy | None,
 ) -> TaskResult:
-    """`run_files` that ends at once when `stop` is asked for: the remote job is cancelled, and so is a transfer. For a thread
-    without an event loop, as `run_until`.
+    """`run_files` that ends at once when `stop` is asked for: the remote job is cancelled, and so
+    is a transfer. For a thread without an event loop, as `run_until`.
 
     Raises:
         JobCancelled: it was stopped.
@@ -90,6 +99,8 @@ def run_files_until(
     from gpu_worker_client.async_files import run_files_async
 
     try:
-        return run_until(stop, run_files_async(AsyncClient.sharing(client), work, timeout, on_event, policy))
+        return run_until(
+            stop, run_files_async(AsyncClient.sharing(client), work, timeout, on_event, policy)
+        )
     except asyncio.CancelledError:
         raise stopped() from None

@@ -1,5 +1,6 @@
-"""A small pool of daemon threads for requests in flight. Not `ThreadPoolExecutor`: the interpreter waits for that one's threads
-when it exits, and a server that answers a byte a minute would hold up the end of a program that gave up on it long ago."""
+"""A small pool of daemon threads for requests in flight. Not `ThreadPoolExecutor`: the interpreter
+waits for that one's threads when it exits, and a server that answers a byte a minute would hold up
+the end of a program that gave up on it long ago."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ _Call = tuple["Future[Any]", Callable[[], Any]]
 
 
 class Threads:
-    """Starts threads as calls need them, `MAX_THREADS` at most. A forked process, which has none of them, begins anew."""
+    """Starts threads as calls need them, `MAX_THREADS` at most. A forked process, which has none of
+    them, begins anew."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
@@ -31,8 +33,9 @@ class Threads:
         self._idle = 0
 
     def start(self, call: Callable[[], T], future: Future[T] | None = None) -> Future[T]:
-        """Makes the call on a thread. Cancelling the future keeps a call that has not begun from beginning. A future that is
-        given is in the caller's hands even when Ctrl-C interrupts this."""
+        """Makes the call on a thread. Cancelling the future keeps a call that has not begun from
+        beginning. A future that is given is in the caller's hands even when Ctrl-C interrupts
+        this."""
         future = Future() if future is None else future
         if self._process != os.getpid():
             self.__init__()
@@ -46,8 +49,8 @@ class Threads:
 
     @contextmanager
     def lent(self) -> Generator[None, None, None]:
-        """A block in which a call made by one of these threads only waits, perhaps for what another call here will do: that one
-        gets a thread meanwhile, were there none left."""
+        """A block in which a call made by one of these threads only waits, perhaps for what another
+        call here will do: that one gets a thread meanwhile, were there none left."""
         with self._changed:
             self._alive -= 1
             if len(self._calls) > self._idle:

@@ -1,6 +1,7 @@
-"""HTTP as the SDK needs it: one request, one reply of bounded size, every failure an `APIConnectionError` that says whether the
-request can have had its effect. Blocking; `_drive.py` runs it on threads. The API key travels to the endpoint and nowhere else:
-redirects are not followed, and a request to storage goes without key, cookies or an entry of ~/.netrc."""
+"""HTTP as the SDK needs it: one request, one reply of bounded size, every failure an
+`APIConnectionError` that says whether the request can have had its effect. Blocking; `_drive.py`
+runs it on threads. The API key travels to the endpoint and nowhere else: redirects are not
+followed, and a request to storage goes without key, cookies or an entry of ~/.netrc."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ class Request:
     what: str
     """The request's name in messages: "POST run"."""
     read: Callable[[Reply], Any]
-    """Makes the reply a value or raises; runs on the request's thread, for a large result takes its time."""
+    """Makes the reply a value or raises; runs on the request's thread, for a large result takes its
+    time."""
     limit_seconds: float
     """For the whole of it, from name resolution to the last byte."""
     max_bytes: int
@@ -55,7 +57,8 @@ class Request:
     to_endpoint: bool = True
     """With the API key; False for storage."""
     withdrawn: bool = True
-    """Not sent when nobody waits any more before it has begun. One that cancels a job is sent all the same."""
+    """Not sent when nobody waits any more before it has begun. One that cancels a job is sent all
+    the same."""
 
 
 class Transport:
@@ -83,7 +86,9 @@ class Transport:
                 body = _bounded(response, request)
         except requests.RequestException as error:
             raise _connection_error(error, request.what) from None
-        return request.read(Reply(response.status_code, response.reason or "", response.headers, body))
+        return request.read(
+            Reply(response.status_code, response.reason or "", response.headers, body)
+        )
 
     def _open(self, request: Request) -> AbstractContextManager[requests.Response]:
         limit = request.limit_seconds
@@ -107,7 +112,10 @@ def _bounded(response: requests.Response, request: Request) -> bytes:
         pieces.append(piece)
         size += len(piece)
         if size > request.max_bytes:
-            raise APIConnectionError(f"{request.what}: more than {request.max_bytes} bytes of answer", may_have_arrived=True)
+            raise APIConnectionError(
+                f"{request.what}: more than {request.max_bytes} bytes of answer",
+                may_have_arrived=True,
+            )
         if time.monotonic() > end:
             raise too_slow(request)
     return b"".join(pieces)
@@ -115,7 +123,8 @@ def _bounded(response: requests.Response, request: Request) -> bytes:
 
 def too_slow(request: Request) -> APIConnectionError:
     return APIConnectionError(
-        f"{request.what}: no whole answer within {request.limit_seconds:.3g} s; the request may have been taken all the same",
+        f"{request.what}: no whole answer within {request.limit_seconds:.3g} s; the request may"
+        " have been taken all the same",
         may_have_arrived=True,
     )
 
@@ -133,11 +142,14 @@ def _session(api_key: str | None, *, trust_environment: bool) -> requests.Sessio
         return request
 
     session = requests.Session()
-    session.auth = authorize  # without one, requests sends the host what ~/.netrc has for it, even in place of a header
+    # without one, requests sends the host what ~/.netrc has for it, even in place of a header
+    session.auth = authorize
     if api_key is not None:
         session.headers["Accept"] = "application/json"
     session.trust_env = trust_environment
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # nothing is shared between threads
+    session.cookies.set_policy(
+        DefaultCookiePolicy(allowed_domains=[])
+    )  # nothing is shared between threads
     for scheme in ("https://", "http://"):
         session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
     return session
@@ -148,9 +160,12 @@ def _connection_error(error: requests.RequestException, what: str) -> APIConnect
 
     arrived = not _never_sent(error)
     note = "; the endpoint may have taken the request all the same" if arrived else ""
-    # A certificate that is not trusted, or a proxy setting that is no URL (a ValueError), is the same at the next attempt.
+    # A certificate that is not trusted, or a proxy setting that is no URL (a ValueError), is the
+    # same at the next attempt.
     transient = not isinstance(error, requests.exceptions.SSLError | ValueError)
-    return APIConnectionError(f"{what}: no answer ({_reason(error)}){note}", may_have_arrived=arrived, transient=transient)
+    return APIConnectionError(
+        f"{what}: no answer ({_reason(error)}){note}", may_have_arrived=arrived, transient=transient
+    )
 
 
 def _never_sent(error: requests.RequestException) -> bool:
@@ -165,10 +180,14 @@ def _never_sent(error: requests.RequestException) -> bool:
     return isinstance(reason, NewConnectionError | ConnectTimeoutError)
 
 
-_CAUSE = re.compile(r"\[Errno [-\d]+\][^)'\"]*|[Rr]ead timed out|certificate verify failed|reset by peer|closed connection")
+_CAUSE = re.compile(
+    r"\[Errno [-\d]+\][^)'\"]*|[Rr]ead timed out|certificate verify failed|reset by peer|closed"
+    r" connection"
+)
 
 
 def _reason(error: requests.RequestException) -> str:
-    """The class of the failure and its cause in words; the rest of the text holds addresses and URLs."""
+    """The class of the failure and its cause in words; the rest of the text holds addresses and
+    URLs."""
     cause = _CAUSE.search(redact(str(error)))
     return f"{type(error).__name__}: {cause.group(0).strip()}" if cause else type(error).__name__

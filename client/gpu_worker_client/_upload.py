@@ -1,8 +1,9 @@
-"""A file into the bucket: one PUT when it is small, else a multipart upload in equal parts that can be resumed.
+"""A file into the bucket: one PUT when it is small, else a multipart upload in equal parts that can
+be resumed.
 
-R2 wants all parts but the last to be of one size. The size of the parts follows from the file's alone, so that a later
-process cuts as this one did, finds the open upload by its key, and sends only what is missing: a part is there when the
-bucket's ETag of it is the MD5 of the bytes here.
+R2 wants all parts but the last to be of one size. The size of the parts follows from the file's
+alone, so that a later process cuts as this one did, finds the open upload by its key, and sends
+only what is missing: a part is there when the bucket's ETag of it is the MD5 of the bytes here.
 """
 
 from __future__ import annotations
@@ -36,13 +37,19 @@ class Part:
 
 
 def plan_parts(size: int, part_bytes: int) -> list[Part]:
-    """Cuts `size` bytes into parts of `part_bytes`, the last one shorter; into larger ones where that would be too many."""
+    """Cuts `size` bytes into parts of `part_bytes`, the last one shorter; into larger ones where
+    that would be too many."""
     if size > part_bytes * MAX_PARTS:
         part_bytes = -(-size // (MAX_PARTS * _MIB)) * _MIB
-    return [Part(n, start, min(part_bytes, size - start)) for n, start in enumerate(range(0, size, part_bytes), 1)]
+    return [
+        Part(n, start, min(part_bytes, size - start))
+        for n, start in enumerate(range(0, size, part_bytes), 1)
+    ]
 
 
-def upload(s3: S3, path: Path, key: str, part_bytes: int, parallel: int, tell: Callable[[int, int], None]) -> None:
+def upload(
+    s3: S3, path: Path, key: str, part_bytes: int, parallel: int, tell: Callable[[int, int], None]
+) -> None:
     """Stores a file under a key.
 
     Raises:
@@ -56,10 +63,16 @@ def upload(s3: S3, path: Path, key: str, part_bytes: int, parallel: int, tell: C
         _put(s3, path, key)
         tell(size, size)
     else:
-        _send_parts(s3, path, key, plan_parts(size, part_bytes), parallel, lambda done: tell(done, size))
+        _send_parts(
+            s3, path, key, plan_parts(size, part_bytes), parallel, lambda done: tell(done, size)
+        )
     if _version(path) != before:
         s3.call("delete_object", Key=key)
-        raise StorageError(f"{path.name} was written to while it was uploaded; upload it again", code="changed", retryable=True)
+        raise StorageError(
+            f"{path.name} was written to while it was uploaded; upload it again",
+            code="changed",
+            retryable=True,
+        )
 
 
 def _put(s3: S3, path: Path, key: str) -> None:
@@ -67,8 +80,12 @@ def _put(s3: S3, path: Path, key: str) -> None:
     s3.call("put_object", Key=key, Body=data, ContentMD5=b64encode(_md5(data)).decode())
 
 
-def _send_parts(s3: S3, path: Path, key: str, parts: list[Part], parallel: int, tell: Callable[[int], None]) -> None:
-    upload_id = _open_upload(s3, key) or str(s3.call("create_multipart_upload", Key=key)["UploadId"])
+def _send_parts(
+    s3: S3, path: Path, key: str, parts: list[Part], parallel: int, tell: Callable[[int], None]
+) -> None:
+    upload_id = _open_upload(s3, key) or str(
+        s3.call("create_multipart_upload", Key=key)["UploadId"]
+    )
     where = {"Key": key, "UploadId": upload_id}
     there = dict(_stored(s3, where))
 
@@ -76,7 +93,13 @@ def _send_parts(s3: S3, path: Path, key: str, parts: list[Part], parallel: int, 
         data = _read(path, part)
         digest = _md5(data)
         if there.get(part.number) != digest.hex():
-            s3.call("upload_part", **where, PartNumber=part.number, Body=data, ContentMD5=b64encode(digest).decode())
+            s3.call(
+                "upload_part",
+                **where,
+                PartNumber=part.number,
+                Body=data,
+                ContentMD5=b64encode(digest).decode(),
+            )
         return part, digest
 
     digests: dict[int, bytes] = {}
@@ -89,8 +112,8 @@ def _send_parts(s3: S3, path: Path, key: str, parts: list[Part], parallel: int, 
 
 
 def _each(send: Callable[[Part], T], parts: list[Part], parallel: int) -> Iterator[T]:
-    """`send` of every part, in threads, first done first. Leaving early waits for none: Ctrl-C is not held up by a slow bucket,
-    and a part that arrives late is one less to send the next time."""
+    """`send` of every part, in threads, first done first. Leaving early waits for none: Ctrl-C is
+    not held up by a slow bucket, and a part that arrives late is one less to send the next time."""
     threads, running = Threads(), set[Future[T]]()
     for part in parts:
         running.add(threads.start(partial(send, part)))
@@ -120,8 +143,9 @@ def _stored(s3: S3, where: Mapping[str, str]) -> Iterator[tuple[int, str]]:
 
 
 def _complete(s3: S3, where: Mapping[str, str], digests: list[bytes]) -> None:
-    """Makes one object of the parts. An upload that is gone was completed by an attempt whose answer got lost, or by another
-    process with the same file: the object's ETag, the MD5 of the parts' MD5s, tells."""
+    """Makes one object of the parts. An upload that is gone was completed by an attempt whose
+    answer got lost, or by another process with the same file: the object's ETag, the MD5 of the
+    parts' MD5s, tells."""
     parts = [{"PartNumber": n, "ETag": f'"{digest.hex()}"'} for n, digest in enumerate(digests, 1)]
     try:
         s3.call("complete_multipart_upload", **where, MultipartUpload={"Parts": parts})

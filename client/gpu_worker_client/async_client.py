@@ -1,5 +1,6 @@
-"""`AsyncClient` and `AsyncJob`: the surface of `Client` and `Job`, awaitable. Both carry out the same flows, so what is said
-there of arguments, errors, retries and time limits holds here; cancelling an asyncio task does what Ctrl-C does there.
+"""`AsyncClient` and `AsyncJob`: the surface of `Client` and `Job`, awaitable. Both carry out the
+same flows, so what is said there of arguments, errors, retries and time limits holds here;
+cancelling an asyncio task does what Ctrl-C does there.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 class AsyncJob(JobCore[R]):
     """One job. Made by `AsyncClient.submit` and `AsyncClient.job`.
 
-    `async with job:` cancels the remote job when the block is left by an exception before the job ended, the cancellation of
-    the asyncio task included.
+    `async with job:` cancels the remote job when the block is left by an exception before the job
+    ended, the cancellation of the asyncio task included.
     """
 
     def __init__(
@@ -52,7 +53,10 @@ class AsyncJob(JobCore[R]):
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if kind is not None:
             await self._driver.run(self.abandon_flow())
@@ -61,11 +65,15 @@ class AsyncJob(JobCore[R]):
         """As `Job.status`."""
         return await self._driver.run(self.status_flow())
 
-    def events(self, timeout: float | None = None, *, on_timeout: OnTimeout = "leave") -> AsyncIterator[Event]:
+    def events(
+        self, timeout: float | None = None, *, on_timeout: OnTimeout = "leave"
+    ) -> AsyncIterator[Event]:
         """As `Job.events`, for `async for`."""
         return self._driver.iterate(self.events_flow(timeout, on_timeout))
 
-    async def wait(self, timeout: float | None = None, *, on_timeout: OnTimeout = "leave") -> JobStatus:
+    async def wait(
+        self, timeout: float | None = None, *, on_timeout: OnTimeout = "leave"
+    ) -> JobStatus:
         """As `Job.wait`."""
         return await self._driver.run(self.wait_flow(timeout, on_timeout))
 
@@ -79,7 +87,8 @@ class AsyncJob(JobCore[R]):
 
 
 class AsyncClient(ClientCore, AsyncFileTasks):
-    """A client of one endpoint for programs with an event loop. Arguments and errors as of `Client`."""
+    """A client of one endpoint for programs with an event loop. Arguments and errors as of
+    `Client`."""
 
     def __init__(
         self,
@@ -92,7 +101,11 @@ class AsyncClient(ClientCore, AsyncFileTasks):
         storage: Storage | None = None,
     ) -> None:
         self._storage, self._env = storage, env
-        self._set_up(Connection.open(endpoint_id, api_key, base_url, os.environ if env is None else env, timing))
+        self._set_up(
+            Connection.open(
+                endpoint_id, api_key, base_url, os.environ if env is None else env, timing
+            )
+        )
 
     def _set_up(self, connection: Connection) -> None:
         ClientCore.__init__(self, connection)
@@ -110,7 +123,10 @@ class AsyncClient(ClientCore, AsyncFileTasks):
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.aclose()
 
@@ -119,12 +135,20 @@ class AsyncClient(ClientCore, AsyncFileTasks):
         self._connection.transport.close()
 
     @overload
-    async def submit(self, task: AnsweredBy[R], *, policy: Policy | None = None, webhook: str | None = None) -> AsyncJob[R]: ...
+    async def submit(
+        self, task: AnsweredBy[R], *, policy: Policy | None = None, webhook: str | None = None
+    ) -> AsyncJob[R]: ...
     @overload
     async def submit(
-        self, task: TaskBase | Mapping[str, Any] | bytes, *, policy: Policy | None = None, webhook: str | None = None
+        self,
+        task: TaskBase | Mapping[str, Any] | bytes,
+        *,
+        policy: Policy | None = None,
+        webhook: str | None = None,
     ) -> AsyncJob[TaskResult]: ...
-    async def submit(self, task: object, *, policy: Policy | None = None, webhook: str | None = None) -> AsyncJob[Any]:
+    async def submit(
+        self, task: object, *, policy: Policy | None = None, webhook: str | None = None
+    ) -> AsyncJob[Any]:
         """As `Client.submit`."""
         return await self._driver.run(self._submit_flow(task, policy, webhook))
 
@@ -157,7 +181,8 @@ class AsyncClient(ClientCore, AsyncFileTasks):
         policy: Policy | None = None,
         wait_seconds: float | None = None,
     ) -> Any:
-        """As `Client.run`. `on_event` may be a coroutine function. The remote job is cancelled with the asyncio task."""
+        """As `Client.run`. `on_event` may be a coroutine function. The remote job is cancelled with
+        the asyncio task."""
         flow = self._run_flow(task, timeout, policy, wait_seconds, watched=on_event is not None)
         return await self._driver.run(flow, on_event)
 
@@ -187,7 +212,8 @@ class AsyncClient(ClientCore, AsyncFileTasks):
         timeout: float | None = None,
         policy: Policy | None = None,
     ) -> AsyncGenerator[Outcome[Any], None]:
-        """As `Client.map`, for `async for`; `aclose()` it, or use it up, so that no job is left running."""
+        """As `Client.map`, for `async for`; `aclose()` it, or use it up, so that no job is left
+        running."""
         if max_parallel < 1:
             raise ConfigError("max_parallel must be 1 or more")
 
@@ -199,7 +225,9 @@ class AsyncClient(ClientCore, AsyncFileTasks):
             async for outcome in outcomes:
                 yield outcome
 
-    async def _outcome(self, index: int, task: Any, timeout: float | None, policy: Policy | None) -> Outcome[Any]:
+    async def _outcome(
+        self, index: int, task: Any, timeout: float | None, policy: Policy | None
+    ) -> Outcome[Any]:
         try:
             return Outcome(index, result=await self.run(task, timeout, policy=policy))
         except GpuWorkerError as error:
@@ -217,5 +245,7 @@ class AsyncClient(ClientCore, AsyncFileTasks):
         """As `Client.health`."""
         return await self._driver.run(self._health_flow(timeout))
 
-    def _handle(self, job_id: str, result_type: type[TaskResult] | None, kept: KeptResult | None) -> AsyncJob[Any]:
+    def _handle(
+        self, job_id: str, result_type: type[TaskResult] | None, kept: KeptResult | None
+    ) -> AsyncJob[Any]:
         return AsyncJob(self._driver, self._endpoint, job_id, result_type, kept)

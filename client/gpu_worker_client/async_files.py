@@ -1,4 +1,5 @@
-"""The methods of `files.py` for `AsyncClient`: the same work, staged and collected in a thread, run on the event loop."""
+"""The methods of `files.py` for `AsyncClient`: the same work, staged and collected in a thread, run
+on the event loop."""
 
 from __future__ import annotations
 
@@ -57,8 +58,8 @@ class _AsyncRuns(Protocol):
 
 
 class AsyncFileTasks(HasStorage):
-    """`FileTasks` for `AsyncClient`: the same methods, awaitable. `on_event` may be a coroutine function. Cancelling the
-    asyncio task stops a transfer, and cancels the remote job."""
+    """`FileTasks` for `AsyncClient`: the same methods, awaitable. `on_event` may be a coroutine
+    function. Cancelling the asyncio task stops a transfer, and cancels the remote job."""
 
     @overload
     async def upscale(
@@ -110,7 +111,9 @@ class AsyncFileTasks(HasStorage):
         arguments = split_arguments(input, output, timeout, params)
         storage = await in_thread(lambda: self.storage)
         client = cast("AsyncClient", self)
-        return await split_upscale_async(client, storage, on_event=on_event, policy=policy, **arguments)
+        return await split_upscale_async(
+            client, storage, on_event=on_event, policy=policy, **arguments
+        )
 
     async def track(
         self: _AsyncRuns,
@@ -123,7 +126,12 @@ class AsyncFileTasks(HasStorage):
         **params: Any,
     ) -> TrackResult:
         """As `FileTasks.track`."""
-        return cast(TrackResult, await run_files_async(self, track_work(input, output, params), timeout, on_event, policy))
+        return cast(
+            TrackResult,
+            await run_files_async(
+                self, track_work(input, output, params), timeout, on_event, policy
+            ),
+        )
 
     async def auto_crop(
         self: _AsyncRuns,
@@ -139,7 +147,9 @@ class AsyncFileTasks(HasStorage):
         """As `FileTasks.auto_crop`."""
         return cast(
             AutoCropResult,
-            await run_files_async(self, auto_crop_work(input, output, tracks, params), timeout, on_event, policy),
+            await run_files_async(
+                self, auto_crop_work(input, output, tracks, params), timeout, on_event, policy
+            ),
         )
 
     async def detect_scenes(
@@ -153,7 +163,10 @@ class AsyncFileTasks(HasStorage):
     ) -> DetectScenesResult:
         """As `FileTasks.detect_scenes`."""
         return cast(
-            DetectScenesResult, await run_files_async(self, detect_scenes_work(input, params), timeout, on_event, policy)
+            DetectScenesResult,
+            await run_files_async(
+                self, detect_scenes_work(input, params), timeout, on_event, policy
+            ),
         )
 
     async def beat(
@@ -167,7 +180,12 @@ class AsyncFileTasks(HasStorage):
         **params: Any,
     ) -> BeatResult:
         """As `FileTasks.beat`."""
-        return cast(BeatResult, await run_files_async(self, beat_work(input, output, params), timeout, on_event, policy))
+        return cast(
+            BeatResult,
+            await run_files_async(
+                self, beat_work(input, output, params), timeout, on_event, policy
+            ),
+        )
 
     async def render(
         self: _AsyncRuns,
@@ -182,12 +200,18 @@ class AsyncFileTasks(HasStorage):
         policy: Policy | None = None,
     ) -> RenderResult:
         """As `FileTasks.render`."""
-        work = render_work(command, inputs, one_output(output, output_url), require_hardware=require_hardware)
+        work = render_work(
+            command, inputs, one_output(output, output_url), require_hardware=require_hardware
+        )
         return cast(RenderResult, await run_files_async(self, work, timeout, on_event, policy))
 
 
 async def run_files_async(
-    client: _AsyncRuns, work: FileWork, timeout: float | None, on_event: OnEvent | None, policy: Policy | None
+    client: _AsyncRuns,
+    work: FileWork,
+    timeout: float | None,
+    on_event: OnEvent | None,
+    policy: Policy | None,
 ) -> TaskResult:
     """As `run_files`; what blocks does so in a thread."""
     staged = await in_thread_telling(partial(stage, work, lambda: client.storage, policy), on_event)

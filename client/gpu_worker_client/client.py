@@ -1,8 +1,8 @@
 """The SDK's front door: `Client` submits tasks to one endpoint and hands out jobs.
 
-It accepts the typed tasks of `protocol` or plain dicts of the same shape, and validates them here, so that a misspelt parameter
-fails in milliseconds and not in a queue. Results come back typed by the task that was submitted. `async_client.AsyncClient` is
-the same for programs with an event loop.
+It accepts the typed tasks of `protocol` or plain dicts of the same shape, and validates them here,
+so that a misspelt parameter fails in milliseconds and not in a queue. Results come back typed by
+the task that was submitted. `async_client.AsyncClient` is the same for programs with an event loop.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Client(ClientCore, FileTasks):
         base_url: default: `GPU_WORKER_BASE_URL`, else RunPod's.
         env: where the defaults are read from.
         timing: clock, sleep and random numbers; for tests.
-        storage: the bucket for tasks on files; default: `Storage.from_env()`, when it is first needed.
+        storage: the bucket for tasks on files; default: `Storage.from_env()`, when it is first
+            needed.
 
     Raises:
         ConfigError: one of them is missing or cannot work.
@@ -52,14 +53,23 @@ class Client(ClientCore, FileTasks):
         timing: Timing | None = None,
         storage: Storage | None = None,
     ) -> None:
-        super().__init__(Connection.open(endpoint_id, api_key, base_url, os.environ if env is None else env, timing))
+        super().__init__(
+            Connection.open(
+                endpoint_id, api_key, base_url, os.environ if env is None else env, timing
+            )
+        )
         self._storage, self._env = storage, env
         self._driver = SyncDriver(self._connection.requests, self._timing)
 
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -67,22 +77,31 @@ class Client(ClientCore, FileTasks):
         self._connection.transport.close()
 
     @overload
-    def submit(self, task: AnsweredBy[R], *, policy: Policy | None = None, webhook: str | None = None) -> Job[R]: ...
+    def submit(
+        self, task: AnsweredBy[R], *, policy: Policy | None = None, webhook: str | None = None
+    ) -> Job[R]: ...
     @overload
     def submit(
-        self, task: TaskBase | Mapping[str, Any] | bytes, *, policy: Policy | None = None, webhook: str | None = None
+        self,
+        task: TaskBase | Mapping[str, Any] | bytes,
+        *,
+        policy: Policy | None = None,
+        webhook: str | None = None,
     ) -> Job[TaskResult]: ...
-    def submit(self, task: object, *, policy: Policy | None = None, webhook: str | None = None) -> Job[Any]:
+    def submit(
+        self, task: object, *, policy: Policy | None = None, webhook: str | None = None
+    ) -> Job[Any]:
         """Queues a task.
 
-        A submit whose answer got lost is sent again only when the task has an `idempotency_key`: without one it could run, and
-        cost, twice.
+        A submit whose answer got lost is sent again only when the task has an `idempotency_key`:
+        without one it could run, and cost, twice.
 
         Args:
             task: a typed task, or the same as a dict or as JSON text in UTF-8.
-            policy: how long it may wait and run; None is `Policy.for_task(task)`, and `Policy()` the endpoint's own setting.
-            webhook: URL that RunPod calls when the job has ended. The call is not signed and repeats the task, presigned URLs
-                included, so give the URLs short lives.
+            policy: how long it may wait and run; None is `Policy.for_task(task)`, and `Policy()`
+                the endpoint's own setting.
+            webhook: URL that RunPod calls when the job has ended. The call is not signed and
+                repeats the task, presigned URLs included, so give the URLs short lives.
 
         Raises:
             InvalidTask: the task does not fit; nothing was sent.
@@ -119,17 +138,18 @@ class Client(ClientCore, FileTasks):
         policy: Policy | None = None,
         wait_seconds: float | None = None,
     ) -> Any:
-        """Submits, waits, and gives the typed result. When the waiting ends by an error, Ctrl-C or the timeout, the remote job
-        is cancelled: nobody would take its result.
+        """Submits, waits, and gives the typed result. When the waiting ends by an error, Ctrl-C or
+        the timeout, the remote job is cancelled: nobody would take its result.
 
         Args:
             task: a typed task, or the same as a dict or as JSON text in UTF-8.
             timeout: seconds of wall time for the whole; None waits for ever.
             on_event: called with every `Event`.
             policy: how long the job may wait and run; None is `Policy.for_task(task)`.
-            wait_seconds: for jobs that take seconds: asks the endpoint to answer the submit when the job has ended, or after
-                this long (`runsync?wait=`, 1 to 10 s), which saves the looks. Ctrl-C then waits for that answer, as only it
-                names the job to cancel, and RunPod keeps the result of such a job for 1 minute instead of 30.
+            wait_seconds: for jobs that take seconds: asks the endpoint to answer the submit when
+                the job has ended, or after this long (`runsync?wait=`, 1 to 10 s), which saves the
+                looks. Ctrl-C then waits for that answer, as only it names the job to cancel, and
+                RunPod keeps the result of such a job for 1 minute instead of 30.
 
         Raises:
             JobError: the job ended without a result; its class says why.
@@ -164,8 +184,9 @@ class Client(ClientCore, FileTasks):
         timeout: float | None = None,
         policy: Policy | None = None,
     ) -> Iterator[Outcome[Any]]:
-        """Runs many tasks and yields how each ended, first done first. A failure ends its own task alone. Leaving the loop
-        early, by `break`, an exception or Ctrl-C, cancels the jobs that run.
+        """Runs many tasks and yields how each ended, first done first. A failure ends its own task
+        alone. Leaving the loop early, by `break`, an exception or Ctrl-C, cancels the jobs that
+        run.
 
         Args:
             tasks: taken one by one as places become free, so they may be endless.
@@ -186,19 +207,23 @@ class Client(ClientCore, FileTasks):
 
         Args:
             job_id: `Job.id`.
-            task: what makes the result typed: the task's model or name, or the task itself, of which a lost result is then
-                recovered when it has a `result_get_url`. None goes by the name in the result.
+            task: what makes the result typed: the task's model or name, or the task itself, of
+                which a lost result is then recovered when it has a `result_get_url`. None goes by
+                the name in the result.
         """
         return cast("Job[Any]", self._job(job_id, task))
 
     def health(self, timeout: float | None = None) -> dict[str, Any]:
-        """Counts of jobs and workers by state, as the endpoint gives them. No worker of any state and a queue that does not
-        move: the endpoint was scaled to zero.
+        """Counts of jobs and workers by state, as the endpoint gives them. No worker of any state
+        and a queue that does not move: the endpoint was scaled to zero.
 
         Args:
-            timeout: seconds for one look that is not tried again, 2 or more; None tries again as every call does.
+            timeout: seconds for one look that is not tried again, 2 or more; None tries again as
+                every call does.
         """
         return self._driver.run(self._health_flow(timeout))
 
-    def _handle(self, job_id: str, result_type: type[TaskResult] | None, kept: KeptResult | None) -> Job[Any]:
+    def _handle(
+        self, job_id: str, result_type: type[TaskResult] | None, kept: KeptResult | None
+    ) -> Job[Any]:
         return Job(self._driver, self._endpoint, job_id, result_type, kept)

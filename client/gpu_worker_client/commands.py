@@ -1,4 +1,5 @@
-"""Commands for the `render` task: one that encodes on the graphics card, and those that another package has built."""
+"""Commands for the `render` task: one that encodes on the graphics card, and those that another
+package has built."""
 
 from __future__ import annotations
 
@@ -26,9 +27,11 @@ class Compilable(Protocol):
         ...
 
 
-def create_nvenc_command(input_file: str, output_file: str, bitrate: str = "5M", codec: str = "h264_nvenc") -> list[str]:
-    """`command_args` that encode one video on the graphics card. Where the worker's card has no encoder, libx264, libx265 or
-    libsvtav1 stands in and `stats.fallback_reason` says so.
+def create_nvenc_command(
+    input_file: str, output_file: str, bitrate: str = "5M", codec: str = "h264_nvenc"
+) -> list[str]:
+    """`command_args` that encode one video on the graphics card. Where the worker's card has no
+    encoder, libx264, libx265 or libsvtav1 stands in and `stats.fallback_reason` says so.
 
     Args:
         input_file: a name or a path, of which the name counts: the task's `inputs` must have it.
@@ -42,7 +45,22 @@ def create_nvenc_command(input_file: str, output_file: str, bitrate: str = "5M",
     if codec not in NVENC_CODECS:
         raise ValueError(f"codec must be one of: {', '.join(NVENC_CODECS)}")
     source, target = PurePath(input_file).name, PurePath(output_file)
-    words = ["-i", source, "-c:v", codec, "-preset", "p4", "-rc", "vbr", "-b:v", bitrate, "-c:a", "aac", "-b:a", "192k"]
+    words = [
+        "-i",
+        source,
+        "-c:v",
+        codec,
+        "-preset",
+        "p4",
+        "-rc",
+        "vbr",
+        "-b:v",
+        bitrate,
+        "-c:a",
+        "aac",
+        "-b:a",
+        "192k",
+    ]
     if target.suffix.lower() in _WITH_INDEX:
         words += ["-movflags", "+faststart"]
     return [*words, target.name]
@@ -52,8 +70,8 @@ def command_args(command: Sequence[str] | Compilable) -> list[str]:
     """The words of a command that follow the program's name.
 
     Args:
-        command: such words already, or a stream of `ffmpeg-python` or `typed-ffmpeg` whose files are called by the names that
-            the task's `inputs` have.
+        command: such words already, or a stream of `ffmpeg-python` or `typed-ffmpeg` whose files
+            are called by the names that the task's `inputs` have.
 
     Raises:
         TypeError: it is neither.
@@ -63,24 +81,38 @@ def command_args(command: Sequence[str] | Compilable) -> list[str]:
     if isinstance(command, Sequence):
         return list(command)
     words = command.compile()
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in cast("list[object]", words)):
+    if not isinstance(words, list) or not all(
+        isinstance(word, str) for word in cast("list[object]", words)
+    ):
         raise TypeError("compile() gave no list of words")
     return _without_last_flags(cast("list[str]", words)[1:])
 
 
-def plainly_named(words: Sequence[str], files: Mapping[str, T], output: str) -> tuple[list[str], dict[str, T]]:
-    """A command and its files under names that the task takes: a name with a space, an umlaut and the like becomes
-    `file-1.mp4`, among the files and where it is a whole word of the command. Other names stay.
+def plainly_named(
+    words: Sequence[str], files: Mapping[str, T], output: str
+) -> tuple[list[str], dict[str, T]]:
+    """A command and its files under names that the task takes: a name with a space, an umlaut and
+    the like becomes `file-1.mp4`, among the files and where it is a whole word of the command.
+    Other names stay.
 
     Args:
         files: by the names that the command says.
         output: the name of the output, which is the command's last word.
     """
     given = [*files, output]
-    free = (f"file-{number}" for number in count(1) if not any(PurePath(name).stem == f"file-{number}" for name in given))
-    names = {name: name if re.fullmatch(FILE_NAME, name) else next(free) + _plain_suffix(name) for name in given}
+    free = (
+        f"file-{number}"
+        for number in count(1)
+        if not any(PurePath(name).stem == f"file-{number}" for name in given)
+    )
+    names = {
+        name: name if re.fullmatch(FILE_NAME, name) else next(free) + _plain_suffix(name)
+        for name in given
+    }
     said = [names[word] if word in files else word for word in words[:-1]]
-    return said + [names[word] if word == output else word for word in words[-1:]], {names[name]: files[name] for name in files}
+    return said + [names[word] if word == output else word for word in words[-1:]], {
+        names[name]: files[name] for name in files
+    }
 
 
 def _plain_suffix(name: str) -> str:
@@ -89,8 +121,8 @@ def _plain_suffix(name: str) -> str:
 
 
 def _without_last_flags(words: list[str]) -> list[str]:
-    """`overwrite_output()` and its like write their flag behind the output's name, where FFmpeg takes it and the task does not;
-    the worker sets these itself."""
+    """`overwrite_output()` and its like write their flag behind the output's name, where FFmpeg
+    takes it and the task does not; the worker sets these itself."""
     while words and words[-1] in _WORKERS_OWN:
         words = words[:-1]
     return words

@@ -1,8 +1,9 @@
-"""The only file that speaks RunPod's HTTP API: paths, time limits, retries, and the map from answers to errors.
+"""The only file that speaks RunPod's HTTP API: paths, time limits, retries, and the map from
+answers to errors.
 
-It accepts plain JSON values and hands back the endpoint's JSON object; what the values mean is the business of `job.py`. It
-guarantees that a request is retried only when that cannot start a job twice, that no retry starts after the deadline, and that
-no error text holds a key or a signature.
+It accepts plain JSON values and hands back the endpoint's JSON object; what the values mean is the
+business of `job.py`. It guarantees that a request is retried only when that cannot start a job
+twice, that no retry starts after the deadline, and that no error text holds a key or a signature.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from gpu_worker_client.exceptions import (
 
 DEFAULT_BASE_URL = "https://api.runpod.ai/v2"
 LAST_TIMEOUT_SECONDS = 2.0
-"""A request made at the deadline still gets this long: a last look that cannot be answered would be none."""
+"""A request made at the deadline still gets this long: a last look that cannot be answered would be
+none."""
 LAST_CANCEL_SECONDS = 10.0
 """Longest that the end of the time, Ctrl-C or another way out is held up by cancelling the job."""
 BODY_EXCERPT_BYTES = 500
@@ -61,7 +63,8 @@ def check_id(value: str, what: str) -> str:
 
 
 def check_base_url(value: str) -> str:
-    """`value` without a closing slash, when it is an https URL (http on loopback) of nothing but scheme, host and path."""
+    """`value` without a closing slash, when it is an https URL (http on loopback) of nothing but
+    scheme, host and path."""
     try:
         parts = urlsplit(value)
         host, _ = parts.hostname, parts.port
@@ -70,7 +73,10 @@ def check_base_url(value: str) -> str:
     if parts.scheme not in ("https", "http") or not host:
         raise ConfigError(f"base_url must be an https URL such as {DEFAULT_BASE_URL}")
     if parts.scheme == "http" and host not in _LOOPBACK:
-        raise ConfigError("base_url must be https: over http the API key would travel readable (http is for loopback only)")
+        raise ConfigError(
+            "base_url must be https: over http the API key would travel readable (http is for"
+            " loopback only)"
+        )
     if parts.username is not None or parts.query or parts.fragment:
         raise ConfigError("base_url must hold only scheme, host, port and path")
     return value.rstrip("/")
@@ -95,32 +101,51 @@ class Endpoint:
         return urlsplit(self.base_url).hostname in _LOOPBACK
 
     def submit(
-        self, body: Mapping[str, Any], *, repeatable: bool, deadline: float | None = None, wait_seconds: float | None = None
+        self,
+        body: Mapping[str, Any],
+        *,
+        repeatable: bool,
+        deadline: float | None = None,
+        wait_seconds: float | None = None,
     ) -> Flow[dict[str, Any]]:
-        """`POST /run`, or `POST /runsync` that is answered when the job has ended or `wait_seconds` have passed.
+        """`POST /run`, or `POST /runsync` that is answered when the job has ended or `wait_seconds`
+        have passed.
 
-        `repeatable` says that a second job from the same body does no harm (the task has an idempotency key); without it only
-        what the endpoint certainly did not take is sent again. When the request is interrupted in flight, its answer is waited
-        for, as only that names the job, and the job is cancelled.
+        `repeatable` says that a second job from the same body does no harm (the task has an
+        idempotency key); without it only what the endpoint certainly did not take is sent again.
+        When the request is interrupted in flight, its answer is waited for, as only that names the
+        job, and the job is cancelled.
         """
         path = "run" if wait_seconds is None else f"runsync?wait={round(wait_seconds * 1000)}"
         try:
             data = json.dumps(body, allow_nan=False).encode()
         except ValueError:
-            raise ConfigError("the request is not plain JSON (finite numbers, valid text)") from None
+            raise ConfigError(
+                "the request is not plain JSON (finite numbers, valid text)"
+            ) from None
         retries: Retries = "any" if repeatable else "not_accepted"
-        return (yield from self._call("POST", path, data, retries=retries, deadline=deadline, interrupted=self._take_back))
+        return (
+            yield from self._call(
+                "POST", path, data, retries=retries, deadline=deadline, interrupted=self._take_back
+            )
+        )
 
-    def status(self, job_id: str, *, retries: Retries = "any", deadline: float | None = None) -> Flow[dict[str, Any]]:
+    def status(
+        self, job_id: str, *, retries: Retries = "any", deadline: float | None = None
+    ) -> Flow[dict[str, Any]]:
         """`GET /status/{id}`."""
-        return self._call("GET", f"status/{check_id(job_id, 'job id')}", retries=retries, deadline=deadline)
+        return self._call(
+            "GET", f"status/{check_id(job_id, 'job id')}", retries=retries, deadline=deadline
+        )
 
     def cancel(self, job_id: str, *, deadline: float | None = None) -> Flow[dict[str, Any]]:
         """`POST /cancel/{id}`. Cancelling twice is cancelling once."""
         path = f"cancel/{check_id(job_id, 'job id')}"
         return self._call("POST", path, retries="any", deadline=deadline, withdrawn=False)
 
-    def health(self, *, retries: Retries = "any", deadline: float | None = None) -> Flow[dict[str, Any]]:
+    def health(
+        self, *, retries: Retries = "any", deadline: float | None = None
+    ) -> Flow[dict[str, Any]]:
         """`GET /health`: counts of jobs and workers by state."""
         return self._call("GET", "health", retries=retries, deadline=deadline)
 
@@ -136,7 +161,9 @@ class Endpoint:
         withdrawn: bool = True,
     ) -> Flow[dict[str, Any]]:
         request = partial(self._request, method, path, body, deadline, withdrawn)
-        return attempts(request, self.timing, retries=retries, deadline=deadline, interrupted=interrupted)
+        return attempts(
+            request, self.timing, retries=retries, deadline=deadline, interrupted=interrupted
+        )
 
     def _take_back(self, send: Send) -> Flow[None]:
         """Cancels the job that a request in flight may have queued."""
@@ -145,9 +172,13 @@ class Endpoint:
             answer = yield Finish(send, LAST_CANCEL_SECONDS)
             yield from self.cancel(job_id_of(answer), deadline=deadline)
         except GpuWorkerError as error:
-            _log.warning("interrupted while a job was submitted, and it could not be cancelled: %s", error)
+            _log.warning(
+                "interrupted while a job was submitted, and it could not be cancelled: %s", error
+            )
 
-    def _request(self, method: str, path: str, body: bytes | None, deadline: float | None, withdrawn: bool) -> Request:
+    def _request(
+        self, method: str, path: str, body: bytes | None, deadline: float | None, withdrawn: bool
+    ) -> Request:
         limit = TOTAL_SECONDS
         if deadline is not None:
             limit = min(limit, max(LAST_TIMEOUT_SECONDS, deadline - self.timing.clock()))
@@ -195,10 +226,15 @@ def _read(reply: Reply, what: str, now: datetime) -> dict[str, Any]:
         "retry_after_seconds": parse_retry_after(reply.headers.get("retry-after"), now),
     }
     if 300 <= status < 400:
-        raise APIError(f"{what}: the endpoint redirects ({status}); redirects are refused, correct base_url", **fields)
+        raise APIError(
+            f"{what}: the endpoint redirects ({status}); redirects are refused, correct base_url",
+            **fields,
+        )
     if status >= 400:
         kind = _STATUS_ERRORS.get(status, ServerError if status >= 500 else APIError)
-        raise kind(f"{what}: {status} {shown(reply.reason)}".rstrip() + _HINTS.get(status, ""), **fields)
+        raise kind(
+            f"{what}: {status} {shown(reply.reason)}".rstrip() + _HINTS.get(status, ""), **fields
+        )
     try:
         data = json.loads(reply.body)
     except (ValueError, RecursionError):

@@ -1,9 +1,11 @@
-"""How long a job will take and what it will cost, before it is submitted. Pure arithmetic over the tables below.
+"""How long a job will take and what it will cost, before it is submitted. Pure arithmetic over the
+tables below.
 
-Two kinds of figures, and every estimate says which it rests on: **measured** by this project's benchmarks (docs/benchmarks.md;
-so far on a processor only) and scaled by the amount of video; or **computed** from a network's arithmetic and a card's peak.
-The tables are data: a figure measured on a card goes into `MEASURED` and replaces what was computed. Counted is a worker's work
-on the frames; queue, cold start, loading of weights and transfers are not.
+Two kinds of figures, and every estimate says which it rests on: **measured** by this project's
+benchmarks (docs/benchmarks.md; so far on a processor only) and scaled by the amount of video; or
+**computed** from a network's arithmetic and a card's peak. The tables are data: a figure measured
+on a card goes into `MEASURED` and replaces what was computed. Counted is a worker's work on the
+frames; queue, cold start, loading of weights and transfers are not.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ class Estimate:
     usd: float | None
     """`seconds` times the device's price; None where no price is known."""
     basis: Basis
-    """"measured" when every part of it was; "computed" when a part follows from arithmetic and peak rates."""
+    """"measured" when every part of it was; "computed" when a part follows from arithmetic and peak
+    rates."""
     note: str
     """The figures it rests on and what they leave out, as a sentence."""
 
@@ -53,7 +56,8 @@ class Speed:
 
     per_second: float
     unit: Unit
-    """Of the input: pixels of all frames; frames, for a network that sees every picture at one size; seconds of sound."""
+    """Of the input: pixels of all frames; frames, for a network that sees every picture at one
+    size; seconds of sound."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,9 @@ _LETTERBOXED = 0.6
 """Share of a square 640x640 input that a 16:9 picture fills: 384x640."""
 
 NETWORKS: dict[str, Network] = {
-    # Multiply-adds of the convolutions per input pixel, times two, from the layers' shapes; the same shapes give the published
-    # numbers of parameters (16,697,987; 4,467,779; 1,213,296; 621,424) and, for SwinIR, its authors' count within 0.2 %.
+    # Multiply-adds of the convolutions per input pixel, times two, from the layers' shapes; the
+    # same shapes give the published numbers of parameters (16,697,987; 4,467,779; 1,213,296;
+    # 621,424) and, for SwinIR, its authors' count within 0.2 %.
     "RealESRGAN_x4plus": Network(35.85e6, "pixels"),
     "ESRGAN_4x": Network(35.85e6, "pixels"),
     "RealESRGAN_x4plus_anime_6B": Network(11.41e6, "pixels"),
@@ -94,7 +99,8 @@ NETWORKS: dict[str, Network] = {
     "yolov8m": Network(78.9e9 * _LETTERBOXED, "frames"),
     "yolov8x": Network(257.8e9 * _LETTERBOXED, "frames"),
 }
-"""Network -> its arithmetic. At scale 2 and below a smaller partner may run; the larger one is counted."""
+"""Network -> its arithmetic. At scale 2 and below a smaller partner may run; the larger one is
+counted."""
 LARGEST_DETECTOR = "yolov8x"
 """What a detector that is not in the table is counted as."""
 
@@ -106,25 +112,33 @@ PEAK_FLOPS: dict[str, float] = {
     "NVIDIA RTX 4000 Ada Generation": 107e12,
     "Tesla T4": 65e12,
 }
-"""Card -> dense half-precision peak by its data sheet (H200: the highest rate of a large matrix product that was measured)."""
+"""Card -> dense half-precision peak by its data sheet (H200: the highest rate of a large matrix
+product that was measured)."""
 UTILISATION = 0.26
-"""Share of the peak that x4plus reaches in published TensorRT runs: 30 % on V100, 27 % on A100, 26 % on RTX 4090
-(VSGAN-tensorrt-docker's tables)."""
+"""Share of the peak that x4plus reaches in published TensorRT runs: 30 % on V100, 27 % on A100, 26
+% on RTX 4090 (VSGAN-tensorrt-docker's tables)."""
 CPU_FLOPS = 390e9
-"""Convolutions in bfloat16 on the machine of docs/benchmarks.md, both cores; a machine without AMX reaches a fraction."""
+"""Convolutions in bfloat16 on the machine of docs/benchmarks.md, both cores; a machine without AMX
+reaches a fraction."""
 
 ENCODED_PIXELS_PER_SECOND = 2 * 704 * 576 / 8.7e-3
-"""libx264 at its `medium` preset and crf 18, 8.7 ms a picture of 704x576 on each of two cores: no job with a video to write is
-taken to be faster, on whatever card."""
+"""libx264 at its `medium` preset and crf 18, 8.7 ms a picture of 704x576 on each of two cores: no
+job with a video to write is taken to be faster, on whatever card."""
 
 PRICES: dict[str, Price] = {
-    "NVIDIA GeForce RTX 4090": Price(0.00031, "2026-05", "ls-ads/real-esrgan-serve, docs/BENCHMARKS.md: $0.000191 for 0.615 s"),
-    "NVIDIA RTX 4000 Ada Generation": Price(0.00031, None, "an operator's notes on RunPod Serverless"),
+    "NVIDIA GeForce RTX 4090": Price(
+        0.00031, "2026-05", "ls-ads/real-esrgan-serve, docs/BENCHMARKS.md: $0.000191 for 0.615 s"
+    ),
+    "NVIDIA RTX 4000 Ada Generation": Price(
+        0.00031, None, "an operator's notes on RunPod Serverless"
+    ),
 }
-"""Card -> last price known here. Prices change: give your own as `prices`, in the shape of the worker's `GPU_WORKER_PRICES`."""
+"""Card -> last price known here. Prices change: give your own as `prices`, in the shape of the
+worker's `GPU_WORKER_PRICES`."""
 
 TIMEOUT_FACTOR, TIMEOUT_EXTRA_SECONDS = 3.0, 60.0
-"""A limit is there to end a job that hangs, not one on a slow host; transfers and loading are in the extra."""
+"""A limit is there to end a job that hangs, not one on a slow host; transfers and loading are in
+the extra."""
 MIN_TIMEOUT_SECONDS = 600.0
 """RunPod's own default. https://docs.runpod.io/serverless/endpoints/send-requests"""
 MAX_TIMEOUT_SECONDS = 7 * 86_400.0
@@ -167,19 +181,29 @@ def estimate(
     """What a job takes on one worker.
 
     Args:
-        task: a typed task, the same as a dict (its URLs may be left out), or a task's name for default parameters.
+        task: a typed task, the same as a dict (its URLs may be left out), or a task's name for
+            default parameters.
         width, height: pixels of the input, upright; 1 or more. `beat` does not look at them.
         fps: frames per second of the input, above 0.
         duration_seconds: of the input, 0 or more.
-        gpu: the card by its driver's name, with or without the maker's ("NVIDIA L4", "L4"); None is the processor that the
-            benchmarks ran on.
+        gpu: the card by its driver's name, with or without the maker's ("NVIDIA L4", "L4"); None is
+            the processor that the benchmarks ran on.
         prices: USD per second by card; before the table of this module.
 
     Raises:
-        ConfigError: a number that cannot be, a task or a card that is not known; the message lists the known ones.
+        ConfigError: a number that cannot be, a task or a card that is not known; the message lists
+            the known ones.
     """
-    if width < 1 or height < 1 or not fps > 0 or not 0 <= duration_seconds < math.inf or fps == math.inf:
-        raise ConfigError("estimate: width and height must be 1 or more, fps above 0, duration_seconds 0 or more")
+    if (
+        width < 1
+        or height < 1
+        or not fps > 0
+        or not 0 <= duration_seconds < math.inf
+        or fps == math.inf
+    ):
+        raise ConfigError(
+            "estimate: width and height must be 1 or more, fps above 0, duration_seconds 0 or more"
+        )
     name, params = _read(task)
     device = CPU if gpu is None else _card(gpu)
     parts = _parts(name, params, device, _Video(width, height, fps, duration_seconds))
@@ -202,12 +226,13 @@ def execution_timeout_seconds(
     fps: float = 30.0,
     gpu: str | None = None,
 ) -> float | None:
-    """A generous limit for RunPod's `executionTimeout`: three times the estimate and a minute, no less than RunPod's default of
-    10 minutes and no more than its 7 days.
+    """A generous limit for RunPod's `executionTimeout`: three times the estimate and a minute, no
+    less than RunPod's default of 10 minutes and no more than its 7 days.
 
     Args:
         duration_seconds: of the input; None when it is not known.
-        gpu: None counts with the slowest device of the tables, a processor, so that a limit fits every worker.
+        gpu: None counts with the slowest device of the tables, a processor, so that a limit fits
+            every worker.
 
     Returns:
         Seconds; None when the duration is not known, which leaves the endpoint's own limit.
@@ -217,13 +242,16 @@ def execution_timeout_seconds(
     """
     if duration_seconds is None:
         return None
-    expected = estimate(task, width=width, height=height, fps=fps, duration_seconds=duration_seconds, gpu=gpu)
+    expected = estimate(
+        task, width=width, height=height, fps=fps, duration_seconds=duration_seconds, gpu=gpu
+    )
     wanted = TIMEOUT_FACTOR * expected.seconds + TIMEOUT_EXTRA_SECONDS
     return min(MAX_TIMEOUT_SECONDS, max(MIN_TIMEOUT_SECONDS, wanted))
 
 
 def _read(task: TaskBase | Mapping[str, Any] | str) -> tuple[str, dict[str, Any]]:
-    """Name of a task, and its parameters with the defaults filled in; `tracks_url` stands among them."""
+    """Name of a task, and its parameters with the defaults filled in; `tracks_url` stands among
+    them."""
     given: Mapping[str, Any] = {"task": task} if isinstance(task, str) else dict(task)
     name = task.task if isinstance(task, TaskBase) else given.get("task")
     if name not in TASKS:
@@ -241,7 +269,10 @@ def _params_of(request: type[TaskBase], given: object) -> BaseModel:
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        places = ", ".join(".".join(map(str, problem["loc"])) or "as a whole" for problem in error.errors(include_input=False))
+        places = ", ".join(
+            ".".join(map(str, problem["loc"])) or "as a whole"
+            for problem in error.errors(include_input=False)
+        )
         raise ConfigError(f"estimate: params do not fit the task: {places}") from None
 
 
@@ -250,7 +281,9 @@ def _card(gpu: str) -> str:
     plain = _plain(gpu)
     found = next((name for name in {**PEAK_FLOPS, **PRICES} if _plain(name) == plain), None)
     if found is None:
-        raise ConfigError(f"estimate: nothing is known of this gpu; known are: {', '.join(PEAK_FLOPS)}")
+        raise ConfigError(
+            f"estimate: nothing is known of this gpu; known are: {', '.join(PEAK_FLOPS)}"
+        )
     return found
 
 
@@ -286,9 +319,15 @@ def _upscaled(params: Mapping[str, Any], device: str, video: _Video) -> _Part:
     network = _by_network(str(params["model"]), device, video)
     faces = ", faces not counted" if params.get("face_enhance") else ""
     encoding = video.amount("pixels") * float(params["scale"]) ** 2 / ENCODED_PIXELS_PER_SECOND
-    if network.basis == "measured" or encoding <= network.seconds:  # a measured figure is file to file: its encoder is in it
+    if (
+        network.basis == "measured" or encoding <= network.seconds
+    ):  # a measured figure is file to file: its encoder is in it
         return _Part(network.seconds, network.basis, network.note + faces)
-    return _Part(encoding, "computed", f"upscale: {encoding:.3g} s of libx264 on two cores outlast the network{faces}")
+    return _Part(
+        encoding,
+        "computed",
+        f"upscale: {encoding:.3g} s of libx264 on two cores outlast the network{faces}",
+    )
 
 
 def _detected(params: Mapping[str, Any], device: str, video: _Video) -> _Part:
@@ -305,10 +344,17 @@ def _by_network(model: str, device: str, video: _Video) -> _Part:
     measured = MEASURED.get((device, model))
     if measured is not None:
         seconds = video.amount(measured.unit) / measured.per_second
-        return _Part(seconds, "measured", f"{model}: {measured.per_second:.4g} {measured.unit}/s measured on {device}")
+        return _Part(
+            seconds,
+            "measured",
+            f"{model}: {measured.per_second:.4g} {measured.unit}/s measured on {device}",
+        )
     network = NETWORKS[model]
     rate = CPU_FLOPS if device == CPU else PEAK_FLOPS[device] * UTILISATION
-    note = f"{model}: {network.flops / 1e6:.4g} MFLOP for each of its {network.unit} at {rate / 1e12:.3g} TFLOP/s on {device}"
+    note = (
+        f"{model}: {network.flops / 1e6:.4g} MFLOP for each of its {network.unit} at"
+        f" {rate / 1e12:.3g} TFLOP/s on {device}"
+    )
     return _Part(video.amount(network.unit) * network.flops / rate, "computed", note)
 
 

@@ -1,4 +1,5 @@
-"""What `Job.events()` tells: typed events, and the watcher that makes them from looks at a job and at the endpoint's health."""
+"""What `Job.events()` tells: typed events, and the watcher that makes them from looks at a job and
+at the endpoint's health."""
 
 from __future__ import annotations
 
@@ -12,12 +13,14 @@ from gpu_worker_client.protocol import Progress, State
 
 @dataclass(frozen=True)
 class Queued:
-    """The job waits for a worker; also when its worker died and it waits for another. Told again when `position` falls."""
+    """The job waits for a worker; also when its worker died and it waits for another. Told again
+    when `position` falls."""
 
     status: JobStatus
     position: int | None = None
-    """Place in the queue at most: 1 is the next one. RunPod tells how many jobs wait, not in which order, so jobs queued behind
-    this one may be counted until its place falls. None when the endpoint did not tell."""
+    """Place in the queue at most: 1 is the next one. RunPod tells how many jobs wait, not in which
+    order, so jobs queued behind this one may be counted until its place falls. None when the
+    endpoint did not tell."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,16 @@ class Started:
 
 @dataclass(frozen=True)
 class ProgressEvent:
-    """The worker reported how far it is, `fps` and `eta_sec` included. `progress.seq` rises from event to event."""
+    """The worker reported how far it is, `fps` and `eta_sec` included. `progress.seq` rises from
+    event to event."""
 
     progress: Progress
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The last event. `status.state` says how it ended; `Job.result()` gives the result or raises the failure."""
+    """The last event. `status.state` says how it ended; `Job.result()` gives the result or raises
+    the failure."""
 
     status: JobStatus
 
@@ -53,7 +58,8 @@ Event = Queued | ColdStart | Started | ProgressEvent | Finished
 
 @dataclass(frozen=True)
 class Health:
-    """What an answer of `/health` says of the queue. https://docs.runpod.io/serverless/endpoints/operation-reference"""
+    """What an answer of `/health` says of the queue.
+    https://docs.runpod.io/serverless/endpoints/operation-reference"""
 
     waiting: int | None
     """Jobs in the queue."""
@@ -64,7 +70,9 @@ class Health:
     def read(cls, answer: Mapping[str, Any]) -> Health:
         jobs, workers = _counts(answer.get("jobs")), _counts(answer.get("workers"))
         up = sum(workers.get(state, 0) for state in ("idle", "ready", "running"))
-        return cls(waiting=jobs.get("inQueue"), starting=up == 0 and workers.get("initializing", 0) > 0)
+        return cls(
+            waiting=jobs.get("inQueue"), starting=up == 0 and workers.get("initializing", 0) > 0
+        )
 
 
 def _counts(value: object) -> dict[str, int]:

@@ -1,39 +1,33 @@
-"""Every error that the client raises on purpose, as one tree; whoever catches `GpuWorkerError` has caught them all.
+"""Every error that the client raises on purpose, as one tree; whoever catches `GpuWorkerError` has
+caught them all.
 
-GpuWorkerError
-├── ConfigError                an id, key, URL or policy that cannot work; nothing was sent
-├── APIConnectionError         no answer: refused, reset, timed out, TLS
-├── APIError                   an answer that is not the one asked for: `status`, `request_id`, `body`
-│   ├── AuthenticationError    401, 403
-│   ├── NotFoundError          404
-│   ├── PayloadTooLargeError   413
-│   ├── RateLimitError         429: `retry_after_seconds`
-│   └── ServerError            5xx
-├── split.SplitError           a video that cannot be cut exactly, or not be joined: `reason`
-├── StorageError               the bucket of the caller's files: `code`, `retryable`
-├── WaitTimeout                the job goes on, the waiting ended: `job`
-├── WebhookError               a webhook's request is not the worker's, or not of now
-└── JobError                   the job failed: `job`, `code`, `message`, `retryable`, `stage`, `details`
-    ├── InvalidTask            the task does not fit; also raised by `submit`, before anything is sent
-    │   └── UnsupportedTask    no such task
-    ├── UrlRefused             a URL is not allowed, has expired, or storage denied it
-    ├── InputUnavailable       the input could not be fetched whole
-    ├── StorageUnavailable     storage answers with errors, or no safe connection to it exists
-    ├── OutputUploadFailed     the output could not be stored
-    ├── LimitExceeded          a configured limit on size or media
-    ├── UnsupportedMedia       not a video, broken, or without what the task needs
-    ├── WeightsUnavailable     model weights are missing or not the pinned ones
+GpuWorkerError ├── ConfigError                an id, key, URL or policy that cannot work; nothing
+was sent ├── APIConnectionError         no answer: refused, reset, timed out, TLS ├── APIError
+an answer that is not the one asked for: `status`, `request_id`, `body` │   ├── AuthenticationError
+401, 403 │   ├── NotFoundError          404 │   ├── PayloadTooLargeError   413 │   ├──
+RateLimitError         429: `retry_after_seconds` │   └── ServerError            5xx ├──
+split.SplitError           a video that cannot be cut exactly, or not be joined: `reason` ├──
+StorageError               the bucket of the caller's files: `code`, `retryable` ├── WaitTimeout
+the job goes on, the waiting ended: `job` ├── WebhookError               a webhook's request is not
+the worker's, or not of now └── JobError                   the job failed: `job`, `code`, `message`,
+`retryable`, `stage`, `details`
+    ├── InvalidTask            the task does not fit; also raised by `submit`, before anything is
+    sent │   └── UnsupportedTask    no such task ├── UrlRefused             a URL is not allowed,
+    has expired, or storage denied it ├── InputUnavailable       the input could not be fetched
+    whole ├── StorageUnavailable     storage answers with errors, or no safe connection to it exists
+    ├── OutputUploadFailed     the output could not be stored ├── LimitExceeded          a
+    configured limit on size or media ├── UnsupportedMedia       not a video, broken, or without
+    what the task needs ├── WeightsUnavailable     model weights are missing or not the pinned ones
     ├── WorkerUnsuitable       this worker lacks what the task requires (sandbox, encoder, secret)
-    ├── OutputRejected         the check before delivery failed; nothing was delivered
-    ├── ResourceExhausted      memory or disk ran out
-    │   └── OutOfMemory        the GPU's memory
-    ├── JobCancelled           by `cancel()`, by another caller, or by the worker's shutdown
-    ├── JobTimedOut            the worker's time limit or the endpoint's executionTimeout
-    ├── JobExpired             the endpoint no longer knows the id (retention or ttl passed)
-    ├── ResultLost             completed, but without a result (RunPod drops what is over its limit)
-    ├── ResultUnreadable       completed with a result of another shape than the task promises
-    ├── SubmitInDoubt          nobody can tell whether the endpoint took it; submitting again could pay twice
-    └── WorkerFault            a bug or a crash of the worker
+    ├── OutputRejected         the check before delivery failed; nothing was delivered ├──
+    ResourceExhausted      memory or disk ran out │   └── OutOfMemory        the GPU's memory ├──
+    JobCancelled           by `cancel()`, by another caller, or by the worker's shutdown ├──
+    JobTimedOut            the worker's time limit or the endpoint's executionTimeout ├── JobExpired
+    the endpoint no longer knows the id (retention or ttl passed) ├── ResultLost
+    completed, but without a result (RunPod drops what is over its limit) ├── ResultUnreadable
+    completed with a result of another shape than the task promises ├── SubmitInDoubt
+    nobody can tell whether the endpoint took it; submitting again could pay twice └── WorkerFault
+    a bug or a crash of the worker
 """
 
 from __future__ import annotations
@@ -45,14 +39,17 @@ from gpu_worker_client.protocol import ErrorBody, ErrorCode
 
 
 class GpuWorkerError(Exception):
-    """Base of the tree. Can be pickled, to cross a process pool; the job, which holds a connection, stays behind."""
+    """Base of the tree. Can be pickled, to cross a process pool; the job, which holds a connection,
+    stays behind."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = {name: None if name == "job" else value for name, value in vars(self).items()}
         return _rebuild, (type(self), self.args, fields)
 
 
-def _rebuild(kind: type[GpuWorkerError], args: tuple[Any, ...], fields: dict[str, Any]) -> GpuWorkerError:
+def _rebuild(
+    kind: type[GpuWorkerError], args: tuple[Any, ...], fields: dict[str, Any]
+) -> GpuWorkerError:
     error = kind.__new__(kind, *args)
     vars(error).update(fields)
     return error
@@ -122,7 +119,8 @@ class StorageError(GpuWorkerError):
     def __init__(self, message: str, *, code: str, retryable: bool) -> None:
         super().__init__(message)
         self.code = code
-        """`not_found`, `denied`, `unavailable`, `unreachable`, `changed`, ...: the table in `_s3.py`."""
+        """`not_found`, `denied`, `unavailable`, `unreachable`, `changed`, ...: the table in
+        `_s3.py`."""
         self.retryable = retryable
         """Whether the same call can succeed later."""
 
@@ -137,11 +135,13 @@ class WaitTimeout(GpuWorkerError):
 
 
 class WebhookError(GpuWorkerError):
-    """A webhook's request that must not be believed: unsigned, signed by another, too old, or no event."""
+    """A webhook's request that must not be believed: unsigned, signed by another, too old, or no
+    event."""
 
 
 class JobError(GpuWorkerError):
-    """The job failed. This class itself is raised for a code that a newer worker knows and this client does not."""
+    """The job failed. This class itself is raised for a code that a newer worker knows and this
+    client does not."""
 
     def __init__(self, body: ErrorBody, job: Any = None) -> None:
         super().__init__(shown(f"{body.code}: {body.message}", lines=True))
@@ -149,7 +149,8 @@ class JobError(GpuWorkerError):
         """The `Job`, or `AsyncJob`; None when `submit` refused the task before it was sent."""
         self.code = body.code
         self.message = shown(body.message, lines=True)
-        """What happened and what to do, for a person: control characters stand written out, `\\x1b`."""
+        """What happened and what to do, for a person: control characters stand written out,
+        `\\x1b`."""
         self.retryable = body.retryable
         """Whether the same task, submitted again unchanged, can succeed."""
         self.stage = body.stage
@@ -157,7 +158,8 @@ class JobError(GpuWorkerError):
 
 
 class InvalidTask(JobError, ValueError):
-    """`details["errors"]` lists `{path, problem}`. A ValueError as well: constructors of the task models raise it."""
+    """`details["errors"]` lists `{path, problem}`. A ValueError as well: constructors of the task
+    models raise it."""
 
 
 class UnsupportedTask(InvalidTask):
@@ -189,7 +191,8 @@ class UnsupportedMedia(JobError):
 
 
 class WeightsUnavailable(JobError):
-    """Model weights are missing or not the pinned ones; the message names the command that fetches them."""
+    """Model weights are missing or not the pinned ones; the message names the command that fetches
+    them."""
 
 
 class WorkerUnsuitable(JobError):
@@ -213,11 +216,13 @@ class JobCancelled(JobError):
 
 
 class JobTimedOut(JobError):
-    """The worker's time limit, or the endpoint's executionTimeout (10 minutes unless a policy says otherwise)."""
+    """The worker's time limit, or the endpoint's executionTimeout (10 minutes unless a policy says
+    otherwise)."""
 
 
 class JobExpired(JobError):
-    """The endpoint no longer knows the id: retention (30 minutes after the end) or ttl passed, or it never was its."""
+    """The endpoint no longer knows the id: retention (30 minutes after the end) or ttl passed, or
+    it never was its."""
 
 
 class ResultLost(JobError):
@@ -229,7 +234,8 @@ class ResultUnreadable(JobError):
 
 
 class SubmitInDoubt(JobError):
-    """The submit got no answer, so the job may run and cost, and its id is lost. Only `JobManager` raises it."""
+    """The submit got no answer, so the job may run and cost, and its id is lost. Only `JobManager`
+    raises it."""
 
 
 class WorkerFault(JobError):

@@ -1,4 +1,5 @@
-"""Here or there: whether the endpoint can be reached, whether it is worth the upload, and one try here when it failed there.
+"""Here or there: whether the endpoint can be reached, whether it is worth the upload, and one try
+here when it failed there.
 
 is_available(client)                      the endpoint answers; known for a minute
 worth_it(input_bytes, "upscale/lite")     from what past jobs took
@@ -39,7 +40,8 @@ from gpu_worker_client.switches import Mode
 LOOK_SECONDS = 3.0
 """How long the endpoint may take to say that it is there."""
 GOOD_SECONDS, BAD_SECONDS = 60.0, 15.0
-"""How long an answer counts. A bad one for less: a tool that was started before its network should not stay away for long."""
+"""How long an answer counts. A bad one for less: a tool that was started before its network should
+not stay away for long."""
 _log = logging.getLogger("gpu_worker_client")
 
 
@@ -56,7 +58,8 @@ class Availability:
         self._lock = threading.Lock()
 
     def of(self, client: Client) -> bool:
-        """Whether the endpoint answers and takes the key. An endpoint without a running worker is available: it starts one."""
+        """Whether the endpoint answers and takes the key. An endpoint without a running worker is
+        available: it starts one."""
         name = repr(client)
         with self._lock:
             until, good = self._known.get(name, (float("-inf"), False))
@@ -64,7 +67,9 @@ class Availability:
                 return good
         try:
             client.health(timeout=LOOK_SECONDS)
-        except AuthenticationError as error:  # not remembered: it says nothing of the endpoint, and another key may be right
+        except (
+            AuthenticationError
+        ) as error:  # not remembered: it says nothing of the endpoint, and another key may be right
             _log.warning("the endpoint is not available: %s", error)
             return False
         except (APIConnectionError, APIError) as error:
@@ -81,8 +86,8 @@ _availability = Availability()
 
 
 def is_available(client: Client | None = None) -> bool:
-    """Whether a remote job can be submitted: the endpoint is set up, answers within seconds and takes the key. Asked once a
-    minute at most.
+    """Whether a remote job can be submitted: the endpoint is set up, answers within seconds and
+    takes the key. Asked once a minute at most.
 
     Args:
         client: default: the one that the environment describes; without one nothing is available.
@@ -111,8 +116,11 @@ class Verdict:
         return self.worth
 
 
-def worth_it(input_bytes: int, kind: str, bandwidth: float | None = None, jobs: Sequence[PastJob] = ()) -> Verdict:
-    """Whether an endpoint is likely to be done sooner than this machine, upload included, judged by past jobs.
+def worth_it(
+    input_bytes: int, kind: str, bandwidth: float | None = None, jobs: Sequence[PastJob] = ()
+) -> Verdict:
+    """Whether an endpoint is likely to be done sooner than this machine, upload included, judged by
+    past jobs.
 
     Args:
         input_bytes: to upload.
@@ -128,7 +136,12 @@ def worth_it(input_bytes: int, kind: str, bandwidth: float | None = None, jobs: 
     if here is None:
         return Verdict(True, "nothing is known of this machine's speed", remote, here)
     if upload is not None and upload >= here:
-        return Verdict(False, f"the upload alone takes {upload:.0f} s, the work here {here:.0f} s", remote, here)
+        return Verdict(
+            False,
+            f"the upload alone takes {upload:.0f} s, the work here {here:.0f} s",
+            remote,
+            here,
+        )
     if remote is None:
         return Verdict(True, "nothing is known of the endpoint's speed", remote, here)
     words = f"expected {remote:.0f} s there, {here:.0f} s here"
@@ -165,7 +178,8 @@ class Place:
 
 
 def run_anywhere(work: FileWork, place: Place) -> Done:
-    """Runs a task on files where it is best; once more here when the endpoint failed in a way that says nothing of the task.
+    """Runs a task on files where it is best; once more here when the endpoint failed in a way that
+    says nothing of the task.
 
     Raises:
         GpuWorkerError, OSError: it failed wherever it was run.
@@ -206,7 +220,8 @@ def _has_bucket(client: Client) -> bool:
 
 
 def may_pass(error: GpuWorkerError) -> bool:
-    """Whether the failure says nothing of the task: another attempt, or another machine, can do better."""
+    """Whether the failure says nothing of the task: another attempt, or another machine, can do
+    better."""
     if isinstance(error, JobError | StorageError):
         return error.retryable
     return isinstance(error, APIConnectionError | ServerError | RateLimitError)
@@ -220,7 +235,9 @@ def kind_of(work: FileWork) -> str:
 
 def _remote(work: FileWork, place: Place) -> TaskResult:
     if place.client is None:
-        raise ConfigError("no endpoint is set up: set GPU_WORKER_ENDPOINT_ID and RUNPOD_API_KEY, or give a client")
+        raise ConfigError(
+            "no endpoint is set up: set GPU_WORKER_ENDPOINT_ID and RUNPOD_API_KEY, or give a client"
+        )
     meter = UploadMeter(place.on_event)
     started = time.monotonic()
     run = run_files if place.stop is None else partial(run_files_until, place.stop)
@@ -238,7 +255,9 @@ def _local(work: FileWork, place: Place) -> TaskResult:
     return result
 
 
-def _remember(work: FileWork, place: Place, where: Where, seconds: float, meter: UploadMeter) -> None:
+def _remember(
+    work: FileWork, place: Place, where: Where, seconds: float, meter: UploadMeter
+) -> None:
     size = _bytes(work)
     if size:
         job = PastJob(
@@ -257,15 +276,17 @@ def _bytes(work: FileWork) -> int:
 
 
 class UploadMeter:
-    """Passes events on, and measures the uploads among them. A file that the bucket has already is told at once as done: no
-    bytes, no time.
+    """Passes events on, and measures the uploads among them. A file that the bucket has already is
+    told at once as done: no bytes, no time.
 
     Args:
         on_event: where the events go.
         clock: seconds, never going back.
     """
 
-    def __init__(self, on_event: OnEvent | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, on_event: OnEvent | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._on_event = on_event
         self._clock = clock
         self._last = 0.0

@@ -1,12 +1,14 @@
-"""Path in, path out: every task as a method on files, for `Client`; `async_files.py` has the same for `AsyncClient`.
+"""Path in, path out: every task as a method on files, for `Client`; `async_files.py` has the same
+for `AsyncClient`.
 
     client.upscale("in.mp4", "out.mp4", scale=4)
     scenes = client.detect_scenes("in.mp4").scenes
 
-An input is uploaded unless the bucket has it already, the task is submitted with presigned URLs, and the output appears under
-its path whole or not at all. Afterwards the objects are deleted. A URL in place of a path is passed on as it is. A call that
-failed on the way, or was killed, can be made again with the same arguments: what is uploaded, computed or fetched is not done
-twice. Needs a bucket (`Storage`) and the extra `storage`.
+An input is uploaded unless the bucket has it already, the task is submitted with presigned URLs,
+and the output appears under its path whole or not at all. Afterwards the objects are deleted. A URL
+in place of a path is passed on as it is. A call that failed on the way, or was killed, can be made
+again with the same arguments: what is uploaded, computed or fetched is not done twice. Needs a
+bucket (`Storage`) and the extra `storage`.
 """
 
 from __future__ import annotations
@@ -86,7 +88,9 @@ def track_work(input: Place, output: Place | None, params: Mapping[str, Any]) ->
     return FileWork("track", params, {"input_url": input}, output=output)
 
 
-def auto_crop_work(input: Place, output: Place | None, tracks: Place | None, params: Mapping[str, Any]) -> FileWork:
+def auto_crop_work(
+    input: Place, output: Place | None, tracks: Place | None, params: Mapping[str, Any]
+) -> FileWork:
     reads = {"input_url": input} if tracks is None else {"input_url": input, "tracks_url": tracks}
     return FileWork("auto_crop", params, reads, output=output)
 
@@ -100,11 +104,15 @@ def beat_work(input: Place, output: Place | None, params: Mapping[str, Any]) -> 
 
 
 def render_work(
-    command: Sequence[str] | Compilable, inputs: Mapping[str, Place] | Sequence[Place], output: Place, **params: Any
+    command: Sequence[str] | Compilable,
+    inputs: Mapping[str, Place] | Sequence[Place],
+    output: Place,
+    **params: Any,
 ) -> FileWork:
     """
     Args:
-        inputs: paths, which the command says by the names of their files, whatever those are; or names that the task takes.
+        inputs: paths, which the command says by the names of their files, whatever those are; or
+            names that the task takes.
 
     Raises:
         TypeError: the command is no list of words.
@@ -113,7 +121,9 @@ def render_work(
     words, named = command_args(command), inputs
     if not isinstance(named, Mapping):
         words, named = plainly_named(words, _by_name(named), Path(fspath(output)).name)
-    return FileWork("render", {"command_args": words, **params}, {}, inputs=dict(named), output=output)
+    return FileWork(
+        "render", {"command_args": words, **params}, {}, inputs=dict(named), output=output
+    )
 
 
 def one_output(output: Place | None, output_url: Place | None) -> Place:
@@ -133,7 +143,8 @@ def _by_name(paths: Sequence[Place]) -> dict[str, Place]:
 
 
 class FileTasks(HasStorage):
-    """The tasks on files. All take, besides what they name, the parameters of their task (docs/tasks.md) and:
+    """The tasks on files. All take, besides what they name, the parameters of their task
+    (docs/tasks.md) and:
 
     Args:
         timeout: seconds of wall time for the job; transfers have time limits of their own.
@@ -188,18 +199,25 @@ class FileTasks(HasStorage):
         policy: Policy | None = None,
         **params: Any,
     ) -> UpscaleResult | SplitResult:
-        """A video enlarged, frame for frame. `output`'s suffix chooses the container: .mp4, .mov or .mkv.
+        """A video enlarged, frame for frame. `output`'s suffix chooses the container: .mp4, .mov or
+        .mkv.
 
         Args:
-            split: cut it into segments for many workers and join what they make; paths only, needs the extra `split`.
+            split: cut it into segments for many workers and join what they make; paths only, needs
+                the extra `split`.
             segments, in_flight, max_usd, gpu, prices, on_plan: of `split.split_upscale`.
         """
         if not split:
-            return cast("UpscaleResult", run_files(self, upscale_work(input, output, params), timeout, on_event, policy))
+            return cast(
+                "UpscaleResult",
+                run_files(self, upscale_work(input, output, params), timeout, on_event, policy),
+            )
         from gpu_worker_client.split import split_upscale  # here: it loads PyAV
 
         arguments = split_arguments(input, output, timeout, params)
-        return split_upscale(cast("Client", self), self.storage, on_event=on_event, policy=policy, **arguments)
+        return split_upscale(
+            cast("Client", self), self.storage, on_event=on_event, policy=policy, **arguments
+        )
 
     def track(
         self: _Runs,
@@ -211,8 +229,12 @@ class FileTasks(HasStorage):
         policy: Policy | None = None,
         **params: Any,
     ) -> TrackResult:
-        """People, balls and other things followed. `output`, when given, is the video with boxes drawn into it."""
-        return cast("TrackResult", run_files(self, track_work(input, output, params), timeout, on_event, policy))
+        """People, balls and other things followed. `output`, when given, is the video with boxes
+        drawn into it."""
+        return cast(
+            "TrackResult",
+            run_files(self, track_work(input, output, params), timeout, on_event, policy),
+        )
 
     def auto_crop(
         self: _Runs,
@@ -225,8 +247,14 @@ class FileTasks(HasStorage):
         policy: Policy | None = None,
         **params: Any,
     ) -> AutoCropResult:
-        """A video in another aspect ratio. `output` is left out with `dry_run=True`; `tracks` is a saved result of `track`."""
-        return cast("AutoCropResult", run_files(self, auto_crop_work(input, output, tracks, params), timeout, on_event, policy))
+        """A video in another aspect ratio. `output` is left out with `dry_run=True`; `tracks` is a
+        saved result of `track`."""
+        return cast(
+            "AutoCropResult",
+            run_files(
+                self, auto_crop_work(input, output, tracks, params), timeout, on_event, policy
+            ),
+        )
 
     def detect_scenes(
         self: _Runs,
@@ -238,7 +266,10 @@ class FileTasks(HasStorage):
         **params: Any,
     ) -> DetectScenesResult:
         """Where one shot ends and the next begins."""
-        return cast("DetectScenesResult", run_files(self, detect_scenes_work(input, params), timeout, on_event, policy))
+        return cast(
+            "DetectScenesResult",
+            run_files(self, detect_scenes_work(input, params), timeout, on_event, policy),
+        )
 
     def beat(
         self: _Runs,
@@ -250,8 +281,12 @@ class FileTasks(HasStorage):
         policy: Policy | None = None,
         **params: Any,
     ) -> BeatResult:
-        """Beats, tempo and loudness of a video or audio file. `output`, when given, is the sound with a click on every beat."""
-        return cast("BeatResult", run_files(self, beat_work(input, output, params), timeout, on_event, policy))
+        """Beats, tempo and loudness of a video or audio file. `output`, when given, is the sound
+        with a click on every beat."""
+        return cast(
+            "BeatResult",
+            run_files(self, beat_work(input, output, params), timeout, on_event, policy),
+        )
 
     def render(
         self: _Runs,
@@ -268,25 +303,32 @@ class FileTasks(HasStorage):
         """Runs an FFmpeg command. With presigned URLs instead of paths no bucket is needed.
 
         Args:
-            command: what follows `ffmpeg`, a word each; or a stream of `ffmpeg-python` or `typed-ffmpeg`.
-            inputs: path, or presigned GET, by the name that the command uses; or a list of paths, which go by their file names.
+            command: what follows `ffmpeg`, a word each; or a stream of `ffmpeg-python` or
+                `typed-ffmpeg`.
+            inputs: path, or presigned GET, by the name that the command uses; or a list of paths,
+                which go by their file names.
             output: a path, or a presigned PUT.
             output_url: the same, by the name that it has in the task.
             require_hardware: fail where the hardware encoder that is asked for is not there.
 
         Raises:
-            TypeError: the command is no list of words, or not exactly one of `output` and `output_url` is given.
+            TypeError: the command is no list of words, or not exactly one of `output` and
+                `output_url` is given.
         """
-        work = render_work(command, inputs, one_output(output, output_url), require_hardware=require_hardware)
+        work = render_work(
+            command, inputs, one_output(output, output_url), require_hardware=require_hardware
+        )
         return cast("RenderResult", run_files(self, work, timeout, on_event, policy))
 
 
 _SPLIT_OPTIONS = frozenset({"segments", "in_flight", "max_usd", "gpu", "prices", "on_plan"})
 
 
-def split_arguments(input: Place, output: Place, timeout: float | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `split_upscale` for `upscale(..., split=True)`, which takes its options and the task's parameters by
-    name.
+def split_arguments(
+    input: Place, output: Place, timeout: float | None, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The arguments of `split_upscale` for `upscale(..., split=True)`, which takes its options and
+    the task's parameters by name.
 
     Raises:
         InvalidTask: a parameter does not fit.
@@ -301,7 +343,11 @@ def split_arguments(input: Place, output: Place, timeout: float | None, given: M
 
 
 def run_files(
-    client: _Runs, work: FileWork, timeout: float | None, on_event: OnEvent | None, policy: Policy | None
+    client: _Runs,
+    work: FileWork,
+    timeout: float | None,
+    on_event: OnEvent | None,
+    policy: Policy | None,
 ) -> TaskResult:
     """Stages the work, runs it, collects the output. Arguments and errors as of `FileTasks`."""
     tell: Tell = on_event or _drop

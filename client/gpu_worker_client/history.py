@@ -1,4 +1,5 @@
-"""What past jobs took, here and on the endpoint: a small file of JSON lines, and the estimate that `worth_it` makes from it."""
+"""What past jobs took, here and on the endpoint: a small file of JSON lines, and the estimate that
+`worth_it` makes from it."""
 
 from __future__ import annotations
 
@@ -33,14 +34,16 @@ class PastJob(BaseModel):
     where: Where
     input_bytes: int = Field(ge=1)
     work_seconds: float = Field(ge=0)
-    """From the end of the upload to the output being here: queue, work, download. Locally the whole."""
+    """From the end of the upload to the output being here: queue, work, download. Locally the
+    whole."""
     upload_bytes: int = Field(default=0, ge=0)
     """0 locally, and where the bucket had the input."""
     upload_seconds: float = Field(default=0.0, ge=0)
 
 
 class History:
-    """Past jobs in a file. What cannot be read or written is left out: nothing but the choice of place depends on it.
+    """Past jobs in a file. What cannot be read or written is left out: nothing but the choice of
+    place depends on it.
 
     Args:
         path: made when needed; None keeps nothing.
@@ -83,14 +86,27 @@ class History:
         Path(name).replace(path)
 
 
-def expected_seconds(jobs: Sequence[PastJob], kind: str, where: Where, input_bytes: int) -> float | None:
-    """Seconds of work on an input of this size: the median of the jobs nearest in size, each scaled to it. None without any."""
+def expected_seconds(
+    jobs: Sequence[PastJob], kind: str, where: Where, input_bytes: int
+) -> float | None:
+    """Seconds of work on an input of this size: the median of the jobs nearest in size, each scaled
+    to it. None without any."""
     alike = [job for job in jobs if job.kind == kind and job.where == where]
-    nearest = sorted(alike, key=lambda job: abs(math.log(job.input_bytes / max(1, input_bytes))))[:NEIGHBOURS]
-    return median(job.work_seconds * input_bytes / job.input_bytes for job in nearest) if nearest else None
+    nearest = sorted(alike, key=lambda job: abs(math.log(job.input_bytes / max(1, input_bytes))))[
+        :NEIGHBOURS
+    ]
+    return (
+        median(job.work_seconds * input_bytes / job.input_bytes for job in nearest)
+        if nearest
+        else None
+    )
 
 
 def measured_bandwidth(jobs: Sequence[PastJob]) -> float | None:
     """Bytes a second of the uploads last made, their median; None when none took any time."""
-    rates = [job.upload_bytes / job.upload_seconds for job in jobs if job.upload_bytes and job.upload_seconds > 0]
+    rates = [
+        job.upload_bytes / job.upload_seconds
+        for job in jobs
+        if job.upload_bytes and job.upload_seconds > 0
+    ]
     return median(rates[-NEIGHBOURS:]) if rates else None

@@ -1,7 +1,8 @@
-"""A job on an endpoint: look at it, follow its events, wait for it, take its typed result, cancel it.
+"""A job on an endpoint: look at it, follow its events, wait for it, take its typed result, cancel
+it.
 
-A `Job` is a handle: it holds an id and what was last seen, so it can be dropped and made again with `Client.job(id)`.
-`async_client.AsyncJob` is the same, awaitable.
+A `Job` is a handle: it holds an id and what was last seen, so it can be dropped and made again with
+`Client.job(id)`. `async_client.AsyncJob` is the same, awaitable.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ __all__ = [
 class Job(JobCore[R]):
     """One job. Made by `Client.submit` and `Client.job`.
 
-    As a context manager it cancels the remote job when the block is left by an exception (Ctrl-C too) before the job ended.
+    As a context manager it cancels the remote job when the block is left by an exception (Ctrl-C
+    too) before the job ended.
     """
 
     def __init__(
@@ -50,7 +52,12 @@ class Job(JobCore[R]):
     def __enter__(self) -> Job[R]:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if kind is not None:
             self._driver.run(self.abandon_flow())
 
@@ -58,7 +65,9 @@ class Job(JobCore[R]):
         """Looks once. A job the endpoint no longer knows has the state `expired`."""
         return self._driver.run(self.status_flow())
 
-    def events(self, timeout: float | None = None, *, on_timeout: OnTimeout = "leave") -> Iterator[Event]:
+    def events(
+        self, timeout: float | None = None, *, on_timeout: OnTimeout = "leave"
+    ) -> Iterator[Event]:
         """Follows the job until its `Finished` event. Arguments and errors are those of `wait`."""
         return self._driver.iterate(self.events_flow(timeout, on_timeout))
 
@@ -70,15 +79,17 @@ class Job(JobCore[R]):
             on_timeout: "cancel" stops the remote job when the time is over; "leave" lets it go on.
 
         Raises:
-            WaitTimeout: the time is over; `error.job` is this job. The last look may outlive `timeout` by two seconds, a cancel
-                by ten.
-            APIConnectionError, APIError: six looks in a row failed, or one failed in a way that will not pass.
+            WaitTimeout: the time is over; `error.job` is this job. The last look may outlive
+                `timeout` by two seconds, a cancel by ten.
+            APIConnectionError, APIError: six looks in a row failed, or one failed in a way that
+                will not pass.
         """
         return self._driver.run(self.wait_flow(timeout, on_timeout))
 
     def result(self, timeout: float | None = None, *, on_timeout: OnTimeout = "leave") -> R:
-        """Waits, then gives the typed result, from storage where the answer does not hold it. A result that the endpoint lost
-        or forgot is read from the task's `result_get_url`, when the handle was made with the task and it had one.
+        """Waits, then gives the typed result, from storage where the answer does not hold it. A
+        result that the endpoint lost or forgot is read from the task's `result_get_url`, when the
+        handle was made with the task and it had one.
 
         Raises:
             JobError: the job ended without one; its class says why.
@@ -87,6 +98,6 @@ class Job(JobCore[R]):
         return self._driver.run(self.result_flow(timeout, on_timeout))
 
     def cancel(self, timeout: float | None = None) -> JobStatus:
-        """Stops the job and says where it then stands; a job that has ended stays as it ended. No retry starts after `timeout`
-        seconds."""
+        """Stops the job and says where it then stands; a job that has ended stays as it ended. No
+        retry starts after `timeout` seconds."""
         return self._driver.run(self.cancel_flow(timeout))

@@ -1,12 +1,13 @@
-"""Tasks on files as objects that are made, executed, and asked how it went. They never raise for a job that failed.
+"""Tasks on files as objects that are made, executed, and asked how it went. They never raise for a
+job that failed.
 
     job = SceneDetectionJob(input_path="video.mp4", threshold=30.0)
     result = job.execute()
     if result.success:
         print(result.output_path, result.metadata["stats"]["total_scenes"])
 
-A job runs on the endpoint or on this machine, as `mode` says (`fallback.py`, `switches.py`). Analyses are written as JSON
-beside their input, `video.mp4.scenes.json` for example.
+A job runs on the endpoint or on this machine, as `mode` says (`fallback.py`, `switches.py`).
+Analyses are written as JSON beside their input, `video.mp4.scenes.json` for example.
 """
 
 from __future__ import annotations
@@ -30,7 +31,13 @@ from gpu_worker_client._stop import Stop
 from gpu_worker_client.client import Client
 from gpu_worker_client.commands import Compilable, create_nvenc_command
 from gpu_worker_client.commands import command_args as words_of
-from gpu_worker_client.exceptions import APIConnectionError, ConfigError, GpuWorkerError, JobError, StorageError
+from gpu_worker_client.exceptions import (
+    APIConnectionError,
+    ConfigError,
+    GpuWorkerError,
+    JobError,
+    StorageError,
+)
 from gpu_worker_client.fallback import Done, may_pass, run_anywhere
 from gpu_worker_client.fallback import Place as WhereToRun
 from gpu_worker_client.files import (
@@ -56,8 +63,9 @@ class JobResult:
     output_path: Path | None = None
     """The JSON of an analysis, else the film that was made; None when the job failed."""
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
-    """`task`, `where` ("remote" or "local") and `reason`; `stats`, `worker`, `cost`, `warnings` of the result;
-    `fallback_from` {code, message} when the endpoint failed and this machine did it; `code` and `retryable` of a failure."""
+    """`task`, `where` ("remote" or "local") and `reason`; `stats`, `worker`, `cost`, `warnings` of
+    the result; `fallback_from` {code, message} when the endpoint failed and this machine did it;
+    `code` and `retryable` of a failure."""
     error: str | None = None
     """One sentence; None when it succeeded."""
     duration_seconds: float = 0.0
@@ -85,7 +93,8 @@ class FileJob:
         """Runs the job to its end, whatever that is.
 
         Args:
-            stop: of `execute_all`, which gives each job a thread; None is for any thread, and Ctrl-C ends it.
+            stop: of `execute_all`, which gives each job a thread; None is for any thread, and
+                Ctrl-C ends it.
         """
         started = time.monotonic()
         try:
@@ -94,7 +103,9 @@ class FileJob:
             self.save(done.result)
         except (GpuWorkerError, OSError) as error:
             _log.warning("%s failed: %s", self.work.task, error)
-            return JobResult(False, None, _failure(self.work, error), str(error), time.monotonic() - started)
+            return JobResult(
+                False, None, _failure(self.work, error), str(error), time.monotonic() - started
+            )
         path = self.report_path or self.work.output_path
         return JobResult(True, path, _metadata(done), None, time.monotonic() - started)
 
@@ -124,7 +135,9 @@ class FileJob:
         with ExitStack() as closing:
             place = WhereToRun(
                 mode=mode,
-                client=None if mode == "local" else options.get("client") or _client_of(env, closing),
+                client=None
+                if mode == "local"
+                else options.get("client") or _client_of(env, closing),
                 history=History(switches.history),
                 timeout=options.get("timeout", switches.timeout_seconds),
                 on_event=options.get("on_event"),
@@ -143,10 +156,16 @@ def _client_of(env: Mapping[str, str], closing: ExitStack) -> Client | None:
 
 
 def _metadata(done: Done) -> dict[str, Any]:
-    kept = done.result.model_dump(mode="json", include={"task", "stats", "worker", "cost", "warnings", "deduplicated"})
+    kept = done.result.model_dump(
+        mode="json", include={"task", "stats", "worker", "cost", "warnings", "deduplicated"}
+    )
     found = {**kept, "where": done.where, "reason": done.reason}
     error = done.failed_remotely
-    return found if error is None else found | {"fallback_from": {"code": _code(error), "message": str(error)}}
+    return (
+        found
+        if error is None
+        else found | {"fallback_from": {"code": _code(error), "message": str(error)}}
+    )
 
 
 def _failure(work: FileWork, error: Exception) -> dict[str, Any]:
@@ -165,7 +184,9 @@ def _code(error: Exception) -> str:
 
 def write_json(result: TaskResult, path: Path) -> None:
     """Writes the whole result, piece by piece and whole or not at all."""
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix=".gpu-worker-", dir=path.parent, delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", prefix=".gpu-worker-", dir=path.parent, delete=False
+    ) as file:
         part = Path(file.name)
         try:
             file.writelines(result.json_pieces())
@@ -178,8 +199,8 @@ def write_json(result: TaskResult, path: Path) -> None:
 
 
 def _output(given: str | Path | None, input_path: str | Path, ending: str) -> str | Path:
-    """Where an output goes: as given, else beside the input under its whole name and the ending, so that the outputs of `a.mp4`
-    and `a.mov` are two files."""
+    """Where an output goes: as given, else beside the input under its whole name and the ending, so
+    that the outputs of `a.mp4` and `a.mov` are two files."""
     if given is not None:
         return given
     if is_url(input_path):
@@ -192,12 +213,15 @@ def _report(given: str | Path | None, input_path: str | Path, ending: str) -> Pa
     """As `_output`, for what is written here."""
     place = _output(given, input_path, ending)
     if is_url(place):
-        raise ConfigError("output_path is a URL: the JSON of an analysis goes to a path on this machine")
+        raise ConfigError(
+            "output_path is a URL: the JSON of an analysis goes to a path on this machine"
+        )
     return Path(place)
 
 
 class SceneDetectionJob(FileJob):
-    """Where one shot ends and the next begins. Writes `VIDEO.mp4.scenes.json`: `scenes` with frames and times, `stats`.
+    """Where one shot ends and the next begins. Writes `VIDEO.mp4.scenes.json`: `scenes` with frames
+    and times, `stats`.
 
     Args:
         input_path: a video.
@@ -220,12 +244,14 @@ class SceneDetectionJob(FileJob):
 
 
 class BeatAnalysisJob(FileJob):
-    """Beats, tempo and loudness of a video or audio file. Writes `MUSIC.wav.beats.json`, the whole result.
+    """Beats, tempo and loudness of a video or audio file. Writes `MUSIC.wav.beats.json`, the whole
+    result.
 
     Args:
         input_path: a video or an audio file.
         output_path: of the JSON; default: beside the input.
-        analysis_path: where to write `analysis.json` as well: `tempo`, `beat_times`, `energy`, `duration`, `sample_rate` alone.
+        analysis_path: where to write `analysis.json` as well: `tempo`, `beat_times`, `energy`,
+            `duration`, `sample_rate` alone.
         clicks_path: where to write the sound with a click on every beat.
         keywords: parameters of the task `beat`, and `JobOptions`.
     """
@@ -241,7 +267,11 @@ class BeatAnalysisJob(FileJob):
     ) -> None:
         params, options = sort_keywords("BeatAnalysisJob", keywords, "beat")
         self._analysis = None if analysis_path is None else Path(analysis_path)
-        super().__init__(beat_work(input_path, clicks_path, params), _report(output_path, input_path, "beats.json"), options)
+        super().__init__(
+            beat_work(input_path, clicks_path, params),
+            _report(output_path, input_path, "beats.json"),
+            options,
+        )
 
     def save(self, result: TaskResult) -> None:
         super().save(result)
@@ -257,7 +287,8 @@ class FFmpegRenderJob(FileJob):
 
     Args:
         input_paths: the files that the command names.
-        command_args: what follows `ffmpeg`, a word each, or a stream of `ffmpeg-python`; the last word is the output's name.
+        command_args: what follows `ffmpeg`, a word each, or a stream of `ffmpeg-python`; the last
+            word is the output's name.
         output_filename: where the output goes; its name is the command's last word.
         require_hardware: fail where the hardware encoder that is asked for is not there.
         options: of every job.
@@ -280,11 +311,15 @@ class FFmpegRenderJob(FileJob):
         words = words_of(command_args)
         work = render_work(words, input_paths, output_filename, require_hardware=require_hardware)
         if words[-1:] != [Path(output_filename).name]:
-            raise ConfigError(f"the command's last word must be the output's name, {Path(output_filename).name}")
+            raise ConfigError(
+                f"the command's last word must be the output's name, {Path(output_filename).name}"
+            )
         super().__init__(work, None, options)
 
     @staticmethod
-    def create_nvenc_command(input_file: str, output_file: str, bitrate: str = "5M", codec: str = "h264_nvenc") -> list[str]:
+    def create_nvenc_command(
+        input_file: str, output_file: str, bitrate: str = "5M", codec: str = "h264_nvenc"
+    ) -> list[str]:
         """See `create_nvenc_command`."""
         return create_nvenc_command(input_file, output_file, bitrate, codec)
 
@@ -328,7 +363,11 @@ class TrackJob(FileJob):
         **keywords: Any,
     ) -> None:
         params, options = sort_keywords("TrackJob", keywords, "track")
-        super().__init__(track_work(input_path, video_path, params), _report(output_path, input_path, "tracks.json"), options)
+        super().__init__(
+            track_work(input_path, video_path, params),
+            _report(output_path, input_path, "tracks.json"),
+            options,
+        )
 
 
 class AutoCropJob(FileJob):
@@ -358,10 +397,13 @@ DEFAULT_PARALLEL = 2
 """Jobs of `execute_all` at once: each may hold a transfer or a whole local worker."""
 
 
-def execute_all(jobs: Iterable[FileJob], max_parallel: int | None = None) -> Iterator[tuple[FileJob, JobResult]]:
-    """Executes many jobs and yields each with its result, first done first. One that fails ends no other. Leaving the loop
-    early, by `break`, an exception or Ctrl-C, cancels the jobs that run, on the endpoint too, and starts no further one. For
-    hundreds of jobs, and to go on after a crash: `JobManager`.
+def execute_all(
+    jobs: Iterable[FileJob], max_parallel: int | None = None
+) -> Iterator[tuple[FileJob, JobResult]]:
+    """Executes many jobs and yields each with its result, first done first. One that fails ends no
+    other. Leaving the loop early, by `break`, an exception or Ctrl-C, cancels the jobs that run, on
+    the endpoint too, and starts no further one. For hundreds of jobs, and to go on after a crash:
+    `JobManager`.
 
     Args:
         jobs: of any kind.

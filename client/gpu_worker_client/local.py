@@ -1,8 +1,9 @@
-"""A task on files in a child process on this machine: the endpoint's processors in the same jail, without queue and bucket.
+"""A task on files in a child process on this machine: the endpoint's processors in the same jail,
+without queue and bucket.
 
-Needs the package `gpu-worker-processors` in this Python. Where `gpu-worker` is, that one is the child: it also reads and writes
-URLs, and downloads missing weights. The child gets no key of ours, and it ends when the waiting ends, however that ends: by a
-kill of this process too.
+Needs the package `gpu-worker-processors` in this Python. Where `gpu-worker` is, that one is the
+child: it also reads and writes URLs, and downloads missing weights. The child gets no key of ours,
+and it ends when the waiting ends, however that ends: by a kill of this process too.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ sys.path[:] = filter(None, sys.path)
 import runpy
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
-"""As `python -m`, which imports from the current folder first: among videos that came from anywhere may lie a `json.py`."""
+"""As `python -m`, which imports from the current folder first: among videos that came from anywhere
+may lie a `json.py`."""
 
 _log = logging.getLogger("gpu_worker_client")
 
@@ -52,8 +54,15 @@ def obstacle(work: FileWork) -> str | None:
         return None
     if not _is_installed("gpu_worker_processors"):
         return "running on this machine needs the processors: pip install gpu-worker-processors"
-    if any(map(_is_remote, (*(place for _, place in work.files), *([] if work.output is None else [work.output])))):
-        return "running on this machine with a URL for a file needs the worker: pip install gpu-worker"
+    if any(
+        map(
+            _is_remote,
+            (*(place for _, place in work.files), *([] if work.output is None else [work.output])),
+        )
+    ):
+        return (
+            "running on this machine with a URL for a file needs the worker: pip install gpu-worker"
+        )
     return None
 
 
@@ -67,23 +76,32 @@ def _is_remote(place: Place) -> bool:
 
 
 def _command() -> list[str]:
-    words = ["gpu_worker.cli", "run", "-", "--quiet"] if _is_installed("gpu_worker") else ["gpu_worker_processors"]
+    words = (
+        ["gpu_worker.cli", "run", "-", "--quiet"]
+        if _is_installed("gpu_worker")
+        else ["gpu_worker_processors"]
+    )
     return [sys.executable, "-c", _START, *words, "--parent", str(os.getpid())]
 
 
 def run_local(
-    work: FileWork, timeout: float | None = None, env: Mapping[str, str] | None = None, stop: Stop | None = None
+    work: FileWork,
+    timeout: float | None = None,
+    env: Mapping[str, str] | None = None,
+    stop: Stop | None = None,
 ) -> TaskResult:
     """Runs a task here.
 
     Args:
         work: its output, when it has one, appears whole or not at all.
         timeout: seconds of wall time; None waits for ever.
-        env: environment of the child; default: this process's. Keys of endpoint and bucket are left out.
+        env: environment of the child; default: this process's. Keys of endpoint and bucket are left
+            out.
         stop: ends the child at once when it is asked for.
 
     Raises:
-        ConfigError: what is needed is not installed, and the message says the pip line; or a variable does not parse.
+        ConfigError: what is needed is not installed, and the message says the pip line; or a
+            variable does not parse.
         JobError: the task failed, was stopped, or took longer than `timeout`; nothing was written.
         OSError: an input or the output's folder is not there.
     """
@@ -94,7 +112,9 @@ def run_local(
         result = Path(folder) / "result.json"
         put = {} if work.output is None else {"output_url": _place(work.output)}
         task = work.wire(lambda _, place: _place(place), put) | {"result_url": str(result)}
-        _answered(json.dumps(task).encode(), timeout, os.environ if env is None else env, stop or Stop())
+        _answered(
+            json.dumps(task).encode(), timeout, os.environ if env is None else env, stop or Stop()
+        )
         return TASKS[work.task].result.from_json(result.read_bytes())
 
 
@@ -102,7 +122,9 @@ def _place(place: Any) -> str:
     return str(place) if is_url(place) else str(Path(place).absolute())
 
 
-def _answered(task: bytes, timeout: float | None, env: Mapping[str, str], stop: Stop) -> dict[str, Any]:
+def _answered(
+    task: bytes, timeout: float | None, env: Mapping[str, str], stop: Stop
+) -> dict[str, Any]:
     """The child's answer to a task; raises its error."""
     with tempfile.TemporaryFile() as notes:
         child = subprocess.Popen(
@@ -114,7 +136,9 @@ def _answered(task: bytes, timeout: float | None, env: Mapping[str, str], stop: 
             start_new_session=True,  # so that it can be ended whole; Ctrl-C is passed on by `_end`
         )
         try:
-            with stop.calling(threading.Thread(target=_end, args=[child], name="gpu-worker-client-stop").start):
+            with stop.calling(
+                threading.Thread(target=_end, args=[child], name="gpu-worker-client-stop").start
+            ):
                 output, _ = child.communicate(task, timeout)
         except subprocess.TimeoutExpired:
             message = f"the task did not end within {timeout:g} s on this machine"
@@ -134,15 +158,29 @@ def _read(output: bytes, code: int, notes: IO[bytes]) -> dict[str, Any]:
         error = answer.get("error")
     except (ValueError, AttributeError):
         if code == WRONG_SETTINGS_STATUS:
-            raise ConfigError(f"a run on this machine cannot be set up: {_last_words(notes, LAST_WORDS_CHARS)}") from None
-        message = f"the child process on this machine ended with {code} and no answer: {_last_words(notes, LAST_WORDS_CHARS)}"
-        raise job_error(ErrorBody(code=ErrorCode.internal.value, message=message, retryable=True)) from None
+            raise ConfigError(
+                f"a run on this machine cannot be set up: {_last_words(notes, LAST_WORDS_CHARS)}"
+            ) from None
+        message = (
+            f"the child process on this machine ended with {code} and no answer:"
+            f" {_last_words(notes, LAST_WORDS_CHARS)}"
+        )
+        raise job_error(
+            ErrorBody(code=ErrorCode.internal.value, message=message, retryable=True)
+        ) from None
     if error is None:
         return answer
     body = ErrorBody.from_wire(error)
-    if body is None or body.code == ErrorCode.internal.value:  # a bug: its traceback is nowhere else
-        _log.error("what the child process on this machine said last: %s", _last_words(notes, TRACEBACK_CHARS))
-    raise job_error(body or ErrorBody(code=ErrorCode.internal.value, message=redact(str(error)), retryable=True))
+    if (
+        body is None or body.code == ErrorCode.internal.value
+    ):  # a bug: its traceback is nowhere else
+        _log.error(
+            "what the child process on this machine said last: %s",
+            _last_words(notes, TRACEBACK_CHARS),
+        )
+    raise job_error(
+        body or ErrorBody(code=ErrorCode.internal.value, message=redact(str(error)), retryable=True)
+    )
 
 
 def _last_words(notes: IO[bytes], chars: int) -> str:
@@ -151,7 +189,8 @@ def _last_words(notes: IO[bytes], chars: int) -> str:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Ends a child that still runs: by an interrupt, at which it ends its engine, and by force when that takes long."""
+    """Ends a child that still runs: by an interrupt, at which it ends its engine, and by force when
+    that takes long."""
     if child.poll() is None:
         child.send_signal(signal.SIGINT)
         try:

@@ -1,12 +1,14 @@
-"""Many jobs on one endpoint: submit all, take the results as they come, and go on after a crash without paying twice.
+"""Many jobs on one endpoint: submit all, take the results as they come, and go on after a crash
+without paying twice.
 
     with JobManager(Client(), max_parallel=8, state="jobs.sqlite") as jobs:
         jobs.submit_all(tasks)
         for outcome in jobs.results():
             print(outcome.key, outcome.result if outcome.ok else outcome.error)
 
-The same program, started again after it was killed, takes up by their ids the jobs that the endpoint has, sends the rest and
-yields every outcome. What is promised for the moment between a submit and its answer, and what is not, stands in docs/jobs.md.
+The same program, started again after it was killed, takes up by their ids the jobs that the
+endpoint has, sends the rest and yields every outcome. What is promised for the moment between a
+submit and its answer, and what is not, stands in docs/jobs.md.
 """
 
 from __future__ import annotations
@@ -26,7 +28,15 @@ from urllib.parse import urlsplit
 
 from gpu_worker_client._client_core import check_task
 from gpu_worker_client._manager_run import InDoubt, ManagedClient, Runner
-from gpu_worker_client._manager_store import COMPLETED, FAILED, IN_DOUBT, RUNNING, SUBMITTING, WAITING, Store
+from gpu_worker_client._manager_store import (
+    COMPLETED,
+    FAILED,
+    IN_DOUBT,
+    RUNNING,
+    SUBMITTING,
+    WAITING,
+    Store,
+)
 from gpu_worker_client.client import Client
 from gpu_worker_client.exceptions import ConfigError
 from gpu_worker_client.outcome import Outcome
@@ -38,11 +48,13 @@ T = TypeVar("T")
 Task = TaskBase | Mapping[str, Any] | bytes
 
 DEFAULT_PARALLEL = 8
-"""Jobs on the endpoint at once; here they take no thread each, so the number of workers there is what counts."""
+"""Jobs on the endpoint at once; here they take no thread each, so the number of workers there is
+what counts."""
 BATCH = 256
 """Jobs that `submit_all` writes at once: one wait for the disk instead of as many."""
 STOP_SECONDS = 90.0
-"""Longest that leaving waits for the background: a submit under way is waited for, as only its answer names the job."""
+"""Longest that leaving waits for the background: a submit under way is waited for, as only its
+answer names the job."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +64,8 @@ class JobOutcome(Outcome[TaskResult]):
     key: str = ""
     """The job's name, given or made by `submit`."""
     job_id: str | None = None
-    """The endpoint's id of the last attempt; None when it was never taken, or its result was found in storage."""
+    """The endpoint's id of the last attempt; None when it was never taken, or its result was found
+    in storage."""
     attempts: int = 0
     """How often it was sent."""
 
@@ -78,20 +91,24 @@ class JobSummary:
 
 
 class JobManager:
-    """Runs many jobs. For one thread; the work goes on in the background from the first `submit` on.
+    """Runs many jobs. For one thread; the work goes on in the background from the first `submit`
+    on.
 
-    As a context manager it stops following its jobs at the end of the block. With a `state` file they go on at the endpoint,
-    and the next manager with that file takes them up; without one nobody could: leaving by an exception (Ctrl-C too) cancels
-    them.
+    As a context manager it stops following its jobs at the end of the block. With a `state` file
+    they go on at the endpoint, and the next manager with that file takes them up; without one
+    nobody could: leaving by an exception (Ctrl-C too) cancels them.
 
     Args:
         client: of the endpoint. It must stay open as long as the manager.
-        max_parallel: jobs on the endpoint at once, 1 or more; default: `GPU_WORKER_MAX_PARALLEL_JOBS`, else 8.
-        state: the SQLite file that remembers the jobs; made when it is not there. It holds presigned URLs until their jobs have
-            ended, and results after that. None forgets everything at the end.
+        max_parallel: jobs on the endpoint at once, 1 or more; default:
+            `GPU_WORKER_MAX_PARALLEL_JOBS`, else 8.
+        state: the SQLite file that remembers the jobs; made when it is not there. It holds
+            presigned URLs until their jobs have ended, and results after that. None forgets
+            everything at the end.
         retries: further attempts of each job whose error is `retryable`.
-        in_doubt: what becomes of a job whose submit got no answer and whose task has no `result_get_url` to look for its result
-            at: "fail" ends it with `SubmitInDoubt`, "resubmit" sends it again, and it may be paid for twice.
+        in_doubt: what becomes of a job whose submit got no answer and whose task has no
+            `result_get_url` to look for its result at: "fail" ends it with `SubmitInDoubt`,
+            "resubmit" sends it again, and it may be paid for twice.
 
     Raises:
         ConfigError: a number is out of range; the file is in use or no such file.
@@ -130,7 +147,12 @@ class JobManager:
     def __enter__(self) -> JobManager:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         try:
             if kind is not None and not self._keeps:
                 self.cancel()
@@ -142,8 +164,9 @@ class JobManager:
 
         Args:
             task: as of `Client.submit`.
-            key: the job's name in the state file; what is known there is not run again. Default: the task's `idempotency_key`,
-                else a digest of the task without its URLs' queries, so that a task signed anew is the same job.
+            key: the job's name in the state file; what is known there is not run again. Default:
+                the task's `idempotency_key`, else a digest of the task without its URLs' queries,
+                so that a task signed anew is the same job.
             policy: how long it may wait and run; None is `Policy.for_task(task)`.
 
         Raises:
@@ -156,7 +179,8 @@ class JobManager:
         return name
 
     def submit_all(self, tasks: Iterable[Task], *, policy: Policy | None = None) -> int:
-        """`submit` for each of many, in batches; returns how many. A task that does not fit ends it there."""
+        """`submit` for each of many, in batches; returns how many. A task that does not fit ends it
+        there."""
         count, source = 0, iter(tasks)
         while batch := [check_task(task)[0] for task in islice(source, BATCH)]:
             self._add([(task.idempotency_key or task_key(task), task, policy) for task in batch])
@@ -164,12 +188,12 @@ class JobManager:
         return count
 
     def results(self) -> Iterator[JobOutcome]:
-        """Yields how each job of the state file ended, each once, first ended first: those of former runs, then the others as
-        they end. A failure ends its own job alone.
+        """Yields how each job of the state file ended, each once, first ended first: those of
+        former runs, then the others as they end. A failure ends its own job alone.
 
         Raises:
-            APIConnectionError, APIError: the endpoint cannot be used any more. Jobs go on there; a new manager with the same
-                state file takes them up.
+            APIConnectionError, APIError: the endpoint cannot be used any more. Jobs go on there; a
+                new manager with the same state file takes them up.
         """
         self._start()
         place = 0
@@ -210,13 +234,15 @@ class JobManager:
         )
 
     def cancel(self) -> None:
-        """Stops every job that has not ended, on the endpoint too; their outcomes are `JobCancelled`. Nothing more is sent."""
+        """Stops every job that has not ended, on the endpoint too; their outcomes are
+        `JobCancelled`. Nothing more is sent."""
         self._stop()
         self._run_loop()
         self._call(self._runner.cancel_all())
 
     def close(self) -> None:
-        """Stops following; jobs on the endpoint go on. A manager that is closed takes no further call."""
+        """Stops following; jobs on the endpoint go on. A manager that is closed takes no further
+        call."""
         if self._closed:
             return
         self._closed = True
@@ -256,7 +282,9 @@ class JobManager:
 
     def _run_loop(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._loop.run_forever, name="gpu-worker-client-jobs", daemon=True)
+            self._thread = threading.Thread(
+                target=self._loop.run_forever, name="gpu-worker-client-jobs", daemon=True
+            )
             self._thread.start()
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
@@ -273,7 +301,8 @@ async def _halted(serving: asyncio.Task[None]) -> None:
 
 
 def task_key(task: TaskBase) -> str:
-    """A name for what a task asks for: the SHA-256 of its JSON, URLs without their queries, which change with every signing."""
+    """A name for what a task asks for: the SHA-256 of its JSON, URLs without their queries, which
+    change with every signing."""
     wire = task.model_dump(mode="json", exclude={"idempotency_key", "headers"})
     return hashlib.sha256(json.dumps(_unsigned(wire), sort_keys=True).encode()).hexdigest()[:32]
 

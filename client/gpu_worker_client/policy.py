@@ -1,4 +1,5 @@
-"""How long a job may wait and run: RunPod's `policy`, given or computed from what the task will take."""
+"""How long a job may wait and run: RunPod's `policy`, given or computed from what the task will
+take."""
 
 from __future__ import annotations
 
@@ -12,12 +13,19 @@ from gpu_worker_client.protocol import TaskBase
 MIN_EXECUTION_SECONDS = 5
 MIN_TTL_SECONDS = 10
 MAX_POLICY_SECONDS = 7 * 24 * 3600
-"""RunPod's bounds on a request's policy. https://docs.runpod.io/serverless/endpoints/send-requests"""
+"""RunPod's bounds on a request's policy.
+https://docs.runpod.io/serverless/endpoints/send-requests"""
 QUEUE_SECONDS = 24 * 3600
 """How long a job may wait besides the time it may run: RunPod's default for both together."""
-UNKNOWN_INPUT_SECONDS = {"upscale": 12 * 3600, "track": 4 * 3600, "auto_crop": 4 * 3600, "render": 4 * 3600, "selftest": 600}
-"""Longest run by task when nothing is known of its input; an hour for any other task. Upscaling is the slowest: on one card an
-hour of 720p in some ten hours."""
+UNKNOWN_INPUT_SECONDS = {
+    "upscale": 12 * 3600,
+    "track": 4 * 3600,
+    "auto_crop": 4 * 3600,
+    "render": 4 * 3600,
+    "selftest": 600,
+}
+"""Longest run by task when nothing is known of its input; an hour for any other task. Upscaling is
+the slowest: on one card an hour of 720p in some ten hours."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +33,11 @@ class Policy:
     """How long a job may wait and run. None leaves the endpoint's own setting."""
 
     execution_timeout_seconds: float | None = None
-    """Longest run on the worker, 5 s to 7 days. RunPod's default is 10 minutes, too short for a long upscale."""
+    """Longest run on the worker, 5 s to 7 days. RunPod's default is 10 minutes, too short for a
+    long upscale."""
     ttl_seconds: float | None = None
-    """Longest life from submit, queue included, 10 s to 7 days; then even a running job is deleted. RunPod's default: 24 h."""
+    """Longest life from submit, queue included, 10 s to 7 days; then even a running job is deleted.
+    RunPod's default: 24 h."""
     low_priority: bool = False
     """Do not start further workers for this job."""
 
@@ -41,8 +51,8 @@ class Policy:
         height: int = 1080,
         fps: float = 30.0,
     ) -> Policy:
-        """Generous limits for a task: three times what the slowest device is estimated to take, and a day in the queue.
-        `submit` and `run` take this one when none is given.
+        """Generous limits for a task: three times what the slowest device is estimated to take, and
+        a day in the queue. `submit` and `run` take this one when none is given.
 
         Args:
             task: a typed task, or the same as a dict.
@@ -52,13 +62,20 @@ class Policy:
         Raises:
             ConfigError: a number that no video has, or no such task.
         """
-        from gpu_worker_client.estimate import execution_timeout_seconds  # here: a client that never submits needs no tables
+        from gpu_worker_client.estimate import (
+            execution_timeout_seconds,
+        )  # here: a client that never submits needs no tables
 
-        seconds = execution_timeout_seconds(task, duration_seconds, width=width, height=height, fps=fps)
+        seconds = execution_timeout_seconds(
+            task, duration_seconds, width=width, height=height, fps=fps
+        )
         if seconds is None:
             name = task.task if isinstance(task, TaskBase) else str(task.get("task"))
             seconds = UNKNOWN_INPUT_SECONDS.get(name, 3600)
-        return cls(execution_timeout_seconds=seconds, ttl_seconds=min(MAX_POLICY_SECONDS, seconds + QUEUE_SECONDS))
+        return cls(
+            execution_timeout_seconds=seconds,
+            ttl_seconds=min(MAX_POLICY_SECONDS, seconds + QUEUE_SECONDS),
+        )
 
     def to_wire(self) -> dict[str, int | bool]:
         """RunPod's `policy` object, in milliseconds.
@@ -68,7 +85,9 @@ class Policy:
         """
         wire: dict[str, int | bool] = {}
         if self.execution_timeout_seconds is not None:
-            wire["executionTimeout"] = _milliseconds("execution_timeout", self.execution_timeout_seconds, MIN_EXECUTION_SECONDS)
+            wire["executionTimeout"] = _milliseconds(
+                "execution_timeout", self.execution_timeout_seconds, MIN_EXECUTION_SECONDS
+            )
         if self.ttl_seconds is not None:
             wire["ttl"] = _milliseconds("ttl", self.ttl_seconds, MIN_TTL_SECONDS)
         if self.low_priority:
@@ -77,13 +96,19 @@ class Policy:
 
 
 def checked_policy(policy: object) -> Policy | None:
-    """Raises ConfigError: it is something else than a `Policy` or None, the dict that RunPod's API takes for example."""
+    """Raises ConfigError: it is something else than a `Policy` or None, the dict that RunPod's API
+    takes for example."""
     if policy is None or isinstance(policy, Policy):
         return policy
-    raise ConfigError("policy must be a Policy: Policy(execution_timeout_seconds=3600, ttl_seconds=7200) for example")
+    raise ConfigError(
+        "policy must be a Policy: Policy(execution_timeout_seconds=3600, ttl_seconds=7200) for"
+        " example"
+    )
 
 
 def _milliseconds(name: str, seconds: float, least_seconds: int) -> int:
     if not least_seconds <= seconds <= MAX_POLICY_SECONDS:
-        raise ConfigError(f"{name}_seconds must be {least_seconds} to {MAX_POLICY_SECONDS} (7 days)")
+        raise ConfigError(
+            f"{name}_seconds must be {least_seconds} to {MAX_POLICY_SECONDS} (7 days)"
+        )
     return round(seconds * 1000)

@@ -1,4 +1,5 @@
-"""Progress for a person: on a terminal one line that is drawn over and over, elsewhere a plain line for every new stage."""
+"""Progress for a person: on a terminal one line that is drawn over and over, elsewhere a plain line
+for every new stage."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class ProgressBar:
 
 
 def describe(event: Event | Transfer) -> tuple[str, str]:
-    """(stage, one line about it), without control characters. The stage changes when something new begins."""
+    """(stage, one line about it), without control characters. The stage changes when something new
+    begins."""
     stage, line = _described(event)
     return shown(stage), shown(line)
 
@@ -45,7 +47,10 @@ def _described(event: Event | Transfer) -> tuple[str, str]:
     if isinstance(event, Transfer):
         share = event.done_bytes / event.total_bytes if event.total_bytes else 1.0
         amount = f"{event.done_bytes / _MIB:.1f}/{event.total_bytes / _MIB:.1f} MiB"
-        return f"{event.direction} {event.name}", f"{event.direction:8} [{bar(share)}] {amount} {event.name}"
+        return (
+            f"{event.direction} {event.name}",
+            f"{event.direction:8} [{bar(share)}] {amount} {event.name}",
+        )
     if isinstance(event, ProgressEvent):
         progress = event.progress
         count = f"{progress.done}/{progress.total}" if progress.total else str(progress.done)

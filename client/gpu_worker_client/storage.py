@@ -1,13 +1,14 @@
-"""Files in an R2 or S3 bucket: uploaded once however often they are used, downloaded whole or not at all, lent out by presigned
-URLs. Needs the extra: `pip install 'gpu-worker-client[storage]'`.
+"""Files in an R2 or S3 bucket: uploaded once however often they are used, downloaded whole or not
+at all, lent out by presigned URLs. Needs the extra: `pip install 'gpu-worker-client[storage]'`.
 
     storage = Storage.from_env()
     key = storage.upload("game.mp4")                 # gpu-worker/in/SHA256.mp4
     url = storage.presign_get(key)
     storage.download("gpu-worker/out/clip.mp4", "clip.mp4")
 
-A transfer that breaks is taken up where it stopped, also by another process. All keys begin with one prefix, so that one
-lifecycle rule can delete what was left behind. The keys of the bucket appear in no text.
+A transfer that breaks is taken up where it stopped, also by another process. All keys begin with
+one prefix, so that one lifecycle rule can delete what was left behind. The keys of the bucket
+appear in no text.
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ from gpu_worker_client._checkpoint import checkpoint
 from gpu_worker_client._s3 import S3, check_endpoint_url
 from gpu_worker_client._timing import Timing
 from gpu_worker_client.exceptions import ConfigError, StorageError
-from gpu_worker_client.protocol import MAX_PARTS, MIN_PART_BYTES, OutputMultipart, OutputPart, UploadPart
+from gpu_worker_client.protocol import (
+    MAX_PARTS,
+    MIN_PART_BYTES,
+    OutputMultipart,
+    OutputPart,
+    UploadPart,
+)
 
 MAX_EXPIRES_SECONDS = 7 * 24 * 3600
 """Longest life of a presigned URL. https://developers.cloudflare.com/r2/api/s3/presigned-urls/"""
@@ -40,8 +47,8 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
 
 OnBytes = Callable[[int, int], object]
-"""Called with (bytes done, bytes in all) while a transfer goes on, in the caller's thread. What it raises ends the transfer,
-and a later one goes on from there."""
+"""Called with (bytes done, bytes in all) while a transfer goes on, in the caller's thread. What it
+raises ends the transfer, and a later one goes on from there."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +77,15 @@ class Storage:
     Args:
         endpoint_url: of the account, "https://ACCOUNT.r2.cloudflarestorage.com" for example.
         bucket: its name.
-        access_key_id, secret_access_key: a pair that may read and write objects of this bucket; it needs nothing else.
+        access_key_id, secret_access_key: a pair that may read and write objects of this bucket; it
+            needs nothing else.
         region: "auto" for R2.
         prefix: where all keys made here begin.
-        keep_inputs: leave uploaded inputs in the bucket after a job, so that the next one on the same clip uploads nothing; a
-            lifecycle rule on `prefix` deletes them in time. Outputs are always deleted once they are here.
-        part_bytes: size of the parts of a multipart upload, all but the last; the largest single PUT as well.
+        keep_inputs: leave uploaded inputs in the bucket after a job, so that the next one on the
+            same clip uploads nothing; a lifecycle rule on `prefix` deletes them in time. Outputs
+            are always deleted once they are here.
+        part_bytes: size of the parts of a multipart upload, all but the last; the largest single
+            PUT as well.
         parallel: parts in flight at the same time.
         timing: sleep and random numbers; for tests.
 
@@ -109,24 +119,34 @@ class Storage:
         self.keep_inputs = keep_inputs
         self.part_bytes = part_bytes
         self.parallel = parallel
-        self._connect = lambda: S3(self.endpoint_url, bucket, access_key_id, secret_access_key, region, timing or Timing())
+        self._connect = lambda: S3(
+            self.endpoint_url, bucket, access_key_id, secret_access_key, region, timing or Timing()
+        )
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Storage:
-        """The bucket that the environment names, by the variables that the worker reads for its own: `R2_ENDPOINT_URL` (or
-        `R2_ACCOUNT_ID`), `R2_BUCKET_NAME`, `R2_ACCESS_KEY_ID`, `R2_SECRET_ACCESS_KEY`.
+        """The bucket that the environment names, by the variables that the worker reads for its
+        own: `R2_ENDPOINT_URL` (or `R2_ACCOUNT_ID`), `R2_BUCKET_NAME`, `R2_ACCESS_KEY_ID`,
+        `R2_SECRET_ACCESS_KEY`.
 
         Raises:
             ConfigError: one of them is missing or cannot work.
         """
         env = os.environ if env is None else env
         account = env.get("R2_ACCOUNT_ID", "")
-        endpoint_url = env.get("R2_ENDPOINT_URL", "") or (f"https://{account}.r2.cloudflarestorage.com" if account else "")
-        values = {name: env.get(name, "") for name in ("R2_BUCKET_NAME", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY")}
+        endpoint_url = env.get("R2_ENDPOINT_URL", "") or (
+            f"https://{account}.r2.cloudflarestorage.com" if account else ""
+        )
+        values = {
+            name: env.get(name, "")
+            for name in ("R2_BUCKET_NAME", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY")
+        }
         missing = [name for name, value in values.items() if not value]
         missing += [] if endpoint_url else ["R2_ENDPOINT_URL (or R2_ACCOUNT_ID)"]
         if missing:
-            raise ConfigError(f"no bucket for the files: set {', '.join(missing)}, or give a Storage(...)")
+            raise ConfigError(
+                f"no bucket for the files: set {', '.join(missing)}, or give a Storage(...)"
+            )
         return cls(endpoint_url, *values.values())
 
     def __repr__(self) -> str:
@@ -137,16 +157,20 @@ class Storage:
         """Made when first needed: boto3 takes a third of a second to import."""
         return self._connect()
 
-    def upload(self, path: str | Path, key: str | None = None, on_progress: OnBytes | None = None) -> str:
+    def upload(
+        self, path: str | Path, key: str | None = None, on_progress: OnBytes | None = None
+    ) -> str:
         """Stores a file and gives its key.
 
         Args:
             path: a file that is not written to meanwhile.
-            key: where to; None takes `content_key(path)` and sends nothing when that object is there already.
+            key: where to; None takes `content_key(path)` and sends nothing when that object is
+                there already.
             on_progress: see `OnBytes`.
 
         Raises:
-            StorageError: after bounded retries. What was sent is kept, for the next attempt to go on from.
+            StorageError: after bounded retries. What was sent is kept, for the next attempt to go
+                on from.
             OSError: the file cannot be read.
         """
         from gpu_worker_client._upload import upload
@@ -154,15 +178,27 @@ class Storage:
         path = Path(path)
         by_content = key is None
         key = self.content_key(path) if key is None else key
-        if by_content and (found := self.head(key)) is not None and found.size_bytes == path.stat().st_size:
+        if (
+            by_content
+            and (found := self.head(key)) is not None
+            and found.size_bytes == path.stat().st_size
+        ):
             _tell(on_progress, found.size_bytes, found.size_bytes)
             return key
-        upload(self._s3, path, key, self.part_bytes, self.parallel, lambda done, total: _tell(on_progress, done, total))
+        upload(
+            self._s3,
+            path,
+            key,
+            self.part_bytes,
+            self.parallel,
+            lambda done, total: _tell(on_progress, done, total),
+        )
         return key
 
     def download(self, key: str, path: str | Path, on_progress: OnBytes | None = None) -> Path:
-        """Fetches an object into a file. The file appears whole, by a rename, or not at all; until then the bytes are in
-        `.NAME.ETAG.part` beside it, and another attempt goes on from there. One download of a path at a time.
+        """Fetches an object into a file. The file appears whole, by a rename, or not at all; until
+        then the bytes are in `.NAME.ETAG.part` beside it, and another attempt goes on from there.
+        One download of a path at a time.
 
         Raises:
             StorageError: no such object, or after bounded retries.
@@ -171,11 +207,14 @@ class Storage:
         from gpu_worker_client._download import download
 
         path = Path(path)
-        download(self._s3, key, path, self.head, lambda done, total: _tell(on_progress, done, total))
+        download(
+            self._s3, key, path, self.head, lambda done, total: _tell(on_progress, done, total)
+        )
         return path
 
     def content_key(self, path: str | Path) -> str:
-        """`gpu-worker/in/SHA256.mp4`: the same file has the same key, whatever it is called. The suffix is the file's."""
+        """`gpu-worker/in/SHA256.mp4`: the same file has the same key, whatever it is called. The
+        suffix is the file's."""
         digest = hashlib.sha256()
         with Path(path).open("rb") as file:
             while piece := file.read(_READ_BYTES):
@@ -214,7 +253,11 @@ class Storage:
         if info is None:
             return None
         if info.size_bytes > max_bytes:
-            raise StorageError(f"{key} has {info.size_bytes} bytes, more than {max_bytes}", code="too_large", retryable=False)
+            raise StorageError(
+                f"{key} has {info.size_bytes} bytes, more than {max_bytes}",
+                code="too_large",
+                retryable=False,
+            )
         return read(self._s3, info)
 
     def delete(self, *keys: str) -> None:
@@ -241,32 +284,47 @@ class Storage:
     def presign_parts(
         self, key: str, part_bytes: int, count: int, expires_seconds: int = DEFAULT_EXPIRES_SECONDS
     ) -> PartsUpload:
-        """Opens a multipart upload and presigns `count` parts of `part_bytes` each (the last one sent may be shorter, further
-        ones stay unused). Whoever sends them says their ETags; then `complete_parts`, or `abort_parts`.
+        """Opens a multipart upload and presigns `count` parts of `part_bytes` each (the last one
+        sent may be shorter, further ones stay unused). Whoever sends them says their ETags; then
+        `complete_parts`, or `abort_parts`.
 
         Raises:
             ConfigError: parts that R2 does not take, or an expiry of over 7 days.
             StorageError: the upload could not be opened.
         """
         if not MIN_PART_BYTES <= part_bytes <= 5 * 1024**3 or not 1 <= count <= MAX_PARTS:
-            raise ConfigError(f"part_bytes must be {MIN_PART_BYTES} to 5 GiB, count 1 to {MAX_PARTS}")
+            raise ConfigError(
+                f"part_bytes must be {MIN_PART_BYTES} to 5 GiB, count 1 to {MAX_PARTS}"
+            )
         check_expiry(expires_seconds)
         upload_id = str(self._s3.call("create_multipart_upload", Key=key)["UploadId"])
 
         def part(n: int) -> UploadPart:
-            url = self._s3.presign("upload_part", expires_seconds, Key=key, UploadId=upload_id, PartNumber=n)
+            url = self._s3.presign(
+                "upload_part", expires_seconds, Key=key, UploadId=upload_id, PartNumber=n
+            )
             return UploadPart(n=n, url=url)
 
         parts = [part(n) for n in range(1, count + 1)]
         return PartsUpload(key, upload_id, OutputMultipart(part_size=part_bytes, parts=parts))
 
     def complete_parts(self, upload: PartsUpload, parts: Sequence[OutputPart]) -> None:
-        """Makes one object of the parts that were sent, a result's `output_parts`. Errors as `upload`."""
-        listed = [{"PartNumber": part.n, "ETag": part.etag} for part in sorted(parts, key=lambda part: part.n)]
-        self._s3.call("complete_multipart_upload", Key=upload.key, UploadId=upload.upload_id, MultipartUpload={"Parts": listed})
+        """Makes one object of the parts that were sent, a result's `output_parts`. Errors as
+        `upload`."""
+        listed = [
+            {"PartNumber": part.n, "ETag": part.etag}
+            for part in sorted(parts, key=lambda part: part.n)
+        ]
+        self._s3.call(
+            "complete_multipart_upload",
+            Key=upload.key,
+            UploadId=upload.upload_id,
+            MultipartUpload={"Parts": listed},
+        )
 
     def abort_parts(self, upload: PartsUpload) -> None:
-        """Drops a multipart upload and its parts; one that was completed or dropped already is no error."""
+        """Drops a multipart upload and its parts; one that was completed or dropped already is no
+        error."""
         try:
             self._s3.call("abort_multipart_upload", Key=upload.key, UploadId=upload.upload_id)
         except StorageError as error:
@@ -275,7 +333,8 @@ class Storage:
 
 
 def check_expiry(seconds: int) -> int:
-    """`seconds`, when a presigned URL can live that long. boto3 signs more without a word, and the bucket refuses it later."""
+    """`seconds`, when a presigned URL can live that long. boto3 signs more without a word, and the
+    bucket refuses it later."""
     if not 1 <= seconds <= MAX_EXPIRES_SECONDS:
         raise ConfigError(f"expires_seconds must be 1 to {MAX_EXPIRES_SECONDS} (7 days)")
     return seconds

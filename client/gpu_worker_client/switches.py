@@ -1,11 +1,11 @@
-"""The environment's wishes for jobs on files: where they run, how long, how many at once. Read once into a frozen value.
+"""The environment's wishes for jobs on files: where they run, how long, how many at once. Read once
+into a frozen value.
 
-| variable | older name | meaning |
-|---|---|---|
-| `GPU_WORKER_MODE` | `CGPU_GPU_ENABLED` | `auto`, `remote` or `local`; of the older one false is `local`, true is `auto` |
-| `GPU_WORKER_TIMEOUT_SECONDS` | `CGPU_TIMEOUT` | longest wall time of a job |
-| `GPU_WORKER_MAX_PARALLEL_JOBS` | `MAX_PARALLEL_JOBS` | jobs at once in `execute_all` and `JobManager` |
-| `GPU_WORKER_HISTORY` | | file that past jobs' times are kept in, or `off` |
+| variable | older name | meaning | |---|---|---| | `GPU_WORKER_MODE` | `CGPU_GPU_ENABLED` | `auto`,
+`remote` or `local`; of the older one false is `local`, true is `auto` | |
+`GPU_WORKER_TIMEOUT_SECONDS` | `CGPU_TIMEOUT` | longest wall time of a job | |
+`GPU_WORKER_MAX_PARALLEL_JOBS` | `MAX_PARALLEL_JOBS` | jobs at once in `execute_all` and
+`JobManager` | | `GPU_WORKER_HISTORY` | | file that past jobs' times are kept in, or `off` |
 
 Where both names are set, the first one counts.
 """
@@ -28,7 +28,8 @@ _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 @dataclass(frozen=True)
 class Switches:
     mode: Mode = "auto"
-    """`auto`: remote where that is set up, reachable and worth it, else local. `remote` and `local`: there and nowhere else."""
+    """`auto`: remote where that is set up, reachable and worth it, else local. `remote` and
+    `local`: there and nowhere else."""
     timeout_seconds: float | None = None
     """Of one job; None waits for ever."""
     max_parallel_jobs: int | None = None
@@ -52,7 +53,9 @@ class Switches:
 
 def _first(env: Mapping[str, str], *names: str) -> tuple[str, str]:
     """Name and value of the first variable that is set and not empty."""
-    return next(((name, env[name].strip()) for name in names if env.get(name, "").strip()), (names[0], ""))
+    return next(
+        ((name, env[name].strip()) for name in names if env.get(name, "").strip()), (names[0], "")
+    )
 
 
 def _mode(env: Mapping[str, str]) -> Mode:
@@ -64,7 +67,9 @@ def _mode(env: Mapping[str, str]) -> Mode:
         if value == mode and name == "GPU_WORKER_MODE":
             return mode
     if value:
-        raise ConfigError(f"{name} must be {'true or false' if name == 'CGPU_GPU_ENABLED' else ', '.join(MODES)}")
+        raise ConfigError(
+            f"{name} must be {'true or false' if name == 'CGPU_GPU_ENABLED' else ', '.join(MODES)}"
+        )
     return "auto"
 
 

@@ -1,4 +1,5 @@
-"""What to do with the tracks of a result: `tracks_to_mot` writes them as MOTChallenge text, which trackers' tools read.
+"""What to do with the tracks of a result: `tracks_to_mot` writes them as MOTChallenge text, which
+trackers' tools read.
 
 Takes whatever holds tracks: a `TrackResult`, packed or not, or `Track`s. Needs no network.
 """
@@ -16,13 +17,18 @@ Row = tuple[int, int, str]
 
 
 def tracks_to_mot(
-    tracks: TrackResult | Iterable[Track], path: str | Path | None = None, *, classes: Collection[str] | None = None
+    tracks: TrackResult | Iterable[Track],
+    path: str | Path | None = None,
+    *,
+    classes: Collection[str] | None = None,
 ) -> str:
-    """Tracks as MOTChallenge text: `frame,id,left,top,width,height,confidence,-1,-1,-1`, one line a box, by frame and id.
+    """Tracks as MOTChallenge text: `frame,id,left,top,width,height,confidence,-1,-1,-1`, one line a
+    box, by frame and id.
 
-    The format counts frames from 1, so frame 0 of a track is frame 1 here; its boxes are `left, top, width, height`. It has no
-    column for a class: with `classes` only tracks of these are written, without it all are, and nothing tells them apart.
-    Interpolated boxes are written like the others. https://motchallenge.net/instructions/
+    The format counts frames from 1, so frame 0 of a track is frame 1 here; its boxes are `left,
+    top, width, height`. It has no column for a class: with `classes` only tracks of these are
+    written, without it all are, and nothing tells them apart. Interpolated boxes are written like
+    the others. https://motchallenge.net/instructions/
 
     Args:
         tracks: a result, or some of its tracks.
@@ -38,7 +44,8 @@ def tracks_to_mot(
     if isinstance(tracks, TrackResult):
         if not tracks.tracks and (tracks.model_extra or {}).get("tracks_count"):
             raise ValueError(
-                "this is the summary of a large result: read the whole from its result_url with TrackResult.from_json"
+                "this is the summary of a large result: read the whole from its result_url with"
+                " TrackResult.from_json"
             )
         tracks = tracks.unpacked().tracks
     chosen = [track for track in tracks if classes is None or track.class_name in classes]
@@ -56,4 +63,8 @@ def _rows(track: Track) -> Iterator[Row]:
     ):
         # In tenths, so that a width is the exact difference of two rounded sides.
         box = ",".join(f"{tenths / 10:.1f}" for tenths in (x1, y1, x2 - x1, y2 - y1))
-        yield frame + 1, track.track_id, f"{frame + 1},{track.track_id},{box},{confidence / 1000:g},-1,-1,-1\n"
+        yield (
+            frame + 1,
+            track.track_id,
+            f"{frame + 1},{track.track_id},{box},{confidence / 1000:g},-1,-1,-1\n",
+        )

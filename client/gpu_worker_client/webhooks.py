@@ -1,9 +1,11 @@
-"""Signed events of jobs that have ended, after the Standard Webhooks specification 1.0 (https://www.standardwebhooks.com).
+"""Signed events of jobs that have ended, after the Standard Webhooks specification 1.0
+(https://www.standardwebhooks.com).
 
-The worker signs with `sign`, a receiver verifies with `unwrap`: both stand here so that they cannot drift apart. A request has
-`webhook-id` (the same at every attempt, so a receiver can drop what it has seen), `webhook-timestamp` (Unix seconds of the
-attempt) and `webhook-signature` (one or more `v1,<base64>`, apart by blanks). A signature is the HMAC-SHA256 of
-`id.timestamp.body`; its key stands as base64 in the secret, `whsec_<base64>`.
+The worker signs with `sign`, a receiver verifies with `unwrap`: both stand here so that they cannot
+drift apart. A request has `webhook-id` (the same at every attempt, so a receiver can drop what it
+has seen), `webhook-timestamp` (Unix seconds of the attempt) and `webhook-signature` (one or more
+`v1,<base64>`, apart by blanks). A signature is the HMAC-SHA256 of `id.timestamp.body`; its key
+stands as base64 in the secret, `whsec_<base64>`.
 """
 
 from __future__ import annotations
@@ -22,14 +24,20 @@ from gpu_worker_client.exceptions import ConfigError, JobError, WebhookError, jo
 from gpu_worker_client.protocol import TASKS, State, TaskResult
 from gpu_worker_client.protocol.webhook import WebhookBody, WebhookData
 
-ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER = "webhook-id", "webhook-timestamp", "webhook-signature"
+ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER = (
+    "webhook-id",
+    "webhook-timestamp",
+    "webhook-signature",
+)
 SECRET_PREFIX = "whsec_"  # noqa: S105 - how a secret begins, not one
 MIN_KEY_BYTES, MAX_KEY_BYTES = 24, 64
 """Size of a key, the specification's bounds."""
 TOLERANCE_SECONDS = 300.0
-"""How far an event's timestamp may lie from now: what the specification's own libraries allow. Bounds a replay."""
+"""How far an event's timestamp may lie from now: what the specification's own libraries allow.
+Bounds a replay."""
 MAX_SIGNATURES = 16
-"""Signatures that `unwrap` reads of a request: the worker gives one for each of its secrets, of which a change needs two."""
+"""Signatures that `unwrap` reads of a request: the worker gives one for each of its secrets, of
+which a change needs two."""
 
 _VERSION = "v1"
 
@@ -57,8 +65,8 @@ class WebhookEvent:
     result: TaskResult | None = None
     """The typed result of a completed job; no URL in it has a query."""
     partial: bool = False
-    """The result was too large for an event, and `result` holds what every task's has: take the whole by
-    `Client.job(event.job_id).result()`."""
+    """The result was too large for an event, and `result` holds what every task's has: take the
+    whole by `Client.job(event.job_id).result()`."""
     error: JobError | None = None
     """Why the job failed, as `Job.result()` would raise it."""
 
@@ -74,7 +82,10 @@ def webhook_key(secret: str) -> bytes:
     except (binascii.Error, UnicodeEncodeError):
         key = b""
     if not secret.startswith(SECRET_PREFIX) or not MIN_KEY_BYTES <= len(key) <= MAX_KEY_BYTES:
-        raise ConfigError(f"a webhook secret is {SECRET_PREFIX} and the base64 of {MIN_KEY_BYTES} to {MAX_KEY_BYTES} bytes")
+        raise ConfigError(
+            f"a webhook secret is {SECRET_PREFIX} and the base64 of {MIN_KEY_BYTES} to"
+            f" {MAX_KEY_BYTES} bytes"
+        )
     return key
 
 
@@ -102,14 +113,17 @@ def unwrap(
     """The event in a webhook's request, after its signature was verified in constant time.
 
     Args:
-        body: the request's body as it came; JSON that was parsed and written again has another signature.
+        body: the request's body as it came; JSON that was parsed and written again has another
+            signature.
         headers: the request's headers; case makes no difference.
-        secret: the worker's `whsec_...`, or several while it is being changed: one that fits is enough.
+        secret: the worker's `whsec_...`, or several while it is being changed: one that fits is
+            enough.
         tolerance_seconds: how far the event's timestamp may lie from now, to both sides.
         now: aware; None is now.
 
     Raises:
-        WebhookError: the request is not the worker's, is too old or too early, or holds no event. Answer it with 400.
+        WebhookError: the request is not the worker's, is too old or too early, or holds no event.
+            Answer it with 400.
         ConfigError: a secret is none.
     """
     keys = [webhook_key(text) for text in ([secret] if isinstance(secret, str) else secret)]
@@ -117,7 +131,9 @@ def unwrap(
     message_id, timestamp, signatures = _read_headers(headers)
     moment = now or datetime.now(timezone.utc)
     if abs(moment.timestamp() - timestamp) > tolerance_seconds:
-        raise WebhookError(f"the event's timestamp is more than {tolerance_seconds:g} s from this machine's time")
+        raise WebhookError(
+            f"the event's timestamp is more than {tolerance_seconds:g} s from this machine's time"
+        )
     given = [text.encode() for text in signatures.split() if text.startswith(f"{_VERSION},")]
     if len(given) > MAX_SIGNATURES:
         raise WebhookError(f"the request has more than {MAX_SIGNATURES} signatures")
@@ -131,7 +147,9 @@ def unwrap(
 
 def _read_headers(headers: Mapping[str, str]) -> tuple[str, int, str]:
     named = {name.lower(): value for name, value in headers.items()}
-    missing = [name for name in (ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER) if not named.get(name)]
+    missing = [
+        name for name in (ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER) if not named.get(name)
+    ]
     if missing:
         raise WebhookError(f"the request has no header {', '.join(missing)}")
     for name in (ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER):
@@ -142,7 +160,8 @@ def _read_headers(headers: Mapping[str, str]) -> tuple[str, int, str]:
 
 
 def _encoded(text: object, what: str) -> bytes:
-    """UTF-8 of what a web framework gave as text: some give bytes, or undecodable bytes as lone surrogates."""
+    """UTF-8 of what a web framework gave as text: some give bytes, or undecodable bytes as lone
+    surrogates."""
     try:
         if isinstance(text, str):
             return text.encode()
@@ -158,7 +177,9 @@ def _event(raw: bytes, message_id: str, timestamp: int) -> WebhookEvent:
         state = State(data.state)
         result = _result(data)
     except ValueError:  # pydantic's ValidationError too, whose text quotes the body
-        raise WebhookError("the request is signed, but its body is no event of this worker") from None
+        raise WebhookError(
+            "the request is signed, but its body is no event of this worker"
+        ) from None
     return WebhookEvent(
         id=message_id,
         type=body.type,

@@ -1,4 +1,5 @@
-"""The answer of a completed job: the processor's result plus what only the worker knows, proven to be JSON and small enough."""
+"""The answer of a completed job: the processor's result plus what only the worker knows, proven to
+be JSON and small enough."""
 
 from __future__ import annotations
 
@@ -9,7 +10,15 @@ from gpu_worker import __version__
 from gpu_worker.settings import Settings
 from gpu_worker.transfer.deliver import Delivered
 from gpu_worker.transfer.urls import TaskUrls
-from gpu_worker_client.protocol import TASKS, ErrorCode, TaskBase, TaskError, TaskResult, Timings, WorkerInfo
+from gpu_worker_client.protocol import (
+    TASKS,
+    ErrorCode,
+    TaskBase,
+    TaskError,
+    TaskResult,
+    Timings,
+    WorkerInfo,
+)
 from gpu_worker_processors.answers import completed, encoded, summary, whole_answer
 from gpu_worker_processors.engine.parent import EngineAnswer
 
@@ -21,7 +30,12 @@ PLATFORM_KEYS = frozenset({"error", "refresh_worker"})
 
 
 def complete_answer(
-    task: TaskBase, urls: TaskUrls, answer: EngineAnswer, delivered: Delivered | None, timings: Timings, settings: Settings
+    task: TaskBase,
+    urls: TaskUrls,
+    answer: EngineAnswer,
+    delivered: Delivered | None,
+    timings: Timings,
+    settings: Settings,
 ) -> TaskResult:
     """The whole result."""
     price = settings.prices.get(answer.gpu) if answer.gpu else None
@@ -42,11 +56,12 @@ def is_large(result: TaskResult, settings: Settings) -> bool:
 
 
 def fit_answer(result: TaskResult, settings: Settings) -> dict[str, Any]:
-    """The answer to send: the whole result while it is small; else its summary when it is safe at `result_url`; else the whole
-    result again, packed if its task has a compact form.
+    """The answer to send: the whole result while it is small; else its summary when it is safe at
+    `result_url`; else the whole result again, packed if its task has a compact form.
 
     Raises:
-        TaskError: `result_too_large` when even that is over what RunPod carries; `output_invalid` as `encoded`.
+        TaskError: `result_too_large` when even that is over what RunPod carries; `output_invalid`
+            as `encoded`.
     """
     small = whole_answer(result, min(settings.inline_result_bytes, settings.max_answer_bytes))
     if small is not None:
@@ -56,25 +71,34 @@ def fit_answer(result: TaskResult, settings: Settings) -> dict[str, Any]:
         size = len(json.dumps(short, ensure_ascii=False).encode())
         if size <= settings.max_answer_bytes:
             return short
-        raise TaskError(ErrorCode.output_invalid, f"even the summary of the result has {size} bytes; please report it")
+        raise TaskError(
+            ErrorCode.output_invalid,
+            f"even the summary of the result has {size} bytes; please report it",
+        )
     try:
         packed = result.packed()
     except ValueError as error:
-        raise TaskError(ErrorCode.output_invalid, "the result holds a number out of range; please report it") from error
+        raise TaskError(
+            ErrorCode.output_invalid, "the result holds a number out of range; please report it"
+        ) from error
     answer = whole_answer(packed, settings.max_answer_bytes)
     if answer is None:
         size = sum(map(len, encoded(packed)))
         raise TaskError(
             ErrorCode.result_too_large,
-            f"the result has {size} bytes and an answer carries {settings.max_answer_bytes}; give a result_url (presigned PUT)",
+            f"the result has {size} bytes and an answer carries {settings.max_answer_bytes}; give a"
+            " result_url (presigned PUT)",
             size=size,
             limit=settings.max_answer_bytes,
         )
     return answer
 
 
-def reused_answer(payload: bytes | None, task: str, key: str | None, settings: Settings) -> dict[str, Any] | None:
-    """An earlier result's answer when `payload` is one of the same task and key, None when the work is to be done.
+def reused_answer(
+    payload: bytes | None, task: str, key: str | None, settings: Settings
+) -> dict[str, Any] | None:
+    """An earlier result's answer when `payload` is one of the same task and key, None when the work
+    is to be done.
 
     Raises:
         TaskError: as `fit_answer`.
@@ -83,7 +107,12 @@ def reused_answer(payload: bytes | None, task: str, key: str | None, settings: S
         found = TASKS[task].result.from_json(payload) if payload else None
     except ValueError:
         return None  # an unfinished or foreign object at that key is no result
-    if found is None or found.status != "completed" or found.task != task or found.idempotency_key != key:
+    if (
+        found is None
+        or found.status != "completed"
+        or found.task != task
+        or found.idempotency_key != key
+    ):
         return None
     try:
         answer = fit_answer(found.model_copy(update={"deduplicated": True}), settings)

@@ -1,8 +1,8 @@
 """The way of a job: parse, check the URLs, fetch, process, deliver, tell the webhook, answer.
 
-`Worker.handle` takes what the RunPod SDK hands over and gives back what it accepts: the answer, or `{"error": "<compact
-JSON>"}`. It never raises but for a cancel, leaves no file behind, and after a cancel, a time limit or a crash the next job
-starts clean.
+`Worker.handle` takes what the RunPod SDK hands over and gives back what it accepts: the answer, or
+`{"error": "<compact JSON>"}`. It never raises but for a cancel, leaves no file behind, and after a
+cancel, a time limit or a crash the next job starts clean.
 """
 
 from __future__ import annotations
@@ -29,7 +29,15 @@ from gpu_worker.transfer.fetch import fetch
 from gpu_worker.transfer.limits import TransferLimits
 from gpu_worker.transfer.urls import Source, TaskUrls, UrlPolicy, check_task
 from gpu_worker.webhook import SEND_SECONDS, SHUTDOWN_SEND_SECONDS, Notice, Webhooks
-from gpu_worker_client.protocol import ErrorCode, Stage, TaskBase, TaskError, TaskResult, Timings, parse_task
+from gpu_worker_client.protocol import (
+    ErrorCode,
+    Stage,
+    TaskBase,
+    TaskError,
+    TaskResult,
+    Timings,
+    parse_task,
+)
 from gpu_worker_processors import registry
 from gpu_worker_processors.answers import encoded, summary
 from gpu_worker_processors.engine.jobdir import JobDirectory
@@ -42,7 +50,8 @@ T = TypeVar("T")
 DEFAULT_SUFFIX = ".mp4"
 """Container of an output whose URL names none."""
 STOP_SECONDS = 5.0
-"""A cancelled job's threads end within this long: the engine is killed and transfers look at their event once a second."""
+"""A cancelled job's threads end within this long: the engine is killed and transfers look at their
+event once a second."""
 
 
 @dataclass
@@ -63,7 +72,13 @@ class Run:
 class Worker:
     """Runs jobs one at a time on one warm engine."""
 
-    def __init__(self, settings: Settings, engine: Engine, *, now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)):
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    ):
         self._settings = settings
         self._engine = engine
         self._now = now
@@ -78,7 +93,8 @@ class Worker:
         )
         self._webhooks = Webhooks(settings.webhook_keys, self._policy)
         self._transfer = TransferLimits(
-            total_seconds=settings.transfer_time_limit_seconds, max_input_bytes=settings.max_input_bytes
+            total_seconds=settings.transfer_time_limit_seconds,
+            max_input_bytes=settings.max_input_bytes,
         )
 
     async def handle(self, job: dict[str, Any], send: Send = drop) -> dict[str, Any]:
@@ -96,21 +112,26 @@ class Worker:
             self._current = asyncio.current_task()
             reporter = Reporter(send)
             try:
-                return await self._answered(str(job.get("id") or "local"), job.get("input"), reporter)
+                return await self._answered(
+                    str(job.get("id") or "local"), job.get("input"), reporter
+                )
             finally:
                 self._current = None
                 await reporter.close()
 
     def drain(self) -> None:
-        """Cancels the running job with a typed answer, and every later one: the worker is shutting down and the grace is over.
-        Loop thread only."""
+        """Cancels the running job with a typed answer, and every later one: the worker is shutting
+        down and the grace is over. Loop thread only."""
         self._draining = True
         if self._current is not None:
             self._current.cancel()
 
     def _shut_down(self) -> TaskError:
         grace = self._settings.drain_seconds
-        message = f"the worker was told to shut down and the job did not end within {grace:g} s; submit it again"
+        message = (
+            f"the worker was told to shut down and the job did not end within {grace:g} s; submit"
+            " it again"
+        )
         return TaskError(ErrorCode.cancelled, message, reason="shutdown")
 
     async def _answered(self, job_id: str, payload: object, reporter: Reporter) -> dict[str, Any]:
@@ -122,7 +143,10 @@ class Worker:
             if self._draining:  # taken by a poll that was open when the grace ended
                 raise self._shut_down()
             urls = check_task(
-                task, self._policy, now=self._now(), min_remaining_seconds=self._settings.min_url_lifetime_seconds
+                task,
+                self._policy,
+                now=self._now(),
+                min_remaining_seconds=self._settings.min_url_lifetime_seconds,
             )
             run = Run(task, urls, job_id, reporter)
             answer = await self._in_time(run)
@@ -138,7 +162,8 @@ class Worker:
         return answer if notice is None else await self._told(notice, answer)
 
     async def _told(self, notice: Notice, answer: dict[str, Any]) -> dict[str, Any]:
-        """The answer, once its event went out. A cancel ends the sending; a shutdown ends it too, but the answer stays."""
+        """The answer, once its event went out. A cancel ends the sending; a shutdown ends it too,
+        but the answer stays."""
         stop = threading.Event()
         seconds = SHUTDOWN_SEND_SECONDS if self._draining else SEND_SECONDS
         sending = asyncio.ensure_future(asyncio.to_thread(notice.send, answer, stop, seconds))
@@ -164,7 +189,10 @@ class Worker:
             return work.result()
         work.cancel()
         await _ended(work)
-        message = f"the job ran longer than this worker's limit of {limit:g} s; split the input or raise the limit"
+        message = (
+            f"the job ran longer than this worker's limit of {limit:g} s; split the input or raise"
+            " the limit"
+        )
         raise TaskError(ErrorCode.time_limit, message, stage=run.stage, limit_seconds=limit)
 
     async def _run(self, run: Run) -> dict[str, Any]:
@@ -178,7 +206,9 @@ class Worker:
                 task=run.task,
                 work_dir=directory,
                 input_path=directory / "input" if run.urls.input else None,
-                output_path=directory / f"output{run.urls.output.suffix or DEFAULT_SUFFIX}" if run.urls.output else None,
+                output_path=directory / f"output{run.urls.output.suffix or DEFAULT_SUFFIX}"
+                if run.urls.output
+                else None,
                 output_name=run.urls.output.name if run.urls.output else "",
                 further_paths={name: directory / f"input-{name}" for name in run.urls.further},
             )
@@ -195,16 +225,23 @@ class Worker:
         if source is None:
             return None
         payload = await self._thread(
-            run, lambda: read_result(source, policy=self._policy, limits=self._transfer, cancelled=run.cancelled)
+            run,
+            lambda: read_result(
+                source, policy=self._policy, limits=self._transfer, cancelled=run.cancelled
+            ),
         )
-        return await self._thread(run, lambda: reused_answer(payload, run.task.task, key, self._settings))
+        return await self._thread(
+            run, lambda: reused_answer(payload, run.task.task, key, self._settings)
+        )
 
     async def _weights(self, run: Run) -> None:
         if "tracks" in run.urls.further:
             return  # what the network would find comes along
         names = registry.get(run.task.task).required_weights(getattr(run.task, "params", None))
         if names:
-            await self._thread(run, lambda: weights_pull.ensure(names, self._settings, run.cancelled))
+            await self._thread(
+                run, lambda: weights_pull.ensure(names, self._settings, run.cancelled)
+            )
 
     async def _fetch_and_load(self, run: Run, job: EngineJob) -> None:
         """The input comes while the engine starts and loads its networks."""
@@ -220,7 +257,8 @@ class Worker:
             run.cancelled.set()
             await asyncio.wait({fetching})
             fetching.exception()  # seen: it was stopped for the load's sake
-        elif not loading.done():  # the fetch failed: its answer goes out now, and the load warms the engine for the next job
+        # the fetch failed: its answer goes out now, and the load warms the engine for the next job
+        elif not loading.done():
             self._background.add(loading)
             loading.add_done_callback(self._loaded_for_nobody)
             fetching.result()
@@ -233,8 +271,8 @@ class Worker:
             logger.info("a load whose job had already failed did not succeed either")
 
     async def _fetch(self, run: Run, job: EngineJob) -> None:
-        """What goes with an input is small and comes first: a wrong one ends the job before the large one has come. Of a task
-        without that one input each may be large."""
+        """What goes with an input is small and comes first: a wrong one ends the job before the
+        large one has come. Of a task without that one input each may be large."""
         small = replace(self._transfer, max_input_bytes=self._transfer.max_result_bytes)
         limits = small if run.urls.input is not None else self._transfer
         for name, source in run.urls.further.items():
@@ -242,7 +280,9 @@ class Worker:
         if run.urls.input is not None and job.input_path is not None:
             await self._fetch_one(run, run.urls.input, job.input_path, self._transfer)
 
-    async def _fetch_one(self, run: Run, source: Source, dest: Path, limits: TransferLimits) -> None:
+    async def _fetch_one(
+        self, run: Run, source: Source, dest: Path, limits: TransferLimits
+    ) -> None:
         await self._thread(
             run,
             lambda: fetch(
@@ -275,12 +315,16 @@ class Worker:
             ),
         )
 
-    async def _answer(self, run: Run, answer: EngineAnswer, delivered: Delivered | None) -> dict[str, Any]:
+    async def _answer(
+        self, run: Run, answer: EngineAnswer, delivered: Delivered | None
+    ) -> dict[str, Any]:
         timings = Timings(
-            **{f"{stage}_sec": round(seconds, 3) for stage, seconds in run.seconds.items()}, cold_start=run.cold_start
+            **{f"{stage}_sec": round(seconds, 3) for stage, seconds in run.seconds.items()},
+            cold_start=run.cold_start,
         )
         result = await self._thread(
-            run, lambda: complete_answer(run.task, run.urls, answer, delivered, timings, self._settings)
+            run,
+            lambda: complete_answer(run.task, run.urls, answer, delivered, timings, self._settings),
         )
         target, own = run.urls.result, self._settings.bucket
         if target is not None:
@@ -323,7 +367,8 @@ class Worker:
             run.seconds[stage] = run.seconds.get(stage, 0.0) + time.perf_counter() - started
 
     async def _thread(self, run: Run, call: Callable[[], T]) -> T:
-        """Runs a blocking call in a thread. A cancel stops it first, so nothing of this job runs on when the next starts."""
+        """Runs a blocking call in a thread. A cancel stops it first, so nothing of this job runs on
+        when the next starts."""
         future = asyncio.ensure_future(asyncio.to_thread(call))
         try:
             return await asyncio.shield(future)
@@ -338,7 +383,8 @@ class Worker:
 
 
 async def _ended(*stopped: asyncio.Future[Any]) -> None:
-    """Waits for what was told to stop. How it ended is nobody's news: the job has its answer already."""
+    """Waits for what was told to stop. How it ended is nobody's news: the job has its answer
+    already."""
     done, _ = await asyncio.wait(stopped, timeout=STOP_SECONDS)
     for one in done:
         if not one.cancelled():

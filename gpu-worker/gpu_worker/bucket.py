@@ -1,6 +1,8 @@
-"""The worker's own bucket: where a result goes that is too large for an answer when its task named no `result_url`.
+"""The worker's own bucket: where a result goes that is too large for an answer when its task named
+no `result_url`.
 
-The upload takes the same way as every other: a presigned PUT, Content-Length, bounded retries. Only the signing needs the key.
+The upload takes the same way as every other: a presigned PUT, Content-Length, bounded retries. Only
+the signing needs the key.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ def store_result(
     cancelled: threading.Event,
     folder: Path | None = None,
 ) -> str:
-    """Puts a result's JSON under `results/` and returns a presigned GET of it. The caller passes that URL on: it is the answer.
+    """Puts a result's JSON under `results/` and returns a presigned GET of it. The caller passes
+    that URL on: it is the answer.
 
     Args:
         payload: the JSON in pieces.
@@ -41,8 +44,13 @@ def store_result(
         TaskError: typed, as `deliver_result`.
     """
     key = f"results/{uuid.uuid4().hex}.json"  # never from what a task or a platform chose
-    target = Target(parse_url(_presign(bucket, "put_object", key, PUT_LIFETIME_SECONDS), "result"), where="result")
-    deliver_result(target, payload, policy=policy, limits=limits, cancelled=cancelled, folder=folder)
+    target = Target(
+        parse_url(_presign(bucket, "put_object", key, PUT_LIFETIME_SECONDS), "result"),
+        where="result",
+    )
+    deliver_result(
+        target, payload, policy=policy, limits=limits, cancelled=cancelled, folder=folder
+    )
     return _presign(bucket, "get_object", key, GET_LIFETIME_SECONDS)
 
 
@@ -64,4 +72,6 @@ def _presign(bucket: Bucket, operation: str, key: str, lifetime_seconds: int) ->
             response_checksum_validation="when_required",
         ),
     )
-    return client.generate_presigned_url(operation, Params={"Bucket": bucket.name, "Key": key}, ExpiresIn=lifetime_seconds)
+    return client.generate_presigned_url(
+        operation, Params={"Bucket": bucket.name, "Key": key}, ExpiresIn=lifetime_seconds
+    )

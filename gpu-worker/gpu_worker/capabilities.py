@@ -1,8 +1,10 @@
-"""What this machine really has, each found by trying and none by believing a list: GPUs that compute, encoders that encoded a
-frame, weights that are there, room on the disk, the jail that closes.
+"""What this machine really has, each found by trying and none by believing a list: GPUs that
+compute, encoders that encoded a frame, weights that are there, room on the disk, the jail that
+closes.
 
-Whatever may crash or hang (drivers) runs in a jailed child with a time limit, where an engine would stand. The slow findings
-are made once per process; disk, memory and weights are looked up at every call.
+Whatever may crash or hang (drivers) runs in a jailed child with a time limit, where an engine would
+stand. The slow findings are made once per process; disk, memory and weights are looked up at every
+call.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ class GpuState:
     driver: str | None = None
     """Version of the NVIDIA kernel driver; None without one."""
     built_for_cuda: str | None = None
-    """The CUDA version that torch was built for; None when it was not asked (no device nodes) or is a CPU build."""
+    """The CUDA version that torch was built for; None when it was not asked (no device nodes) or is
+    a CPU build."""
     problem: str | None = None
     """What kept the probe from an answer."""
 
@@ -86,7 +89,8 @@ class Capabilities:
     """The root file system, which RunPod's SDK looks at, and the one that jobs work on."""
     memory_available_bytes: int
     sandbox: dict[str, Any]
-    """`SandboxLevel.summary()` of a jail closed for this purpose, or `{"level": "none", "reasons": [...]}`."""
+    """`SandboxLevel.summary()` of a jail closed for this purpose, or `{"level": "none", "reasons":
+    [...]}`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -115,13 +119,17 @@ def gpu_state(policy: Policy, work_root: Path) -> GpuState:
         return GpuState(problem="no GPU device (/dev/nvidia*) in this system or container")
     state = _ask_torch(policy, work_root)
     if not state.gpus and policy != "off" and _ask_torch("off", work_root).gpus:
-        return replace(state, problem="it computes outside the sandbox and not inside; please report it")
+        return replace(
+            state, problem="it computes outside the sandbox and not inside; please report it"
+        )
     return state
 
 
 def _ask_torch(policy: Policy, work_root: Path) -> GpuState:
     done = _child(policy, work_root, "gpu")
-    answer: dict[str, Any] = json.loads(done.stdout[-1]) if done.stdout else {"problem": f"the GPU probe {done.end}"}
+    answer: dict[str, Any] = (
+        json.loads(done.stdout[-1]) if done.stdout else {"problem": f"the GPU probe {done.end}"}
+    )
     return GpuState(
         gpus=tuple(Gpu(**gpu) for gpu in answer.get("gpus", ())),
         driver=driver_version(),
@@ -140,9 +148,12 @@ def driver_version() -> str | None:
 
 
 @lru_cache(maxsize=4)
-def encoders(policy: Policy, work_root: Path, names: tuple[str, ...] = ENCODERS) -> Mapping[str, str | None]:
-    """Encoder -> None when one real frame could be encoded here, else what is in its way. They are tried one after the other in
-    a child; which one crashes it is marked, and a fresh child tries the rest."""
+def encoders(
+    policy: Policy, work_root: Path, names: tuple[str, ...] = ENCODERS
+) -> Mapping[str, str | None]:
+    """Encoder -> None when one real frame could be encoded here, else what is in its way. They are
+    tried one after the other in a child; which one crashes it is marked, and a fresh child tries
+    the rest."""
     found: dict[str, str | None] = {}
     while left := [name for name in names if name not in found]:
         done = _child(policy, work_root, "encoders", *left)
@@ -164,7 +175,11 @@ def weights(weights_dir: Path | None) -> tuple[dict[str, bool], str | None]:
 
 def disks(work_root: Path) -> tuple[Disk, ...]:
     places = dict.fromkeys((Path("/"), _existing(work_root)))
-    return tuple(Disk(str(path), usage.free, usage.total) for path in places if (usage := shutil.disk_usage(path)).total)
+    return tuple(
+        Disk(str(path), usage.free, usage.total)
+        for path in places
+        if (usage := shutil.disk_usage(path)).total
+    )
 
 
 def _existing(path: Path) -> Path:
@@ -185,7 +200,10 @@ def sandbox(policy: Policy, work_root: Path) -> Mapping[str, Any]:
         return {"level": "none", "reasons": [f"the sandbox probe {done.end}"]}
     answer = json.loads(done.stdout[-1])
     if "error" in answer:
-        return {"level": "none", "reasons": [answer["error"]["message"], *answer["error"]["details"].get("reasons", [])]}
+        return {
+            "level": "none",
+            "reasons": [answer["error"]["message"], *answer["error"]["details"].get("reasons", [])],
+        }
     return answer
 
 
@@ -202,14 +220,19 @@ def _child(policy: Policy, work_root: Path, *words: str) -> _Finished:
         work_root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=work_root, prefix="probe-") as folder:
             command = [sys.executable, "-m", "gpu_worker.probe_child", policy, folder, *words]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
+            )
     except subprocess.TimeoutExpired as expired:
         text = expired.stdout.decode() if isinstance(expired.stdout, bytes) else ""
         return _Finished(_whole_lines(text), f"took longer than {PROBE_SECONDS:g} s")
     except OSError as error:
         return _Finished([], f"could not use the work directory ({error.strerror})")
     status = done.returncode
-    return _Finished(_whole_lines(done.stdout), f"crashed (signal {-status})" if status < 0 else f"ended with status {status}")
+    return _Finished(
+        _whole_lines(done.stdout),
+        f"crashed (signal {-status})" if status < 0 else f"ended with status {status}",
+    )
 
 
 def _whole_lines(text: str) -> list[str]:

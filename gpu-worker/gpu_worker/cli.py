@@ -1,4 +1,5 @@
-"""The `gpu-worker` command. stdout carries results only; progress and logs go to stderr. Exit 0 done, 1 failed, 2 usage."""
+"""The `gpu-worker` command. stdout carries results only; progress and logs go to stderr. Exit 0
+done, 1 failed, 2 usage."""
 
 from __future__ import annotations
 
@@ -13,16 +14,22 @@ from gpu_worker.settings import ConfigError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("gpu_worker.run_local", "run one task here, local paths allowed"),
-    "dev-server": ("gpu_worker.platform.dev_server", "RunPod's API, an R2 gate and a worker on loopback"),
+    "dev-server": (
+        "gpu_worker.platform.dev_server",
+        "RunPod's API, an R2 gate and a worker on loopback",
+    ),
     "demo": ("gpu_worker.demo.cli", "a video through every available task, with a report"),
     "weights": ("gpu_worker.weights_pull", "list, download and verify model weights"),
     "doctor": ("gpu_worker.doctor", "check this machine: GPU, encoders, weights, disk, sandbox"),
 }
-"""Command -> module with `add_parser(subparsers)` and `run(args) -> int`. Only the chosen one is imported."""
+"""Command -> module with `add_parser(subparsers)` and `run(args) -> int`. Only the chosen one is
+imported."""
 
 
 def parser_for(chosen: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="gpu-worker", description="A serverless GPU video worker, on RunPod or right here.")
+    parser = argparse.ArgumentParser(
+        prog="gpu-worker", description="A serverless GPU video worker, on RunPod or right here."
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, summary) in COMMANDS.items():

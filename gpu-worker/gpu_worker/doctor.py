@@ -1,7 +1,9 @@
-"""`gpu-worker doctor`: looks at everything a job needs here and says, for what is not right, what to do about it.
+"""`gpu-worker doctor`: looks at everything a job needs here and says, for what is not right, what
+to do about it.
 
-Each check is `ok`, `warn` (something is slower or missing that not every job needs) or `fail` (jobs will break). The exit
-status is 1 when one fails. Works without a GPU, without weights and without network; shows no secret.
+Each check is `ok`, `warn` (something is slower or missing that not every job needs) or `fail` (jobs
+will break). The exit status is 1 when one fails. Works without a GPU, without weights and without
+network; shows no secret.
 """
 
 from __future__ import annotations
@@ -27,7 +29,16 @@ from gpu_worker_processors.models.weights import SHIPPED
 from gpu_worker_processors.render.hardware import STAND_INS, unavailable
 from gpu_worker_processors.render.processor import ffmpeg_program
 
-PACKAGES = ("torch", "av", "numpy", "opencv-python-headless", "spandrel", "scenedetect-headless", "runpod", "pydantic")
+PACKAGES = (
+    "torch",
+    "av",
+    "numpy",
+    "opencv-python-headless",
+    "spandrel",
+    "scenedetect-headless",
+    "runpod",
+    "pydantic",
+)
 """What the worker cannot do without."""
 
 MIN_FREE_DISK_PERCENT = 10.0
@@ -35,7 +46,8 @@ MIN_MEMORY_BYTES = 4 * 10**9
 """RunPod's SDK ends a worker at start below these: rp_system_fitness.py in runpod-python 1.12."""
 
 MIN_DRIVERS = {"12": 525, "13": 580}
-"""CUDA that torch was built for -> oldest Linux driver. CUDA Toolkit release notes, table "Minimum Required Driver"."""
+"""CUDA that torch was built for -> oldest Linux driver. CUDA Toolkit release notes, table "Minimum
+Required Driver"."""
 
 CLOCK_WARN_SECONDS = 60.0
 CLOCK_FAIL_SECONDS = 900.0
@@ -55,16 +67,26 @@ class Check:
     """What was found and, unless it is ok, what to do."""
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
-    parser = subparsers.add_parser("doctor", help="check this machine: GPU, encoders, weights, disk, sandbox")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+def add_parser(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> None:  # pyright: ignore[reportPrivateUsage]
+    parser = subparsers.add_parser(
+        "doctor", help="check this machine: GPU, encoders, weights, disk, sandbox"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of a table"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     checks, found = examine(os.environ)
     broken = any(check.status == "fail" for check in checks)
     if args.json:
-        answer = {"ok": not broken, "checks": [asdict(check) for check in checks], "capabilities": found.to_dict()}
+        answer = {
+            "ok": not broken,
+            "checks": [asdict(check) for check in checks],
+            "capabilities": found.to_dict(),
+        }
         sys.stdout.write(json.dumps(answer, indent=2) + "\n")
     else:
         sys.stdout.write(table(checks))
@@ -74,7 +96,9 @@ def run(args: argparse.Namespace) -> int:
 def table(checks: list[Check]) -> str:
     """A line per check, marks and names aligned."""
     width = max(len(check.name) for check in checks)
-    return "".join(f"{check.status:<4}  {check.name:<{width}}  {check.detail}\n" for check in checks)
+    return "".join(
+        f"{check.status:<4}  {check.name:<{width}}  {check.detail}\n" for check in checks
+    )
 
 
 def examine(env: Mapping[str, str]) -> tuple[list[Check], Capabilities]:
@@ -113,8 +137,12 @@ def check_packages(names: tuple[str, ...] = PACKAGES) -> Check:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            return Check("packages", "fail", f"{name} is not installed; install requirements/worker.txt")
-    return Check("packages", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))
+            return Check(
+                "packages", "fail", f"{name} is not installed; install requirements/worker.txt"
+            )
+    return Check(
+        "packages", "ok", ", ".join(f"{name} {version}" for name, version in versions.items())
+    )
 
 
 def check_settings(env: Mapping[str, str]) -> tuple[Check, Settings]:
@@ -127,9 +155,14 @@ def check_settings(env: Mapping[str, str]) -> tuple[Check, Settings]:
     if settings.weights_dir is not None and not settings.weights_dir.is_dir():
         problems.append("WEIGHTS_DIR names no folder; create it or correct the path")
     if settings.allow_local_files:
-        problems.append("GPU_WORKER_ALLOW_LOCAL_FILES is on: leave it off wherever tasks come from others")
+        problems.append(
+            "GPU_WORKER_ALLOW_LOCAL_FILES is on: leave it off wherever tasks come from others"
+        )
     if settings.exempt_hosts:
-        problems.append("GPU_WORKER_EXEMPT_HOSTS opens plain http and private addresses: for a development server only")
+        problems.append(
+            "GPU_WORKER_EXEMPT_HOSTS opens plain http and private addresses: for a development"
+            " server only"
+        )
     if problems:
         return Check("settings", "warn", "; ".join(problems)), settings
     return Check("settings", "ok", "every variable is known and parses"), settings
@@ -141,24 +174,39 @@ def check_gpu(found: Capabilities, settings: Settings) -> Check:
     if idle:
         return Check("gpu", "fail", f"{idle[0]} gives wrong results; replace this worker")
     if gpu.gpus:
-        facts = (f"{one.name}, {one.memory_bytes / 2**30:.0f} GiB, sm {one.compute_capability}" for one in gpu.gpus)
+        facts = (
+            f"{one.name}, {one.memory_bytes / 2**30:.0f} GiB, sm {one.compute_capability}"
+            for one in gpu.gpus
+        )
         return Check("gpu", "ok", "; ".join(facts))
     problem = gpu.problem or "torch sees no GPU"
     if settings.device.startswith("cuda"):
-        return Check("gpu", "fail", f"{problem}; start the container with a GPU, or set GPU_WORKER_DEVICE to auto")
+        return Check(
+            "gpu",
+            "fail",
+            f"{problem}; start the container with a GPU, or set GPU_WORKER_DEVICE to auto",
+        )
     if gpu.driver:
-        return Check("gpu", "fail", f"driver {gpu.driver} is here but no GPU can be used: {problem}")
+        return Check(
+            "gpu", "fail", f"driver {gpu.driver} is here but no GPU can be used: {problem}"
+        )
     return Check("gpu", "warn", f"{problem}: networks run on the CPU, correct and slow")
 
 
 def check_driver(found: Capabilities) -> Check:
     gpu = found.gpu
     if gpu.driver is None:
-        return Check("cuda", "warn" if gpu.gpus else "ok", "no NVIDIA driver; not needed on the CPU")
+        return Check(
+            "cuda", "warn" if gpu.gpus else "ok", "no NVIDIA driver; not needed on the CPU"
+        )
     needed = MIN_DRIVERS.get((gpu.built_for_cuda or "").split(".")[0], 0)
     if int(gpu.driver.split(".")[0]) < needed:
         advice = f"choose hosts with driver {needed} or newer"
-        return Check("cuda", "fail", f"driver {gpu.driver} is too old for torch's CUDA {gpu.built_for_cuda}; {advice}")
+        return Check(
+            "cuda",
+            "fail",
+            f"driver {gpu.driver} is too old for torch's CUDA {gpu.built_for_cuda}; {advice}",
+        )
     return Check("cuda", "ok", f"driver {gpu.driver}, torch built for CUDA {gpu.built_for_cuda}")
 
 
@@ -166,14 +214,16 @@ def check_encoders(found: Capabilities) -> Check:
     working = [name for name, problem in found.encoders.items() if problem is None]
     if not any(name in working for name in H264_ENCODERS):
         reasons = "; ".join(f"{name}: {found.encoders[name]}" for name in H264_ENCODERS)
-        return Check("encoders", "fail", f"no H.264 encoder works ({reasons}); reinstall PyAV from its wheel")
+        return Check(
+            "encoders", "fail", f"no H.264 encoder works ({reasons}); reinstall PyAV from its wheel"
+        )
     if found.gpu.gpus and not any(name.endswith("_nvenc") for name in working):
         reason = found.encoders["h264_nvenc"]
         return Check(
             "encoders",
             "warn",
-            f"{', '.join(working)}; no NVENC ({reason}): A100, H100, H200 and B200 have none, elsewhere set "
-            "NVIDIA_DRIVER_CAPABILITIES=compute,video,utility",
+            f"{', '.join(working)}; no NVENC ({reason}): A100, H100, H200 and B200 have none,"
+            " elsewhere set NVIDIA_DRIVER_CAPABILITIES=compute,video,utility",
         )
     return Check("encoders", "ok", ", ".join(working))
 
@@ -185,28 +235,43 @@ def check_weights(found: Capabilities, settings: Settings) -> Check:
         return Check(
             "weights",
             "warn",
-            f"WEIGHTS_DIR is not set, so networks other than {', '.join(SHIPPED)} answer weights_missing; "
-            "set it to a folder, and `gpu-worker weights pull NAME` fills it",
+            f"WEIGHTS_DIR is not set, so networks other than {', '.join(SHIPPED)} answer"
+            " weights_missing; set it to a folder, and `gpu-worker weights pull NAME` fills it",
         )
     present = [name for name, there in found.weights.items() if there]
     if set(present) <= set(SHIPPED):
-        return Check("weights", "warn", "none in WEIGHTS_DIR; `gpu-worker weights pull NAME` gets them")
+        return Check(
+            "weights", "warn", "none in WEIGHTS_DIR; `gpu-worker weights pull NAME` gets them"
+        )
     missing = len(found.weights) - len(present)
-    detail = ", ".join(present) + (f"; {missing} more can be had with `gpu-worker weights pull`" if missing else "")
+    detail = ", ".join(present) + (
+        f"; {missing} more can be had with `gpu-worker weights pull`" if missing else ""
+    )
     return Check("weights", "ok", detail)
 
 
 def check_disk(found: Capabilities) -> Check:
-    facts = ", ".join(f"{disk.path}: {disk.free_bytes / 1e9:.1f} GB ({disk.free_percent:.0f} %) free" for disk in found.disks)
+    facts = ", ".join(
+        f"{disk.path}: {disk.free_bytes / 1e9:.1f} GB ({disk.free_percent:.0f} %) free"
+        for disk in found.disks
+    )
     if any(disk.free_percent < MIN_FREE_DISK_PERCENT for disk in found.disks):
-        return Check("disk", "fail", f"{facts}; free space or enlarge it: below 10 % RunPod's SDK ends the worker at start")
+        return Check(
+            "disk",
+            "fail",
+            f"{facts}; free space or enlarge it: below 10 % RunPod's SDK ends the worker at start",
+        )
     return Check("disk", "ok", facts)
 
 
 def check_memory(found: Capabilities) -> Check:
     fact = f"{found.memory_available_bytes / 1e9:.1f} GB available"
     if found.memory_available_bytes < MIN_MEMORY_BYTES:
-        return Check("memory", "fail", f"{fact}; RunPod's SDK ends a worker with less than 4 GB: choose a larger one")
+        return Check(
+            "memory",
+            "fail",
+            f"{fact}; RunPod's SDK ends a worker with less than 4 GB: choose a larger one",
+        )
     return Check("memory", "ok", fact)
 
 
@@ -215,15 +280,33 @@ def check_sandbox(found: Capabilities, settings: Settings) -> Check:
     reasons = "; ".join(found.sandbox.get("reasons", ()))
     if level == "off":
         return Check(
-            "sandbox", "warn", "GPU_WORKER_SANDBOX is off: a hostile video could reach files and network; set best_effort"
+            "sandbox",
+            "warn",
+            "GPU_WORKER_SANDBOX is off: a hostile video could reach files and network; set"
+            " best_effort",
         )
     if level == "full":
-        return Check("sandbox", "ok", f"Landlock ABI {found.sandbox['landlock_abi']} and seccomp, every escape attempt refused")
+        return Check(
+            "sandbox",
+            "ok",
+            f"Landlock ABI {found.sandbox['landlock_abi']} and seccomp, every escape attempt"
+            " refused",
+        )
     if level == "broken":
-        passed = ", ".join(name for name, refused in found.sandbox["canaries"].items() if not refused)
-        return Check("sandbox", "fail", f"the filters are on and this got through: {passed}; please report it")
+        passed = ", ".join(
+            name for name, refused in found.sandbox["canaries"].items() if not refused
+        )
+        return Check(
+            "sandbox",
+            "fail",
+            f"the filters are on and this got through: {passed}; please report it",
+        )
     advice = "run where the kernel has Landlock (Linux 5.13) and allows seccomp"
-    return Check("sandbox", "fail" if settings.sandbox == "require" else "warn", f"{level} ({reasons}); {advice}")
+    return Check(
+        "sandbox",
+        "fail" if settings.sandbox == "require" else "warn",
+        f"{level} ({reasons}); {advice}",
+    )
 
 
 def check_ffmpeg() -> Check:
@@ -232,9 +315,17 @@ def check_ffmpeg() -> Check:
 
     try:
         binary = imageio_ffmpeg.get_ffmpeg_exe()
-        done = subprocess.run([binary, "-hide_banner", "-version"], capture_output=True, text=True, timeout=30, check=True)
+        done = subprocess.run(
+            [binary, "-hide_banner", "-version"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
     except (RuntimeError, OSError, subprocess.SubprocessError):
-        return Check("ffmpeg", "warn", "no ffmpeg binary runs here; reinstall imageio-ffmpeg from its wheel")
+        return Check(
+            "ffmpeg", "warn", "no ffmpeg binary runs here; reinstall imageio-ffmpeg from its wheel"
+        )
     return Check("ffmpeg", "ok", done.stdout.split(" Copyright")[0])
 
 
@@ -242,12 +333,22 @@ def check_render(settings: Settings) -> Check:
     """The jail around FFmpeg, and which hardware encoders a command will get."""
     found = program.level(settings.render_sandbox)
     if found.name == "full":
-        problems = {name: unavailable(ffmpeg_program(), name, settings.render_sandbox) for name in STAND_INS}
+        problems = {
+            name: unavailable(ffmpeg_program(), name, settings.render_sandbox) for name in STAND_INS
+        }
         working = [name for name, problem in problems.items() if problem is None]
         reason = "; ".join(dict.fromkeys(problem for problem in problems.values() if problem))
-        return Check("render", "ok", f"FFmpeg's jail is whole; hardware: {', '.join(working) or f'none ({reason})'}")
+        return Check(
+            "render",
+            "ok",
+            f"FFmpeg's jail is whole; hardware: {', '.join(working) or f'none ({reason})'}",
+        )
     if found.name == "off":
-        return Check("render", "warn", "GPU_WORKER_RENDER_SANDBOX is off: a hostile command could reach files and network")
+        return Check(
+            "render",
+            "warn",
+            "GPU_WORKER_RENDER_SANDBOX is off: a hostile command could reach files and network",
+        )
     missing = ", ".join(sorted(program.REFUSALS - found.refused))
     advice = "run where the kernel has Landlock (Linux 5.13) and allows seccomp"
     status = "fail" if settings.render_sandbox == "require" else "warn"
@@ -255,25 +356,43 @@ def check_render(settings: Settings) -> Check:
 
 
 def check_clock(env: Mapping[str, str]) -> Check:
-    """This machine's clock against the Date header of a server that the operator names: a wrong one breaks presigned URLs."""
+    """This machine's clock against the Date header of a server that the operator names: a wrong one
+    breaks presigned URLs."""
     url = env.get("GPU_WORKER_DOCTOR_URL", "")
     if not url:
-        return Check("clock", "ok", "not compared; set GPU_WORKER_DOCTOR_URL to your storage endpoint to compare it")
+        return Check(
+            "clock",
+            "ok",
+            "not compared; set GPU_WORKER_DOCTOR_URL to your storage endpoint to compare it",
+        )
     if not url.startswith(("https://", "http://")):
-        return Check("clock", "warn", "GPU_WORKER_DOCTOR_URL is no http(s) URL; set it to your storage endpoint")
+        return Check(
+            "clock",
+            "warn",
+            "GPU_WORKER_DOCTOR_URL is no http(s) URL; set it to your storage endpoint",
+        )
     offset = clock_offset_seconds(url)
     if offset is None:
-        return Check("clock", "warn", "the server named by GPU_WORKER_DOCTOR_URL gave no time; check name and network")
+        return Check(
+            "clock",
+            "warn",
+            "the server named by GPU_WORKER_DOCTOR_URL gave no time; check name and network",
+        )
     off = f"this clock is {abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} the server's"
     if abs(offset) >= CLOCK_FAIL_SECONDS:
-        return Check("clock", "fail", f"{off}: signatures are refused beyond 15 minutes; set the clock by NTP")
+        return Check(
+            "clock",
+            "fail",
+            f"{off}: signatures are refused beyond 15 minutes; set the clock by NTP",
+        )
     if abs(offset) >= CLOCK_WARN_SECONDS:
         return Check("clock", "warn", f"{off}; set the clock by NTP")
     return Check("clock", "ok", off)
 
 
 def clock_offset_seconds(url: str) -> float | None:
-    """Our time minus the server's; None when it gives none. Any status will do: the Date stands in errors too."""
+    """Our time minus the server's; None when it gives none. Any status will do: the Date stands in
+    errors too."""
     request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - the scheme was checked
     try:
         with urllib.request.urlopen(request, timeout=CLOCK_TIMEOUT_SECONDS) as response:  # noqa: S310

@@ -1,4 +1,5 @@
-"""From whatever went wrong to the one form RunPod accepts: `{"error": "<compact JSON>"}`, typed, without a secret."""
+"""From whatever went wrong to the one form RunPod accepts: `{"error": "<compact JSON>"}`, typed,
+without a secret."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""One probe in a process of its own, jailed like an engine: `python -m gpu_worker.probe_child POLICY FOLDER WHAT [NAME...]`.
+"""One probe in a process of its own, jailed like an engine: `python -m gpu_worker.probe_child
+POLICY FOLDER WHAT [NAME...]`.
 
-A jail cannot be left again, a CUDA context costs its process hundreds of megabytes for life, and a broken driver can crash
-it: so `capabilities` starts this and reads its lines of JSON. WHAT is `sandbox` (the level), `gpu` (what torch computes on) or
-`encoders` (one line per NAME). Being jailed makes the answer count: a device node that the jail forgot shows here, not in the
-first job.
+A jail cannot be left again, a CUDA context costs its process hundreds of megabytes for life, and a
+broken driver can crash it: so `capabilities` starts this and reads its lines of JSON. WHAT is
+`sandbox` (the level), `gpu` (what torch computes on) or `encoders` (one line per NAME). Being
+jailed makes the answer count: a device node that the jail forgot shows here, not in the first job.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ def main(arguments: list[str]) -> int:
     policy, folder, what, *names = arguments
     weights_dir = Path(os.environ["WEIGHTS_DIR"]) if os.environ.get("WEIGHTS_DIR") else None
     spec = JailSpec.for_engine(
-        policy=cast(Policy, policy), work_root=Path(folder), weights_dir=weights_dir, max_output_bytes=MAX_OUTPUT_BYTES
+        policy=cast(Policy, policy),
+        work_root=Path(folder),
+        weights_dir=weights_dir,
+        max_output_bytes=MAX_OUTPUT_BYTES,
     )
     try:
         level = apply(spec)

@@ -1,7 +1,9 @@
-"""Progress of one job: throttled to one report a second, numbered, in order, and never after the answer.
+"""Progress of one job: throttled to one report a second, numbered, in order, and never after the
+answer.
 
-The RunPod SDK's own `progress_update` starts a daemon thread per report; they overtake each other and the answer
-(runpod-python issue 250). Here one sender awaits each report before the next, and `close` waits for the one in flight.
+The RunPod SDK's own `progress_update` starts a daemon thread per report; they overtake each other
+and the answer (runpod-python issue 250). Here one sender awaits each report before the next, and
+`close` waits for the one in flight.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from gpu_worker_client.protocol import Progress, Stage
 
 INTERVAL_SECONDS = 1.0
 MIN_RATE_SECONDS = 0.1
-"""No rate is computed from less: a stage that ends at once would report hundreds of thousands of frames a second."""
+"""No rate is computed from less: a stage that ends at once would report hundreds of thousands of
+frames a second."""
 SETTLE_SECONDS = 2.0
 """An answer waits this long at most for a report that is on its way."""
 
@@ -35,7 +38,13 @@ class Reporter:
         clock: monotonic seconds.
     """
 
-    def __init__(self, send: Send, *, interval_seconds: float = INTERVAL_SECONDS, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        send: Send,
+        *,
+        interval_seconds: float = INTERVAL_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self._send = send
         self._interval = interval_seconds
         self._clock = clock
@@ -53,7 +62,8 @@ class Reporter:
             self._loop.call_soon_threadsafe(self._take, stage, done, total, unit)
 
     async def close(self) -> None:
-        """Sends nothing more. Returns when the report in flight, if any, has arrived or given up."""
+        """Sends nothing more. Returns when the report in flight, if any, has arrived or given
+        up."""
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
@@ -86,12 +96,15 @@ async def _settled(sending: Awaitable[None]) -> None:
         raise
 
 
-def measure(seq: int, stage: Stage, done: int, total: int | None, unit: str, elapsed_seconds: float) -> Progress:
+def measure(
+    seq: int, stage: Stage, done: int, total: int | None, unit: str, elapsed_seconds: float
+) -> Progress:
     """A report with what follows from it: fraction of the stage, rate, time left.
 
     Args:
         done: units finished, 0 or more.
-        total: units of the whole stage, None when unknown. A header's estimate may be short: the fraction stops at 1.
+        total: units of the whole stage, None when unknown. A header's estimate may be short: the
+            fraction stops at 1.
         elapsed_seconds: since the stage began.
     """
     fraction = min(1.0, done / total) if total else None

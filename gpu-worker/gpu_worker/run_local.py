@@ -1,4 +1,5 @@
-"""`gpu-worker run TASK.json`: one task in this process tree, by the same worker and engine. Local paths are allowed."""
+"""`gpu-worker run TASK.json`: one task in this process tree, by the same worker and engine. Local
+paths are allowed."""
 
 from __future__ import annotations
 
@@ -24,20 +25,29 @@ BAR_CELLS = 30
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
     parser = commands.add_parser("run", help="run one task here, local paths allowed")
-    parser.add_argument("task", metavar="TASK.json", help="a file with the task JSON, or - for standard input")
+    parser.add_argument(
+        "task", metavar="TASK.json", help="a file with the task JSON, or - for standard input"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.add_argument("--parent", metavar="PID", type=int, help="end, as by Ctrl-C, when this process has ended")
+    parser.add_argument(
+        "--parent", metavar="PID", type=int, help="end, as by Ctrl-C, when this process has ended"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints exactly one JSON object, the answer. Returns 0: completed, 1: failed, 2: the task cannot be read."""
+    """Prints exactly one JSON object, the answer. Returns 0: completed, 1: failed, 2: the task
+    cannot be read."""
     try:
         payload = read_task(args.task)
     except OSError as error:
         print(f"gpu-worker run: cannot read {args.task}: {error.strerror}", file=sys.stderr)
         return 2
-    settings = dataclasses.replace(Settings.from_env(os.environ), allow_local_files=True, weights_download=True)
-    logging.basicConfig(level=settings.log_level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    settings = dataclasses.replace(
+        Settings.from_env(os.environ), allow_local_files=True, weights_download=True
+    )
+    logging.basicConfig(
+        level=settings.log_level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+    )
     install_redaction(os.environ)
     if args.parent is not None:
         interrupt_with(args.parent)
@@ -51,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def read_task(name: str) -> bytes:
-    """The task's bytes; one more than the worker accepts at most, so that an endless stdin ends in a typed error."""
+    """The task's bytes; one more than the worker accepts at most, so that an endless stdin ends in
+    a typed error."""
     if name == "-":
         return sys.stdin.buffer.read(MAX_TASK_BYTES + 1)
     with Path(name).open("rb") as file:

@@ -1,8 +1,9 @@
 """RunPod's SDK, imported without its delay: take it from here.
 
-While it is imported the SDK asks py-cpuinfo for the processor's name. That costs two seconds of every cold start, and on a busy
-machine it may never end: py-cpuinfo spins on one core (`while p.is_alive(): p.join(0)`) until a child of a child has measured
-the clock in machine code. Linux knows the name without measuring.
+While it is imported the SDK asks py-cpuinfo for the processor's name. That costs two seconds of
+every cold start, and on a busy machine it may never end: py-cpuinfo spins on one core (`while
+p.is_alive(): p.join(0)`) until a child of a child has measured the clock in machine code. Linux
+knows the name without measuring.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import cpuinfo
 
 
 def _cpu_info() -> dict[str, str]:
-    """In place of `cpuinfo.get_cpu_info`: the one value that the SDK reads of it, or nothing, which it bears."""
+    """In place of `cpuinfo.get_cpu_info`: the one value that the SDK reads of it, or nothing, which
+    it bears."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -31,7 +33,8 @@ from runpod.serverless.modules.worker_state import JobsProgress  # noqa: E402
 
 
 def jobs_in_progress() -> int:
-    """Jobs that the SDK has taken and not yet answered, those among them that it has not yet handed over."""
+    """Jobs that the SDK has taken and not yet answered, those among them that it has not yet handed
+    over."""
     return JobsProgress().get_job_count()
 
 

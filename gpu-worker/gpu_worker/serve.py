@@ -1,4 +1,5 @@
-"""Joins the worker to the RunPod SDK: the async handler, progress that is settled, a drain with a deadline, a boot check."""
+"""Joins the worker to the RunPod SDK: the async handler, progress that is settled, a drain with a
+deadline, a boot check."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ from gpu_worker_processors.redact import install as install_redaction
 logger = logging.getLogger(__name__)
 
 EXIT_MARGIN_SECONDS = 8.0
-"""An idle worker leaves this long after the signal, one with a job this long after its grace: the SDK still posts the answer,
-and its long poll would hold it for up to 90 s."""
+"""An idle worker leaves this long after the signal, one with a job this long after its grace: the
+SDK still posts the answer, and its long poll would hold it for up to 90 s."""
 
 
 def serverless_config(env: Mapping[str, str]) -> dict[str, Any]:
@@ -50,17 +51,21 @@ def serverless_config(env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def progress_sender(job: dict[str, Any]) -> Send:
-    """Posts a report the way the SDK's `progress_update` does, but awaited: that one's thread can overtake the answer."""
+    """Posts a report the way the SDK's `progress_update` does, but awaited: that one's thread can
+    overtake the answer."""
 
     async def send(report: dict[str, object]) -> None:
         async with AsyncClientSession() as session:
-            await send_result(session, {"status": "IN_PROGRESS", "output": report}, {"id": job["id"]})
+            await send_result(
+                session, {"status": "IN_PROGRESS", "output": report}, {"id": job["id"]}
+            )
 
     return send
 
 
 def _boot_check(engine: Engine) -> Any:
-    """A worker whose engine does not start ends before it takes a job; the SDK exits on a raised error."""
+    """A worker whose engine does not start ends before it takes a job; the SDK exits on a raised
+    error."""
 
     def engine_starts() -> None:
         engine.start()
@@ -71,9 +76,9 @@ def _boot_check(engine: Engine) -> Any:
 class Drain:
     """SIGTERM: no further job is taken, and the running one has a deadline.
 
-    The SDK's own handler loses a job that its open poll still brings: what starts jobs has ended by then, so the job is taken
-    and never run. And it waits for a running job for ever. So it hears of the signal between two polls, and the wait gets an
-    end.
+    The SDK's own handler loses a job that its open poll still brings: what starts jobs has ended by
+    then, so the job is taken and never run. And it waits for a running job for ever. So it hears of
+    the signal between two polls, and the wait gets an end.
     """
 
     def __init__(self, worker: Worker, engine: Engine, grace_seconds: float) -> None:
@@ -85,9 +90,9 @@ class Drain:
         self._stop_sdk: Any = None
 
     def watch(self, concurrency: int) -> int:
-        """The SDK's `concurrency_modifier`, called in its loop before each poll for a job, after it has set its own signal
-        handlers: the place to put ours. One GPU, one job at a time: the concurrency stays as it is until the worker shuts down,
-        when nobody needs a further job."""
+        """The SDK's `concurrency_modifier`, called in its loop before each poll for a job, after it
+        has set its own signal handlers: the place to put ours. One GPU, one job at a time: the
+        concurrency stays as it is until the worker shuts down, when nobody needs a further job."""
         if self._loop is None and threading.current_thread() is threading.main_thread():
             self._loop = asyncio.get_running_loop()
             self._stop_sdk = signal.getsignal(signal.SIGTERM)
@@ -97,7 +102,9 @@ class Drain:
             return concurrency
         if callable(self._stop_sdk):
             self._stop_sdk(signal.SIGTERM, None)
-        return concurrency if jobs_in_progress() else 0  # 0 would keep a job that is queued from being started
+        return (
+            concurrency if jobs_in_progress() else 0
+        )  # 0 would keep a job that is queued from being started
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         """Begins the countdown, once."""

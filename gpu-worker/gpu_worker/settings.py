@@ -1,7 +1,9 @@
-"""The worker's configuration: read once from an environment mapping into a frozen value, every name checked.
+"""The worker's configuration: read once from an environment mapping into a frozen value, every name
+checked.
 
-Variables start with `GPU_WORKER_`; `WEIGHTS_DIR` keeps the name that images of this kind use. A variable of that prefix that no
-field knows, or a value that does not parse, is a `ConfigError` at start, not a surprise at the hundredth job.
+Variables start with `GPU_WORKER_`; `WEIGHTS_DIR` keeps the name that images of this kind use. A
+variable of that prefix that no field knows, or a value that does not parse, is a `ConfigError` at
+start, not a surprise at the hundredth job.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ PREFIX = "GPU_WORKER_"
 VARIABLES = {
     "weights_dir": "WEIGHTS_DIR",
     "webhook_keys": "GPU_WORKER_WEBHOOK_SECRETS",
-    "bucket": "R2_ENDPOINT_URL` (or `R2_ACCOUNT_ID`), `R2_BUCKET_NAME`, `R2_ACCESS_KEY_ID`, `R2_SECRET_ACCESS_KEY",
+    "bucket": (
+        "R2_ENDPOINT_URL` (or `R2_ACCOUNT_ID`), `R2_BUCKET_NAME`, `R2_ACCESS_KEY_ID`,"
+        " `R2_SECRET_ACCESS_KEY"
+    ),
 }
 """Fields of `Settings` whose variable is not the prefix and the field's name."""
 
@@ -59,15 +64,20 @@ class Settings:
     weights_dir: Path | None = None
     """`WEIGHTS_DIR`: folder of model weights, looked at before anything is downloaded."""
     weights_download: bool = False
-    """A job may download missing weights that the manifest names, as `gpu-worker run` always does; else `weights_missing`."""
+    """A job may download missing weights that the manifest names, as `gpu-worker run` always does;
+    else `weights_missing`."""
     work_root: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "gpu-worker")
-    """Where job directories live. Put it on a disk with room for the largest input and output together."""
+    """Where job directories live. Put it on a disk with room for the largest input and output
+    together."""
     allow_local_files: bool = False
-    """Accept `file:///abs/path` and bare paths instead of URLs. For a laptop; the image never sets it."""
+    """Accept `file:///abs/path` and bare paths instead of URLs. For a laptop; the image never sets
+    it."""
     allowed_hosts: tuple[str, ...] = ()
-    """Hosts that tasks may name, each with its subdomains ("r2.cloudflarestorage.com"). Empty: any public https host."""
+    """Hosts that tasks may name, each with its subdomains ("r2.cloudflarestorage.com"). Empty: any
+    public https host."""
     exempt_hosts: frozenset[str] = frozenset()
-    """`host:port` entries that may be plain http and private addresses: a development server's own."""
+    """`host:port` entries that may be plain http and private addresses: a development server's
+    own."""
     sandbox: Policy = "best_effort"
     """Whether the engine must be jailed to start."""
     render_sandbox: Policy = "require"
@@ -75,8 +85,9 @@ class Settings:
     device: str = "auto"
     """ "auto", "cpu", "cuda" or "cuda:N"."""
     cuda_graphs: bool = False
-    """On a GPU, record the kernels of a super-resolution network once for each frame size and launch them together from then
-    on. Costs the memory of one more call. Off until it has been measured."""
+    """On a GPU, record the kernels of a super-resolution network once for each frame size and
+    launch them together from then on. Costs the memory of one more call. Off until it has been
+    measured."""
     inline_result_bytes: int = 1_000_000
     """Largest result JSON inside an answer when `result_url` was given."""
     max_answer_bytes: int = 9_000_000
@@ -100,14 +111,16 @@ class Settings:
     prices: Mapping[str, float] = field(default_factory=dict[str, float])
     """USD per second by GPU name, for the `cost` of an answer."""
     bucket: Bucket | None = None
-    """The worker's own bucket. A result too large for the answer, of a task without `result_url`, is put there and answered as
-    a presigned GET that lives seven days. Give the key no more than object read and write on that bucket."""
+    """The worker's own bucket. A result too large for the answer, of a task without `result_url`,
+    is put there and answered as a presigned GET that lives seven days. Give the key no more than
+    object read and write on that bucket."""
     webhook_keys: tuple[bytes, ...] = field(default=(), repr=False)
-    """Secrets that sign the events of tasks with a `webhook_url`, each `whsec_<base64>`, apart by commas. While a secret is
-    being changed both stand here, and every event has a signature by each. Unset: such a task is `webhook_unavailable`."""
+    """Secrets that sign the events of tasks with a `webhook_url`, each `whsec_<base64>`, apart by
+    commas. While a secret is being changed both stand here, and every event has a signature by
+    each. Unset: such a task is `webhook_unavailable`."""
     end_with_process: int = 0
-    """Id of a process with which the worker ends, killed: `dev-server` names itself, whose workers have nothing to do without
-    it. 0 is none."""
+    """Id of a process with which the worker ends, killed: `dev-server` names itself, whose workers
+    have nothing to do without it. 0 is none."""
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR. URLs are redacted at every level."""
 
@@ -138,30 +151,47 @@ class Settings:
             allow_local_files=read.flag("GPU_WORKER_ALLOW_LOCAL_FILES", default.allow_local_files),
             allowed_hosts=read.names("GPU_WORKER_ALLOWED_HOSTS"),
             exempt_hosts=frozenset(read.names("GPU_WORKER_EXEMPT_HOSTS")),
-            sandbox=cast(Policy, read.choice("GPU_WORKER_SANDBOX", ("require", "best_effort", "off"), default.sandbox)),
+            sandbox=cast(
+                Policy,
+                read.choice(
+                    "GPU_WORKER_SANDBOX", ("require", "best_effort", "off"), default.sandbox
+                ),
+            ),
             render_sandbox=cast(
                 Policy,
-                read.choice("GPU_WORKER_RENDER_SANDBOX", ("require", "best_effort", "off"), default.render_sandbox),
+                read.choice(
+                    "GPU_WORKER_RENDER_SANDBOX",
+                    ("require", "best_effort", "off"),
+                    default.render_sandbox,
+                ),
             ),
             device=env.get("GPU_WORKER_DEVICE", default.device) or default.device,
             cuda_graphs=read.flag("GPU_WORKER_CUDA_GRAPHS", default.cuda_graphs),
-            inline_result_bytes=read.whole("GPU_WORKER_INLINE_RESULT_BYTES", default.inline_result_bytes),
+            inline_result_bytes=read.whole(
+                "GPU_WORKER_INLINE_RESULT_BYTES", default.inline_result_bytes
+            ),
             max_answer_bytes=read.whole("GPU_WORKER_MAX_ANSWER_BYTES", default.max_answer_bytes),
             max_input_bytes=read.whole("GPU_WORKER_MAX_INPUT_BYTES", default.max_input_bytes),
             max_output_bytes=read.whole("GPU_WORKER_MAX_OUTPUT_BYTES", default.max_output_bytes),
             max_pixels=read.whole("GPU_WORKER_MAX_PIXELS", default.max_pixels),
             max_frames=read.whole("GPU_WORKER_MAX_FRAMES", default.max_frames),
-            job_time_limit_seconds=read.number("GPU_WORKER_JOB_TIME_LIMIT_SECONDS", default.job_time_limit_seconds),
+            job_time_limit_seconds=read.number(
+                "GPU_WORKER_JOB_TIME_LIMIT_SECONDS", default.job_time_limit_seconds
+            ),
             transfer_time_limit_seconds=read.number(
                 "GPU_WORKER_TRANSFER_TIME_LIMIT_SECONDS", default.transfer_time_limit_seconds
             ),
-            min_url_lifetime_seconds=read.number("GPU_WORKER_MIN_URL_LIFETIME_SECONDS", default.min_url_lifetime_seconds),
+            min_url_lifetime_seconds=read.number(
+                "GPU_WORKER_MIN_URL_LIFETIME_SECONDS", default.min_url_lifetime_seconds
+            ),
             drain_seconds=read.number("GPU_WORKER_DRAIN_SECONDS", default.drain_seconds),
             prices=read.prices("GPU_WORKER_PRICES"),
             bucket=read.bucket(),
             webhook_keys=read.webhook_keys(VARIABLES["webhook_keys"]),
             end_with_process=read.whole("GPU_WORKER_END_WITH_PROCESS", default.end_with_process),
-            log_level=read.choice("GPU_WORKER_LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), default.log_level),
+            log_level=read.choice(
+                "GPU_WORKER_LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), default.log_level
+            ),
         )
 
 
@@ -170,13 +200,18 @@ class _Reader(Reader):
 
     def bucket(self) -> Bucket | None:
         account = self._env.get("R2_ACCOUNT_ID", "")
-        endpoint = self._env.get("R2_ENDPOINT_URL", "") or (f"https://{account}.r2.cloudflarestorage.com" if account else "")
+        endpoint = self._env.get("R2_ENDPOINT_URL", "") or (
+            f"https://{account}.r2.cloudflarestorage.com" if account else ""
+        )
         names = ("R2_BUCKET_NAME", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY")
         values = [endpoint, *(self._env.get(name, "") for name in names)]
         if all(values):
             return Bucket(*values)
         if any(values):
-            raise ConfigError(f"a bucket of the worker's own needs R2_ENDPOINT_URL or R2_ACCOUNT_ID, and {', '.join(names)}")
+            raise ConfigError(
+                "a bucket of the worker's own needs R2_ENDPOINT_URL or R2_ACCOUNT_ID, and"
+                f" {', '.join(names)}"
+            )
         return None
 
     def webhook_keys(self, name: str) -> tuple[bytes, ...]:
@@ -195,12 +230,16 @@ class _Reader(Reader):
             table: object = json.loads(self._env.get(name, "") or "{}")
         except ValueError:
             table = None
-        if not isinstance(table, dict) or not all(isinstance(v, int | float) for v in cast(dict[str, object], table).values()):
+        if not isinstance(table, dict) or not all(
+            isinstance(v, int | float) for v in cast(dict[str, object], table).values()
+        ):
             raise ConfigError(f'{name} must be JSON like {{"NVIDIA L4": 0.00019}}')
         return {str(k): float(v) for k, v in cast(dict[str, float], table).items()}
 
 
-_KNOWN = frozenset(VARIABLES.get(name, PREFIX + name.upper()) for name in Settings.__dataclass_fields__)
+_KNOWN = frozenset(
+    VARIABLES.get(name, PREFIX + name.upper()) for name in Settings.__dataclass_fields__
+)
 
 
 def _refuse_unknown(env: Mapping[str, str]) -> None:

@@ -1,8 +1,10 @@
-"""Tells a task's `webhook_url` how its job ended: one signed event, sent before the answer goes to the platform.
+"""Tells a task's `webhook_url` how its job ended: one signed event, sent before the answer goes to
+the platform.
 
-Before, because the platform may stop the worker as soon as it has the answer. So the answer waits for the event, `SEND_SECONDS`
-at the most; then it goes out with the warning `webhook_undelivered`, and the event is not tried again. The URL passes the same
-guard as every other URL of a task, and nothing in an event, a warning or the log holds a URL's query.
+Before, because the platform may stop the worker as soon as it has the answer. So the answer waits
+for the event, `SEND_SECONDS` at the most; then it goes out with the warning `webhook_undelivered`,
+and the event is not tried again. The URL passes the same guard as every other URL of a task, and
+nothing in an event, a warning or the log holds a URL's query.
 """
 
 from __future__ import annotations
@@ -31,13 +33,22 @@ from gpu_worker_client.webhooks import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HE
 logger = logging.getLogger(__name__)
 
 SEND_SECONDS = 10.0
-"""Longest that an answer waits for its event, all tries together. The card is paid for meanwhile."""
+"""Longest that an answer waits for its event, all tries together. The card is paid for
+meanwhile."""
 SHUTDOWN_SEND_SECONDS = 3.0
 """The same for a worker that is shutting down: less than what is left of its life."""
-LIMITS = TransferLimits(connect_seconds=3.0, idle_seconds=5.0, response_seconds=5.0, attempts=4, total_seconds=SEND_SECONDS)
-"""Four tries with 0.5, 1 and 2 s of jittered pauses between them fit into the time when the receiver refuses at once."""
+LIMITS = TransferLimits(
+    connect_seconds=3.0,
+    idle_seconds=5.0,
+    response_seconds=5.0,
+    attempts=4,
+    total_seconds=SEND_SECONDS,
+)
+"""Four tries with 0.5, 1 and 2 s of jittered pauses between them fit into the time when the
+receiver refuses at once."""
 MAX_RESULT_BYTES = 256 * 1024
-"""Largest result inside an event. Receivers commonly take 1 MB (nginx's default); the job itself has the whole."""
+"""Largest result inside an event. Receivers commonly take 1 MB (nginx's default); the job itself
+has the whole."""
 TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _WHERE = "webhook_url"
 
@@ -55,14 +66,18 @@ class Webhooks:
         """The event to come of a job; None when its task wants none. Pure: looks up no name.
 
         Raises:
-            TaskError: `webhook_unavailable` without a key; `url_not_allowed`, `address_not_allowed`.
+            TaskError: `webhook_unavailable` without a key; `url_not_allowed`,
+                `address_not_allowed`.
         """
         if task.webhook_url is None:
             return None
         url = parse_url(task.webhook_url, _WHERE)
         self.policy.check(url, _WHERE)
         if not self.keys:
-            message = f"{_WHERE}: this worker has no secret to sign with; set GPU_WORKER_WEBHOOK_SECRETS or leave the field out"
+            message = (
+                f"{_WHERE}: this worker has no secret to sign with; set GPU_WORKER_WEBHOOK_SECRETS"
+                " or leave the field out"
+            )
             raise TaskError(ErrorCode.webhook_unavailable, message, path=_WHERE)
         return Notice(self, url, job_id, task)
 
@@ -76,8 +91,11 @@ class Notice:
     job_id: str
     task: TaskBase
 
-    def send(self, answer: dict[str, Any], cancelled: threading.Event, seconds: float = SEND_SECONDS) -> dict[str, Any]:
-        """Sends the event and gives back the answer, with a warning in it when nobody took the event.
+    def send(
+        self, answer: dict[str, Any], cancelled: threading.Event, seconds: float = SEND_SECONDS
+    ) -> dict[str, Any]:
+        """Sends the event and gives back the answer, with a warning in it when nobody took the
+        event.
 
         Args:
             answer: as it will go to the platform.
@@ -91,16 +109,25 @@ class Notice:
         except (TaskError, Halted) as error:
             reason = error.code.value if isinstance(error, TaskError) else "halted"
             logger.warning("the event of job %s was not taken (%s)", self.job_id, reason)
-            return _warned(answer, f"the receiver of {_WHERE} did not take the event ({reason}); it is not sent again")
+            return _warned(
+                answer,
+                f"the receiver of {_WHERE} did not take the event ({reason}); it is not sent again",
+            )
         return answer
 
-    def _post(self, body: bytes, event_id: str, limits: TransferLimits, cancelled: threading.Event) -> None:
-        with Channel(self.webhooks.policy, limits, cancelled, "upload", self.webhooks.network) as channel:
+    def _post(
+        self, body: bytes, event_id: str, limits: TransferLimits, cancelled: threading.Event
+    ) -> None:
+        with Channel(
+            self.webhooks.policy, limits, cancelled, "upload", self.webhooks.network
+        ) as channel:
             retry = channel.retry()
             while True:
                 headers = self._headers(body, event_id)
                 try:
-                    with channel.request("POST", self.url, _WHERE, headers, body=BytesBody(body)) as response:
+                    with channel.request(
+                        "POST", self.url, _WHERE, headers, body=BytesBody(body)
+                    ) as response:
                         if 200 <= response.status < 300:
                             return
                         raise _refusal(response)
@@ -119,7 +146,8 @@ class Notice:
 
 
 def message_id(job_id: str, answer: dict[str, Any]) -> str:
-    """The event's id: the same for every try, and for the same end of a job that the platform has delivered twice."""
+    """The event's id: the same for every try, and for the same end of a job that the platform has
+    delivered twice."""
     text = f"{job_id}\n{_state(answer)}"
     return f"msg_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
@@ -139,7 +167,9 @@ def event_body(job_id: str, task: TaskBase, answer: dict[str, Any], now: datetim
         fields["error"] = ErrorBody.from_wire(answer["error"])
     else:
         fields["result"], fields["partial"] = _result(answer)
-    event = WebhookBody(type=JOB_FAILED if failed else JOB_COMPLETED, timestamp=now, data=WebhookData(**fields))
+    event = WebhookBody(
+        type=JOB_FAILED if failed else JOB_COMPLETED, timestamp=now, data=WebhookData(**fields)
+    )
     return event.model_dump_json(exclude_unset=True).encode()
 
 
@@ -150,21 +180,40 @@ def _state(answer: dict[str, Any]) -> str:
 def _result(answer: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """The result as an event carries it, and whether something of it was left out."""
     bare = {**answer}
-    for name in ("output_url", "result_url"):  # the worker's own bucket answers with a presigned GET
+    for name in (
+        "output_url",
+        "result_url",
+    ):  # the worker's own bucket answers with a presigned GET
         if isinstance(bare.get(name), str):
             bare[name] = bare[name].partition("?")[0]
     if len(json.dumps(bare)) <= MAX_RESULT_BYTES:
         return bare, False
-    return {name: value for name, value in bare.items() if name in TaskResult.model_fields or name == "stats"}, True
+    return {
+        name: value
+        for name, value in bare.items()
+        if name in TaskResult.model_fields or name == "stats"
+    }, True
 
 
 def _refusal(response: Response) -> Transient | TaskError:
     status = response.status
     if 300 <= status < 400:
-        return TaskError(ErrorCode.redirect_not_allowed, f"{_WHERE}: the receiver redirects; give the final URL", status=status)
+        return TaskError(
+            ErrorCode.redirect_not_allowed,
+            f"{_WHERE}: the receiver redirects; give the final URL",
+            status=status,
+        )
     if status in TRANSIENT_STATUS:
-        return Transient(TaskError(ErrorCode.storage_unavailable, f"{_WHERE}: the receiver kept answering {status}"))
-    return TaskError(ErrorCode.url_denied, f"{_WHERE}: the receiver refuses the event with {status}", status=status)
+        return Transient(
+            TaskError(
+                ErrorCode.storage_unavailable, f"{_WHERE}: the receiver kept answering {status}"
+            )
+        )
+    return TaskError(
+        ErrorCode.url_denied,
+        f"{_WHERE}: the receiver refuses the event with {status}",
+        status=status,
+    )
 
 
 def _warned(answer: dict[str, Any], message: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Downloads one file of model weights from its publisher into WEIGHTS_DIR.
 
-It appears under its name only after size and SHA-256 matched the manifest, by an atomic rename; two processes that want it wait
-for each other. Release hosts answer with redirects, so up to three hops are followed, each checked like the first address;
-nothing else in the worker follows one.
+It appears under its name only after size and SHA-256 matched the manifest, by an atomic rename; two
+processes that want it wait for each other. Release hosts answer with redirects, so up to three hops
+are followed, each checked like the first address; nothing else in the worker follows one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,14 @@ MAX_REDIRECTS = 3
 MAX_WEIGHT_BYTES = 8 * GIB
 """For an entry whose size the manifest does not know."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_REFUSED = frozenset({ErrorCode.input_not_found, ErrorCode.url_denied, ErrorCode.url_expired, ErrorCode.length_required})
+_REFUSED = frozenset(
+    {
+        ErrorCode.input_not_found,
+        ErrorCode.url_denied,
+        ErrorCode.url_expired,
+        ErrorCode.length_required,
+    }
+)
 
 Progress = Callable[[int, int | None], None]
 
@@ -49,15 +56,18 @@ class Puller:
     limits: TransferLimits = TransferLimits()
     cancelled: threading.Event = field(default_factory=threading.Event)
     trust_on_first_use: bool = False
-    """Takes a file whose digest nobody has confirmed, and pins what came in `manifest.local.toml`."""
+    """Takes a file whose digest nobody has confirmed, and pins what came in
+    `manifest.local.toml`."""
     network: Network | None = None
 
     def pull(self, spec: WeightSpec, progress: Progress = lambda _done, _total: None) -> Path:
-        """Makes sure the right file is there; downloads it when it is missing or wrong, a second time when it arrived wrong.
+        """Makes sure the right file is there; downloads it when it is missing or wrong, a second
+        time when it arrived wrong.
 
         Raises:
-            TaskError: `weights_rejected` (wrong digest twice, or none pinned), `weights_missing` (no URL, refused), or the
-                transfer's own retryable codes. No file is left behind then.
+            TaskError: `weights_rejected` (wrong digest twice, or none pinned), `weights_missing`
+                (no URL, refused), or the transfer's own retryable codes. No file is left behind
+                then.
         """
         path = self.folder / spec.file
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -78,11 +88,15 @@ class Puller:
 
     def _check_source(self, spec: WeightSpec) -> None:
         if not spec.url:
-            message = f"{spec.name} has no download address in the manifest; put {spec.file} into WEIGHTS_DIR by hand"
+            message = (
+                f"{spec.name} has no download address in the manifest; put {spec.file} into"
+                " WEIGHTS_DIR by hand"
+            )
             raise TaskError(ErrorCode.weights_missing, message, name=spec.name)
         if not spec.sha256 and not self.trust_on_first_use:
             message = (
-                f"nobody has confirmed a SHA-256 for {spec.name}; add --trust-on-first-use to take what the address serves"
+                f"nobody has confirmed a SHA-256 for {spec.name}; add --trust-on-first-use to take"
+                " what the address serves"
             )
             raise TaskError(ErrorCode.weights_rejected, message, name=spec.name, reason="no_digest")
 
@@ -101,15 +115,24 @@ class Puller:
                 cancelled=self.cancelled,
                 network=self.network,
             )
-            pinned = spec if spec.sha256 else replace(spec, sha256=_sha256(temporary), bytes=temporary.stat().st_size)
+            pinned = (
+                spec
+                if spec.sha256
+                else replace(spec, sha256=_sha256(temporary), bytes=temporary.stat().st_size)
+            )
             verify(temporary, pinned)
             _publish(temporary, path)
             if not spec.sha256:
                 _pin(self.folder / LOCAL_MANIFEST, pinned)
         except TaskError as error:
             if error.code is ErrorCode.input_too_large:
-                message = f"{where}: the address serves a larger file than the manifest's {spec.bytes} bytes"
-                raise TaskError(ErrorCode.weights_rejected, message, name=spec.name, reason="size_mismatch") from None
+                message = (
+                    f"{where}: the address serves a larger file than the manifest's {spec.bytes}"
+                    " bytes"
+                )
+                raise TaskError(
+                    ErrorCode.weights_rejected, message, name=spec.name, reason="size_mismatch"
+                ) from None
             if error.code in _REFUSED:
                 raise TaskError(ErrorCode.weights_missing, error.message, name=spec.name) from None
             raise
@@ -117,7 +140,8 @@ class Puller:
             temporary.unlink(missing_ok=True)
 
     def _final_url(self, spec: WeightSpec, where: str) -> SafeUrl:
-        """Where the redirects of a release host end; every hop must be allowed by the policy and by the address guard."""
+        """Where the redirects of a release host end; every hop must be allowed by the policy and by
+        the address guard."""
         url = parse_url(spec.url, where)
         for _ in range(MAX_REDIRECTS + 1):
             self.policy.check(url, where)
@@ -125,7 +149,11 @@ class Puller:
             if location is None:
                 return url
             url = parse_url(urljoin(url.reveal(), location), where)
-        raise TaskError(ErrorCode.redirect_not_allowed, f"{where}: more than {MAX_REDIRECTS} redirects", path=where)
+        raise TaskError(
+            ErrorCode.redirect_not_allowed,
+            f"{where}: more than {MAX_REDIRECTS} redirects",
+            path=where,
+        )
 
     def _location(self, url: SafeUrl, where: str) -> str | None:
         """Where one answer redirects to; None when it is no redirect. Reads no body."""
@@ -134,7 +162,9 @@ class Puller:
             while True:
                 try:
                     with channel.request("GET", url, where, {"Range": "bytes=0-0"}) as response:
-                        return response.header("Location") if response.status in _REDIRECTS else None
+                        return (
+                            response.header("Location") if response.status in _REDIRECTS else None
+                        )
                 except Transient as failure:
                     retry.pause(failure)
 
@@ -150,7 +180,8 @@ def problem_with(path: Path, spec: WeightSpec) -> TaskError | None:
 
 @contextmanager
 def _lock(path: Path) -> Generator[bool]:
-    """Holds an advisory lock that dies with the process. Yields False on a file system without locks."""
+    """Holds an advisory lock that dies with the process. Yields False on a file system without
+    locks."""
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -183,6 +214,9 @@ def _sha256(path: Path) -> str:
 def _pin(manifest: Path, spec: WeightSpec) -> None:
     """A later entry of a name overrides single fields of an earlier one, so appending is enough."""
     url = json.dumps(spec.url, ensure_ascii=False)
-    entry = f'\n[[weights]]\nname = "{spec.name}"\nfile = "{spec.file}"\nurl = {url}\nsha256 = "{spec.sha256}"\n'
+    entry = (
+        f'\n[[weights]]\nname = "{spec.name}"\nfile = "{spec.file}"\nurl = {url}\nsha256 ='
+        f' "{spec.sha256}"\n'
+    )
     with manifest.open("a", encoding="utf-8") as file:
         file.write(entry + f'bytes = {spec.bytes}\nsource = "trusted on first use"\n')

@@ -1,4 +1,5 @@
-"""`gpu-worker weights list|pull|verify`, and `ensure`, which the worker asks before a job. stdout carries results only."""
+"""`gpu-worker weights list|pull|verify`, and `ensure`, which the worker asks before a job. stdout
+carries results only."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # pyright: ignore[reportPrivateUsage]
 
 
-def ensure(names: Sequence[str], settings: Settings, cancelled: threading.Event | None = None) -> None:
+def ensure(
+    names: Sequence[str], settings: Settings, cancelled: threading.Event | None = None
+) -> None:
     """What the worker asks before a job: are these weights there and right? Quick when they are.
 
     Raises:
@@ -40,9 +43,14 @@ def ensure(names: Sequence[str], settings: Settings, cancelled: threading.Event 
 
 
 def puller_for(
-    folder: Path, settings: Settings, *, trust_on_first_use: bool = False, cancelled: threading.Event | None = None
+    folder: Path,
+    settings: Settings,
+    *,
+    trust_on_first_use: bool = False,
+    cancelled: threading.Event | None = None,
 ) -> Puller:
-    """Weights come from the manifest, not from a task: any public https host, whatever hosts tasks may name."""
+    """Weights come from the manifest, not from a task: any public https host, whatever hosts tasks
+    may name."""
     policy = UrlPolicy(exempt_hosts=settings.exempt_hosts)
     limits = TransferLimits(total_seconds=settings.transfer_time_limit_seconds)
     return Puller(folder, policy, limits, cancelled or threading.Event(), trust_on_first_use)
@@ -56,10 +64,18 @@ def add_parser(subparsers: Subparsers) -> None:
     pulling = verbs.add_parser("pull", help="download what is missing or wrong, verified")
     verifying = verbs.add_parser("verify", help="check the files that are there")
     for verb in (listing, pulling, verifying):
-        verb.add_argument("names", nargs="*", metavar="NAME", help="manifest names; all when none is given")
+        verb.add_argument(
+            "names", nargs="*", metavar="NAME", help="manifest names; all when none is given"
+        )
         verb.add_argument("--dir", type=Path, help="the folder; WEIGHTS_DIR when not given")
-    pulling.add_argument("--all", action="store_true", help="every weight of the manifest that has an address")
-    pulling.add_argument("--trust-on-first-use", action="store_true", help="also what has no confirmed SHA-256; pins what came")
+    pulling.add_argument(
+        "--all", action="store_true", help="every weight of the manifest that has an address"
+    )
+    pulling.add_argument(
+        "--trust-on-first-use",
+        action="store_true",
+        help="also what has no confirmed SHA-256; pins what came",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,7 +85,10 @@ def run(args: argparse.Namespace) -> int:
     try:
         store = WeightStore(folder)
         if args.verb == "pull" and not (args.names or args.all):
-            return _usage(f"name what to pull, or --all; there are: {', '.join(spec.name for spec in store.list())}")
+            return _usage(
+                "name what to pull, or --all; there are:"
+                f" {', '.join(spec.name for spec in store.list())}"
+            )
         chosen = [store.spec(name) for name in args.names] or list(store.list())
         if folder is None:
             return _usage("set WEIGHTS_DIR to the folder of the weights, or give --dir FOLDER")
@@ -90,7 +109,11 @@ def _pull_all(specs: Sequence[WeightSpec], store: WeightStore, puller: Puller) -
     failed = 0
     for spec in specs:
         try:
-            path = store.resolve(spec.name).path if spec.name in SHIPPED else puller.pull(spec, _Meter(spec.name))
+            path = (
+                store.resolve(spec.name).path
+                if spec.name in SHIPPED
+                else puller.pull(spec, _Meter(spec.name))
+            )
         except TaskError as error:
             failed += 1
             print(f"{spec.name}: {error.message}", file=sys.stderr)
@@ -99,8 +122,11 @@ def _pull_all(specs: Sequence[WeightSpec], store: WeightStore, puller: Puller) -
     return 1 if failed else 0
 
 
-def _show(specs: Sequence[WeightSpec], store: WeightStore, folder: Path, *, only_present: bool) -> int:
-    """One line per weight; with `only_present` what is missing counts as nothing, else it is shown and wrong files count."""
+def _show(
+    specs: Sequence[WeightSpec], store: WeightStore, folder: Path, *, only_present: bool
+) -> int:
+    """One line per weight; with `only_present` what is missing counts as nothing, else it is shown
+    and wrong files count."""
     wrong = 0
     width = max((len(spec.name) for spec in specs), default=0)
     for spec in specs:
@@ -108,9 +134,18 @@ def _show(specs: Sequence[WeightSpec], store: WeightStore, folder: Path, *, only
         missing = problem is not None and problem.code is ErrorCode.weights_missing
         if missing and only_present:
             continue
-        state = "ok" if problem is None else "missing" if missing else str(problem.details.get("reason", problem.code.value))
+        state = (
+            "ok"
+            if problem is None
+            else "missing"
+            if missing
+            else str(problem.details.get("reason", problem.code.value))
+        )
         wrong += problem is not None and not missing
-        print(f"{spec.name:<{width}}  {state:<15}  {_size(spec.bytes):>8}  {spec.file}  [{spec.licence}]")
+        print(
+            f"{spec.name:<{width}}  {state:<15}  {_size(spec.bytes):>8}  {spec.file} "
+            f" [{spec.licence}]"
+        )
     return 1 if wrong else 0
 
 
@@ -129,4 +164,9 @@ class _Meter:
         percent = 100 * done // total if total else 0
         if percent != self._shown and sys.stderr.isatty():
             self._shown = percent
-            print(f"\r{self._name} {percent:3d} %", end="\n" if done == total else "", file=sys.stderr, flush=True)
+            print(
+                f"\r{self._name} {percent:3d} %",
+                end="\n" if done == total else "",
+                file=sys.stderr,
+                flush=True,
+            )

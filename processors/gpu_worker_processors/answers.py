@@ -1,5 +1,5 @@
-"""The answer of a completed job: the processor's result plus who made it, how long it took and what it cost; as JSON that was
-proven finite, whole or in a summary."""
+"""The answer of a completed job: the processor's result plus who made it, how long it took and what
+it cost; as JSON that was proven finite, whole or in a summary."""
 
 from __future__ import annotations
 
@@ -7,15 +7,30 @@ import json
 from collections.abc import Iterator
 from typing import Any, cast
 
-from gpu_worker_client.protocol import TASKS, Cost, ErrorCode, TaskBase, TaskError, TaskResult, Timings, WorkerInfo
+from gpu_worker_client.protocol import (
+    TASKS,
+    Cost,
+    ErrorCode,
+    TaskBase,
+    TaskError,
+    TaskResult,
+    Timings,
+    WorkerInfo,
+)
 from gpu_worker_processors.engine.parent import EngineAnswer
 
 KEPT_LISTS = frozenset({"warnings", "output_parts"})
-"""Lists that an answer keeps when the rest of a large result is at `result_url`: short, and needed to act on the answer."""
+"""Lists that an answer keeps when the rest of a large result is at `result_url`: short, and needed
+to act on the answer."""
 
 
 def completed(
-    task: TaskBase, answer: EngineAnswer, timings: Timings, made_by: WorkerInfo, *, usd_per_second: float | None = None
+    task: TaskBase,
+    answer: EngineAnswer,
+    timings: Timings,
+    made_by: WorkerInfo,
+    *,
+    usd_per_second: float | None = None,
 ) -> TaskResult:
     """The whole result, but for where its files went.
 
@@ -25,7 +40,9 @@ def completed(
     """
     kind = TASKS[task.task].result
     # Nothing but the task's own fields: what the platform acts on is not the engine's to say.
-    result = kind.model_validate({name: value for name, value in answer.result.items() if name in kind.model_fields})
+    result = kind.model_validate(
+        {name: value for name, value in answer.result.items() if name in kind.model_fields}
+    )
     seconds, said = answer.seconds, result.worker
     return result.model_copy(
         update={
@@ -57,13 +74,17 @@ def encoded(result: TaskResult) -> Iterator[bytes]:
     """The result's JSON in pieces: a large one never stands in memory whole.
 
     Raises:
-        TaskError: `output_invalid` when a value of it is not finite or not JSON: a bug, found before it is sent.
+        TaskError: `output_invalid` when a value of it is not finite or not JSON: a bug, found
+            before it is sent.
     """
     try:
         for piece in result.json_pieces():
             yield piece.encode()
     except ValueError as error:
-        raise TaskError(ErrorCode.output_invalid, "the result holds a number that is not finite; please report it") from error
+        raise TaskError(
+            ErrorCode.output_invalid,
+            "the result holds a number that is not finite; please report it",
+        ) from error
 
 
 def answer_bytes(whole: dict[str, Any]) -> int:
@@ -72,7 +93,8 @@ def answer_bytes(whole: dict[str, Any]) -> int:
 
 
 def whole_answer(result: TaskResult, limit: int) -> dict[str, Any] | None:
-    """The result as JSON values, None when it is larger than `limit` bytes. Looks no further than that.
+    """The result as JSON values, None when it is larger than `limit` bytes. Looks no further than
+    that.
 
     Raises:
         TaskError: as `encoded`.
@@ -87,7 +109,14 @@ def whole_answer(result: TaskResult, limit: int) -> dict[str, Any] | None:
 
 
 def summary(result: TaskResult, result_url: str) -> dict[str, Any]:
-    """The answer that stands for a large result kept elsewhere: statistics and counts, nothing of the bulk."""
-    bulk = {name: value for name, value in result if isinstance(value, list) and name not in KEPT_LISTS}
+    """The answer that stands for a large result kept elsewhere: statistics and counts, nothing of
+    the bulk."""
+    bulk = {
+        name: value for name, value in result if isinstance(value, list) and name not in KEPT_LISTS
+    }
     kept = result.model_dump(mode="json", exclude=set(bulk))
-    return kept | {f"{name}_count": len(cast("list[Any]", value)) for name, value in bulk.items()} | {"result_url": result_url}
+    return (
+        kept
+        | {f"{name}_count": len(cast("list[Any]", value)) for name, value in bulk.items()}
+        | {"result_url": result_url}
+    )

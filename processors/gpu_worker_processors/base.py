@@ -1,7 +1,9 @@
-"""What a processor is: a name, typed parameters, and one function from local paths to a typed result.
+"""What a processor is: a name, typed parameters, and one function from local paths to a typed
+result.
 
-A processor never sees a URL, a secret or the network. It runs in the engine child, which may be killed at any moment: it writes
-only into `LocalJob.work_dir` and keeps nothing that another process would miss.
+A processor never sees a URL, a secret or the network. It runs in the engine child, which may be
+killed at any moment: it writes only into `LocalJob.work_dir` and keeps nothing that another process
+would miss.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from gpu_worker_client.protocol import ResultWarning, Stage, TaskResult
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on what one job may decode or write. Exceeding one is `media_limit`, `time_limit` or `output_too_large`."""
+    """Bounds on what one job may decode or write. Exceeding one is `media_limit`, `time_limit` or
+    `output_too_large`."""
 
     max_pixels: int = 36_000_000
     """Pixels of one input frame. 36 MP is 8K UHD (33.2 MP) with room for its padding."""
@@ -33,10 +36,14 @@ class Limits:
 class ProgressSink(Protocol):
     """Where a processor reports how far it is. Cheap to call once a frame: the worker throttles."""
 
-    def __call__(self, stage: Stage, done: int, total: int | None = None, unit: str = "frames") -> None: ...
+    def __call__(
+        self, stage: Stage, done: int, total: int | None = None, unit: str = "frames"
+    ) -> None: ...
 
 
-def ignore_progress(stage: Stage, done: int, total: int | None = None, unit: str = "frames") -> None:
+def ignore_progress(
+    stage: Stage, done: int, total: int | None = None, unit: str = "frames"
+) -> None:
     """A `ProgressSink` that drops every report."""
 
 
@@ -54,15 +61,18 @@ class LocalJob:
     inputs: Mapping[str, Path] = field(default_factory=dict[str, Path])
     """Further inputs by the name the task gave them."""
     output_path: Path | None = None
-    """Where to write the file, when the task makes one; its suffix is the container that was asked for (".mp4" by default)."""
+    """Where to write the file, when the task makes one; its suffix is the container that was asked
+    for (".mp4" by default)."""
     output_name: str = ""
-    """What the delivered file is called, as a relative URL says it (percent-encoded): the last part of its address."""
+    """What the delivered file is called, as a relative URL says it (percent-encoded): the last part
+    of its address."""
     limits: Limits = Limits()
     progress: ProgressSink = ignore_progress
     warnings: list[ResultWarning] = field(default_factory=list[ResultWarning])
     """Append what the caller should know about a result that is right all the same."""
     settings: Mapping[str, str] = field(default_factory=dict[str, str])
-    """The worker's environment that processors may read (`WEIGHTS_DIR`, `GPU_WORKER_DEVICE`, ...), without any secret."""
+    """The worker's environment that processors may read (`WEIGHTS_DIR`, `GPU_WORKER_DEVICE`, ...),
+    without any secret."""
 
     def require_input(self) -> Path:
         assert self.input_path is not None, "the task declares an input"
@@ -80,13 +90,14 @@ class Processor(Protocol):
     """The task's name on the wire."""
 
     def required_weights(self, params: Any) -> tuple[str, ...]:
-        """Manifest names of the weights that these parameters need. Cheap: the worker's parent process asks before it starts
-        the engine, so a processor's module imports torch and its like inside functions only."""
+        """Manifest names of the weights that these parameters need. Cheap: the worker's parent
+        process asks before it starts the engine, so a processor's module imports torch and its like
+        inside functions only."""
         ...
 
     def prepare(self, job: LocalJob) -> None:
-        """Loads what the job needs and keeps it warm for the next one (a network on the device). May run while the input is
-        still being fetched, so it must not touch `job.input_path`."""
+        """Loads what the job needs and keeps it warm for the next one (a network on the device).
+        May run while the input is still being fetched, so it must not touch `job.input_path`."""
         ...
 
     def run(self, job: LocalJob) -> TaskResult:

@@ -1,5 +1,5 @@
-"""Typed access to an environment mapping: an unset or empty variable is the default, a value that does not parse an error that
-names the variable and what it accepts, never the value."""
+"""Typed access to an environment mapping: an unset or empty variable is the default, a value that
+does not parse an error that names the variable and what it accepts, never the value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 
 class ConfigError(ValueError):
-    """A variable's value is not usable. The message names the variable and what it accepts, never the value."""
+    """A variable's value is not usable. The message names the variable and what it accepts, never
+    the value."""
 
 
 class Reader:
@@ -28,7 +29,9 @@ class Reader:
         return default if not value else value in ("1", "true")
 
     def names(self, name: str) -> tuple[str, ...]:
-        return tuple(part.strip().lower() for part in self._env.get(name, "").split(",") if part.strip())
+        return tuple(
+            part.strip().lower() for part in self._env.get(name, "").split(",") if part.strip()
+        )
 
     def choice(self, name: str, allowed: tuple[str, ...], default: str) -> str:
         value = self._env.get(name, "") or default

@@ -1,4 +1,5 @@
-"""Files on their way out: put in place whole or not at all, and what a disk says as typed errors."""
+"""Files on their way out: put in place whole or not at all, and what a disk says as typed
+errors."""
 
 from __future__ import annotations
 
@@ -26,17 +27,24 @@ def disk_errors() -> Generator[None]:
             message = "the worker's disk is full; use a larger container disk or smaller inputs"
             raise TaskError(ErrorCode.disk_full, message) from error
         name = errno.errorcode.get(error.errno or 0, "unknown")
-        raise TaskError(ErrorCode.resource_exhausted, f"the worker cannot write to its disk ({name})") from error
+        raise TaskError(
+            ErrorCode.resource_exhausted, f"the worker cannot write to its disk ({name})"
+        ) from error
 
 
 @contextmanager
 def atomic_file(path: Path, where: str) -> Generator[BinaryIO]:
-    """A file that appears under its name when the block ends well, whole, and not at all otherwise."""
+    """A file that appears under its name when the block ends well, whole, and not at all
+    otherwise."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".gpu-worker-", dir=path.parent)
     except OSError as error:
-        raise TaskError(ErrorCode.upload_failed, f"{where}: cannot write into the folder of this path", path=where) from error
+        raise TaskError(
+            ErrorCode.upload_failed,
+            f"{where}: cannot write into the folder of this path",
+            path=where,
+        ) from error
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -1,8 +1,8 @@
 """Keeps signatures and secrets out of logs, tracebacks and messages.
 
-`scrub` cleans one text. `install` makes every log record of this process pass through it, message and traceback alike,
-whichever handler prints it, and silences the libraries that log whole URLs. The rule elsewhere stays: do not put a secret into
-a text in the first place; this is the net below.
+`scrub` cleans one text. `install` makes every log record of this process pass through it, message
+and traceback alike, whichever handler prints it, and silences the libraries that log whole URLs.
+The rule elsewhere stays: do not put a secret into a text in the first place; this is the net below.
 """
 
 from __future__ import annotations
@@ -21,7 +21,17 @@ from typing import Any, TextIO
 MASK = "[redacted]"
 MIN_SECRET_CHARS = 8
 """A shorter value would blank out ordinary words."""
-CHATTY_LOGGERS = ("urllib3", "requests", "httpx", "httpcore", "botocore", "boto3", "s3transfer", "aiohttp", "asyncio")
+CHATTY_LOGGERS = (
+    "urllib3",
+    "requests",
+    "httpx",
+    "httpcore",
+    "botocore",
+    "boto3",
+    "s3transfer",
+    "aiohttp",
+    "asyncio",
+)
 """At INFO or DEBUG each of these prints URLs with their query, or headers with a token."""
 
 _URL = re.compile(
@@ -33,9 +43,13 @@ _PARAMETER = re.compile(
     re.IGNORECASE,
 )
 _BEARER = re.compile(r"\b(?P<kind>Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{16,}", re.IGNORECASE)
-_KEY_SHAPES = re.compile(r"\b(?:rpa_[A-Za-z0-9]{16,}|hf_[A-Za-z0-9]{20,}|A[KS]IA[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{20,})\b")
+_KEY_SHAPES = re.compile(
+    r"\b(?:rpa_[A-Za-z0-9]{16,}|hf_[A-Za-z0-9]{20,}|A[KS]IA[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{20,})\b"
+)
 """RunPod, Hugging Face, AWS and GitHub keys."""
-_SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|SIGNATURE|AUTH", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"KEY|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|SIGNATURE|AUTH", re.IGNORECASE
+)
 
 
 class _Known:
@@ -46,12 +60,17 @@ class _Known:
 
 def secret_values(env: Mapping[str, str]) -> tuple[str, ...]:
     """The values in an environment that must never be shown, by their variables' names."""
-    found = {value for name, value in env.items() if _SECRET_NAME.search(name) and len(value) >= MIN_SECRET_CHARS}
+    found = {
+        value
+        for name, value in env.items()
+        if _SECRET_NAME.search(name) and len(value) >= MIN_SECRET_CHARS
+    }
     return tuple(sorted(found, key=len, reverse=True))
 
 
 def scrub(text: str) -> str:
-    """The text without URL queries, fragments, user info, signing parameters, tokens and known secrets."""
+    """The text without URL queries, fragments, user info, signing parameters, tokens and known
+    secrets."""
     for value in _Known.values:
         text = text.replace(value, MASK)
     text = _URL.sub(_shown_url, text)
@@ -147,13 +166,17 @@ def _scrubbed(stream: TextIO) -> TextIO:
     return stream if isinstance(stream, _ScrubbedStream) else _ScrubbedStream(stream)  # type: ignore[return-value]
 
 
-def _print_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _print_uncaught(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
     _print_scrubbed(traceback.format_exception(kind, error, trace))
 
 
 def _print_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
     if args.exc_type is not SystemExit:
-        _print_scrubbed(traceback.format_exception(args.exc_type, args.exc_value, args.exc_traceback))
+        _print_scrubbed(
+            traceback.format_exception(args.exc_type, args.exc_value, args.exc_traceback)
+        )
 
 
 def _print_scrubbed(lines: Iterable[str]) -> None:

@@ -1,5 +1,5 @@
-"""The table of processors: task name -> where its processor lives. Imported when first asked for, so a worker that only cuts
-scenes never loads torch."""
+"""The table of processors: task name -> where its processor lives. Imported when first asked for,
+so a worker that only cuts scenes never loads torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ PROCESSORS: dict[str, str] = {
 }
 
 STARTING_PROGRAMS = frozenset({"render", "selftest"})
-"""Tasks whose processors start FFmpeg: the jail around them must leave them that, and nobody else."""
+"""Tasks whose processors start FFmpeg: the jail around them must leave them that, and nobody
+else."""
 
 
 def get(name: str) -> Processor:
@@ -31,7 +32,10 @@ def get(name: str) -> Processor:
         TaskError: `unsupported_task` when no processor has that name.
     """
     if name not in PROCESSORS:
-        raise TaskError(ErrorCode.unsupported_task, f"no processor for this task; there are: {', '.join(PROCESSORS)}")
+        raise TaskError(
+            ErrorCode.unsupported_task,
+            f"no processor for this task; there are: {', '.join(PROCESSORS)}",
+        )
     return import_module(PROCESSORS[name]).PROCESSOR
 
 

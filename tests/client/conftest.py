@@ -1,4 +1,5 @@
-"""Fixtures of the client's tests: a scripted endpoint on loopback, a clock that nobody waits for, the client of both kinds."""
+"""Fixtures of the client's tests: a scripted endpoint on loopback, a clock that nobody waits for,
+the client of both kinds."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ from collections.abc import Iterator
 from typing import cast
 
 import pytest
-from client_surfaces import Blocking
-from scripted_server import FakeTime, ScriptedServer, scripted_server
+from support.client_surfaces import Blocking
+from support.scripted_server import FakeTime, ScriptedServer, scripted_server
 
 from gpu_worker_client import AsyncClient, Client
 
@@ -27,7 +28,9 @@ def time() -> FakeTime:
 
 
 @pytest.fixture(params=["Client", "AsyncClient"])
-def client(request: pytest.FixtureRequest, server: ScriptedServer, time: FakeTime) -> Iterator[Client]:
+def client(
+    request: pytest.FixtureRequest, server: ScriptedServer, time: FakeTime
+) -> Iterator[Client]:
     """One client and then the other: every test that takes it holds for both."""
     if request.param == "Client":
         with Client("ep1", API_KEY, server.url, timing=time.timing()) as client:

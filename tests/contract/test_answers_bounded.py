@@ -1,4 +1,5 @@
-"""What a result costs to refuse: anybody may store one at a presigned URL, a thousand times smaller than it unpacks."""
+"""What a result costs to refuse: anybody may store one at a presigned URL, a thousand times smaller
+than it unpacks."""
 
 from __future__ import annotations
 
@@ -30,12 +31,18 @@ _LISTS = sorted(
 )
 
 
-@pytest.mark.parametrize(("kind", "name"), [pytest.param(*one, id=f"{one[0].__name__}.{one[1]}") for one in _LISTS])
+@pytest.mark.parametrize(
+    ("kind", "name"), [pytest.param(*one, id=f"{one[0].__name__}.{one[1]}") for one in _LISTS]
+)
 def test_the_first_element_that_does_not_fit_ends_a_list(kind: type[Reply], name: str) -> None:
     wrong: Any = {name: [object()] * 1000}
     with pytest.raises(ValidationError) as caught:
         kind.model_validate(wrong)
-    elements = {error["loc"][1] for error in caught.value.errors() if error["loc"][0] == name and len(error["loc"]) > 1}
+    elements = {
+        error["loc"][1]
+        for error in caught.value.errors()
+        if error["loc"][0] == name and len(error["loc"]) > 1
+    }
     assert elements in ({0}, set()), "one element, or the list as a whole"
 
 

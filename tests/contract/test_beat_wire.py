@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gpu_worker_client.protocol.beat import BeatParams, BeatResult, BeatStats, BeatTask, Energy, save_analysis
+from gpu_worker_client.protocol.beat import (
+    BeatParams,
+    BeatResult,
+    BeatStats,
+    BeatTask,
+    Energy,
+    save_analysis,
+)
 
 URL = "https://host.example/in.mp3"
 
@@ -20,7 +27,12 @@ def task(**fields: Any) -> BeatTask:
 
 def test_defaults() -> None:
     params = task().params
-    assert (params.hop_length, params.energy_hz, params.engine, params.audio_stream) == (512, 10.0, "librosa", 0)
+    assert (params.hop_length, params.energy_hz, params.engine, params.audio_stream) == (
+        512,
+        10.0,
+        "librosa",
+        0,
+    )
     assert (params.bpm, params.onsets) == (None, False)
     assert not task().makes_a_file
     assert task(output_url="https://host.example/mix.wav").makes_a_file
@@ -53,7 +65,13 @@ def test_the_output_is_not_the_input() -> None:
 
 
 def test_a_result_survives_the_wire() -> None:
-    result = BeatResult(tempo=120.0, beat_times=[0.5, 1.0], confidence=[1.0, 0.9], duration=2.0, stats=BeatStats(beats=2))
+    result = BeatResult(
+        tempo=120.0,
+        beat_times=[0.5, 1.0],
+        confidence=[1.0, 0.9],
+        duration=2.0,
+        stats=BeatStats(beats=2),
+    )
     again = BeatResult.model_validate_json(result.model_dump_json())
     assert again == result
     assert (again.downbeats, again.onsets) == (None, None), "None says: not known, not asked for"

@@ -1,4 +1,5 @@
-"""The documents say what the code does: generated ones are current, examples parse, links and commands exist."""
+"""The documents say what the code does: generated ones are current, examples parse, links and
+commands exist."""
 
 from __future__ import annotations
 
@@ -11,14 +12,20 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support.paths import ROOT
 
 from gpu_worker_client.protocol import TASKS, parse_task
 
-ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
     path
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("processors/*.md")]
-    if path.parent.name != "node_modules" and not path.parent.name.startswith(".")  # .pytest_cache brings a README of its own
+    for path in [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("*/README.md"),
+        *ROOT.glob("processors/*.md"),
+    ]
+    if path.parent.name != "node_modules"
+    and not path.parent.name.startswith(".")  # .pytest_cache brings a README of its own
 )
 
 
@@ -34,10 +41,14 @@ def generate() -> ModuleType:
 
 def test_generated_documents_are_current(generate: ModuleType) -> None:
     for name, render in generate.DOCUMENTS.items():
-        assert (ROOT / "docs" / name).read_text() == render(), f"docs/{name} is stale: run `make docs`"
+        assert (ROOT / "docs" / name).read_text() == render(), (
+            f"docs/{name} is stale: run `make docs`"
+        )
 
 
-def test_the_check_notices_a_stale_document(generate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_notices_a_stale_document(
+    generate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(generate, "DOCS", tmp_path)
     assert generate.main(["--check"]) == 1
     assert generate.main([]) == 0
@@ -47,7 +58,11 @@ def test_the_check_notices_a_stale_document(generate: ModuleType, tmp_path: Path
 @pytest.mark.parametrize("document", ["tasks.md", "settings.md"])
 def test_every_field_says_what_it_means(document: str) -> None:
     text = (ROOT / "docs" / document).read_text()
-    silent = [row for row in re.findall(r"^\| `\w+` .*\|  \|$", text, re.M) if not row.startswith("| `stats`")]
+    silent = [
+        row
+        for row in re.findall(r"^\| `\w+` .*\|  \|$", text, re.M)
+        if not row.startswith("| `stats`")
+    ]
     assert not silent, "a docstring belongs under each of these fields"
 
 
@@ -82,7 +97,9 @@ def test_gpu_worker_commands_exist(path: Path) -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_variables_exist(path: Path) -> None:
-    known = (ROOT / "docs/settings.md").read_text() + (ROOT / "gpu-worker/gpu_worker/settings.py").read_text()
+    known = (ROOT / "docs/settings.md").read_text() + (
+        ROOT / "gpu-worker/gpu_worker/settings.py"
+    ).read_text()
     for name in set(re.findall(r"`(GPU_WORKER_[A-Z_]+)\b", path.read_text())):
         assert name in known, f"{path.name}: {name} is not a variable of the worker"
 
@@ -90,7 +107,11 @@ def test_variables_exist(path: Path) -> None:
 def test_no_private_path_in_any_document() -> None:
     """Documents travel; a path of one machine does not."""
     listed = subprocess.run(
-        ["git", "ls-files", "*.md", "*.toml", "*.json"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "*.md", "*.toml", "*.json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     for name in listed.stdout.split():
         assert not re.search(r"(?<![\w.])/(work|home|root|Users)/", (ROOT / name).read_text()), name

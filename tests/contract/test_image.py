@@ -1,4 +1,5 @@
-"""The image without Docker: the Dockerfile line by line, its context, the Hub's files, and its install steps run for real."""
+"""The image without Docker: the Dockerfile line by line, its context, the Hub's files, and its
+install steps run for real."""
 
 from __future__ import annotations
 
@@ -11,14 +12,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from contract.dockerfile import Instruction, ignored, read, rules
+from support.dockerfile import Instruction, ignored, read, rules
+from support.paths import ROOT
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-ROOT = Path(__file__).parents[2]
 DOCKERFILE = read(ROOT / "Dockerfile")
 IGNORE = rules(ROOT / ".dockerignore")
 FINAL = DOCKERFILE[-1].stage
@@ -30,7 +31,12 @@ def of(word: str, stage: str | None = None) -> list[Instruction]:
 
 def tracked(source: str) -> list[str]:
     """Files of the repository under a COPY source."""
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", source], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", source],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     return listed.stdout.split()
 
 
@@ -42,7 +48,9 @@ def test_every_base_is_pinned() -> None:
         if image in stages:
             continue
         resolved = re.sub(r"\$\{(\w+)\}", lambda m: defaults[m[1]], image)
-        assert re.fullmatch(r"[\w./-]+:\d[\w.-]*", resolved), f"{resolved}: a base without a version"
+        assert re.fullmatch(r"[\w./-]+:\d[\w.-]*", resolved), (
+            f"{resolved}: a base without a version"
+        )
         assert "latest" not in resolved
 
 
@@ -55,7 +63,9 @@ def test_the_base_has_the_torch_that_the_pins_name() -> None:
 def test_the_last_user_is_not_root() -> None:
     users = of("USER", FINAL)
     assert users and users[-1].text not in ("root", "0")
-    assert not [i for i in DOCKERFILE[DOCKERFILE.index(users[-1]) :] if i.word in ("RUN", "COPY", "ADD")]
+    assert not [
+        i for i in DOCKERFILE[DOCKERFILE.index(users[-1]) :] if i.word in ("RUN", "COPY", "ADD")
+    ]
 
 
 def test_the_command_is_the_handler_in_exec_form() -> None:
@@ -66,7 +76,12 @@ def test_the_command_is_the_handler_in_exec_form() -> None:
 
 @pytest.mark.parametrize(
     "setting",
-    ["RUNPOD_LOG_LEVEL=INFO", "PYTHONUNBUFFERED=1", "WEIGHTS_DIR=/weights", "NVIDIA_DRIVER_CAPABILITIES=video,compute,utility"],
+    [
+        "RUNPOD_LOG_LEVEL=INFO",
+        "PYTHONUNBUFFERED=1",
+        "WEIGHTS_DIR=/weights",
+        "NVIDIA_DRIVER_CAPABILITIES=video,compute,utility",
+    ],
 )
 def test_the_environment_is_set(setting: str) -> None:
     assert setting in " ".join(i.text for i in of("ENV", FINAL)).split()
@@ -74,7 +89,9 @@ def test_the_environment_is_set(setting: str) -> None:
 
 def test_no_secret_and_no_laptop_switch() -> None:
     for line in of("ENV") + of("ARG"):
-        assert not re.search(r"(?i)\b\w*(secret|token|password|api_?key|credential)\w*\s*=", line.text), line.text
+        assert not re.search(
+            r"(?i)\b\w*(secret|token|password|api_?key|credential)\w*\s*=", line.text
+        ), line.text
         assert "ALLOW_LOCAL_FILES" not in line.text and "EXEMPT_HOSTS" not in line.text
     assert not of("ADD"), "ADD fetches and unpacks; COPY does neither"
 
@@ -118,7 +135,12 @@ def test_the_context_holds_nothing_else(path: str) -> None:
 def test_baked_weights_are_in_the_manifest() -> None:
     manifest = tomllib.loads((ROOT / "weights/manifest.toml").read_text())
     known = {entry["name"] for entry in manifest["weights"]}
-    names = next(i.text for i in of("ARG", "weights") if i.text.startswith("WEIGHTS=")).split("=", 1)[1].strip('"').split()
+    names = (
+        next(i.text for i in of("ARG", "weights") if i.text.startswith("WEIGHTS="))
+        .split("=", 1)[1]
+        .strip('"')
+        .split()
+    )
     assert names and set(names) <= known
 
 
@@ -126,7 +148,11 @@ def test_no_second_torch() -> None:
     pins = (ROOT / "requirements/worker.txt").read_text()
     script = ROOT / "requirements/without_base.py"
     kept = subprocess.run(
-        [sys.executable, script, "requirements/worker.txt"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, script, "requirements/worker.txt"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     names = set(re.findall(r"^([a-z0-9-]+)==", kept.stdout, re.M))
     gone = set(re.findall(r"^([a-z0-9-]+)==", pins, re.M)) - names
@@ -141,11 +167,16 @@ def test_hub_files() -> None:
     assert {"title", "description", "type", "category", "config"} <= set(hub)
     assert hub["config"]["runsOn"] == "GPU" and hub["config"]["containerDiskInGb"] >= 20
     for variable in hub["config"]["env"]:
-        assert {"key", "input"} <= set(variable) and {"name", "type", "description"} <= set(variable["input"])
+        assert {"key", "input"} <= set(variable) and {"name", "type", "description"} <= set(
+            variable["input"]
+        )
     tests = json.loads((ROOT / ".runpod/tests.json").read_text())
     assert [t["input"] for t in tests["tests"]] == [{"task": "selftest"}]
     assert all(t["timeout"] > 0 and t["name"] for t in tests["tests"])
-    assert tests["config"]["gpuTypeId"] and tests["config"]["allowedCudaVersions"] == hub["config"]["allowedCudaVersions"]
+    assert (
+        tests["config"]["gpuTypeId"]
+        and tests["config"]["allowedCudaVersions"] == hub["config"]["allowedCudaVersions"]
+    )
 
 
 def test_hub_variables_are_ones_that_the_worker_reads() -> None:
@@ -163,7 +194,8 @@ def test_the_hub_finds_a_handler() -> None:
 
 @pytest.mark.slow
 def test_the_install_steps_work_in_a_clean_environment(tmp_path: Path) -> None:
-    """The image's two install steps from the same files. This environment's torch stands in for the base's."""
+    """The image's two install steps from the same files. This environment's torch stands in for the
+    base's."""
     environment = tmp_path / "venv"
     base = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     context = tmp_path / "context"
@@ -174,20 +206,46 @@ def test_the_install_steps_work_in_a_clean_environment(tmp_path: Path) -> None:
                     (context / file).parent.mkdir(parents=True, exist_ok=True)
                     (context / file).write_bytes((ROOT / file).read_bytes())
     for verb in ("deps", "packages"):
-        subprocess.run(["sh", "requirements/install_image.sh", verb, environment], cwd=context, env=base, check=True)
+        subprocess.run(
+            ["sh", "requirements/install_image.sh", verb, environment],
+            cwd=context,
+            env=base,
+            check=True,
+        )
     site = next(environment.glob("lib/python*/site-packages"))
     assert not (site / "torch").exists() and not list(site.glob("nvidia_c*")), "a second torch"
     torch_home = subprocess.run(
-        [sys.executable, "-c", "import torch, pathlib; print(pathlib.Path(torch.__file__).parents[1])"],
-        capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            "import torch, pathlib; print(pathlib.Path(torch.__file__).parents[1])",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
     (site / "zz_base.pth").write_text(torch_home + "\n")
-    clean = {"PATH": f"{environment / 'bin'}:/usr/bin:/bin", "HOME": str(tmp_path), "GPU_WORKER_WORK_ROOT": str(tmp_path / "w")}
-    # The jail opens the interpreter's own folders; this borrowed torch lies elsewhere, which the image's does not.
+    clean = {
+        "PATH": f"{environment / 'bin'}:/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "GPU_WORKER_WORK_ROOT": str(tmp_path / "w"),
+    }
+    # The jail opens the interpreter's own folders; this borrowed torch lies elsewhere, which the
+    # image's does not.
     clean["GPU_WORKER_SANDBOX"] = "off"
-    check = "import torch, torchvision, av, spandrel, runpod, gpu_worker.app, gpu_worker_processors.registry"
+    check = (
+        "import torch, torchvision, av, spandrel, runpod, gpu_worker.app,"
+        " gpu_worker_processors.registry"
+    )
     subprocess.run(["python", "-c", check], cwd=tmp_path, env=clean, check=True)
     command = ["gpu-worker", "run", "-"]
-    answer = subprocess.run(command, input='{"task": "selftest"}', env=clean, cwd=tmp_path, capture_output=True, text=True)
+    answer = subprocess.run(
+        command,
+        input='{"task": "selftest"}',
+        env=clean,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert answer.returncode == 0, answer.stderr[-2000:]
     assert json.loads(answer.stdout)["status"] == "completed"

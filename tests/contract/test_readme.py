@@ -1,4 +1,5 @@
-"""The README keeps its word: the SDK example runs as printed, every feature it names exists and is named by a test."""
+"""The README keeps its word: the SDK example runs as printed, every feature it names exists and is
+named by a test."""
 
 from __future__ import annotations
 
@@ -8,15 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import clips
 import pytest
-from tiny_weights import WeightsFolder, compact
+from support import clips
+from support.paths import ROOT
+from support.tiny_weights import WeightsFolder, compact
 
 from gpu_worker.platform import LocalPlatform
 from gpu_worker_client.protocol import TASKS
 from gpu_worker_client.protocol.upscale import SrModel
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BIN = Path(sys.executable).parent
 
@@ -29,10 +30,14 @@ def code(title: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", section(title), re.S)
 
 
-def test_the_sdk_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_sdk_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     weights = WeightsFolder(tmp_path / "weights")
     weights.put("realesr-animevideov3", compact(), arch="srvgg_compact")
-    film = clips.make(tmp_path / "in.mp4", clips.Clip(frames=50), clips.flat((255, 0, 0), (0, 0, 255), every=25))
+    film = clips.make(
+        tmp_path / "in.mp4", clips.Clip(frames=50), clips.flat((255, 0, 0), (0, 0, 255), every=25)
+    )
     (example,) = code("The SDK", "python")
     assert len(example.strip().splitlines()) <= 9, "the example is meant to be read at a glance"
     with LocalPlatform() as platform:
@@ -42,7 +47,10 @@ def test_the_sdk_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         platform.gate.put("in.mp4", film)
         worker = platform.start_worker({"WEIGHTS_DIR": str(weights.folder)})
         platform.wait_ready(worker)
-        names = {"get_url": platform.gate.presign("GET", "in.mp4"), "put_url": platform.gate.presign("PUT", "out.mp4")}
+        names = {
+            "get_url": platform.gate.presign("GET", "in.mp4"),
+            "put_url": platform.gate.presign("PUT", "out.mp4"),
+        }
         exec(compile(example, "README.md", "exec"), names)  # noqa: S102 - our own document
         assert platform.gate.read("out.mp4")
     assert capsys.readouterr().out.split("\n")[:2] == ["[0.0, 1.0]", "256x192"]
@@ -52,10 +60,27 @@ def test_the_two_commands_are_targets_that_need_nothing_but_python_and_make() ->
     assert code("Two commands", "")[0].split("\n")[:2] == ["make demo", "make test"]
     for target in ("demo", "test"):
         # Run by make itself, this make would report its level.
-        env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"}
-        planned = subprocess.run(["make", "-n", target], cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
-        words = {line.split()[0] for line in planned.splitlines() if line.strip() and not line.startswith((" ", "\t"))}
-        assert words <= {"echo", "test", "touch", ".venv/bin/uv", ".venv/bin/gpu-worker", ".venv/bin/python"}, words
+        env = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("MAKE") and name != "MFLAGS"
+        }
+        planned = subprocess.run(
+            ["make", "-n", target], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+        ).stdout
+        words = {
+            line.split()[0]
+            for line in planned.splitlines()
+            if line.strip() and not line.startswith((" ", "\t"))
+        }
+        assert words <= {
+            "echo",
+            "test",
+            "touch",
+            ".venv/bin/uv",
+            ".venv/bin/gpu-worker",
+            ".venv/bin/python",
+        }, words
 
 
 def test_every_task_and_model_is_listed() -> None:
@@ -68,7 +93,9 @@ def test_every_command_answers_to_its_name() -> None:
     for program, verb in re.findall(r"^\| `(gpu-\w+) ([\w-]+)", section("Commands"), re.M):
         argv = [str(BIN / program), verb] + ([] if verb.startswith("-") else ["--help"])
         helped = subprocess.run(argv, capture_output=True, text=True, timeout=60)
-        assert helped.returncode == 0 and helped.stdout.startswith("usage:"), f"{program} {verb}: {helped.stderr}"
+        assert helped.returncode == 0 and helped.stdout.startswith("usage:"), (
+            f"{program} {verb}: {helped.stderr}"
+        )
 
 
 def test_figures_come_from_the_benchmarks() -> None:

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gpu_worker_client.protocol import ErrorCode, OutputTask, RenderResult, RenderStats, RenderTask, TaskError
+from gpu_worker_client.protocol import (
+    ErrorCode,
+    OutputTask,
+    RenderResult,
+    RenderStats,
+    RenderTask,
+    TaskError,
+)
 from gpu_worker_client.protocol.tasks import parse_task
 
 IN = "https://account.r2.example/bucket/in.mp4?X-Amz-Signature=CANARY"
@@ -18,7 +25,12 @@ CLIPS = {"clips": [{"input": "in.mp4"}]}
 
 
 def parsed(params: dict[str, Any] | None = None, **fields: Any) -> RenderTask:
-    task = {"task": "render", "inputs": {"in.mp4": IN}, "output_url": OUT, "params": params or {"command_args": COMMAND}}
+    task = {
+        "task": "render",
+        "inputs": {"in.mp4": IN},
+        "output_url": OUT,
+        "params": params or {"command_args": COMMAND},
+    }
     return RenderTask.model_validate_json(json.dumps({**task, **fields}))
 
 
@@ -32,7 +44,11 @@ def refusal(params: dict[str, Any] | None = None, **fields: Any) -> str:
 def test_the_documented_defaults() -> None:
     task = parsed()
     assert task.params.command_args == COMMAND
-    assert (task.params.output_filename, task.params.require_hardware, task.params.timeline) == (None, False, None)
+    assert (task.params.output_filename, task.params.require_hardware, task.params.timeline) == (
+        None,
+        False,
+        None,
+    )
     assert isinstance(task, OutputTask)
     assert task.makes_a_file
     assert task.written_object == OUT
@@ -51,7 +67,19 @@ def test_a_timeline_names_inputs_of_the_task() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../in.mp4", "/etc/passwd", ".hidden", "-y", "a b.mp4", "a\n", "%03d.png", "", "x" * 129, "ä.mp4"]
+    "name",
+    [
+        "../in.mp4",
+        "/etc/passwd",
+        ".hidden",
+        "-y",
+        "a b.mp4",
+        "a\n",
+        "%03d.png",
+        "",
+        "x" * 129,
+        "ä.mp4",
+    ],
 )
 def test_a_name_is_no_path_and_no_option(name: str) -> None:
     refusal(inputs={name: IN})
@@ -81,7 +109,12 @@ def test_a_graph_may_stand_on_several_lines() -> None:
 
 
 def test_a_hundred_thousand_words_are_an_invalid_task() -> None:
-    task = {"task": "render", "inputs": {"in.mp4": IN}, "output_url": OUT, "params": {"command_args": ["-y"] * 100_000}}
+    task = {
+        "task": "render",
+        "inputs": {"in.mp4": IN},
+        "output_url": OUT,
+        "params": {"command_args": ["-y"] * 100_000},
+    }
     with pytest.raises(TaskError) as caught:
         parse_task(json.dumps(task).encode())
     assert caught.value.code is ErrorCode.invalid_task
@@ -99,12 +132,21 @@ def test_a_place_for_the_output_is_needed() -> None:
 
 
 def test_a_command_may_only_generate() -> None:
-    assert parsed({"command_args": ["-f", "lavfi", "-i", "testsrc2=d=1", "out.mp4"]}, inputs={}).inputs == {}
+    assert (
+        parsed({"command_args": ["-f", "lavfi", "-i", "testsrc2=d=1", "out.mp4"]}, inputs={}).inputs
+        == {}
+    )
 
 
 def test_an_older_client_reads_a_newer_answer() -> None:
-    stats = RenderStats(encoder_used="libx264", fallback_reason="no NVENC here", duration=2.0, frames=50)
+    stats = RenderStats(
+        encoder_used="libx264", fallback_reason="no NVENC here", duration=2.0, frames=50
+    )
     text = RenderResult(stats=stats).model_dump_json()
     newer = json.loads(text) | {"chapters": 3}
     read = RenderResult.from_json(json.dumps(newer))
-    assert (read.stats.encoder_used, read.stats.frames, read.thumbnails_vtt) == ("libx264", 50, None)
+    assert (read.stats.encoder_used, read.stats.frames, read.thumbnails_vtt) == (
+        "libx264",
+        50,
+        None,
+    )

@@ -1,4 +1,5 @@
-"""A task stands in every table it belongs in: wire, processors, demo. The README and the documents have their own tests."""
+"""A task stands in every table it belongs in: wire, processors, demo. The README and the documents
+have their own tests."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ def test_every_task_has_a_processor_and_no_processor_is_without_a_task() -> None
 def test_a_processor_is_what_its_line_says(name: str) -> None:
     processor = registry.get(name)
     assert processor.name == name
-    assert all(callable(getattr(processor, verb)) for verb in ("required_weights", "prepare", "run"))
+    assert all(
+        callable(getattr(processor, verb)) for verb in ("required_weights", "prepare", "run")
+    )
 
 
 def test_every_task_has_a_panel_in_the_demo() -> None:

@@ -30,12 +30,27 @@ def refusal(**fields: Any) -> str:
 def test_the_documented_defaults() -> None:
     timeline = parsed(clips=[CLIP, CLIP])
     clip = timeline.clips[0]
-    assert (clip.start, clip.end, clip.speed, clip.volume_db, clip.keyframes) == (0, None, 1, 0, None)
+    assert (clip.start, clip.end, clip.speed, clip.volume_db, clip.keyframes) == (
+        0,
+        None,
+        1,
+        0,
+        None,
+    )
     assert [join.kind for join in timeline.joins] == ["cut"]
-    assert (timeline.music, timeline.loudness_lufs, timeline.overlays, timeline.chapters) == (None, None, [], False)
+    assert (timeline.music, timeline.loudness_lufs, timeline.overlays, timeline.chapters) == (
+        None,
+        None,
+        [],
+        False,
+    )
     output = timeline.output
     assert (output.width, output.height, output.fps, output.codec, output.crf, output.fit) == (
-        *(None, None, None, "h264", None),
+        None,
+        None,
+        None,
+        "h264",
+        None,
         "contain",
     )
 
@@ -43,14 +58,21 @@ def test_the_documented_defaults() -> None:
 def test_a_clip_may_have_a_transition_of_its_own() -> None:
     second = {**CLIP, "transition": {"kind": "dissolve", "seconds": 1}}
     timeline = parsed(clips=[CLIP, second, CLIP], transition={"kind": "fade"})
-    assert [(join.kind, join.seconds) for join in timeline.joins] == [("dissolve", 1), ("fade", 0.5)]
+    assert [(join.kind, join.seconds) for join in timeline.joins] == [
+        ("dissolve", 1),
+        ("fade", 0.5),
+    ]
 
 
 def test_the_names_of_inputs_are_known_with_their_first_place() -> None:
     timeline = parsed(
         clips=[CLIP, {"input": "b.mp4"}, CLIP],
         music={"input": "m.mp3"},
-        overlays=[{"text": "x", "x": 0, "y": 0}, {"input": "b.mp4", "x": 0, "y": 0}, {"input": "logo.png", "x": 0, "y": 0}],
+        overlays=[
+            {"text": "x", "x": 0, "y": 0},
+            {"input": "b.mp4", "x": 0, "y": 0},
+            {"input": "logo.png", "x": 0, "y": 0},
+        ],
     )
     assert timeline.input_names == {
         "a.mp4": "clips.0.input",
@@ -110,22 +132,52 @@ def test_what_is_out_of_range_is_refused(fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        pytest.param({"clips": [{**CLIP, "start": 2, "end": 2}]}, "end must be after start", id="no time"),
-        pytest.param({"clips": [{**CLIP, "keyframes": [KEY, KEY]}]}, "in order of time", id="one time twice"),
-        pytest.param({"clips": [{**CLIP, "transition": {}}]}, "nothing comes before the first clip", id="first transition"),
-        pytest.param({"overlays": [{"x": 0, "y": 0}]}, "exactly one of input and text", id="empty overlay"),
-        pytest.param({"overlays": [{**LOGO, "text": "x"}]}, "exactly one of input and text", id="both"),
-        pytest.param({"overlays": [{**TEXT, "start": 3, "end": 1}]}, "end must be after", id="overlay time"),
-        pytest.param({"overlays": [{**TEXT, "width": 64}]}, "leave out width", id="width of a text"),
+        pytest.param(
+            {"clips": [{**CLIP, "start": 2, "end": 2}]}, "end must be after start", id="no time"
+        ),
+        pytest.param(
+            {"clips": [{**CLIP, "keyframes": [KEY, KEY]}]}, "in order of time", id="one time twice"
+        ),
+        pytest.param(
+            {"clips": [{**CLIP, "transition": {}}]},
+            "nothing comes before the first clip",
+            id="first transition",
+        ),
+        pytest.param(
+            {"overlays": [{"x": 0, "y": 0}]}, "exactly one of input and text", id="empty overlay"
+        ),
+        pytest.param(
+            {"overlays": [{**LOGO, "text": "x"}]}, "exactly one of input and text", id="both"
+        ),
+        pytest.param(
+            {"overlays": [{**TEXT, "start": 3, "end": 1}]}, "end must be after", id="overlay time"
+        ),
+        pytest.param(
+            {"overlays": [{**TEXT, "width": 64}]}, "leave out width", id="width of a text"
+        ),
         pytest.param({"overlays": [{**LOGO, "color": "#ff0000"}]}, "leave out color", id="colour"),
         pytest.param({"overlays": [{**TEXT, "color": "red"}]}, '"#rrggbb"', id="named colour"),
-        pytest.param({"output": {"proxy": True, "width": 640}}, "leave out width and height", id="size of a proxy"),
-        pytest.param({"output": {"proxy": True, "codec": "hevc"}}, "proxy is h264", id="codec of a proxy"),
-        pytest.param({"thumbnails": {}, "music": {"input": "m.mp3"}}, "leave out music", id="sound of a sheet"),
-        pytest.param({"thumbnails": {}, "chapters": True}, "leave out chapters", id="chapters of a sheet"),
+        pytest.param(
+            {"output": {"proxy": True, "width": 640}},
+            "leave out width and height",
+            id="size of a proxy",
+        ),
+        pytest.param(
+            {"output": {"proxy": True, "codec": "hevc"}}, "proxy is h264", id="codec of a proxy"
+        ),
+        pytest.param(
+            {"thumbnails": {}, "music": {"input": "m.mp3"}},
+            "leave out music",
+            id="sound of a sheet",
+        ),
+        pytest.param(
+            {"thumbnails": {}, "chapters": True}, "leave out chapters", id="chapters of a sheet"
+        ),
     ],
 )
-def test_what_makes_no_sense_together_is_refused_in_a_sentence(fields: dict[str, Any], sentence: str) -> None:
+def test_what_makes_no_sense_together_is_refused_in_a_sentence(
+    fields: dict[str, Any], sentence: str
+) -> None:
     assert sentence in refusal(**fields)
 
 
@@ -137,4 +189,6 @@ def test_a_refusal_in_a_task_names_the_path() -> None:
     }
     with pytest.raises(ValidationError) as caught:
         RenderTask.model_validate_json(json.dumps(task))
-    assert [error["loc"] for error in caught.value.errors()] == [("params", "timeline", "clips", 1, "spede")]
+    assert [error["loc"] for error in caught.value.errors()] == [
+        ("params", "timeline", "clips", 1, "spede")
+    ]

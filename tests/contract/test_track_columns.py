@@ -1,4 +1,5 @@
-"""Columns of tracks: read by a second reader, small on real players, and nothing a stranger forges gets through."""
+"""Columns of tracks: read by a second reader, small on real players, and nothing a stranger forges
+gets through."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from walking import Tracks, walking, written
+from support.walking import Tracks, walking, written
 
 from gpu_worker_client.protocol.box_columns import BoxColumns
 from gpu_worker_client.protocol.columnar import (
@@ -31,8 +32,8 @@ from gpu_worker_client.protocol.columnar import (
 
 
 def read_with_numpy(data: bytes) -> list[tuple[int, str, int, list[list[int]]]]:
-    """A second reader, written from the description of the layout alone: for each track id, class, shot and rows of
-    frame, x1, y1, x2, y2, thousandths, interpolated."""
+    """A second reader, written from the description of the layout alone: for each track id, class,
+    shot and rows of frame, x1, y1, x2, y2, thousandths, interpolated."""
     raw, at = gzip.decompress(data), 0
 
     def take(count: int) -> bytes:
@@ -54,11 +55,20 @@ def read_with_numpy(data: bytes) -> list[tuple[int, str, int, list[list[int]]]]:
     parts = []
     for start in range(0, boxes, BLOCK):
         count = min(BLOCK, boxes - start)
-        parts.append([column(count, planes) for planes in (4, 4, 4, 4, 4, 2)] + [np.frombuffer(take(count), np.uint8)])
+        parts.append(
+            [column(count, planes) for planes in (4, 4, 4, 4, 4, 2)]
+            + [np.frombuffer(take(count), np.uint8)]
+        )
     assert at == len(raw)
-    steps = [np.concatenate([part[n] for part in parts]) for n in range(7)] if parts else [np.zeros(0, np.int64)] * 7
+    steps = (
+        [np.concatenate([part[n] for part in parts]) for n in range(7)]
+        if parts
+        else [np.zeros(0, np.int64)] * 7
+    )
     frames, confidences = np.cumsum(steps[0] + 1) - 1, np.cumsum(steps[5])
-    first = {int(end - count) for end, count in zip(np.cumsum(counts), counts, strict=True) if count}
+    first = {
+        int(end - count) for end, count in zip(np.cumsum(counts), counts, strict=True) if count
+    }
     corners = []
     for axis in range(1, 5):
         values: list[int] = []
@@ -67,28 +77,41 @@ def read_with_numpy(data: bytes) -> list[tuple[int, str, int, list[list[int]]]]:
             earlier = before if position in first or position - 1 in first else values[-2]
             values.append(before + (before - earlier) // 2 + step)
         corners.append(values)
-    rows = [list(map(int, row)) for row in zip(frames, *corners, confidences, steps[6], strict=True)]
+    rows = [
+        list(map(int, row)) for row in zip(frames, *corners, confidences, steps[6], strict=True)
+    ]
     ends = np.cumsum(counts).tolist()
-    return [(int(ids[n]), names[classes[n]], int(shots[n]), rows[ends[n] - int(counts[n]) : ends[n]]) for n in range(tracks)]
+    return [
+        (int(ids[n]), names[classes[n]], int(shots[n]), rows[ends[n] - int(counts[n]) : ends[n]])
+        for n in range(tracks)
+    ]
 
 
 def rows_of(boxes: BoxColumns) -> list[list[int]]:
     corners = np.array(boxes.corners).reshape(-1, 4).tolist()
     return [
         [frame, *corner, confidence, flag]
-        for frame, corner, confidence, flag in zip(boxes.frames, corners, boxes.confidences, boxes.flags, strict=True)
+        for frame, corner, confidence, flag in zip(
+            boxes.frames, corners, boxes.confidences, boxes.flags, strict=True
+        )
     ]
 
 
-@pytest.mark.parametrize(("tracks", "boxes"), [(0, 0), (1, 1), (3, 1), (1, 2), (5, 33), (2, BLOCK // 2), (1, BLOCK + 2)])
+@pytest.mark.parametrize(
+    ("tracks", "boxes"), [(0, 0), (1, 1), (3, 1), (1, 2), (5, 33), (2, BLOCK // 2), (1, BLOCK + 2)]
+)
 def test_columns_are_what_their_description_says(tracks: int, boxes: int) -> None:
     made = walking(tracks, boxes)
     data = written(made)
     assert list(read_columnar(data)) == made
-    assert read_with_numpy(data) == [(h.track_id, h.class_name, h.shot, rows_of(b)) for h, b in made]
+    assert read_with_numpy(data) == [
+        (h.track_id, h.class_name, h.shot, rows_of(b)) for h, b in made
+    ]
 
 
-EXTREMES = st.one_of(st.integers(-10_000_000, 10_000_000), st.sampled_from([-10_000_000, 10_000_000, 0]))
+EXTREMES = st.one_of(
+    st.integers(-10_000_000, 10_000_000), st.sampled_from([-10_000_000, 10_000_000, 0])
+)
 
 
 @given(
@@ -98,7 +121,12 @@ EXTREMES = st.one_of(st.integers(-10_000_000, 10_000_000), st.sampled_from([-10_
             st.text(max_size=60),
             st.integers(0, 2**31 - 1),
             st.lists(
-                st.tuples(st.integers(0, 2**30 - 1), st.tuples(*[EXTREMES] * 4), st.integers(0, 1000), st.booleans()),
+                st.tuples(
+                    st.integers(0, 2**30 - 1),
+                    st.tuples(*[EXTREMES] * 4),
+                    st.integers(0, 1000),
+                    st.booleans(),
+                ),
                 max_size=6,
                 unique_by=lambda box: box[0],
             ),
@@ -112,7 +140,9 @@ def test_whatever_is_allowed_comes_back(plain: list[Any]) -> None:
         columns = BoxColumns()
         for frame, corners, confidence, flag in sorted(boxes):
             columns.put(frame, [corner / 10 for corner in corners], confidence / 1000, flag)
-        assert rows_of(columns) == [[f, *c, p, flag] for f, c, p, flag in sorted(boxes)], "0.1 px and 0.001 are exact"
+        assert rows_of(columns) == [[f, *c, p, flag] for f, c, p, flag in sorted(boxes)], (
+            "0.1 px and 0.001 are exact"
+        )
         made.append((TrackHead(track_id, name, shot, len(columns)), columns))
     assert list(read_columnar(written(made))) == made
 
@@ -136,7 +166,8 @@ def test_a_writer_holds_its_caller_to_what_was_announced(announced: int) -> None
 
 
 def sports_boxes(media: Path) -> Tracks:
-    """The published tracks of SportsMOT's training split, with 3 px of detector noise and 5 % of the boxes gone."""
+    """The published tracks of SportsMOT's training split, with 3 px of detector noise and 5 % of
+    the boxes gone."""
     import tarfile
 
     rng, made = np.random.default_rng(0), list[tuple[TrackHead, BoxColumns]]()
@@ -153,7 +184,9 @@ def sports_boxes(media: Path) -> Tracks:
                     noise = rng.normal(0, 3, 4)
                     doubt = 0.8 * doubt + rng.normal(0, 0.042)
                     corners = np.array([left, top, left + width, top + height]) + noise
-                    columns.put(int(frame) - 1, corners.tolist(), float(np.clip(0.83 + doubt, 0, 1)))
+                    columns.put(
+                        int(frame) - 1, corners.tolist(), float(np.clip(0.83 + doubt, 0, 1))
+                    )
                 made.append((TrackHead(len(made) + 1, "person", shot, len(columns)), columns))
     return made
 
@@ -162,7 +195,10 @@ def test_real_players_take_under_six_bytes_a_box(media: Path) -> None:
     made = sports_boxes(media)
     data = written(made)
     boxes = sum(head.boxes for head, _ in made)
-    print(f"{boxes} boxes, {len(data) / boxes:.2f} bytes a box as gzip, {len(to_text(data)) / boxes:.2f} as base64")
+    print(
+        f"{boxes} boxes, {len(data) / boxes:.2f} bytes a box as gzip,"
+        f" {len(to_text(data)) / boxes:.2f} as base64"
+    )
     assert boxes > 25_000
     assert len(data) / boxes < 6
     assert list(read_columnar(data)) == made
@@ -208,8 +244,15 @@ def forged(
     flag: int = 0,
     more: bytes = b"",
 ) -> bytes:
-    head = b"GWT\x01" + names + struct.pack("<II", tracks, boxes) + b"".join(column([value]) for value in heads)
-    body = column([frame]) + column([x1]) + column([0]) * 3 + column([confidence], 2) + bytes([flag])
+    head = (
+        b"GWT\x01"
+        + names
+        + struct.pack("<II", tracks, boxes)
+        + b"".join(column([value]) for value in heads)
+    )
+    body = (
+        column([frame]) + column([x1]) + column([0]) * 3 + column([confidence], 2) + bytes([flag])
+    )
     return gzip.compress(head + body + more)
 
 
@@ -253,7 +296,11 @@ def test_lies_are_refused(lie: dict[str, Any]) -> None:
 
 
 def test_frames_of_a_track_must_rise() -> None:
-    head = b"GWT\x01\x01\x00\x01a" + struct.pack("<II", 1, 2) + b"".join(column([value]) for value in (1, 0, 0, 2))
+    head = (
+        b"GWT\x01\x01\x00\x01a"
+        + struct.pack("<II", 1, 2)
+        + b"".join(column([value]) for value in (1, 0, 0, 2))
+    )
     body = column([5, -1]) + column([0, 0]) * 4 + column([0, 0], 2) + bytes(2)
     with pytest.raises(ValueError, match="rise"):
         list(read_columnar(gzip.compress(head + body)))
@@ -271,14 +318,19 @@ def refused_within(data: bytes, mib: int) -> None:
 
 
 def test_a_bomb_is_never_unpacked() -> None:
-    """256 MiB of zeros in a quarter of one: in front, behind good columns, and as the boxes that a small head announces."""
+    """256 MiB of zeros in a quarter of one: in front, behind good columns, and as the boxes that a
+    small head announces."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     zeros = bytes(1024**2)
     bomb = b"".join(packer.compress(zeros) for _ in range(256)) + packer.flush()
     started = time.monotonic()
     refused_within(bomb, 8)
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    good = packer.compress(gzip.decompress(forged())) + b"".join(packer.compress(zeros) for _ in range(256)) + packer.flush()
+    good = (
+        packer.compress(gzip.decompress(forged()))
+        + b"".join(packer.compress(zeros) for _ in range(256))
+        + packer.flush()
+    )
     refused_within(good, 8)
     heads = b"".join(column([value]) for value in (1, 0, 0, MAX_BOXES))
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)

@@ -1,4 +1,5 @@
-"""The wire of track: what a task may say, and that a result is the same one whether it came as JSON or as columns."""
+"""The wire of track: what a task may say, and that a result is the same one whether it came as JSON
+or as columns."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from walking import Tracks, walking
+from support.walking import Tracks, walking
 
 from gpu_worker_client import InvalidTask
 from gpu_worker_client.protocol import (
@@ -41,7 +42,10 @@ def columns_of(*boxes: tuple[int, tuple[float, float, float, float], float, bool
 
 
 def result_of(tracks: Tracks) -> TrackResult:
-    typed = [Track(track_id=h.track_id, class_name=h.class_name, shot=h.shot, frames=TrackFrames(b)) for h, b in tracks]
+    typed = [
+        Track(track_id=h.track_id, class_name=h.class_name, shot=h.shot, frames=TrackFrames(b))
+        for h, b in tracks
+    ]
     return TrackResult(tracks=typed, stats=TrackStats(total_frames=100, unique_tracks=len(typed)))
 
 
@@ -52,7 +56,11 @@ def test_defaults_are_the_contracts() -> None:
     params = task().params
     assert params.model == "yolov8n" and params.classes == ["person", "sports ball"]
     assert (params.confidence_threshold, params.iou_threshold) == (0.5, 0.45)
-    assert (params.track_algorithm, params.reset_at_cuts, params.frame_stride) == ("botsort", True, 1)
+    assert (params.track_algorithm, params.reset_at_cuts, params.frame_stride) == (
+        "botsort",
+        True,
+        1,
+    )
     assert params.state_in is None and params.return_state is False
 
 
@@ -72,8 +80,21 @@ def test_defaults_are_the_contracts() -> None:
         ({"frame_stride": 1.0}, "frame_stride"),
         ({"reset_at_cuts": 1}, "reset_at_cuts"),
         ({"conf": 0.5}, "conf"),
-        ({"state_in": {"version": 2, "track_algorithm": "botsort", "frames": 1, "tracker": {}}}, "state_in"),
-        ({"state_in": {"version": 1, "track_algorithm": "bytetrack", "frames": 1, "tracker": {}}}, ""),
+        (
+            {"state_in": {"version": 2, "track_algorithm": "botsort", "frames": 1, "tracker": {}}},
+            "state_in",
+        ),
+        (
+            {
+                "state_in": {
+                    "version": 1,
+                    "track_algorithm": "bytetrack",
+                    "frames": 1,
+                    "tracker": {},
+                }
+            },
+            "",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_at_its_place(params: dict[str, Any], place: str) -> None:
@@ -100,7 +121,11 @@ def test_the_output_is_optional_and_checked_when_it_is_there() -> None:
 
 
 def test_a_state_fits_into_a_task_or_is_refused() -> None:
-    state = TrackState(track_algorithm="botsort", frames=9, tracker={"next_id": 4, "lost": [[1.5, 2.0], {"a": None}]})
+    state = TrackState(
+        track_algorithm="botsort",
+        frames=9,
+        tracker={"next_id": 4, "lost": [[1.5, 2.0], {"a": None}]},
+    )
     again = task(params={"state_in": json.loads(state.model_dump_json())}).params.state_in
     assert again == state
     with pytest.raises(InvalidTask, match="bytes"):
@@ -111,17 +136,33 @@ def test_a_state_fits_into_a_task_or_is_refused() -> None:
 
 
 def test_json_says_class_and_python_class_name() -> None:
-    track = Track(track_id=7, class_name="person", frames=TrackFrames(columns_of((3, (1, 2, 3, 4), 0.5, False))))
-    for plain in (track.model_dump(mode="json"), json.loads(track.model_dump_json()), track.model_dump()):
+    track = Track(
+        track_id=7,
+        class_name="person",
+        frames=TrackFrames(columns_of((3, (1, 2, 3, 4), 0.5, False))),
+    )
+    for plain in (
+        track.model_dump(mode="json"),
+        json.loads(track.model_dump_json()),
+        track.model_dump(),
+    ):
         assert plain["class"] == "person" and "class_name" not in plain
-    inside = json.loads(TrackResult(tracks=[track], stats=TrackStats(total_frames=4, unique_tracks=1)).model_dump_json())
+    inside = json.loads(
+        TrackResult(
+            tracks=[track], stats=TrackStats(total_frames=4, unique_tracks=1)
+        ).model_dump_json()
+    )
     assert inside["tracks"][0]["class"] == "person"
     assert Track.model_validate(track.model_dump()).class_name == "person"
 
 
 def test_a_box_is_rounded_and_says_interpolated_only_when_it_is() -> None:
-    boxes = columns_of((3, (1.26, -0.04, 1e5 + 0.14, 4.0), 0.12349, False), (9, (0, 0, 1, 1), 1, True))
-    frames = Track(track_id=1, class_name="a", frames=TrackFrames(boxes)).model_dump(mode="json")["frames"]
+    boxes = columns_of(
+        (3, (1.26, -0.04, 1e5 + 0.14, 4.0), 0.12349, False), (9, (0, 0, 1, 1), 1, True)
+    )
+    frames = Track(track_id=1, class_name="a", frames=TrackFrames(boxes)).model_dump(mode="json")[
+        "frames"
+    ]
     assert frames == [
         {"frame": 3, "bbox": [1.3, 0.0, 100000.1, 4.0], "confidence": 0.123},
         {"frame": 9, "bbox": [0.0, 0.0, 1.0, 1.0], "confidence": 1.0, "interpolated": True},
@@ -132,7 +173,9 @@ def test_a_box_is_rounded_and_says_interpolated_only_when_it_is() -> None:
 def test_the_time_of_a_frame_is_read_off_evenly_or_between_pairs() -> None:
     even = TrackVideo(width=1, height=1, fps=25)
     assert [even.seconds_of(frame) for frame in (0, 1, 250)] == [0, 0.04, 10]
-    uneven = TrackVideo(width=1, height=1, fps=20, is_vfr=True, times=[(0, 0.0), (10, 1.0), (30, 2.0)])
+    uneven = TrackVideo(
+        width=1, height=1, fps=20, is_vfr=True, times=[(0, 0.0), (10, 1.0), (30, 2.0)]
+    )
     frames = {0: 0.0, 5: 0.5, 10: 1.0, 11: 1.05, 29: 1.95, 30: 2.0, 40: 2.5}
     assert {frame: uneven.seconds_of(frame) for frame in frames} == pytest.approx(frames)
     assert TrackVideo.model_validate_json(uneven.model_dump_json()) == uneven
@@ -191,12 +234,16 @@ def test_all_ways_of_a_result_lead_to_the_same_types() -> None:
         "columns, text": TrackResult.model_validate_json(packed.model_dump_json()),
         "columns, unpacked here": packed.unpacked(),
         "kept elsewhere": TrackResult.from_json("".join(result.json_pieces())),
-        "kept elsewhere, bytes, spaces": TrackResult.from_json(json.dumps(plain, indent=1).encode()),
+        "kept elsewhere, bytes, spaces": TrackResult.from_json(
+            json.dumps(plain, indent=1).encode()
+        ),
         "kept elsewhere, columns": TrackResult.from_json("".join(packed.json_pieces())),
     }
     for way, found in ways.items():
         assert found == result, way
-        assert found.tracks_columnar is None and isinstance(found.tracks[3].frames[5], TrackBox), way
+        assert found.tracks_columnar is None and isinstance(found.tracks[3].frames[5], TrackBox), (
+            way
+        )
     assert json.loads("".join(result.json_pieces())) == plain
     assert json.loads("".join(result_of([]).json_pieces()))["tracks"] == []
     assert result_of([]).packed() == result_of([])
@@ -250,7 +297,9 @@ def test_what_is_no_result_is_a_value_error(text: str | bytes) -> None:
 
 def test_a_number_that_is_not_finite_never_leaves() -> None:
     broken = result_of(walking(1, 2)).model_copy(update={"later": float("nan")})
-    broken = broken.model_copy(update={"stats": TrackStats(total_frames=1, unique_tracks=1, fps=float("inf"))})
+    broken = broken.model_copy(
+        update={"stats": TrackStats(total_frames=1, unique_tracks=1, fps=float("inf"))}
+    )
     with pytest.raises(ValueError, match="JSON compliant"):
         list(broken.json_pieces())
 
@@ -260,4 +309,6 @@ def test_text_that_holds_no_columns_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         list(read_columnar(from_text(text)))
     with pytest.raises(ValidationError):
-        TrackResult.model_validate({"stats": {"total_frames": 1, "unique_tracks": 0}, "tracks_columnar": text})
+        TrackResult.model_validate(
+            {"stats": {"total_frames": 1, "unique_tracks": 0}, "tracks_columnar": text}
+        )

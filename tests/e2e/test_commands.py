@@ -1,4 +1,5 @@
-"""The other doors to the same worker: `gpu-worker run`, the SDK's own `--test_input` and `--rp_serve_api`."""
+"""The other doors to the same worker: `gpu-worker run`, the SDK's own `--test_input` and
+`--rp_serve_api`."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
-import clips
 import pytest
 import requests
+from support import clips
 
 import gpu_worker
 from gpu_worker_client.protocol import ErrorBody
@@ -31,20 +32,32 @@ def env(tmp_path: Path) -> dict[str, str]:
     return {**kept, "HOME": str(tmp_path), "GPU_WORKER_WORK_ROOT": str(tmp_path / "work")}
 
 
-def run_command(task: object, env: dict[str, str], cwd: Path, stdin: bool = False) -> subprocess.CompletedProcess[str]:
+def run_command(
+    task: object, env: dict[str, str], cwd: Path, stdin: bool = False
+) -> subprocess.CompletedProcess[str]:
     text = task if isinstance(task, str) else json.dumps(task)
     file = cwd / "task.json"
     file.write_text(text)
     argv = [sys.executable, "-m", "gpu_worker.cli", "run", "-" if stdin else str(file)]
     return subprocess.run(
-        argv, input=text if stdin else None, capture_output=True, text=True, env=env, cwd=cwd, timeout=DEADLINE_SECONDS
+        argv,
+        input=text if stdin else None,
+        capture_output=True,
+        text=True,
+        env=env,
+        cwd=cwd,
+        timeout=DEADLINE_SECONDS,
     )
 
 
 @pytest.mark.parametrize("stdin", [False, True], ids=["file", "stdin"])
-def test_run_prints_exactly_one_json_object(env: dict[str, str], tmp_path: Path, stdin: bool) -> None:
+def test_run_prints_exactly_one_json_object(
+    env: dict[str, str], tmp_path: Path, stdin: bool
+) -> None:
     clips.make(tmp_path / "cuts.mp4", clips.Clip(frames=60), clips.flat(DARK, BRIGHT, every=30))
-    done = run_command({"task": "detect_scenes", "input_url": "cuts.mp4"}, env, tmp_path, stdin)  # a relative path
+    done = run_command(
+        {"task": "detect_scenes", "input_url": "cuts.mp4"}, env, tmp_path, stdin
+    )  # a relative path
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert [s["start_frame"] for s in answer["scenes"]] == [0, 30]
@@ -75,7 +88,9 @@ def test_run_upscales_a_local_file(env: dict[str, str], tmp_path: Path, weights_
         ("[" * 300_000, "invalid_task"),
     ],
 )
-def test_run_of_a_bad_task_exits_1_with_a_typed_error(env: dict[str, str], tmp_path: Path, task: object, code: str) -> None:
+def test_run_of_a_bad_task_exits_1_with_a_typed_error(
+    env: dict[str, str], tmp_path: Path, task: object, code: str
+) -> None:
     done = run_command(task, env, tmp_path)
     assert done.returncode == 1
     body = ErrorBody.from_wire(json.loads(done.stdout)["error"])
@@ -98,10 +113,17 @@ def test_a_misspelled_setting_is_a_usage_error(env: dict[str, str], tmp_path: Pa
 
 def test_the_sdks_test_input(env: dict[str, str], tmp_path: Path) -> None:
     argv = [sys.executable, str(HANDLER), "--test_input", '{"input": {"task": "selftest"}}']
-    done = subprocess.run(argv, capture_output=True, text=True, env=env, cwd=tmp_path, timeout=DEADLINE_SECONDS)
+    done = subprocess.run(
+        argv, capture_output=True, text=True, env=env, cwd=tmp_path, timeout=DEADLINE_SECONDS
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     bad = subprocess.run(
-        [*argv[:-1], '{"input": {"task": "nothing"}}'], capture_output=True, text=True, env=env, cwd=tmp_path, timeout=60
+        [*argv[:-1], '{"input": {"task": "nothing"}}'],
+        capture_output=True,
+        text=True,
+        env=env,
+        cwd=tmp_path,
+        timeout=60,
     )
     assert bad.returncode == 1
     assert "unsupported_task" in bad.stdout
@@ -114,8 +136,18 @@ def api(env: dict[str, str], tmp_path: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = (tmp_path / "api.log").open("w")
-    argv = [sys.executable, str(HANDLER), "--rp_serve_api", "--rp_api_host", "127.0.0.1", "--rp_api_port", str(port)]
-    server = subprocess.Popen(argv, stdout=log, stderr=log, env=env, cwd=tmp_path, start_new_session=True)
+    argv = [
+        sys.executable,
+        str(HANDLER),
+        "--rp_serve_api",
+        "--rp_api_host",
+        "127.0.0.1",
+        "--rp_api_port",
+        str(port),
+    ]
+    server = subprocess.Popen(
+        argv, stdout=log, stderr=log, env=env, cwd=tmp_path, start_new_session=True
+    )
     try:
         wait_until_it_listens(port, server)
         yield f"http://127.0.0.1:{port}"
@@ -132,15 +164,21 @@ def wait_until_it_listens(port: int, server: subprocess.Popen[bytes]) -> None:
             probe.settimeout(0.2)
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
-        with contextlib.suppress(subprocess.TimeoutExpired):  # not in a tight loop: the server needs the processor too
+        with contextlib.suppress(
+            subprocess.TimeoutExpired
+        ):  # not in a tight loop: the server needs the processor too
             server.wait(0.1)
     pytest.fail("the server did not start")
 
 
 def test_the_sdks_api_server(api: str) -> None:
-    answer = requests.post(f"{api}/runsync", json={"input": {"task": "selftest"}}, timeout=DEADLINE_SECONDS).json()
+    answer = requests.post(
+        f"{api}/runsync", json={"input": {"task": "selftest"}}, timeout=DEADLINE_SECONDS
+    ).json()
     assert answer["status"] == "COMPLETED", answer
     assert answer["output"]["processors"]["detect_scenes"]["ok"] is True
-    bad = requests.post(f"{api}/runsync", json={"input": {"task": "nothing"}}, timeout=DEADLINE_SECONDS).json()
+    bad = requests.post(
+        f"{api}/runsync", json={"input": {"task": "nothing"}}, timeout=DEADLINE_SECONDS
+    ).json()
     assert bad["status"] == "FAILED"
     assert "unsupported_task" in bad["error"]

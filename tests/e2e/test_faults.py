@@ -1,4 +1,5 @@
-"""What goes wrong in real life: a cancel, a killed engine, a time limit, a shutdown. The next job always succeeds."""
+"""What goes wrong in real life: a cancel, a killed engine, a time limit, a shutdown. The next job
+always succeeds."""
 
 from __future__ import annotations
 
@@ -7,10 +8,10 @@ import signal
 import time
 from pathlib import Path
 
-import clips
 import psutil
 import pytest
-from e2e_stage import Stage
+from support import clips
+from support.e2e_stage import Stage
 
 from gpu_worker_client import Job, JobCancelled, JobError
 from gpu_worker_client.protocol import DetectScenesTask, SelftestTask, UpscaleParams, UpscaleTask
@@ -60,7 +61,9 @@ def test_cancel_frees_the_engine(running: Stage, tmp_path: Path, weights_dir: Pa
     assert_the_next_job_succeeds(running)
 
 
-def test_a_killed_engine_is_a_retryable_error(running: Stage, tmp_path: Path, weights_dir: Path) -> None:
+def test_a_killed_engine_is_a_retryable_error(
+    running: Stage, tmp_path: Path, weights_dir: Path
+) -> None:
     job = long_upscale(running, tmp_path)
     wait_until_it_computes(job)
     engine = running.engine()
@@ -76,18 +79,27 @@ def test_a_killed_engine_is_a_retryable_error(running: Stage, tmp_path: Path, we
 
 
 @pytest.mark.parametrize("fresh", [{"GPU_WORKER_JOB_TIME_LIMIT_SECONDS": "20"}], indirect=True)
-def test_a_job_over_its_time_limit_ends_typed(fresh: Stage, tmp_path: Path, weights_dir: Path) -> None:
+def test_a_job_over_its_time_limit_ends_typed(
+    fresh: Stage, tmp_path: Path, weights_dir: Path
+) -> None:
     job = long_upscale(fresh, tmp_path)
     with pytest.raises(JobError) as caught:
         job.result(timeout=DEADLINE_SECONDS)
     assert (caught.value.code, caught.value.stage) == ("time_limit", "process")
     short = fresh.upload("in/short.mp4", clips.make(tmp_path / "short.mp4"))
-    assert fresh.client.run(DetectScenesTask(input_url=short), timeout=DEADLINE_SECONDS).stats.total_frames == 50
+    assert (
+        fresh.client.run(
+            DetectScenesTask(input_url=short), timeout=DEADLINE_SECONDS
+        ).stats.total_frames
+        == 50
+    )
     assert fresh.job_directories() == []
 
 
 @pytest.mark.parametrize("fresh", [{"GPU_WORKER_DRAIN_SECONDS": "1"}], indirect=True)
-def test_sigterm_past_its_grace_answers_the_running_job(fresh: Stage, tmp_path: Path, weights_dir: Path) -> None:
+def test_sigterm_past_its_grace_answers_the_running_job(
+    fresh: Stage, tmp_path: Path, weights_dir: Path
+) -> None:
     job = long_upscale(fresh, tmp_path)
     wait_until_it_computes(job)
     worker = psutil.Process(fresh.worker.pid)
@@ -110,7 +122,8 @@ def test_sigterm_lets_a_short_job_finish(fresh: Stage, tmp_path: Path) -> None:
 
 
 def told_to_stop_while_its_poll_is_open(stage: Stage) -> psutil.Process:
-    """The SDK stops what starts jobs within 0.1 s of a SIGTERM, and goes on waiting for the answer to its poll."""
+    """The SDK stops what starts jobs within 0.1 s of a SIGTERM, and goes on waiting for the answer
+    to its poll."""
     worker = psutil.Process(stage.worker.pid)
     stage.platform.wait_ready(stage.worker)
     worker.send_signal(signal.SIGTERM)
@@ -123,7 +136,9 @@ def told_to_stop_while_its_poll_is_open(stage: Stage) -> psutil.Process:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fresh", [{"poll_seconds": 20.0, "GPU_WORKER_DRAIN_SECONDS": "100"}], indirect=True)
+@pytest.mark.parametrize(
+    "fresh", [{"poll_seconds": 20.0, "GPU_WORKER_DRAIN_SECONDS": "100"}], indirect=True
+)
 def test_a_job_that_an_open_poll_still_brings_is_run(fresh: Stage) -> None:
     worker = told_to_stop_while_its_poll_is_open(fresh)
     assert fresh.client.run(SelftestTask(), timeout=DEADLINE_SECONDS).status == "completed"
@@ -132,7 +147,9 @@ def test_a_job_that_an_open_poll_still_brings_is_run(fresh: Stage) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fresh", [{"poll_seconds": 20.0, "GPU_WORKER_DRAIN_SECONDS": "0.1"}], indirect=True)
+@pytest.mark.parametrize(
+    "fresh", [{"poll_seconds": 20.0, "GPU_WORKER_DRAIN_SECONDS": "0.1"}], indirect=True
+)
 def test_a_job_that_comes_after_the_grace_is_answered(fresh: Stage) -> None:
     worker = told_to_stop_while_its_poll_is_open(fresh)
     with pytest.raises(JobCancelled, match="submit it again") as caught:
@@ -142,7 +159,9 @@ def test_a_job_that_comes_after_the_grace_is_answered(fresh: Stage) -> None:
     assert alive == []
 
 
-def test_an_unreadable_input_leaves_nothing_and_the_next_job_is_fine(running: Stage, tmp_path: Path) -> None:
+def test_an_unreadable_input_leaves_nothing_and_the_next_job_is_fine(
+    running: Stage, tmp_path: Path
+) -> None:
     page = tmp_path / "error.mp4"
     page.write_bytes(b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>NoSuchKey</Code></Error>')
     job = running.client.submit(DetectScenesTask(input_url=running.upload("in/page.mp4", page)))

@@ -1,5 +1,5 @@
-"""The SDK and the processors in a Python of their own, as their user installs them: the job classes in local mode give what the
-worker's local run gives here."""
+"""The SDK and the processors in a Python of their own, as their user installs them: the job classes
+in local mode give what the worker's local run gives here."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import av
-import clips
 import numpy as np
 import psutil
 import pytest
-import sounds
+from support import clips, sounds
+from support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 PACKAGES = ("gpu-worker-client", "gpu-worker-processors")
 FRAMES = 50
 PROGRAM = """
 import json, sys
 from importlib.util import find_spec
-from gpu_worker_client import AutoCropJob, BeatAnalysisJob, FFmpegRenderJob, SceneDetectionJob, TrackJob, UpscaleJob
+from gpu_worker_client import AutoCropJob, BeatAnalysisJob, FFmpegRenderJob
+from gpu_worker_client import SceneDetectionJob, TrackJob, UpscaleJob
 
 command = ["-i", "film.mp4", "-vf", "scale=64:48", "-t", "1", "render.mp4"]
 jobs = {
@@ -43,7 +43,9 @@ bad = {
 }
 done = {name: job.execute() for name, job in {**jobs, **bad}.items()}
 answer = {name: [result.success, result.error, result.metadata] for name, result in done.items()}
-print(json.dumps({"worker": find_spec("gpu_worker") is not None, "runpod": find_spec("runpod") is not None, "jobs": answer}))
+here = {name: find_spec(module) is not None
+        for name, module in (("worker", "gpu_worker"), ("runpod", "runpod"))}
+print(json.dumps(here | {"jobs": answer}))
 """
 
 
@@ -53,7 +55,16 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("laptop") / "venv"
     uv = Path(sys.executable).with_name("uv")
     subprocess.run([uv, "venv", "-q", "--python", sys.executable, home], check=True, timeout=120)
-    install = [uv, "pip", "install", "-q", "--python", home / "bin/python", "-c", ROOT / "requirements/worker.txt"]
+    install = [
+        uv,
+        "pip",
+        "install",
+        "-q",
+        "--python",
+        home / "bin/python",
+        "-c",
+        ROOT / "requirements/worker.txt",
+    ]
     subprocess.run([*install, ROOT / "client", ROOT / "processors"], check=True, timeout=600)
     return home / "bin/python"
 
@@ -61,7 +72,9 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def material(folder: Path) -> Path:
     folder.mkdir()
     clips.make(
-        folder / "film.mp4", clips.Clip(width=160, height=120, frames=FRAMES), clips.flat((255, 0, 0), (0, 0, 255), every=25)
+        folder / "film.mp4",
+        clips.Clip(width=160, height=120, frames=FRAMES),
+        clips.flat((255, 0, 0), (0, 0, 255), every=25),
     )
     sounds.save(folder / "music.wav", sounds.clicks(list(np.arange(0.5, 9.5, 0.5)), 10.0))
     (folder / "notes.txt").write_text("no film")
@@ -75,13 +88,17 @@ def environment(folder: Path) -> dict[str, str]:
 
 def executed(python: Path, folder: Path) -> dict[str, Any]:
     command = [python, "-c", PROGRAM]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment(folder), timeout=280)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, env=environment(folder), timeout=280
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")
-def both(laptop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, Any], dict[str, Any], Path, Path]]:
+def both(
+    laptop: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[dict[str, Any], dict[str, Any], Path, Path]]:
     """What the laptop said and what the worker said, and their folders."""
     root = tmp_path_factory.mktemp("both")
     here, there = material(root / "laptop"), material(root / "worker")
@@ -100,16 +117,28 @@ def test_every_job_runs_without_the_worker(both: Both) -> None:
             success, error, metadata = answer["jobs"][name]
             assert success, (name, package, error)
             assert (metadata["where"], metadata["worker"]["package"]) == ("local", package)
-        assert laptop["jobs"][name][2]["worker"]["sandbox"] == worker["jobs"][name][2]["worker"]["sandbox"]
+        assert (
+            laptop["jobs"][name][2]["worker"]["sandbox"]
+            == worker["jobs"][name][2]["worker"]["sandbox"]
+        )
 
 
 @pytest.mark.slow
 def test_the_results_are_the_workers(both: Both) -> None:
     _, _, here, there = both
-    scenes, beats, tracks = (json.loads((here / f"{name}.json").read_text()) for name in ("scenes", "beats", "tracks"))
-    assert [(scene["start_frame"], scene["end_frame"]) for scene in scenes["scenes"]] == [(0, 24), (25, 49)]
+    scenes, beats, tracks = (
+        json.loads((here / f"{name}.json").read_text()) for name in ("scenes", "beats", "tracks")
+    )
+    assert [(scene["start_frame"], scene["end_frame"]) for scene in scenes["scenes"]] == [
+        (0, 24),
+        (25, 49),
+    ]
     assert len(beats["beat_times"]) == 18 and abs(beats["tempo"] - 120) < 1
-    for name, found, field in (("scenes", scenes, "scenes"), ("beats", beats, "beat_times"), ("tracks", tracks, "tracks")):
+    for name, found, field in (
+        ("scenes", scenes, "scenes"),
+        ("beats", beats, "beat_times"),
+        ("tracks", tracks, "tracks"),
+    ):
         assert found[field] == json.loads((there / f"{name}.json").read_text())[field], name
     assert tracks["cuts"] == [{"frame": 25, "time": 1.0}]
 
@@ -119,7 +148,9 @@ def test_the_results_are_the_workers(both: Both) -> None:
     ("name", "size", "frames"),
     [("upscale.mp4", (320, 240), FRAMES), ("crop.mp4", None, FRAMES), ("render.mp4", (64, 48), 25)],
 )
-def test_the_films_are_the_workers(both: Both, name: str, size: tuple[int, int] | None, frames: int) -> None:
+def test_the_films_are_the_workers(
+    both: Both, name: str, size: tuple[int, int] | None, frames: int
+) -> None:
     _, _, here, there = both
     ours, theirs = looked_at(here / name), looked_at(there / name)
     assert ours == theirs
@@ -142,12 +173,18 @@ def looked_at(path: Path) -> tuple[tuple[int, int], int]:
         ("URL", "ConfigError", "pip install gpu-worker"),
     ],
 )
-def test_what_cannot_work_is_typed_and_leaves_nothing(both: Both, name: str, code: str, words: str) -> None:
+def test_what_cannot_work_is_typed_and_leaves_nothing(
+    both: Both, name: str, code: str, words: str
+) -> None:
     laptop, _, here, _ = both
     success, error, metadata = laptop["jobs"][name]
     assert (success, metadata["code"], words in error) == (False, code, True), error
     made = {"scenes.json", "beats.json", "upscale.mp4", "tracks.json", "crop.mp4", "render.mp4"}
-    assert {path.name for path in here.iterdir() if path.name != ".cache"} == made | {"film.mp4", "music.wav", "notes.txt"}
+    assert {path.name for path in here.iterdir() if path.name != ".cache"} == made | {
+        "film.mp4",
+        "music.wav",
+        "notes.txt",
+    }
 
 
 @pytest.mark.slow
@@ -182,14 +219,26 @@ def words_of(process: psutil.Process) -> list[str]:
 
 @pytest.mark.slow
 def test_the_extra_for_yolo_leaves_an_opencv_that_has_hog(laptop: Path) -> None:
-    """ultralytics asks for `opencv-python` of any version, which is put into the folder of `opencv-python-headless`."""
+    """ultralytics asks for `opencv-python` of any version, which is put into the folder of
+    `opencv-python-headless`."""
     uv = Path(sys.executable).with_name("uv")
     extras = ROOT / "processors"
-    command = [uv, "pip", "install", "-q", "--python", laptop, "-c", ROOT / "requirements/worker.txt", f"{extras}[yolo]"]
+    command = [
+        uv,
+        "pip",
+        "install",
+        "-q",
+        "--python",
+        laptop,
+        "-c",
+        ROOT / "requirements/worker.txt",
+        f"{extras}[yolo]",
+    ]
     subprocess.run(command, check=True, timeout=600)
     program = (
-        "import cv2; from gpu_worker_processors.track.detectors.ultralytics_net import import_ultralytics\n"
-        "import_ultralytics('tasks', 'yolov8n'); cv2.HOGDescriptor(); print(cv2.__version__)"
+        "import cv2; from gpu_worker_processors.track.detectors.ultralytics_net import"
+        " import_ultralytics\nimport_ultralytics('tasks', 'yolov8n'); cv2.HOGDescriptor();"
+        " print(cv2.__version__)"
     )
     done = subprocess.run([laptop, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.stdout.startswith("4."), (done.stdout, done.stderr)

@@ -1,4 +1,5 @@
-"""Five hundred jobs through `JobManager` and eight real workers: all done, memory flat, and a client killed halfway."""
+"""Five hundred jobs through `JobManager` and eight real workers: all done, memory flat, and a
+client killed halfway."""
 
 from __future__ import annotations
 
@@ -20,13 +21,18 @@ from gpu_worker_client import Client, JobManager
 JOBS, WORKERS = 500, 8
 KILL_AFTER = JOBS // 2
 ALLOWED_GROWTH_KB = 8 * 1024
-"""Of the client's memory from the hundredth job to the last. Results kept in memory would be some 20 kB a job, 8 MB in all."""
+"""Of the client's memory from the hundredth job to the last. Results kept in memory would be some
+20 kB a job, 8 MB in all."""
 
 CLIENT = """
 import json, resource, sys
 from gpu_worker_client import Client, JobManager
 state, tasks = sys.argv[1:]
-with Client() as client, JobManager(client, max_parallel=16, state=state) as jobs, open(tasks, "rb") as lines:
+with (
+    Client() as client,
+    JobManager(client, max_parallel=16, state=state) as jobs,
+    open(tasks, "rb") as lines,
+):
     jobs.submit_all(lines)
     for count, outcome in enumerate(jobs.results(), 1):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -50,7 +56,10 @@ def tasks(platform: LocalPlatform, file: Path) -> Path:
 
     def task(number: int) -> dict[str, Any]:
         name = f"results/{number}.json"
-        urls = {"result_url": gate.presign("PUT", name), "result_get_url": gate.presign("GET", name)}
+        urls = {
+            "result_url": gate.presign("PUT", name),
+            "result_get_url": gate.presign("GET", name),
+        }
         return {"task": "selftest", "idempotency_key": f"job-{number}", **urls}
 
     file.write_text("".join(json.dumps(task(number)) + "\n" for number in range(JOBS)))
@@ -86,12 +95,17 @@ def test_five_hundred_jobs_and_a_kill_halfway(platform: LocalPlatform, tmp_path:
     assert {key for *_, key in told} == {f"job-{number}" for number in range(JOBS)}
 
     jobs = list(platform.control.hub.book.jobs.values())
-    ran = Counter(job.input["idempotency_key"] for job in jobs if not job.answer["output"]["deduplicated"])
+    ran = Counter(
+        job.input["idempotency_key"] for job in jobs if not job.answer["output"]["deduplicated"]
+    )
     assert set(ran.values()) == {1} and len(ran) == JOBS
     assert all(job.deliveries == 1 for job in jobs)
 
     peaks = [peak for _, _, peak, _ in told]
-    print(f"{len(jobs)} jobs at the endpoint; peak RSS {peaks[99]} kB at job 100, {peaks[-1]} kB at job {JOBS}")
+    print(
+        f"{len(jobs)} jobs at the endpoint; peak RSS {peaks[99]} kB at job 100, {peaks[-1]} kB at"
+        f" job {JOBS}"
+    )
     assert peaks[-1] - peaks[99] < ALLOWED_GROWTH_KB
 
     with (

@@ -1,5 +1,5 @@
-"""Peak memory of worker, engine and FFmpeg does not depend on the length of the video: 10 s of a clip against 120 s, or 300 s
-for track."""
+"""Peak memory of worker, engine and FFmpeg does not depend on the length of the video: 10 s of a
+clip against 120 s, or 300 s for track."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import re
 import threading
 from pathlib import Path
 
-import clips
 import psutil
 import pytest
-from e2e_stage import Stage, start
+from support import clips
+from support.e2e_stage import Stage, start
 
 from gpu_worker_client.protocol import (
     AutoCropTask,
@@ -52,14 +52,21 @@ def task_for(stage: Stage, name: str, url: str) -> InputTask | FileTask:
     put = stage.platform.gate.presign("PUT", "out.mp4")
     if name == "auto_crop":
         return AutoCropTask(input_url=url, output_url=put)
-    return UpscaleTask(input_url=url, output_url=put, params=UpscaleParams(model="realesr-animevideov3", scale=2))
+    return UpscaleTask(
+        input_url=url, output_url=put, params=UpscaleParams(model="realesr-animevideov3", scale=2)
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("name", "size", "long_seconds"),
-    [("detect_scenes", (640, 360), 120), ("upscale", (48, 32), 120), ("track", (160, 32), 300), ("auto_crop", (160, 64), 120)],
+    [
+        ("detect_scenes", (640, 360), 120),
+        ("upscale", (48, 32), 120),
+        ("track", (160, 32), 300),
+        ("auto_crop", (160, 64), 120),
+    ],
 )
 def test_peak_memory_does_not_grow_with_length(
     name: str,
@@ -74,20 +81,39 @@ def test_peak_memory_does_not_grow_with_length(
     for seconds in (10, long_seconds):
         spec = clips.Clip(width=size[0], height=size[1], frames=seconds * RATE)
         clip = clips.make(tmp_path / f"{seconds}.mp4", spec)
-        for stage in start(tmp_path_factory):  # a fresh worker each, so that the peaks are their own
-            result = stage.client.run(task_for(stage, name, stage.upload("in.mp4", clip)), timeout=DEADLINE_SECONDS)
+        for stage in start(
+            tmp_path_factory
+        ):  # a fresh worker each, so that the peaks are their own
+            result = stage.client.run(
+                task_for(stage, name, stage.upload("in.mp4", clip)), timeout=DEADLINE_SECONDS
+            )
             assert result.status == "completed"
             peaks[seconds] = peak_of(stage)
     short, long = peaks[10], peaks[long_seconds]
-    print(f"{name}: peak RSS {short / 2**20:.1f} MiB at 10 s, {long / 2**20:.1f} MiB at {long_seconds} s")
+    print(
+        f"{name}: peak RSS {short / 2**20:.1f} MiB at 10 s, {long / 2**20:.1f} MiB at"
+        f" {long_seconds} s"
+    )
     assert long <= short * ALLOWED_GROWTH
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_ffmpegs_peak_memory_does_not_grow_with_length(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_ffmpegs_peak_memory_does_not_grow_with_length(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     """It is gone when the answer comes, so it is looked at while it runs; its record only rises."""
-    words = ("-vf", "scale=160:90,fps=50", "-c:v", "libx264", "-preset", "veryfast", "-c:a", "aac", "out.mp4")
+    words = (
+        "-vf",
+        "scale=160:90,fps=50",
+        "-c:v",
+        "libx264",
+        "-preset",
+        "veryfast",
+        "-c:a",
+        "aac",
+        "out.mp4",
+    )
     peaks: dict[int, int] = {}
     for seconds in (10, 120):
         card = (
@@ -102,7 +128,9 @@ def test_ffmpegs_peak_memory_does_not_grow_with_length(tmp_path_factory: pytest.
         )
         for stage in start(tmp_path_factory):
             put = stage.platform.gate.presign("PUT", "out.mp4")
-            job = stage.client.submit(RenderTask(output_url=put, params=RenderParams(command_args=[*card, *words])))
+            job = stage.client.submit(
+                RenderTask(output_url=put, params=RenderParams(command_args=[*card, *words]))
+            )
             watched = Watched(psutil.Process(stage.worker.pid))
             assert job.result(DEADLINE_SECONDS).status == "completed"
             peaks[seconds] = watched.end() + peak_of(stage)
@@ -122,8 +150,12 @@ class Watched(threading.Thread):
     def run(self) -> None:
         while not self._over.wait(0.02):
             for child in self._worker.children(recursive=True):
-                with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, AssertionError):  # ended meanwhile
-                    self._peak = max(self._peak, peak_bytes(child.pid) if "ffmpeg" in child.name() else 0)
+                with contextlib.suppress(
+                    psutil.NoSuchProcess, FileNotFoundError, AssertionError
+                ):  # ended meanwhile
+                    self._peak = max(
+                        self._peak, peak_bytes(child.pid) if "ffmpeg" in child.name() else 0
+                    )
 
     def end(self) -> int:
         self._over.set()

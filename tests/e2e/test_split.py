@@ -1,5 +1,5 @@
-"""One three-minute video over four workers of the real loop, against the same video in one piece: pictures and sound, with a
-worker, an engine and a client that are killed on the way."""
+"""One three-minute video over four workers of the real loop, against the same video in one piece:
+pictures and sound, with a worker, an engine and a client that are killed on the way."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import clips
 import numpy as np
 import psutil
 import pytest
 from numpy.typing import NDArray
+from support import clips
 
 from gpu_worker.platform.job import Status
 from gpu_worker.platform.limits import PlatformLimits
@@ -30,7 +30,14 @@ from gpu_worker.platform.local import LocalPlatform
 from gpu_worker.platform.worker_process import WorkerProcess
 from gpu_worker_client import AsyncClient, Client, ConfigError, InvalidTask, JobError, Storage
 from gpu_worker_client.protocol import UpscaleParams, UpscaleTask
-from gpu_worker_client.split import SegmentEvent, SplitError, SplitPlan, SplitResult, plan_split, split_upscale
+from gpu_worker_client.split import (
+    SegmentEvent,
+    SplitError,
+    SplitPlan,
+    SplitResult,
+    plan_split,
+    split_upscale,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -50,7 +57,8 @@ LOST_WORKER_SECONDS = 8.0
 
 
 def paint(index: int, width: int, height: int) -> NDArray[np.uint8]:
-    """The moving gradient, standing still in every fifth frame: some frames repeat, some at a segment's edge perhaps."""
+    """The moving gradient, standing still in every fifth frame: some frames repeat, some at a
+    segment's edge perhaps."""
     return clips.gradient(index - (index % 5 == 4), width, height)
 
 
@@ -81,7 +89,11 @@ class Farm:
         gate = self.platform.gate
         gate.put("whole/in.mp4", self.source)
         key = f"whole/{output.name}"
-        task = UpscaleTask(input_url=gate.presign("GET", "whole/in.mp4"), output_url=gate.presign("PUT", key), params=params)
+        task = UpscaleTask(
+            input_url=gate.presign("GET", "whole/in.mp4"),
+            output_url=gate.presign("PUT", key),
+            params=params,
+        )
         self.client.run(task, timeout=DEADLINE_SECONDS)
         output.write_bytes(gate.read(key) or b"")
         return output
@@ -95,7 +107,9 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
         for number in range(WORKERS):
             platform.start_worker({"GPU_WORKER_WORK_ROOT": str(root / f"work-{number}")})
         keys = platform.gate.credentials
-        storage = Storage(platform.gate.base_url, platform.gate.bucket, keys.access_key, keys.secret_key)
+        storage = Storage(
+            platform.gate.base_url, platform.gate.bucket, keys.access_key, keys.secret_key
+        )
         client = Client(platform.endpoint_id, platform.api_key, platform.base_url, storage=storage)
         yield Farm(platform, client, clips.make(root / "film.mp4", SOURCE, paint))
 
@@ -104,7 +118,10 @@ def pictures(path: Path) -> list[tuple[float, NDArray[np.uint8]]]:
     """(seconds, samples of all planes) of every frame."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        return [(float(frame.pts * stream.time_base), frame.to_ndarray()) for frame in container.decode(stream)]
+        return [
+            (float(frame.pts * stream.time_base), frame.to_ndarray())
+            for frame in container.decode(stream)
+        ]
 
 
 def sound(path: Path) -> tuple[float, int, str]:
@@ -123,10 +140,18 @@ def psnr(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 
 
 def split(
-    farm: Farm, output: Path, params: UpscaleParams, on_event: Callable[[SegmentEvent], object] | None = None
+    farm: Farm,
+    output: Path,
+    params: UpscaleParams,
+    on_event: Callable[[SegmentEvent], object] | None = None,
 ) -> SplitResult:
     return farm.client.upscale(
-        farm.source, output, split=True, segments=WORKERS, on_event=on_event, **params.model_dump(exclude_unset=True)
+        farm.source,
+        output,
+        split=True,
+        segments=WORKERS,
+        on_event=on_event,
+        **params.model_dump(exclude_unset=True),
     )
 
 
@@ -138,7 +163,9 @@ def assert_like_the_source(farm: Farm, output: Path) -> None:
     assert sound(output) == sound(farm.source)
 
 
-def test_intra_frames_are_those_of_one_piece_though_a_worker_was_killed(farm: Farm, tmp_path: Path) -> None:
+def test_intra_frames_are_those_of_one_piece_though_a_worker_was_killed(
+    farm: Farm, tmp_path: Path
+) -> None:
     params = UpscaleParams(model="lite", scale=2, codec="prores")
     killed: list[str] = []
 
@@ -152,46 +179,69 @@ def test_intra_frames_are_those_of_one_piece_though_a_worker_was_killed(farm: Fa
     result = split(farm, tmp_path / "parts.mov", params, kill_the_first)
     farm.platform.fleet.revive()
     assert (result.frames, result.segments) == (FRAMES, WORKERS)
-    assert [farm.platform.job(job_id).deliveries for job_id in killed] == [2], "another worker took it over"
+    assert [farm.platform.job(job_id).deliveries for job_id in killed] == [2], (
+        "another worker took it over"
+    )
     assert_like_the_source(farm, tmp_path / "parts.mov")
     whole = pictures(farm.unsplit(tmp_path / "whole.mov", params))
     parts = pictures(tmp_path / "parts.mov")
-    different = [n for n, (one, other) in enumerate(zip(whole, parts, strict=True)) if not np.array_equal(one[1], other[1])]
+    different = [
+        n
+        for n, (one, other) in enumerate(zip(whole, parts, strict=True))
+        if not np.array_equal(one[1], other[1])
+    ]
     assert different == []
     assert not (tmp_path / "parts.mov.split").exists()
     assert list(tmp_path.glob("parts*")) == [tmp_path / "parts.mov"]
 
 
 def test_h264_is_as_near_to_one_piece_at_the_edges_as_elsewhere(farm: Farm, tmp_path: Path) -> None:
-    """x264 decides by what it has seen and what it looks ahead to, so the two differ by the codec's own errors, at an edge no
-    more than elsewhere. (Nor is it the same to the bit from run to run: the first GOP of one and the same segment came out in
-    three ways from a warm engine, while prores of the same pictures never differed.)"""
+    """x264 decides by what it has seen and what it looks ahead to, so the two differ by the codec's
+    own errors, at an edge no more than elsewhere. (Nor is it the same to the bit from run to run:
+    the first GOP of one and the same segment came out in three ways from a warm engine, while
+    prores of the same pictures never differed.)"""
     params = UpscaleParams(model="lite", scale=2)
     split(farm, tmp_path / "parts.mp4", params)
     assert_like_the_source(farm, tmp_path / "parts.mp4")
-    whole, parts = pictures(farm.unsplit(tmp_path / "whole.mp4", params)), pictures(tmp_path / "parts.mp4")
+    whole, parts = (
+        pictures(farm.unsplit(tmp_path / "whole.mp4", params)),
+        pictures(tmp_path / "parts.mp4"),
+    )
     apart = [psnr(one[1], other[1]) for one, other in zip(whole, parts, strict=True)]
-    starts = [segment.first_frame for segment in plan_split(farm.source, params, segments=WORKERS).segments[1:]]
+    starts = [
+        segment.first_frame
+        for segment in plan_split(farm.source, params, segments=WORKERS).segments[1:]
+    ]
     edges = {frame for start in starts for frame in range(start - 2, start + 3)}
-    at, away = ([value for frame, value in enumerate(apart) if (frame in edges) is there] for there in (True, False))
+    at, away = (
+        [value for frame, value in enumerate(apart) if (frame in edges) is there]
+        for there in (True, False)
+    )
     same = f"{away.count(math.inf)} of {len(away)} frames the same"
     print(f"at the edges: least {min(at):.2f} dB; elsewhere: least {min(away):.2f} dB, {same}")
     assert min(apart) > 40
     assert min(at) > min(away) - 3
-    assert away.count(math.inf) > len(away) / 2, "away from the edges most frames are those of one piece"
+    assert away.count(math.inf) > len(away) / 2, (
+        "away from the edges most frames are those of one piece"
+    )
 
 
 def test_a_failed_segment_is_tried_again_alone(farm: Farm, tmp_path: Path) -> None:
-    """kill -9 of the engine inside a worker: that job fails, the others go on, and one more job is paid."""
+    """kill -9 of the engine inside a worker: that job fails, the others go on, and one more job is
+    paid."""
     before = farm.jobs()
     failed: list[str] = []
 
     def started() -> str | None:
         new = farm.jobs() - before
-        return next((job_id for job_id in new if farm.platform.job(job_id).status is Status.IN_PROGRESS), None)
+        return next(
+            (job_id for job_id in new if farm.platform.job(job_id).status is Status.IN_PROGRESS),
+            None,
+        )
 
     def kill_engines() -> None:
-        """Of the first job that runs. It is waited for from before the call on: a warm engine is soon done."""
+        """Of the first job that runs. It is waited for from before the call on: a warm engine is
+        soon done."""
         job_id = farm.platform.wait_until(started, DEADLINE_SECONDS)
         assert job_id is not None
         worker = psutil.Process(farm.worker_of(job_id).pid)
@@ -208,7 +258,9 @@ def test_a_failed_segment_is_tried_again_alone(farm: Farm, tmp_path: Path) -> No
 
     killer = threading.Thread(target=kill_engines)
     killer.start()
-    result = split(farm, tmp_path / "out.mp4", UpscaleParams(model="lite", scale=2, crf=20), on_event)
+    result = split(
+        farm, tmp_path / "out.mp4", UpscaleParams(model="lite", scale=2, crf=20), on_event
+    )
     killer.join(DEADLINE_SECONDS)
     assert len(failed) == 1
     assert len(farm.jobs() - before) == result.segments + 1
@@ -220,7 +272,8 @@ import sys
 from gpu_worker_client import Client
 params = {"model": "lite", "scale": 2, "crf": 24}
 Client().upscale(
-    sys.argv[1], sys.argv[2], split=True, segments=4, on_event=lambda event: print(event.stage, flush=True), **params
+    sys.argv[1], sys.argv[2], split=True, segments=4,
+    on_event=lambda event: print(event.stage, flush=True), **params
 )
 """
 
@@ -232,7 +285,9 @@ async def tell(event):
     print(event.stage, flush=True)
 async def main():
     params = {"model": "lite", "scale": 2, "codec": "prores", "crf": 20}
-    await AsyncClient().upscale(sys.argv[1], sys.argv[2], split=True, segments=4, on_event=tell, **params)
+    await AsyncClient().upscale(
+        sys.argv[1], sys.argv[2], split=True, segments=4, on_event=tell, **params
+    )
 asyncio.run(main())
 """
 
@@ -253,7 +308,8 @@ def environment(farm: Farm) -> dict[str, str]:
 
 
 def interrupted(farm: Farm, call: str, output: Path, by: signal.Signals) -> int:
-    """Starts a program, and ends it by a signal when its first segment is done. Returns what it returned."""
+    """Starts a program, and ends it by a signal when its first segment is done. Returns what it
+    returned."""
     argv = [sys.executable, "-c", call, str(farm.source), str(output)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(argv, env=environment(farm), text=True, **pipes) as process:
@@ -277,11 +333,16 @@ def test_a_killed_client_goes_on_and_pays_nothing_twice(farm: Farm, tmp_path: Pa
     assert {event.job_id for event in seen if event.stage == "found"} == submitted
     assert len(farm.jobs() - before) == result.segments, "no segment was submitted twice"
     assert_like_the_source(farm, output)
-    assert not [key for key in sorted(gate.keys()) if "/split/" in key], "results are deleted once they are joined"
+    assert not [key for key in sorted(gate.keys()) if "/split/" in key], (
+        "results are deleted once they are joined"
+    )
 
 
-def test_awaited_it_is_the_same_and_ctrl_c_leaves_nothing_running(farm: Farm, tmp_path: Path) -> None:
-    """Ctrl-C in a program with an event loop: its jobs are cancelled when it is gone, and the next call does the rest."""
+def test_awaited_it_is_the_same_and_ctrl_c_leaves_nothing_running(
+    farm: Farm, tmp_path: Path
+) -> None:
+    """Ctrl-C in a program with an event loop: its jobs are cancelled when it is gone, and the next
+    call does the rest."""
     before = farm.jobs()
     output = tmp_path / "awaited.mov"
     assert interrupted(farm, AWAITED_CALL, output, signal.SIGINT) != 0
@@ -300,11 +361,15 @@ def test_awaited_it_is_the_same_and_ctrl_c_leaves_nothing_running(farm: Farm, tm
     async def go_on() -> SplitResult:
         options = params.model_dump(exclude_unset=True)
         async with AsyncClient.sharing(farm.client) as client:
-            return await client.upscale(farm.source, output, split=True, segments=WORKERS, on_event=hear, **options)
+            return await client.upscale(
+                farm.source, output, split=True, segments=WORKERS, on_event=hear, **options
+            )
 
     result = asyncio.run(go_on())
     assert {event.job_id for event in seen if event.stage == "found"} >= completed
-    assert len(farm.jobs() - before) == len(submitted) + result.segments - len(completed), "what was done is not paid again"
+    assert len(farm.jobs() - before) == len(submitted) + result.segments - len(completed), (
+        "what was done is not paid again"
+    )
     split(farm, tmp_path / "blocking.mov", params.model_copy(update={"crf": 21}))
     assert_like_the_source(farm, output)
     both = zip(pictures(output), pictures(tmp_path / "blocking.mov"), strict=True)
@@ -312,7 +377,8 @@ def test_awaited_it_is_the_same_and_ctrl_c_leaves_nothing_running(farm: Farm, tm
 
 
 def test_what_was_done_before_a_failure_is_kept(farm: Farm, tmp_path: Path) -> None:
-    """The first segment that is done ends the call; the others are cancelled, and made anew by the next call."""
+    """The first segment that is done ends the call; the others are cancelled, and made anew by the
+    next call."""
     params = UpscaleParams(model="lite", scale=2, crf=28)
     first: list[int] = []
 
@@ -331,7 +397,9 @@ def test_what_was_done_before_a_failure_is_kept(farm: Farm, tmp_path: Path) -> N
     assert_like_the_source(farm, tmp_path / "out.mp4")
 
 
-def test_nothing_is_submitted_above_the_budget_and_a_lasting_failure_ends_all(farm: Farm, tmp_path: Path) -> None:
+def test_nothing_is_submitted_above_the_budget_and_a_lasting_failure_ends_all(
+    farm: Farm, tmp_path: Path
+) -> None:
     before = farm.jobs()
     plan = plan_split(farm.source, UpscaleParams(model="lite"), segments=4, gpu="RTX 4090")
     with pytest.raises(SplitError) as caught:
@@ -339,7 +407,14 @@ def test_nothing_is_submitted_above_the_budget_and_a_lasting_failure_ends_all(fa
     assert caught.value.reason == "budget"
     shown: list[SplitPlan] = []
     with pytest.raises(SplitError, match="needs a price"):
-        farm.client.upscale(farm.source, tmp_path / "out.mp4", split=True, max_usd=5.0, model="lite", on_plan=shown.append)
+        farm.client.upscale(
+            farm.source,
+            tmp_path / "out.mp4",
+            split=True,
+            max_usd=5.0,
+            model="lite",
+            on_plan=shown.append,
+        )
     assert [plan.frames for plan in shown] == [FRAMES]
     with pytest.raises(InvalidTask, match="unknown key"):
         farm.client.upscale(farm.source, tmp_path / "out.mp4", split=True, model="lite", segmnets=3)

@@ -1,4 +1,5 @@
-"""Every task, submitted by the SDK over HTTP, run by the unmodified runpod loop, files through the R2 gate, result typed."""
+"""Every task, submitted by the SDK over HTTP, run by the unmodified runpod loop, files through the
+R2 gate, result typed."""
 
 from __future__ import annotations
 
@@ -6,11 +7,10 @@ import itertools
 from pathlib import Path
 
 import av
-import clips
 import pytest
 import requests
-import sounds
-from e2e_stage import Stage
+from support import clips, sounds
+from support.e2e_stage import Stage
 
 from gpu_worker.platform.local import LocalPlatform
 from gpu_worker_client import Client
@@ -47,13 +47,17 @@ def test_selftest(running: Stage) -> None:
     result = running.client.run(SelftestTask(), timeout=DEADLINE_SECONDS)
     assert isinstance(result, SelftestResult)
     assert result.status == "completed"
-    assert {"detect_scenes", "track", "auto_crop", "beat"} <= {name for name, check in result.processors.items() if check.ok}
+    assert {"detect_scenes", "track", "auto_crop", "beat"} <= {
+        name for name, check in result.processors.items() if check.ok
+    }
     assert result.worker is not None and result.worker.device
     assert running.job_directories() == []
 
 
 def test_detect_scenes(running: Stage, tmp_path: Path) -> None:
-    clip = clips.make(tmp_path / "cuts.mp4", clips.Clip(frames=90), clips.flat(DARK, BRIGHT, BLUE, every=30))
+    clip = clips.make(
+        tmp_path / "cuts.mp4", clips.Clip(frames=90), clips.flat(DARK, BRIGHT, BLUE, every=30)
+    )
     url = running.upload("in/cuts.mp4", clip)
     task = DetectScenesTask(input_url=url, params=DetectScenesParams(min_scene_length=0.5))
     result = running.client.run(task, timeout=DEADLINE_SECONDS)
@@ -66,7 +70,9 @@ def test_detect_scenes(running: Stage, tmp_path: Path) -> None:
 
 def test_beat(running: Stage, tmp_path: Path) -> None:
     times = sounds.steady(110, 0.4, 9.8)
-    url = running.upload("in/song.mp3", sounds.save(tmp_path / "song.mp3", sounds.clicks(times, 10.0)))
+    url = running.upload(
+        "in/song.mp3", sounds.save(tmp_path / "song.mp3", sounds.clicks(times, 10.0))
+    )
     put = running.platform.gate.presign("PUT", "out/mix.flac")
     result = running.client.run(BeatTask(input_url=url, output_url=put), timeout=DEADLINE_SECONDS)
     assert isinstance(result, BeatResult)
@@ -74,7 +80,9 @@ def test_beat(running: Stage, tmp_path: Path) -> None:
     assert result.beat_times == pytest.approx(list(times), abs=0.015)
     assert len(result.energy.rms) == 100
     with av.open(str(running.platform.gate.path("out/mix.flac"))) as output:
-        assert sum(frame.samples for frame in output.decode(audio=0)) / 48_000 == pytest.approx(10.0, abs=0.1)
+        assert sum(frame.samples for frame in output.decode(audio=0)) / 48_000 == pytest.approx(
+            10.0, abs=0.1
+        )
     assert running.job_directories() == []
 
 
@@ -83,7 +91,9 @@ def test_upscale(running: Stage, tmp_path: Path, weights_dir: Path, suffix: str)
     spec = clips.Clip(width=64, height=48, frames=12, audio_seconds=0.48)
     url = running.upload(f"in/small{suffix}", clips.make(tmp_path / f"small{suffix}", spec))
     put = running.platform.gate.presign("PUT", f"out/big{suffix}")
-    task = UpscaleTask(input_url=url, output_url=put, params=UpscaleParams(model="realesr-animevideov3"))
+    task = UpscaleTask(
+        input_url=url, output_url=put, params=UpscaleParams(model="realesr-animevideov3")
+    )
     result = running.client.run(task, timeout=DEADLINE_SECONDS)
     assert isinstance(result, UpscaleResult)
     assert result.output_url is not None and "?" not in result.output_url
@@ -100,7 +110,10 @@ def test_upscale(running: Stage, tmp_path: Path, weights_dir: Path, suffix: str)
 
 def basketball(media: Path, path: Path, frames: int = 12) -> Path:
     """The start of a real clip with two players, its packets as they are."""
-    with av.open(str(media / "tracking" / "basketball_720p24.mp4")) as source, av.open(str(path), "w") as output:
+    with (
+        av.open(str(media / "tracking" / "basketball_720p24.mp4")) as source,
+        av.open(str(path), "w") as output,
+    ):
         stream = output.add_stream_from_template(source.streams.video[0])
         for packet in itertools.islice(source.demux(video=0), frames):
             packet.stream = stream
@@ -117,7 +130,10 @@ def test_track(running: Stage, tmp_path: Path, media: Path, weights_dir: Path) -
     )
     result = running.client.run(task, timeout=DEADLINE_SECONDS)
     assert isinstance(result, TrackResult)
-    assert [(track.track_id, track.class_name, track.shot) for track in result.tracks] == [(1, "person", 0), (2, "person", 0)]
+    assert [(track.track_id, track.class_name, track.shot) for track in result.tracks] == [
+        (1, "person", 0),
+        (2, "person", 0),
+    ]
     assert [len(track.frames) for track in result.tracks] == [result.stats.total_frames] * 2
     assert result.tracks_columnar is None
     assert result.state_out is not None and result.state_out["frames"] == result.stats.total_frames
@@ -127,11 +143,14 @@ def test_track(running: Stage, tmp_path: Path, media: Path, weights_dir: Path) -
     assert running.job_directories() == []
 
 
-def test_auto_crop_with_the_tracks_of_a_former_job(running: Stage, tmp_path: Path, media: Path, weights_dir: Path) -> None:
+def test_auto_crop_with_the_tracks_of_a_former_job(
+    running: Stage, tmp_path: Path, media: Path, weights_dir: Path
+) -> None:
     gate = running.platform.gate
     url = running.upload("in/game.mp4", basketball(media, tmp_path / "game.mp4"))
     tracks = running.client.run(
-        TrackTask(input_url=url, result_url=gate.presign("PUT", "out/tracks.json.gz")), timeout=DEADLINE_SECONDS
+        TrackTask(input_url=url, result_url=gate.presign("PUT", "out/tracks.json.gz")),
+        timeout=DEADLINE_SECONDS,
     )
     assert isinstance(tracks, TrackResult)
     params = AutoCropParams(subject=2)
@@ -147,10 +166,13 @@ def test_auto_crop_with_the_tracks_of_a_former_job(running: Stage, tmp_path: Pat
     assert isinstance(again, AutoCropResult)
     assert (again.subject.track_id, again.stats.in_view) == (2, 1.0)
     dry = running.client.run(
-        AutoCropTask(input_url=url, params=params.model_copy(update={"dry_run": True})), timeout=DEADLINE_SECONDS
+        AutoCropTask(input_url=url, params=params.model_copy(update={"dry_run": True})),
+        timeout=DEADLINE_SECONDS,
     )
     assert isinstance(dry, AutoCropResult) and dry.output_url is None
-    assert dry.crop_keyframes == again.crop_keyframes, "what was detected anew is what was brought along"
+    assert dry.crop_keyframes == again.crop_keyframes, (
+        "what was detected anew is what was brought along"
+    )
     with av.open(str(gate.path("out/crop.mp4"))) as output:
         frames = list(output.decode(output.streams.video[0]))
     assert len(frames) == again.stats.frames_processed == tracks.stats.total_frames
@@ -159,13 +181,21 @@ def test_auto_crop_with_the_tracks_of_a_former_job(running: Stage, tmp_path: Pat
 
 
 def test_large_tracks_arrive_as_columns_and_read_the_same(
-    running: Stage, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, media: Path, weights_dir: Path
+    running: Stage,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    media: Path,
+    weights_dir: Path,
 ) -> None:
     root = tmp_path_factory.mktemp("columns")
     clip = basketball(media, tmp_path / "game.mp4")
-    inline = running.client.run(TrackTask(input_url=running.upload("in/same.mp4", clip)), timeout=DEADLINE_SECONDS)
+    inline = running.client.run(
+        TrackTask(input_url=running.upload("in/same.mp4", clip)), timeout=DEADLINE_SECONDS
+    )
     with LocalPlatform(data_dir=root) as platform:
-        platform.start_worker({"GPU_WORKER_INLINE_RESULT_BYTES": "500", "GPU_WORKER_WORK_ROOT": str(root / "work")})
+        platform.start_worker(
+            {"GPU_WORKER_INLINE_RESULT_BYTES": "500", "GPU_WORKER_WORK_ROOT": str(root / "work")}
+        )
         platform.gate.put("in.mp4", clip)
         client = Client(platform.endpoint_id, platform.api_key, platform.base_url)
         job = client.submit(TrackTask(input_url=platform.gate.presign("GET", "in.mp4")))
@@ -177,8 +207,12 @@ def test_large_tracks_arrive_as_columns_and_read_the_same(
         assert result.tracks == inline.tracks
 
 
-def test_the_whole_result_is_put_at_result_url_and_reused_by_key(running: Stage, tmp_path: Path) -> None:
-    clip = clips.make(tmp_path / "cuts.mp4", clips.Clip(frames=60), clips.flat(DARK, BRIGHT, every=30))
+def test_the_whole_result_is_put_at_result_url_and_reused_by_key(
+    running: Stage, tmp_path: Path
+) -> None:
+    clip = clips.make(
+        tmp_path / "cuts.mp4", clips.Clip(frames=60), clips.flat(DARK, BRIGHT, every=30)
+    )
     gate = running.platform.gate
     task = DetectScenesTask(
         input_url=running.upload("in/again.mp4", clip),
@@ -195,9 +229,13 @@ def test_the_whole_result_is_put_at_result_url_and_reused_by_key(running: Stage,
     assert second.scenes == first.scenes
 
 
-def test_a_large_result_goes_to_the_workers_own_bucket(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
+def test_a_large_result_goes_to_the_workers_own_bucket(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
     root = tmp_path_factory.mktemp("bucket")
-    clip = clips.make(tmp_path / "cuts.mp4", clips.Clip(frames=60), clips.flat(DARK, BRIGHT, every=30))
+    clip = clips.make(
+        tmp_path / "cuts.mp4", clips.Clip(frames=60), clips.flat(DARK, BRIGHT, every=30)
+    )
     with LocalPlatform(data_dir=root) as platform:
         gate = platform.gate
         env = {

@@ -1,4 +1,5 @@
-"""The GPU benchmark without a GPU: its arithmetic, its variants of a network, and all of it with tiny sizes on the CPU."""
+"""The GPU benchmark without a GPU: its arithmetic, its variants of a network, and all of it with
+tiny sizes on the CPU."""
 
 from __future__ import annotations
 
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 import torch
 from spandrel import MAIN_REGISTRY
-from tiny_weights import rrdb
+from support.paths import ROOT
+from support.tiny_weights import rrdb
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+BENCHMARKS = ROOT / "benchmarks"
 
 
 @pytest.fixture
@@ -40,7 +42,9 @@ def rrdb_net() -> torch.nn.Module:
 
 @pytest.mark.parametrize("variant", ["by_input", "in_place", "folded"])
 @pytest.mark.parametrize(("count", "height", "width"), [(1, 13, 10), (2, 8, 9)])
-def test_variants_are_the_same_network(module: Any, variant: str, count: int, height: int, width: int) -> None:
+def test_variants_are_the_same_network(
+    module: Any, variant: str, count: int, height: int, width: int
+) -> None:
     from gpu_worker_processors.models.sr.banded import band_tail
 
     frames = torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(1))
@@ -53,7 +57,8 @@ def test_variants_are_the_same_network(module: Any, variant: str, count: int, he
 
 
 def test_operations_are_what_torch_counts(module: Any, tmp_path: Path) -> None:
-    """Of the networks with the fewest layers; the others are slow to make and counted by the benchmark itself."""
+    """Of the networks with the fewest layers; the others are slow to make and counted by the
+    benchmark itself."""
     gpu_nets, report, sizes = module("gpu_nets"), module("gpu_report"), module("gpu_sizes")
     chosen = ("realesr-general-x4v3", "realesr-animevideov3", "RealESRGAN_x4plus_anime_6B")
     for net in (net for net in gpu_nets.nets(sizes.FULL) if net.name in chosen):
@@ -73,7 +78,9 @@ def test_operations_are_what_torch_counts(module: Any, tmp_path: Path) -> None:
         ({"value": 2, "ratio": 0.5}, ""),
     ],
 )
-def test_a_row_says_whether_its_bars_are_met(module: Any, row: dict[str, Any], expected: str) -> None:
+def test_a_row_says_whether_its_bars_are_met(
+    module: Any, row: dict[str, Any], expected: str
+) -> None:
     text = module("gpu_report").verdict(row)
     assert expected in text and bool(text) == bool(expected)
 
@@ -81,15 +88,35 @@ def test_a_row_says_whether_its_bars_are_met(module: Any, row: dict[str, Any], e
 def test_costs_are_measured_where_measured_and_marked_where_not(module: Any) -> None:
     report = module("gpu_report")
     assert "*" not in report._seconds_and_dollars(1, report.CARDS[0])  # noqa: SLF001
-    row = {"name": "n", "model": "RealESRGAN_x4plus", "flops_per_pixel": 35.85e6, "value": 30.0, "limit": 60.0}
-    results = {"machine": {"gpu": "NVIDIA H200"}, "sections": {"nets": {"rows": [row], "problem": None}}}
-    line = next(line for line in report.section(results).splitlines() if line.startswith("| RealESRGAN_x4plus |"))
+    row = {
+        "name": "n",
+        "model": "RealESRGAN_x4plus",
+        "flops_per_pixel": 35.85e6,
+        "value": 30.0,
+        "limit": 60.0,
+    }
+    results = {
+        "machine": {"gpu": "NVIDIA H200"},
+        "sections": {"nets": {"rows": [row], "problem": None}},
+    }
+    line = next(
+        line
+        for line in report.section(results).splitlines()
+        if line.startswith("| RealESRGAN_x4plus |")
+    )
     cells = [cell.strip() for cell in line.split("|")[2:-1]]
     # 1800 frames at 30 frames/s; on an L4 half of its peak, 121 TFLOP/s over 12.39 TFLOP a frame.
     assert cells[-1] == "**60 s, $0.093**"
-    assert cells[1] == f"{1800 / (0.5 * 121 / 12.39):.3g} s, ${1800 / (0.5 * 121 / 12.39) * 0.00019:.2g}"
+    assert (
+        cells[1]
+        == f"{1800 / (0.5 * 121 / 12.39):.3g} s, ${1800 / (0.5 * 121 / 12.39) * 0.00019:.2g}"
+    )
     trial = {**results, "machine": {"gpu": "none, the CPU instead"}}
-    line = next(line for line in report.section(trial).splitlines() if line.startswith("| RealESRGAN_x4plus |"))
+    line = next(
+        line
+        for line in report.section(trial).splitlines()
+        if line.startswith("| RealESRGAN_x4plus |")
+    )
     assert "**" not in line and line.count("*") == 12
 
 
@@ -107,7 +134,9 @@ def test_the_whole_benchmark_runs_on_a_cpu(tmp_path: Path) -> None:
         "cold",
         "variants",
     ]
-    done = subprocess.run(argv, env={**os.environ, "OUT": str(tmp_path)}, capture_output=True, text=True)
+    done = subprocess.run(
+        argv, env={**os.environ, "OUT": str(tmp_path)}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
     rows = {name: part["rows"] for name, part in results["sections"].items()}

@@ -1,4 +1,5 @@
-"""Recorded and compiled networks answer what the same network answers kernel by kernel, from several threads too."""
+"""Recorded and compiled networks answer what the same network answers kernel by kernel, from
+several threads too."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_weights import WeightsFolder, compact, rrdb, swinir
+from support.tiny_weights import WeightsFolder, compact, rrdb, swinir
 from torch import Tensor
 
 from gpu_worker_processors.models.devices import free_memory_bytes
@@ -31,19 +32,42 @@ def psnr(a: Tensor, b: Tensor) -> float:
 
 @pytest.mark.parametrize(
     ("name", "execution"),
-    [("compact", "graphs"), ("rrdb", "graphs"), ("swinir", "graphs"), ("compact", "compiled"), ("rrdb", "compiled")],
+    [
+        ("compact", "graphs"),
+        ("rrdb", "graphs"),
+        ("swinir", "graphs"),
+        ("compact", "compiled"),
+        ("rrdb", "compiled"),
+    ],
     # SwinIR cannot be recorded: asking for it must leave it as it is.
 )
-def test_the_pictures_are_those_of_the_plain_network(tmp_path: Path, name: str, execution: Execution) -> None:
+def test_the_pictures_are_those_of_the_plain_network(
+    tmp_path: Path, name: str, execution: Execution
+) -> None:
     forget_all()
     arch, make = NETS[name]
     folder = WeightsFolder(tmp_path)
     folder.put(name, make(), arch=arch)
     device = torch.device("cuda", 0)
-    nets = [load(name, store=folder.store(), device=device, tile=0, execution=mode) for mode in ("eager", execution)]
-    for height, width in ((72, 96), (48, 64), (40, 56), (72, 96)):  # one more than recordings are kept
+    nets = [
+        load(name, store=folder.store(), device=device, tile=0, execution=mode)
+        for mode in ("eager", execution)
+    ]
+    for height, width in (
+        (72, 96),
+        (48, 64),
+        (40, 56),
+        (72, 96),
+    ):  # one more than recordings are kept
         for seed in range(3):
-            frames = torch.rand(1, 3, height, width, device=device, generator=torch.Generator(device).manual_seed(seed))
+            frames = torch.rand(
+                1,
+                3,
+                height,
+                width,
+                device=device,
+                generator=torch.Generator(device).manual_seed(seed),
+            )
             plain, other = (net(frames) for net in nets)
             assert psnr(other, plain) >= SAME_PSNR_DB
 
@@ -55,7 +79,9 @@ def test_memory_that_runs_out_while_recording_leads_to_smaller_calls(tmp_path: P
     device = torch.device("cuda", 0)
     net = load("compact", store=folder.store(), device=device, tile=0, execution="graphs")
     frame = torch.rand(1, 3, 1080, 1920, device=device)
-    ballast = torch.empty(max(1, free_memory_bytes(device) - (1 << 30)), dtype=torch.uint8, device=device)
+    ballast = torch.empty(
+        max(1, free_memory_bytes(device) - (1 << 30)), dtype=torch.uint8, device=device
+    )
     try:
         out = net(frame)
     finally:

@@ -1,4 +1,5 @@
-"""Frames to a CUDA device and back, from several threads at once: each thread on a stream of its own, no sample wrong."""
+"""Frames to a CUDA device and back, from several threads at once: each thread on a stream of its
+own, no sample wrong."""
 
 from __future__ import annotations
 

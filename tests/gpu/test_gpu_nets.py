@@ -1,4 +1,5 @@
-"""What only a machine with an NVIDIA GPU can show. `REQUIRE_GPU=1` turns a missing one into a failure."""
+"""What only a machine with an NVIDIA GPU can show. `REQUIRE_GPU=1` turns a missing one into a
+failure."""
 
 from __future__ import annotations
 
@@ -8,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import av
-import clips
 import pytest
 import torch
-from tiny_weights import WeightsFolder, compact, rrdb
+from support import clips
+from support.tiny_weights import WeightsFolder, compact, rrdb
 
 from gpu_worker.app import Worker
 from gpu_worker.settings import Settings
@@ -22,34 +23,50 @@ from gpu_worker_processors.models.sr import load
 pytestmark = pytest.mark.gpu
 
 HALF_PSNR_DB = 50.0
-"""float16 against float32 of the same network; measured by others at 45 dB and more for these nets."""
+"""float16 against float32 of the same network; measured by others at 45 dB and more for these
+nets."""
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(-10 * torch.log10(torch.mean((a.double().cpu() - b.double().cpu()) ** 2)))
 
 
-@pytest.mark.parametrize(("name", "arch", "make"), [("tiny-rrdb", "rrdbnet", rrdb), ("tiny-compact", "srvgg_compact", compact)])
+@pytest.mark.parametrize(
+    ("name", "arch", "make"),
+    [("tiny-rrdb", "rrdbnet", rrdb), ("tiny-compact", "srvgg_compact", compact)],
+)
 def test_half_precision_matches_the_float32_net(
     tmp_path: Path, name: str, arch: str, make: Callable[[], dict[str, torch.Tensor]]
 ) -> None:
     folder = WeightsFolder(tmp_path)
     folder.put(name, make(), arch=arch)
     frames = torch.rand(2, 3, 72, 96, generator=torch.Generator().manual_seed(3))
-    on_gpu = load(name, store=folder.store(), device=torch.device("cuda", 0), denoise_strength=None, tile=0)
-    on_cpu = load(name, store=folder.store(), device=torch.device("cpu"), denoise_strength=None, tile=0, dtype=torch.float32)
+    on_gpu = load(
+        name, store=folder.store(), device=torch.device("cuda", 0), denoise_strength=None, tile=0
+    )
+    on_cpu = load(
+        name,
+        store=folder.store(),
+        device=torch.device("cpu"),
+        denoise_strength=None,
+        tile=0,
+        dtype=torch.float32,
+    )
     assert on_gpu.dtype is torch.float16
     assert psnr(on_gpu(frames.cuda()), on_cpu(frames)) >= HALF_PSNR_DB
 
 
 def test_a_frame_that_does_not_fit_is_tiled_and_comes_back_whole(tmp_path: Path) -> None:
-    """The real ladder on the real allocator: most of the card is taken away before the frame comes."""
+    """The real ladder on the real allocator: most of the card is taken away before the frame
+    comes."""
     folder = WeightsFolder(tmp_path)
     folder.put("tiny-compact", compact(), arch="srvgg_compact")
     device = torch.device("cuda", 0)
     net = load("tiny-compact", store=folder.store(), device=device, denoise_strength=None, tile=0)
     whole = net(torch.rand(1, 3, 256, 256, device=device))
-    ballast = torch.empty(max(1, free_memory_bytes(device) - (1 << 30)), dtype=torch.uint8, device=device)
+    ballast = torch.empty(
+        max(1, free_memory_bytes(device) - (1 << 30)), dtype=torch.uint8, device=device
+    )
     try:
         out = net(torch.rand(1, 3, 1440, 2560, device=device))
     finally:
@@ -60,7 +77,9 @@ def test_a_frame_that_does_not_fit_is_tiled_and_comes_back_whole(tmp_path: Path)
 
 
 def test_a_job_runs_on_the_gpu_inside_the_jail(tmp_path: Path, weights_dir: Path) -> None:
-    settings = Settings(work_root=tmp_path / "work", weights_dir=weights_dir, allow_local_files=True)
+    settings = Settings(
+        work_root=tmp_path / "work", weights_dir=weights_dir, allow_local_files=True
+    )
     engine = Engine(settings, os.environ)
     source = clips.make(tmp_path / "in.mp4", clips.Clip(width=320, height=240, frames=50))
     task = {

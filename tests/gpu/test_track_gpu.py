@@ -16,17 +16,32 @@ pytestmark = pytest.mark.gpu
 
 def run(path: Path, work_dir: Path, weights_dir: Path, device: str, **params: Any) -> TrackResult:
     settings = {"GPU_WORKER_DEVICE": device, "WEIGHTS_DIR": str(weights_dir)}
-    return PROCESSOR.run(LocalJob("job", TrackParams(**params), work_dir, path, settings=settings)).unpacked()
+    return PROCESSOR.run(
+        LocalJob("job", TrackParams(**params), work_dir, path, settings=settings)
+    ).unpacked()
 
 
 @pytest.mark.parametrize("name", ["basketball_720p24.mp4", "pets_vtest/vtest_480x360.avi"])
-def test_the_same_people_as_on_the_cpu(media: Path, tmp_path: Path, weights_dir: Path, name: str) -> None:
+def test_the_same_people_as_on_the_cpu(
+    media: Path, tmp_path: Path, weights_dir: Path, name: str
+) -> None:
     path = media / "tracking" / name
-    cpu, gpu = (run(path, tmp_path, weights_dir, device, classes=["person"], frame_stride=3) for device in ("cpu", "cuda:0"))
+    cpu, gpu = (
+        run(path, tmp_path, weights_dir, device, classes=["person"], frame_stride=3)
+        for device in ("cpu", "cuda:0")
+    )
     assert gpu.worker is not None and gpu.worker.device == "cuda:0"
     assert gpu.stats.total_frames == cpu.stats.total_frames
-    here = {(box.frame, *(round(v / 8) for v in box.bbox)) for track in cpu.tracks for box in track.frames}
-    there = {(box.frame, *(round(v / 8) for v in box.bbox)) for track in gpu.tracks for box in track.frames}
+    here = {
+        (box.frame, *(round(v / 8) for v in box.bbox))
+        for track in cpu.tracks
+        for box in track.frames
+    }
+    there = {
+        (box.frame, *(round(v / 8) for v in box.bbox))
+        for track in gpu.tracks
+        for box in track.frames
+    }
     assert abs(len(here) - len(there)) <= 0.02 * len(here)
     longest = max(cpu.tracks, key=lambda track: len(track.frames))
     assert any(abs(len(track.frames) - len(longest.frames)) <= 2 for track in gpu.tracks)

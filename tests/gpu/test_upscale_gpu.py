@@ -1,15 +1,16 @@
-"""The upscale path with its arithmetic on a CUDA device: the pictures of the CPU, and an encoder that says what it is."""
+"""The upscale path with its arithmetic on a CUDA device: the pictures of the CPU, and an encoder
+that says what it is."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import av
-import clips
 import numpy as np
 import pytest
 import torch
-from upscale_kit import Repeat, seen, upscaled
+from support import clips
+from support.upscale_kit import Repeat, seen, upscaled
 
 from gpu_worker_processors.media.encoders import working_encoders
 
@@ -18,20 +19,28 @@ pytestmark = pytest.mark.gpu
 
 def luma(path: Path) -> np.ndarray:
     with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="gray").astype(int) for frame in container.decode(video=0)])
+        return np.stack(
+            [frame.to_ndarray(format="gray").astype(int) for frame in container.decode(video=0)]
+        )
 
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_the_device_gives_the_same_pictures(tmp_path: Path, batch: int) -> None:
     source = clips.make(tmp_path / "in.mp4", clips.Clip(frames=10, audio_seconds=0.4))
     upscaled(source, tmp_path / "cpu.mov", Repeat(), codec="prores")
-    upscaled(source, tmp_path / "gpu.mov", Repeat(device=torch.device("cuda:0"), batch=batch), codec="prores")
+    upscaled(
+        source,
+        tmp_path / "gpu.mov",
+        Repeat(device=torch.device("cuda:0"), batch=batch),
+        codec="prores",
+    )
     assert seen(tmp_path / "gpu.mov").pts_seconds == seen(tmp_path / "cpu.mov").pts_seconds
     assert np.abs(luma(tmp_path / "gpu.mov") - luma(tmp_path / "cpu.mov")).max() <= 2
 
 
 def test_ten_bits_arrive_as_ten_bits(tmp_path: Path) -> None:
-    """Samples above 8 bit cross the bus as unsigned 16-bit numbers, which few of torch's operations know."""
+    """Samples above 8 bit cross the bus as unsigned 16-bit numbers, which few of torch's operations
+    know."""
     clip = clips.Clip(frames=4, codec="ffv1", options=(), pix_fmt="yuv420p10le")
     source = clips.make(tmp_path / "in.mkv", clip)
     upscaled(source, tmp_path / "cpu.mov", Repeat(), codec="prores")

@@ -1,4 +1,5 @@
-"""An engine under foreign control (a decoder's memory bug): what it writes and says must not reach beyond its own job."""
+"""An engine under foreign control (a decoder's memory bug): what it writes and says must not reach
+beyond its own job."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import clips
 import pytest
+from support import clips
 
 from gpu_worker.settings import Settings
 from gpu_worker.transfer.deliver import deliver
@@ -21,7 +22,10 @@ from gpu_worker_processors.engine.jobdir import engine_home
 from gpu_worker_processors.engine.parent import Engine, EngineJob
 
 READY = '{"event": "ready", "sandbox": {}}'
-DONE = '{"event": "done", "seconds": 1.0, "device": {"device": "cpu", "gpu": null}, "result_path": "%s"}'
+DONE = (
+    '{"event": "done", "seconds": 1.0, "device": {"device": "cpu", "gpu": null}, "result_path":'
+    ' "%s"}'
+)
 
 
 def ignore(*_: object) -> None:
@@ -44,7 +48,8 @@ def job(tmp_path: Path) -> EngineJob:
 
 
 def captured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
-    """The next engine is a script that says these lines, whatever it is told, and then keeps quiet."""
+    """The next engine is a script that says these lines, whatever it is told, and then keeps
+    quiet."""
     said = tmp_path / "lines"
     said.write_text("".join(f"{line}\n" for line in lines))
     script = tmp_path / "captured"
@@ -110,7 +115,9 @@ def test_no_link_and_no_pipe_is_read_or_delivered(
     assert not (tmp_path / "out.mp4").exists()
 
 
-def test_an_endless_result_is_not_read(engine: Engine, job: EngineJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_result_is_not_read(
+    engine: Engine, job: EngineJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with (job.work_dir / "result.json").open("wb") as file:
         file.truncate(engine_module.MAX_RESULT_BYTES + 1)
     captured(tmp_path, monkeypatch, READY, DONE % file.name)
@@ -128,7 +135,10 @@ NONSENSE = {
     "prepared for done": '{"event": "prepared"}',
     "done without a device": '{"event": "done"}',
     "a stage of its own": '{"event": "progress", "stage": "x", "done": 1, "total": 2, "unit": ""}',
-    "a huge number": '{"event": "progress", "stage": "process", "done": 1%s, "total": 2, "unit": ""}' % ("0" * 400),
+    "a huge number": (
+        '{"event": "progress", "stage": "process", "done": 1%s, "total": 2, "unit": ""}'
+        % ("0" * 400)
+    ),
     "an error that is none": '{"event": "error", "error": 1}',
     "a long line": "x" * 3_000_000,
 }
@@ -148,7 +158,10 @@ def test_nonsense_on_the_pipe_ends_the_engine_typed(
 def test_an_error_with_names_of_our_own_stays_an_error(
     engine: Engine, job: EngineJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    error = '{"code": "corrupt_media", "message": "m", "stage": "lunch", "details": {"stage": 1, "message": 2, "code": 3}}'
+    error = (
+        '{"code": "corrupt_media", "message": "m", "stage": "lunch", "details": {"stage": 1,'
+        ' "message": 2, "code": 3}}'
+    )
     captured(tmp_path, monkeypatch, READY, f'{{"event": "error", "error": {error}}}')
     with pytest.raises(TaskError) as caught:
         engine.run(job, ignore)
@@ -156,8 +169,11 @@ def test_an_error_with_names_of_our_own_stays_an_error(
     assert caught.value.stage is None
 
 
-def test_what_it_left_in_its_home_is_not_run_by_the_next_engine(engine: Engine, job: EngineJob, tmp_path: Path) -> None:
-    """The next engine starts as the worker's user and unjailed; its working directory must not be a place to import from."""
+def test_what_it_left_in_its_home_is_not_run_by_the_next_engine(
+    engine: Engine, job: EngineJob, tmp_path: Path
+) -> None:
+    """The next engine starts as the worker's user and unjailed; its working directory must not be a
+    place to import from."""
     home = engine_home(tmp_path / "work")
     home.mkdir()
     mark = tmp_path / "escaped"

@@ -1,4 +1,5 @@
-"""The object behind `result_get_url` is the caller's to write; its answer may not be too large nor command the worker."""
+"""The object behind `result_get_url` is the caller's to write; its answer may not be too large nor
+command the worker."""
 
 from __future__ import annotations
 
@@ -17,7 +18,12 @@ RESULT: dict[str, Any] = {
     "idempotency_key": "k",
     "result_url": "https://h/result.json",
     "scenes": [],
-    "stats": {"total_scenes": 0, "avg_scene_length": 0.0, "total_frames": 1, "processing_time_sec": 1.0},
+    "stats": {
+        "total_scenes": 0,
+        "avg_scene_length": 0.0,
+        "total_frames": 1,
+        "processing_time_sec": 1.0,
+    },
 }
 SCENE = {"start_frame": 0, "end_frame": 1, "start_time": 0.0, "end_time": 1.0}
 

@@ -1,4 +1,5 @@
-"""A store's refusal is read for its code, a few kilobytes of it, however its body claims to be cut into chunks."""
+"""A store's refusal is read for its code, a few kilobytes of it, however its body claims to be cut
+into chunks."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ LET_THROUGH_BYTES = 16 * MIB
 
 @contextmanager
 def flood(head: bytes, sent: list[int]) -> Generator[str]:
-    """A server that answers 403 and then sends until the reader hangs up. Yields its host and port."""
+    """A server that answers 403 and then sends until the reader hangs up. Yields its host and
+    port."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def answer() -> None:
@@ -30,7 +32,9 @@ def flood(head: bytes, sent: list[int]) -> Generator[str]:
         with connection:
             connection.recv(65536)
             try:
-                connection.sendall(b"HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n" + head)
+                connection.sendall(
+                    b"HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n" + head
+                )
                 while sum(sent) < MOST_BYTES:
                     connection.sendall(bytes(MIB))
                     sent.append(MIB)

@@ -1,5 +1,6 @@
-"""Hostile media, row by row: each file ends in a typed error or in all of its frames, bounded in memory, with nothing written
-and no other file opened. The rows' numbers are those of the project's table of hostile inputs."""
+"""Hostile media, row by row: each file ends in a typed error or in all of its frames, bounded in
+memory, with nothing written and no other file opened. The rows' numbers are those of the project's
+table of hostile inputs."""
 
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import clips
 import imageio_ffmpeg
 import pytest
+from support import clips
 
 from gpu_worker_client.protocol import DetectScenesParams, ErrorCode, TaskError
 from gpu_worker_processors.base import LocalJob
@@ -28,7 +29,11 @@ SMALL = clips.Clip(width=320, height=240, frames=60, options=(("preset", "medium
 
 
 def ffmpeg(*args: object) -> None:
-    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *map(str, args)], check=True, capture_output=True)
+    subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *map(str, args)],
+        check=True,
+        capture_output=True,
+    )
 
 
 def text(content: str | bytes) -> Build:
@@ -124,22 +129,31 @@ def endless_durations(moov: bytes) -> bytes:
 
 
 def declared(width: int, height: int) -> Build:
-    """A Matroska file whose MJPEG pictures are small and claim another size in their own headers."""
+    """A Matroska file whose MJPEG pictures are small and claim another size in their own
+    headers."""
 
     def build(path: Path) -> Path:
-        path = clips.make(path.with_suffix(".mkv"), clips.Clip(codec="mjpeg", pix_fmt="yuvj420p", options=(), frames=2))
+        path = clips.make(
+            path.with_suffix(".mkv"),
+            clips.Clip(codec="mjpeg", pix_fmt="yuvj420p", options=(), frames=2),
+        )
         data = path.read_bytes()
         frame = b"\xff\xc0\x00\x11\x08" + struct.pack(">HH", 48, 64)
         assert frame in data
-        path.write_bytes(data.replace(frame, b"\xff\xc0\x00\x11\x08" + struct.pack(">HH", height, width)))
+        path.write_bytes(
+            data.replace(frame, b"\xff\xc0\x00\x11\x08" + struct.pack(">HH", height, width))
+        )
         return path
 
     return build
 
 
 def declared_by_the_track(path: Path) -> Path:
-    """A Matroska file whose track header claims 65535x65535; the elements' sizes stay as they were."""
-    path = clips.make(path.with_suffix(".mkv"), clips.Clip(320, 272, codec="ffv1", options=(), frames=2))
+    """A Matroska file whose track header claims 65535x65535; the elements' sizes stay as they
+    were."""
+    path = clips.make(
+        path.with_suffix(".mkv"), clips.Clip(320, 272, codec="ffv1", options=(), frames=2)
+    )
     data = path.read_bytes()
     for name, size in ((b"\xb0", 320), (b"\xba", 272)):
         old = name + b"\x82" + struct.pack(">H", size)
@@ -153,13 +167,17 @@ def png(width: int, height: int) -> bytes:
     """A picture of one colour: megabytes of zeros in a few kilobytes."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     packer = zlib.compressobj()
     row = bytes(1 + 3 * width)
     pixels = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
 
 
 def png_track(path: Path) -> Path:
@@ -179,8 +197,13 @@ def two_joined(path: Path, **second: object) -> Path:
     return path
 
 
-R2_ERROR = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>NoSuchKey</Code><Message>gone</Message></Error>'
-INIT_SEGMENT = made_by_ffmpeg("-i", "{in}", "-map", "0:v", "-c", "copy", "-movflags", "frag_keyframe+empty_moov")
+R2_ERROR = (
+    '<?xml version="1.0"'
+    ' encoding="UTF-8"?><Error><Code>NoSuchKey</Code><Message>gone</Message></Error>'
+)
+INIT_SEGMENT = made_by_ffmpeg(
+    "-i", "{in}", "-map", "0:v", "-c", "copy", "-movflags", "frag_keyframe+empty_moov"
+)
 
 
 def header_only(path: Path) -> Path:
@@ -190,7 +213,14 @@ def header_only(path: Path) -> Path:
     return path
 
 
-CENC = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", "0" * 32, "-encryption_kid", "1" * 32)
+CENC = (
+    "-encryption_scheme",
+    "cenc-aes-ctr",
+    "-encryption_key",
+    "0" * 32,
+    "-encryption_kid",
+    "1" * 32,
+)
 STTS = struct.pack(">I4sII", 16 + 8 * 10**6, b"stts", 0, 10**6) + struct.pack(">II", 1, 1) * 10**6
 
 
@@ -211,7 +241,10 @@ ROWS: dict[str, tuple[Build, str | tuple[str, ...]]] = {
     "M02 html": (text("\n <!DOCTYPE html><html><body>Sign in</body></html>"), "not_media"),
     "M02 json": (text('{"error": "denied"}'), "not_media"),
     "M03 no moov": (changed(lambda data: data[: len(data) // 2]), "corrupt_media"),
-    "M04 half, faststart": (changed(lambda data: data[: len(data) // 2], faststart=True), "corrupt_media"),
+    "M04 half, faststart": (
+        changed(lambda data: data[: len(data) // 2], faststart=True),
+        "corrupt_media",
+    ),
     "M05 less 1 KB": (changed(lambda data: data[:-1024], faststart=True), "corrupt_media"),
     "M05 less 1 byte": (changed(lambda data: data[:-1], faststart=True), "corrupt_media"),
     "M06 200 flips": (changed(flip(200, 0.3), faststart=True), "corrupt_media"),
@@ -224,14 +257,29 @@ ROWS: dict[str, tuple[Build, str | tuple[str, ...]]] = {
     ),
     "M09 cover picture": (
         made_by_ffmpeg(
-            *("-i", "{in}", "-map", "0:a", "-map", "0:v", "-c:a", "copy", "-c:v", "mjpeg"),
-            *("-frames:v", "1", "-disposition:v", "attached_pic"),
+            "-i",
+            "{in}",
+            "-map",
+            "0:a",
+            "-map",
+            "0:v",
+            "-c:a",
+            "copy",
+            "-c:v",
+            "mjpeg",
+            "-frames:v",
+            "1",
+            "-disposition:v",
+            "attached_pic",
         ),
         "no_video_stream",
     ),
     "M10 1x1": (clip(width=1, height=1, pix_fmt="yuv444p", frames=5), OK),
     "M10 2x2": (clip(width=2, height=2, frames=5), OK),
-    "M10 3x65500": (clip(width=3, height=65500, codec="mjpeg", pix_fmt="yuvj444p", options=(), frames=2), OK),
+    "M10 3x65500": (
+        clip(width=3, height=65500, codec="mjpeg", pix_fmt="yuvj444p", options=(), frames=2),
+        OK,
+    ),
     "M11 8000x8000 png": (text(png(8000, 8000)), ("media_limit", "unsupported_media")),
     "M11 8000x8000 png in matroska": (png_track, "media_limit"),
     "M11 65535x65535 by the track": (declared_by_the_track, "media_limit"),
@@ -243,28 +291,63 @@ ROWS: dict[str, tuple[Build, str | tuple[str, ...]]] = {
     "M15 turned": (clip(rotation=90, frames=5), OK),
     "M18 endless by its header": (changed(in_moov(endless_durations)), OK),
     "M19 20,000 tracks": (changed(in_moov(many_tracks)), "media_limit"),
-    "M20 edit list beyond the end": (changed(in_moov(edit_list(2**30))), ("no_frames", "corrupt_media", OK)),
-    "M20 negative edit list": (changed(in_moov(edit_list(-(2**30)))), ("no_frames", "corrupt_media", OK)),
+    "M20 edit list beyond the end": (
+        changed(in_moov(edit_list(2**30))),
+        ("no_frames", "corrupt_media", OK),
+    ),
+    "M20 negative edit list": (
+        changed(in_moov(edit_list(-(2**30)))),
+        ("no_frames", "corrupt_media", OK),
+    ),
     "M20 a million durations": (changed(in_moov(long_stts)), ("corrupt_media", OK)),
-    "M20 metadata of 2 GB": (changed(in_moov(lambda moov: moov + struct.pack(">I4s", 2**31, b"udta"))), ("corrupt_media", OK)),
-    "M21 HLS": (text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{canary}\n#EXT-X-ENDLIST\n"), "not_media"),
-    "M21 DASH": (text('<?xml version="1.0"?><MPD><BaseURL>file://{canary}</BaseURL></MPD>'), "not_media"),
+    "M20 metadata of 2 GB": (
+        changed(in_moov(lambda moov: moov + struct.pack(">I4s", 2**31, b"udta"))),
+        ("corrupt_media", OK),
+    ),
+    "M21 HLS": (
+        text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{canary}\n#EXT-X-ENDLIST\n"),
+        "not_media",
+    ),
+    "M21 DASH": (
+        text('<?xml version="1.0"?><MPD><BaseURL>file://{canary}</BaseURL></MPD>'),
+        "not_media",
+    ),
     "M21 ffconcat": (text("ffconcat version 1.0\nfile '{canary}'\n"), "not_media"),
-    "M21 SDP": (text("v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n"), "not_media"),
+    "M21 SDP": (
+        text("v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n"),
+        "not_media",
+    ),
     "M21 SMIL": (text('<smil><body><video src="{canary}"/></body></smil>'), "not_media"),
     "M21 pls": (text("[playlist]\nFile1={canary}\n"), "not_media"),
     "M21 list of names": (text("{canary}\n"), "not_media"),
-    "M23 SVG": (text('<svg xmlns="http://www.w3.org/2000/svg"><image href="{canary}"/></svg>'), "not_media"),
-    "M23 MVG": (text("push graphic-context\nviewbox 0 0 9 9\nimage over 0,0 0,0 '{canary}'\n"), "not_media"),
+    "M23 SVG": (
+        text('<svg xmlns="http://www.w3.org/2000/svg"><image href="{canary}"/></svg>'),
+        "not_media",
+    ),
+    "M23 MVG": (
+        text("push graphic-context\nviewbox 0 0 9 9\nimage over 0,0 0,0 '{canary}'\n"),
+        "not_media",
+    ),
     "M23 PDF": (text("%PDF-1.7\n"), "not_media"),
     "M23 ZIP": (text(b"PK\x03\x04" + bytes(99)), "not_media"),
     "M23 strm": (text("file://{canary}\n"), "not_media"),
     "M23 avs": (text('DirectShowSource("{canary}")\n'), "not_media"),
-    "M23 vpy": (text("import vapoursynth as vs\ncore.ffms2.Source('{canary}').set_output()\n"), "not_media"),
+    "M23 vpy": (
+        text("import vapoursynth as vs\ncore.ffms2.Source('{canary}').set_output()\n"),
+        "not_media",
+    ),
     "M25 attachment": (
         made_by_ffmpeg(
-            *("-i", "{in}", "-c", "copy", "-attach", "{dir}/attached.bin"),
-            *("-metadata:s:t", "mimetype=application/x-sharedlib", "-metadata:s:t", "filename=../../x.so"),
+            "-i",
+            "{in}",
+            "-c",
+            "copy",
+            "-attach",
+            "{dir}/attached.bin",
+            "-metadata:s:t",
+            "mimetype=application/x-sharedlib",
+            "-metadata:s:t",
+            "filename=../../x.so",
             suffix="mkv",
         ),
         OK,
@@ -281,7 +364,8 @@ BOMBS = [name for name in ROWS if name.startswith(("M11", "M19", "M20"))]
 
 @contextmanager
 def opens_seen(folder: Path) -> Iterator[list[str]]:
-    """Names of files that anyone in this machine opens in a folder while the block runs, from inotify(7)."""
+    """Names of files that anyone in this machine opens in a folder while the block runs, from
+    inotify(7)."""
     libc = ctypes.CDLL(None, use_errno=True)
     handle = libc.inotify_init1(os.O_NONBLOCK)
     assert handle >= 0
@@ -353,7 +437,8 @@ def test_the_message_says_what_was_sent(row: str, hint: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("row", "frames"), [("M14 clock starts again", 20), ("M14 variable rate", 5), ("M18 endless by its header", 60)]
+    ("row", "frames"),
+    [("M14 clock starts again", 20), ("M14 variable rate", 5), ("M18 endless by its header", 60)],
 )
 def test_odd_timestamps_lose_no_frame(row: str, frames: int, tmp_path: Path) -> None:
     assert outcome(ROWS[row][0](tmp_path / "input.mp4"), tmp_path) == (OK, str(frames))
@@ -372,19 +457,27 @@ before = peak()
 try:
     PROCESSOR.run(job)
 except TaskError as error:
-    assert error.code.value in ("media_limit", "unsupported_media", "corrupt_media", "no_frames"), error
+    codes = ("media_limit", "unsupported_media", "corrupt_media", "no_frames")
+    assert error.code.value in codes, error
 print(peak() - before)
 """
-"""Kilobytes over what the imports need. Not getrusage: its peak is inherited from the process that forked this one."""
+"""Kilobytes over what the imports need. Not getrusage: its peak is inherited from the process that
+forked this one."""
 
 
 @pytest.mark.parametrize("row", BOMBS)
 def test_bombs_stay_under_100_mb(row: str, tmp_path: Path) -> None:
     path = ROWS[row][0](tmp_path / "input.mp4")
-    ran = subprocess.run([sys.executable, "-c", MEASURE, path, tmp_path], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", MEASURE, path, tmp_path], capture_output=True, text=True, check=True
+    )
     assert int(ran.stdout) < 100 * 1024
 
 
 def test_every_code_of_the_table_exists() -> None:
-    codes = {c for _, expected in ROWS.values() for c in ((expected,) if isinstance(expected, str) else expected)} - {OK}
+    codes = {
+        c
+        for _, expected in ROWS.values()
+        for c in ((expected,) if isinstance(expected, str) else expected)
+    } - {OK}
     assert codes <= {code.value for code in ErrorCode}

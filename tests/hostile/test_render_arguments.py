@@ -1,5 +1,6 @@
-"""What an attacker writes into a command: refused before anything is started, with the place of the word and the reason, and
-without an echo of the text. Nothing here needs FFmpeg; what is contained instead of refused is tested with the jail."""
+"""What an attacker writes into a command: refused before anything is started, with the place of the
+word and the reason, and without an echo of the text. Nothing here needs FFmpeg; what is contained
+instead of refused is tested with the jail."""
 
 from __future__ import annotations
 
@@ -15,11 +16,15 @@ VF = ["-i", "in.mp4", "-vf"]
 AF = ["-i", "in.mp4", "-af"]
 
 
-def refused(args: list[str], at: int, reason: str = "", names: tuple[str, ...] = NAMES) -> TaskError:
+def refused(
+    args: list[str], at: int, reason: str = "", names: tuple[str, ...] = NAMES
+) -> TaskError:
     with pytest.raises(TaskError) as caught:
         parse_command(args, names)
     error = caught.value
-    assert (error.code, error.details["token_index"]) == (ErrorCode.ffmpeg_arg_denied, at), error.message
+    assert (error.code, error.details["token_index"]) == (ErrorCode.ffmpeg_arg_denied, at), (
+        error.message
+    )
     assert reason in error.message
     assert f"command_args[{at}]" in error.message
     return error
@@ -28,18 +33,55 @@ def refused(args: list[str], at: int, reason: str = "", names: tuple[str, ...] =
 @pytest.mark.parametrize(
     "source",
     [
-        "http://127.0.0.1/x", "https://h/x", "/etc/passwd", "../in.mp4", "./in.mp4", "file:in.mp4", "concat:in.mp4|in.mp4",
-        "pipe:0", "-", "fd:", "data:,x", "crypto:in.mp4", "subfile,,start,0,end,0,,:in.mp4", "cache:in.mp4", "async:in.mp4",
-        "tcp://127.0.0.1:1", "rtsp://h/x", "IN.MP4", "in.mp4\n", " in.mp4", "in.mp", "in%03d.png", "", "other.mp4", "tee:x",
-        "\\\\host\\share", "in.mp4?x",
+        "http://127.0.0.1/x",
+        "https://h/x",
+        "/etc/passwd",
+        "../in.mp4",
+        "./in.mp4",
+        "file:in.mp4",
+        "concat:in.mp4|in.mp4",
+        "pipe:0",
+        "-",
+        "fd:",
+        "data:,x",
+        "crypto:in.mp4",
+        "subfile,,start,0,end,0,,:in.mp4",
+        "cache:in.mp4",
+        "async:in.mp4",
+        "tcp://127.0.0.1:1",
+        "rtsp://h/x",
+        "IN.MP4",
+        "in.mp4\n",
+        " in.mp4",
+        "in.mp",
+        "in%03d.png",
+        "",
+        "other.mp4",
+        "tee:x",
+        "\\\\host\\share",
+        "in.mp4?x",
     ],
-)  # fmt: skip
+)
 def test_f01_an_input_is_a_name_of_the_task(source: str) -> None:
     refused(["-i", source, "out.mp4"], at=1, reason="one of the task's own")
 
 
 @pytest.mark.parametrize(
-    "word", ["-/vf", "-/filter_complex", "--help", "--", "-/i", "---", "-?", "-h", "-L", "-:v", "-c:v:x:y", "- i"]
+    "word",
+    [
+        "-/vf",
+        "-/filter_complex",
+        "--help",
+        "--",
+        "-/i",
+        "---",
+        "-?",
+        "-h",
+        "-L",
+        "-:v",
+        "-c:v:x:y",
+        "- i",
+    ],
 )
 def test_f02_words_that_are_no_option_of_the_table(word: str) -> None:
     refused(["-i", "in.mp4", word, "x", "out.mp4"], at=2)
@@ -63,7 +105,10 @@ def test_f02_words_that_are_no_option_of_the_table(word: str) -> None:
         pytest.param("drawtext=text='%{e:ld(0\\'}'", id="F04 an expression behind quotes"),
         pytest.param("drawtext=text='%{gmtime:%999999999Y}'", id="F04 a clock of a gigabyte"),
         pytest.param("drawtext=text='%{pts:gmtime:0:%_9999d}'", id="F04 a time stamp as wide"),
-        pytest.param("drawtext=text='%{localtime:a\\}%0\\99999Y}'", id="F04 the width behind a brace and a backslash"),
+        pytest.param(
+            "drawtext=text='%{localtime:a\\}%0\\99999Y}'",
+            id="F04 the width behind a brace and a backslash",
+        ),
         pytest.param("drawtext=text='%{eif:1:d:999999999}'", id="F04 a number of a gigabyte"),
         pytest.param("drawtext=text='%{eif:1:d:-1}'", id="F04 a number of four gigabytes"),
         pytest.param("drawtext=text='%{eif:1:s}'", id="F04 a format that reads memory"),
@@ -103,7 +148,9 @@ def test_f02_words_that_are_no_option_of_the_table(word: str) -> None:
         pytest.param("select='while(1,1)'", id="F15 while"),
         *(pytest.param(f"select='while{sign}(1,1)'", id=f"F15 while {sign}") for sign in "+-*/^"),
         pytest.param("drawbox=x=t+taylor*(1,2)", id="F15 taylor before another bracket"),
-        pytest.param("drawtext=text=%{e\\:while+(1\\,1)}", id="F15 a loop in a text, before another bracket"),
+        pytest.param(
+            "drawtext=text=%{e\\:while+(1\\,1)}", id="F15 a loop in a text, before another bracket"
+        ),
         pytest.param("select=taylor(1\\,1)", id="F15 taylor"),
         pytest.param("setpts='root(x,1)'", id="F15 root"),
         pytest.param("setpts='print(1)'", id="F15 print"),
@@ -134,9 +181,22 @@ def test_a_graph_is_refused(graph: str) -> None:
 
 @pytest.mark.parametrize(
     "graph",
-    ["loudnorm=stats_file=x", "arnndn=m=/etc/passwd", "ametadata=print:file=x", "ladspa=file=x", "lv2=p=x", "asendcmd=f=x",
-     "firequalizer=dumpfile=x", "astreamselect=map=0", "azmq", "apad", "aloop=-1:48000", "areverse", "asplit=5000"],
-)  # fmt: skip
+    [
+        "loudnorm=stats_file=x",
+        "arnndn=m=/etc/passwd",
+        "ametadata=print:file=x",
+        "ladspa=file=x",
+        "lv2=p=x",
+        "asendcmd=f=x",
+        "firequalizer=dumpfile=x",
+        "astreamselect=map=0",
+        "azmq",
+        "apad",
+        "aloop=-1:48000",
+        "areverse",
+        "asplit=5000",
+    ],
+)
 def test_a_graph_of_sound_is_refused(graph: str) -> None:
     refused([*AF, graph, "out.m4a"], at=3)
 
@@ -166,7 +226,9 @@ def test_a_graph_of_sound_is_refused(graph: str) -> None:
         pytest.param(["-x264-params", "stats=x", "out.mp4"], 3, id="F11 x264 stats"),
         pytest.param(["-x264-params", "crf=20:dump-yuv=x", "out.mp4"], 3, id="F11 x264 dump-yuv"),
         pytest.param(["-x264-params", "qpfile=x", "out.mp4"], 3, id="F11 x264 qpfile"),
-        pytest.param(["-x264-params", "crf=/etc/passwd", "out.mp4"], 3, id="F11 a path for a number"),
+        pytest.param(
+            ["-x264-params", "crf=/etc/passwd", "out.mp4"], 3, id="F11 a path for a number"
+        ),
         pytest.param(["-x264opts", "crf=20", "out.mp4"], 2, id="F11 x264opts"),
         pytest.param(["-x265-params", "csv=x", "out.mp4"], 3, id="F11 x265 csv"),
         pytest.param(["-x265-params", "recon=x", "out.mp4"], 3, id="F11 x265 recon"),
@@ -183,21 +245,35 @@ def test_a_graph_of_sound_is_refused(graph: str) -> None:
         pytest.param(["-r", "1000000", "out.mp4"], 3, id="F16 a high rate"),
         pytest.param(["-threads", "9999", "out.mp4"], 3, id="F17 threads"),
         pytest.param(["-s", "32000x32000", "out.mp4"], 3, id="F17 size"),
-        pytest.param(["-force_key_frames", "expr:while(1,1)", "out.mp4"], 3, id="F15 in force_key_frames"),
-        pytest.param(["-force_key_frames", "expr:while+(1,1)", "out.mp4"], 3, id="F15 in force_key_frames, apart"),
+        pytest.param(
+            ["-force_key_frames", "expr:while(1,1)", "out.mp4"], 3, id="F15 in force_key_frames"
+        ),
+        pytest.param(
+            ["-force_key_frames", "expr:while+(1,1)", "out.mp4"],
+            3,
+            id="F15 in force_key_frames, apart",
+        ),
         pytest.param(["-metadata", "x=" + "y" * 8000, "out.mp4"], 3, id="F22 long metadata"),
         pytest.param(["-metadata", "title", "out.mp4"], 3, id="F22 metadata without a value"),
         pytest.param(["-c:v", "rawvideo", "out.mp4"], 3, id="an encoder outside the table"),
-        pytest.param(["-bsf:v", "noise=amount=1", "out.mp4"], 3, id="a bit stream filter outside the table"),
+        pytest.param(
+            ["-bsf:v", "noise=amount=1", "out.mp4"], 3, id="a bit stream filter outside the table"
+        ),
         pytest.param(["-map", "1", "out.mp4"], 3, id="an input that is not there"),
         pytest.param(["-map", "[x]", "out.mp4"], 3, id="a label that is not there"),
-        pytest.param(["-map_metadata", "3", "out.mp4"], 3, id="metadata of an input that is not there"),
+        pytest.param(
+            ["-map_metadata", "3", "out.mp4"], 3, id="metadata of an input that is not there"
+        ),
         pytest.param(["-b:v:0:1", "1M", "out.mp4"], 2, id="a specifier of too many parts"),
         pytest.param(["-b:#0x1", "1M", "out.mp4"], 2, id="a specifier by stream id"),
         pytest.param(["-c:m:language:eng", "copy", "out.mp4"], 2, id="a specifier by metadata"),
         pytest.param(["-map", "0"] * 40 + ["out.mp4"], 66, id="F17 many streams"),
         pytest.param(["-vf", "null"] * 40 + ["out.mp4"], 67, id="F17 many graphs"),
-        pytest.param(["-vf", ",".join(["null"] * 200)] * 2 + ["out.mp4"], 5, id="F17 many filters in two graphs"),
+        pytest.param(
+            ["-vf", ",".join(["null"] * 200)] * 2 + ["out.mp4"],
+            5,
+            id="F17 many filters in two graphs",
+        ),
         pytest.param([], 0, id="F24 no output"),
         pytest.param(["-c", "copy"], 2, id="F24 no output after an option"),
         pytest.param(["out.mp4", "out2.mp4"], 2, id="F24 two outputs"),
@@ -211,7 +287,9 @@ def test_a_graph_of_sound_is_refused(graph: str) -> None:
         pytest.param(["-"], 2, id="an output to a pipe"),
         pytest.param(["out.exe"], 2, id="an output of no container"),
         pytest.param(["out"], 2, id="an output without a suffix"),
-        pytest.param(["-ss", "1", "-i", "out.mp4"], 4, id="an option of an input that does not come"),
+        pytest.param(
+            ["-ss", "1", "-i", "out.mp4"], 4, id="an option of an input that does not come"
+        ),
     ],
 )
 def test_words_after_the_input_are_refused(words: list[str], at: int) -> None:
@@ -268,7 +346,9 @@ def test_work_without_an_end_is_accepted_where_the_command_ends_it() -> None:
     for words in (["-t", "5"], ["-shortest"], ["-frames:v", "10"], ["-to", "00:00:05"]):
         parse_command(["-stream_loop", "-1", "-i", "in.mp4", *words, "out.mp4"], NAMES)
     parse_command(["-f", "lavfi", "-t", "5", "-i", "color", "out.mp4"], NAMES)
-    parse_command(["-i", "in.mp4", "-filter_complex", "color[c];[c][0:v]overlay=shortest=1", "out.mp4"], NAMES)
+    parse_command(
+        ["-i", "in.mp4", "-filter_complex", "color[c];[c][0:v]overlay=shortest=1", "out.mp4"], NAMES
+    )
 
 
 def test_f25_an_unknown_option_is_answered_with_the_nearest() -> None:
@@ -278,7 +358,10 @@ def test_f25_an_unknown_option_is_answered_with_the_nearest() -> None:
     assert refused([*VF, "scal=1:1", "out.mp4"], at=3).details["nearest"] == "scale"
     assert refused([*VF, "scale=widht=1", "out.mp4"], at=3).details["nearest"] == "width"
     assert refused(["-i", "in.mp5", "out.mp4"], at=1).details["nearest"] == "in.mp4"
-    assert refused(["-i", "in.mp4", "-c:v", "libx2644", "out.mp4"], at=3).details["nearest"] == "libx264"
+    assert (
+        refused(["-i", "in.mp4", "-c:v", "libx2644", "out.mp4"], at=3).details["nearest"]
+        == "libx264"
+    )
 
 
 def test_f23_a_refusal_does_not_say_the_text_back() -> None:
@@ -314,14 +397,22 @@ def test_f22_metadata_is_one_word_whatever_it_says() -> None:
         ("list.srt", b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n"),
         ("list.mp4", b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\n"),
         ("page.mp4", b"<?xml version='1.0'?><MPD/>"),
-        ("page.png", b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>"),
+        (
+            "page.png",
+            b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>",
+        ),
         ("empty.mp4", b""),
     ],
 )
-def test_a_file_that_would_open_others_is_no_input(tmp_path: Path, name: str, content: bytes) -> None:
+def test_a_file_that_would_open_others_is_no_input(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    for args in (["-i", name, "out.mp4"], ["-f", "lavfi", "-i", f"color=d=1,subtitles={name}", "out.mp4"]):
+    for args in (
+        ["-i", name, "out.mp4"],
+        ["-f", "lavfi", "-i", f"color=d=1,subtitles={name}", "out.mp4"],
+    ):
         with pytest.raises(TaskError) as caught:
             compile_command(args, {name: path}, None, tmp_path / "out.mp4")
         assert caught.value.code is ErrorCode.not_media
@@ -333,9 +424,15 @@ def test_side_files_are_what_their_filter_reads(tmp_path: Path) -> None:
     for graph in ("lut3d=in.mp4", "drawtext=text=a:fontfile=in.mp4"):
         with pytest.raises(TaskError) as caught:
             compile_command(
-                ["-f", "lavfi", "-i", f"color=d=1,{graph}", "out.mp4"], {"in.mp4": secret}, None, tmp_path / "out.mp4"
+                ["-f", "lavfi", "-i", f"color=d=1,{graph}", "out.mp4"],
+                {"in.mp4": secret},
+                None,
+                tmp_path / "out.mp4",
             )
-        assert (caught.value.code, caught.value.details["token_index"]) == (ErrorCode.ffmpeg_arg_denied, 3)
+        assert (caught.value.code, caught.value.details["token_index"]) == (
+            ErrorCode.ffmpeg_arg_denied,
+            3,
+        )
 
 
 def test_what_f_says_an_input_is_must_be_true(tmp_path: Path) -> None:
@@ -343,6 +440,9 @@ def test_what_f_says_an_input_is_must_be_true(tmp_path: Path) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(32))
     with pytest.raises(TaskError) as caught:
         compile_command(
-            ["-f", "mp4", "-i", "logo.png", "-frames:v", "1", "out.jpg"], {"logo.png": path}, None, tmp_path / "out.jpg"
+            ["-f", "mp4", "-i", "logo.png", "-frames:v", "1", "out.jpg"],
+            {"logo.png": path},
+            None,
+            tmp_path / "out.jpg",
         )
     assert caught.value.details["token_index"] == 1

@@ -1,5 +1,6 @@
-"""Hostile commands through the whole way of a render job. Each ends in a typed error or is contained: no canary file is read or
-written, nobody connects to a server on loopback, no process is left, and the next job on the same engine is fine."""
+"""Hostile commands through the whole way of a render job. Each ends in a typed error or is
+contained: no canary file is read or written, nobody connects to a server on loopback, no process is
+left, and the next job on the same engine is fine."""
 
 from __future__ import annotations
 
@@ -16,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import av
-import clips
 import psutil
 import pytest
+from support import clips
 
 from gpu_worker.app import Worker
 from gpu_worker.platform.local import LocalPlatform
@@ -30,7 +31,9 @@ from gpu_worker_processors.jail import landlock
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(landlock.abi() == 0, reason="this kernel has no Landlock, and render requires it"),
+    pytest.mark.skipif(
+        landlock.abi() == 0, reason="this kernel has no Landlock, and render requires it"
+    ),
 ]
 
 SECRET = "CANARY_LINE_42"
@@ -58,14 +61,19 @@ class House:
         """A render job of the good clip and of more inputs, keys of the store by their names."""
         return {
             "task": "render",
-            "inputs": {name: self.gate.presign("GET", key) for name, key in {"a.mp4": "good.mp4", **inputs}.items()},
+            "inputs": {
+                name: self.gate.presign("GET", key)
+                for name, key in {"a.mp4": "good.mp4", **inputs}.items()
+            },
             "output_url": self.gate.presign("PUT", "out.mp4"),
             "params": {"command_args": list(words)},
         }
 
     def run_task(self, task: dict[str, Any], **changed: Any) -> dict[str, Any]:
         if not changed:
-            return asyncio.run(Worker(self.settings, self.engine).handle({"id": "job", "input": task}))
+            return asyncio.run(
+                Worker(self.settings, self.engine).handle({"id": "job", "input": task})
+            )
         settings = replace(self.settings, **changed)
         engine = Engine(settings, os.environ)
         try:
@@ -74,7 +82,8 @@ class House:
             engine.close()
 
     def refusal(self, *words: str, **changed: Any) -> ErrorBody:
-        """The typed error of a command that must fail, after the checks that hold for every failure."""
+        """The typed error of a command that must fail, after the checks that hold for every
+        failure."""
         return self.failure(self.task(*words), **changed)
 
     def failure(self, task: dict[str, Any], **changed: Any) -> ErrorBody:
@@ -112,7 +121,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     canary = root / "secrets" / "canary.txt"
     canary.parent.mkdir()
     canary.write_text(SECRET + "\n")
-    with LocalPlatform(data_dir=root / "platform") as platform, socket.create_server(("127.0.0.1", 0)) as server:
+    with (
+        LocalPlatform(data_dir=root / "platform") as platform,
+        socket.create_server(("127.0.0.1", 0)) as server,
+    ):
         server.setblocking(False)
         hosts = frozenset({platform.gate.base_url.removeprefix("http://")})
         settings = Settings(work_root=root / "work", exempt_hosts=hosts)
@@ -130,27 +142,62 @@ ATTACKS = [
     pytest.param(("-i", "concat:{canary}|{canary}", *FAST, "out.mp4"), id="F01 a protocol"),
     pytest.param(("-i", "a.mp4", "-/vf", "{canary}", "out.mp4"), id="F02 a value from a file"),
     pytest.param(("-i", "a.mp4", "-vf", "movie={canary}", "out.mp4"), id="F03 a source that opens"),
-    pytest.param(("-i", "a.mp4", "-filter_complex", "[0:v]null[o];movie={canary},nullsink", "out.mp4"), id="F03 hidden"),
-    pytest.param(("-i", "a.mp4", "-vf", "drawtext=textfile={canary}", "out.mp4"), id="F04 text from a file"),
-    pytest.param(("-i", "a.mp4", "-vf", "drawtext=/text={canary}", "out.mp4"), id="F04 an option from a file"),
-    pytest.param(("-i", "a.mp4", "-vf", "subtitles={canary}", "out.mp4"), id="F05 subtitles by path"),
-    pytest.param(("-i", "a.mp4", "-vf", "lut3d=file={canary}", "out.mp4"), id="F05 a table by path"),
-    pytest.param(("-i", "a.mp4", "-vf", "metadata=print:file={folder}/new", "out.mp4"), id="F06 a filter that writes"),
+    pytest.param(
+        ("-i", "a.mp4", "-filter_complex", "[0:v]null[o];movie={canary},nullsink", "out.mp4"),
+        id="F03 hidden",
+    ),
+    pytest.param(
+        ("-i", "a.mp4", "-vf", "drawtext=textfile={canary}", "out.mp4"), id="F04 text from a file"
+    ),
+    pytest.param(
+        ("-i", "a.mp4", "-vf", "drawtext=/text={canary}", "out.mp4"), id="F04 an option from a file"
+    ),
+    pytest.param(
+        ("-i", "a.mp4", "-vf", "subtitles={canary}", "out.mp4"), id="F05 subtitles by path"
+    ),
+    pytest.param(
+        ("-i", "a.mp4", "-vf", "lut3d=file={canary}", "out.mp4"), id="F05 a table by path"
+    ),
+    pytest.param(
+        ("-i", "a.mp4", "-vf", "metadata=print:file={folder}/new", "out.mp4"),
+        id="F06 a filter that writes",
+    ),
     pytest.param(("-i", "a.mp4", "-vf", "psnr=f={folder}/new", "out.mp4"), id="F06 another"),
-    pytest.param(("-i", "a.mp4", "-vf", "zmq=bind_address=tcp\\://127.0.0.1\\:{port}", "out.mp4"), id="F07 a socket"),
+    pytest.param(
+        ("-i", "a.mp4", "-vf", "zmq=bind_address=tcp\\://127.0.0.1\\:{port}", "out.mp4"),
+        id="F07 a socket",
+    ),
     pytest.param(("-i", "a.mp4", "-f", "tee", "[f=mp4]{folder}/new|[f=null]x"), id="F08 two files"),
-    pytest.param(("-i", "a.mp4", "-f", "hls", "-hls_segment_filename", "{folder}/s%d.ts", "out.m3u8"), id="F08 segments"),
-    pytest.param(("-i", "a.mp4", "-progress", "tcp://127.0.0.1:{port}", "out.mp4"), id="F09 progress to a server"),
+    pytest.param(
+        ("-i", "a.mp4", "-f", "hls", "-hls_segment_filename", "{folder}/s%d.ts", "out.m3u8"),
+        id="F08 segments",
+    ),
+    pytest.param(
+        ("-i", "a.mp4", "-progress", "tcp://127.0.0.1:{port}", "out.mp4"),
+        id="F09 progress to a server",
+    ),
     pytest.param(("-i", "a.mp4", "-vstats_file", "{folder}/new", "out.mp4"), id="F09 statistics"),
     pytest.param(("-i", "a.mp4", "-attach", "{canary}", "out.mkv"), id="F10 an attachment"),
-    pytest.param(("-i", "a.mp4", "-x264-params", "stats={folder}/new:pass=1", "out.mp4"), id="F11 x264's own files"),
-    pytest.param(("-i", "a.mp4", "-x265-params", "csv={folder}/new", "-c:v", "libx265", "out.mp4"), id="F11 x265's own"),
+    pytest.param(
+        ("-i", "a.mp4", "-x264-params", "stats={folder}/new:pass=1", "out.mp4"),
+        id="F11 x264's own files",
+    ),
+    pytest.param(
+        ("-i", "a.mp4", "-x265-params", "csv={folder}/new", "-c:v", "libx265", "out.mp4"),
+        id="F11 x265's own",
+    ),
     pytest.param(("-protocol_whitelist", "all", "-i", "a.mp4", "out.mp4"), id="F12 the guards"),
     pytest.param(("-f", "x11grab", "-i", ":0", "out.mp4"), id="F13 a device"),
     pytest.param(("-i", "a.mp4", "-vf", "scale=w='1:movie={canary}'", "out.mp4"), id="F14 quotes"),
-    pytest.param(("-i", "a.mp4", "-vf", "select='while(1,1)'", "out.mp4"), id="F15 a loop in an expression"),
-    pytest.param(("-stream_loop", "-1", "-i", "a.mp4", *FAST, "out.mp4"), id="F16 a loop of the input"),
-    pytest.param(("-i", "a.mp4", "-vf", "scale=32000:32000", "out.mp4"), id="F17 a picture that is too large"),
+    pytest.param(
+        ("-i", "a.mp4", "-vf", "select='while(1,1)'", "out.mp4"), id="F15 a loop in an expression"
+    ),
+    pytest.param(
+        ("-stream_loop", "-1", "-i", "a.mp4", *FAST, "out.mp4"), id="F16 a loop of the input"
+    ),
+    pytest.param(
+        ("-i", "a.mp4", "-vf", "scale=32000:32000", "out.mp4"), id="F17 a picture that is too large"
+    ),
     pytest.param(("-i", "a.mp4"), id="F24 no output"),
     pytest.param(("-i", "a.mp4", "-foo", "1", "out.mp4"), id="F25 an unknown option"),
 ]
@@ -159,7 +206,9 @@ ATTACKS = [
 @pytest.mark.parametrize("words", ATTACKS)
 def test_an_attack_is_refused_before_ffmpeg_starts(house: House, words: tuple[str, ...]) -> None:
     port = house.server.getsockname()[1]
-    filled = [word.format(canary=house.canary, folder=house.canary.parent, port=port) for word in words]
+    filled = [
+        word.format(canary=house.canary, folder=house.canary.parent, port=port) for word in words
+    ]
     body = house.refusal(*filled)
     assert body.code in ("ffmpeg_arg_denied", "media_limit")
     assert body.code != "ffmpeg_arg_denied" or isinstance(body.details.get("token_index"), int)
@@ -180,8 +229,12 @@ def test_f19_a_start_behind_the_end(house: House) -> None:
     assert (body.code, body.details["reason"]) == ("output_invalid", "empty_output")
 
 
-@pytest.mark.parametrize("flags", ["+faststart", "+faststart+frag_keyframe", "+empty_moov", "+hybrid_fragmented"])
-def test_f20_an_index_is_written_to_a_file_and_never_to_a_pipe(house: House, flags: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "flags", ["+faststart", "+faststart+frag_keyframe", "+empty_moov", "+hybrid_fragmented"]
+)
+def test_f20_an_index_is_written_to_a_file_and_never_to_a_pipe(
+    house: House, flags: str, tmp_path: Path
+) -> None:
     """Onto a pipe, FFmpeg's +faststart gives a broken file and a status of 0."""
     answer = house.run("-i", "a.mp4", "-c", "copy", "-movflags", flags, "out.mp4")
     delivered = tmp_path / "out.mp4"
@@ -200,8 +253,12 @@ def test_f20_an_index_is_written_to_a_file_and_never_to_a_pipe(house: House, fla
         pytest.param(["x" * 8000] * 60, id="480 KB in all"),
         pytest.param(["-y"] * 100_000, id="100,000 words"),
         pytest.param(["-i", "a.mp4", "-vf", "drawtext=text=a\0b", "out.mp4"], id="NUL"),
-        pytest.param(["-i", "a.mp4", "-vf", "drawtext=text=a\x1b]0;b", "out.mp4"], id="a terminal's escape"),
-        pytest.param(["-i", "a.mp4", "-metadata", "title=\ud800", "out.mp4"], id="half a character"),
+        pytest.param(
+            ["-i", "a.mp4", "-vf", "drawtext=text=a\x1b]0;b", "out.mp4"], id="a terminal's escape"
+        ),
+        pytest.param(
+            ["-i", "a.mp4", "-metadata", "title=\ud800", "out.mp4"], id="half a character"
+        ),
     ],
 )
 def test_f21_words_that_no_command_has(house: House, words: list[str]) -> None:
@@ -209,10 +266,19 @@ def test_f21_words_that_no_command_has(house: House, words: list[str]) -> None:
 
 
 def test_f22_metadata_of_a_megabyte_is_refused_and_what_passes_is_kept_and_never_logged(
-    house: House, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    house: House,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    assert house.refusal("-i", "a.mp4", "-metadata", f"title={'<script>' * 131072}", "out.mp4").code == "invalid_task"
-    assert house.refusal("-i", "a.mp4", "-metadata", f"title={'<script>' * 100}", "out.mp4").code == "ffmpeg_arg_denied"
+    assert (
+        house.refusal("-i", "a.mp4", "-metadata", f"title={'<script>' * 131072}", "out.mp4").code
+        == "invalid_task"
+    )
+    assert (
+        house.refusal("-i", "a.mp4", "-metadata", f"title={'<script>' * 100}", "out.mp4").code
+        == "ffmpeg_arg_denied"
+    )
     title = f"<script>{SECRET}</script>;'-i /etc/passwd'\\=#\n[CHAPTER]"
     with caplog.at_level(0):
         answer = house.run("-i", "a.mp4", "-c", "copy", "-metadata", f"title={title}", "out.mp4")
@@ -240,7 +306,8 @@ SECRETS_IN_FILES = {
 def test_f23_what_ffmpeg_says_of_a_file_stays_inside(
     house: House, name: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """FFmpeg quotes what it cannot read; a caller with somebody else's file for an input must not get to see it."""
+    """FFmpeg quotes what it cannot read; a caller with somebody else's file for an input must not
+    get to see it."""
     file, content, graph = SECRETS_IN_FILES[name]
     house.gate.put(file, (content % (SECRET, SECRET)).encode())
     words = ("-vf", graph) if graph else ("-af", f"arnndn=m={file}")
@@ -261,31 +328,55 @@ def test_f23_what_ffmpeg_says_of_a_file_stays_inside(
         pytest.param(("-vf", "zoompan=s=hd1080:d=1e9"), id="a picture without an end"),
         pytest.param(("-vf", "scale=4096:4096,loop=loop=10000:size=1024"), id="17 GB of frames"),
         pytest.param(("-vf", "scale=4096:4096,thumbnail=n=1000"), id="frames to choose from"),
-        pytest.param(("-vf", "scale=4096:4096,tmix=frames=64,tile=10x10"), id="a mosaic of large ones"),
+        pytest.param(
+            ("-vf", "scale=4096:4096,tmix=frames=64,tile=10x10"), id="a mosaic of large ones"
+        ),
         pytest.param(("-vf", "setpts=PTS*1e9,fps=240"), id="gaps to fill"),
         pytest.param(("-vf", "v360=e:flat:w=16384:h=16384"), id="a large projection"),
         pytest.param(("-af", "adelay=delays=99999999999S:all=1"), id="a long silence before"),
         pytest.param(("-af", "aecho=1:1:90000|89999:1|1"), id="long echoes"),
         pytest.param(("-af", "aresample=384000,apad=whole_dur=900000"), id="a long silence behind"),
-        pytest.param(("-vf", "geq='gauss(X*Y)+random(1)*hypot(X,Y)',minterpolate=fps=240,nlmeans=r=99:p=99"), id="hard work"),
-        pytest.param(("-filter_complex", "[0:v]split=16" + "".join(f"[s{n}]" for n in range(16)) + ";" + "".join(
-            f"[s{n}]scale=6000:6000[t{n}];" for n in range(16)) + "".join(f"[t{n}]" for n in range(16)) + "xstack=16:grid=4x4"),
-            id="a wall of large pictures"),
+        pytest.param(
+            ("-vf", "geq='gauss(X*Y)+random(1)*hypot(X,Y)',minterpolate=fps=240,nlmeans=r=99:p=99"),
+            id="hard work",
+        ),
+        pytest.param(
+            (
+                "-filter_complex",
+                "[0:v]split=16"
+                + "".join(f"[s{n}]" for n in range(16))
+                + ";"
+                + "".join(f"[s{n}]scale=6000:6000[t{n}];" for n in range(16))
+                + "".join(f"[t{n}]" for n in range(16))
+                + "xstack=16:grid=4x4",
+            ),
+            id="a wall of large pictures",
+        ),
     ],
-)  # fmt: skip
-def test_what_the_tables_allow_and_costs_too_much_is_contained(house: House, words: tuple[str, ...]) -> None:
-    """Bounded in time, memory and disk: it ends with a typed error, or with a file that is as small as it should be. The
-    memory of the host is the bound of none."""
+)
+def test_what_the_tables_allow_and_costs_too_much_is_contained(
+    house: House, words: tuple[str, ...]
+) -> None:
+    """Bounded in time, memory and disk: it ends with a typed error, or with a file that is as small
+    as it should be. The memory of the host is the bound of none."""
     limits = {"job_time_limit_seconds": 6.0, "max_output_bytes": 20_000_000}
     answer = house.run_task(house.task("-i", "a.mp4", *words, *FAST, "out.mp4"), **limits)
     house.gate.delete("out.mp4")
     body = ErrorBody.from_wire(answer["error"]) if "error" in answer else None
-    assert body is None or body.code in ("time_limit", "resource_exhausted", "output_too_large", "media_limit", "invalid_task")
+    assert body is None or body.code in (
+        "time_limit",
+        "resource_exhausted",
+        "output_too_large",
+        "media_limit",
+        "invalid_task",
+    )
     assert programs() == []
     assert list(house.settings.work_root.glob("job-*")) == []
 
 
-def test_k14_the_jail_is_required_unless_the_operator_says_otherwise(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_k14_the_jail_is_required_unless_the_operator_says_otherwise(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("GPU_WORKER_RENDER_SANDBOX", raising=False)
     assert house.run("-i", "a.mp4", "-c", "copy", "out.mp4")["stats"]["sandbox"] == "full"
     house.gate.delete("out.mp4")
@@ -324,6 +415,9 @@ def status_of_ffmpeg() -> dict[str, str]:
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
             if "ffmpeg" in child.name() and any("testsrc2" in word for word in child.cmdline()):
-                pairs = (line.split(":", 1) for line in Path(f"/proc/{child.pid}/status").read_text().splitlines())
+                pairs = (
+                    line.split(":", 1)
+                    for line in Path(f"/proc/{child.pid}/status").read_text().splitlines()
+                )
                 return {key: value.strip() for key, value in pairs}
     return {}

@@ -1,4 +1,5 @@
-"""Hostile and broken sound files: an answer or a typed error, quickly, in bounded memory, and nothing else is opened."""
+"""Hostile and broken sound files: an answer or a typed error, quickly, in bounded memory, and
+nothing else is opened."""
 
 from __future__ import annotations
 
@@ -10,10 +11,9 @@ import wave
 from collections.abc import Callable
 from pathlib import Path
 
-import clips
 import numpy as np
 import pytest
-import sounds
+from support import clips, sounds
 
 from gpu_worker_client.protocol import TaskError
 from gpu_worker_client.protocol.beat import BeatParams
@@ -39,8 +39,13 @@ def wav(change: Callable[[bytes], bytes] = lambda data: data) -> Build:
 
 
 def header(offset: int, form: str, *values: int) -> Build:
-    """The same file with a field of its header overwritten. From 20 on: format, channels, rate, byte rate, align, bits."""
-    return wav(lambda data: data[:offset] + struct.pack(form, *values) + data[offset + struct.calcsize(form) :])
+    """The same file with a field of its header overwritten. From 20 on: format, channels, rate,
+    byte rate, align, bits."""
+    return wav(
+        lambda data: (
+            data[:offset] + struct.pack(form, *values) + data[offset + struct.calcsize(form) :]
+        )
+    )
 
 
 def many_channels(count: int) -> Build:
@@ -59,7 +64,11 @@ def floats(gain: float) -> Build:
     """Clicks of that height in a float WAV: format 3, 32 bits."""
 
     def build(folder: Path) -> bytes:
-        samples = (sounds.clicks(sounds.steady(120, 0.5, 4), 4.0) * np.float64(gain)).astype("<f4").tobytes()
+        samples = (
+            (sounds.clicks(sounds.steady(120, 0.5, 4), 4.0) * np.float64(gain))
+            .astype("<f4")
+            .tobytes()
+        )
         form = struct.pack("<IHHIIHH", 16, 3, 1, sounds.RATE, 4 * sounds.RATE, 4, 32)
         return (
             b"RIFF"
@@ -76,7 +85,9 @@ def floats(gain: float) -> Build:
 
 def saved(suffix: str, change: Callable[[bytes], bytes] = lambda data: data) -> Build:
     return lambda folder: change(
-        sounds.save(folder / f"s{suffix}", sounds.clicks(sounds.steady(120, 0.5, 9), 9.0)).read_bytes()
+        sounds.save(
+            folder / f"s{suffix}", sounds.clicks(sounds.steady(120, 0.5, 9), 9.0)
+        ).read_bytes()
     )
 
 
@@ -85,14 +96,20 @@ ROWS: dict[str, tuple[Build, tuple[str, ...]]] = {
     "page": (lambda _: b"<html>sign in</html>", ("not_media",)),
     "playlist": (lambda _: b"#EXTM3U\nsong.mp3\n", ("not_media",)),
     "pls": (lambda _: b"[playlist]\nFile1=/etc/passwd\n", ("not_media",)),
-    "silent film": (lambda f: clips.make(f / "s.mp4", clips.Clip(frames=5)).read_bytes(), ("no_audio_stream",)),
+    "silent film": (
+        lambda f: clips.make(f / "s.mp4", clips.Clip(frames=5)).read_bytes(),
+        ("no_audio_stream",),
+    ),
     "header only": (wav(lambda data: data[:44]), ("corrupt_media",)),
     "no samples": (wav(lambda data: data[:40] + bytes(4)), (OK, "corrupt_media")),
     "half": (wav(lambda data: data[: len(data) // 2]), ("corrupt_media",)),
     "length never filled in": (header(40, "<I", 0xFFFFFFFF), (OK,)),
     "4 GB announced": (header(40, "<I", 0x7FFFFFFE), ("corrupt_media",)),
     "no channel": (header(22, "<H", 0), (OK, "corrupt_media", "unsupported_media")),
-    "65535 channels": (header(22, "<H", 65535), (OK, "corrupt_media", "unsupported_media", "media_limit")),
+    "65535 channels": (
+        header(22, "<H", 65535),
+        (OK, "corrupt_media", "unsupported_media", "media_limit"),
+    ),
     "64 channels": (many_channels(64), (OK,)),
     "255 channels": (many_channels(255), ("unsupported_media",)),
     "floats that overflow": (floats(3e38), (OK,)),
@@ -103,7 +120,10 @@ ROWS: dict[str, tuple[Build, tuple[str, ...]]] = {
     "0 bits": (header(34, "<H", 0), (OK, "corrupt_media", "unsupported_media")),
     "codec of a game": (header(20, "<H", 0x6771), ("corrupt_media", "unsupported_media")),
     "mp3 with a torn tail": (saved(".mp3", lambda data: data[:-100]), (OK,)),
-    "mp3 with rubbish behind": (saved(".mp3", lambda data: data + bytes(range(256)) * 2), (OK, "corrupt_media")),
+    "mp3 with rubbish behind": (
+        saved(".mp3", lambda data: data + bytes(range(256)) * 2),
+        (OK, "corrupt_media"),
+    ),
     "mp3 of sync words": (lambda _: b"\xff\xfb\x90\x00" * 5000, (OK, "corrupt_media", "not_media")),
     "ogg cut": (saved(".flac", lambda data: data[:-2000]), (OK, "corrupt_media")),
     "m4a without index": (saved(".m4a", lambda data: data[: len(data) // 2]), ("corrupt_media",)),
@@ -155,5 +175,7 @@ print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 def test_headers_that_lie_cost_no_memory(row: str, tmp_path: Path) -> None:
     path = tmp_path / "input"
     path.write_bytes(ROWS[row][0](tmp_path))
-    ran = subprocess.run([sys.executable, "-c", MEASURE, path, tmp_path], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", MEASURE, path, tmp_path], capture_output=True, text=True, check=True
+    )
     assert int(ran.stdout) < 400 * 1024

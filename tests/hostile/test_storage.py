@@ -1,6 +1,8 @@
-"""A store that fails in every way a store can, over real HTTP: the bytes arrive whole and equal, or a typed error and no file.
+"""A store that fails in every way a store can, over real HTTP: the bytes arrive whole and equal, or
+a typed error and no file.
 
-Row names are those of the project's list of hostile inputs. "One fault, then well" rows must recover within the same transfer.
+Row names are those of the project's list of hostile inputs. "One fault, then well" rows must
+recover within the same transfer.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transfer_kit import KIB, Kit, noise, sha256, strict_gate
+from support.transfer_kit import KIB, Kit, noise, sha256, strict_gate
 
 from gpu_worker.platform.faults import Fault
 from gpu_worker.platform.r2_gate import R2Gate
@@ -33,7 +35,8 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[R2Gate]:
 
 @pytest.fixture
 def kit(gate: R2Gate, tmp_path: Path) -> Iterator[Kit]:
-    """Keys of its own for every test: the server may still be answering requests that an earlier test gave up."""
+    """Keys of its own for every test: the server may still be answering requests that an earlier
+    test gave up."""
     kit = Kit(gate, tmp_path, prefix=f"{next(KEYS)}/")
     kit.put("in.mp4", DATA)
     yield kit
@@ -89,20 +92,48 @@ def test_download_recovers(kit: Kit, faults: list[Fault]) -> None:
 
 REFUSED_GET: dict[str, tuple[list[Fault], ErrorCode, int]] = {
     # faults, code, most requests it may take
-    "S01 400 ExpiredRequest": ([Fault.status(400, code="ExpiredRequest", times=None)], ErrorCode.url_expired, 1),
+    "S01 400 ExpiredRequest": (
+        [Fault.status(400, code="ExpiredRequest", times=None)],
+        ErrorCode.url_expired,
+        1,
+    ),
     "S01 403 with AWS's words": (
-        [Fault.status(403, body=b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>")],
+        [
+            Fault.status(
+                403,
+                body=(
+                    b"<Error><Code>AccessDenied</Code><Message>Request has"
+                    b" expired</Message></Error>"
+                ),
+            )
+        ],
         ErrorCode.url_expired,
         1,
     ),
     "S01 403": ([Fault.status(403, times=None)], ErrorCode.url_denied, 1),
     "S01 401": ([Fault.status(401, times=None)], ErrorCode.url_denied, 1),
-    "S02 expires midway": ([Fault.reset_download(after_bytes=9), Fault.expire(times=None)], ErrorCode.url_expired, 2),
+    "S02 expires midway": (
+        [Fault.reset_download(after_bytes=9), Fault.expire(times=None)],
+        ErrorCode.url_expired,
+        2,
+    ),
     "S04 404": ([Fault.status(404, times=None)], ErrorCode.input_not_found, 1),
     "S05 503 for ever": ([Fault.status(503, times=None)], ErrorCode.storage_unavailable, 5),
-    "S06 reset for ever": ([Fault.reset_download(after_bytes=0, times=None)], ErrorCode.download_failed, 5),
-    "S07 short for ever": ([Fault.truncated(after_bytes=0, times=None)], ErrorCode.download_truncated, 5),
-    "S08 no Content-Length": ([Fault.truncated(after_bytes=100, declare_length=False)], ErrorCode.length_required, 1),
+    "S06 reset for ever": (
+        [Fault.reset_download(after_bytes=0, times=None)],
+        ErrorCode.download_failed,
+        5,
+    ),
+    "S07 short for ever": (
+        [Fault.truncated(after_bytes=0, times=None)],
+        ErrorCode.download_truncated,
+        5,
+    ),
+    "S08 no Content-Length": (
+        [Fault.truncated(after_bytes=100, declare_length=False)],
+        ErrorCode.length_required,
+        1,
+    ),
     "S09 more than declared": ([Fault.longer(times=None)], ErrorCode.download_failed, 1),
     "S09 endless": ([Fault.endless(times=None)], ErrorCode.length_required, 1),
     "S10 changes for ever": ([Fault.change_object(times=None)], ErrorCode.input_changed, 40),
@@ -113,7 +144,11 @@ REFUSED_GET: dict[str, tuple[list[Fault], ErrorCode, int]] = {
         ErrorCode.redirect_not_allowed,
         1,
     ),
-    "U13 redirect to itself": ([Fault.redirect("/media/in.mp4", status=302, times=None)], ErrorCode.redirect_not_allowed, 1),
+    "U13 redirect to itself": (
+        [Fault.redirect("/media/in.mp4", status=302, times=None)],
+        ErrorCode.redirect_not_allowed,
+        1,
+    ),
 }
 
 
@@ -156,7 +191,9 @@ def test_s05_retry_after_beyond_the_budget_ends_at_once(kit: Kit) -> None:
 
 def test_s06_resumes_instead_of_starting_again(kit: Kit) -> None:
     kit.fault(Fault.reset_download(after_bytes=FIRST // 2, skip=1), "GET")
-    kit.with_limits(range_parallelism=1, parallel_from_bytes=1 << 40).fetch(kit.presign("GET", "in.mp4"))
+    kit.with_limits(range_parallelism=1, parallel_from_bytes=1 << 40).fetch(
+        kit.presign("GET", "in.mp4")
+    )
     ranges = [seen.headers["range"] for seen in kit.log]
     assert ranges[0] == f"bytes=0-{FIRST - 1}"
     assert ranges[1].startswith(f"bytes={FIRST}-")
@@ -183,7 +220,9 @@ def test_s11_a_range_that_was_not_asked_for_is_not_used(kit: Kit, skip: int) -> 
 @pytest.mark.timeout(20)
 def test_one_failed_range_ends_the_others_at_once(kit: Kit) -> None:
     kit.fault(Fault.status(403, skip=2), "GET")
-    kit.fault(Fault.slow_download(bytes_per_interval=1, interval_seconds=29, skip=1, times=None), "GET")
+    kit.fault(
+        Fault.slow_download(bytes_per_interval=1, interval_seconds=29, skip=1, times=None), "GET"
+    )
     with pytest.raises(TaskError) as caught:
         kit.with_limits(idle_seconds=60, min_bytes_per_second=0).fetch(kit.presign("GET", "in.mp4"))
     assert caught.value.code is ErrorCode.url_denied
@@ -210,10 +249,14 @@ def test_s09_size_limit_is_known_before_the_body(kit: Kit) -> None:
 
 
 def test_input_of_exactly_the_limit_is_taken(kit: Kit) -> None:
-    assert kit.with_limits(max_input_bytes=len(DATA)).fetch(kit.presign("GET", "in.mp4")).size_bytes == len(DATA)
+    assert kit.with_limits(max_input_bytes=len(DATA)).fetch(
+        kit.presign("GET", "in.mp4")
+    ).size_bytes == len(DATA)
 
 
-@pytest.mark.parametrize("size", [0, 1, FIRST - 1, FIRST, FIRST + 1, 256 * KIB - 1, 256 * KIB, 256 * KIB + 1])
+@pytest.mark.parametrize(
+    "size", [0, 1, FIRST - 1, FIRST, FIRST + 1, 256 * KIB - 1, 256 * KIB, 256 * KIB + 1]
+)
 def test_sizes_around_every_edge(kit: Kit, size: int) -> None:
     kit.put("edge.mp4", DATA[:size])
     assert kit.fetch(kit.presign("GET", "edge.mp4")).size_bytes == size
@@ -233,13 +276,17 @@ def test_s13_a_drip_ends_by_its_rate(kit: Kit) -> None:
 def test_the_total_deadline_ends_what_is_fast_enough(kit: Kit) -> None:
     kit.fault(Fault.slow_download(bytes_per_interval=1, interval_seconds=0.05, times=None), "GET")
     with pytest.raises(TaskError) as caught:
-        kit.with_limits(total_seconds=0.7, min_bytes_per_second=0).fetch(kit.presign("GET", "in.mp4"))
+        kit.with_limits(total_seconds=0.7, min_bytes_per_second=0).fetch(
+            kit.presign("GET", "in.mp4")
+        )
     assert caught.value.code is ErrorCode.download_timeout
     assert "0.7 s" in caught.value.message
 
 
 def test_silence_is_resumed_on_a_new_connection(kit: Kit) -> None:
-    silent = kit.fault(Fault.slow_download(bytes_per_interval=100, interval_seconds=5, skip=1), "GET")
+    silent = kit.fault(
+        Fault.slow_download(bytes_per_interval=100, interval_seconds=5, skip=1), "GET"
+    )
     kit.with_limits(idle_seconds=0.5).fetch(kit.presign("GET", "in.mp4"))
     assert silent.hits == 1
     assert sha256(kit.dest) == sha256(DATA)
@@ -288,7 +335,9 @@ RECOVERED_PUT = {
 def test_upload_recovers(kit: Kit, output: Path, faults: list[Fault], conditional: bool) -> None:
     headers = {"If-None-Match": "*"} if conditional else {}
     ordered = [kit.fault(f, "PUT") for f in faults]
-    delivered = kit.deliver(kit.target(kit.presign("PUT", "out.mp4", headers=headers), headers), output)
+    delivered = kit.deliver(
+        kit.target(kit.presign("PUT", "out.mp4", headers=headers), headers), output
+    )
     assert all(fault.hits > 0 for fault in ordered)
     assert sha256(kit.read("out.mp4") or b"") == sha256(DATA)
     assert delivered.url.endswith("/out.mp4")
@@ -298,11 +347,19 @@ def test_upload_recovers(kit: Kit, output: Path, faults: list[Fault], conditiona
 REFUSED_PUT = {
     "S03 expires before the upload": (Fault.expire(times=None), ErrorCode.url_expired, 1),
     "403": (Fault.status(403, times=None), ErrorCode.url_denied, 1),
-    "404 NoSuchBucket": (Fault.status(404, code="NoSuchBucket", times=None), ErrorCode.url_denied, 1),
+    "404 NoSuchBucket": (
+        Fault.status(404, code="NoSuchBucket", times=None),
+        ErrorCode.url_denied,
+        1,
+    ),
     "413": (Fault.status(413, code="EntityTooLarge", times=None), ErrorCode.output_too_large, 1),
     "S05 503 for ever": (Fault.status(503, times=None), ErrorCode.storage_unavailable, 5),
     "reset for ever": (Fault.reset_upload(after_bytes=0, times=None), ErrorCode.upload_failed, 5),
-    "redirect": (Fault.redirect("http://127.0.0.1:9/out.mp4", times=None), ErrorCode.redirect_not_allowed, 1),
+    "redirect": (
+        Fault.redirect("http://127.0.0.1:9/out.mp4", times=None),
+        ErrorCode.redirect_not_allowed,
+        1,
+    ),
 }
 
 
@@ -322,7 +379,9 @@ def test_upload_is_refused(kit: Kit, output: Path, row: tuple[Fault, ErrorCode, 
 def test_s16_a_lost_answer_then_412_is_our_own_success(kit: Kit, output: Path) -> None:
     lost = kit.fault(Fault.lose_response(), "PUT")
     headers = {"If-None-Match": "*"}
-    delivered = kit.deliver(kit.target(kit.presign("PUT", "out.mp4", headers=headers), headers), output)
+    delivered = kit.deliver(
+        kit.target(kit.presign("PUT", "out.mp4", headers=headers), headers), output
+    )
     assert lost.hits == 1
     assert [seen.status for seen in kit.log][-1] == 412
     assert delivered.etag is None
@@ -342,7 +401,9 @@ def test_412_after_half_a_body_is_not_our_own_doing(kit: Kit, output: Path) -> N
     kit.put("out.mp4", b"theirs")
     kit.fault(Fault.reset_upload(after_bytes=1000), "PUT")
     headers = {"If-None-Match": "*"}
-    output.write_bytes(noise(16 * 1024 * KIB))  # more than socket buffers hold, so the reset is felt inside the body
+    output.write_bytes(
+        noise(16 * 1024 * KIB)
+    )  # more than socket buffers hold, so the reset is felt inside the body
     with pytest.raises(TaskError) as caught:
         kit.deliver(kit.target(kit.presign("PUT", "out.mp4", headers=headers), headers), output)
     assert caught.value.code is ErrorCode.output_exists
@@ -360,7 +421,9 @@ def test_cancel_ends_an_upload_that_is_stuck(kit: Kit, output: Path) -> None:
     assert kit.read("out.mp4") is None
 
 
-def test_u19_proxies_of_the_environment_are_ignored(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_u19_proxies_of_the_environment_are_ignored(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)

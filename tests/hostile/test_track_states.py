@@ -23,7 +23,11 @@ def good_state() -> dict[str, Any]:
         if frame == 3:
             boxes.append([400, 10, 450, 160])
         classes = [0, 1, 0][: len(boxes)]
-        seen = Detections(np.array(boxes, np.float32), np.full(len(boxes), 0.9, np.float32), np.array(classes, np.int32))
+        seen = Detections(
+            np.array(boxes, np.float32),
+            np.full(len(boxes), 0.9, np.float32),
+            np.array(classes, np.int32),
+        )
         tracker.update(seen, frame, frame / 25)
     return tracker.state()
 

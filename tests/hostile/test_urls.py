@@ -1,7 +1,9 @@
-"""URLs and addresses made to reach what they must not: every row is refused with its own code, before any packet is sent.
+"""URLs and addresses made to reach what they must not: every row is refused with its own code,
+before any packet is sent.
 
-Rows follow the published traps: CVE-2024-11168 (bracketed hosts), CVE-2025-24354 (0.0.0.0), parsers that disagree about
-backslashes and user info, `getaddrinfo`'s spellings of 127.0.0.1, and every IPv6 form that carries an IPv4 address.
+Rows follow the published traps: CVE-2024-11168 (bracketed hosts), CVE-2025-24354 (0.0.0.0), parsers
+that disagree about backslashes and user info, `getaddrinfo`'s spellings of 127.0.0.1, and every
+IPv6 form that carries an IPv4 address.
 """
 
 from __future__ import annotations
@@ -33,24 +35,89 @@ def check_input(url: object, policy: UrlPolicy = PUBLIC) -> SafeUrl:
 
 REFUSED_ADDRESSES = [
     # U03, U04: this host
-    *("127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "::", "::1"),
+    "127.0.0.1",
+    "127.255.255.254",
+    "0.0.0.0",
+    "0.1.2.3",
+    "::",
+    "::1",
     # U05: metadata services
-    *("169.254.169.254", "169.254.170.2", "168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254"),
+    "169.254.169.254",
+    "169.254.170.2",
+    "168.63.129.16",
+    "100.100.100.200",
+    "192.0.0.192",
+    "fd00:ec2::254",
     # U06: private and shared, with their edges
-    *("10.0.0.0", "10.255.255.255", "172.16.0.0", "172.31.255.255", "192.168.0.1", "100.64.0.0", "100.127.255.255"),
+    "10.0.0.0",
+    "10.255.255.255",
+    "172.16.0.0",
+    "172.31.255.255",
+    "192.168.0.1",
+    "100.64.0.0",
+    "100.127.255.255",
     # U07, U08: IPv4 inside IPv6
-    *("::ffff:127.0.0.1", "::ffff:10.1.2.3", "::127.0.0.1", "::8.8.8.8", "64:ff9b::a9fe:a9fe", "64:ff9b::7f00:1"),
-    *("64:ff9b:1::a00:1", "64:ff9b:1::808:808", "2002:a9fe:a9fe::", "2002:808:808::1", "2001:0:4136:e378:8000:63bf:3fff:fdd2"),
-    *("2606:4700::5efe:7f00:1", "2606:4700::200:5efe:a00:1", "fe80::5efe:c0a8:101"),
+    "::ffff:127.0.0.1",
+    "::ffff:10.1.2.3",
+    "::127.0.0.1",
+    "::8.8.8.8",
+    "64:ff9b::a9fe:a9fe",
+    "64:ff9b::7f00:1",
+    "64:ff9b:1::a00:1",
+    "64:ff9b:1::808:808",
+    "2002:a9fe:a9fe::",
+    "2002:808:808::1",
+    "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+    "2606:4700::5efe:7f00:1",
+    "2606:4700::200:5efe:a00:1",
+    "fe80::5efe:c0a8:101",
     # U09: not unicast, not routed, or reserved
-    *("224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255", "192.88.99.1", "198.18.0.1", "198.19.255.255"),
-    *("192.0.2.1", "198.51.100.7", "203.0.113.9", "ff02::1", "ff0e::1", "fec0::1", "fe80::1", "fe80::1%eth0", "fc00::1"),
-    *("2001:db8::1", "2001:10::1", "2001:2::1", "3fff::1", "100::1", "5f00::1", "4000::1", "not an address"),
+    "224.0.0.1",
+    "239.255.255.255",
+    "240.0.0.1",
+    "255.255.255.255",
+    "192.88.99.1",
+    "198.18.0.1",
+    "198.19.255.255",
+    "192.0.2.1",
+    "198.51.100.7",
+    "203.0.113.9",
+    "ff02::1",
+    "ff0e::1",
+    "fec0::1",
+    "fe80::1",
+    "fe80::1%eth0",
+    "fc00::1",
+    "2001:db8::1",
+    "2001:10::1",
+    "2001:2::1",
+    "3fff::1",
+    "100::1",
+    "5f00::1",
+    "4000::1",
+    "not an address",
 ]
 ALLOWED_ADDRESSES = [
-    *("1.1.1.1", "8.8.8.8", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "172.15.255.255", "172.32.0.0"),
-    *("169.253.255.255", "169.255.0.0", "192.167.255.255", "192.169.0.0", "198.17.255.255", "198.20.0.0", "223.255.255.255"),
-    *("168.63.129.15", "2606:4700:4700::1111", "2001:4860:4860::8888", "::ffff:8.8.8.8", "64:ff9b::808:808"),
+    "1.1.1.1",
+    "8.8.8.8",
+    "9.255.255.255",
+    "11.0.0.0",
+    "100.63.255.255",
+    "100.128.0.0",
+    "172.15.255.255",
+    "172.32.0.0",
+    "169.253.255.255",
+    "169.255.0.0",
+    "192.167.255.255",
+    "192.169.0.0",
+    "198.17.255.255",
+    "198.20.0.0",
+    "223.255.255.255",
+    "168.63.129.15",
+    "2606:4700:4700::1111",
+    "2001:4860:4860::8888",
+    "::ffff:8.8.8.8",
+    "64:ff9b::808:808",
     "2606:4700::5efe:808:808",
 ]
 
@@ -193,12 +260,18 @@ def test_host_list_matches_whole_labels(url: str, allowed: bool) -> None:
 
 def test_exemption_is_for_one_host_and_port() -> None:
     check_input("http://127.0.0.1:18000/media/in.mp4", LOCAL_GATE)
-    for other in ("http://127.0.0.1:18001/in.mp4", "http://localhost:18000/in.mp4", "https://127.0.0.1/in.mp4"):
+    for other in (
+        "http://127.0.0.1:18001/in.mp4",
+        "http://localhost:18000/in.mp4",
+        "https://127.0.0.1/in.mp4",
+    ):
         with pytest.raises(TaskError):
             check_input(other, LOCAL_GATE)
 
 
-@pytest.mark.parametrize("url", ["", "https://bucket.example.com/" + "a" * 8192, 7, None, ["https://x.example/"], {}])
+@pytest.mark.parametrize(
+    "url", ["", "https://bucket.example.com/" + "a" * 8192, 7, None, ["https://x.example/"], {}]
+)
 def test_u18_not_even_a_bounded_string(url: object) -> None:
     with pytest.raises(TaskError) as caught:
         check_input(url)
@@ -207,7 +280,15 @@ def test_u18_not_even_a_bounded_string(url: object) -> None:
 
 def test_a_safe_url_shows_no_query() -> None:
     url = parse_url("https://bucket.example.com:8443/in.mp4?X-Amz-Signature=CANARY", "input_url")
-    shown = [str(url), repr(url), f"{url}", f"{url!r:>80}", f"{url:>60}", f"{[url]}", repr({0: url})]
+    shown = [
+        str(url),
+        repr(url),
+        f"{url}",
+        f"{url!r:>80}",
+        f"{url:>60}",
+        f"{[url]}",
+        repr({0: url}),
+    ]
     assert not any("CANARY" in text for text in shown)
     assert str(url) == "https://bucket.example.com:8443/in.mp4"
     assert url.reveal().endswith("?X-Amz-Signature=CANARY")

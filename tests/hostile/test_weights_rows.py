@@ -1,4 +1,5 @@
-"""Rows W01-W08 of the hostile-input table: whatever lies in WEIGHTS_DIR, nothing of it is run and nothing wrong is loaded."""
+"""Rows W01-W08 of the hostile-input table: whatever lies in WEIGHTS_DIR, nothing of it is run and
+nothing wrong is loaded."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save
-from tiny_weights import WeightsFolder, compact, rrdb
+from support.tiny_weights import WeightsFolder, compact, rrdb
 
 from gpu_worker_client.protocol import ErrorCode, TaskError, parse_task
 from gpu_worker_processors.models import sr
@@ -39,7 +40,9 @@ def rejected(folder: WeightsFolder, name: str = "net") -> TaskError:
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt"])
 @pytest.mark.parametrize("pinned", [True, False], ids=["pinned digest", "no digest"])
-def test_w01_a_pickle_that_runs_a_command_runs_nothing(tmp_path: Path, suffix: str, pinned: bool) -> None:
+def test_w01_a_pickle_that_runs_a_command_runs_nothing(
+    tmp_path: Path, suffix: str, pinned: bool
+) -> None:
     marker = tmp_path / "ran"
     folder = WeightsFolder(tmp_path / "w")
     path = folder.folder / f"net{suffix}"
@@ -68,7 +71,9 @@ def test_w02_wrong_digest_truncated_and_one_byte_changed(tmp_path: Path) -> None
     good = save(compact())
     flipped = bytearray(good)
     flipped[-5] ^= 0x10
-    for number, (content, reason) in enumerate([(bytes(flipped), "digest_mismatch"), (good[:-64], "size_mismatch")]):
+    for number, (content, reason) in enumerate(
+        [(bytes(flipped), "digest_mismatch"), (good[:-64], "size_mismatch")]
+    ):
         folder = WeightsFolder(tmp_path / str(number))
         path = folder.put_bytes("net", "net.safetensors", good)
         path.write_bytes(content)
@@ -96,7 +101,9 @@ BAD_HEADERS = {
     "shape product overflows 64 bits": _file({"a": _tensor([2**32, 2**32], 0, 8)}, b"\0" * 8),
     "huge shape": _file({"a": _tensor([2**62], 0, 8)}, b"\0" * 8),
     "negative shape": _file({"a": _tensor([-1, -2], 0, 8)}, b"\0" * 8),
-    "offset is no number": _file({"a": {"dtype": "F32", "shape": [1], "data_offsets": ["0", "4"]}}, b"\0" * 4),
+    "offset is no number": _file(
+        {"a": {"dtype": "F32", "shape": [1], "data_offsets": ["0", "4"]}}, b"\0" * 4
+    ),
     "unknown dtype": _file({"a": _tensor([1], 0, 4, "Q99")}, b"\0" * 4),
     "deep nesting": _file(b"[" * 200_000),
     "no JSON": _file(b"{" * 8),
@@ -112,7 +119,9 @@ def test_w03_a_lying_header_allocates_nothing(tmp_path: Path, content: bytes) ->
     assert header_problem(path) is not None, "found out before the library sees the file"
 
 
-@pytest.mark.parametrize("file", ["net.engine", "net.plan", "net.pt2", "net.trt", "net.so", "net.ckpt"])
+@pytest.mark.parametrize(
+    "file", ["net.engine", "net.plan", "net.pt2", "net.trt", "net.so", "net.ckpt"]
+)
 def test_w04_files_that_run_code_when_opened_have_no_place(tmp_path: Path, file: str) -> None:
     folder = WeightsFolder(tmp_path)
     folder.put_bytes("net", file, b"anything")
@@ -122,7 +131,9 @@ def test_w04_files_that_run_code_when_opened_have_no_place(tmp_path: Path, file:
 
 
 def test_w04_onnx_that_reads_other_files(tmp_path: Path) -> None:
-    entry = b"\x0a\x08location" + b"\x12\x10../../etc/passwd"  # StringStringEntryProto(key, value), onnx.proto
+    entry = (
+        b"\x0a\x08location" + b"\x12\x10../../etc/passwd"
+    )  # StringStringEntryProto(key, value), onnx.proto
     tensor = b"\x6a" + bytes([len(entry)]) + entry  # TensorProto.external_data, field 13
     folder = WeightsFolder(tmp_path)
     folder.put_bytes("net", "net.onnx", b"\x08\x07" + tensor, arch="yunet")
@@ -133,7 +144,9 @@ def test_w04_onnx_that_reads_other_files(tmp_path: Path) -> None:
         sr.load("net", store=folder.store(), device=CPU)
 
 
-@pytest.mark.parametrize("model", ["../weights/x", "/etc/passwd", "RealESRGAN_x4plus/../x", "net.pth", ""])
+@pytest.mark.parametrize(
+    "model", ["../weights/x", "/etc/passwd", "RealESRGAN_x4plus/../x", "net.pth", ""]
+)
 def test_w05_a_task_names_models_from_a_fixed_list(model: str) -> None:
     task = {
         "task": "upscale",
@@ -193,4 +206,9 @@ def test_the_same_folder_loads_what_is_right(tmp_path: Path) -> None:
     folder.put("b", rrdb(1), arch="rrdbnet")
     for name in ("a", "b"):
         assert load_state_dict(folder.store().resolve(name))
-        assert sr.load(name, store=folder.store(), device=CPU)(torch.rand(1, 3, 16, 16)).shape == (1, 3, 64, 64)
+        assert sr.load(name, store=folder.store(), device=CPU)(torch.rand(1, 3, 16, 16)).shape == (
+            1,
+            3,
+            64,
+            64,
+        )

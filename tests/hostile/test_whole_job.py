@@ -1,5 +1,5 @@
-"""Hostile inputs through the whole way of a job: gate, fetch, engine, delivery. Each ends typed, delivers nothing, leaves no
-directory behind, and the next job on the same engine is fine."""
+"""Hostile inputs through the whole way of a job: gate, fetch, engine, delivery. Each ends typed,
+delivers nothing, leaves no directory behind, and the next job on the same engine is fine."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import av
-import clips
 import cv2
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from support import clips
 
 from gpu_worker.app import Worker
 from gpu_worker.platform.faults import Fault
@@ -45,7 +45,8 @@ class House:
         return asyncio.run(self.worker.handle({"id": "job", "input": task}))
 
     def refusal(self, task: dict[str, Any]) -> ErrorBody:
-        """The typed error of a task that must fail, after the checks that hold for every failure."""
+        """The typed error of a task that must fail, after the checks that hold for every
+        failure."""
         answer = self.run(task)
         assert set(answer) <= {"error", "refresh_worker"}, answer
         assert SECRET not in json.dumps(answer)
@@ -56,7 +57,9 @@ class House:
         return body
 
     def assert_the_next_job_is_fine(self) -> None:
-        answer = self.run({"task": "detect_scenes", "input_url": self.gate.presign("GET", "good.mp4")})
+        answer = self.run(
+            {"task": "detect_scenes", "input_url": self.gate.presign("GET", "good.mp4")}
+        )
         assert answer.get("status") == "completed", answer
 
 
@@ -84,7 +87,11 @@ def clean(house: House) -> Iterator[None]:
 
 
 def ffmpeg(*args: str | Path) -> None:
-    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *map(str, args)], check=True, timeout=60)
+    subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *map(str, args)],
+        check=True,
+        timeout=60,
+    )
 
 
 def good(folder: Path, **changes: Any) -> Path:
@@ -92,7 +99,9 @@ def good(folder: Path, **changes: Any) -> Path:
 
 
 def faststart(folder: Path) -> Path:
-    ffmpeg("-i", good(folder, frames=100), "-c", "copy", "-movflags", "+faststart", folder / "fast.mp4")
+    ffmpeg(
+        "-i", good(folder, frames=100), "-c", "copy", "-movflags", "+faststart", folder / "fast.mp4"
+    )
     return folder / "fast.mp4"
 
 
@@ -137,8 +146,23 @@ def sound_only(folder: Path) -> Path:
 def cover_only(folder: Path) -> Path:
     ffmpeg("-f", "lavfi", "-i", "color=red:s=64x64", "-frames:v", "1", folder / "cover.png")
     ffmpeg(
-        *("-f", "lavfi", "-i", "sine=d=1", "-i", folder / "cover.png", "-map", "0", "-map", "1"),
-        *("-c:a", "aac", "-c:v", "png", "-disposition:v:0", "attached_pic", folder / "song.mp4"),
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=d=1",
+        "-i",
+        folder / "cover.png",
+        "-map",
+        "0",
+        "-map",
+        "1",
+        "-c:a",
+        "aac",
+        "-c:v",
+        "png",
+        "-disposition:v:0",
+        "attached_pic",
+        folder / "song.mp4",
     )
     return folder / "song.mp4"
 
@@ -155,14 +179,20 @@ def playlist(folder: Path) -> Path:
 
 BAD_MEDIA: dict[str, tuple[Build, str]] = {
     "M01 empty": (content(b""), "not_media"),
-    "M02 error page": (content(b'<?xml version="1.0"?><Error><Code>NoSuchKey</Code></Error>'), "not_media"),
+    "M02 error page": (
+        content(b'<?xml version="1.0"?><Error><Code>NoSuchKey</Code></Error>'),
+        "not_media",
+    ),
     "M02 html": (content(b"<!DOCTYPE html><html><body>403</body></html>"), "not_media"),
     "M03 no moov": (without_moov, "corrupt_media"),
     "M04 half of it": (half_of_it, "corrupt_media"),
     "M06 flipped bytes": (flipped, "corrupt_media"),
     "M07 sound only": (sound_only, "no_video_stream"),
     "M09 cover only": (cover_only, "no_video_stream"),
-    "M11 too many pixels": (lambda folder: good(folder, width=2304, height=1744, frames=1), "media_limit"),
+    "M11 too many pixels": (
+        lambda folder: good(folder, width=2304, height=1744, frames=1),
+        "media_limit",
+    ),
     "M24 a still picture": (huge_picture, "unsupported_media"),
     "M21 playlist": (playlist, "not_media"),
     "M23 zip": (content(b"PK\x03\x04" + bytes(100)), "not_media"),
@@ -182,7 +212,9 @@ def task_for(house: House, name: str, url: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["detect_scenes", "upscale", "track", "auto_crop"])
 @pytest.mark.parametrize("row", BAD_MEDIA.values(), ids=BAD_MEDIA)
-def test_bad_media(house: House, tmp_path: Path, weights_dir: Path, name: str, row: tuple[Build, str]) -> None:
+def test_bad_media(
+    house: House, tmp_path: Path, weights_dir: Path, name: str, row: tuple[Build, str]
+) -> None:
     build, codes = row
     house.gate.put("bad.mp4", build(tmp_path))
     error = house.refusal(task_for(house, name, house.gate.presign("GET", "bad.mp4")))
@@ -223,7 +255,9 @@ def test_odd_media_comes_out_frame_for_frame(
         assert sum(1 for _ in output.decode(output.streams.video[0])) == 5
 
 
-def test_m10_a_picture_without_room_for_a_window(house: House, tmp_path: Path, weights_dir: Path) -> None:
+def test_m10_a_picture_without_room_for_a_window(
+    house: House, tmp_path: Path, weights_dir: Path
+) -> None:
     house.gate.put("tiny.mp4", clips.make(tmp_path / "tiny.mp4", FINE_MEDIA["M10 2x2"]))
     error = house.refusal(task_for(house, "auto_crop", house.gate.presign("GET", "tiny.mp4")))
     assert error.code == "invalid_task"
@@ -232,14 +266,23 @@ def test_m10_a_picture_without_room_for_a_window(house: House, tmp_path: Path, w
 
 STORE_FAULTS: dict[str, tuple[Fault, str]] = {
     "S01 expired": (Fault.expire(method="GET", path="good.mp4", times=None), "url_expired"),
-    "S04 gone": (Fault.status(404, code="NoSuchKey", method="GET", path="good.mp4", times=None), "input_not_found"),
-    "403": (Fault.status(403, code="AccessDenied", method="GET", path="good.mp4", times=None), "url_denied"),
+    "S04 gone": (
+        Fault.status(404, code="NoSuchKey", method="GET", path="good.mp4", times=None),
+        "input_not_found",
+    ),
+    "403": (
+        Fault.status(403, code="AccessDenied", method="GET", path="good.mp4", times=None),
+        "url_denied",
+    ),
     "U12 redirect": (
         Fault.redirect("http://169.254.169.254/", method="GET", path="good.mp4", times=None),
         "redirect_not_allowed",
     ),
     "S12 gzip": (Fault.gzip(method="GET", path="good.mp4", times=None), "unsupported_media"),
-    "PUT denied": (Fault.status(403, code="SignatureDoesNotMatch", method="PUT", path="out.mp4", times=None), "url_denied"),
+    "PUT denied": (
+        Fault.status(403, code="SignatureDoesNotMatch", method="PUT", path="out.mp4", times=None),
+        "url_denied",
+    ),
 }
 
 

@@ -1,4 +1,5 @@
-"""The way of a job inside one process: typed answers, nothing left behind, one job at a time, the limits of an answer."""
+"""The way of a job inside one process: typed answers, nothing left behind, one job at a time, the
+limits of an answer."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
-import clips
 import pytest
+from support import clips
 
 from gpu_worker.app import Worker
 from gpu_worker.settings import Settings
@@ -45,7 +46,9 @@ def handle(settings: Settings, engine: Engine) -> Handle:
 
 @pytest.fixture
 def cuts(tmp_path: Path) -> Path:
-    return clips.make(tmp_path / "cuts.mp4", clips.Clip(frames=60), clips.flat(DARK, BRIGHT, every=30))
+    return clips.make(
+        tmp_path / "cuts.mp4", clips.Clip(frames=60), clips.flat(DARK, BRIGHT, every=30)
+    )
 
 
 def body(answer: dict[str, Any]) -> ErrorBody:
@@ -59,7 +62,13 @@ def test_a_local_task_is_answered_whole(handle: Handle, cuts: Path, settings: Se
     answer = handle({"task": "detect_scenes", "input_url": str(cuts)})
     assert [s["start_frame"] for s in answer["scenes"]] == [0, 30]
     assert answer["status"] == "completed"
-    assert set(answer["timings"]) == {"fetch_sec", "load_sec", "process_sec", "deliver_sec", "cold_start"}
+    assert set(answer["timings"]) == {
+        "fetch_sec",
+        "load_sec",
+        "process_sec",
+        "deliver_sec",
+        "cold_start",
+    }
     assert json.loads(json.dumps(answer, allow_nan=False)) == answer
     assert list(settings.work_root.glob("job-*")) == []
 
@@ -78,7 +87,9 @@ def test_a_local_task_is_answered_whole(handle: Handle, cuts: Path, settings: Se
         ({"task": "detect_scenes", "input_url": "/no/such/file.mp4"}, "input_not_found"),
     ],
 )
-def test_a_bad_task_gets_a_typed_answer(handle: Handle, settings: Settings, payload: object, code: str) -> None:
+def test_a_bad_task_gets_a_typed_answer(
+    handle: Handle, settings: Settings, payload: object, code: str
+) -> None:
     error = body(handle(payload))
     assert error.code == code
     assert error.retryable is False
@@ -86,7 +97,9 @@ def test_a_bad_task_gets_a_typed_answer(handle: Handle, settings: Settings, payl
     assert list(settings.work_root.glob("job-*")) == []
 
 
-def test_bad_media_is_typed_and_the_next_job_is_fine(handle: Handle, tmp_path: Path, cuts: Path, settings: Settings) -> None:
+def test_bad_media_is_typed_and_the_next_job_is_fine(
+    handle: Handle, tmp_path: Path, cuts: Path, settings: Settings
+) -> None:
     (tmp_path / "empty.mp4").touch()
     error = body(handle({"task": "detect_scenes", "input_url": str(tmp_path / "empty.mp4")}))
     assert (error.code, error.stage) == ("not_media", "process")
@@ -94,8 +107,11 @@ def test_bad_media_is_typed_and_the_next_job_is_fine(handle: Handle, tmp_path: P
     assert handle({"task": "detect_scenes", "input_url": str(cuts)})["status"] == "completed"
 
 
-def test_a_failed_fetch_keeps_the_engine_warm(settings: Settings, engine: Engine, cuts: Path) -> None:
-    """One loop for all three jobs, as the platform has it: the load of the failed one may end after its answer."""
+def test_a_failed_fetch_keeps_the_engine_warm(
+    settings: Settings, engine: Engine, cuts: Path
+) -> None:
+    """One loop for all three jobs, as the platform has it: the load of the failed one may end after
+    its answer."""
 
     async def scenario() -> None:
         worker = Worker(settings, engine)
@@ -110,23 +126,33 @@ def test_a_failed_fetch_keeps_the_engine_warm(settings: Settings, engine: Engine
     asyncio.run(scenario())
 
 
-def test_a_large_result_goes_to_result_url(engine: Engine, settings: Settings, cuts: Path, tmp_path: Path) -> None:
+def test_a_large_result_goes_to_result_url(
+    engine: Engine, settings: Settings, cuts: Path, tmp_path: Path
+) -> None:
     import dataclasses
 
     small = dataclasses.replace(settings, inline_result_bytes=10)
-    task = {"task": "detect_scenes", "input_url": str(cuts), "result_url": str(tmp_path / "result.json")}
+    task = {
+        "task": "detect_scenes",
+        "input_url": str(cuts),
+        "result_url": str(tmp_path / "result.json"),
+    }
     answer = asyncio.run(Worker(small, engine).handle({"id": "job", "input": task}))
     assert "scenes" not in answer
     assert answer["scenes_count"] == 2
     assert len(json.loads((tmp_path / "result.json").read_bytes())["scenes"]) == 2
 
 
-def test_a_result_over_the_limit_without_result_url_says_so(engine: Engine, settings: Settings, cuts: Path) -> None:
+def test_a_result_over_the_limit_without_result_url_says_so(
+    engine: Engine, settings: Settings, cuts: Path
+) -> None:
     import dataclasses
 
     small = dataclasses.replace(settings, max_answer_bytes=10)
     answer = asyncio.run(
-        Worker(small, engine).handle({"id": "job", "input": {"task": "detect_scenes", "input_url": str(cuts)}})
+        Worker(small, engine).handle(
+            {"id": "job", "input": {"task": "detect_scenes", "input_url": str(cuts)}}
+        )
     )
     assert body(answer).code == "result_too_large"
 
@@ -140,14 +166,18 @@ def test_the_time_limit_ends_the_job_and_the_next_one_runs(
     engine = Engine(short, os.environ)
     try:
         answer = asyncio.run(
-            Worker(short, engine).handle({"id": "job", "input": {"task": "detect_scenes", "input_url": str(cuts)}})
+            Worker(short, engine).handle(
+                {"id": "job", "input": {"task": "detect_scenes", "input_url": str(cuts)}}
+            )
         )
         assert body(answer).code == "time_limit"
         assert not engine.alive
         gc.collect()  # asyncio speaks of a forgotten failure when the task that holds it goes
         assert "never retrieved" not in caplog.text
         again = Worker(dataclasses.replace(short, job_time_limit_seconds=60), engine)
-        assert asyncio.run(again.handle({"id": "job", "input": {"task": "detect_scenes", "input_url": str(cuts)}}))["status"]
+        assert asyncio.run(
+            again.handle({"id": "job", "input": {"task": "detect_scenes", "input_url": str(cuts)}})
+        )["status"]
     finally:
         engine.close()
 
@@ -160,7 +190,9 @@ def test_one_job_at_a_time(settings: Settings, engine: Engine, cuts: Path) -> No
         async def send(report: dict[str, object]) -> None:
             order.append(f"{name} reports")
 
-        await worker.handle({"id": name, "input": {"task": "detect_scenes", "input_url": str(cuts)}}, send)
+        await worker.handle(
+            {"id": name, "input": {"task": "detect_scenes", "input_url": str(cuts)}}, send
+        )
         order.append(f"{name} answered")
 
     async def both() -> None:

@@ -1,4 +1,5 @@
-"""`gpu-worker doctor`: the real command on this machine, and each verdict for states that this machine is not in."""
+"""`gpu-worker doctor`: the real command on this machine, and each verdict for states that this
+machine is not in."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ from gpu_worker import doctor
 from gpu_worker.capabilities import Capabilities, Disk, Gpu, GpuState
 from gpu_worker.settings import Settings
 
-L4 = Gpu(index=0, name="NVIDIA L4", memory_bytes=24 * 2**30, compute_capability="8.9", computes=True)
+L4 = Gpu(
+    index=0, name="NVIDIA L4", memory_bytes=24 * 2**30, compute_capability="8.9", computes=True
+)
 HEALTHY = Capabilities(
     gpu=GpuState(gpus=(L4,), driver="570.86.15", built_for_cuda="12.8"),
     encoders={"h264_nvenc": None, "libx264": None},
@@ -36,7 +39,11 @@ CPU_ONLY = GpuState(problem="no GPU device")
 
 
 def command(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("GPU_WORKER_") and name != "WEIGHTS_DIR"}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GPU_WORKER_") and name != "WEIGHTS_DIR"
+    }
     return subprocess.run(
         [sys.executable, "-m", "gpu_worker.cli", "doctor", *words],
         env=clean | {"GPU_WORKER_WORK_ROOT": str(tmp_path)},
@@ -83,7 +90,9 @@ def test_a_wrong_setting_is_named_without_its_value() -> None:
     [
         pytest.param({"WEIGHTS_DIR": "/not/there"}, "WEIGHTS_DIR", id="weights folder missing"),
         pytest.param({"GPU_WORKER_ALLOW_LOCAL_FILES": "1"}, "leave it off", id="local files"),
-        pytest.param({"GPU_WORKER_EXEMPT_HOSTS": "127.0.0.1:18000"}, "development", id="exempt hosts"),
+        pytest.param(
+            {"GPU_WORKER_EXEMPT_HOSTS": "127.0.0.1:18000"}, "development", id="exempt hosts"
+        ),
     ],
 )
 def test_risky_settings_are_a_warning(env: dict[str, str], says: str) -> None:
@@ -93,7 +102,9 @@ def test_risky_settings_are_a_warning(env: dict[str, str], says: str) -> None:
 
 
 def test_the_table_has_a_line_for_each_check() -> None:
-    text = doctor.table([doctor.Check("gpu", "ok", "an L4"), doctor.Check("settings", "fail", "unknown variable")])
+    text = doctor.table(
+        [doctor.Check("gpu", "ok", "an L4"), doctor.Check("settings", "fail", "unknown variable")]
+    )
     assert text == "ok    gpu       an L4\nfail  settings  unknown variable\n"
 
 
@@ -102,32 +113,112 @@ def test_the_table_has_a_line_for_each_check() -> None:
     [
         pytest.param("gpu", {}, {}, "ok", "24 GiB", id="an L4"),
         pytest.param("gpu", {"gpu": CPU_ONLY}, {}, "warn", "CPU", id="no GPU"),
-        pytest.param("gpu", {"gpu": CPU_ONLY}, {"device": "cuda:0"}, "fail", "GPU_WORKER_DEVICE", id="no GPU but asked for"),
-        pytest.param("gpu", {"gpu": GpuState(driver="535.1", problem="too old")}, {}, "fail", "too old", id="unusable driver"),
-        pytest.param("gpu", {"gpu": GpuState(gpus=(replace(L4, computes=False),))}, {}, "fail", "wrong results", id="sick GPU"),
-        pytest.param("cuda", {}, {}, "ok", "12.8", id="driver fits"),
-        pytest.param("cuda", {"gpu": replace(HEALTHY.gpu, driver="470.2")}, {}, "fail", "525", id="driver for CUDA 11"),
         pytest.param(
-            "cuda", {"gpu": replace(HEALTHY.gpu, built_for_cuda="13.0")}, {}, "fail", "580", id="CUDA 13 on driver 570"
+            "gpu",
+            {"gpu": CPU_ONLY},
+            {"device": "cuda:0"},
+            "fail",
+            "GPU_WORKER_DEVICE",
+            id="no GPU but asked for",
+        ),
+        pytest.param(
+            "gpu",
+            {"gpu": GpuState(driver="535.1", problem="too old")},
+            {},
+            "fail",
+            "too old",
+            id="unusable driver",
+        ),
+        pytest.param(
+            "gpu",
+            {"gpu": GpuState(gpus=(replace(L4, computes=False),))},
+            {},
+            "fail",
+            "wrong results",
+            id="sick GPU",
+        ),
+        pytest.param("cuda", {}, {}, "ok", "12.8", id="driver fits"),
+        pytest.param(
+            "cuda",
+            {"gpu": replace(HEALTHY.gpu, driver="470.2")},
+            {},
+            "fail",
+            "525",
+            id="driver for CUDA 11",
+        ),
+        pytest.param(
+            "cuda",
+            {"gpu": replace(HEALTHY.gpu, built_for_cuda="13.0")},
+            {},
+            "fail",
+            "580",
+            id="CUDA 13 on driver 570",
         ),
         pytest.param("encoders", {}, {}, "ok", "h264_nvenc", id="NVENC"),
         pytest.param(
-            "encoders", {"encoders": {"h264_nvenc": "unsupported device", "libx264": None}}, {}, "warn", "H200", id="no NVENC"
+            "encoders",
+            {"encoders": {"h264_nvenc": "unsupported device", "libx264": None}},
+            {},
+            "warn",
+            "H200",
+            id="no NVENC",
         ),
-        pytest.param("encoders", {"encoders": {"h264_nvenc": "x", "libx264": "y"}}, {}, "fail", "libx264: y", id="no H.264"),
+        pytest.param(
+            "encoders",
+            {"encoders": {"h264_nvenc": "x", "libx264": "y"}},
+            {},
+            "fail",
+            "libx264: y",
+            id="no H.264",
+        ),
         pytest.param("weights", {}, {}, "warn", "WEIGHTS_DIR", id="no folder"),
-        pytest.param("weights", {}, {"weights_dir": Path("/w")}, "ok", "RealESRGAN_x4plus", id="weights"),
         pytest.param(
-            "weights", {"weights": {"a": False, "lite": True}}, {"weights_dir": Path("/w")}, "warn", "pull", id="empty folder"
+            "weights", {}, {"weights_dir": Path("/w")}, "ok", "RealESRGAN_x4plus", id="weights"
         ),
-        pytest.param("weights", {"weights_problem": "manifest.toml is not TOML"}, {}, "fail", "TOML", id="broken manifest"),
-        pytest.param("disk", {}, {}, "ok", "50 %", id="room"),
-        pytest.param("disk", {"disks": (Disk("/", 50, 100), Disk("/w", 9, 100))}, {}, "fail", "10 %", id="disk nearly full"),
-        pytest.param("memory", {"memory_available_bytes": 3 * 10**9}, {}, "fail", "4 GB", id="little memory"),
-        pytest.param("sandbox", {}, {}, "ok", "ABI 5", id="full jail"),
-        pytest.param("sandbox", {"sandbox": {"level": "off"}}, {"sandbox": "off"}, "warn", "best_effort", id="no jail wanted"),
         pytest.param(
-            "sandbox", {"sandbox": {"level": "none", "reasons": ["Landlock: none"]}}, {}, "warn", "5.13", id="no jail"
+            "weights",
+            {"weights": {"a": False, "lite": True}},
+            {"weights_dir": Path("/w")},
+            "warn",
+            "pull",
+            id="empty folder",
+        ),
+        pytest.param(
+            "weights",
+            {"weights_problem": "manifest.toml is not TOML"},
+            {},
+            "fail",
+            "TOML",
+            id="broken manifest",
+        ),
+        pytest.param("disk", {}, {}, "ok", "50 %", id="room"),
+        pytest.param(
+            "disk",
+            {"disks": (Disk("/", 50, 100), Disk("/w", 9, 100))},
+            {},
+            "fail",
+            "10 %",
+            id="disk nearly full",
+        ),
+        pytest.param(
+            "memory", {"memory_available_bytes": 3 * 10**9}, {}, "fail", "4 GB", id="little memory"
+        ),
+        pytest.param("sandbox", {}, {}, "ok", "ABI 5", id="full jail"),
+        pytest.param(
+            "sandbox",
+            {"sandbox": {"level": "off"}},
+            {"sandbox": "off"},
+            "warn",
+            "best_effort",
+            id="no jail wanted",
+        ),
+        pytest.param(
+            "sandbox",
+            {"sandbox": {"level": "none", "reasons": ["Landlock: none"]}},
+            {},
+            "warn",
+            "5.13",
+            id="no jail",
         ),
         pytest.param(
             "sandbox",
@@ -147,7 +238,9 @@ def test_the_table_has_a_line_for_each_check() -> None:
         ),
     ],
 )
-def test_verdicts(check: str, found: dict[str, Any], settings: dict[str, Any], status: str, says: str) -> None:
+def test_verdicts(
+    check: str, found: dict[str, Any], settings: dict[str, Any], status: str, says: str
+) -> None:
     state, chosen = replace(HEALTHY, **found), Settings(**settings)
     verdict = {
         "gpu": lambda: doctor.check_gpu(state, chosen),
@@ -200,7 +293,9 @@ def server_with_clock(offset_seconds: float, status: int) -> Iterator[str]:
         pytest.param(-3600, 400, "fail", id="an hour ahead"),
     ],
 )
-def test_the_clock_is_compared_with_the_named_server(offset_seconds: float, http_status: int, status: str) -> None:
+def test_the_clock_is_compared_with_the_named_server(
+    offset_seconds: float, http_status: int, status: str
+) -> None:
     with server_with_clock(offset_seconds, http_status) as url:
         verdict = doctor.check_clock({"GPU_WORKER_DOCTOR_URL": url})
     assert verdict.status == status

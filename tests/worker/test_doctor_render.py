@@ -1,4 +1,5 @@
-"""What `doctor` says of FFmpeg's jail: as it is here, and as it would be on machines that have less."""
+"""What `doctor` says of FFmpeg's jail: as it is here, and as it would be on machines that have
+less."""
 
 from __future__ import annotations
 
@@ -22,12 +23,22 @@ def test_the_jail_of_this_machine() -> None:
     ("policy", "found", "status", "said"),
     [
         pytest.param("require", Level("require"), "fail", "none", id="no filter at all"),
-        pytest.param("best_effort", Level("best_effort"), "warn", "none", id="none, and that is accepted"),
-        pytest.param("require", Level("require", 7, True, REFUSALS - {"read"}), "fail", "open: read", id="a hole"),
+        pytest.param(
+            "best_effort", Level("best_effort"), "warn", "none", id="none, and that is accepted"
+        ),
+        pytest.param(
+            "require",
+            Level("require", 7, True, REFUSALS - {"read"}),
+            "fail",
+            "open: read",
+            id="a hole",
+        ),
         pytest.param("off", Level("off"), "warn", "is off", id="off"),
     ],
 )
-def test_lesser_jails(monkeypatch: pytest.MonkeyPatch, policy: Policy, found: Level, status: str, said: str) -> None:
+def test_lesser_jails(
+    monkeypatch: pytest.MonkeyPatch, policy: Policy, found: Level, status: str, said: str
+) -> None:
     monkeypatch.setattr(program, "level", {policy: found}.__getitem__)
     check = doctor.check_render(Settings(render_sandbox=policy))
     assert check.status == status

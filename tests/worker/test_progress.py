@@ -92,7 +92,12 @@ def test_at_most_one_report_per_interval() -> None:
     ],
 )
 def test_measure(
-    done: int, total: int | None, elapsed: float, fraction: float | None, fps: float | None, eta: float | None
+    done: int,
+    total: int | None,
+    elapsed: float,
+    fraction: float | None,
+    fps: float | None,
+    eta: float | None,
 ) -> None:
     report = measure(1, "process", done, total, "frames", elapsed)
     assert (report.fraction, report.fps, report.eta_sec) == (fraction, fps, eta)

@@ -1,4 +1,5 @@
-"""A canary in every place a secret can stand, and every way a text leaves the process: none comes out."""
+"""A canary in every place a secret can stand, and every way a text leaves the process: none comes
+out."""
 
 from __future__ import annotations
 
@@ -23,8 +24,12 @@ LEAKS = {
     "url in JSON": json.dumps({"input_url": URL}),
     "url with escaped ampersand": URL.replace("&", "\\u0026"),
     "two urls": f"{URL},{URL}",
-    "request line as urllib3 logs it": f'https://host:443 "GET /in.mp4?X-Amz-Date=1&X-Amz-Signature={CANARY} HTTP/1.1" 206',
-    "bare query": f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={CANARY}%2Fauto&X-Amz-Signature={CANARY}",
+    "request line as urllib3 logs it": (
+        f'https://host:443 "GET /in.mp4?X-Amz-Date=1&X-Amz-Signature={CANARY} HTTP/1.1" 206'
+    ),
+    "bare query": (
+        f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={CANARY}%2Fauto&X-Amz-Signature={CANARY}"
+    ),
     "encoded query": f"redirect=X-Amz-Signature%3D{CANARY}",
     "parameters as a dict": str({"X-Amz-Signature": CANARY, "x-amz-security-token": CANARY}),
     "google": f"X-Goog-Signature={CANARY}",
@@ -68,7 +73,12 @@ def test_scrubbed_json_is_still_json() -> None:
 
 
 def test_secrets_of_the_environment_are_found_by_name() -> None:
-    env = {"RUNPOD_AI_API_KEY": "short-and-plain", "HF_TOKEN": "another one", "PATH": "/usr/bin", "KEY": "abc"}
+    env = {
+        "RUNPOD_AI_API_KEY": "short-and-plain",
+        "HF_TOKEN": "another one",
+        "PATH": "/usr/bin",
+        "KEY": "abc",
+    }
     assert redact.secret_values(env) == ("short-and-plain", "another one")
 
 
@@ -98,11 +108,15 @@ def written() -> Iterator[io.StringIO]:
     logger.removeHandler(handler)
 
 
-def test_install_covers_messages_arguments_tracebacks_and_stacks(installed: None, written: io.StringIO) -> None:
+def test_install_covers_messages_arguments_tracebacks_and_stacks(
+    installed: None, written: io.StringIO
+) -> None:
     logger = logging.getLogger("test.redact")
     logger.info("fetching %s with %s", URL, {"token": "plain-secret-value"})
     logger.debug("100 %% of %(url)s", {"url": URL})
-    logger.debug("a stack shows source lines", stack_info=True)  # such as X-Amz-Signature=CANARY0123456789
+    logger.debug(
+        "a stack shows source lines", stack_info=True
+    )  # such as X-Amz-Signature=CANARY0123456789
     logger.warning("a percent sign %d", URL)  # does not fit: must neither raise nor leak
     try:
         try:
@@ -129,7 +143,8 @@ def test_a_filter_cleans_one_handler(written: io.StringIO) -> None:
 
 
 def test_u22_a_chatty_client_at_debug_level_prints_no_canary() -> None:
-    """A whole process: DEBUG everywhere, streams wrapped, a failing requests call, uncaught errors in a thread and in main."""
+    """A whole process: DEBUG everywhere, streams wrapped, a failing requests call, uncaught errors
+    in a thread and in main."""
     program = f"""
 import logging, sys, threading
 from gpu_worker_processors import redact
@@ -146,7 +161,9 @@ thread = threading.Thread(target=lambda: 1 / len([]) if not url else int(url))
 thread.start(); thread.join()
 raise RuntimeError(f"uncaught {{url}} plain-secret-value")
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 1
     assert "printed http://127.0.0.1:9/in.mp4?[redacted]" in done.stdout
     assert "RuntimeError: uncaught" in done.stderr

@@ -32,7 +32,11 @@ def test_every_field_can_be_set() -> None:
     assert settings.weights_dir is not None and settings.weights_dir.name == "weights"
     assert settings.allowed_hosts == ("r2.cloudflarestorage.com", "cdn.example.org")
     assert settings.exempt_hosts == frozenset({"127.0.0.1:9000"})
-    assert (settings.allow_local_files, settings.max_pixels, settings.drain_seconds) == (True, 1000, 2.5)
+    assert (settings.allow_local_files, settings.max_pixels, settings.drain_seconds) == (
+        True,
+        1000,
+        2.5,
+    )
     assert settings.prices == {"NVIDIA L4": 0.0002}
 
 
@@ -62,12 +66,24 @@ def test_a_misspelled_variable_gets_the_nearest_name() -> None:
 
 
 def test_the_engine_sees_no_secret() -> None:
-    env = {"WEIGHTS_DIR": "/w", "GPU_WORKER_DEVICE": "cpu", "R2_SECRET_ACCESS_KEY": "s", "RUNPOD_AI_API_KEY": "k"}
+    env = {
+        "WEIGHTS_DIR": "/w",
+        "GPU_WORKER_DEVICE": "cpu",
+        "R2_SECRET_ACCESS_KEY": "s",
+        "RUNPOD_AI_API_KEY": "k",
+    }
     assert engine_environment(env) == {"WEIGHTS_DIR": "/w", "GPU_WORKER_DEVICE": "cpu"}
 
 
-def test_the_engine_stands_elsewhere_and_gets_whole_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_engine_stands_elsewhere_and_gets_whole_paths(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
-    found = engine_environment({"WEIGHTS_DIR": "weights", "GPU_WORKER_MANIFEST": "m.toml", "GPU_WORKER_DEVICE": "cpu"})
-    paths = {"WEIGHTS_DIR": str(tmp_path / "weights"), "GPU_WORKER_MANIFEST": str(tmp_path / "m.toml")}
+    found = engine_environment(
+        {"WEIGHTS_DIR": "weights", "GPU_WORKER_MANIFEST": "m.toml", "GPU_WORKER_DEVICE": "cpu"}
+    )
+    paths = {
+        "WEIGHTS_DIR": str(tmp_path / "weights"),
+        "GPU_WORKER_MANIFEST": str(tmp_path / "m.toml"),
+    }
     assert found == {**paths, "GPU_WORKER_DEVICE": "cpu"}

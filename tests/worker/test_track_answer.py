@@ -1,4 +1,5 @@
-"""A result of tracks on its way out: inline, at `result_url`, in the worker's bucket or as columns, and nothing lost on any."""
+"""A result of tracks on its way out: inline, at `result_url`, in the worker's bucket or as columns,
+and nothing lost on any."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tracked
+from support import tracked
 
 from gpu_worker import app
 from gpu_worker.answer import fit_answer, reused_answer
@@ -45,9 +46,14 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: TrackResult) ->
     source.touch()
     settings = Settings(work_root=tmp_path / "work", allow_local_files=True)
 
-    def call(result: bytes | None = None, task: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    def call(
+        result: bytes | None = None, task: dict[str, Any] | None = None, **changes: Any
+    ) -> dict[str, Any]:
         found = tracked.answer(
-            dataclasses.replace(settings, **changes), result or packed.model_dump_json().encode(), source, **(task or {})
+            dataclasses.replace(settings, **changes),
+            result or packed.model_dump_json().encode(),
+            source,
+            **(task or {}),
         )
         assert json.loads(json.dumps(found, allow_nan=False)) == found
         assert [path.name for path in settings.work_root.iterdir()] == [], "nothing is left behind"
@@ -66,16 +72,27 @@ def test_a_small_result_is_inline(ask: Answer, expected: TrackResult) -> None:
     answer = ask()
     assert answer["tracks_columnar"] is None and answer["output_url"] is None
     assert answer["tracks"][0]["class"] == "person"
-    assert answer["tracks"][0]["frames"][0].keys() == {"frame", "bbox", "confidence", "interpolated"}
+    assert answer["tracks"][0]["frames"][0].keys() == {
+        "frame",
+        "bbox",
+        "confidence",
+        "interpolated",
+    }
     assert answer["tracks"][0]["frames"][1].keys() == {"frame", "bbox", "confidence"}
     assert TrackResult.model_validate(answer).tracks == expected.tracks
 
 
 @pytest.mark.parametrize("name", ["r.json", "r.json.gz"])
-def test_a_large_one_goes_to_result_url(ask: Answer, expected: TrackResult, tmp_path: Path, name: str) -> None:
+def test_a_large_one_goes_to_result_url(
+    ask: Answer, expected: TrackResult, tmp_path: Path, name: str
+) -> None:
     answer = ask(task={"result_url": str(tmp_path / name)}, inline_result_bytes=20_000)
     assert not {"tracks", "cuts"} & set(answer)
-    assert (answer["tracks_count"], answer["cuts_count"], answer["tracks_columnar"]) == (len(expected.tracks), 0, None)
+    assert (answer["tracks_count"], answer["cuts_count"], answer["tracks_columnar"]) == (
+        len(expected.tracks),
+        0,
+        None,
+    )
     assert answer["stats"]["boxes"] == BOXES and answer["video"]["width"] == 1920
     stored = (tmp_path / name).read_bytes()
     whole = TrackResult.from_json(gzip.decompress(stored) if name.endswith(".gz") else stored)
@@ -83,9 +100,14 @@ def test_a_large_one_goes_to_result_url(ask: Answer, expected: TrackResult, tmp_
     assert whole.timings is not None and whole.worker is not None
 
 
-def test_a_small_one_goes_to_result_url_as_well(ask: Answer, expected: TrackResult, tmp_path: Path) -> None:
+def test_a_small_one_goes_to_result_url_as_well(
+    ask: Answer, expected: TrackResult, tmp_path: Path
+) -> None:
     answer = ask(task={"result_url": str(tmp_path / "r.json")})
-    for found in (TrackResult.model_validate(answer), TrackResult.from_json((tmp_path / "r.json").read_bytes())):
+    for found in (
+        TrackResult.model_validate(answer),
+        TrackResult.from_json((tmp_path / "r.json").read_bytes()),
+    ):
         assert found.tracks == expected.tracks
 
 
@@ -98,7 +120,9 @@ def test_without_a_place_it_is_columns(ask: Answer, expected: TrackResult) -> No
 def test_without_a_place_and_too_large_for_columns_it_says_so(ask: Answer) -> None:
     failed = error(ask(inline_result_bytes=1000, max_answer_bytes=10_000))
     assert (failed.code, failed.retryable) == ("result_too_large", False)
-    assert failed.details["limit"] == 10_000 < failed.details["size"] < 60_000, "the size is that of the columns"
+    assert failed.details["limit"] == 10_000 < failed.details["size"] < 60_000, (
+        "the size is that of the columns"
+    )
     assert "result_url" in failed.message
 
 
@@ -110,10 +134,14 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform
 
 def bucket(platform: LocalPlatform) -> Bucket:
     gate = platform.gate
-    return Bucket(gate.base_url, gate.bucket, gate.credentials.access_key, gate.credentials.secret_key)
+    return Bucket(
+        gate.base_url, gate.bucket, gate.credentials.access_key, gate.credentials.secret_key
+    )
 
 
-def test_the_workers_own_bucket_takes_it(ask: Answer, expected: TrackResult, platform: LocalPlatform) -> None:
+def test_the_workers_own_bucket_takes_it(
+    ask: Answer, expected: TrackResult, platform: LocalPlatform
+) -> None:
     import requests
 
     exempt = frozenset({platform.gate.base_url.removeprefix("http://")})
@@ -135,11 +163,16 @@ def forged(packed: TrackResult, **fields: Any) -> bytes:
         {"tracks_columnar": "no base64"},
         {"tracks_columnar": ""},
         {"tracks": [{"track_id": 1, "class": "a", "frames": []}]},
-        {"tracks_columnar": None, "tracks": [{"track_id": 1, "class": "a", "frames": [{"frame": 1}]}]},
+        {
+            "tracks_columnar": None,
+            "tracks": [{"track_id": 1, "class": "a", "frames": [{"frame": 1}]}],
+        },
     ],
     ids=["no columns", "no base64", "empty", "twice", "no box"],
 )
-def test_what_a_captured_engine_leaves_is_read_with_care(ask: Answer, packed: TrackResult, fields: dict[str, Any]) -> None:
+def test_what_a_captured_engine_leaves_is_read_with_care(
+    ask: Answer, packed: TrackResult, fields: dict[str, Any]
+) -> None:
     assert error(ask(forged(packed, **fields))).code == "internal"
 
 
@@ -160,12 +193,18 @@ def test_an_earlier_result_is_answered_by_its_summary_or_whole(expected: TrackRe
     assert again is not None and again["deduplicated"] is True
     assert TrackResult.model_validate(again).tracks == expected.tracks
     again = reused_answer(text, "track", "k", Settings(inline_result_bytes=10_000))
-    assert again is not None and again["tracks_count"] == len(expected.tracks) and "tracks" not in again
+    assert (
+        again is not None
+        and again["tracks_count"] == len(expected.tracks)
+        and "tracks" not in again
+    )
     assert reused_answer(text, "track", "another", Settings()) is None
 
 
 @pytest.mark.usefixtures("ask")
-@pytest.mark.parametrize("text", [b"", b"[" * 200_000, b'{"tracks":' + b"[" * 200_000, b'{"status": NaN}', b"\xff"])
+@pytest.mark.parametrize(
+    "text", [b"", b"[" * 200_000, b'{"tracks":' + b"[" * 200_000, b'{"status": NaN}', b"\xff"]
+)
 def test_what_is_no_earlier_result_means_that_the_work_is_done(text: bytes) -> None:
     assert reused_answer(text, "track", "k", Settings()) is None
 
@@ -175,7 +214,11 @@ def test_what_is_no_earlier_result_means_that_the_work_is_done(text: bytes) -> N
 
 def test_a_summary_counts_whatever_is_long() -> None:
     result = TrackResult.model_validate(
-        {"stats": {"total_frames": 1, "unique_tracks": 0}, "later": [1, 2, 3], "warnings": [{"code": "a", "message": "b"}]}
+        {
+            "stats": {"total_frames": 1, "unique_tracks": 0},
+            "later": [1, 2, 3],
+            "warnings": [{"code": "a", "message": "b"}],
+        }
     )
     found = summary(result, "https://h/r.json")
     assert (found["later_count"], found["tracks_count"], found["cuts_count"]) == (3, 0, 0)
@@ -184,11 +227,15 @@ def test_a_summary_counts_whatever_is_long() -> None:
 
 
 def test_one_without_a_compact_form_is_whole_up_to_the_answers_limit() -> None:
-    result = TrackResult(stats=TrackStats(total_frames=1, unique_tracks=0)).model_copy(update={"cuts": []})
+    result = TrackResult(stats=TrackStats(total_frames=1, unique_tracks=0)).model_copy(
+        update={"cuts": []}
+    )
     whole = result.model_dump(mode="json")
     assert fit_answer(result, Settings(inline_result_bytes=10)) == whole
     with pytest.raises(TaskError):
-        fit_answer(result, Settings(inline_result_bytes=10, max_answer_bytes=answer_bytes(whole) - 1))
+        fit_answer(
+            result, Settings(inline_result_bytes=10, max_answer_bytes=answer_bytes(whole) - 1)
+        )
 
 
 # A million
@@ -201,7 +248,10 @@ PEAK_MB = 300
 def million(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("million")
     said = step(folder, "engine", folder, "1000000")
-    print(f"{said['characters'] * 0.75 / 1e6:.2f} bytes a box, {said['characters'] / 1e6:.2f} in base64")
+    print(
+        f"{said['characters'] * 0.75 / 1e6:.2f} bytes a box, {said['characters'] / 1e6:.2f} in"
+        " base64"
+    )
     assert said["characters"] * 0.75 < 6e6
     return folder
 
@@ -209,7 +259,13 @@ def million(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def step(folder: Path, *args: object, **env: str) -> dict[str, Any]:
     command = [sys.executable, tracked.__file__, *map(str, args)]
     done = subprocess.run(
-        command, env={**os.environ, **env}, cwd=folder, stdout=subprocess.PIPE, text=True, check=True, timeout=280
+        command,
+        env={**os.environ, **env},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=280,
     )
     said = json.loads(done.stdout)
     print(args[0], *[Path(str(arg)).name for arg in args[2:]], said)
@@ -220,7 +276,9 @@ def step(folder: Path, *args: object, **env: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["r.json", "r.json.gz", "bucket", "columns"])
-def test_a_million_boxes_take_little_memory_on_every_way(million: Path, platform: LocalPlatform, way: str) -> None:
+def test_a_million_boxes_take_little_memory_on_every_way(
+    million: Path, platform: LocalPlatform, way: str
+) -> None:
     """An hour of ten players: engine, worker and client each in a process of its own."""
     env, where = {}, [str(million / way)] if way.startswith("r.") else []
     if way == "bucket":

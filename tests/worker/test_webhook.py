@@ -1,4 +1,5 @@
-"""The worker's own webhooks over real HTTP: signed, tried again, bounded, guarded, and never in the way of the answer."""
+"""The worker's own webhooks over real HTTP: signed, tried again, bounded, guarded, and never in the
+way of the answer."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import e2e_stage
 import pytest
-from webhook_receiver import Receiver, receiver
+from support import e2e_stage
+from support.webhook_receiver import Receiver, receiver
 
 from gpu_worker.app import Worker
 from gpu_worker.settings import ConfigError, Settings
@@ -36,7 +37,13 @@ from gpu_worker_processors.engine.parent import Engine
 KEYS = (b"first key of thirty-two bytes, ok", b"second key of thirty-two bytes, k")
 SECRETS = ["whsec_" + base64.b64encode(key).decode() for key in KEYS]
 STATS = {"total_scenes": 0, "avg_scene_length": 0.0}
-ANSWER: dict[str, Any] = {"task": "detect_scenes", "status": "completed", "warnings": [], "scenes": [], "stats": STATS}
+ANSWER: dict[str, Any] = {
+    "task": "detect_scenes",
+    "status": "completed",
+    "warnings": [],
+    "scenes": [],
+    "stats": STATS,
+}
 
 
 @pytest.fixture
@@ -49,9 +56,17 @@ def policy(hook: Receiver) -> UrlPolicy:
     return UrlPolicy(exempt_hosts=frozenset({hook.host}))
 
 
-def notice(hook: Receiver, *, url: str | None = None, network: Network | None = None, keys: tuple[bytes, ...] = KEYS) -> Notice:
+def notice(
+    hook: Receiver,
+    *,
+    url: str | None = None,
+    network: Network | None = None,
+    keys: tuple[bytes, ...] = KEYS,
+) -> Notice:
     quick = network or Network(pause=lambda guard, _: guard.check())
-    task = DetectScenesTask(input_url="https://h/in.mp4", webhook_url=url or hook.url, idempotency_key="mine")
+    task = DetectScenesTask(
+        input_url="https://h/in.mp4", webhook_url=url or hook.url, idempotency_key="mine"
+    )
     made = Webhooks(keys, policy(hook), quick).notice("job-1", task)
     assert made is not None
     return made
@@ -71,7 +86,11 @@ def test_a_completed_job_is_told_once_and_signed_by_every_secret(hook: Receiver)
     assert len(hook.requests) == 1
     for secret in SECRETS:
         event = read(hook, secret=secret)
-        assert (event.job_id, event.state, event.idempotency_key) == ("job-1", State.completed, "mine")
+        assert (event.job_id, event.state, event.idempotency_key) == (
+            "job-1",
+            State.completed,
+            "mine",
+        )
         assert isinstance(event.result, DetectScenesResult)
 
 
@@ -84,9 +103,12 @@ def test_a_receiver_in_trouble_is_asked_again_under_the_same_id(hook: Receiver) 
 
 
 @pytest.mark.parametrize(
-    ("statuses", "tries", "says"), [([503] * 9, 4, "storage_unavailable"), ([410], 1, "url_denied"), ([302], 1, "redirect")]
+    ("statuses", "tries", "says"),
+    [([503] * 9, 4, "storage_unavailable"), ([410], 1, "url_denied"), ([302], 1, "redirect")],
 )
-def test_an_event_that_nobody_takes_is_a_warning(hook: Receiver, statuses: list[int], tries: int, says: str) -> None:
+def test_an_event_that_nobody_takes_is_a_warning(
+    hook: Receiver, statuses: list[int], tries: int, says: str
+) -> None:
     hook.statuses = statuses
     answer = notice(hook).send(ANSWER, threading.Event())
     assert warnings(answer) == ["webhook_undelivered"]
@@ -96,7 +118,10 @@ def test_an_event_that_nobody_takes_is_a_warning(hook: Receiver, statuses: list[
 
 def test_a_failed_jobs_answer_stays_as_it_is(hook: Receiver) -> None:
     hook.statuses = [400]
-    answer = {"error": ErrorBody(code="gpu_oom", message="no tile fits", retryable=True).to_wire(), "refresh_worker": True}
+    answer = {
+        "error": ErrorBody(code="gpu_oom", message="no tile fits", retryable=True).to_wire(),
+        "refresh_worker": True,
+    }
     assert notice(hook).send(answer, threading.Event()) == answer
     event = read(hook)
     assert event.type == "job.failed" and event.error is not None and event.error.code == "gpu_oom"
@@ -123,7 +148,9 @@ def test_a_name_that_leads_inside_is_never_dialled(hook: Receiver) -> None:
         connect=lambda sock, address: dialled.append(address),
         pause=lambda guard, _: guard.check(),
     )
-    answer = notice(hook, url="https://hooks.example.com/x", network=network).send(ANSWER, threading.Event())
+    answer = notice(hook, url="https://hooks.example.com/x", network=network).send(
+        ANSWER, threading.Event()
+    )
     assert "address_not_allowed" in answer["warnings"][0]["message"]
     assert dialled == []
 
@@ -138,7 +165,9 @@ def test_a_name_that_leads_inside_is_never_dialled(hook: Receiver) -> None:
         ("https://hooks.example.com/x", (), ErrorCode.webhook_unavailable),
     ],
 )
-def test_what_is_refused_before_any_work(hook: Receiver, url: str, keys: tuple[bytes, ...], code: ErrorCode) -> None:
+def test_what_is_refused_before_any_work(
+    hook: Receiver, url: str, keys: tuple[bytes, ...], code: ErrorCode
+) -> None:
     with pytest.raises(TaskError) as caught:
         notice(hook, url=url, keys=keys)
     assert (caught.value.code, caught.value.details["path"]) == (code, "webhook_url")
@@ -146,7 +175,10 @@ def test_what_is_refused_before_any_work(hook: Receiver, url: str, keys: tuple[b
 
 def test_a_large_result_and_a_signature_stay_at_home(hook: Receiver) -> None:
     task = parse_task({"task": "detect_scenes", "input_url": "https://h/in.mp4"})
-    scenes = [{"start_frame": i, "end_frame": i, "start_time": 0.0, "end_time": 0.0} for i in range(MAX_RESULT_BYTES // 50)]
+    scenes = [
+        {"start_frame": i, "end_frame": i, "start_time": 0.0, "end_time": 0.0}
+        for i in range(MAX_RESULT_BYTES // 50)
+    ]
     big = {
         "task": "detect_scenes",
         "scenes": scenes,
@@ -156,19 +188,30 @@ def test_a_large_result_and_a_signature_stay_at_home(hook: Receiver) -> None:
     body = event_body("j", task, big, datetime(2030, 1, 1, tzinfo=timezone.utc))
     assert len(body) < MAX_RESULT_BYTES and b"CANARY" not in body
     data = json.loads(body)["data"]
-    assert data["partial"] and data["result"]["stats"] == {"total_scenes": 5} and "scenes" not in data["result"]
+    assert (
+        data["partial"]
+        and data["result"]["stats"] == {"total_scenes": 5}
+        and "scenes" not in data["result"]
+    )
     assert data["result"]["result_url"] == "https://h/r.json"
 
 
 class InProcess:
-    """A worker whose engine never needs to start: its tasks are refused, or answered from what is there."""
+    """A worker whose engine never needs to start: its tasks are refused, or answered from what is
+    there."""
 
     def __init__(self, hook: Receiver, folder: Path) -> None:
-        self.settings = Settings(work_root=folder, exempt_hosts=frozenset({hook.host}), webhook_keys=KEYS)
+        self.settings = Settings(
+            work_root=folder, exempt_hosts=frozenset({hook.host}), webhook_keys=KEYS
+        )
         self.worker = Worker(self.settings, Engine(self.settings, os.environ))
 
     def job(self, hook: Receiver) -> dict[str, Any]:
-        task = {"task": "detect_scenes", "input_url": "https://127.0.0.1/in.mp4", "webhook_url": hook.url}
+        task = {
+            "task": "detect_scenes",
+            "input_url": "https://127.0.0.1/in.mp4",
+            "webhook_url": hook.url,
+        }
         return {"id": "job-7", "input": task}
 
 
@@ -182,7 +225,9 @@ def test_a_refused_task_is_told_too(hook: Receiver, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("draining", [False, True])
-def test_a_cancel_while_the_receiver_is_silent(hook: Receiver, tmp_path: Path, draining: bool) -> None:
+def test_a_cancel_while_the_receiver_is_silent(
+    hook: Receiver, tmp_path: Path, draining: bool
+) -> None:
     """A cancel of the job is passed on; a shutdown ends the sending and the answer goes out."""
     hook.silent = threading.Event()
     inside = InProcess(hook, tmp_path)
@@ -218,7 +263,8 @@ def test_the_setting() -> None:
 def test_through_the_platform(
     hook: Receiver, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The unmodified runpod loop, set up as a user of `gpu-worker dev-server` does it: by the environment."""
+    """The unmodified runpod loop, set up as a user of `gpu-worker dev-server` does it: by the
+    environment."""
     monkeypatch.setenv("GPU_WORKER_WEBHOOK_SECRETS", ",".join(SECRETS))
     monkeypatch.setenv("GPU_WORKER_EXEMPT_HOSTS", hook.host)
     for stage in e2e_stage.start(tmp_path_factory):

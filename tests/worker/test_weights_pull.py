@@ -1,4 +1,5 @@
-"""Downloading weights from a real HTTP server on loopback: digests, redirects, a killed download, two at once, the command."""
+"""Downloading weights from a real HTTP server on loopback: digests, redirects, a killed download,
+two at once, the command."""
 
 from __future__ import annotations
 
@@ -89,7 +90,9 @@ class Publisher:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.endpoint = f"127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.01,), daemon=True
+        )
         self._thread.start()
 
     def url(self, path: str) -> str:
@@ -118,15 +121,21 @@ def puller(publisher: Publisher, tmp_path: Path) -> Puller:
     return Puller(tmp_path / "w", UrlPolicy(exempt_hosts=frozenset({publisher.endpoint})), limits)
 
 
-def spec(publisher: Publisher, path: str = "/net.pth", sha256: str = SHA, size: int = len(GOOD)) -> WeightSpec:
-    return WeightSpec(name="net", file="net.pth", url=publisher.url(path), sha256=sha256, bytes=size)
+def spec(
+    publisher: Publisher, path: str = "/net.pth", sha256: str = SHA, size: int = len(GOOD)
+) -> WeightSpec:
+    return WeightSpec(
+        name="net", file="net.pth", url=publisher.url(path), sha256=sha256, bytes=size
+    )
 
 
 def leftovers(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
 
 
-def test_a_missing_file_is_downloaded_verified_and_readable(publisher: Publisher, puller: Puller) -> None:
+def test_a_missing_file_is_downloaded_verified_and_readable(
+    publisher: Publisher, puller: Puller
+) -> None:
     publisher.answers["/net.pth"] = body(GOOD)
     progress: list[tuple[int, int | None]] = []
     path = puller.pull(spec(publisher), lambda done, total: progress.append((done, total)))
@@ -138,7 +147,9 @@ def test_a_missing_file_is_downloaded_verified_and_readable(publisher: Publisher
     assert len(publisher.asked) == before, "what is there and right is not asked for again"
 
 
-def test_a_wrong_digest_is_downloaded_once_more_and_then_rejected(publisher: Publisher, puller: Puller) -> None:
+def test_a_wrong_digest_is_downloaded_once_more_and_then_rejected(
+    publisher: Publisher, puller: Puller
+) -> None:
     publisher.answers["/net.pth"] = body(GOOD[:-1] + b"x")
     with pytest.raises(TaskError) as caught:
         puller.pull(spec(publisher))
@@ -154,8 +165,12 @@ def test_a_damaged_file_is_replaced(publisher: Publisher, puller: Puller) -> Non
     assert puller.pull(spec(publisher)).read_bytes() == GOOD
 
 
-@pytest.mark.parametrize(("content", "code"), [(GOOD + b"more", "size_mismatch"), (GOOD[:100], "size_mismatch")])
-def test_another_size_is_rejected(publisher: Publisher, puller: Puller, content: bytes, code: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "code"), [(GOOD + b"more", "size_mismatch"), (GOOD[:100], "size_mismatch")]
+)
+def test_another_size_is_rejected(
+    publisher: Publisher, puller: Puller, content: bytes, code: str
+) -> None:
     publisher.answers["/net.pth"] = body(content)
     with pytest.raises(TaskError) as caught:
         puller.pull(spec(publisher))
@@ -193,7 +208,9 @@ def test_redirects_are_followed_up_to_three(publisher: Publisher, puller: Puller
         ("https://user@example.com/x", ErrorCode.url_not_allowed),
     ],
 )
-def test_a_redirect_leads_nowhere_forbidden(publisher: Publisher, puller: Puller, target: str, code: ErrorCode) -> None:
+def test_a_redirect_leads_nowhere_forbidden(
+    publisher: Publisher, puller: Puller, target: str, code: ErrorCode
+) -> None:
     publisher.answers["/net.pth"] = redirect(target)
     with pytest.raises(TaskError) as caught:
         puller.pull(spec(publisher))
@@ -203,14 +220,18 @@ def test_a_redirect_leads_nowhere_forbidden(publisher: Publisher, puller: Puller
 
 
 @pytest.mark.parametrize("code", [403, 404])
-def test_a_refusal_says_that_the_weights_are_missing(publisher: Publisher, puller: Puller, code: int) -> None:
+def test_a_refusal_says_that_the_weights_are_missing(
+    publisher: Publisher, puller: Puller, code: int
+) -> None:
     publisher.answers["/net.pth"] = status(code)
     with pytest.raises(TaskError, match="weights net") as caught:
         puller.pull(spec(publisher))
     assert caught.value.code is ErrorCode.weights_missing
 
 
-def test_without_a_confirmed_digest_nothing_is_asked_for(publisher: Publisher, puller: Puller) -> None:
+def test_without_a_confirmed_digest_nothing_is_asked_for(
+    publisher: Publisher, puller: Puller
+) -> None:
     publisher.answers["/net.pth"] = body(GOOD)
     with pytest.raises(TaskError, match="--trust-on-first-use") as caught:
         puller.pull(spec(publisher, sha256=""))
@@ -244,7 +265,9 @@ def test_a_process_waits_for_the_one_that_downloads(publisher: Publisher, tmp_pa
     with (tmp_path / "w" / ".net.pth.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         waiting = start(tmp_path, publisher)
-        while f"-> FLOCK  ADVISORY  WRITE {waiting.pid} " not in Path("/proc/locks").read_text(encoding="ascii"):
+        while f"-> FLOCK  ADVISORY  WRITE {waiting.pid} " not in Path("/proc/locks").read_text(
+            encoding="ascii"
+        ):
             assert waiting.poll() is None, "it did not wait"
         (tmp_path / "w" / "net.pth").write_bytes(GOOD)
     out, error = waiting.communicate(timeout=60)
@@ -252,7 +275,9 @@ def test_a_process_waits_for_the_one_that_downloads(publisher: Publisher, tmp_pa
     assert publisher.asked == []
 
 
-def test_a_killed_download_leaves_no_half_file_and_no_lock(publisher: Publisher, tmp_path: Path) -> None:
+def test_a_killed_download_leaves_no_half_file_and_no_lock(
+    publisher: Publisher, tmp_path: Path
+) -> None:
     halfway, release = threading.Event(), threading.Event()
 
     def stalls(request: BaseHTTPRequestHandler) -> None:
@@ -284,8 +309,9 @@ def test_a_killed_download_leaves_no_half_file_and_no_lock(publisher: Publisher,
 def manifest(tmp_path: Path, publisher: Publisher, sha256: str = SHA) -> Path:
     path = tmp_path / "manifest.toml"
     path.write_text(
-        f'[[weights]]\nname = "net"\nfile = "net.pth"\nurl = "{publisher.url("/net.pth")}"\nsha256 = "{sha256}"\n'
-        f'bytes = {len(GOOD)}\n[[weights]]\nname = "by-hand"\nfile = "by-hand.pth"\nsha256 = "{SHA}"\n',
+        f'[[weights]]\nname = "net"\nfile = "net.pth"\nurl = "{publisher.url("/net.pth")}"\nsha256'
+        f' = "{sha256}"\nbytes = {len(GOOD)}\n[[weights]]\nname = "by-hand"\nfile ='
+        f' "by-hand.pth"\nsha256 = "{SHA}"\n',
         encoding="utf-8",
     )
     return path
@@ -302,15 +328,21 @@ def environment(tmp_path: Path, publisher: Publisher) -> dict[str, str]:
 def start(tmp_path: Path, publisher: Publisher) -> subprocess.Popen[str]:
     argv = [sys.executable, "-m", "gpu_worker.cli", "weights", "pull", "net"]
     env = {**os.environ, **environment(tmp_path, publisher)}
-    return subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
-# The command and `ensure` ---------------------------------------------------------------------------------------------------
+# The command and `ensure`
+# ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def command(
-    publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    publisher: Publisher,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> Callable[..., tuple[int, str, str]]:
     manifest(tmp_path, publisher)
     for name, value in environment(tmp_path, publisher).items():
@@ -324,7 +356,9 @@ def command(
     return run
 
 
-def test_list_pull_verify(publisher: Publisher, tmp_path: Path, command: Callable[..., tuple[int, str, str]]) -> None:
+def test_list_pull_verify(
+    publisher: Publisher, tmp_path: Path, command: Callable[..., tuple[int, str, str]]
+) -> None:
     publisher.answers["/net.pth"] = body(GOOD)
     code, out, _ = command("list")
     assert code == 0 and [line.split()[1] for line in out.splitlines()] == ["missing", "missing"]
@@ -338,7 +372,9 @@ def test_list_pull_verify(publisher: Publisher, tmp_path: Path, command: Callabl
     assert code == 1 and "by hand" in error
 
 
-def test_usage(command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_usage(
+    command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, _, error = command("pull")
     assert code == 2 and "net, by-hand" in error
     code, _, error = command("pull", "unknown")

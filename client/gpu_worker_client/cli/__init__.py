@@ -1,9 +1,11 @@
-"""`gpu-client`: the SDK at a shell. Progress and notes go to stderr; stdout holds the answer: one JSON object in a pipe or with
-`--json` (`map`: one for each job and one at the end), lines for a person on a terminal.
+"""`gpu-client`: the SDK at a shell. Progress and notes go to stderr; stdout holds the answer: one
+JSON object in a pipe or with `--json` (`map`: one for each job and one at the end), lines for a
+person on a terminal.
 
-Exit status: 0 when the command did what it says, 1 when the task, the job, the endpoint or the bucket failed (`map`: when any
-job did), 2 for a wrong call (arguments, environment, a file that cannot be read). Ctrl-C while waiting cancels the remote job.
-Keys are read from the environment only: arguments are visible to every process of a machine.
+Exit status: 0 when the command did what it says, 1 when the task, the job, the endpoint or the
+bucket failed (`map`: when any job did), 2 for a wrong call (arguments, environment, a file that
+cannot be read). Ctrl-C while waiting cancels the remote job. Keys are read from the environment
+only: arguments are visible to every process of a machine.
 """
 
 from __future__ import annotations
@@ -13,7 +15,14 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from gpu_worker_client.cli._output import Answer, Output, UsageError, error_json, event_line, status_json
+from gpu_worker_client.cli._output import (
+    Answer,
+    Output,
+    UsageError,
+    error_json,
+    event_line,
+    status_json,
+)
 from gpu_worker_client.cli._parser import parser
 from gpu_worker_client.client import Client
 from gpu_worker_client.exceptions import ConfigError, GpuWorkerError, WaitTimeout
@@ -25,7 +34,9 @@ EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status; `argv` is without the program's name."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped command cancels its job as Ctrl-C does
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # a stopped command cancels its job as Ctrl-C does
     words = list(sys.argv[1:] if argv is None else argv)
     output = Output(as_json="--json" in words)
     answer: Answer
@@ -35,15 +46,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UsageError, ConfigError) as error:
         status, answer = EXIT_USAGE, {"error": {"code": "usage", "message": str(error)}}
     except WaitTimeout as error:
-        status, answer = EXIT_FAILED, {"id": error.job.id, "error": {"code": "wait_timeout", "message": str(error)}}
+        status, answer = (
+            EXIT_FAILED,
+            {"id": error.job.id, "error": {"code": "wait_timeout", "message": str(error)}},
+        )
     except GpuWorkerError as error:
         status, answer = EXIT_FAILED, {"error": error_json(error)}
     except KeyboardInterrupt:
-        status, answer = EXIT_FAILED, {"error": {"code": "interrupted", "message": "stopped before the end"}}
+        status, answer = (
+            EXIT_FAILED,
+            {"error": {"code": "interrupted", "message": "stopped before the end"}},
+        )
     try:
         output.answer(answer)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # else the interpreter complains at its end
         return EXIT_FAILED
     return status
 

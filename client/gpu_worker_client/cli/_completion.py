@@ -1,4 +1,5 @@
-"""Completion scripts for shells, made from the table of commands: commands, their options, the options' words, files."""
+"""Completion scripts for shells, made from the table of commands: commands, their options, the
+options' words, files."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ def bash() -> str:
     """For `source <(gpu-client completion bash)`. Needs no bash-completion package."""
     return f"""# {PROGRAM} completion for bash
 _gpu_client() {{
-    local current="${{COMP_WORDS[COMP_CWORD]}}" previous="${{COMP_WORDS[COMP_CWORD-1]}}" command="" word
+    local current="${{COMP_WORDS[COMP_CWORD]}}" previous="${{COMP_WORDS[COMP_CWORD-1]}}"
+    local command="" word
     for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
         case "$word" in
             {"|".join(_names())}) command="$word"; break ;;
@@ -43,10 +45,15 @@ def fish() -> str:
     lines.append(f"complete -c {PROGRAM} -l json -d 'print JSON on a terminal too'")
     for command in COMMANDS:
         first = f"complete -c {PROGRAM} -n __fish_use_subcommand"
-        lines += [f"{first} -a {name} -d {_quoted(command.what)}" for name in (command.name, *command.aliases)]
+        lines += [
+            f"{first} -a {name} -d {_quoted(command.what)}"
+            for name in (command.name, *command.aliases)
+        ]
         chosen = f"'__fish_seen_subcommand_from {' '.join((command.name, *command.aliases))}'"
         lines += [
-            f"complete -c {PROGRAM} -n {chosen} {_fish_option(option)}" for option in command.options if _completes(option)
+            f"complete -c {PROGRAM} -n {chosen} {_fish_option(option)}"
+            for option in command.options
+            if _completes(option)
         ]
     return "\n".join(lines) + "\n"
 
@@ -61,7 +68,9 @@ def _bash_values() -> str:
     for command in COMMANDS:
         for option in command.options:
             if option.name.startswith("-"):
-                pattern = "|".join(f'"{name} {option.name}"' for name in (command.name, *command.aliases))
+                pattern = "|".join(
+                    f'"{name} {option.name}"' for name in (command.name, *command.aliases)
+                )
                 rows.append(f"        {pattern}) {_bash_reply(option)}return ;;")
     return "\n".join(rows)
 
@@ -75,7 +84,8 @@ def _bash_reply(option: Option) -> str:
 def _bash_words() -> str:
     """What stands where an option or an argument is expected."""
     rows = [
-        f'        "") COMPREPLY=($(compgen -W "{" ".join([*_names(), *(o.name for o in GLOBAL), "--json"])}" -- "$current")) ;;'
+        '        "") COMPREPLY=($(compgen -W'
+        f' "{" ".join([*_names(), *(o.name for o in GLOBAL), "--json"])}" -- "$current")) ;;'
     ]
     for command in COMMANDS:
         words = [
@@ -85,7 +95,10 @@ def _bash_words() -> str:
         ]
         files = ' $(compgen -f -- "$current")' if _takes_file(command) else ""
         pattern = "|".join((command.name, *command.aliases))
-        rows.append(f'        {pattern}) COMPREPLY=($(compgen -W "{" ".join(words)}" -- "$current"){files}) ;;')
+        rows.append(
+            f'        {pattern}) COMPREPLY=($(compgen -W "{" ".join(words)}" --'
+            f' "$current"){files}) ;;'
+        )
     return "\n".join(rows)
 
 
@@ -109,7 +122,10 @@ def _fish_option(option: Option) -> str:
     values = f" -a {_quoted(' '.join(option.choices))}" if option.choices else ""
     if not option.name.startswith("-"):
         return "-F" if option.is_file else f"-f{values}"
-    return f"-l {option.name[2:]} {'-r -F' if option.is_file else '-x'}{values} -d {_quoted(option.what)}"
+    return (
+        f"-l {option.name[2:]} {'-r -F' if option.is_file else '-x'}{values} -d"
+        f" {_quoted(option.what)}"
+    )
 
 
 def _quoted(text: str) -> str:

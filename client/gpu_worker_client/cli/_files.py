@@ -23,7 +23,11 @@ def upload(args: argparse.Namespace, output: Output) -> Answered:
     storage = Storage.from_env()
     path = Path(args.file)
     try:
-        key = storage.upload(path, args.key, lambda done, total: output.event(Transfer("upload", path.name, done, total)))
+        key = storage.upload(
+            path,
+            args.key,
+            lambda done, total: output.event(Transfer("upload", path.name, done, total)),
+        )
     except OSError as error:
         raise UsageError(f"{args.file}: {error.strerror}") from None
     answer: dict[str, Any] = {"key": key, "bytes": path.stat().st_size}
@@ -38,7 +42,11 @@ def download(args: argparse.Namespace, output: Output) -> Answered:
     path = Path(args.file)
     storage = Storage.from_env()
     try:
-        storage.download(args.key, path, lambda done, total: output.event(Transfer("download", path.name, done, total)))
+        storage.download(
+            args.key,
+            path,
+            lambda done, total: output.event(Transfer("download", path.name, done, total)),
+        )
     except OSError as error:
         raise UsageError(f"{args.file}: {error.strerror}") from None
     return True, {"key": args.key, "file": args.file, "bytes": path.stat().st_size}
@@ -52,12 +60,21 @@ def estimate(args: argparse.Namespace, _: Output) -> Answered:
         try:
             task = json.loads(read_task(args.task))
         except ValueError:
-            raise UsageError(f"{args.task}: neither a task's name nor a file with its JSON") from None
-    video = {"width": args.width, "height": args.height, "fps": args.fps, "duration_seconds": args.duration}
+            raise UsageError(
+                f"{args.task}: neither a task's name nor a file with its JSON"
+            ) from None
+    video = {
+        "width": args.width,
+        "height": args.height,
+        "fps": args.fps,
+        "duration_seconds": args.duration,
+    }
     return True, asdict(estimated(task, **video, gpu=args.gpu))
 
 
 def completion(args: argparse.Namespace, _: Output) -> tuple[bool, str]:
-    from gpu_worker_client.cli._completion import SCRIPTS  # here: it reads the table that names this function
+    from gpu_worker_client.cli._completion import (
+        SCRIPTS,
+    )  # here: it reads the table that names this function
 
     return True, SCRIPTS[args.shell]()

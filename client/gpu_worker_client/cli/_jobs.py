@@ -42,7 +42,8 @@ def watch(client: Client, args: argparse.Namespace, output: Output) -> Answered:
 
 
 def _follow(job: Job[Any], timeout: float | None, output: Output, *, cancel: bool) -> Answered:
-    """Waits with progress on stderr. Ctrl-C cancels the job; `cancel` says whether the end of the time does, too."""
+    """Waits with progress on stderr. Ctrl-C cancels the job; `cancel` says whether the end of the
+    time does, too."""
     output.note(f"job {job.id}")
     try:
         for event in job.events(timeout, on_timeout="cancel" if cancel else "leave"):
@@ -68,7 +69,11 @@ def result(client: Client, args: argparse.Namespace, _: Output) -> Answered:
     """The whole result, also where the job's answer is a summary of one in a bucket."""
     found = client.job(args.id).result(args.timeout)
     if args.output is None:
-        return True, {"id": args.id, "state": State.completed.value, "result": found.model_dump(mode="json")}
+        return True, {
+            "id": args.id,
+            "state": State.completed.value,
+            "result": found.model_dump(mode="json"),
+        }
     try:
         with Path(args.output).open("w", encoding="utf-8") as file:
             file.writelines(found.json_pieces())
@@ -82,13 +87,18 @@ def health(client: Client, _: argparse.Namespace, __: Output) -> Answered:
 
 
 def map_tasks(client: Client, args: argparse.Namespace, output: Output) -> Answered:
-    """Every job's answer as it ends, then the counts. Ctrl-C cancels the jobs that no state file could bring back."""
-    from gpu_worker_client.manager import JobManager  # here: it brings an event loop and SQLite along
+    """Every job's answer as it ends, then the counts. Ctrl-C cancels the jobs that no state file
+    could bring back."""
+    from gpu_worker_client.manager import (
+        JobManager,
+    )  # here: it brings an event loop and SQLite along
 
     ended = failed = 0
     with _opened(args.tasks) as given, _seekable(given) as file:
         _check_lines(file, output)
-        with JobManager(client, args.max_parallel, args.state, retries=args.retries, in_doubt=args.in_doubt) as jobs:
+        with JobManager(
+            client, args.max_parallel, args.state, retries=args.retries, in_doubt=args.in_doubt
+        ) as jobs:
             try:
                 jobs.submit_all(filter(bytes.strip, file), policy=_policy(args))
                 for outcome in jobs.results():
@@ -104,7 +114,13 @@ def map_tasks(client: Client, args: argparse.Namespace, output: Output) -> Answe
 
 
 def _outcome_json(outcome: JobOutcome) -> dict[str, Any]:
-    answer = {"index": outcome.index, "key": outcome.key, "id": outcome.job_id, "attempts": outcome.attempts, "ok": outcome.ok}
+    answer = {
+        "index": outcome.index,
+        "key": outcome.key,
+        "id": outcome.job_id,
+        "attempts": outcome.attempts,
+        "ok": outcome.ok,
+    }
     if outcome.error is not None:
         return answer | {"error": error_json(outcome.error)}
     return answer | {"result": outcome.get().model_dump(mode="json")}
@@ -129,7 +145,8 @@ def _check_lines(file: IO[bytes], output: Output) -> None:
 
 @contextmanager
 def _seekable(file: IO[bytes]) -> Generator[IO[bytes], None, None]:
-    """The file; or of a pipe, which is read only once, a nameless copy on disk: there may be more tasks than memory holds."""
+    """The file; or of a pipe, which is read only once, a nameless copy on disk: there may be more
+    tasks than memory holds."""
     if file.seekable():
         yield file
         return
@@ -153,6 +170,8 @@ def read_task(name: str) -> bytes:
 
 def _opened(name: str) -> BinaryIO:
     try:
-        return open(sys.stdin.fileno(), "rb", closefd=False) if name == "-" else Path(name).open("rb")  # noqa: PTH123
+        return (
+            open(sys.stdin.fileno(), "rb", closefd=False) if name == "-" else Path(name).open("rb")
+        )  # noqa: PTH123
     except OSError as error:
         raise UsageError(f"{name}: {error.strerror}") from None

@@ -1,4 +1,5 @@
-"""What the commands print: answers on stdout, progress on stderr, each for a program or for a person."""
+"""What the commands print: answers on stdout, progress on stderr, each for a program or for a
+person."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class Output:
         self._bar = ProgressBar(sys.stderr)
 
     def answer(self, answer: Answer) -> None:
-        """One JSON object on a line; for a person a line for each thing that it says. A script as it stands."""
+        """One JSON object on a line; for a person a line for each thing that it says. A script as
+        it stands."""
         if isinstance(answer, str):
             print(answer, end="")
             return
@@ -48,7 +50,8 @@ class Output:
         print(text, file=sys.stderr, flush=True)
 
     def event(self, event: Event | Transfer) -> None:
-        """A bar on a terminal, a plain line for each event elsewhere; the last event's news is the answer."""
+        """A bar on a terminal, a plain line for each event elsewhere; the last event's news is the
+        answer."""
         if self._terminal:
             self._bar(event)
         elif not isinstance(event, Transfer) and (line := event_line(event)):
@@ -58,7 +61,9 @@ class Output:
         """How far many jobs are. In a pipe the answers themselves say it."""
         if self._terminal:
             end = "\n" if done == total else ""
-            line = f"jobs     [{bar(done / total if total else 1.0)}] {done}/{total}" + (f", {failed} failed" if failed else "")
+            line = f"jobs     [{bar(done / total if total else 1.0)}] {done}/{total}" + (
+                f", {failed} failed" if failed else ""
+            )
             print(f"\r\x1b[K{line}", end=end, file=sys.stderr, flush=True)
 
 
@@ -81,7 +86,8 @@ def event_line(event: Event) -> str | None:
 
 
 def status_json(status: JobStatus) -> dict[str, Any]:
-    """A job as the commands print it: `id`, `state`, and what is known of progress, times, `result` or `error`."""
+    """A job as the commands print it: `id`, `state`, and what is known of progress, times, `result`
+    or `error`."""
     answer = {
         "id": status.id,
         "state": status.state.value,
@@ -96,7 +102,8 @@ def status_json(status: JobStatus) -> dict[str, Any]:
 
 
 def error_json(error: GpuWorkerError) -> dict[str, Any]:
-    """An error as the commands print it: the wire's fields for a job's failure, the class's name as code for any other."""
+    """An error as the commands print it: the wire's fields for a job's failure, the class's name as
+    code for any other."""
     if not isinstance(error, JobError):
         return {"code": type(error).__name__, "message": str(error)}
     return {
@@ -109,13 +116,20 @@ def error_json(error: GpuWorkerError) -> dict[str, Any]:
 
 
 def readable(value: Any, name: str = "") -> list[str]:
-    """The lines `place: value` of a JSON value; nothing for null and for what is empty. No control characters."""
+    """The lines `place: value` of a JSON value; nothing for null and for what is empty. No control
+    characters."""
     if isinstance(value, dict):
         entries = cast("dict[str, Any]", value).items()
-        return [line for key, item in entries for line in readable(item, f"{name}.{key}" if name else key)]
+        return [
+            line
+            for key, item in entries
+            for line in readable(item, f"{name}.{key}" if name else key)
+        ]
     if isinstance(value, list):
         items = cast("list[Any]", value)
         if len(items) > MAX_SHOWN:
             return [shown(f"{name}: {len(items)} entries (--json shows them)")]
-        return [line for index, item in enumerate(items) for line in readable(item, f"{name}[{index}]")]
+        return [
+            line for index, item in enumerate(items) for line in readable(item, f"{name}[{index}]")
+        ]
     return [] if value is None else [shown(f"{name}: {value}")]

@@ -18,32 +18,46 @@ class _Parser(argparse.ArgumentParser):
 
 def parser(description: str) -> argparse.ArgumentParser:
     """Its `parse_args` raises UsageError for a wrong call."""
-    made = _Parser(prog="gpu-client", description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = _Parser(
+        prog="gpu-client",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     _add_json(made, default=False)
     for option in GLOBAL:
         _add(made, option)
     commands = made.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
-        _add_command(commands.add_parser(command.name, aliases=command.aliases, help=command.what), command)
+        _add_command(
+            commands.add_parser(command.name, aliases=command.aliases, help=command.what), command
+        )
     return made
 
 
 def _add_command(sub: argparse.ArgumentParser, command: Command) -> None:
     sub.description = command.what
     sub.set_defaults(command=command.function, needs_client=command.needs_client)
-    _add_json(sub, default=argparse.SUPPRESS)  # before or after the command; the first one's value stays
+    _add_json(
+        sub, default=argparse.SUPPRESS
+    )  # before or after the command; the first one's value stays
     for option in command.options:
         _add(sub, option)
 
 
 def _add_json(made: argparse.ArgumentParser, default: Any) -> None:
-    made.add_argument("--json", action="store_true", default=default, help="print JSON on a terminal too")
+    made.add_argument(
+        "--json", action="store_true", default=default, help="print JSON on a terminal too"
+    )
 
 
 def _add(made: argparse.ArgumentParser, option: Option) -> None:
     settings: dict[str, Any] = {"type": option.kind, "help": option.what, "choices": option.choices}
     if option.name.startswith("-"):
-        settings |= {"metavar": option.metavar, "default": option.default, "required": option.required}
+        settings |= {
+            "metavar": option.metavar,
+            "default": option.default,
+            "required": option.required,
+        }
         made.add_argument(option.name, **settings)
     else:
         made.add_argument(option.name.lower(), metavar=option.name, **settings)

@@ -1,4 +1,5 @@
-"""Every command of `gpu-client`, once: the parser and the shells' completion are made from this table."""
+"""Every command of `gpu-client`, once: the parser and the shells' completion are made from this
+table."""
 
 from __future__ import annotations
 
@@ -45,24 +46,47 @@ GLOBAL = (
 _TASK = Option("TASK", "a JSON file, or - for stdin", is_file=True)
 _ID = Option("ID", "the job's id")
 _POLICY = (
-    Option("--execution-timeout", "longest run on the worker; default: computed from the task", "SECONDS", float),
+    Option(
+        "--execution-timeout",
+        "longest run on the worker; default: computed from the task",
+        "SECONDS",
+        float,
+    ),
     Option("--ttl", "longest life from submit, queue included", "SECONDS", float),
 )
 _TIMEOUT = Option("--timeout", "stop waiting after this long; the job goes on", "SECONDS", float)
-_RUN_TIMEOUT = Option("--timeout", "stop waiting after this long and cancel the job", "SECONDS", float)
-_WEBHOOK = Option("--webhook", "RunPod calls it at the end; the call repeats the task's URLs and is not signed", "URL")
+_RUN_TIMEOUT = Option(
+    "--timeout", "stop waiting after this long and cancel the job", "SECONDS", float
+)
+_WEBHOOK = Option(
+    "--webhook",
+    "RunPod calls it at the end; the call repeats the task's URLs and is not signed",
+    "URL",
+)
 
 COMMANDS = (
     Command("submit", _jobs.submit, "queue a task and print its id", (_TASK, *_POLICY, _WEBHOOK)),
-    Command("run", _jobs.run, "queue a task, wait, print the result", (_TASK, *_POLICY, _RUN_TIMEOUT)),
-    Command("watch", _jobs.watch, "follow a job and print its result", (_ID, _TIMEOUT), aliases=("wait",)),
+    Command(
+        "run", _jobs.run, "queue a task, wait, print the result", (_TASK, *_POLICY, _RUN_TIMEOUT)
+    ),
+    Command(
+        "watch",
+        _jobs.watch,
+        "follow a job and print its result",
+        (_ID, _TIMEOUT),
+        aliases=("wait",),
+    ),
     Command("status", _jobs.status, "look at a job once", (_ID,)),
     Command("cancel", _jobs.cancel, "stop a job", (_ID,)),
     Command(
         "result",
         _jobs.result,
         "wait for a job and print its whole result, also where the answer is only a summary",
-        (_ID, _TIMEOUT, Option("--output", "write the result's JSON to this file", "FILE", is_file=True)),
+        (
+            _ID,
+            _TIMEOUT,
+            Option("--output", "write the result's JSON to this file", "FILE", is_file=True),
+        ),
     ),
     Command("health", _jobs.health, "print the endpoint's counts of jobs and workers"),
     Command(
@@ -71,9 +95,25 @@ COMMANDS = (
         "run many tasks, one JSON on a line, and print each job's outcome as it ends",
         (
             Option("TASKS", "a file, or - for stdin", is_file=True),
-            Option("--max-parallel", "jobs on the endpoint at once (GPU_WORKER_MAX_PARALLEL_JOBS, else 8)", "N", int),
-            Option("--state", "SQLite file to go on from after a crash; it holds presigned URLs", "FILE", is_file=True),
-            Option("--retries", "further attempts of a job that failed in a way that may pass (2)", "N", int, 2),
+            Option(
+                "--max-parallel",
+                "jobs on the endpoint at once (GPU_WORKER_MAX_PARALLEL_JOBS, else 8)",
+                "N",
+                int,
+            ),
+            Option(
+                "--state",
+                "SQLite file to go on from after a crash; it holds presigned URLs",
+                "FILE",
+                is_file=True,
+            ),
+            Option(
+                "--retries",
+                "further attempts of a job that failed in a way that may pass (2)",
+                "N",
+                int,
+                2,
+            ),
             Option(
                 "--in-doubt",
                 "a job whose submit got no answer and that cannot be found again (fail)",
@@ -90,7 +130,12 @@ COMMANDS = (
         (
             Option("FILE", "what to store", is_file=True),
             Option("--key", "where to; default: by the file's content, sent only once", "KEY"),
-            Option("--presign", "print a URL, too, with which anybody can read the file for so long", "SECONDS", int),
+            Option(
+                "--presign",
+                "print a URL, too, with which anybody can read the file for so long",
+                "SECONDS",
+                int,
+            ),
         ),
         needs_client=False,
     ),
@@ -111,7 +156,11 @@ COMMANDS = (
             Option("--height", "of the input", "PX", int, required=True),
             Option("--fps", "of the input", "FPS", float, required=True),
             Option("--duration", "of the input", "SECONDS", float, required=True),
-            Option("--gpu", 'the card, "NVIDIA L4" for example; default: the processor of the benchmarks', "NAME"),
+            Option(
+                "--gpu",
+                'the card, "NVIDIA L4" for example; default: the processor of the benchmarks',
+                "NAME",
+            ),
         ),
         needs_client=False,
     ),

@@ -1,6 +1,8 @@
-"""The wire: every task, parameter, result and error, declared once. Client, processors and worker all import it.
+"""The wire: every task, parameter, result and error, declared once. Client, processors and worker
+all import it.
 
-A task's own names are loaded when first used: a client needs those of one task, and pydantic takes half a millisecond a model.
+A task's own names are loaded when first used: a client needs those of one task, and pydantic takes
+half a millisecond a model.
 """
 
 from __future__ import annotations
@@ -65,8 +67,18 @@ if TYPE_CHECKING:
         DetectScenesTask,
         Scene,
     )
-    from gpu_worker_client.protocol.render import RenderParams, RenderResult, RenderStats, RenderTask
-    from gpu_worker_client.protocol.selftest import ProcessorCheck, SelftestParams, SelftestResult, SelftestTask
+    from gpu_worker_client.protocol.render import (
+        RenderParams,
+        RenderResult,
+        RenderStats,
+        RenderTask,
+    )
+    from gpu_worker_client.protocol.selftest import (
+        ProcessorCheck,
+        SelftestParams,
+        SelftestResult,
+        SelftestTask,
+    )
     from gpu_worker_client.protocol.track import (
         Track,
         TrackCut,
@@ -77,7 +89,12 @@ if TYPE_CHECKING:
         TrackTask,
         TrackVideo,
     )
-    from gpu_worker_client.protocol.upscale import UpscaleParams, UpscaleResult, UpscaleStats, UpscaleTask
+    from gpu_worker_client.protocol.upscale import (
+        UpscaleParams,
+        UpscaleResult,
+        UpscaleStats,
+        UpscaleTask,
+    )
 
 __all__ = [
     "MAX_PARTS",

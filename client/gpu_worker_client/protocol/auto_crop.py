@@ -1,7 +1,9 @@
-"""auto_crop: a video in another aspect ratio, its window led after the subject as a camera operator would.
+"""auto_crop: a video in another aspect ratio, its window led after the subject as a camera operator
+would.
 
-Lengths and places are pixels of the upright source, or shares of its width and height with `normalised`; times are seconds from
-the first frame. What `crop_keyframes` answers can be changed and sent back as `keyframes`.
+Lengths and places are pixels of the upright source, or shares of its width and height with
+`normalised`; times are seconds from the first frame. What `crop_keyframes` answers can be changed
+and sent back as `keyframes`.
 """
 
 from __future__ import annotations
@@ -25,24 +27,28 @@ _ASPECT = re.compile(r"[1-9][0-9]{0,4}:[1-9][0-9]{0,4}")
 
 
 def _kind_of_subject(value: object) -> str | None:
-    """Which of the two is meant, so that a mistake is named once and not for both; by the names pydantic itself gives them."""
+    """Which of the two is meant, so that a mistake is named once and not for both; by the names
+    pydantic itself gives them."""
     if type(value) is int:  # true is none here
         return "constrained-int"
     return "constrained-str" if isinstance(value, str) else None
 
 
 Subject = Annotated[
-    Annotated[int, Field(ge=1, lt=2**53), Tag("constrained-int")] | Annotated[ClassName, Tag("constrained-str")],
+    Annotated[int, Field(ge=1, lt=2**53), Tag("constrained-int")]
+    | Annotated[ClassName, Tag("constrained-str")],
     Discriminator(
         _kind_of_subject,
         custom_error_type="subject",
-        custom_error_message='give "auto", a track id (a whole number, from 1) or the name of a class',
+        custom_error_message=(
+            'give "auto", a track id (a whole number, from 1) or the name of a class'
+        ),
     ),
 ]
 """`"auto"`, a track's id, or the name of a class."""
 Layout = Literal["crop", "blur", "pad"]
-"""`crop`: the window fills the output. `blur` and `pad`: a wider window, up to the whole picture, in a band across the output,
-over a blurred copy of itself or over black."""
+"""`crop`: the window fills the output. `blur` and `pad`: a wider window, up to the whole picture,
+in a band across the output, over a blurred copy of itself or over black."""
 OutputSide = Annotated[int, Field(ge=16, le=16384, multiple_of=2)]
 Seconds = Annotated[float, Field(ge=0, le=1e6)]
 
@@ -57,9 +63,11 @@ class CropOverride(Wire):
     subject: Subject | None = None
     """As the task's `subject`."""
     x: Annotated[float, Field(ge=0, le=1e5)] | None = None
-    """Left edge of the window: it stands there exactly. Without it the window goes from left to right as its subject does."""
+    """Left edge of the window: it stands there exactly. Without it the window goes from left to
+    right as its subject does."""
     y: Annotated[float, Field(ge=0, le=1e5)] | None = None
-    """Top edge, as `x`. The window has room up and down in a source that is taller than the target, or with `zoom`."""
+    """Top edge, as `x`. The window has room up and down in a source that is taller than the target,
+    or with `zoom`."""
     layout: Layout | None = None
     """`blur` or `pad` show the whole picture, `crop` the window where `fallback` would not."""
 
@@ -74,8 +82,9 @@ class CropOverride(Wire):
 
 
 class CropKeyframe(Wire):
-    """A window to render exactly. Between two of them the window moves and grows evenly with time; before the first and after
-    the last it stands. A step is made by two keyframes on neighbouring frames."""
+    """A window to render exactly. Between two of them the window moves and grows evenly with time;
+    before the first and after the last it stands. A step is made by two keyframes on neighbouring
+    frames."""
 
     frame: Annotated[int, Field(ge=0, lt=2**53)] | None = None
     """0-based, display order. Where it is given it decides, and `time` is not looked at."""
@@ -88,7 +97,8 @@ class CropKeyframe(Wire):
     width: Annotated[float, Field(gt=0, le=1e5)] | None = None
     """Of the window; without it and `height` the one that `target_aspect` and `zoom` give."""
     height: Annotated[float, Field(gt=0, le=1e5)] | None = None
-    """Of the window. One that has not the target's aspect ratio is shown whole, as `fallback` says."""
+    """Of the window. One that has not the target's aspect ratio is shown whole, as `fallback`
+    says."""
 
     @model_validator(mode="after")
     def _placed_in_time_with_a_whole_size(self) -> CropKeyframe:
@@ -101,33 +111,40 @@ class CropKeyframe(Wire):
 
 class AutoCropParams(Wire):
     target_aspect: Annotated[str, Field(max_length=11)] = "9:16"
-    """Width to height of the output as two whole numbers, "9:16" or "1:1" for example; 1.85 to 1 is "185:100"."""
+    """Width to height of the output as two whole numbers, "9:16" or "1:1" for example; 1.85 to 1 is
+    "185:100"."""
     subject: Subject = "auto"
-    """`"auto"` chooses for every shot, by size, activity and possession of the ball; a number is a track's id; other text is
-    a class, "person" for example."""
+    """`"auto"` chooses for every shot, by size, activity and possession of the ball; a number is a
+    track's id; other text is a class, "person" for example."""
     smoothing: float = Field(default=0.8, ge=0, le=1)
-    """0 follows every movement, 1 stands as still as it can; the same at any frame rate. A motion is followed when it lasts
-    longer than s / (1 - s) seconds, 4 at 0.8, or when the subject would leave the window."""
+    """0 follows every movement, 1 stands as still as it can; the same at any frame rate. A motion
+    is followed when it lasts longer than s / (1 - s) seconds, 4 at 0.8, or when the subject would
+    leave the window."""
     padding: float = Field(default=0.2, ge=0, le=1)
-    """Space around the subject inside the window, on each side, as a share of the subject's own size; none where it does not
-    fit. Nobody is left out, and no window widened, for padding alone."""
+    """Space around the subject inside the window, on each side, as a share of the subject's own
+    size; none where it does not fit. Nobody is left out, and no window widened, for padding
+    alone."""
     anticipation: float = Field(default=0.5, ge=0, le=5)
     """Seconds: the window is led to where the subject will be on average during this time."""
     keyframe_interval: int = Field(default=30, ge=1, le=3600)
-    """Frames: `crop_keyframes` are no farther apart. There are more of them where the path bends."""
-    keyframes: list[CropKeyframe] | None = Field(default=None, min_length=1, max_length=MAX_KEYFRAMES)
+    """Frames: `crop_keyframes` are no farther apart. There are more of them where the path
+    bends."""
+    keyframes: list[CropKeyframe] | None = Field(
+        default=None, min_length=1, max_length=MAX_KEYFRAMES
+    )
     """Render exactly these; nothing is detected."""
     dry_run: bool = False
     """Answer coordinates, make no file: `output_url` is left out."""
     overrides: list[CropOverride] = Field(default=[], max_length=1000)
-    """Exceptions for some time; of two that overlap the later one in the list holds. The window moves as calmly as everywhere:
-    it starts towards an override before its time."""
+    """Exceptions for some time; of two that overlap the later one in the list holds. The window
+    moves as calmly as everywhere: it starts towards an override before its time."""
     fallback: Literal["blur", "pad", "crop"] = "blur"
-    """What to do with a shot whose two or three important people, or players where a ball is seen, do not fit into the window
-    together: widen it for the shot until it holds them and their ball, over a blurred copy of itself or over black, or follow
-    the most important one."""
+    """What to do with a shot whose two or three important people, or players where a ball is seen,
+    do not fit into the window together: widen it for the shot until it holds them and their ball,
+    over a blurred copy of itself or over black, or follow the most important one."""
     zoom: float = Field(default=1.0, ge=1, le=8)
-    """The window is this much smaller than the largest that fits, so it moves up and down as well."""
+    """The window is this much smaller than the largest that fits, so it moves up and down as
+    well."""
     output_width: OutputSide | None = None
     """Pixels, even; by default the window's own."""
     output_height: OutputSide | None = None
@@ -141,8 +158,8 @@ class AutoCropParams(Wire):
     model: ModelName = "yolov8n"
     """Detector of the tracking inside, by its name in the weights manifest; see `track`."""
     classes: list[ClassName] = Field(default=["person", "sports ball"], min_length=1, max_length=80)
-    """What that tracking looks for, besides the classes that `subject` and `overrides` name. `hog` knows people only; with
-    it the default means them alone."""
+    """What that tracking looks for, besides the classes that `subject` and `overrides` name. `hog`
+    knows people only; with it the default means them alone."""
     confidence_threshold: float = Field(default=0.5, ge=0, le=1)
     """Of that tracking."""
     frame_stride: int = Field(default=1, ge=1, le=1000)
@@ -158,7 +175,10 @@ class AutoCropParams(Wire):
     @classmethod
     def _aspect_is_a_picture(cls, aspect: str) -> str:
         if not _ASPECT.fullmatch(aspect):
-            raise ValueError('give two whole numbers with a colon between, "9:16" for example; 1.85 to 1 is "185:100"')
+            raise ValueError(
+                'give two whole numbers with a colon between, "9:16" for example; 1.85 to 1 is'
+                ' "185:100"'
+            )
         width, height = (int(part) for part in aspect.split(":"))
         if not 1 / MAX_ASPECT <= width / height <= MAX_ASPECT:
             raise ValueError(f"must lie between 1:{MAX_ASPECT} and {MAX_ASPECT}:1")
@@ -169,7 +189,10 @@ class AutoCropParams(Wire):
         if self.output_width and self.output_height:
             exact = self.output_height * self.aspect
             if abs(self.output_width - exact) > 2 and abs(self.output_width / exact - 1) > 0.01:
-                raise ValueError("output_width and output_height have not the target_aspect; one of them is enough")
+                raise ValueError(
+                    "output_width and output_height have not the target_aspect; one of them is"
+                    " enough"
+                )
         return self
 
     @model_validator(mode="after")
@@ -187,7 +210,9 @@ class AutoCropParams(Wire):
             return self
         for index, key in enumerate(self.keyframes or ()):
             if key.x + (key.width or 0) > 1 + 1e-6 or key.y + (key.height or 0) > 1 + 1e-6:
-                raise ValueError(f"keyframes.{index}: with normalised a window lies within 0 to 1 of the picture")
+                raise ValueError(
+                    f"keyframes.{index}: with normalised a window lies within 0 to 1 of the picture"
+                )
         for index, override in enumerate(self.overrides):
             if max(override.x or 0, override.y or 0) > 1:
                 raise ValueError(f"overrides.{index}: with normalised x and y are between 0 and 1")
@@ -202,11 +227,14 @@ def _check_order(keyframes: Sequence[CropKeyframe]) -> None:
         raise ValueError("keyframes: give frame in all of them, or time in all of them")
     for index, (before, after) in enumerate(zip(places, places[1:], strict=False), 1):
         if before >= after:
-            raise ValueError(f"keyframes.{index} is not later than the one before; keyframes must be in order")
+            raise ValueError(
+                f"keyframes.{index} is not later than the one before; keyframes must be in order"
+            )
 
 
 class CropWindow(Reply):
-    """The window at one frame. Straight lines between these, in time, are the rendered path to within half a pixel."""
+    """The window at one frame. Straight lines between these, in time, are the rendered path to
+    within half a pixel."""
 
     frame: int
     """0-based, display order."""
@@ -217,21 +245,27 @@ class CropWindow(Reply):
     y: float
     """Top edge, to 0.01 px."""
     width: float
-    """Even, or a share with `normalised`; more where the window is widened (`fallback`), the picture's where all is shown."""
+    """Even, or a share with `normalised`; more where the window is widened (`fallback`), the
+    picture's where all is shown."""
     height: float
     """As `width`."""
 
 
 class CropSubject(Reply):
-    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+    model_config = ConfigDict(
+        validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
+    )
 
     track_id: int | None = None
     """The one that leads the window; None when there is none."""
-    class_name: str | None = Field(default=None, validation_alias="class", serialization_alias="class")
+    class_name: str | None = Field(
+        default=None, validation_alias="class", serialization_alias="class"
+    )
     """Its class. `class` in JSON, `class_name` in Python."""
     track_ids: Many[int] = []
-    """Everyone the window is led by, the most important first. Whoever is merely in the picture is not among them. Where it is
-    widened for the sake of two or three, all of these, and their ball."""
+    """Everyone the window is led by, the most important first. Whoever is merely in the picture is
+    not among them. Where it is widened for the sake of two or three, all of these, and their
+    ball."""
     reason: str = ""
     """Why this one: a sentence."""
     confidence: float = 0.0
@@ -275,47 +309,53 @@ class AutoCropStats(Stats):
     subject_frames: int = 0
     """Frames in which the subject was seen, but those that show the whole picture."""
     in_view: float | None = None
-    """Share of those in which it is wholly inside, or all for whom the window is widened, or, of one larger than the window,
-    the half of the window that is kept for it; None without any."""
+    """Share of those in which it is wholly inside, or all for whom the window is widened, or, of
+    one larger than the window, the half of the window that is kept for it; None without any."""
     mean_offset: float | None = None
     """Its mean distance from the middle of the window, in window widths."""
     still: float = 0.0
     """Share of frame pairs between which the window does not move (by less than 0.05 px)."""
     jerk: float = 0.0
-    """Root mean square of the third derivative of the window's middle, in windows/s^3; not across cuts, changes of layout and
-    steps made by keyframes."""
+    """Root mean square of the third derivative of the window's middle, in windows/s^3; not across
+    cuts, changes of layout and steps made by keyframes."""
 
 
 class AutoCropResult(TaskResult):
     task: Literal["auto_crop"] = "auto_crop"
     crop_keyframes: Many[CropWindow] = []
-    """The path. Left out, with `crop_keyframes_count` in its place, of an answer over the inline limit: the whole result is
-    then at `result_url`."""
+    """The path. Left out, with `crop_keyframes_count` in its place, of an answer over the inline
+    limit: the whole result is then at `result_url`."""
     subject: CropSubject = CropSubject.model_construct()
     """Of the segments that take most of the time."""
     segments: Many[CropSegment] = []
-    """In order, without gaps; empty with `keyframes`. A shot of more than 10 s is divided into equal parts of at most that, and
-    the subject chosen anew in each, with an advantage for the one before; overrides divide as well."""
+    """In order, without gaps; empty with `keyframes`. A shot of more than 10 s is divided into
+    equal parts of at most that, and the subject chosen anew in each, with an advantage for the one
+    before; overrides divide as well."""
     normalised: bool = False
     """As asked: places and sizes are shares."""
     stats: AutoCropStats
 
 
 class AutoCropTask(OptionalFileTask, AnsweredBy[AutoCropResult]):
-    """`output_url` is left out with `dry_run`, and needed without. `tracks_url` (GET; presigned) is the result JSON of a
-    `track` task of the same video: nothing is then detected twice."""
+    """`output_url` is left out with `dry_run`, and needed without. `tracks_url` (GET; presigned) is
+    the result JSON of a `track` task of the same video: nothing is then detected twice."""
 
     task: Literal["auto_crop"] = "auto_crop"
     tracks_url: Url | None = None
-    """GET; presigned: the result JSON of a `track` task of the same video. Nothing is then detected twice."""
+    """GET; presigned: the result JSON of a `track` task of the same video. Nothing is then detected
+    twice."""
     params: AutoCropParams = AutoCropParams.model_construct()
 
     @model_validator(mode="after")
     def _a_file_or_coordinates(self) -> AutoCropTask:
         if self.params.dry_run and self.makes_a_file:
-            raise ValueError("dry_run makes no file: leave out output_url and output_multipart, or dry_run")
+            raise ValueError(
+                "dry_run makes no file: leave out output_url and output_multipart, or dry_run"
+            )
         if not self.params.dry_run and not self.makes_a_file:
-            raise ValueError("give one of output_url and output_multipart, or dry_run for coordinates only")
+            raise ValueError(
+                "give one of output_url and output_multipart, or dry_run for coordinates only"
+            )
         return self
 
     @model_validator(mode="after")
@@ -324,10 +364,22 @@ class AutoCropTask(OptionalFileTask, AnsweredBy[AutoCropResult]):
             return self
         if self.params.keyframes is not None:
             raise ValueError("keyframes are the whole path: leave out tracks_url")
-        detection = {"model", "classes", "confidence_threshold", "frame_stride"} & self.params.model_fields_set
+        detection = {
+            "model",
+            "classes",
+            "confidence_threshold",
+            "frame_stride",
+        } & self.params.model_fields_set
         if detection:
-            raise ValueError(f"tracks_url brings the tracks: leave out {', '.join(sorted(detection))}")
+            raise ValueError(
+                f"tracks_url brings the tracks: leave out {', '.join(sorted(detection))}"
+            )
         written = self.output_multipart.parts[0].url if self.output_multipart else self.output_url
-        if any(url is not None and same_object(self.tracks_url, url) for url in (written, self.result_url)):
-            raise ValueError("tracks_url is an object that the task writes; give the output a key of its own")
+        if any(
+            url is not None and same_object(self.tracks_url, url)
+            for url in (written, self.result_url)
+        ):
+            raise ValueError(
+                "tracks_url is an object that the task writes; give the output a key of its own"
+            )
         return self

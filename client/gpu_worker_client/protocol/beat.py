@@ -1,4 +1,5 @@
-"""beat: where the music hits, how fast it is and how loud, from the sound of a video or an audio file."""
+"""beat: where the music hits, how fast it is and how loud, from the sound of a video or an audio
+file."""
 
 from __future__ import annotations
 
@@ -21,16 +22,18 @@ Bpm = Annotated[float, Field(ge=MIN_BPM, le=MAX_BPM)]
 
 class BeatParams(Wire):
     hop_length: int = Field(default=512, ge=64, le=4096)
-    """Samples at 22,050 Hz from one value of onset strength to the next when the tempo is estimated. Beat times are exact to
-    milliseconds whatever it is."""
+    """Samples at 22,050 Hz from one value of onset strength to the next when the tempo is
+    estimated. Beat times are exact to milliseconds whatever it is."""
     energy_hz: float = Field(default=10.0, gt=0, le=100)
     """Values of `energy` per second."""
     engine: Literal["librosa", "beat_this"] = "librosa"
-    """`librosa`: onset strength and tempo as that library defines them, beats followed through changes of tempo and moved onto
-    the attack; where bass and cymbals play apart, onto that of the steadier. `beat_this`: the network of that name, which finds
-    downbeats as well; needs its weights."""
+    """`librosa`: onset strength and tempo as that library defines them, beats followed through
+    changes of tempo and moved onto the attack; where bass and cymbals play apart, onto that of the
+    steadier. `beat_this`: the network of that name, which finds downbeats as well; needs its
+    weights."""
     model: Literal["small", "final"] = "final"
-    """Weights of `beat_this`: `small` 8 MB, `final` 78 MB and somewhat better. Without effect on the other engine."""
+    """Weights of `beat_this`: `small` 8 MB, `final` 78 MB and somewhat better. Without effect on
+    the other engine."""
     audio_stream: int = Field(default=0, ge=0, le=63)
     """Which of the file's audio streams to listen to, counted from 0."""
     bpm: Bpm | None = None
@@ -45,7 +48,9 @@ class BeatParams(Wire):
     @model_validator(mode="after")
     def _tempo_range(self) -> BeatParams:
         if self.max_bpm < 1.5 * self.min_bpm:
-            raise ValueError("max_bpm must be at least 1.5 times min_bpm; give bpm for a known tempo")
+            raise ValueError(
+                "max_bpm must be at least 1.5 times min_bpm; give bpm for a known tempo"
+            )
         if self.bpm is not None and not self.min_bpm <= self.bpm <= self.max_bpm:
             raise ValueError("bpm must lie between min_bpm and max_bpm")
         return self
@@ -87,7 +92,8 @@ class BeatResult(TaskResult):
     confidence: Many[float] = []
     """0 to 1 for each beat: whether something sounds there, and how well it fits its neighbours."""
     downbeats: Many[float] | None = None
-    """Times of the first beats of bars, each one of `beat_times`. None from an engine that does not know them."""
+    """Times of the first beats of bars, each one of `beat_times`. None from an engine that does not
+    know them."""
     onsets: Many[float] | None = None
     """Times of all attacks, when asked for."""
     tempo_candidates: Many[TempoCandidate] = []
@@ -102,8 +108,9 @@ class BeatResult(TaskResult):
 
 
 class BeatTask(OptionalFileTask, AnsweredBy[BeatResult]):
-    """With `output_url` a mix-down comes as well: the sound with a click on every beat, for the ear to judge. The name's suffix
-    chooses the format: .wav, .flac, .mp3, .m4a, .ogg, or a video's for AAC."""
+    """With `output_url` a mix-down comes as well: the sound with a click on every beat, for the ear
+    to judge. The name's suffix chooses the format: .wav, .flac, .mp3, .m4a, .ogg, or a video's for
+    AAC."""
 
     OUTPUT_SUFFIXES: ClassVar[frozenset[str] | None] = frozenset(
         {"", ".mp4", ".m4a", ".mov", ".mkv", ".wav", ".flac", ".mp3", ".ogg"}
@@ -125,8 +132,11 @@ class _Analysis(BaseModel):
 
 
 def save_analysis(result: BeatResult, path: str | Path) -> Path:
-    """Writes `analysis.json`: `tempo`, `beat_times`, `energy{times, rms}`, `duration`, `sample_rate`."""
+    """Writes `analysis.json`: `tempo`, `beat_times`, `energy{times, rms}`, `duration`,
+    `sample_rate`."""
     target = Path(path)
     analysis = _Analysis.model_validate(result.model_dump(include=set(_Analysis.model_fields)))
-    target.write_text(json.dumps(analysis.model_dump(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    target.write_text(
+        json.dumps(analysis.model_dump(), indent=2, allow_nan=False) + "\n", encoding="utf-8"
+    )
     return target

@@ -1,6 +1,7 @@
 """Boxes of one track in memory: arrays of whole steps of 0.1 px and of 0.001 of confidence.
 
-Accepts boxes whose frames rise and whose numbers are finite and in range; the rest is a `ValueError`. Standard library only.
+Accepts boxes whose frames rise and whose numbers are finite and in range; the rest is a
+`ValueError`. Standard library only.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ CONFIDENCE = 1000
 class BoxColumns:
     """Boxes of one track as arrays, 23 bytes a box.
 
-    `frames`: int32, shape (n,), rising. `corners`: int32, shape (n * 4,), x1, y1, x2, y2 of each box in tenths of a pixel.
-    `confidences`: uint16, shape (n,), thousandths. `flags`: uint8, shape (n,), 1 where the box is interpolated.
+    `frames`: int32, shape (n,), rising. `corners`: int32, shape (n * 4,), x1, y1, x2, y2 of each
+    box in tenths of a pixel. `confidences`: uint16, shape (n,), thousandths. `flags`: uint8, shape
+    (n,), 1 where the box is interpolated.
     """
 
     __slots__ = ("confidences", "corners", "flags", "frames")
@@ -43,11 +45,14 @@ class BoxColumns:
     def _arrays(self) -> tuple[array[int], ...]:
         return self.frames, self.corners, self.confidences, self.flags
 
-    def put(self, frame: int, bbox: Sequence[float], confidence: float, interpolated: bool = False) -> None:
+    def put(
+        self, frame: int, bbox: Sequence[float], confidence: float, interpolated: bool = False
+    ) -> None:
         """Adds a box, rounded.
 
         Raises:
-            ValueError: a number that is not finite or out of range, or a frame that is not after the one before.
+            ValueError: a number that is not finite or out of range, or a frame that is not after
+                the one before.
         """
         x1, y1, x2, y2 = bbox
         try:

@@ -1,7 +1,9 @@
-"""The boxes of one track as a sequence: read from and written to JSON like a list of `TrackBox`, held as arrays.
+"""The boxes of one track as a sequence: read from and written to JSON like a list of `TrackBox`,
+held as arrays.
 
-Accepts boxes with rising frames and finite numbers in range, from anyone; the rest is refused as a `ValueError`. Rounds to
-0.1 px and 0.001 of confidence, as the wire has it. Keys that a newer worker adds to a box are dropped.
+Accepts boxes with rising frames and finite numbers in range, from anyone; the rest is refused as a
+`ValueError`. Rounds to 0.1 px and 0.001 of confidence, as the wire has it. Keys that a newer worker
+adds to a box are dropped.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ class TrackBox(Reply):
     confidence: float
     """0 to 1, to three digits."""
     interpolated: bool = False
-    """Not seen in this frame but placed between neighbours that were. Left out of JSON when false."""
+    """Not seen in this frame but placed between neighbours that were. Left out of JSON when
+    false."""
 
 
 class TrackFrames(Sequence[TrackBox]):
@@ -35,7 +38,8 @@ class TrackFrames(Sequence[TrackBox]):
     __slots__ = ("columns",)
 
     columns: BoxColumns
-    """The arrays behind it, for whoever reads many: take them as they are and do not change them."""
+    """The arrays behind it, for whoever reads many: take them as they are and do not change
+    them."""
 
     def __init__(self, boxes: BoxColumns | Iterable[TrackBox] = ()) -> None:
         """
@@ -79,7 +83,11 @@ class TrackFrames(Sequence[TrackBox]):
 
     def __repr__(self) -> str:
         frames = self.columns.frames
-        return f"TrackFrames({len(frames)} boxes, frames {frames[0]} to {frames[-1]})" if frames else "TrackFrames()"
+        return (
+            f"TrackFrames({len(frames)} boxes, frames {frames[0]} to {frames[-1]})"
+            if frames
+            else "TrackFrames()"
+        )
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -87,7 +95,9 @@ class TrackFrames(Sequence[TrackBox]):
         return core_schema.no_info_plain_validator_function(
             cls._validated,
             json_schema_input_schema=boxes,
-            serialization=core_schema.plain_serializer_function_ser_schema(box_dicts, return_schema=core_schema.any_schema()),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                box_dicts, return_schema=core_schema.any_schema()
+            ),
         )
 
     @classmethod
@@ -117,7 +127,9 @@ def put_box(columns: BoxColumns, box: Any) -> None:
     frame, bbox, confidence = fields.get("frame"), fields.get("bbox"), fields.get("confidence")
     interpolated = fields.get("interpolated", False)
     if type(frame) is not int or type(interpolated) is not bool or type(confidence) not in _NUMBER:
-        raise ValueError("a box needs a frame (integer) and a confidence (number); interpolated is true or false")
+        raise ValueError(
+            "a box needs a frame (integer) and a confidence (number); interpolated is true or false"
+        )
     if not isinstance(bbox, list | tuple):
         raise ValueError("a box needs a bbox of four numbers")
     corners = cast("Sequence[Any]", bbox)
@@ -132,7 +144,9 @@ _NUMBER = (int, float)
 def box_dicts(frames: TrackFrames) -> list[dict[str, Any]]:
     """The boxes as JSON has them."""
     columns, plain = frames.columns, list[dict[str, Any]]()
-    for index, (frame, confidence, flag) in enumerate(zip(columns.frames, columns.confidences, columns.flags, strict=True)):
+    for index, (frame, confidence, flag) in enumerate(
+        zip(columns.frames, columns.confidences, columns.flags, strict=True)
+    ):
         bbox = [corner / PX for corner in columns.corners[index * 4 : index * 4 + 4]]
         box: dict[str, Any] = {"frame": frame, "bbox": bbox, "confidence": confidence / CONFIDENCE}
         plain.append(box | {"interpolated": True} if flag else box)
@@ -143,9 +157,17 @@ def box_texts(columns: BoxColumns) -> Iterator[str]:
     """Each box as JSON text, as `json.dumps` with compact separators writes `box_dicts`."""
     corners = iter(columns.corners)
     for frame, confidence, flag, x1, y1, x2, y2 in zip(
-        columns.frames, columns.confidences, columns.flags, corners, corners, corners, corners, strict=False
+        columns.frames,
+        columns.confidences,
+        columns.flags,
+        corners,
+        corners,
+        corners,
+        corners,
+        strict=False,
     ):
         more = ',"interpolated":true' if flag else ""
         yield (
-            f'{{"frame":{frame},"bbox":[{x1 / PX},{y1 / PX},{x2 / PX},{y2 / PX}],"confidence":{confidence / CONFIDENCE}{more}}}'
+            f'{{"frame":{frame},"bbox":[{x1 / PX},{y1 / PX},{x2 / PX},{y2 / PX}],'
+            f'"confidence":{confidence / CONFIDENCE}{more}}}'
         )

@@ -1,7 +1,8 @@
-"""A track result's JSON, written and read a box at a time: beside the text itself, memory holds arrays of 23 bytes a box.
+"""A track result's JSON, written and read a box at a time: beside the text itself, memory holds
+arrays of 23 bytes a box.
 
-Reading accepts any JSON object and guarantees what `json.loads` does, with `tracks` turned into `Track` on the way; what is no
-JSON, or no track, is a `ValueError`.
+Reading accepts any JSON object and guarantees what `json.loads` does, with `tracks` turned into
+`Track` on the way; what is no JSON, or no track, is a `ValueError`.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class _Reader:
-    """A place in JSON text. Containers are walked through one item at a time; what is in them is read by `json`."""
+    """A place in JSON text. Containers are walked through one item at a time; what is in them is
+    read by `json`."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -95,7 +97,8 @@ class _Reader:
         return value
 
     def fields(self, special: dict[str, Callable[[], Any]]) -> dict[str, Any]:
-        """An object. Values of `special` keys are read by their own function, unless they are null."""
+        """An object. Values of `special` keys are read by their own function, unless they are
+        null."""
         found: dict[str, Any] = {}
 
         def field() -> None:
@@ -135,7 +138,9 @@ class _Reader:
 
     def _need(self, mark: str) -> None:
         if not self._is_next(mark):
-            raise ValueError(f"no JSON of a track result: {mark} was expected at character {self._at}")
+            raise ValueError(
+                f"no JSON of a track result: {mark} was expected at character {self._at}"
+            )
 
     def _is_next(self, mark: str) -> bool:
         self._skip_space()

@@ -1,19 +1,22 @@
 """Tracks as columns of bytes, gzipped: what `BoxColumns` holds, losslessly.
 
-Accepts boxes track by track, frames rising inside a track. Guarantees that writing and reading hold one block of boxes beside
-what the caller keeps, and that bytes from a stranger end in `ValueError` or in boxes within the limits below. Standard library
-only. The layout, all of it inside one gzip member, numbers little-endian:
+Accepts boxes track by track, frames rising inside a track. Guarantees that writing and reading hold
+one block of boxes beside what the caller keeps, and that bytes from a stranger end in `ValueError`
+or in boxes within the limits below. Standard library only. The layout, all of it inside one gzip
+member, numbers little-endian:
 
-    "GWT" 1 · u16 classes · each: u8 bytes, UTF-8 name · u32 tracks · u32 boxes
-    tracks, each a column over all of them: id, class, shot, boxes
-    blocks of 65,536 boxes (the last is shorter), over all tracks in a row: frame, x1, y1, x2, y2, confidence, interpolated
+    "GWT" 1 · u16 classes · each: u8 bytes, UTF-8 name · u32 tracks · u32 boxes tracks, each a
+    column over all of them: id, class, shot, boxes blocks of 65,536 boxes (the last is shorter),
+    over all tracks in a row: frame, x1, y1, x2, y2, confidence, interpolated
 
-A column holds, for each value, its distance from a prediction, as zigzag (0, -1, 1, -2 -> 0, 1, 2, 3), one plane after another
-for the lowest, second, third and highest byte: confidence has two planes, interpolated one (0 or 1, as it is), all others four.
-The prediction is the value before (0 before the first); for a frame one more than that; for a coordinate, from the third box of
-a track on, the value before plus half of its last step, rounded down. Half suits smooth paths as well as noisy detections: on
-SportsMOT's training boxes with 0.5 to 3 px of noise the coordinates' entropy is 1.5 to 6 % lower than with no step, and 2 to
-3 % lower than with three quarters of it. The same boxes with 3 px take 5.3 bytes each.
+A column holds, for each value, its distance from a prediction, as zigzag (0, -1, 1, -2 -> 0, 1, 2,
+3), one plane after another for the lowest, second, third and highest byte: confidence has two
+planes, interpolated one (0 or 1, as it is), all others four. The prediction is the value before (0
+before the first); for a frame one more than that; for a coordinate, from the third box of a track
+on, the value before plus half of its last step, rounded down. Half suits smooth paths as well as
+noisy detections: on SportsMOT's training boxes with 0.5 to 3 px of noise the coordinates' entropy
+is 1.5 to 6 % lower than with no step, and 2 to 3 % lower than with three quarters of it. The same
+boxes with 3 px take 5.3 bytes each.
 """
 
 from __future__ import annotations
@@ -56,7 +59,8 @@ class TrackHead(NamedTuple):
 
 
 class ColumnarWriter:
-    """Writes tracks to an open file. `add` takes boxes in the order of the heads, a track's in as many parts as it likes."""
+    """Writes tracks to an open file. `add` takes boxes in the order of the heads, a track's in as
+    many parts as it likes."""
 
     def __init__(self, out: BinaryIO, heads: Sequence[TrackHead]) -> None:
         """
@@ -77,7 +81,10 @@ class ColumnarWriter:
         names = list(dict.fromkeys(head.class_name for head in heads))
         self._put(_MAGIC + _packed_names(names) + struct.pack("<II", len(heads), boxes))
         index = {name: position for position, name in enumerate(names)}
-        columns = zip(*((head.track_id, index[head.class_name], head.shot, head.boxes) for head in heads), strict=True)
+        columns = zip(
+            *((head.track_id, index[head.class_name], head.shot, head.boxes) for head in heads),
+            strict=True,
+        )
         for column in columns:
             if not 0 <= min(column) <= max(column) <= MAX_ID:
                 raise ValueError(f"an id, a shot or a count is not between 0 and {MAX_ID}")
@@ -119,19 +126,24 @@ class ColumnarWriter:
         block, model = self._block, self._predictions
         self._planes(_steps(block.frames, model.frame, 1), 4)
         for axis in range(4):
-            self._planes(model.corners[axis].steps(block.corners[axis::4].tolist(), self._starts), 4)
+            self._planes(
+                model.corners[axis].steps(block.corners[axis::4].tolist(), self._starts), 4
+            )
         self._planes(_steps(block.confidences, model.confidence, 0), 2)
         self._put(block.flags.tobytes())
         model.frame, model.confidence = block.frames[-1], block.confidences[-1]
         self._block, self._starts = BoxColumns(), []
 
     def _planes(self, steps: list[int], planes: int) -> None:
-        data = _little(array("I", [step << 1 if step >= 0 else ~(step << 1) for step in steps])).tobytes()
+        data = _little(
+            array("I", [step << 1 if step >= 0 else ~(step << 1) for step in steps])
+        ).tobytes()
         for plane in range(planes):
             self._put(data[plane::4])
 
     def _put(self, data: bytes) -> None:
-        # A new deflate block for each plane: its bytes are distributed like no other's. Takes 3 % off.
+        # A new deflate block for each plane: its bytes are distributed like no other's. Takes 3 %
+        # off.
         self._out.write(self._gzip.compress(data) + self._gzip.flush(zlib.Z_BLOCK))
 
 
@@ -139,7 +151,8 @@ def read_columnar(data: bytes) -> Iterator[tuple[TrackHead, BoxColumns]]:
     """The tracks in what `ColumnarWriter` wrote, one after the other.
 
     Raises:
-        ValueError: the bytes are anything else, however cleverly made; found at the latest when the last track was read.
+        ValueError: the bytes are anything else, however cleverly made; found at the latest when the
+            last track was read.
     """
     source = _Inflated(data)
     if source.take(len(_MAGIC)) != _MAGIC:
@@ -155,7 +168,9 @@ def read_columnar(data: bytes) -> Iterator[tuple[TrackHead, BoxColumns]]:
             count = min(head.boxes - len(boxes), len(rest) - at)
             boxes.extend(rest.part(at, at + count))
             at += count
-        if any(after <= before for before, after in zip(boxes.frames, boxes.frames[1:], strict=False)):
+        if any(
+            after <= before for before, after in zip(boxes.frames, boxes.frames[1:], strict=False)
+        ):
             raise ValueError("the frames of a track do not rise")
         yield head, boxes
     source.end()
@@ -178,7 +193,9 @@ def from_text(text: str) -> bytes:
 def _packed_names(names: Sequence[str]) -> bytes:
     encoded = [name.encode() for name in names]
     if len(encoded) > MAX_CLASSES or any(len(name) > MAX_CLASS_BYTES for name in encoded):
-        raise ValueError(f"more than {MAX_CLASSES} classes, or a name of more than {MAX_CLASS_BYTES} bytes")
+        raise ValueError(
+            f"more than {MAX_CLASSES} classes, or a name of more than {MAX_CLASS_BYTES} bytes"
+        )
     return struct.pack("<H", len(encoded)) + b"".join(bytes([len(name)]) + name for name in encoded)
 
 
@@ -186,7 +203,9 @@ def _read_heads(source: _Inflated) -> list[TrackHead]:
     (classes,) = struct.unpack("<H", source.take(2))
     if classes > MAX_CLASSES:
         raise ValueError("too many classes")
-    names = [source.take(source.take(1)[0]).decode() for _ in range(classes)]  # a UnicodeDecodeError is a ValueError
+    names = [
+        source.take(source.take(1)[0]).decode() for _ in range(classes)
+    ]  # a UnicodeDecodeError is a ValueError
     tracks, boxes = struct.unpack("<II", source.take(8))
     if tracks > MAX_TRACKS or boxes > MAX_BOXES:
         raise ValueError(f"more than {MAX_TRACKS} tracks or {MAX_BOXES} boxes")
@@ -215,7 +234,9 @@ def _read_blocks(source: _Inflated, lengths: Iterable[int]) -> Iterator[BoxColum
         done += count
 
 
-def _read_block(source: _Inflated, count: int, starts: list[int], model: _Predictions) -> BoxColumns:
+def _read_block(
+    source: _Inflated, count: int, starts: list[int], model: _Predictions
+) -> BoxColumns:
     """
     Args:
         starts: where in the block a track begins, rising.
@@ -251,13 +272,16 @@ class _Path:
         self._before = 0
 
     def steps(self, values: list[int], starts: Sequence[int]) -> list[int]:
-        """Distances of the values from their predictions. `starts` are the places where a track begins."""
+        """Distances of the values from their predictions. `starts` are the places where a track
+        begins."""
         last, before = [self._last, *values], [self._before, self._last, *values]
         for start in starts:  # no step leads into a track, none over from another
             before[start] = last[start]
             before[start + 1] = last[start + 1]
         self._last, self._before = values[-1], before[len(values)]
-        return [value - a - ((a - b) >> 1) for value, a, b in zip(values, last, before, strict=False)]
+        return [
+            value - a - ((a - b) >> 1) for value, a, b in zip(values, last, before, strict=False)
+        ]
 
     def values(self, steps: list[int], starts: Sequence[int]) -> list[int]:
         """The inverse of `steps`.
@@ -285,7 +309,9 @@ class _Path:
 
 def _steps(values: Sequence[int], before: int, stride: int) -> list[int]:
     """Distance of each value from the one before it, less `stride`."""
-    return [value - last - stride for value, last in zip(values, chain((before,), values), strict=False)]
+    return [
+        value - last - stride for value, last in zip(values, chain((before,), values), strict=False)
+    ]
 
 
 def _summed(steps: list[int], before: int, stride: int, highest: int) -> list[int]:
@@ -336,7 +362,12 @@ class _Inflated:
         Raises:
             ValueError: something follows, or the checksum is missing or wrong.
         """
-        if self._more(1) or not self._gzip.eof or self._gzip.unused_data or self._at < len(self._data):
+        if (
+            self._more(1)
+            or not self._gzip.eof
+            or self._gzip.unused_data
+            or self._at < len(self._data)
+        ):
             raise ValueError("something follows the columns, or they are cut off")
 
     def _more(self, limit: int) -> bytes:

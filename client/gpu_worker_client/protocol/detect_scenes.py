@@ -1,4 +1,5 @@
-"""detect_scenes: where one shot ends and the next begins, with times from the stream's own timestamps."""
+"""detect_scenes: where one shot ends and the next begins, with times from the stream's own
+timestamps."""
 
 from __future__ import annotations
 
@@ -10,26 +11,31 @@ from gpu_worker_client.protocol.envelope import InputTask, Stats, TaskResult
 from gpu_worker_client.protocol.models import AnsweredBy, Many, Reply, Wire
 
 DEFAULT_THRESHOLD = 30.0
-"""One below the best single setting of ContentDetector over three public test sets, as PySceneDetect's benchmark has it."""
+"""One below the best single setting of ContentDetector over three public test sets, as
+PySceneDetect's benchmark has it."""
 
 
 class DetectScenesParams(Wire):
     threshold: float = Field(default=DEFAULT_THRESHOLD, gt=0, le=255)
-    """What makes a cut; lower gives more scenes. `content`: mean difference of hue, saturation and value between neighbouring
-    frames, 0 to 255; 30 suits most material, 25 finds more in dark or low-contrast video. `adaptive`: how many times larger
-    than around it that difference must be. `hash`: share of differing bits of a perceptual hash, 0 to 1. With `adaptive` and
-    `hash` the default stands for the detector's own default, 3.0 and 0.35."""
+    """What makes a cut; lower gives more scenes. `content`: mean difference of hue, saturation and
+    value between neighbouring frames, 0 to 255; 30 suits most material, 25 finds more in dark or
+    low-contrast video. `adaptive`: how many times larger than around it that difference must be.
+    `hash`: share of differing bits of a perceptual hash, 0 to 1. With `adaptive` and `hash` the
+    default stands for the detector's own default, 3.0 and 0.35."""
     min_scene_length: float = Field(default=1.0, ge=0, le=3600)
-    """Seconds. A cut that comes sooner than this after the one before, or after the start, makes no scene of its own; so only
-    the last scene can be shorter. 0 keeps every cut."""
+    """Seconds. A cut that comes sooner than this after the one before, or after the start, makes no
+    scene of its own; so only the last scene can be shorter. 0 keeps every cut."""
     detector: Literal["content", "adaptive", "hash"] = "content"
-    """PySceneDetect's detector of that name. `content` finds hard cuts; `adaptive` compares with the neighbourhood, so a fast
-    pan or a shaking camera makes fewer false cuts; `hash` compares structure and disregards changes of colour and light."""
+    """PySceneDetect's detector of that name. `content` finds hard cuts; `adaptive` compares with
+    the neighbourhood, so a fast pan or a shaking camera makes fewer false cuts; `hash` compares
+    structure and disregards changes of colour and light."""
 
     @model_validator(mode="after")
     def _hash_threshold_is_a_share(self) -> DetectScenesParams:
         if self.detector == "hash" and 1 < self.threshold != DEFAULT_THRESHOLD:
-            raise ValueError("with detector hash, threshold is the share of differing hash bits: between 0 and 1")
+            raise ValueError(
+                "with detector hash, threshold is the share of differing hash bits: between 0 and 1"
+            )
         return self
 
 
@@ -60,8 +66,8 @@ class DetectScenesStats(Stats):
 class DetectScenesResult(TaskResult):
     task: Literal["detect_scenes"] = "detect_scenes"
     scenes: Many[Scene] = []
-    """In order, without gaps. Left out, with `scenes_count` in its place, of an answer over the inline limit: the whole result
-    is then at `result_url`."""
+    """In order, without gaps. Left out, with `scenes_count` in its place, of an answer over the
+    inline limit: the whole result is then at `result_url`."""
     """In order, without gaps: the first starts at frame 0, the last ends at the last frame."""
     stats: DetectScenesStats
 

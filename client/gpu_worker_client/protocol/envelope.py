@@ -1,4 +1,5 @@
-"""What every task and every answer has in common: URLs, headers, states, progress, timings, cost."""
+"""What every task and every answer has in common: URLs, headers, states, progress, timings,
+cost."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from gpu_worker_client.protocol.models import Many, Reply, Url, Wire
 
 SCHEMA_VERSION = 1
 MIN_PART_BYTES = 5 * 1024 * 1024
-"""Smallest part of a multipart upload but the last. https://developers.cloudflare.com/r2/objects/multipart-objects/"""
+"""Smallest part of a multipart upload but the last.
+https://developers.cloudflare.com/r2/objects/multipart-objects/"""
 MAX_PARTS = 10_000
 """Most parts of one multipart upload, same source."""
 
@@ -28,9 +30,13 @@ HeaderMap = dict[
 ]
 """Header names are RFC 9110 tokens; values are printable ASCII, so no header can be smuggled in."""
 
-_FRAMING = "connection content-length expect host keep-alive proxy-authorization te trailer transfer-encoding upgrade"
+_FRAMING = (
+    "connection content-length expect host keep-alive proxy-authorization te trailer"
+    " transfer-encoding upgrade"
+)
 FRAMING_HEADERS = frozenset(_FRAMING.split())
-"""Headers that say how a message is framed or routed (RFC 9110 section 7). The worker's HTTP stack owns them."""
+"""Headers that say how a message is framed or routed (RFC 9110 section 7). The worker's HTTP stack
+owns them."""
 
 
 class State(str, Enum):
@@ -52,7 +58,8 @@ class State(str, Enum):
 
     @classmethod
     def from_runpod(cls, status: str) -> State:
-        """Maps RunPod's status. An unknown one counts as running: polling goes on until a final one or the deadline."""
+        """Maps RunPod's status. An unknown one counts as running: polling goes on until a final one
+        or the deadline."""
         return _FROM_RUNPOD.get(status, State.running)
 
 
@@ -86,7 +93,10 @@ class TaskHeaders(Wire):
         if len(set(names)) != len(names):
             raise ValueError("a header stands twice; case makes no difference")
         if not FRAMING_HEADERS.isdisjoint(names):
-            raise ValueError(f"the worker sets these headers itself: {', '.join(sorted(FRAMING_HEADERS.intersection(names)))}")
+            raise ValueError(
+                "the worker sets these headers itself:"
+                f" {', '.join(sorted(FRAMING_HEADERS.intersection(names)))}"
+            )
         return headers
 
 
@@ -103,14 +113,16 @@ class CompleteUpload(Wire):
 
 
 class OutputMultipart(Wire):
-    """Presigned parts for an output that may exceed one PUT (4.9 GiB). All parts but the last have `part_size` bytes."""
+    """Presigned parts for an output that may exceed one PUT (4.9 GiB). All parts but the last have
+    `part_size` bytes."""
 
     part_size: int = Field(ge=MIN_PART_BYTES, le=5 * 1024**3)
     """Bytes of every part but the last."""
     parts: list[UploadPart] = Field(min_length=1, max_length=MAX_PARTS)
     """As many as the output may need; unused ones are left alone."""
     complete: CompleteUpload | None = None
-    """Absent: the answer lists `{n, etag}` in `output_parts` and the backend completes the upload itself."""
+    """Absent: the answer lists `{n, etag}` in `output_parts` and the backend completes the upload
+    itself."""
 
     @model_validator(mode="after")
     def _parts_make_one_object(self) -> OutputMultipart:
@@ -119,7 +131,10 @@ class OutputMultipart(Wire):
         urls = [part.url for part in self.parts]
         if len(set(urls)) != len(urls):
             raise ValueError("two parts have the same URL; each needs its own partNumber")
-        if not all(same_object(urls[0], url) for url in [*urls[1:], *([self.complete.url] if self.complete else [])]):
+        if not all(
+            same_object(urls[0], url)
+            for url in [*urls[1:], *([self.complete.url] if self.complete else [])]
+        ):
             raise ValueError("all parts, and complete, must be of one object")
         return self
 
@@ -133,19 +148,29 @@ class TaskBase(Wire):
     result_url: Url | None = None
     """PUT for the whole result JSON; gzip when its path ends in `.gz`."""
     result_get_url: Url | None = None
-    """GET of the same object: a finished result with the same `idempotency_key` is returned without GPU work."""
-    idempotency_key: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")] | None = None
+    """GET of the same object: a finished result with the same `idempotency_key` is returned without
+    GPU work."""
+    idempotency_key: (
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")] | None
+    ) = None
     """The caller's name for this piece of work; comes back in the answer."""
     webhook_url: Url | None = None
-    """POST of a signed event when the job has ended; needs a worker with `GPU_WORKER_WEBHOOK_SECRETS`. See webhooks.md."""
+    """POST of a signed event when the job has ended; needs a worker with
+    `GPU_WORKER_WEBHOOK_SECRETS`. See webhooks.md."""
     headers: TaskHeaders = TaskHeaders.model_construct()
     """Headers that were signed into a URL and must be sent with it."""
 
     @model_validator(mode="after")
     def _deduplication_is_whole(self) -> TaskBase:
-        if self.result_get_url is not None and (self.idempotency_key is None or self.result_url is None):
+        if self.result_get_url is not None and (
+            self.idempotency_key is None or self.result_url is None
+        ):
             raise ValueError("result_get_url needs idempotency_key and result_url")
-        if self.result_get_url and self.result_url and not same_object(self.result_get_url, self.result_url):
+        if (
+            self.result_get_url
+            and self.result_url
+            and not same_object(self.result_get_url, self.result_url)
+        ):
             raise ValueError("result_get_url must read the object that result_url writes")
         return self
 
@@ -166,8 +191,11 @@ class InputTask(TaskBase):
 class OutputTask(TaskBase):
     """A task that may write one object."""
 
-    OUTPUT_SUFFIXES: ClassVar[frozenset[str] | None] = frozenset({"", ".mp4", ".m4v", ".mov", ".mkv"})
-    """Which containers the output's name may ask for; without a suffix it is mp4. None: what the task says chooses."""
+    OUTPUT_SUFFIXES: ClassVar[frozenset[str] | None] = frozenset(
+        {"", ".mp4", ".m4v", ".mov", ".mkv"}
+    )
+    """Which containers the output's name may ask for; without a suffix it is mp4. None: what the
+    task says chooses."""
     output_url: Url | None = None
     """PUT; presigned. Its path's suffix chooses the container."""
     output_multipart: OutputMultipart | None = None
@@ -216,7 +244,8 @@ class FileTask(OptionalFileTask):
 
 
 def same_object(first: str, second: str) -> bool:
-    """Whether two presigned URLs, or local paths, name one stored object: equal but for query, fragment and spelling."""
+    """Whether two presigned URLs, or local paths, name one stored object: equal but for query,
+    fragment and spelling."""
     try:
         return _object_named(first) == _object_named(second)
     except ValueError:  # the worker's URL check names what is wrong with it
@@ -236,7 +265,8 @@ class Progress(Reply):
     seq: int
     """Rises with every report of a job; a lower one came late and is to be ignored."""
     stage: str
-    """What the job is doing: "fetch", "load", "process", "encode", "deliver", or a newer worker's word."""
+    """What the job is doing: "fetch", "load", "process", "encode", "deliver", or a newer worker's
+    word."""
     fraction: float | None = None
     """0..1 of this stage, None when the total is not known."""
     done: int = 0
@@ -289,7 +319,8 @@ class WorkerInfo(Reply):
     package: str | None = None
     """ "gpu-worker", or "gpu-worker-processors": a local run without the worker."""
     sandbox: str | None = None
-    """How well the process that opened the media was jailed: "full", "partial", "none", "broken", or "off" as asked for."""
+    """How well the process that opened the media was jailed: "full", "partial", "none", "broken",
+    or "off" as asked for."""
 
 
 class ResultWarning(Reply):
@@ -325,7 +356,8 @@ class TaskResult(Reply):
     output_parts: Many[OutputPart] | None = None
     """Parts uploaded to an `output_multipart` without `complete`."""
     result_url: str | None = None
-    """Where the whole result went, when it was asked for; the answer then may hold only `stats` and counts."""
+    """Where the whole result went, when it was asked for; the answer then may hold only `stats` and
+    counts."""
     deduplicated: bool = False
     """This is an earlier job's result with the same `idempotency_key`."""
     idempotency_key: str | None = None
@@ -341,7 +373,8 @@ class TaskResult(Reply):
 
     @classmethod
     def from_json(cls, data: bytes | str) -> Self:
-        """Reads a result's JSON. A task whose result may be large does it in little more memory than the text has.
+        """Reads a result's JSON. A task whose result may be large does it in little more memory
+        than the text has.
 
         Raises:
             ValueError: it is no such result.
@@ -357,5 +390,6 @@ class TaskResult(Reply):
         yield json.dumps(self.model_dump(mode="json"), ensure_ascii=False, allow_nan=False)
 
     def packed(self) -> Self:
-        """The same result in its most compact form: itself, unless its task has one for what is large."""
+        """The same result in its most compact form: itself, unless its task has one for what is
+        large."""
         return self

@@ -1,7 +1,9 @@
-"""Every way a task can fail: the codes, whether a second try can help, and the exception that carries one.
+"""Every way a task can fail: the codes, whether a second try can help, and the exception that
+carries one.
 
-RunPod accepts only a string in `error`, so a failure travels as the compact JSON text of `ErrorBody`. `TaskError` is the one
-exception that processors and worker raise on purpose; whatever else escapes them is a bug and becomes `internal`.
+RunPod accepts only a string in `error`, so a failure travels as the compact JSON text of
+`ErrorBody`. `TaskError` is the one exception that processors and worker raise on purpose; whatever
+else escapes them is a bug and becomes `internal`.
 """
 
 from __future__ import annotations
@@ -82,7 +84,8 @@ class ErrorCode(str, Enum):
     no_frames = "no_frames"
     """The input's video stream holds no frame."""
     weights_missing = "weights_missing"
-    """A model's weights are not in `WEIGHTS_DIR`; the message names the command that fetches them."""
+    """A model's weights are not in `WEIGHTS_DIR`; the message names the command that fetches
+    them."""
     weights_rejected = "weights_rejected"
     """A weights file has the wrong digest, size or keys."""
     ffmpeg_arg_denied = "ffmpeg_arg_denied"
@@ -145,7 +148,8 @@ class ErrorBody(Reply):
 
     @classmethod
     def from_wire(cls, text: str) -> ErrorBody | None:
-        """The body in RunPod's `error` string, or None when the string is not ours (a crash of the SDK itself, say)."""
+        """The body in RunPod's `error` string, or None when the string is not ours (a crash of the
+        SDK itself, say)."""
         try:
             return cls.model_validate_json(text)
         except ValidationError:
@@ -160,12 +164,15 @@ class TaskError(Exception):
 
     Args:
         code: the typed reason.
-        message: one sentence for the caller: what is wrong, where, what is allowed. No secret, no query of a URL.
+        message: one sentence for the caller: what is wrong, where, what is allowed. No secret, no
+            query of a URL.
         stage: where it happened; filled in by the worker when None.
         **details: small JSON values that a program can use (`path`, `limit`, `token_index`, ...).
     """
 
-    def __init__(self, code: ErrorCode, message: str, *, stage: Stage | None = None, **details: Any) -> None:
+    def __init__(
+        self, code: ErrorCode, message: str, *, stage: Stage | None = None, **details: Any
+    ) -> None:
         super().__init__(f"{code.value}: {message}")
         self.code = code
         self.message = message

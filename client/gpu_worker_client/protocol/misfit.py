@@ -1,4 +1,5 @@
-"""What a caller is told of a value that does not fit its model: the place and the problem, never the value."""
+"""What a caller is told of a value that does not fit its model: the place and the problem, never
+the value."""
 
 from __future__ import annotations
 
@@ -12,18 +13,24 @@ from gpu_worker_client.protocol.errors import ErrorCode, TaskError
 
 
 def misfit(error: ValidationError, model: type[BaseModel]) -> TaskError:
-    """`invalid_task` that names the places of `model` that do not fit; `details["errors"]` is a list of `{path, problem}`."""
+    """`invalid_task` that names the places of `model` that do not fit; `details["errors"]` is a
+    list of `{path, problem}`."""
     problems = [
-        {"path": _path(entry["loc"]), "problem": _problem(entry["type"], entry["msg"], entry["loc"], model)}
+        {
+            "path": _path(entry["loc"]),
+            "problem": _problem(entry["type"], entry["msg"], entry["loc"], model),
+        }
         for entry in error.errors(include_url=False, include_context=False, include_input=False)
     ]
-    summary = "; ".join(f"{p['path']}: {p['problem']}" if p["path"] else p["problem"] for p in problems[:5])
+    summary = "; ".join(
+        f"{p['path']}: {p['problem']}" if p["path"] else p["problem"] for p in problems[:5]
+    )
     return TaskError(ErrorCode.invalid_task, summary, errors=problems[:20])
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
-    """Dotted path of a fault. An unknown key is the caller's own text, so it is shown only when it looks like a name; what
-    pydantic adds to tell the members of a union apart is left out."""
+    """Dotted path of a fault. An unknown key is the caller's own text, so it is shown only when it
+    looks like a name; what pydantic adds to tell the members of a union apart is left out."""
     parts = [str(part) for part in loc if not _UNION_TAG.fullmatch(str(part))]
     return ".".join(part if _PLAIN_KEY.fullmatch(part) else "(key)" for part in parts)
 
@@ -45,7 +52,9 @@ def known_fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str
     found: Any = model
     for part in loc:
         if isinstance(part, str):
-            found = _model_in(getattr(getattr(found, "model_fields", {}).get(part), "annotation", None))
+            found = _model_in(
+                getattr(getattr(found, "model_fields", {}).get(part), "annotation", None)
+            )
     return list(getattr(found, "model_fields", {}))
 
 
@@ -57,6 +66,8 @@ def _model_in(annotation: Any) -> Any:
 
 def nearest(name: object, known: list[str]) -> str:
     """` Did you mean "x"?` for a misspelling of a known name. Only the known name is shown."""
-    close = difflib.get_close_matches(str(name)[:64].lower(), [k.lower() for k in known], n=1, cutoff=0.6)
+    close = difflib.get_close_matches(
+        str(name)[:64].lower(), [k.lower() for k in known], n=1, cutoff=0.6
+    )
     match = next((k for k in known if close and k.lower() == close[0]), None)
     return f' Did you mean "{match}"?' if match else ""

@@ -1,7 +1,8 @@
 """The base of every wire model.
 
-`Wire` is what a caller sends: strict, immutable, no unknown key, no NaN; its errors never carry the input back. `Reply` is what
-a worker answers: unknown keys are kept and ignored, so that an older client can read a newer worker.
+`Wire` is what a caller sends: strict, immutable, no unknown key, no NaN; its errors never carry the
+input back. `Reply` is what a worker answers: unknown keys are kept and ignored, so that an older
+client can read a newer worker.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ MAX_URL_CHARS = 8192
 """Longest URL accepted anywhere. R2 and S3 refuse longer request lines."""
 
 Url = Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL_CHARS)]
-"""An absolute URL, or a local path where the worker allows local files. The worker checks which; the wire only bounds it."""
+"""An absolute URL, or a local path where the worker allows local files. The worker checks which;
+the wire only bounds it."""
 
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
 FileName = Annotated[str, StringConstraints(pattern=FILE_NAME)]
@@ -30,8 +32,9 @@ class _FirstErrorEnds(FailFast):
 
 T = TypeVar("T")
 Many = Annotated[list[T], _FirstErrorEnds()]
-"""A list in an answer. The first element that does not fit ends the reading: an answer of many megabytes may come from anybody,
-and pydantic would keep some 400 bytes of error for each element, a thousand times what the answer takes packed."""
+"""A list in an answer. The first element that does not fit ends the reading: an answer of many
+megabytes may come from anybody, and pydantic would keep some 400 bytes of error for each element, a
+thousand times what the answer takes packed."""
 
 
 class Wire(BaseModel):
@@ -47,7 +50,8 @@ class Wire(BaseModel):
     )
 
     def __init__(self, /, **fields: Any) -> None:
-        """Raises InvalidTask: the fields do not fit; `details["errors"]` lists `{path, problem}`, without any value."""
+        """Raises InvalidTask: the fields do not fit; `details["errors"]` lists `{path, problem}`,
+        without any value."""
         try:
             super().__init__(**fields)
         except ValidationError as error:
@@ -64,12 +68,19 @@ class Wire(BaseModel):
 class Reply(BaseModel):
     """A value a worker answers. Fields of a newer worker are kept in `model_extra`."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True, ser_json_inf_nan="null", defer_build=True)
+    model_config = ConfigDict(
+        extra="allow",
+        frozen=True,
+        hide_input_in_errors=True,
+        ser_json_inf_nan="null",
+        defer_build=True,
+    )
 
 
 Answer = TypeVar("Answer", bound=Reply, covariant=True)
 
 
 class AnsweredBy(Generic[Answer]):
-    """Says at the type level which result a task's model leads to, so that `client.submit(UpscaleTask(...))` is known to be a
-    `Job[UpscaleResult]`. Holds nothing at run time; `TASKS` is what the program reads, and a test holds the two equal."""
+    """Says at the type level which result a task's model leads to, so that
+    `client.submit(UpscaleTask(...))` is known to be a `Job[UpscaleResult]`. Holds nothing at run
+    time; `TASKS` is what the program reads, and a test holds the two equal."""

@@ -1,8 +1,8 @@
-"""render: an FFmpeg command, checked word by word and run where nothing but its own files can be reached; or a film from an
-edit list.
+"""render: an FFmpeg command, checked word by word and run where nothing but its own files can be
+reached; or a film from an edit list.
 
-`inputs` gives every file a name; command and edit list say those names and never a path or a URL. The last word of a command is
-the output file, whose suffix chooses the container.
+`inputs` gives every file a name; command and edit list say those names and never a path or a URL.
+The last word of a command is the output file, whose suffix chooses the container.
 """
 
 from __future__ import annotations
@@ -24,21 +24,27 @@ MAX_ARG_CHARS = 8192
 MAX_ARGS_CHARS = 32 * 1024
 """Of all words together."""
 
-Argument = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ARG_CHARS, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
-"""One word of the command as the shell would hand it over. No control character but tab and line feed, which may stand between
-the filters of a graph."""
+Argument = Annotated[
+    str,
+    StringConstraints(
+        min_length=1, max_length=MAX_ARG_CHARS, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$"
+    ),
+]
+"""One word of the command as the shell would hand it over. No control character but tab and line
+feed, which may stand between the filters of a graph."""
 
 
 class RenderParams(Wire):
     command_args: list[Argument] | None = Field(default=None, min_length=1, max_length=MAX_ARGS)
-    """What follows `ffmpeg` on a command line: options, inputs by their names, the output file last."""
+    """What follows `ffmpeg` on a command line: options, inputs by their names, the output file
+    last."""
     timeline: Timeline | None = None
     """An edit list instead of a command: clips, transitions, music, overlays."""
     output_filename: FileName | None = None
     """The command's name for the output file; by default its last word, whatever it is called."""
     require_hardware: bool = False
-    """Fail with `hardware_encoder_unavailable` where a hardware encoder is asked for and is not there. Without, the same codec
-    is encoded in software and `stats.fallback_reason` says so."""
+    """Fail with `hardware_encoder_unavailable` where a hardware encoder is asked for and is not
+    there. Without, the same codec is encoded in software and `stats.fallback_reason` says so."""
 
     @field_validator("command_args")
     @classmethod
@@ -58,8 +64,8 @@ class RenderParams(Wire):
 
 class RenderStats(Stats):
     encoder_used: str | None = None
-    """Video encoder that wrote the file, "h264_nvenc" or "libx264" for example; "copy" where the stream was copied, None
-    without video."""
+    """Video encoder that wrote the file, "h264_nvenc" or "libx264" for example; "copy" where the
+    stream was copied, None without video."""
     fallback_reason: str | None = None
     """Why it is not the hardware encoder that was asked for."""
     duration: float = 0.0
@@ -75,17 +81,20 @@ class RenderStats(Stats):
 class RenderResult(TaskResult):
     task: Literal["render"] = "render"
     thumbnails_vtt: str | None = None
-    """WebVTT that says which part of a sheet of thumbnails belongs to which time; only with a timeline's `thumbnails`."""
+    """WebVTT that says which part of a sheet of thumbnails belongs to which time; only with a
+    timeline's `thumbnails`."""
     stats: RenderStats
 
 
 class RenderTask(OutputTask, AnsweredBy[RenderResult]):
-    """`inputs` instead of `input_url`: the name by which the command says each file, and its presigned GET."""
+    """`inputs` instead of `input_url`: the name by which the command says each file, and its
+    presigned GET."""
 
     OUTPUT_SUFFIXES: ClassVar[frozenset[str] | None] = None
     task: Literal["render"] = "render"
     inputs: dict[FileName, Url] = Field(default={}, max_length=MAX_INPUTS)
-    """GET; presigned, by the name the command uses. Empty for a command that only generates, a test card for example."""
+    """GET; presigned, by the name the command uses. Empty for a command that only generates, a test
+    card for example."""
     params: RenderParams
 
     @model_validator(mode="after")
@@ -99,7 +108,10 @@ class RenderTask(OutputTask, AnsweredBy[RenderResult]):
         written = [url for url in (self.written_object, self.result_url) if url is not None]
         for name, url in self.inputs.items():
             if any(same_object(url, target) for target in written):
-                raise ValueError(f"inputs.{name} is an object that the task writes; give the output a key of its own")
+                raise ValueError(
+                    f"inputs.{name} is an object that the task writes; give the output a key of"
+                    " its own"
+                )
         return self
 
     @model_validator(mode="after")
@@ -110,7 +122,9 @@ class RenderTask(OutputTask, AnsweredBy[RenderResult]):
 
     @model_validator(mode="after")
     def _the_timeline_uses_inputs(self) -> RenderTask:
-        for name, place in (self.params.timeline.input_names if self.params.timeline else {}).items():
+        for name, place in (
+            self.params.timeline.input_names if self.params.timeline else {}
+        ).items():
             if name not in self.inputs:
                 raise ValueError(f"params.timeline.{place} is not the name of an input")
         return self

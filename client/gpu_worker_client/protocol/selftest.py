@@ -1,4 +1,5 @@
-"""selftest: a tiny real run of every installed processor. Needs no URL, so a fresh endpoint can prove itself."""
+"""selftest: a tiny real run of every installed processor. Needs no URL, so a fresh endpoint can
+prove itself."""
 
 from __future__ import annotations
 

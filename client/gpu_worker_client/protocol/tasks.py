@@ -1,4 +1,5 @@
-"""The table of tasks, and the strict parser from the bytes of a RunPod job's `input` to a typed task."""
+"""The table of tasks, and the strict parser from the bytes of a RunPod job's `input` to a typed
+task."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from gpu_worker_client.protocol.errors import ErrorCode, TaskError
 from gpu_worker_client.protocol.misfit import misfit, nearest
 
 MAX_TASK_BYTES = 256 * 1024
-"""Largest task JSON. A presigned part URL has 400 to 600 bytes, so some 450 parts fit: 44 GiB in parts of 100 MiB."""
+"""Largest task JSON. A presigned part URL has 400 to 600 bytes, so some 450 parts fit: 44 GiB in
+parts of 100 MiB."""
 
 MAX_DEPTH = 32
 """Deepest nesting of lists and objects; the deepest task needs 4."""
@@ -28,8 +30,9 @@ class TaskKind:
 
 
 class _Later(TaskKind):
-    """`UpscaleTask` and `UpscaleResult` of protocol/upscale.py, whose module is imported when one of them is first asked for: a
-    client needs the models of one task, and making those of all takes a sixth of its import."""
+    """`UpscaleTask` and `UpscaleResult` of protocol/upscale.py, whose module is imported when one
+    of them is first asked for: a client needs the models of one task, and making those of all takes
+    a sixth of its import."""
 
     def __init__(self, module: str, prefix: str) -> None:
         self._module, self._prefix = module, prefix
@@ -37,7 +40,9 @@ class _Later(TaskKind):
     def __getattr__(self, name: str) -> Any:
         if name in ("request", "result"):
             module = import_module(f"{__package__}.{self._module}")
-            super().__init__(getattr(module, f"{self._prefix}Task"), getattr(module, f"{self._prefix}Result"))
+            super().__init__(
+                getattr(module, f"{self._prefix}Task"), getattr(module, f"{self._prefix}Result")
+            )
             return self.__dict__[name]
         raise AttributeError(name)
 
@@ -54,17 +59,24 @@ TASKS: dict[str, TaskKind] = {
 
 
 def parse_task(payload: bytes | dict[str, Any] | object) -> TaskBase:
-    """Turns a job's input into a typed task, or says what is wrong with it without echoing any value.
+    """Turns a job's input into a typed task, or says what is wrong with it without echoing any
+    value.
 
     Args:
-        payload: UTF-8 JSON text, or the value a JSON parser made of it (what the RunPod SDK hands over).
+        payload: UTF-8 JSON text, or the value a JSON parser made of it (what the RunPod SDK hands
+            over).
 
     Raises:
-        TaskError: `invalid_task` with `details["errors"]` a list of `{path, problem}`; `unsupported_task` with the known names.
+        TaskError: `invalid_task` with `details["errors"]` a list of `{path, problem}`;
+            `unsupported_task` with the known names.
     """
     raw = payload if isinstance(payload, bytes) else _encode(payload)
     if len(raw) > MAX_TASK_BYTES:
-        raise TaskError(ErrorCode.invalid_task, f"the task JSON exceeds {MAX_TASK_BYTES} bytes", limit=MAX_TASK_BYTES)
+        raise TaskError(
+            ErrorCode.invalid_task,
+            f"the task JSON exceeds {MAX_TASK_BYTES} bytes",
+            limit=MAX_TASK_BYTES,
+        )
     data = _decode(raw)
     kind = _kind_of(data)
     _check_version(data)
@@ -79,28 +91,43 @@ def _encode(payload: object) -> bytes:
         return json.dumps(payload, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError):
         # ValueError: NaN, Infinity, or a lone surrogate that UTF-8 cannot hold.
-        raise TaskError(ErrorCode.invalid_task, "the task is not plain JSON (finite numbers, valid text)") from None
+        raise TaskError(
+            ErrorCode.invalid_task, "the task is not plain JSON (finite numbers, valid text)"
+        ) from None
 
 
 def _decode(raw: bytes) -> dict[str, Any]:
     if _too_deep(raw):
-        raise TaskError(ErrorCode.invalid_task, f"the task JSON is nested deeper than {MAX_DEPTH} levels")
+        raise TaskError(
+            ErrorCode.invalid_task, f"the task JSON is nested deeper than {MAX_DEPTH} levels"
+        )
     try:
-        data = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+        data = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant
+        )
     except TaskError:
         raise
     except (ValueError, RecursionError) as error:
         # From None: a JSONDecodeError holds the whole text, signatures included.
-        place = f": see line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise TaskError(ErrorCode.invalid_task, f"the task is not valid UTF-8 JSON{place}") from None
+        place = (
+            f": see line {error.lineno}, column {error.colno}"
+            if isinstance(error, json.JSONDecodeError)
+            else ""
+        )
+        raise TaskError(
+            ErrorCode.invalid_task, f"the task is not valid UTF-8 JSON{place}"
+        ) from None
     if not isinstance(data, dict):
-        raise TaskError(ErrorCode.invalid_task, 'the task must be a JSON object like {"task": "selftest"}')
+        raise TaskError(
+            ErrorCode.invalid_task, 'the task must be a JSON object like {"task": "selftest"}'
+        )
     return data
 
 
 def _too_deep(raw: bytes) -> bool:
-    """Whether brackets nest beyond `MAX_DEPTH`. Counting costs no recursion and stops there, so a bomb of brackets is refused
-    at once; strings are taken out first, so a bracket in a URL counts for nothing."""
+    """Whether brackets nest beyond `MAX_DEPTH`. Counting costs no recursion and stops there, so a
+    bomb of brackets is refused at once; strings are taken out first, so a bracket in a URL counts
+    for nothing."""
     level = 0
     for bracket in _BRACKET.finditer(_STRING.sub(b"", raw)):
         level += 1 if bracket[0] in b"[{" else -1
@@ -110,7 +137,8 @@ def _too_deep(raw: bytes) -> bool:
 
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
-"""Also one that never ends: looking for its end once from each of its quotes would take quadratic time."""
+"""Also one that never ends: looking for its end once from each of its quotes would take quadratic
+time."""
 _BRACKET = re.compile(rb"[\[\]{}]")
 
 
@@ -131,7 +159,8 @@ def _kind_of(data: dict[str, Any]) -> TaskKind:
         return TASKS[name]
     if "task" not in data and isinstance(data.get("input"), dict):
         raise TaskError(
-            ErrorCode.invalid_task, 'this is the body of a request: give the task alone, which stands in its "input"'
+            ErrorCode.invalid_task,
+            'this is the body of a request: give the task alone, which stands in its "input"',
         )
     known = ", ".join(TASKS)
     raise TaskError(
@@ -146,6 +175,7 @@ def _check_version(data: dict[str, Any]) -> None:
     if type(version) is not int or version != SCHEMA_VERSION:  # true and 1.0 equal 1 in Python
         raise TaskError(
             ErrorCode.invalid_task,
-            f"schema_version: this worker speaks version {SCHEMA_VERSION}; send that, or update the worker",
+            f"schema_version: this worker speaks version {SCHEMA_VERSION}; send that, or update the"
+            " worker",
             schema_version=SCHEMA_VERSION,
         )

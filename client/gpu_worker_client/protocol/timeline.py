@@ -1,7 +1,9 @@
-"""The edit list of `render`: clips one after the other, what joins them, what lies over and under them, and what comes out.
+"""The edit list of `render`: clips one after the other, what joins them, what lies over and under
+them, and what comes out.
 
-Times inside an input are seconds from its first video frame; times of the film are seconds from its own beginning. Places and
-sizes are pixels, of the upright input in `keyframes`, of the output in `overlays`. A time is taken to the nearest frame.
+Times inside an input are seconds from its first video frame; times of the film are seconds from its
+own beginning. Places and sizes are pixels, of the upright input in `keyframes`, of the output in
+`overlays`. A time is taken to the nearest frame.
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ _COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
 
 
 class ClipKeyframe(Wire):
-    """The part of the picture that is shown at a time. Between two of them it moves and grows evenly with time; before the
-    first and after the last it stands. One of `auto_crop`'s `crop_keyframes` can be sent as it is."""
+    """The part of the picture that is shown at a time. Between two of them it moves and grows
+    evenly with time; before the first and after the last it stands. One of `auto_crop`'s
+    `crop_keyframes` can be sent as it is."""
 
     time: Seconds
     """Seconds from the input's first frame, not from the clip's `start`."""
@@ -50,8 +53,9 @@ class Transition(Wire):
     """How one clip becomes the next, in picture and sound alike."""
 
     kind: Literal["cut", "fade", "dissolve"] = "cut"
-    """`fade` goes through black and silence, half of the time on either side, and makes the film no shorter. `dissolve` lays
-    the end of one clip over the beginning of the next, so each makes the film shorter by `seconds`."""
+    """`fade` goes through black and silence, half of the time on either side, and makes the film no
+    shorter. `dissolve` lays the end of one clip over the beginning of the next, so each makes the
+    film shorter by `seconds`."""
     seconds: float = Field(default=0.5, gt=0, le=30)
     """Length; a `cut` has none."""
 
@@ -62,13 +66,16 @@ class TimelineClip(Wire):
     start: Seconds = 0.0
     """Seconds; the frame nearest to it is the clip's first one."""
     end: Seconds | None = None
-    """Seconds; the frame nearest to it is the first one no longer shown. By default the input's end; a still picture needs
-    one. Up to a quarter of a second more than there is is taken as the input's end."""
+    """Seconds; the frame nearest to it is the first one no longer shown. By default the input's
+    end; a still picture needs one. Up to a quarter of a second more than there is is taken as the
+    input's end."""
     speed: float = Field(default=1.0, ge=MIN_SPEED, le=MAX_SPEED)
     """2 is twice as fast, 0.5 slow motion. Voices keep their pitch."""
     volume_db: Decibels = 0.0
     """Gain of the clip's sound; -90 is silence."""
-    keyframes: list[ClipKeyframe] | None = Field(default=None, min_length=1, max_length=MAX_KEYFRAMES)
+    keyframes: list[ClipKeyframe] | None = Field(
+        default=None, min_length=1, max_length=MAX_KEYFRAMES
+    )
     """Path of a crop window; by default the whole picture is shown."""
     transition: Transition | None = None
     """Into this clip, instead of the timeline's own. The first clip has none."""
@@ -100,19 +107,28 @@ class Music(Wire):
     gain_db: Decibels = 0.0
     """Louder above 0, quieter below."""
     duck_db: float | None = Field(default=None, gt=0, le=40)
-    """How far it steps back while the clips are loud. Their sound is compared with -45 dBFS; the music goes down within 20 ms
-    and comes back within half a second."""
+    """How far it steps back while the clips are loud. Their sound is compared with -45 dBFS; the
+    music goes down within 20 ms and comes back within half a second."""
     fade_out_seconds: float = Field(default=0.0, ge=0, le=30)
-    """It is faded out during the last seconds of the film. Music that is shorter than the film ends before."""
+    """It is faded out during the last seconds of the film. Music that is shorter than the film ends
+    before."""
 
 
 class Overlay(Wire):
     """A picture, a video or a line of text over the film."""
 
     input: FileName | None = None
-    """Name of a picture (PNG with its transparency, JPEG) or a video in `inputs`. A video plays from its beginning, without
-    sound, and stays on its last frame."""
-    text: Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x09\x0b-\x1f\x7f]*$")] | None = None
+    """Name of a picture (PNG with its transparency, JPEG) or a video in `inputs`. A video plays
+    from its beginning, without sound, and stays on its last frame."""
+    text: (
+        Annotated[
+            str,
+            StringConstraints(
+                min_length=1, max_length=500, pattern=r"^[^\x00-\x09\x0b-\x1f\x7f]*$"
+            ),
+        ]
+        | None
+    ) = None
     """Shown letter for letter; a line feed begins a new line."""
     x: int = Field(ge=-16384, le=16384)
     """Left edge, pixels of the output."""
@@ -146,26 +162,33 @@ class Overlay(Wire):
             raise ValueError("end must be after start")
         idle = {"width"} if self.text is not None else {"font_size", "color"}
         if idle & self.model_fields_set:
-            raise ValueError(f"of no effect here: leave out {', '.join(sorted(idle & self.model_fields_set))}")
+            raise ValueError(
+                f"of no effect here: leave out {', '.join(sorted(idle & self.model_fields_set))}"
+            )
         return self
 
 
 class TimelineOutput(Wire):
     width: Side | None = None
-    """Pixels. By default the first clip's, as it is meant to be shown; where only `height` is given, by its aspect ratio."""
+    """Pixels. By default the first clip's, as it is meant to be shown; where only `height` is
+    given, by its aspect ratio."""
     height: Side | None = None
     """Pixels, as `width`."""
     fit: Literal["contain", "cover"] = "contain"
-    """A picture of another shape: `contain` shows all of it on black, `cover` fills the output and cuts what stands over."""
+    """A picture of another shape: `contain` shows all of it on black, `cover` fills the output and
+    cuts what stands over."""
     fps: float | None = Field(default=None, ge=1, le=240)
-    """Constant rate. 23.976, 29.97, 59.94 are taken as 24000/1001 and so on. By default the standard rate nearest to the
-    highest of the clips' own, 23.976 to 60."""
+    """Constant rate. 23.976, 29.97, 59.94 are taken as 24000/1001 and so on. By default the
+    standard rate nearest to the highest of the clips' own, 23.976 to 60."""
     codec: Codec = "h264"
-    """A codec that cannot hold the output's size, or that the output's suffix does not hold, is refused."""
+    """A codec that cannot hold the output's size, or that the output's suffix does not hold, is
+    refused."""
     crf: int | None = Field(default=None, ge=0, le=51)
-    """Constant quality, 0 (lossless for h264) to 51; by default 18, or 28 for a proxy. prores ignores it."""
+    """Constant quality, 0 (lossless for h264) to 51; by default 18, or 28 for a proxy. prores
+    ignores it."""
     proxy: bool = False
-    """A small copy for editing: fits in 1280x720, a key frame each half second, quick to make and to jump about in."""
+    """A small copy for editing: fits in 1280x720, a key frame each half second, quick to make and
+    to jump about in."""
 
     @model_validator(mode="after")
     def _a_proxy_has_its_own_size(self) -> TimelineOutput:
@@ -177,7 +200,8 @@ class TimelineOutput(Wire):
 
 
 class Thumbnails(Wire):
-    """One picture with small ones in rows, and when each is shown: what a player's seek bar takes."""
+    """One picture with small ones in rows, and when each is shown: what a player's seek bar
+    takes."""
 
     every_seconds: float = Field(default=5.0, ge=0.1, le=3600)
     """Each stands for so much of the film and shows its middle."""
@@ -195,8 +219,8 @@ class Timeline(Wire):
     music: Music | None = None
     """A sound under the whole film."""
     loudness_lufs: float | None = Field(default=None, ge=-50, le=-5)
-    """Integrated loudness of the film by EBU R 128, -14 or -23 for example, its true peak below -1.5 dBTP. By default levels
-    stay as they are."""
+    """Integrated loudness of the film by EBU R 128, -14 or -23 for example, its true peak below
+    -1.5 dBTP. By default levels stay as they are."""
     overlays: list[Overlay] = Field(default=[], max_length=MAX_OVERLAYS)
     """A later one lies over an earlier one."""
     output: TimelineOutput = TimelineOutput.model_construct()
@@ -204,17 +228,21 @@ class Timeline(Wire):
     chapters: bool = False
     """A chapter for each clip, from the middle of the transition into it."""
     thumbnails: Thumbnails | None = None
-    """Make no video but a sheet of thumbnails (the output's suffix is .jpg or .png); the answer's `thumbnails_vtt` says which
-    part of it belongs to which time."""
+    """Make no video but a sheet of thumbnails (the output's suffix is .jpg or .png); the answer's
+    `thumbnails_vtt` says which part of it belongs to which time."""
 
     @model_validator(mode="after")
     def _nothing_in_vain(self) -> Timeline:
         if self.clips[0].transition is not None:
-            raise ValueError("clips.0.transition: nothing comes before the first clip; leave it out")
+            raise ValueError(
+                "clips.0.transition: nothing comes before the first clip; leave it out"
+            )
         sound = [name for name in ("music", "loudness_lufs") if getattr(self, name) is not None]
         idle = sound + (["chapters"] if self.chapters else [])
         if self.thumbnails is not None and idle:
-            raise ValueError(f"a sheet of thumbnails has no sound and no chapters: leave out {', '.join(idle)}")
+            raise ValueError(
+                f"a sheet of thumbnails has no sound and no chapters: leave out {', '.join(idle)}"
+            )
         return self
 
     @property
@@ -224,8 +252,13 @@ class Timeline(Wire):
 
     @property
     def input_names(self) -> dict[str, str]:
-        """Every name of an input that is used, and the place where it first stands: `{"a.mp4": "clips.0.input"}`."""
+        """Every name of an input that is used, and the place where it first stands: `{"a.mp4":
+        "clips.0.input"}`."""
         places = [(clip.input, f"clips.{n}.input") for n, clip in enumerate(self.clips)]
         places += [(self.music.input, "music.input")] if self.music else []
-        places += [(over.input, f"overlays.{n}.input") for n, over in enumerate(self.overlays) if over.input is not None]
+        places += [
+            (over.input, f"overlays.{n}.input")
+            for n, over in enumerate(self.overlays)
+            if over.input is not None
+        ]
         return dict(reversed(places))

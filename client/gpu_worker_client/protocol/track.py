@@ -1,7 +1,9 @@
-"""track: people, balls and other things followed through a video, each under an id that holds until it is gone.
+"""track: people, balls and other things followed through a video, each under an id that holds until
+it is gone.
 
-A result may hold a million boxes. `Track.frames` keeps them as arrays, 23 bytes a box, and makes a `TrackBox` of one when it is
-looked at; on the wire they are JSON, or columns (`tracks_columnar`) that are read back without a word.
+A result may hold a million boxes. `Track.frames` keeps them as arrays, 23 bytes a box, and makes a
+`TrackBox` of one when it is looked at; on the wire they are JSON, or columns (`tracks_columnar`)
+that are read back without a word.
 """
 
 from __future__ import annotations
@@ -13,11 +15,24 @@ from io import BytesIO
 from math import inf
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import ConfigDict, Field, JsonValue, StringConstraints, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import Self
 
 from gpu_worker_client.protocol.boxes import TrackBox, TrackFrames
-from gpu_worker_client.protocol.columnar import ColumnarWriter, TrackHead, from_text, read_columnar, to_text
+from gpu_worker_client.protocol.columnar import (
+    ColumnarWriter,
+    TrackHead,
+    from_text,
+    read_columnar,
+    to_text,
+)
 from gpu_worker_client.protocol.envelope import OptionalFileTask, Stats, TaskResult
 from gpu_worker_client.protocol.models import AnsweredBy, Many, Reply, Wire
 
@@ -39,20 +54,25 @@ MAX_STATE_BYTES = 192 * 1024
 """Largest `tracker` of a state, as compact JSON: with its URLs a task has 256 KiB."""
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-ClassName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")]
+ClassName = Annotated[
+    str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")
+]
 
 
 class TrackState(Wire):
-    """A tracker at the end of a piece of video, to go on with in the next piece. Made by the worker: pass it on as it came."""
+    """A tracker at the end of a piece of video, to go on with in the next piece. Made by the
+    worker: pass it on as it came."""
 
     version: Literal[1] = 1
     """Of this blob."""
     track_algorithm: Literal["botsort", "bytetrack"]
     """The algorithm that made it; the next piece must name the same."""
     frames: int = Field(ge=0, lt=2**30)
-    """Frames of all pieces so far: what to add to the next piece's frame numbers, which start at 0 again."""
+    """Frames of all pieces so far: what to add to the next piece's frame numbers, which start at 0
+    again."""
     tracker: dict[str, JsonValue]
-    """What the tracker remembers: the next id, and position, speed and age of whoever may be seen again."""
+    """What the tracker remembers: the next id, and position, speed and age of whoever may be seen
+    again."""
 
     @field_validator("tracker")
     @classmethod
@@ -64,26 +84,28 @@ class TrackState(Wire):
 
 class TrackParams(Wire):
     model: ModelName = "yolov8n"
-    """Detector, by its name in the weights manifest: yolov8n, yolov8m, yolov8x, a yolo11 or yolo26, or another one listed
-    there; `hog` is OpenCV's person detector and needs no weights."""
+    """Detector, by its name in the weights manifest: yolov8n, yolov8m, yolov8x, a yolo11 or yolo26,
+    or another one listed there; `hog` is OpenCV's person detector and needs no weights."""
     classes: list[ClassName] = Field(default=["person", "sports ball"], min_length=1, max_length=80)
-    """What to follow, by the model's class names (COCO's for the listed ones). `hog` knows people only; with it the default
-    means them alone."""
+    """What to follow, by the model's class names (COCO's for the listed ones). `hog` knows people
+    only; with it the default means them alone."""
     confidence_threshold: float = Field(default=0.5, ge=0, le=1)
-    """What is reported; 0.3 finds a ball in more frames. The tracker sees weaker boxes as well, so that an id survives a
-    moment of doubt."""
+    """What is reported; 0.3 finds a ball in more frames. The tracker sees weaker boxes as well, so
+    that an id survives a moment of doubt."""
     iou_threshold: float = Field(default=0.45, gt=0, le=1)
-    """Of two boxes of one class in a frame that overlap by more than this, the weaker one is dropped."""
+    """Of two boxes of one class in a frame that overlap by more than this, the weaker one is
+    dropped."""
     track_algorithm: Literal["botsort", "bytetrack"] = "botsort"
     """`botsort` makes up for a moving camera; `bytetrack` is a little faster."""
     reset_at_cuts: bool = True
     """No track goes on over a cut: whoever is in the next shot gets a new id."""
     frame_stride: int = Field(default=1, ge=1, le=1000)
-    """Look at every n-th frame only, from the first on. Frames keep their numbers; a drawn video shows boxes until the next."""
+    """Look at every n-th frame only, from the first on. Frames keep their numbers; a drawn video
+    shows boxes until the next."""
     state_in: TrackState | None = None
-    """`state_out` of the piece of video before this one: ids go on where it ended. Frames and shots of each piece count from 0;
-    add `frames` of the state to put pieces together. All pieces need the same size, rate and classes in the same order. A cut
-    between two pieces is not seen."""
+    """`state_out` of the piece of video before this one: ids go on where it ended. Frames and shots
+    of each piece count from 0; add `frames` of the state to put pieces together. All pieces need
+    the same size, rate and classes in the same order. A cut between two pieces is not seen."""
     return_state: bool = False
     """Answer `state_out`, for the next piece: some 40 KB of JSON, more in a crowd."""
 
@@ -98,23 +120,31 @@ class TrackParams(Wire):
     @classmethod
     def _state_as_it_came(cls, state: Any) -> Any:
         """In Python a strict model takes no dict for a model; `state_out` is one."""
-        return TrackState.model_validate_json(json.dumps(state)) if isinstance(state, dict) else state
+        return (
+            TrackState.model_validate_json(json.dumps(state)) if isinstance(state, dict) else state
+        )
 
     @model_validator(mode="after")
     def _state_of_the_same_algorithm(self) -> TrackParams:
         if self.state_in is not None and self.state_in.track_algorithm != self.track_algorithm:
-            raise ValueError(f"state_in was made by {self.state_in.track_algorithm}; set track_algorithm to that")
+            raise ValueError(
+                f"state_in was made by {self.state_in.track_algorithm}; set track_algorithm to that"
+            )
         return self
 
 
 class Track(Reply):
     """One thing in one shot."""
 
-    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
-    # Two aliases instead of one: a type checker then knows the constructor's argument by its name in Python.
+    model_config = ConfigDict(
+        validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
+    )
+    # Two aliases instead of one: a type checker then knows the constructor's argument by its name
+    # in Python.
 
     track_id: int
-    """From 1 in every job, in the order of appearance; with `state_in` from where the piece before ended."""
+    """From 1 in every job, in the order of appearance; with `state_in` from where the piece before
+    ended."""
     class_name: str = Field(validation_alias="class", serialization_alias="class")
     """The model's name for it, the same in all frames. `class` in JSON, `class_name` in Python."""
     shot: int = 0
@@ -144,8 +174,8 @@ class TrackVideo(Reply):
     is_vfr: bool = False
     """The frames are not evenly spaced in time: `frame / fps` is only near a frame's time."""
     times: Many[tuple[int, float]] = []
-    """With `is_vfr`: some frames and their times in seconds, first and last among them. Between two of them time runs evenly,
-    to a quarter of a frame. Empty otherwise."""
+    """With `is_vfr`: some frames and their times in seconds, first and last among them. Between two
+    of them time runs evenly, to a quarter of a frame. Empty otherwise."""
 
     def seconds_of(self, frame: int) -> float:
         """Time of a frame, from the first frame: near enough to tell it from its neighbours."""
@@ -173,18 +203,19 @@ class TrackStats(Stats):
 class TrackResult(TaskResult):
     task: Literal["track"] = "track"
     tracks: Many[Track] = []
-    """By rising id. Left out, with `tracks_count` in its place, of an answer over the inline limit whose whole result is at
-    `result_url`."""
+    """By rising id. Left out, with `tracks_count` in its place, of an answer over the inline limit
+    whose whole result is at `result_url`."""
     tracks_columnar: str | None = None
-    """The tracks of a result over the inline limit that has no other place to go to: gzip and base64, some 7 bytes a box. The
-    SDK reads it into `tracks`; the layout is in `gpu_worker_client/protocol/columnar.py`."""
+    """The tracks of a result over the inline limit that has no other place to go to: gzip and
+    base64, some 7 bytes a box. The SDK reads it into `tracks`; the layout is in
+    `gpu_worker_client/protocol/columnar.py`."""
     cuts: Many[TrackCut] = []
     """First frames of all shots but the first."""
     video: TrackVideo | None = None
     """What the boxes refer to."""
     state_out: dict[str, JsonValue] | None = None
-    """With `return_state`: the tracker at the end, for `state_in` of the next piece. Its fields are those of `TrackState`, or
-    of a newer worker's: pass it on as it came."""
+    """With `return_state`: the tracker at the end, for `state_in` of the next piece. Its fields are
+    those of `TrackState`, or of a newer worker's: pass it on as it came."""
     stats: TrackStats
 
     @model_validator(mode="before")
@@ -200,7 +231,8 @@ class TrackResult(TaskResult):
 
     @classmethod
     def from_json(cls, data: bytes | str) -> Self:
-        """See `TaskResult.from_json`. A million boxes take 300 bytes of memory less for each than by `model_validate_json`."""
+        """See `TaskResult.from_json`. A million boxes take 300 bytes of memory less for each than
+        by `model_validate_json`."""
         from gpu_worker_client.protocol.boxes_json import read_result
 
         return cls.model_validate(read_result(data))
@@ -218,7 +250,8 @@ class TrackResult(TaskResult):
         return self.with_columns(tracks_to_columns(self.tracks))
 
     def with_columns(self, columns: bytes) -> Self:
-        """This result with these tracks, which stay packed; validating it or `unpacked` reads them."""
+        """This result with these tracks, which stay packed; validating it or `unpacked` reads
+        them."""
         return self.model_copy(update={"tracks": [], "tracks_columnar": to_text(columns)})
 
     def unpacked(self) -> Self:
@@ -246,7 +279,12 @@ def tracks_from_columns(data: bytes) -> list[Track]:
         ValueError: as `read_columnar`.
     """
     return [
-        Track(track_id=head.track_id, class_name=head.class_name, shot=head.shot, frames=TrackFrames(boxes))
+        Track(
+            track_id=head.track_id,
+            class_name=head.class_name,
+            shot=head.shot,
+            frames=TrackFrames(boxes),
+        )
         for head, boxes in read_columnar(data)
     ]
 
@@ -257,7 +295,9 @@ def tracks_to_columns(tracks: Sequence[Track]) -> bytes:
         ValueError: as `ColumnarWriter`.
     """
     out = BytesIO()
-    writer = ColumnarWriter(out, [TrackHead(t.track_id, t.class_name, t.shot, len(t.frames)) for t in tracks])
+    writer = ColumnarWriter(
+        out, [TrackHead(t.track_id, t.class_name, t.shot, len(t.frames)) for t in tracks]
+    )
     for track in tracks:
         writer.add(track.frames.columns)
     writer.close()

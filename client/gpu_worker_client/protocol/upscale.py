@@ -23,16 +23,19 @@ Codec = Literal["h264", "hevc", "av1", "prores"]
 
 class UpscaleParams(Wire):
     model: SrModel = "RealESRGAN_x4plus"
-    """Network, by its name in the weights manifest. `lite` needs no weights: it ships with the worker."""
+    """Network, by its name in the weights manifest. `lite` needs no weights: it ships with the
+    worker."""
     scale: float = Field(default=4, gt=1, le=4)
-    """Output size over input size. The net runs at its own scale, then an antialiased resize follows on the device."""
+    """Output size over input size. The net runs at its own scale, then an antialiased resize
+    follows on the device."""
     denoise_strength: float | None = Field(default=None, ge=0, le=1)
-    """0 keeps the noise, 1 removes most. Weight interpolation with `realesr-general-x4v3`, a denoising filter before any other
-    model; `stats.denoise` says which. Never ignored."""
+    """0 keeps the noise, 1 removes most. Weight interpolation with `realesr-general-x4v3`, a
+    denoising filter before any other model; `stats.denoise` says which. Never ignored."""
     face_enhance: bool = False
     """Restores faces with GFPGAN, followed over frames so that they do not flicker."""
     tile: Literal["auto"] | Annotated[int, Field(ge=0, le=4096)] = "auto"
-    """Edge of a tile in input pixels; "auto" fits the device's memory; 0 is the whole frame at once."""
+    """Edge of a tile in input pixels; "auto" fits the device's memory; 0 is the whole frame at
+    once."""
     codec: Codec = "h264"
     """Of the output; a codec that cannot hold the output's size is refused."""
     crf: int = Field(default=18, ge=0, le=51)

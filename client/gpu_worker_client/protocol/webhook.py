@@ -1,4 +1,5 @@
-"""The event that a worker POSTs to a task's `webhook_url` when the job has ended. `gpu_worker_client.webhooks` signs it."""
+"""The event that a worker POSTs to a task's `webhook_url` when the job has ended.
+`gpu_worker_client.webhooks` signs it."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ class WebhookData(Reply):
     result: dict[str, Any] | None = None
     """The answer of a completed job; no URL in it has a query."""
     partial: bool = False
-    """The result was too large for an event: it holds `stats` and what every result has; the job itself has the rest."""
+    """The result was too large for an event: it holds `stats` and what every result has; the job
+    itself has the rest."""
     error: ErrorBody | None = None
     """Why the job failed."""
 

@@ -1,4 +1,5 @@
-"""One long video over many workers: cut between frames that do not know each other, joined again without a loss.
+"""One long video over many workers: cut between frames that do not know each other, joined again
+without a loss.
 
 Needs the extra `split` (PyAV): `pip install 'gpu-worker-client[split]'`.
 """

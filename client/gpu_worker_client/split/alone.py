@@ -1,5 +1,5 @@
-"""One call at a time for one output: two would write into one folder, and each would delete what the other needs. Seen within
-this process; between processes it is the caller's to see to."""
+"""One call at a time for one output: two would write into one folder, and each would delete what
+the other needs. Seen within this process; between processes it is the caller's to see to."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def alone(output: Path) -> Generator[None, None, None]:
     with _lock:
         if place in _in_work:
             raise SplitError(
-                "busy", f"another call is making {output.name}, or cleaning up after it was cancelled; wait for it"
+                "busy",
+                f"another call is making {output.name}, or cleaning up after it was cancelled; wait"
+                " for it",
             )
         _in_work.add(place)
     try:

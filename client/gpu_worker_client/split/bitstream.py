@@ -1,8 +1,9 @@
-"""Just enough of H.264 and H.265 to cut and join them: where decoding can start anew, and parameter sets that travel inside.
+"""Just enough of H.264 and H.265 to cut and join them: where decoding can start anew, and parameter
+sets that travel inside.
 
-Both codecs come in two wrappings: each NAL unit behind its length (MP4, Matroska; the extradata then is a configuration record
-that begins with 1), or behind a start code (transport streams). Sections and tables are those of ITU-T H.264, H.265 and of
-ISO/IEC 14496-15 for the records.
+Both codecs come in two wrappings: each NAL unit behind its length (MP4, Matroska; the extradata
+then is a configuration record that begins with 1), or behind a start code (transport streams).
+Sections and tables are those of ITU-T H.264, H.265 and of ISO/IEC 14496-15 for the records.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ import re
 from collections.abc import Iterator
 
 H264_IDR = 5
-"""Table 7-1: slice of an instantaneous decoding refresh picture. Frames after it never refer to frames before it; no other I
-picture promises that."""
+"""Table 7-1: slice of an instantaneous decoding refresh picture. Frames after it never refer to
+frames before it; no other I picture promises that."""
 H265_RANDOM_ACCESS = range(16, 22)
-"""Table 7-1: BLA, IDR and CRA pictures. A CRA's leading pictures, which may refer back, are told by their timestamps."""
+"""Table 7-1: BLA, IDR and CRA pictures. A CRA's leading pictures, which may refer back, are told by
+their timestamps."""
 _START_CODE = re.compile(rb"\x00\x00\x01")
 
 
 def starts_anew(codec: str, extradata: bytes, packet: bytes) -> bool:
-    """Whether a packet that the container calls a key frame lets decoding start without anything before it.
+    """Whether a packet that the container calls a key frame lets decoding start without anything
+    before it.
 
     Args:
         codec: FFmpeg's name; every codec but h264 and hevc is believed.
@@ -29,7 +32,11 @@ def starts_anew(codec: str, extradata: bytes, packet: bytes) -> bool:
     if codec == "h264":
         return any(unit[0] & 0x1F == H264_IDR for unit in units(codec, extradata, packet) if unit)
     if codec == "hevc":
-        return any((unit[0] >> 1) & 0x3F in H265_RANDOM_ACCESS for unit in units(codec, extradata, packet) if unit)
+        return any(
+            (unit[0] >> 1) & 0x3F in H265_RANDOM_ACCESS
+            for unit in units(codec, extradata, packet)
+            if unit
+        )
     return True
 
 
@@ -38,7 +45,9 @@ def units(codec: str, extradata: bytes, packet: bytes) -> Iterator[bytes]:
     size = _length_bytes(codec, extradata)
     if size is None:
         starts = [match.end() for match in _START_CODE.finditer(packet)]
-        for begin, end in zip(starts, [*(start - 3 for start in starts[1:]), len(packet)], strict=True):
+        for begin, end in zip(
+            starts, [*(start - 3 for start in starts[1:]), len(packet)], strict=True
+        ):
             yield packet[begin:end].rstrip(b"\x00")
         return
     place = 0

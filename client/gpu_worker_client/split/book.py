@@ -1,4 +1,5 @@
-"""Which job works on which segment, kept in a small file: a client that was killed finds its jobs again by id."""
+"""Which job works on which segment, kept in a small file: a client that was killed finds its jobs
+again by id."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from typing import Any, cast
 
 
 class JobBook:
-    """Segment's name -> job id. Every change is on disk before `note` returns; methods may be called from any thread."""
+    """Segment's name -> job id. Every change is on disk before `note` returns; methods may be
+    called from any thread."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -33,11 +35,15 @@ class JobBook:
 
 
 def _read(path: Path) -> dict[str, str]:
-    """What is on disk; nothing where that is no such file. Nothing is lost then but the ids: a finished segment is found by its
-    idempotency key all the same."""
+    """What is on disk; nothing where that is no such file. Nothing is lost then but the ids: a
+    finished segment is found by its idempotency key all the same."""
     try:
         data: Any = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
     entries = cast(dict[object, object], data) if isinstance(data, dict) else {}
-    return {key: value for key, value in entries.items() if isinstance(key, str) and isinstance(value, str)}
+    return {
+        key: value
+        for key, value in entries.items()
+        if isinstance(key, str) and isinstance(value, str)
+    }

@@ -1,6 +1,8 @@
-"""Segments of a video as files: packets moved as they are, nothing re-encoded, times beginning at zero.
+"""Segments of a video as files: packets moved as they are, nothing re-encoded, times beginning at
+zero.
 
-The same plan of the same file gives the same bytes, so a segment's name in storage can be the hash of its content.
+The same plan of the same file gives the same bytes, so a segment's name in storage can be the hash
+of its content.
 """
 
 from __future__ import annotations
@@ -18,21 +20,26 @@ from gpu_worker_client.split.source import SourceVideo, packets_of
 from gpu_worker_client.split.times import decode_times
 
 _KEPT_SUFFIXES = {".mp4": ".mp4", ".m4v": ".mp4", ".mov": ".mov"}
-"""Suffix of the source -> of its segments: a container that keeps its clock. Others become Matroska, which holds any codec."""
+"""Suffix of the source -> of its segments: a container that keeps its clock. Others become
+Matroska, which holds any codec."""
 
 
 def cut_segments(plan: SplitPlan, folder: Path) -> Iterator[tuple[Segment, Path]]:
-    """Writes the segments one after the other, in one pass over the source; a file is complete when it is handed out.
+    """Writes the segments one after the other, in one pass over the source; a file is complete when
+    it is handed out.
 
     Args:
         folder: exists; gets `segment-00000.mp4` and so on.
 
     Raises:
-        SplitError: `source_changed` when the file is not what was planned, `container`, `unreadable`.
+        SplitError: `source_changed` when the file is not what was planned, `container`,
+            `unreadable`.
     """
     source = plan.source
     if source.path.stat().st_size != source.size_bytes:
-        raise SplitError("source_changed", f"{source.path.name} has changed since it was planned; plan it again")
+        raise SplitError(
+            "source_changed", f"{source.path.name} has changed since it was planned; plan it again"
+        )
     suffix = _KEPT_SUFFIXES.get(source.path.suffix.lower(), ".mkv")
     try:
         with av.open(str(source.path)) as container:
@@ -47,7 +54,9 @@ def cut_segments(plan: SplitPlan, folder: Path) -> Iterator[tuple[Segment, Path]
         raise SplitError("unreadable", f"{source.path.name} cannot be cut: {reason}") from error
 
 
-def _write(path: Path, source: SourceVideo, segment: Segment, stream: Any, packets: Iterator[Any]) -> None:
+def _write(
+    path: Path, source: SourceVideo, segment: Segment, stream: Any, packets: Iterator[Any]
+) -> None:
     """Moves the next packets of the source, as many as the segment has frames, into a file."""
     first = source.pts[segment.first_frame]
     shown = [pts - first for pts in source.pts[segment.first_frame : segment.end_frame]]
@@ -58,7 +67,13 @@ def _write(path: Path, source: SourceVideo, segment: Segment, stream: Any, packe
         for place in range(segment.frames):
             packet = next(packets, None)
             if packet is None or packet.pts is None or packet.pts - first not in expected:
-                raise SplitError("source_changed", f"{source.path.name} has changed since it was planned; plan it again")
-            packet.pts, packet.dts = packet.pts - first, decode_times(shown, source.reorder_delay, place)
+                raise SplitError(
+                    "source_changed",
+                    f"{source.path.name} has changed since it was planned; plan it again",
+                )
+            packet.pts, packet.dts = (
+                packet.pts - first,
+                decode_times(shown, source.reorder_delay, place),
+            )
             packet.time_base, packet.stream = source.time_base, target
             output.mux(packet)

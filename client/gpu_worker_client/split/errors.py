@@ -24,15 +24,19 @@ Reason = Literal[
 """What stands in the way, for a program to branch on:
 
 - `unreadable`, `no_video`, `damaged`: the file is no video, or broken; repair it.
-- `no_timestamps`: frames without a time, or two with the same one (AVI with B-frames): remux to MKV first, or run it unsplit.
+- `no_timestamps`: frames without a time, or two with the same one (AVI with B-frames): remux to MKV
+  first, or run it unsplit.
 - `edit_list`: an edit list hides some of the frames: run it unsplit.
 - `no_keyframe`: the first frame needs frames before it.
 - `container`: the output's container does not hold the joined video.
-- `budget`: the estimate is above `max_usd`, or there is no price to hold against it. Nothing was submitted.
+- `budget`: the estimate is above `max_usd`, or there is no price to hold against it. Nothing was
+  submitted.
 - `busy`: another call of this process is making the same output. Nothing was submitted by this one.
 - `frames_differ`: a worker wrote another number of frames than its segment has.
-- `segments_differ`: the segments came back in different formats, from workers with different encoders perhaps.
-- `output_invalid`: the joined file is not what it should be; nothing was left at the output's place.
+- `segments_differ`: the segments came back in different formats, from workers with different
+  encoders perhaps.
+- `output_invalid`: the joined file is not what it should be; nothing was left at the output's
+  place.
 - `source_changed`: the source is not the file that was planned.
 """
 

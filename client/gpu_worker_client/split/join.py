@@ -1,8 +1,9 @@
-"""Segments that came back, joined: their packets as they are, every frame at the time that the source gave it, and the source's
-own sound beside them.
+"""Segments that came back, joined: their packets as they are, every frame at the time that the
+source gave it, and the source's own sound beside them.
 
-A frame's time is not read from its segment but from the source, by counting: so nothing drifts, whatever rounding a segment's
-container did. The file appears at its place only after it was read again and found right.
+A frame's time is not read from its segment but from the source, by counting: so nothing drifts,
+whatever rounding a segment's container did. The file appears at its place only after it was read
+again and found right.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from gpu_worker_client.split.times import decode_times, reorder_delay
 CONTAINERS = {"": "mp4", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """Suffix of an output -> FFmpeg's muxer: what a worker writes, by the same suffixes."""
 FINE_TICKS = 48_000
-"""Least ticks per second of an mp4's movie clock, on which the starts of its streams lie; FFmpeg's own 1000 would move them."""
+"""Least ticks per second of an mp4's movie clock, on which the starts of its streams lie; FFmpeg's
+own 1000 would move them."""
 _IN_BAND_TAGS = {"h264": "avc3", "hevc": "hev1"}
 """Sample entries that allow parameter sets inside the stream: ISO/IEC 14496-15, 5.4.2 and 8.4.1."""
 
@@ -65,23 +67,41 @@ def read_piece(segment: Segment, path: Path) -> Piece:
                 context.height,
                 context.pix_fmt,
                 stream.sample_aspect_ratio,
-                *(context.color_range, context.colorspace, context.color_primaries, context.color_trc),
+                context.color_range,
+                context.colorspace,
+                context.color_primaries,
+                context.color_trc,
             )
             extradata = bytes(context.extradata or b"")
     except (FFmpegError, OSError, ValueError, TypeError) as error:
-        raise SplitError("output_invalid", f"segment {segment.index} came back unreadable ({type(error).__name__})") from error
+        raise SplitError(
+            "output_invalid",
+            f"segment {segment.index} came back unreadable ({type(error).__name__})",
+        ) from error
     if len(coded) != segment.frames:
         raise SplitError(
             "frames_differ",
-            f"segment {segment.index} has {segment.frames} frames and came back with {len(coded)}; please report it",
+            f"segment {segment.index} has {segment.frames} frames and came back with {len(coded)};"
+            " please report it",
         )
     number_of = {pts: number for number, pts in enumerate(sorted(coded))}
     if len(number_of) != len(coded):
-        raise SplitError("output_invalid", f"segment {segment.index} came back with two frames at one time")
-    return Piece(segment, path, str(shape[0]), extradata, shape, array("q", (number_of[pts] for pts in coded)))
+        raise SplitError(
+            "output_invalid", f"segment {segment.index} came back with two frames at one time"
+        )
+    return Piece(
+        segment,
+        path,
+        str(shape[0]),
+        extradata,
+        shape,
+        array("q", (number_of[pts] for pts in coded)),
+    )
 
 
-def join(plan: SplitPlan, pieces: Sequence[Piece], path: Path) -> tuple[Mapping[int, Copied], list[str]]:
+def join(
+    plan: SplitPlan, pieces: Sequence[Piece], path: Path
+) -> tuple[Mapping[int, Copied], list[str]]:
     """Writes one file of all segments.
 
     Args:
@@ -89,7 +109,8 @@ def join(plan: SplitPlan, pieces: Sequence[Piece], path: Path) -> tuple[Mapping[
         path: where to; its suffix chooses the container.
 
     Returns:
-        What was copied of the source's other streams, by the stream's place in the output; and what was left out, as sentences.
+        What was copied of the source's other streams, by the stream's place in the output; and what
+            was left out, as sentences.
 
     Raises:
         SplitError: `segments_differ`, `container`, `output_invalid`.
@@ -98,7 +119,10 @@ def join(plan: SplitPlan, pieces: Sequence[Piece], path: Path) -> tuple[Mapping[
     _check_alike(pieces)
     options = {} if muxer == "matroska" else _mp4_options(plan.source.time_base)
     try:
-        with av.open(str(path), "w", format=muxer, options=options) as output, av.open(str(pieces[0].path)) as template:
+        with (
+            av.open(str(path), "w", format=muxer, options=options) as output,
+            av.open(str(pieces[0].path)) as template,
+        ):
             target = output.add_stream_from_template(picked_video(template), opaque=True)
             target.time_base = plan.source.time_base
             in_band = _needs_parameter_sets(pieces)
@@ -114,7 +138,9 @@ def join(plan: SplitPlan, pieces: Sequence[Piece], path: Path) -> tuple[Mapping[
                 others.close()
     except (FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        raise SplitError("container", f"{muxer} does not take the joined video: {reason}") from error
+        raise SplitError(
+            "container", f"{muxer} does not take the joined video: {reason}"
+        ) from error
     return others.copied, others.warnings
 
 
@@ -132,7 +158,10 @@ def container_of(path: Path) -> str:
     """
     muxer = CONTAINERS.get(path.suffix.lower())
     if muxer is None:
-        raise SplitError("container", f"the output's suffix must be one of: {', '.join(filter(None, CONTAINERS))}")
+        raise SplitError(
+            "container",
+            f"the output's suffix must be one of: {', '.join(filter(None, CONTAINERS))}",
+        )
     return muxer
 
 
@@ -142,19 +171,29 @@ def _check_alike(pieces: Sequence[Piece]) -> None:
         if piece.shape != first.shape:
             raise SplitError(
                 "segments_differ",
-                f"segments {first.segment.index} and {piece.segment.index} came back in different formats; give all workers the"
-                " same version and the same encoder",
+                f"segments {first.segment.index} and {piece.segment.index} came back in different"
+                " formats; give all workers the same version and the same encoder",
             )
-    if first.codec not in _IN_BAND_TAGS and len({piece.extradata for piece in pieces}) > 1 and first.codec != "av1":
-        raise SplitError("segments_differ", f"the segments' {first.codec} headers differ; give all workers the same version")
+    if (
+        first.codec not in _IN_BAND_TAGS
+        and len({piece.extradata for piece in pieces}) > 1
+        and first.codec != "av1"
+    ):
+        raise SplitError(
+            "segments_differ",
+            f"the segments' {first.codec} headers differ; give all workers the same version",
+        )
 
 
 def _needs_parameter_sets(pieces: Sequence[Piece]) -> bool:
-    """Whether the header of the first segment does not do for all. AV1 repeats its own at every key frame."""
+    """Whether the header of the first segment does not do for all. AV1 repeats its own at every key
+    frame."""
     return pieces[0].codec in _IN_BAND_TAGS and len({piece.extradata for piece in pieces}) > 1
 
 
-def _placed(source: SourceVideo, pieces: Iterable[Piece], target: Any, *, in_band: bool) -> Iterator[Any]:
+def _placed(
+    source: SourceVideo, pieces: Iterable[Piece], target: Any, *, in_band: bool
+) -> Iterator[Any]:
     """The packets of all pieces on the source's clock."""
     pieces = list(pieces)
     delay = max(reorder_delay(piece.order) for piece in pieces)
@@ -170,10 +209,16 @@ def _placed(source: SourceVideo, pieces: Iterable[Piece], target: Any, *, in_ban
                     packet = _led(packet, piece)
                 packet.pts = shown[number]
                 packet.dts = decode_times(shown, delay, first + place)
-                packet.duration = (shown[number + 1] if number + 1 < len(shown) else end) - shown[number]
+                packet.duration = (shown[number + 1] if number + 1 < len(shown) else end) - shown[
+                    number
+                ]
                 if first + place == len(shown) - 1:
-                    # The last packet in the file ends an mp4's track, though another frame may be shown last.
-                    packet.duration = max(packet.duration, end - shown[0] - (packet.dts - decode_times(shown, delay, 0)))
+                    # The last packet in the file ends an mp4's track, though another frame may be
+                    # shown last.
+                    packet.duration = max(
+                        packet.duration,
+                        end - shown[0] - (packet.dts - decode_times(shown, delay, 0)),
+                    )
                 packet.time_base, packet.stream = source.time_base, target
                 yield packet
 

@@ -1,6 +1,8 @@
-"""What a file holds besides its picture: sound, subtitles, attachments, chapters, metadata, copied packet for packet.
+"""What a file holds besides its picture: sound, subtitles, attachments, chapters, metadata, copied
+packet for packet.
 
-Nothing is decoded, so sound stays the same to the sample. What the output's container cannot hold is left out, and said.
+Nothing is decoded, so sound stays the same to the sample. What the output's container cannot hold
+is left out, and said.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from av.stream import Discard
 
 from gpu_worker_client.split.source import SourceVideo, packets_of
 
-_OWN_KEYS = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder", "rotate", "duration"})
+_OWN_KEYS = frozenset(
+    {"major_brand", "minor_version", "compatible_brands", "encoder", "rotate", "duration"}
+)
 """Metadata that describes the source file itself and would be wrong in the output."""
 
 
@@ -77,7 +81,9 @@ class OtherStreams:
         """Writes the packets that belong before a time of the output; None writes the rest."""
         while True:
             self._held = self._held or next(self._packets, None)
-            if self._held is None or (seconds is not None and self._held.dts * self._held.time_base > seconds):
+            if self._held is None or (
+                seconds is not None and self._held.dts * self._held.time_base > seconds
+            ):
                 return
             packet, self._held = self._held, None
             self._output.mux(packet)
@@ -88,7 +94,11 @@ class OtherStreams:
     def _adopt(self, stream: Any) -> None:
         """Gives a stream its place in the output, or notes why it has none."""
         if stream.type == "attachment" and self._output.format.name == "matroska":
-            self._output.add_attachment(stream.name or "attachment", stream.mimetype or "application/octet-stream", stream.data)
+            self._output.add_attachment(
+                stream.name or "attachment",
+                stream.mimetype or "application/octet-stream",
+                stream.data,
+            )
             return
         if stream.type in ("audio", "subtitle"):
             try:
@@ -97,21 +107,28 @@ class OtherStreams:
                 pass
             else:
                 self._targets[stream.index] = target
-                self.copied[target.index] = Copied(stream.type, stream.codec_context.codec.canonical_name == "aac")
+                self.copied[target.index] = Copied(
+                    stream.type, stream.codec_context.codec.canonical_name == "aac"
+                )
                 describe(target, stream)
                 return
         if not self._is_chapter_text(stream):
             name = self._output.format.name
-            self.warnings.append(f"{stream.type} stream {stream.index} was left out: {name} does not carry it")
+            self.warnings.append(
+                f"{stream.type} stream {stream.index} was left out: {name} does not carry it"
+            )
 
     def _is_chapter_text(self, stream: Any) -> bool:
-        """QuickTime keeps the titles of its chapters in a stream, one packet each; they are carried over as chapters."""
+        """QuickTime keeps the titles of its chapters in a stream, one packet each; they are carried
+        over as chapters."""
         return stream.type == "data" and 0 < len(self._input.chapters()) == stream.frames
 
     def _copy_chapters(self) -> None:
         chapters = self._input.chapters()
         for chapter in chapters:
-            shift = round(self._origin_seconds / chapter["time_base"]) if chapter["time_base"] else 0
+            shift = (
+                round(self._origin_seconds / chapter["time_base"]) if chapter["time_base"] else 0
+            )
             chapter["start"], chapter["end"] = chapter["start"] - shift, chapter["end"] - shift
         if chapters:
             self._output.set_chapters(chapters)
@@ -136,8 +153,8 @@ class OtherStreams:
 
 
 def without_adts(packet: bytes) -> bytes:
-    """An AAC packet without the header that transport streams put before it and other containers take off: 7 bytes, 9 with a
-    checksum (ISO/IEC 14496-3, 1.A.2.2)."""
+    """An AAC packet without the header that transport streams put before it and other containers
+    take off: 7 bytes, 9 with a checksum (ISO/IEC 14496-3, 1.A.2.2)."""
     if len(packet) < 7 or packet[0] != 0xFF or packet[1] & 0xF6 != 0xF0:
         return packet
     return packet[7 if packet[1] & 1 else 9 :]

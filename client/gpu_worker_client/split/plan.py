@@ -18,11 +18,14 @@ from gpu_worker_client.split.source import SourceVideo, read_source
 
 DEFAULT_SEGMENTS = 4
 LONGEST_SECONDS = 600.0
-"""Segments are no longer, where key frames allow: that much work at most is done twice when a worker dies."""
+"""Segments are no longer, where key frames allow: that much work at most is done twice when a
+worker dies."""
 LARGEST_OUTPUT_BITS = 8 * 4.5 * 2**30
-"""What a worker may write in one piece: R2 takes 4.995 GiB in one PUT, less some room for the guess below."""
+"""What a worker may write in one piece: R2 takes 4.995 GiB in one PUT, less some room for the guess
+below."""
 BITS_PER_PIXEL = {"prores": 3.6}
-"""Of an output. ProRes 422 HQ is 220 Mbit/s at 1920x1080 and 29.97 frames/s (Apple ProRes white paper), 3.54 bits."""
+"""Of an output. ProRes 422 HQ is 220 Mbit/s at 1920x1080 and 29.97 frames/s (Apple ProRes white
+paper), 3.54 bits."""
 OTHER_BITS_PER_PIXEL = 0.5
 """250 Mbit/s at 3840x2160 and 60 frames/s: several times what a film takes at crf 18."""
 MAX_SEGMENTS = 10_000
@@ -67,10 +70,16 @@ class SplitPlan:
     @property
     def longest_seconds(self) -> float:
         """Work on the longest segment: the least wall time, with a worker for each."""
-        return self.estimate.seconds * max(segment.frames for segment in self.segments) / self.frames
+        return (
+            self.estimate.seconds * max(segment.frames for segment in self.segments) / self.frames
+        )
 
     def __str__(self) -> str:
-        usd = "unknown (give gpu, and prices if it has none here)" if self.estimate.usd is None else _dollars(self.estimate.usd)
+        usd = (
+            "unknown (give gpu, and prices if it has none here)"
+            if self.estimate.usd is None
+            else _dollars(self.estimate.usd)
+        )
         head = (
             f"{self.source.path.name}: {self.frames} frames, {self.source.duration_seconds:.2f} s, "
             f"{self.source.width}x{self.source.height} in {len(self.segments)} segments\n"
@@ -91,17 +100,22 @@ class SplitPlan:
         if max_usd is None:
             return
         if self.estimate.usd is None:
-            raise SplitError("budget", "max_usd needs a price to be held against: give gpu, and prices where it has none here")
+            raise SplitError(
+                "budget",
+                "max_usd needs a price to be held against: give gpu, and prices where it has none"
+                " here",
+            )
         if not self.estimate.usd <= max_usd:  # so NaN is no budget either
             raise SplitError(
                 "budget",
-                f"the estimate of {_dollars(self.estimate.usd)} is above max_usd, ${Decimal(str(max_usd)):f};"
-                " nothing was submitted",
+                f"the estimate of {_dollars(self.estimate.usd)} is above max_usd,"
+                f" ${Decimal(str(max_usd)):f}; nothing was submitted",
             )
 
 
 def _dollars(usd: float) -> str:
-    """Four significant digits, rounded up: what is above a budget also reads so. Never in powers of ten."""
+    """Four significant digits, rounded up: what is above a budget also reads so. Never in powers of
+    ten."""
     return f"${Context(prec=4, rounding=ROUND_CEILING).create_decimal(str(usd)):f}"
 
 
@@ -118,8 +132,8 @@ def plan_split(
     Args:
         path: the video.
         params: of the `upscale` task.
-        segments: about how many; fewer where there are not enough key frames, more where they would be longer than
-            `longest_seconds`.
+        segments: about how many; fewer where there are not enough key frames, more where they would
+            be longer than `longest_seconds`.
         gpu, prices: as of `estimate`.
 
     Raises:
@@ -142,8 +156,13 @@ def plan_split(
         gpu=gpu,
         prices=prices,
     )
-    parts = tuple(_segment(source, number, *ends) for number, ends in enumerate(pairwise([*starts, source.frames])))
-    return SplitPlan(source, params, parts, expected, tuple(_warnings(source, params, len(parts))), gpu)
+    parts = tuple(
+        _segment(source, number, *ends)
+        for number, ends in enumerate(pairwise([*starts, source.frames]))
+    )
+    return SplitPlan(
+        source, params, parts, expected, tuple(_warnings(source, params, len(parts))), gpu
+    )
 
 
 def longest_seconds(source: SourceVideo, params: UpscaleParams) -> float:
@@ -188,16 +207,24 @@ def _warnings(source: SourceVideo, params: UpscaleParams, segments: int) -> list
     checks = [
         (
             params.face_enhance,
-            "face_enhance follows faces over frames, and begins anew in each segment: a face may change at a cut",
+            (
+                "face_enhance follows faces over frames, and begins anew in each segment: a face"
+                " may change at a cut"
+            ),
         ),
         (
             source.interlaced,
-            "the deinterlacer looks at a frame's neighbours: the first and last frame of a segment have one less",
+            (
+                "the deinterlacer looks at a frame's neighbours: the first and last frame of a"
+                " segment have one less"
+            ),
         ),
         (
             params.codec != "prores",
-            f"{params.codec} spends its bits by what came before: every segment begins with a key frame, and its frames are"
-            " not bit for bit those of a video made in one piece",
+            (
+                f"{params.codec} spends its bits by what came before: every segment begins with a"
+                " key frame, and its frames are not bit for bit those of a video made in one piece"
+            ),
         ),
     ]
     return [message for applies, message in checks if applies]

@@ -1,4 +1,5 @@
-"""`split_upscale` and `split_upscale_async`: one long video by many workers, blocking and awaited. The work is `work.py`'s."""
+"""`split_upscale` and `split_upscale_async`: one long video by many workers, blocking and awaited.
+The work is `work.py`'s."""
 
 from __future__ import annotations
 
@@ -40,32 +41,41 @@ def split_upscale(
 ) -> SplitResult:
     """Upscales one video by many workers, and joins what they made.
 
-    Every frame has the time that the source gave it, sound and subtitles are the source's own packets. The output appears
-    whole, after it was checked, or not at all.
+    Every frame has the time that the source gave it, sound and subtitles are the source's own
+    packets. The output appears whole, after it was checked, or not at all.
 
     Args:
-        source: the video; or its plan, and then `params`, `segments`, `gpu` and `prices` are the plan's.
+        source: the video; or its plan, and then `params`, `segments`, `gpu` and `prices` are the
+            plan's.
         output: .mp4, .m4v, .mov or .mkv; without a suffix it is mp4. Its folder must be there.
         params: of the `upscale` task.
         segments, gpu, prices: as of `plan_split`.
         in_flight: jobs queued or running at the same time.
-        max_usd: the most that the estimate may be; without a known price it is refused. Nothing is submitted above it.
+        max_usd: the most that the estimate may be; without a known price it is refused. Nothing is
+            submitted above it.
         policy: of every job; None makes one from the estimate.
-        on_plan: shown the plan and its cost before anything leaves this machine; what it raises ends the call. `print` will do.
-        on_event: told of every `SegmentEvent`, in another thread than this, one at a time; the other segments wait for it.
+        on_plan: shown the plan and its cost before anything leaves this machine; what it raises
+            ends the call. `print` will do.
+        on_event: told of every `SegmentEvent`, in another thread than this, one at a time; the
+            other segments wait for it.
 
     Raises:
         SplitError: the video cannot be split or joined, or is too dear.
-        JobError: a segment failed for good; the others were cancelled, and what is done is kept for the next call.
+        JobError: a segment failed for good; the others were cancelled, and what is done is kept for
+            the next call.
         FileNotFoundError: the source, or the output's folder, is not there.
         ConfigError, StorageError, APIConnectionError, APIError: as their names say.
     """
-    ordered = order(source, output, params, segments=segments, in_flight=in_flight, gpu=gpu, prices=prices)
+    ordered = order(
+        source, output, params, segments=segments, in_flight=in_flight, gpu=gpu, prices=prices
+    )
     if on_plan is not None:
         on_plan(ordered.plan)
     ordered.plan.require_budget(max_usd)
     try:
-        return run_in_background(carried_out(ordered, AsyncClient.sharing(client), storage, policy, on_event))
+        return run_in_background(
+            carried_out(ordered, AsyncClient.sharing(client), storage, policy, on_event)
+        )
     except GpuWorkerError as error:
         take_over(client, error)
         raise
@@ -87,9 +97,19 @@ async def split_upscale_async(
     on_plan: Callable[[SplitPlan], object] | None = None,
     on_event: Callable[[SegmentEvent], object] | None = None,
 ) -> SplitResult:
-    """`split_upscale` for `AsyncClient`. `on_plan` and `on_event` are called on the event loop and may be coroutine functions.
-    Cancelling the asyncio task cancels the jobs that run and stops the transfers; the next call goes on from there."""
-    planning = partial(order, source, output, params, segments=segments, in_flight=in_flight, gpu=gpu, prices=prices)
+    """`split_upscale` for `AsyncClient`. `on_plan` and `on_event` are called on the event loop and
+    may be coroutine functions. Cancelling the asyncio task cancels the jobs that run and stops the
+    transfers; the next call goes on from there."""
+    planning = partial(
+        order,
+        source,
+        output,
+        params,
+        segments=segments,
+        in_flight=in_flight,
+        gpu=gpu,
+        prices=prices,
+    )
     ordered = await in_thread(planning)
     if on_plan is not None:
         await told(on_plan, ordered.plan)

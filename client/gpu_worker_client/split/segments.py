@@ -1,7 +1,9 @@
-"""One segment's way: into the bucket under the hash of its content, through a job with an idempotency key, and back.
+"""One segment's way: into the bucket under the hash of its content, through a job with an
+idempotency key, and back.
 
-A segment that fails is tried again alone. Whatever dies on the way, nothing is paid twice: the source's segment lies in the
-bucket under its hash, a running job is found again by its id, and a finished one by the result that its key names.
+A segment that fails is tried again alone. Whatever dies on the way, nothing is paid twice: the
+source's segment lies in the bucket under its hash, a running job is found again by its id, and a
+finished one by the result that its key names.
 """
 
 from __future__ import annotations
@@ -21,7 +23,13 @@ from gpu_worker_client._checkpoint import checkpoint
 from gpu_worker_client._drive_async import told
 from gpu_worker_client._in_thread import in_thread
 from gpu_worker_client.async_client import AsyncClient, AsyncJob
-from gpu_worker_client.exceptions import GpuWorkerError, JobError, JobExpired, ResultLost, StorageError
+from gpu_worker_client.exceptions import (
+    GpuWorkerError,
+    JobError,
+    JobExpired,
+    ResultLost,
+    StorageError,
+)
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import State, UpscaleResult, UpscaleTask
 from gpu_worker_client.split.book import JobBook
@@ -32,7 +40,8 @@ from gpu_worker_client.storage import Storage
 ATTEMPTS = 3
 """Jobs for one segment, when its errors are of the kind that can pass."""
 VERSION = 1
-"""Part of every key: raised when the same segment and parameters shall not find older results any more."""
+"""Part of every key: raised when the same segment and parameters shall not find older results any
+more."""
 
 CANCEL_SECONDS = 10.0
 """Longest that cancelling one job holds up the way out."""
@@ -45,8 +54,9 @@ _log = logging.getLogger("gpu_worker_client")
 class SegmentEvent:
     """Something happened to a segment.
 
-    `uploaded`: its frames are in the bucket. `submitted`: a job was queued. `found`: a job of an earlier client goes on.
-    `failed`: its job failed, and another follows. `done`: its result is here.
+    `uploaded`: its frames are in the bucket. `submitted`: a job was queued. `found`: a job of an
+    earlier client goes on. `failed`: its job failed, and another follows. `done`: its result is
+    here.
     """
 
     segment: Segment
@@ -91,13 +101,19 @@ class SegmentRunner:
         on_event: Callable[[SegmentEvent], object] | None,
     ) -> None:
         self._client, self._storage, self._plan, self._folder = client, storage, plan, folder
-        self._suffix, self._policy, self._expires_seconds, self._on_event = suffix, policy, expires_seconds, on_event
+        self._suffix, self._policy, self._expires_seconds, self._on_event = (
+            suffix,
+            policy,
+            expires_seconds,
+            on_event,
+        )
         self._book = JobBook(folder / "jobs.json")
         self._telling = asyncio.Lock()
 
     async def run(self, segment: Segment, path: Path) -> Done:
-        """Uploads a segment, waits for its job, and fetches what it made. The uploaded file is removed here. Whatever ends this
-        before the job has ended (a cancel, an error of `on_event`) cancels the job: nobody will take its result.
+        """Uploads a segment, waits for its job, and fetches what it made. The uploaded file is
+        removed here. Whatever ends this before the job has ended (a cancel, an error of `on_event`)
+        cancels the job: nobody will take its result.
 
         Raises:
             JobError: the job failed for good, or `ATTEMPTS` times.
@@ -115,7 +131,8 @@ class SegmentRunner:
                 return await self._fetched(segment, name, source_key, result)
             except (JobError, StorageError) as error:
                 self._book.note(name, None)
-                # However an earlier client's job ended (cancelled on its way out, perhaps), a new one may do better.
+                # However an earlier client's job ended (cancelled on its way out, perhaps), a new
+                # one may do better.
                 if attempt == ATTEMPTS or not (await self._may_pass(error, name) or found):
                     raise
                 _log.info("segment %d: %s; attempt %d follows", segment.index, error, attempt + 1)
@@ -129,10 +146,14 @@ class SegmentRunner:
         if known is not None:
             return self._client.job(known, task), True
         job = await self._client.submit(task, policy=self._policy)
-        self._book.note(name, job.id)  # on the spot: were it awaited, a cancel could come between, and the job be lost
+        self._book.note(
+            name, job.id
+        )  # on the spot: were it awaited, a cancel could come between, and the job be lost
         return job, False
 
-    async def _result(self, segment: Segment, name: str, job: AsyncJob[UpscaleResult], stage: Stage) -> UpscaleResult:
+    async def _result(
+        self, segment: Segment, name: str, job: AsyncJob[UpscaleResult], stage: Stage
+    ) -> UpscaleResult:
         try:
             await self._tell(segment, stage, job.id)
             return await job.result()
@@ -143,7 +164,11 @@ class SegmentRunner:
             raise
 
     def _task(self, name: str, source_key: str) -> UpscaleTask:
-        get, put, seconds = self._storage.presign_get, self._storage.presign_put, self._expires_seconds
+        get, put, seconds = (
+            self._storage.presign_get,
+            self._storage.presign_put,
+            self._expires_seconds,
+        )
         return UpscaleTask(
             input_url=get(source_key, seconds),
             output_url=put(self._output_key(name), seconds),
@@ -153,7 +178,9 @@ class SegmentRunner:
             params=self._plan.params,
         )
 
-    async def _fetched(self, segment: Segment, name: str, source_key: str, result: UpscaleResult) -> Done:
+    async def _fetched(
+        self, segment: Segment, name: str, source_key: str, result: UpscaleResult
+    ) -> Done:
         path = self._folder / f"{name}{self._suffix}"
         if not path.exists():
             await in_thread(partial(self._storage.download, self._output_key(name), path, _heed))
@@ -163,7 +190,8 @@ class SegmentRunner:
         return Done(piece, result, keys if self._storage.keep_inputs else (*keys, source_key))
 
     async def _may_pass(self, error: JobError | StorageError, name: str) -> bool:
-        """Whether another job can end better. A result whose file is gone would only be found again, so it is deleted."""
+        """Whether another job can end better. A result whose file is gone would only be found
+        again, so it is deleted."""
         if isinstance(error, StorageError) and error.code == "not_found":
             await in_thread(partial(self._storage.delete, self._result_key(name)))
             return True
@@ -187,6 +215,9 @@ def _heed(_done: int, _total: int) -> None:
 
 
 def _name(source_key: str, plan: SplitPlan, suffix: str) -> str:
-    """Of a segment's result: the same source, parameters and container have the same. 64 hexadecimal digits."""
+    """Of a segment's result: the same source, parameters and container have the same. 64
+    hexadecimal digits."""
     params = plan.params.model_dump(mode="json")
-    return hashlib.sha256(json.dumps([VERSION, source_key, params, suffix], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([VERSION, source_key, params, suffix], sort_keys=True).encode()
+    ).hexdigest()

@@ -1,8 +1,10 @@
-"""What a splitter must know of a video: the time of every frame, and before which frames it may be cut.
+"""What a splitter must know of a video: the time of every frame, and before which frames it may be
+cut.
 
-The file is read once, its packets are looked at and none but the first is decoded. A cut is allowed before a key frame that
-starts decoding anew and that no frame crosses: everything before it in the file is shown before it, everything after it later.
-So open groups of pictures are never cut, whatever the codec. What cannot be cut exactly is refused, before anything is paid.
+The file is read once, its packets are looked at and none but the first is decoded. A cut is allowed
+before a key frame that starts decoding anew and that no frame crosses: everything before it in the
+file is shown before it, everything after it later. So open groups of pictures are never cut,
+whatever the codec. What cannot be cut exactly is refused, before anything is paid.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from gpu_worker_client.split.errors import SplitError
 from gpu_worker_client.split.times import reorder_delay
 
 EPOCH_FORMATS = frozenset({"mpegts", "mpeg", "flv", "ogg"})
-"""Formats whose clock starts anywhere: their first timestamp becomes 0. In the others 0 is meant, and a late start is kept."""
+"""Formats whose clock starts anywhere: their first timestamp becomes 0. In the others 0 is meant,
+and a late start is kept."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ def read_source(path: Path) -> SourceVideo:
 
     Raises:
         FileNotFoundError: there is no such file.
-        SplitError: `unreadable`, `no_video`, `damaged`, `no_timestamps`, `edit_list`, `no_keyframe`.
+        SplitError: `unreadable`, `no_video`, `damaged`, `no_timestamps`, `edit_list`,
+            `no_keyframe`.
     """
     path.stat()  # a file that is not there is no damaged video
     try:
@@ -88,7 +92,9 @@ def read_source(path: Path) -> SourceVideo:
             return _scan(path, container, picked_video(container), interlaced)
     except (FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        raise SplitError("unreadable", f"{path.name} cannot be read as a video: {reason}") from error
+        raise SplitError(
+            "unreadable", f"{path.name} cannot be read as a video: {reason}"
+        ) from error
 
 
 def picked_video(container: Any) -> Any:
@@ -98,14 +104,17 @@ def picked_video(container: Any) -> Any:
         SplitError: `no_video`.
     """
     streams = container.streams.video
-    found = next((stream for stream in streams if not stream.disposition & Disposition.attached_pic), None)
+    found = next(
+        (stream for stream in streams if not stream.disposition & Disposition.attached_pic), None
+    )
     if found is None:
         raise SplitError("no_video", "the file holds no video stream")
     return found
 
 
 def packets_of(container: Any, streams: Any = None) -> Iterator[Any]:
-    """The packets of the streams, or of all, but for the empty ones that end them. Each is a place to stop."""
+    """The packets of the streams, or of all, but for the empty ones that end them. Each is a place
+    to stop."""
     for packet in container.demux(streams):
         checkpoint()
         if packet.size:
@@ -121,7 +130,10 @@ def _interlaced(container: Any, stream: Any) -> bool:
 
 def _scan(path: Path, container: Any, stream: Any, interlaced: bool) -> SourceVideo:
     """Every packet once, in the order of the file."""
-    codec, extradata = stream.codec_context.codec.canonical_name, bytes(stream.codec_context.extradata or b"")
+    codec, extradata = (
+        stream.codec_context.codec.canonical_name,
+        bytes(stream.codec_context.extradata or b""),
+    )
     coded: array[int] = array("q")
     anew: list[int] = []
     last = (0, 0)
@@ -134,9 +146,15 @@ def _scan(path: Path, container: Any, stream: Any, interlaced: bool) -> SourceVi
     shown = array("q", sorted(coded))
     cuts = closed_cuts(coded, anew)
     if not cuts or cuts[0] != 0:
-        raise SplitError("no_keyframe", "the video does not start with a key frame; cut off its beginning, or run it unsplit")
+        raise SplitError(
+            "no_keyframe",
+            "the video does not start with a key frame; cut off its beginning, or run it unsplit",
+        )
     if any(later <= earlier for earlier, later in pairwise(shown)):
-        raise SplitError("no_timestamps", "two frames have the same time; remux the file to .mkv first, or run it unsplit")
+        raise SplitError(
+            "no_timestamps",
+            "two frames have the same time; remux the file to .mkv first, or run it unsplit",
+        )
     return SourceVideo(
         path=path,
         size_bytes=path.stat().st_size,
@@ -157,9 +175,15 @@ def _check(packet: Any) -> None:
     if packet.is_corrupt:
         raise SplitError("damaged", "the file is damaged; repair it, or run it unsplit")
     if packet.is_discard:
-        raise SplitError("edit_list", "an edit list hides some of the frames; remux the file without it, or run it unsplit")
+        raise SplitError(
+            "edit_list",
+            "an edit list hides some of the frames; remux the file without it, or run it unsplit",
+        )
     if packet.pts is None:
-        raise SplitError("no_timestamps", "frames without a time; remux the file to .mkv first, or run it unsplit")
+        raise SplitError(
+            "no_timestamps",
+            "frames without a time; remux the file to .mkv first, or run it unsplit",
+        )
 
 
 def closed_cuts(coded: Sequence[int], anew: Sequence[int]) -> list[int]:
@@ -170,7 +194,8 @@ def closed_cuts(coded: Sequence[int], anew: Sequence[int]) -> list[int]:
         anew: places in it at which decoding can start.
 
     Returns:
-        Places whose frame is shown after all before it in the file and before all after it. There the order of the file and the
+        Places whose frame is shown after all before it in the file and before all after it. There
+            the order of the file and the
         order of showing agree, so a place is a frame's number too.
     """
     latest_before = [-(2**63), *accumulate(coded, max)]

@@ -1,4 +1,5 @@
-"""Decoding times for frames whose showing times are given: what every container wants, made anew when segments are moved."""
+"""Decoding times for frames whose showing times are given: what every container wants, made anew
+when segments are moved."""
 
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ def reorder_delay(order: Sequence[int]) -> int:
 def decode_times(shown: Sequence[int], delay: int, place: int) -> int:
     """Decoding time of the frame at a place of the file, in ticks.
 
-    It is the showing time of the frame `delay` places earlier: strictly rising because showing times are, and never after the
-    frame's own showing time because no frame is shown more than `delay` places before its own.
+    It is the showing time of the frame `delay` places earlier: strictly rising because showing
+    times are, and never after the frame's own showing time because no frame is shown more than
+    `delay` places before its own.
 
     Args:
         shown: showing times in ticks, strictly rising, at least one.

@@ -1,8 +1,9 @@
 """A plan carried out, from the first cut to the file at its place.
 
-Beside the output stands a folder, `out.mp4.split`, for as long as the work goes on: the ids of the jobs, and segments on their
-way out and back. A client that was killed is simply started again. When the work fails or is cancelled, the jobs that run are
-cancelled, and the folder stays, so that the next call goes on from there.
+Beside the output stands a folder, `out.mp4.split`, for as long as the work goes on: the ids of the
+jobs, and segments on their way out and back. A client that was killed is simply started again. When
+the work fails or is cancelled, the jobs that run are cancelled, and the folder stays, so that the
+next call goes on from there.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class SplitResult:
     deduplicated: int
     """Segments whose result had been paid for before."""
     gpu_seconds: float
-    """Of all jobs, as the workers count them; what was found done costs nothing again and counts all the same."""
+    """Of all jobs, as the workers count them; what was found done costs nothing again and counts
+    all the same."""
     usd: float | None
     """Of all jobs; None where a worker knows no price."""
     seconds: float
@@ -56,7 +58,8 @@ class SplitResult:
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be made, looked at as far as that is possible before anything leaves this machine."""
+    """What is to be made, looked at as far as that is possible before anything leaves this
+    machine."""
 
     plan: SplitPlan
     output: Path
@@ -86,10 +89,16 @@ def order(
     """Arguments and errors as of `split_upscale`; reads the source."""
     started = time.monotonic()
     path = source.source.path if isinstance(source, SplitPlan) else Path(source)
-    FileWork("upscale", {}, {"input_url": path}, output=output).check()  # what a video in one piece is refused for
+    FileWork(
+        "upscale", {}, {"input_url": path}, output=output
+    ).check()  # what a video in one piece is refused for
     if in_flight < 1:
         raise ConfigError("in_flight must be at least 1")
-    plan = source if isinstance(source, SplitPlan) else plan_split(source, params, segments=segments, gpu=gpu, prices=prices)
+    plan = (
+        source
+        if isinstance(source, SplitPlan)
+        else plan_split(source, params, segments=segments, gpu=gpu, prices=prices)
+    )
     return Order(plan, Path(output), in_flight, started)
 
 
@@ -124,7 +133,8 @@ async def carried_out(
 
 
 async def _all_done(order: Order, runner: SegmentRunner) -> list[Done]:
-    """Every segment through its job, in the plan's order. A segment is cut when its turn comes. The first failure ends all."""
+    """Every segment through its job, in the plan's order. A segment is cut when its turn comes. The
+    first failure ends all."""
 
     async def runs() -> AsyncGenerator[Coroutine[Any, Any, Done], None]:
         cuts = cut_segments(order.plan, order.folder)
@@ -144,7 +154,8 @@ def _joined(plan: SplitPlan, done: list[Done], path: Path) -> list[str]:
 
 
 def _policy(plan: SplitPlan, in_flight: int) -> Policy:
-    """Room for the longest segment to run, and for every job to wait until those before it have run on a single worker."""
+    """Room for the longest segment to run, and for every job to wait until those before it have run
+    on a single worker."""
     source = plan.source
     longest = max(segment.duration_seconds for segment in plan.segments)
     limit = execution_timeout_seconds(
@@ -158,7 +169,8 @@ def _policy(plan: SplitPlan, in_flight: int) -> Policy:
     assert limit is not None, "the duration is known"
     waiting = min(in_flight, len(plan.segments))
     return Policy(
-        execution_timeout_seconds=limit, ttl_seconds=min(MAX_EXPIRES_SECONDS, max(DAY_SECONDS, (waiting + 1) * limit))
+        execution_timeout_seconds=limit,
+        ttl_seconds=min(MAX_EXPIRES_SECONDS, max(DAY_SECONDS, (waiting + 1) * limit)),
     )
 
 

@@ -1,1 +1,2 @@
-"""`gpu-worker demo`: every task once, through the client SDK, the local platform and the production worker loop."""
+"""`gpu-worker demo`: every task once, through the client SDK, the local platform and the production
+worker loop."""

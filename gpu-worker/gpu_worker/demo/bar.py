@@ -1,4 +1,5 @@
-"""Progress on stderr: a bar that overwrites itself on a terminal, a plain line per stage and per five seconds elsewhere."""
+"""Progress on stderr: a bar that overwrites itself on a terminal, a plain line per stage and per
+five seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -24,19 +25,29 @@ class Bar:
     def __enter__(self) -> Bar:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._out.isatty():
             self._put("\r\x1b[K")
 
     def say(self, text: str) -> None:
         """Shows a state without a measure: "queued", "starting"."""
-        self._put(f"\r\x1b[K{self._label:14} {text}" if self._out.isatty() else f"{self._label}: {text}\n")
+        self._put(
+            f"\r\x1b[K{self._label:14} {text}" if self._out.isatty() else f"{self._label}: {text}\n"
+        )
 
     def show(self, progress: Progress) -> None:
         """Shows one report of the worker."""
         if self._out.isatty():
             self._put(f"\r\x1b[K{self._label:14} {line(progress)}")
-        elif progress.stage != self._stage or time.monotonic() - self._shown >= PLAIN_INTERVAL_SECONDS:
+        elif (
+            progress.stage != self._stage
+            or time.monotonic() - self._shown >= PLAIN_INTERVAL_SECONDS
+        ):
             self._stage, self._shown = progress.stage, time.monotonic()
             self._put(f"{self._label}: {line(progress)}\n")
 
@@ -46,7 +57,8 @@ class Bar:
 
 
 def line(progress: Progress) -> str:
-    """`process  [#####.....] 45/160 frames, 9.7 frames/s, 12 s left`; a stage without a total has no bar."""
+    """`process  [#####.....] 45/160 frames, 9.7 frames/s, 12 s left`; a stage without a total has
+    no bar."""
     filled = round((progress.fraction or 0) * CELLS)
     bar = f"[{'#' * filled}{'.' * (CELLS - filled)}] " if progress.total else ""
     count = f"{progress.done}/{progress.total}" if progress.total else str(progress.done)

@@ -1,4 +1,5 @@
-"""beat in the demo: loudness over time with a line on every beat, and the mix-down with a click on each to listen to."""
+"""beat in the demo: loudness over time with a line on every beat, and the mix-down with a click on
+each to listen to."""
 
 from __future__ import annotations
 
@@ -47,7 +48,11 @@ def unfit(film: Film) -> str | None:
 
 
 def summary(result: BeatResult) -> str:
-    return f"{result.stats.beats} beats, {result.tempo:.1f} a minute" if result.beat_times else "no beat"
+    return (
+        f"{result.stats.beats} beats, {result.tempo:.1f} a minute"
+        if result.beat_times
+        else "no beat"
+    )
 
 
 def html(result: BeatResult, film: Film, folder: Path) -> str:
@@ -66,24 +71,28 @@ def drawing(result: BeatResult) -> str:
         return round(time / seconds * WIDTH, 2)
 
     points = [
-        (x(t), r / loudest * HEIGHT / 2) for t, r in zip(result.energy.times, result.energy.rms, strict=True) if t <= seconds
+        (x(t), r / loudest * HEIGHT / 2)
+        for t, r in zip(result.energy.times, result.energy.rms, strict=True)
+        if t <= seconds
     ]
     upper = [f"{at},{HEIGHT / 2 - height:.1f}" for at, height in points]
     lower = [f"{at},{HEIGHT / 2 + height:.1f}" for at, height in reversed(points)]
     lines = "".join(
-        f'<line x1="{x(time)}" x2="{x(time)}" y1="0" y2="{HEIGHT}" stroke-opacity="{0.3 + 0.7 * sure:.2f}"/>'
+        f'<line x1="{x(time)}" x2="{x(time)}" y1="0" y2="{HEIGHT}"'
+        f' stroke-opacity="{0.3 + 0.7 * sure:.2f}"/>'
         for time, sure in zip(result.beat_times, result.confidence, strict=True)
         if time <= seconds
     )
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="beats" style="width:100%" preserveAspectRatio="none">'
-        f'<polygon points="{" ".join(upper + lower)}" fill="var(--line)"/>'
-        f'<g stroke="var(--accent)" stroke-width="2">{lines}</g></svg>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="beats" style="width:100%"'
+        f' preserveAspectRatio="none"><polygon points="{" ".join(upper + lower)}"'
+        f' fill="var(--line)"/><g stroke="var(--accent)" stroke-width="2">{lines}</g></svg>'
     )
 
 
 def _playable(path: Path) -> str:
-    """A short sound as a data URI, so that the report needs nothing beside it; a long one by its name."""
+    """A short sound as a data URI, so that the report needs nothing beside it; a long one by its
+    name."""
     if path.stat().st_size > MAX_INLINE_BYTES:
         return path.name
     return f"data:audio/mpeg;base64,{base64.b64encode(path.read_bytes()).decode()}"
@@ -96,9 +105,14 @@ def _truth(result: BeatResult, film: Film) -> str:
     from gpu_worker.demo.clip import beat_times
 
     made = beat_times()
-    near = sum(any(abs(time - beat) <= _TRUE_SECONDS for beat in result.beat_times) for time in made)
+    near = sum(
+        any(abs(time - beat) <= _TRUE_SECONDS for beat in result.beat_times) for time in made
+    )
     extra = len(result.beat_times) - near
-    return f"<p>{len(made)} clicks were made, {near} of them found within 15 ms; {extra} beats too many.</p>"
+    return (
+        f"<p>{len(made)} clicks were made, {near} of them found within 15 ms; {extra} beats too"
+        " many.</p>"
+    )
 
 
 PANEL = Panel("beat", request, summary, html, estimate_seconds, outputs=(MIX_DOWN,), unfit=unfit)

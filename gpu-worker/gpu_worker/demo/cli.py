@@ -1,4 +1,5 @@
-"""`gpu-worker demo [--video PATH] [--output demo-output]`: every task on one film, a table on stdout, a report to look at."""
+"""`gpu-worker demo [--video PATH] [--output demo-output]`: every task on one film, a table on
+stdout, a report to look at."""
 
 from __future__ import annotations
 
@@ -20,12 +21,21 @@ from gpu_worker_client.protocol import TaskError
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
     parser = commands.add_parser("demo", help="a video through every available task, with a report")
-    parser.add_argument("--video", type=Path, metavar="PATH", help="your own film instead of the one made here")
-    parser.add_argument("--output", type=Path, default=Path("demo-output"), metavar="FOLDER", help="default: demo-output")
+    parser.add_argument(
+        "--video", type=Path, metavar="PATH", help="your own film instead of the one made here"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("demo-output"),
+        metavar="FOLDER",
+        help="default: demo-output",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns 0 when every task that can run here completed, 1 when one failed, 2 when the film cannot be read."""
+    """Returns 0 when every task that can run here completed, 1 when one failed, 2 when the film
+    cannot be read."""
     from gpu_worker.demo.pictures import read_film
 
     output_dir: Path = args.output
@@ -38,7 +48,9 @@ def run(args: argparse.Namespace) -> int:
             print(f"gpu-worker demo: {error}", file=sys.stderr)
             return 2
         weights_dir = Settings.from_env(os.environ).weights_dir
-        warn_if_long([panel for panel in PANELS if missing_weights(panel, weights_dir) is None], film)
+        warn_if_long(
+            [panel for panel in PANELS if missing_weights(panel, weights_dir) is None], film
+        )
         rows = run_demo(film, output_dir, PANELS, weights_dir, sys.stderr)
         if not args.video:
             shutil.copyfile(path, output_dir / "film.mp4")

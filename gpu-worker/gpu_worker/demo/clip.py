@@ -1,6 +1,8 @@
-"""The demo's own clip: four photographs that installed packages ship, camera moves, three hard cuts, a click on every beat.
+"""The demo's own clip: four photographs that installed packages ship, camera moves, three hard
+cuts, a click on every beat.
 
-Nothing is downloaded and no clip lies in the repository. Cuts and beats are chosen here, so the report knows what is true.
+Nothing is downloaded and no clip lies in the repository. Cuts and beats are chosen here, so the
+report knows what is true.
 """
 
 from __future__ import annotations
@@ -26,12 +28,14 @@ CUTS = (SHOT_FRAMES, 2 * SHOT_FRAMES, 3 * SHOT_FRAMES)
 FRAMES = 4 * SHOT_FRAMES
 SAMPLE_RATE = 48_000
 OVERSAMPLING = 3
-"""Frames are drawn this much larger and then averaged down, so that a moving edge does not flicker."""
+"""Frames are drawn this much larger and then averaged down, so that a moving edge does not
+flicker."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """What the camera sees: centre and width as fractions of the photograph; its height follows from 16:9."""
+    """What the camera sees: centre and width as fractions of the photograph; its height follows
+    from 16:9."""
 
     x: float
     y: float
@@ -48,14 +52,28 @@ class Shot:
 
 
 SHOTS = (
-    # Public-domain or freely licensed sample pictures, read where pip put them; see each package's data README.
-    Shot("ultralytics", "assets/bus.jpg", Window(0.40, 0.58, 0.80), Window(0.56, 0.60, 0.80)),  # people in a street, pan
-    Shot("skimage", "data/coffee.png", Window(0.50, 0.50, 0.95), Window(0.46, 0.47, 0.60)),  # zoom in
-    Shot("skimage", "data/astronaut.png", Window(0.44, 0.25, 0.62), Window(0.50, 0.36, 1.00)),  # a person, zoom out
-    Shot("skimage", "data/rocket.jpg", Window(0.42, 0.62, 0.70), Window(0.56, 0.40, 0.78)),  # pan upwards
+    # Public-domain or freely licensed sample pictures, read where pip put them; see each package's
+    # data README.
+    Shot(
+        "ultralytics", "assets/bus.jpg", Window(0.40, 0.58, 0.80), Window(0.56, 0.60, 0.80)
+    ),  # people in a street, pan
+    Shot(
+        "skimage", "data/coffee.png", Window(0.50, 0.50, 0.95), Window(0.46, 0.47, 0.60)
+    ),  # zoom in
+    Shot(
+        "skimage", "data/astronaut.png", Window(0.44, 0.25, 0.62), Window(0.50, 0.36, 1.00)
+    ),  # a person, zoom out
+    Shot(
+        "skimage", "data/rocket.jpg", Window(0.42, 0.62, 0.70), Window(0.56, 0.40, 0.78)
+    ),  # pan upwards
 )
 SPARES = (
-    Shot("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", Window(0.50, 0.30, 0.70), Window(0.50, 0.40, 1.00)),
+    Shot(
+        "matplotlib",
+        "mpl-data/sample_data/grace_hopper.jpg",
+        Window(0.50, 0.30, 0.70),
+        Window(0.50, 0.40, 1.00),
+    ),
     Shot("skimage", "data/chelsea.png", Window(0.50, 0.45, 0.95), Window(0.55, 0.45, 0.65)),
 )
 """Taken in order for a photograph that is not installed."""
@@ -102,7 +120,10 @@ def chosen_shots() -> list[Shot]:
     spares = [shot for shot in SPARES if _locate(shot)]
     shots = [shot if _locate(shot) else spares.pop(0) for shot in SHOTS if _locate(shot) or spares]
     if len(shots) < len(SHOTS):
-        raise NoPhotographs("the demo's clip needs photographs of scikit-image and matplotlib: install them, or give --video")
+        raise NoPhotographs(
+            "the demo's clip needs photographs of scikit-image and matplotlib: install them, or"
+            " give --video"
+        )
     return shots
 
 
@@ -118,7 +139,8 @@ def beat_times() -> list[float]:
 
 
 def click_track() -> NDArray[np.float32]:
-    """The whole sound, float32 in -1..1 of shape (samples,): a short decaying tone on each beat, higher on each cut."""
+    """The whole sound, float32 in -1..1 of shape (samples,): a short decaying tone on each beat,
+    higher on each cut."""
     import numpy as np
 
     samples = np.zeros(SAMPLE_RATE * FRAMES // FPS, np.float32)
@@ -136,7 +158,9 @@ def _sound_blocks() -> Iterator[Any]:
 
     samples, block = click_track(), 1024
     for start in range(0, len(samples), block):
-        frame = av.AudioFrame.from_ndarray(samples[None, start : start + block].copy(), format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            samples[None, start : start + block].copy(), format="fltp", layout="mono"
+        )
         frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, start, Fraction(1, SAMPLE_RATE)
         yield frame
 
@@ -146,7 +170,8 @@ def _astuple(window: Window) -> tuple[float, float, float]:
 
 
 def _locate(shot: Shot) -> Path | None:
-    """Where the photograph lies, found without importing the package (ultralytics alone would take seconds)."""
+    """Where the photograph lies, found without importing the package (ultralytics alone would take
+    seconds)."""
     spec = importlib.util.find_spec(shot.package)
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (path := Path(folder) / shot.path).is_file():
@@ -160,12 +185,15 @@ def _photographs() -> Iterator[NDArray[np.uint8]]:
     for shot in chosen_shots():
         picture = cv2.imread(str(_locate(shot)), cv2.IMREAD_COLOR)
         if picture is None:
-            raise NoPhotographs(f"{shot.package}'s {shot.path} cannot be read; reinstall it, or give --video")
+            raise NoPhotographs(
+                f"{shot.package}'s {shot.path} cannot be read; reinstall it, or give --video"
+            )
         yield picture  # pyright: ignore[reportReturnType] - cv2's stubs widen the dtype
 
 
 def _look(cv2: Any, photograph: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
-    """The part of the photograph inside the window, drawn large and averaged down. Beyond its edge the picture is mirrored."""
+    """The part of the photograph inside the window, drawn large and averaged down. Beyond its edge
+    the picture is mirrored."""
     import numpy as np
 
     height, width = photograph.shape[:2]
@@ -174,5 +202,7 @@ def _look(cv2: Any, photograph: NDArray[np.uint8], window: Window) -> NDArray[np
     top = window.y * height - window.width * width * HEIGHT / WIDTH / 2
     move = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]])
     size = (WIDTH * OVERSAMPLING, HEIGHT * OVERSAMPLING)
-    large = cv2.warpAffine(photograph, move, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    large = cv2.warpAffine(
+        photograph, move, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    )
     return cv2.resize(large, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)

@@ -1,4 +1,5 @@
-"""What a panel of the demo is: it makes one task, says what that needs, and shows the result in the report.
+"""What a panel of the demo is: it makes one task, says what that needs, and shows the result in the
+report.
 
 To add a task to the demo: write `<task>_panel.py` with a `PANEL` and put it into `panels.PANELS`.
 """
@@ -51,7 +52,8 @@ class Panel:
     summary: Callable[[Any], str]
     """The result in a few words, for the table."""
     html: Callable[[Any, Film, Path], str]
-    """The result as the panel's part of the report, from the film and the folder in which the task's files lie."""
+    """The result as the panel's part of the report, from the film and the folder in which the
+    task's files lie."""
     estimate_seconds: Callable[[Film], float]
     """Rough time on two CPU cores, to warn before a long run."""
     weights: tuple[str, ...] = ()

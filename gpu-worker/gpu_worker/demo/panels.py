@@ -1,4 +1,5 @@
-"""The table of panels, in the order in which the demo runs them. A test holds it equal to the table of tasks."""
+"""The table of panels, in the order in which the demo runs them. A test holds it equal to the table
+of tasks."""
 
 from gpu_worker.demo import (
     auto_crop_panel,

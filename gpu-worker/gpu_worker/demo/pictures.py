@@ -1,4 +1,5 @@
-"""Frames as pictures inside the report: read by index, enlarged the plain way for comparison, inlined as data URIs."""
+"""Frames as pictures inside the report: read by index, enlarged the plain way for comparison,
+inlined as data URIs."""
 
 from __future__ import annotations
 
@@ -12,11 +13,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 JPEG_QUALITY = 90
-"""High enough that its own artefacts do not hide a network's; a 1024x576 frame takes about 150 kB."""
+"""High enough that its own artefacts do not hide a network's; a 1024x576 frame takes about 150
+kB."""
 
 
 def read_film(path: Path) -> tuple[int, int, int, float]:
-    """Width and height as displayed, number of frames, and average frames/s. Frames are counted by demuxing, not decoding."""
+    """Width and height as displayed, number of frames, and average frames/s. Frames are counted by
+    demuxing, not decoding."""
     from gpu_worker_processors.base import Limits
     from gpu_worker_processors.media.probe import probe, require_video
 
@@ -25,7 +28,8 @@ def read_film(path: Path) -> tuple[int, int, int, float]:
 
 
 def frames_at(path: Path, indices: Collection[int]) -> dict[int, NDArray[np.uint8]]:
-    """The frames with these display-order indices, upright: index -> uint8 BGR of shape (height, width, 3)."""
+    """The frames with these display-order indices, upright: index -> uint8 BGR of shape (height,
+    width, 3)."""
     from gpu_worker_processors.base import Limits
     from gpu_worker_processors.media.decode import FrameReader
     from gpu_worker_processors.media.probe import probe
@@ -39,7 +43,9 @@ def frames_at(path: Path, indices: Collection[int]) -> dict[int, NDArray[np.uint
     return found
 
 
-def enlarge(picture: NDArray[np.uint8], width: int, height: int, *, smooth: bool) -> NDArray[np.uint8]:
+def enlarge(
+    picture: NDArray[np.uint8], width: int, height: int, *, smooth: bool
+) -> NDArray[np.uint8]:
     """The picture at another size by bicubic interpolation, or by repeating pixels."""
     import cv2
 
@@ -47,7 +53,9 @@ def enlarge(picture: NDArray[np.uint8], width: int, height: int, *, smooth: bool
     return cv2.resize(picture, (width, height), interpolation=how)  # pyright: ignore[reportReturnType] - cv2's stubs
 
 
-def crop(picture: NDArray[np.uint8], x: float, y: float, width: int, height: int) -> NDArray[np.uint8]:
+def crop(
+    picture: NDArray[np.uint8], x: float, y: float, width: int, height: int
+) -> NDArray[np.uint8]:
     """A part of the picture, its centre at the fractions x and y as far as the edges allow."""
     left = min(max(0, round(x * picture.shape[1] - width / 2)), max(0, picture.shape[1] - width))
     top = min(max(0, round(y * picture.shape[0] - height / 2)), max(0, picture.shape[0] - height))

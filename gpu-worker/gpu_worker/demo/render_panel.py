@@ -1,4 +1,5 @@
-"""render in the demo: an edit list that joins the film's halves the other way round, by a dissolve."""
+"""render in the demo: an edit list that joins the film's halves the other way round, by a
+dissolve."""
 
 from __future__ import annotations
 
@@ -36,7 +37,11 @@ def request(desk: Desk) -> dict[str, Any]:
 
 def unfit(film: Film) -> str | None:
     """Why there is nothing to join; None when there is."""
-    return None if film.frames / film.fps >= MIN_SECONDS else f"the film is shorter than {MIN_SECONDS:g} s"
+    return (
+        None
+        if film.frames / film.fps >= MIN_SECONDS
+        else f"the film is shorter than {MIN_SECONDS:g} s"
+    )
 
 
 def estimate_seconds(film: Film) -> float:
@@ -45,20 +50,28 @@ def estimate_seconds(film: Film) -> float:
 
 def summary(result: RenderResult) -> str:
     stats = result.stats
-    return f"{stats.frames} frames, {stats.duration:.2f} s by {stats.encoder_used}, sandbox {stats.sandbox}"
+    return (
+        f"{stats.frames} frames, {stats.duration:.2f} s by {stats.encoder_used}, sandbox"
+        f" {stats.sandbox}"
+    )
 
 
 def html(result: RenderResult, _film: Film, folder: Path) -> str:
-    """Stills of the made film from its beginning to its end; the middle one lies in the dissolve."""
+    """Stills of the made film from its beginning to its end; the middle one lies in the
+    dissolve."""
     count = result.stats.frames
     stills = frames_at(folder / OUTPUT, [n * (count - 1) // (STILLS - 1) for n in range(STILLS)])
     figures = [
-        f'<figure><img src="{data_uri(picture)}" alt="frame {index}"><figcaption>frame {index}</figcaption></figure>'
+        f'<figure><img src="{data_uri(picture)}" alt="frame {index}"><figcaption>frame'
+        f" {index}</figcaption></figure>"
         for index, picture in sorted(stills.items())
     ]
     reason = result.stats.fallback_reason
     said = f" {escape(reason)}." if reason else ""
-    return f'<div class="trio">{"".join(figures)}</div><p><a href="{OUTPUT}">{OUTPUT}</a>: {escape(summary(result))}.{said}</p>'
+    return (
+        f'<div class="trio">{"".join(figures)}</div><p><a href="{OUTPUT}">{OUTPUT}</a>:'
+        f" {escape(summary(result))}.{said}</p>"
+    )
 
 
 PANEL = Panel("render", request, summary, html, estimate_seconds, outputs=(OUTPUT,), unfit=unfit)

@@ -1,4 +1,5 @@
-"""demo-output/report.html: one file that needs nothing beside it, every picture inlined, readable in light and dark."""
+"""demo-output/report.html: one file that needs nothing beside it, every picture inlined, readable
+in light and dark."""
 
 from __future__ import annotations
 
@@ -13,16 +14,23 @@ from gpu_worker import __version__
 from gpu_worker.demo.panel import Film, Panel, Row
 
 WAY = (
-    "The film was put into a local object store. Each task was submitted by the client SDK over HTTP, taken by the RunPod "
-    "SDK's own worker loop and run by the warm engine process; every file came and went through presigned URLs."
+    "The film was put into a local object store. Each task was submitted by the client SDK over"
+    " HTTP, taken by the RunPod SDK's own worker loop and run by the warm engine process; every"
+    " file came and went through presigned URLs."
 )
 
 
 def write_report(path: Path, rows: Sequence[Row], panels: Sequence[Panel], film: Film) -> None:
     """Writes the report. The files that tasks made lie in the same folder."""
-    sections = [_section(row, panel, film, path.parent) for row in rows for panel in panels if panel.task == row.task]
+    sections = [
+        _section(row, panel, film, path.parent)
+        for row in rows
+        for panel in panels
+        if panel.task == row.task
+    ]
     page = (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport"'
+        ' content="width=device-width">'
         f"<title>gpu-worker demo</title><style>{_style()}</style>"
         f'<h1>gpu-worker demo</h1><p class="soft">{escape(_subtitle(film))}</p><p>{escape(WAY)}</p>'
         f"<section><h2>Tasks</h2>{_table(rows)}</section>{''.join(sections)}</html>\n"
@@ -31,7 +39,9 @@ def write_report(path: Path, rows: Sequence[Row], panels: Sequence[Panel], film:
 
 
 def _section(row: Row, panel: Panel, film: Film, folder: Path) -> str:
-    body = panel.html(row.result, film, folder) if row.result is not None else f"<p>{_text(row)}</p>"
+    body = (
+        panel.html(row.result, film, folder) if row.result is not None else f"<p>{_text(row)}</p>"
+    )
     return f'<section id="{escape(row.task)}"><h2>{escape(row.task)}</h2>{body}</section>'
 
 
@@ -44,8 +54,9 @@ def _line(row: Row) -> str:
     seconds = f"{row.seconds:.1f}" if row.seconds is not None else ""
     rate = f"{row.frames_per_second:.1f}" if row.frames_per_second else ""
     return (
-        f'<tr><td><a href="#{escape(row.task)}">{escape(row.task)}</a><td class="{row.state}">{row.state}'
-        f'<td>{_text(row)}<td class="number">{seconds}<td class="number">{rate}</tr>'
+        f'<tr><td><a href="#{escape(row.task)}">{escape(row.task)}</a><td'
+        f' class="{row.state}">{row.state}<td>{_text(row)}<td class="number">{seconds}<td'
+        f' class="number">{rate}</tr>'
     )
 
 
@@ -58,7 +69,10 @@ def _text(row: Row) -> str:
 def _subtitle(film: Film) -> str:
     when = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     clip = f"{film.width}x{film.height}, {film.frames} frames, {film.fps:g} frames/s"
-    return f"{when}, version {__version__}, {platform.machine()} with {os.cpu_count()} CPU cores. Film: {clip}."
+    return (
+        f"{when}, version {__version__}, {platform.machine()} with {os.cpu_count()} CPU cores."
+        f" Film: {clip}."
+    )
 
 
 def _style() -> str:

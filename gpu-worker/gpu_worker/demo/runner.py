@@ -1,7 +1,8 @@
-"""Runs the demo: platform up, worker up, the film into the store, every task through the client SDK, results into a table.
+"""Runs the demo: platform up, worker up, the film into the store, every task through the client
+SDK, results into a table.
 
-Nothing here knows a task: what differs lies in the panels. A task whose weights are not here is skipped; any other failure
-counts.
+Nothing here knows a task: what differs lies in the panels. A task whose weights are not here is
+skipped; any other failure counts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,15 @@ from typing import TextIO
 from gpu_worker.demo.bar import Bar
 from gpu_worker.demo.panel import Desk, Film, Panel, Row
 from gpu_worker.platform import LocalPlatform, WorkerProcess
-from gpu_worker_client import Client, GpuWorkerError, JobError, Policy, ProgressEvent, Queued, Started
+from gpu_worker_client import (
+    Client,
+    GpuWorkerError,
+    JobError,
+    Policy,
+    ProgressEvent,
+    Queued,
+    Started,
+)
 from gpu_worker_client.protocol import ErrorCode, TaskError, TaskResult
 from gpu_worker_processors.models.weights import WeightStore
 
@@ -40,7 +49,9 @@ class Stage:
     err: TextIO
 
 
-def run_demo(film: Film, output_dir: Path, panels: Sequence[Panel], weights_dir: Path | None, err: TextIO) -> list[Row]:
+def run_demo(
+    film: Film, output_dir: Path, panels: Sequence[Panel], weights_dir: Path | None, err: TextIO
+) -> list[Row]:
     """Runs every panel's task on the film. Files that tasks make are copied into `output_dir`."""
     print("starting the local platform and a worker", file=err)
     with LocalPlatform() as platform:
@@ -49,7 +60,9 @@ def run_demo(film: Film, output_dir: Path, panels: Sequence[Panel], weights_dir:
         desk = Desk(
             film=film,
             input_url=lambda: platform.gate.presign("GET", INPUT_KEY, expires=lifetime),
-            output_url=lambda name: platform.gate.presign("PUT", f"output/{name}", expires=lifetime),
+            output_url=lambda name: platform.gate.presign(
+                "PUT", f"output/{name}", expires=lifetime
+            ),
             has_weights=lambda name: _usable(WeightStore(weights_dir), name),
         )
         worker = platform.start_worker()
@@ -70,19 +83,31 @@ def _run(panel: Panel, stage: Stage) -> Row:
         result = _result(panel, stage)
     except GpuWorkerError as error:
         if not isinstance(error, JobError) or error.code == ErrorCode.internal.value:
-            print(stage.worker.log_tail(), file=stage.err)  # the worker's fault or the platform's: the log says why
+            print(
+                stage.worker.log_tail(), file=stage.err
+            )  # the worker's fault or the platform's: the log says why
         return Row(panel.task, "failed", str(error), time.monotonic() - started)
     seconds = time.monotonic() - started
     for name in panel.outputs:
         shutil.copyfile(stage.platform.gate.path(f"output/{name}"), stage.output_dir / name)
     frames, stats = _frames(result), getattr(result, "stats", None)
     busy = getattr(stats, "processing_time_sec", 0.0)
-    return Row(panel.task, "completed", panel.summary(result), seconds, frames / busy if frames and busy else None, result)
+    return Row(
+        panel.task,
+        "completed",
+        panel.summary(result),
+        seconds,
+        frames / busy if frames and busy else None,
+        result,
+    )
 
 
 def _result(panel: Panel, stage: Stage) -> TaskResult:
     policy = Policy(execution_timeout_seconds=_time_limit(panel, stage.desk.film))
-    with Bar(panel.task, stage.err) as bar, stage.client.submit(panel.request(stage.desk), policy=policy) as job:
+    with (
+        Bar(panel.task, stage.err) as bar,
+        stage.client.submit(panel.request(stage.desk), policy=policy) as job,
+    ):
         for event in job.events():
             if isinstance(event, ProgressEvent):
                 bar.show(event.progress)
@@ -92,7 +117,8 @@ def _result(panel: Panel, stage: Stage) -> TaskResult:
 
 
 def missing_weights(panel: Panel, weights_dir: Path | None) -> str | None:
-    """The command that gets the weights this panel needs and that are not here; None when it can run."""
+    """The command that gets the weights this panel needs and that are not here; None when it can
+    run."""
     store = WeightStore(weights_dir)
     names = [name for name in panel.weights if not _usable(store, name)]
     # Exported, so that the demo that follows finds them too.
@@ -101,7 +127,8 @@ def missing_weights(panel: Panel, weights_dir: Path | None) -> str | None:
 
 
 def _program() -> str:
-    """`gpu-worker` as the reader's shell finds it: `make demo` works without an activated environment."""
+    """`gpu-worker` as the reader's shell finds it: `make demo` works without an activated
+    environment."""
     if shutil.which("gpu-worker"):
         return "gpu-worker"
     here = Path(sys.executable).with_name("gpu-worker")
@@ -140,4 +167,8 @@ def warn_if_long(panels: Sequence[Panel], film: Film, out: TextIO = sys.stderr) 
     """Says beforehand what a long film will take on a CPU. Nothing is ever cut."""
     seconds = sum(panel.estimate_seconds(film) for panel in panels)
     if seconds > 180:
-        print(f"this film takes about {seconds / 60:.0f} minutes on two CPU cores (less with a GPU); Ctrl-C stops it", file=out)
+        print(
+            f"this film takes about {seconds / 60:.0f} minutes on two CPU cores (less with a GPU);"
+            " Ctrl-C stops it",
+            file=out,
+        )

@@ -1,4 +1,5 @@
-"""detect_scenes in the demo: the film as a strip, one picture per scene, as wide as the scene is long."""
+"""detect_scenes in the demo: the film as a strip, one picture per scene, as wide as the scene is
+long."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ def request(desk: Desk) -> dict[str, Any]:
 
 
 def estimate_seconds(film: Film) -> float:
-    return 2 + film.frames * film.width * film.height / 200e6  # decoding: about 100 frames/s of 1080p on two cores
+    return (
+        2 + film.frames * film.width * film.height / 200e6
+    )  # decoding: about 100 frames/s of 1080p on two cores
 
 
 def summary(result: DetectScenesResult) -> str:
@@ -52,7 +55,10 @@ def _truth(result: DetectScenesResult, film: Film) -> str:
         return ""
     found = tuple(scene.start_frame for scene in result.scenes[1:])
     verdict = "exactly those" if found == film.cuts else f"{', '.join(map(str, found)) or 'none'}"
-    return f"<p>Cuts were made at frames {', '.join(map(str, film.cuts))}; found: {escape(verdict)}.</p>"
+    return (
+        f"<p>Cuts were made at frames {', '.join(map(str, film.cuts))}; found:"
+        f" {escape(verdict)}.</p>"
+    )
 
 
 PANEL = Panel("detect_scenes", request, summary, html, estimate_seconds)

@@ -1,4 +1,5 @@
-"""selftest in the demo: versions, device, encoders, weights and processors of the worker that ran everything else."""
+"""selftest in the demo: versions, device, encoders, weights and processors of the worker that ran
+everything else."""
 
 from __future__ import annotations
 
@@ -12,7 +13,10 @@ from gpu_worker_client.protocol import SelftestResult
 def summary(result: SelftestResult) -> str:
     waiting = [name for name, check in result.processors.items() if not check.ok]
     missing = f"; not ready: {', '.join(waiting)}" if waiting else ""
-    return f"{len(result.processors) - len(waiting)} of {len(result.processors)} processors ready on {result.device}{missing}"
+    return (
+        f"{len(result.processors) - len(waiting)} of {len(result.processors)} processors ready on"
+        f" {result.device}{missing}"
+    )
 
 
 def html(result: SelftestResult, _film: Film, _folder: Path) -> str:
@@ -20,7 +24,9 @@ def html(result: SelftestResult, _film: Film, _folder: Path) -> str:
     return (
         '<div class="facts">'
         + _facts("Processors", checks)
-        + _facts("Encoders, by a real frame", {name: _mark(ok) for name, ok in result.encoders.items()})
+        + _facts(
+            "Encoders, by a real frame", {name: _mark(ok) for name, ok in result.encoders.items()}
+        )
         + _facts("Weights", {name: _mark(ok) for name, ok in result.weights.items()})
         + _facts("Versions", {name: escape(version) for name, version in result.versions.items()})
         + "</div>"
@@ -32,8 +38,12 @@ def _mark(ok: bool) -> str:
 
 
 def _facts(title: str, values: dict[str, str]) -> str:
-    rows = "".join(f"<tr><th>{escape(name)}</th><td>{value}</td></tr>" for name, value in values.items())
+    rows = "".join(
+        f"<tr><th>{escape(name)}</th><td>{value}</td></tr>" for name, value in values.items()
+    )
     return f"<div><h3>{escape(title)}</h3><table>{rows}</table></div>"
 
 
-PANEL = Panel("selftest", lambda _: {"task": "selftest"}, summary, html, estimate_seconds=lambda _: 10)
+PANEL = Panel(
+    "selftest", lambda _: {"task": "selftest"}, summary, html, estimate_seconds=lambda _: 10
+)

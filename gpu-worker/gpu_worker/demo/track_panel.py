@@ -46,13 +46,15 @@ def html(result: TrackResult, film: Film, _folder: Path) -> str:
     busiest = busiest_frames(result.tracks, film.frames)
     pictures = frames_at(film.path, busiest)
     figures = "".join(
-        _figure(result.tracks, frame, data_uri(thumbnail(pictures[frame], PICTURE_PX)), film) for frame in busiest
+        _figure(result.tracks, frame, data_uri(thumbnail(pictures[frame], PICTURE_PX)), film)
+        for frame in busiest
     )
     return f'<div class="frames">{figures}</div>{_timeline(result, film)}'
 
 
 def busiest_frames(tracks: Sequence[Track], frames: int) -> list[int]:
-    """The frame with most boxes of each quarter of the film, in order; a quarter without any is left out."""
+    """The frame with most boxes of each quarter of the film, in order; a quarter without any is
+    left out."""
     counts: dict[int, int] = {}
     for track in tracks:
         for box in track.frames:
@@ -69,16 +71,17 @@ def _figure(tracks: Sequence[Track], frame: int, picture: str, film: Film) -> st
     boxes = [(track, box) for track in tracks for box in track.frames if box.frame == frame]
     line = film.width / 200
     shapes = "".join(
-        f'<rect x="{x1:g}" y="{y1:g}" width="{x2 - x1:g}" height="{y2 - y1:g}" fill="none" stroke="{_color(track)}"'
-        f' stroke-width="{line:g}"/><text x="{x1:g}" y="{max(y1 - line, 4 * line):g}" font-size="{film.height / 14:g}"'
+        f'<rect x="{x1:g}" y="{y1:g}" width="{x2 - x1:g}" height="{y2 - y1:g}" fill="none"'
+        f' stroke="{_color(track)}" stroke-width="{line:g}"/><text x="{x1:g}"'
+        f' y="{max(y1 - line, 4 * line):g}" font-size="{film.height / 14:g}"'
         f' fill="{_color(track)}">{track.track_id} {escape(track.class_name)}</text>'
         for track, box in boxes
         for x1, y1, x2, y2 in [box.bbox]
     )
     return (
-        f'<figure><svg viewBox="0 0 {film.width} {film.height}" style="width:100%" role="img" aria-label="frame {frame}">'
-        f'<image href="{picture}" width="{film.width}" height="{film.height}"/>{shapes}</svg>'
-        f"<figcaption>frame {frame}</figcaption></figure>"
+        f'<figure><svg viewBox="0 0 {film.width} {film.height}" style="width:100%" role="img"'
+        f' aria-label="frame {frame}"><image href="{picture}" width="{film.width}"'
+        f' height="{film.height}"/>{shapes}</svg><figcaption>frame {frame}</figcaption></figure>'
     )
 
 
@@ -86,16 +89,21 @@ def _timeline(result: TrackResult, film: Film) -> str:
     longest = sorted(result.tracks, key=lambda track: -len(track.frames))[:MAX_BARS]
     bars = sorted(longest, key=lambda track: track.track_id)
     rows = "".join(
-        f'<rect x="{track.frames[0].frame}" y="{row * BAR_PX + 2}" width="{track.frames[-1].frame - track.frames[0].frame + 1}"'
-        f' height="{BAR_PX - 4}" fill="{_color(track)}"><title>{track.track_id} {escape(track.class_name)}</title></rect>'
+        f'<rect x="{track.frames[0].frame}" y="{row * BAR_PX + 2}"'
+        f' width="{track.frames[-1].frame - track.frames[0].frame + 1}" height="{BAR_PX - 4}"'
+        f' fill="{_color(track)}"><title>{track.track_id} {escape(track.class_name)}</title></rect>'
         for row, track in enumerate(bars)
     )
     height = len(bars) * BAR_PX
-    cuts = "".join(f'<line x1="{cut}" x2="{cut}" y1="0" y2="{height}" stroke="currentColor"/>' for cut in result.cuts)
+    cuts = "".join(
+        f'<line x1="{cut}" x2="{cut}" y1="0" y2="{height}" stroke="currentColor"/>'
+        for cut in result.cuts
+    )
     return (
-        f'<svg viewBox="0 0 {film.frames} {height}" preserveAspectRatio="none" style="width:100%;height:{height}px" role="img"'
-        f' aria-label="timeline of tracks">{rows}{cuts}</svg><p>One bar per track from its first frame to its last; lines are'
-        " cuts, which no track crosses.</p>"
+        f'<svg viewBox="0 0 {film.frames} {height}" preserveAspectRatio="none"'
+        f' style="width:100%;height:{height}px" role="img" aria-label="timeline of'
+        f' tracks">{rows}{cuts}</svg><p>One bar per track from its first frame to its last; lines'
+        " are cuts, which no track crosses.</p>"
     )
 
 

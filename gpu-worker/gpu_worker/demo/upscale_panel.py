@@ -1,4 +1,5 @@
-"""upscale in the demo: the film four times as large, beside what repeating pixels and bicubic interpolation make of it."""
+"""upscale in the demo: the film four times as large, beside what repeating pixels and bicubic
+interpolation make of it."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from gpu_worker.demo.pictures import crop, data_uri, enlarge, frames_at
 from gpu_worker_client.protocol import UpscaleResult
 
 MODEL = "realesr-animevideov3"
-"""The smallest network of the task with weights to download: the demo must end within minutes on two CPU cores."""
+"""The smallest network of the task with weights to download: the demo must end within minutes on
+two CPU cores."""
 NO_WEIGHTS = "lite"
 """The network that ships with the worker."""
 OUTPUT = "upscaled.mp4"
@@ -44,7 +46,10 @@ def html(_result: UpscaleResult, film: Film, folder: Path) -> str:
     rows = [_row(index, before[index], after[index]) for index in sorted(after)]
     slider = _slider(before[min(after)], after[min(after)])
     network = f"{MODEL}, or {NO_WEIGHTS} where its weights are not here"
-    return f'{slider}{"".join(rows)}<p>The whole film: <a href="{OUTPUT}">{OUTPUT}</a>. Network: {network}.</p>'
+    return (
+        f'{slider}{"".join(rows)}<p>The whole film: <a href="{OUTPUT}">{OUTPUT}</a>. Network:'
+        f" {network}.</p>"
+    )
 
 
 def _row(index: int, small: Any, large: Any) -> str:
@@ -56,7 +61,10 @@ def _row(index: int, small: Any, large: Any) -> str:
         ("network", large),
     )
     shown = [(name, data_uri(crop(picture, 0.5, 0.4, *CROP_PX))) for name, picture in ways]
-    figures = [f'<figure><img src="{uri}" alt="{name}"><figcaption>{name}</figcaption></figure>' for name, uri in shown]
+    figures = [
+        f'<figure><img src="{uri}" alt="{name}"><figcaption>{name}</figcaption></figure>'
+        for name, uri in shown
+    ]
     return f'<h3>Frame {index}</h3><div class="trio">{"".join(figures)}</div>'
 
 
@@ -66,7 +74,8 @@ def _slider(small: Any, large: Any) -> str:
     bicubic = data_uri(enlarge(small, width, height, smooth=True))
     return (
         '<div class="compare" style="--at:50%">'
-        f'<img src="{data_uri(large)}" alt="network"><img class="over" src="{bicubic}" alt="bicubic">'
+        f'<img src="{data_uri(large)}" alt="network"><img class="over" src="{bicubic}"'
+        ' alt="bicubic">'
         '<input type="range" min="0" max="100" value="50" aria-label="bicubic left, network right" '
         "oninput=\"this.parentNode.style.setProperty('--at',this.value+'%')\">"
         "<span>bicubic</span><span>network</span></div>"

@@ -1,4 +1,5 @@
-"""RunPod and R2 on loopback: the control plane that the unmodified worker loop talks to, and a bucket as strict as R2."""
+"""RunPod and R2 on loopback: the control plane that the unmodified worker loop talks to, and a
+bucket as strict as R2."""
 
 from gpu_worker.platform.clock import ManualClock
 from gpu_worker.platform.control_plane import ControlPlane

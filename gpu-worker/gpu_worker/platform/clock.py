@@ -1,4 +1,5 @@
-"""Time as a value that is handed in: every deadline of the local platform is read from a `Clock`, so tests need no sleep."""
+"""Time as a value that is handed in: every deadline of the local platform is read from a `Clock`,
+so tests need no sleep."""
 
 from __future__ import annotations
 

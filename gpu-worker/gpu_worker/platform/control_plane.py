@@ -1,6 +1,8 @@
-"""A faithful RunPod control plane on loopback: the unmodified runpod worker loop on one side, any client on the other.
+"""A faithful RunPod control plane on loopback: the unmodified runpod worker loop on one side, any
+client on the other.
 
-Assembles the two APIs over one job book, lets time pass in it, sends webhooks, and carries out injected faults.
+Assembles the two APIs over one job book, lets time pass in it, sends webhooks, and carries out
+injected faults.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from gpu_worker.platform.wire import Body, Reply
 from gpu_worker.platform.worker_api import WorkerApi
 
 TICK_SECONDS = 0.1
-"""How often time is applied when no request does it: the granularity of timeouts seen by a waiting worker."""
+"""How often time is applied when no request does it: the granularity of timeouts seen by a waiting
+worker."""
 MAX_STREAM_CHUNK_BYTES = 64 * 1024 * 1024
 LOG_LENGTH = 10_000
 
@@ -50,7 +53,13 @@ class ControlPlane:
         clock: Clock = system_clock,
         poll_seconds: float = 2.0,
     ) -> None:
-        self.hub = Hub(endpoint_id, api_key, limits=limits or PlatformLimits(), clock=clock, poll_seconds=poll_seconds)
+        self.hub = Hub(
+            endpoint_id,
+            api_key,
+            limits=limits or PlatformLimits(),
+            clock=clock,
+            poll_seconds=poll_seconds,
+        )
         self.faults = Faults()
         self.log: deque[Call] = deque(maxlen=LOG_LENGTH)
         self.on_stop_pod: Callable[[str], None] | None = None
@@ -58,7 +67,9 @@ class ControlPlane:
         self.webhooks = Webhooks(self.hub.limits)
 
     def app(self) -> web.Application:
-        app = web.Application(client_max_size=MAX_STREAM_CHUNK_BYTES, middlewares=[self._middleware()])
+        app = web.Application(
+            client_max_size=MAX_STREAM_CHUNK_BYTES, middlewares=[self._middleware()]
+        )
         app.add_routes(WorkerApi(self.hub).routes())
         app.add_routes(PublicApi(self.hub).routes())
         app.cleanup_ctx.append(self._time)
@@ -97,26 +108,38 @@ class ControlPlane:
         async def inject(
             request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
         ) -> web.StreamResponse:
-            path = request.path.removeprefix(f"/v2/{self.hub.endpoint_id}/").removeprefix(f"{self.hub.worker_key}/")
+            path = request.path.removeprefix(f"/v2/{self.hub.endpoint_id}/").removeprefix(
+                f"{self.hub.worker_key}/"
+            )
             fault = self.faults.take(request.method, path, frozenset(request.query))
 
             def seen(status: int) -> None:
                 self.log.append(Call(request.method, path, status))
 
-            return await answer(request, fault, lambda _: _replied(request, handler), _refusal, seen)
+            return await answer(
+                request, fault, lambda _: _replied(request, handler), _refusal, seen
+            )
 
         return inject
 
 
-async def _replied(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Reply:
+async def _replied(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> Reply:
     """A handler's answer, always small, as a `Reply`."""
     try:
         response = await handler(request)
     except web.HTTPException as refused:
         response = refused
-    data = response.body if isinstance(response, web.Response) and isinstance(response.body, bytes) else b""
+    data = (
+        response.body
+        if isinstance(response, web.Response) and isinstance(response.body, bytes)
+        else b""
+    )
     return Reply(response.status, {"Content-Type": response.content_type}, Body.of(data))
 
 
 def _refusal(status: int, code: str | None) -> Reply:
-    return Reply.bytes(status, json.dumps({"error": code or "injected fault"}).encode(), "application/json")
+    return Reply.bytes(
+        status, json.dumps({"error": code or "injected fault"}).encode(), "application/json"
+    )

@@ -1,7 +1,8 @@
-"""`gpu-worker dev-server`: RunPod's API, an R2 gate and worker processes on this machine, until Ctrl-C.
+"""`gpu-worker dev-server`: RunPod's API, an R2 gate and worker processes on this machine, until
+Ctrl-C.
 
-stdout gets the environment lines that a client needs; everything else goes to stderr. A worker that ends by itself is
-replaced, as RunPod does; one that never gets ready ends the server with its log.
+stdout gets the environment lines that a client needs; everything else goes to stderr. A worker that
+ends by itself is replaced, as RunPod does; one that never gets ready ends the server with its log.
 """
 
 from __future__ import annotations
@@ -23,18 +24,42 @@ EXAMPLE_SECONDS = 7 * 86_400
 """Life of the example's presigned URLs, the longest there is."""
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
+def add_parser(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> None:  # pyright: ignore[reportPrivateUsage]
     summary = "RunPod's API, an R2 gate and a worker on loopback"
-    parser = subparsers.add_parser("dev-server", help=summary, description=__doc__.split("\n\n")[0] if __doc__ else summary)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; others than loopback need --api-key")
-    parser.add_argument("--port", type=int, default=8000, help="port of RunPod's API; 0 takes a free one (default 8000)")
-    parser.add_argument("--gate-port", type=int, default=9000, help="port of the R2 gate; 0 takes a free one (default 9000)")
-    parser.add_argument(
-        "--data-dir", type=Path, help="where objects and logs go; default: a temporary folder, removed at the end"
+    parser = subparsers.add_parser(
+        "dev-server", help=summary, description=__doc__.split("\n\n")[0] if __doc__ else summary
     )
-    parser.add_argument("--workers", type=int, default=1, help="worker processes; 0 starts none (default 1)")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; others than loopback need --api-key",
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=8000,
+        help="port of RunPod's API; 0 takes a free one (default 8000)",
+    )
+    parser.add_argument(
+        "--gate-port",
+        type=int,
+        default=9000,
+        help="port of the R2 gate; 0 takes a free one (default 9000)",
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        help="where objects and logs go; default: a temporary folder, removed at the end",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=1, help="worker processes; 0 starts none (default 1)"
+    )
     parser.add_argument("--endpoint-id", default="local")
-    parser.add_argument("--api-key", help="key that clients must send; default: a random one, printed")
+    parser.add_argument(
+        "--api-key", help="key that clients must send; default: a random one, printed"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -89,7 +114,9 @@ def _serve(platform: LocalPlatform, workers: int, stop: threading.Event) -> int:
     sys.stderr.write(_example(platform))
     while not stop.wait(WATCH_SECONDS):
         for worker in platform.fleet.revive():
-            sys.stderr.write(f"{worker.worker_id} ended with {worker.poll()}; log: {worker.log_path}\n")
+            sys.stderr.write(
+                f"{worker.worker_id} ended with {worker.poll()}; log: {worker.log_path}\n"
+            )
             if not platform.is_ready(worker):
                 sys.stderr.write(worker.log_tail())
                 return 1
@@ -98,7 +125,8 @@ def _serve(platform: LocalPlatform, workers: int, stop: threading.Event) -> int:
 
 
 def environment_lines(platform: LocalPlatform) -> str:
-    """What a client needs to find this endpoint, and the bucket for its files, as shell assignments."""
+    """What a client needs to find this endpoint, and the bucket for its files, as shell
+    assignments."""
     gate = platform.gate
     variables = {
         "GPU_WORKER_BASE_URL": platform.base_url,
@@ -113,7 +141,8 @@ def environment_lines(platform: LocalPlatform) -> str:
 
 
 def _example(platform: LocalPlatform) -> str:
-    """Commands that send a clip through; the presigned URLs they use lie in files, being long and secret."""
+    """Commands that send a clip through; the presigned URLs they use lie in files, being long and
+    secret."""
     folder = platform.data_dir.resolve()
     gate = platform.gate
     for key in ("input", "output"):
@@ -123,13 +152,17 @@ def _example(platform: LocalPlatform) -> str:
     task = {"task": "detect_scenes", "input_url": (folder / "get-input.url").read_text()}
     private_files.write_text(folder / "task.json", json.dumps(task))
     private_files.write_text(folder / "request.json", json.dumps({"input": task}))
-    call = f'curl -H "Authorization: Bearer {platform.api_key}" {platform.base_url}/{platform.endpoint_id}/runsync'
+    call = (
+        f'curl -H "Authorization: Bearer {platform.api_key}"'
+        f" {platform.base_url}/{platform.endpoint_id}/runsync"
+    )
     return (
         f"R2 gate: {gate.base_url}, bucket {gate.bucket}; files and logs: {folder}\n"
         "try:\n"
         f'  {call} -d \'{{"input": {{"task": "selftest"}}}}\'\n'
         f'  curl -fT CLIP.mp4 "$(cat {folder}/put-input.url)" && {call} -d @{folder}/request.json\n'
-        f"for the SDK and gpu-client: export the variables, then gpu-client run {folder}/task.json; presigned URLs are in\n"
+        f"for the SDK and gpu-client: export the variables, then gpu-client run {folder}/task.json;"
+        " presigned URLs are in\n"
         f"  {folder}/get-input.url, put-output.url; get-output.url reads the output back\n"
         "Ctrl-C ends it.\n"
     )

@@ -1,4 +1,5 @@
-"""Carries a `Fault` out on a connection: what happens instead of the handler, to its reply, or to the bytes on the wire."""
+"""Carries a `Fault` out on a connection: what happens instead of the handler, to its reply, or to
+the bytes on the wire."""
 
 from __future__ import annotations
 
@@ -27,8 +28,11 @@ Seen = Callable[[int], None]
 """Told the status of the answer, 0 when there is none."""
 
 
-async def answer(request: web.Request, fault: Fault | None, serve: Serve, refuse: Refuse, seen: Seen) -> web.StreamResponse:
-    """Serves one request under a fault, or plainly when there is none. Calls `seen` before the first byte leaves."""
+async def answer(
+    request: web.Request, fault: Fault | None, serve: Serve, refuse: Refuse, seen: Seen
+) -> web.StreamResponse:
+    """Serves one request under a fault, or plainly when there is none. Calls `seen` before the
+    first byte leaves."""
     if fault is not None and fault.kind is FaultKind.reset_upload:
         await _read_some(request, fault.options["after_bytes"])
         seen(0)
@@ -100,7 +104,9 @@ def _altered(reply: Reply, fault: Fault) -> Reply:
 def _sender(fault: Fault | None) -> Sender:
     if fault is None:
         return send
-    senders: dict[FaultKind, Callable[[web.Request, Reply, Fault], Awaitable[web.StreamResponse]]] = {
+    senders: dict[
+        FaultKind, Callable[[web.Request, Reply, Fault], Awaitable[web.StreamResponse]]
+    ] = {
         FaultKind.reset_download: _send_reset,
         FaultKind.truncated: _send_truncated,
         FaultKind.slow_download: _send_slowly,
@@ -130,8 +136,13 @@ async def _send_truncated(request: web.Request, reply: Reply, fault: Fault) -> w
 
 
 def _send_without_length(request: web.Request, reply: Reply, count: int) -> web.StreamResponse:
-    """Writes to the transport itself: aiohttp would choose chunked encoding, which does show its end."""
-    lines = [f"HTTP/1.1 {reply.status} OK", *(f"{name}: {value}" for name, value in reply.headers.items()), "Connection: close"]
+    """Writes to the transport itself: aiohttp would choose chunked encoding, which does show its
+    end."""
+    lines = [
+        f"HTTP/1.1 {reply.status} OK",
+        *(f"{name}: {value}" for name, value in reply.headers.items()),
+        "Connection: close",
+    ]
     if request.transport is not None:
         request.transport.write(("\r\n".join(lines) + "\r\n\r\n").encode() + reply.body.read(count))
         request.transport.close()

@@ -1,10 +1,11 @@
-"""Faults that a test orders and a service carries out: which requests they hit, how often, and what goes wrong.
+"""Faults that a test orders and a service carries out: which requests they hit, how often, and what
+goes wrong.
 
     gate.faults.add(Fault.status(503, method="PUT", path="out/*", times=2))
     gate.faults.add(Fault.truncated(after_bytes=1000, method="GET"))
 
-A fault is spent after `times` hits (one by default) and everything it does is bounded in bytes and seconds. `Faults` may be
-used from any thread.
+A fault is spent after `times` hits (one by default) and everything it does is bounded in bytes and
+seconds. `Faults` may be used from any thread.
 """
 
 from __future__ import annotations
@@ -76,8 +77,13 @@ class Fault:
         headers: dict[str, str] | None = None,
         **match: Any,
     ) -> Fault:
-        """Answers `status`. `code` sets the error's code, `body` replaces the whole body (200 with an error inside, say)."""
-        return cls(FaultKind.status, **match, options={"status": status, "code": code, "body": body, "headers": headers or {}})
+        """Answers `status`. `code` sets the error's code, `body` replaces the whole body (200 with
+        an error inside, say)."""
+        return cls(
+            FaultKind.status,
+            **match,
+            options={"status": status, "code": code, "body": body, "headers": headers or {}},
+        )
 
     @classmethod
     def redirect(cls, url: str, *, status: int = 307, **match: Any) -> Fault:
@@ -92,8 +98,14 @@ class Fault:
         return cls(FaultKind.reset_upload, **match, options={"after_bytes": after_bytes})
 
     @classmethod
-    def slow_upload(cls, *, bytes_per_interval: int, interval_seconds: float, **match: Any) -> Fault:
-        return cls(FaultKind.slow_upload, **match, options={"bytes": bytes_per_interval, "seconds": interval_seconds})
+    def slow_upload(
+        cls, *, bytes_per_interval: int, interval_seconds: float, **match: Any
+    ) -> Fault:
+        return cls(
+            FaultKind.slow_upload,
+            **match,
+            options={"bytes": bytes_per_interval, "seconds": interval_seconds},
+        )
 
     @classmethod
     def lose_response(cls, **match: Any) -> Fault:
@@ -105,12 +117,23 @@ class Fault:
 
     @classmethod
     def truncated(cls, *, after_bytes: int, declare_length: bool = True, **match: Any) -> Fault:
-        """A clean end after `after_bytes`. Without `declare_length` the answer has no Content-Length: HTTP cannot tell."""
-        return cls(FaultKind.truncated, **match, options={"after_bytes": after_bytes, "declare_length": declare_length})
+        """A clean end after `after_bytes`. Without `declare_length` the answer has no
+        Content-Length: HTTP cannot tell."""
+        return cls(
+            FaultKind.truncated,
+            **match,
+            options={"after_bytes": after_bytes, "declare_length": declare_length},
+        )
 
     @classmethod
-    def slow_download(cls, *, bytes_per_interval: int, interval_seconds: float, **match: Any) -> Fault:
-        return cls(FaultKind.slow_download, **match, options={"bytes": bytes_per_interval, "seconds": interval_seconds})
+    def slow_download(
+        cls, *, bytes_per_interval: int, interval_seconds: float, **match: Any
+    ) -> Fault:
+        return cls(
+            FaultKind.slow_download,
+            **match,
+            options={"bytes": bytes_per_interval, "seconds": interval_seconds},
+        )
 
     @classmethod
     def longer(cls, *, extra_bytes: int = 1000, **match: Any) -> Fault:

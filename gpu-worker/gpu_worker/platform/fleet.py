@@ -1,4 +1,5 @@
-"""The worker processes of one local endpoint: started, replaced when a result asks for a fresh one, ended together."""
+"""The worker processes of one local endpoint: started, replaced when a result asks for a fresh one,
+ended together."""
 
 from __future__ import annotations
 
@@ -56,8 +57,11 @@ class Fleet:
         return ended
 
     def replace_later(self, worker_id: str) -> None:
-        """Ends a worker and starts a fresh one, in a thread of its own, as RunPod does after `refresh_worker`."""
-        thread = threading.Thread(target=self._replace, args=(worker_id,), name=f"replace-{worker_id}", daemon=True)
+        """Ends a worker and starts a fresh one, in a thread of its own, as RunPod does after
+        `refresh_worker`."""
+        thread = threading.Thread(
+            target=self._replace, args=(worker_id,), name=f"replace-{worker_id}", daemon=True
+        )
         with self._lock:
             self._threads.append(thread)
         thread.start()
@@ -74,7 +78,8 @@ class Fleet:
                     start()
 
     def close(self) -> None:
-        """Lets all workers drain at the same time, then kills what is left of their process groups."""
+        """Lets all workers drain at the same time, then kills what is left of their process
+        groups."""
         with self._lock:
             self._closed = True
             threads, workers = list(self._threads), list(self._workers)
@@ -88,7 +93,9 @@ class Fleet:
 
 
 def _inherited() -> dict[str, str]:
-    """This process's environment without RunPod's, which on a pod would point the worker at the real endpoint, and without a
-    bucket, which is a client's."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RUNPOD_", "R2_"))}
+    """This process's environment without RunPod's, which on a pod would point the worker at the
+    real endpoint, and without a bucket, which is a client's."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("RUNPOD_", "R2_"))
+    }
     return {**kept, "PYTHONUNBUFFERED": "1"}

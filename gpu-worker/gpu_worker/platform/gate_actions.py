@@ -1,4 +1,5 @@
-"""What a verified request does to the bucket: one method per S3 operation, chosen by method and query."""
+"""What a verified request does to the bucket: one method per S3 operation, chosen by method and
+query."""
 
 from __future__ import annotations
 
@@ -18,7 +19,13 @@ from gpu_worker.platform.http_rules import Conditions, byte_range
 from gpu_worker.platform.multipart import MAX_PART_NUMBER, Uploads
 from gpu_worker.platform.s3_errors import S3Error
 from gpu_worker.platform.sigv4 import UNSIGNED_PAYLOAD
-from gpu_worker.platform.store import SIGNED_PAYLOAD, Incoming, ObjectStore, expected_checksums, kept_headers
+from gpu_worker.platform.store import (
+    SIGNED_PAYLOAD,
+    Incoming,
+    ObjectStore,
+    expected_checksums,
+    kept_headers,
+)
 from gpu_worker.platform.wire import Body, Reply
 
 MAX_COMPLETE_BYTES = 2 * 1024 * 1024
@@ -83,13 +90,18 @@ class GateActions:
             "Accept-Ranges": "bytes",
             "Last-Modified": formatdate(found.modified, usegmt=True),
             "Content-Type": "application/octet-stream",
-            **{name if name.startswith("x-amz-") else name.title(): value for name, value in found.headers.items()},
+            **{
+                name if name.startswith("x-amz-") else name.title(): value
+                for name, value in found.headers.items()
+            },
         }
         if Conditions.of(request.headers).unmodified(found.etag):
             return Reply(304, headers)
         if_range = request.headers.get("if-range")
         wanted = None
-        if not _is(request.fault, FaultKind.ignore_range) and (if_range is None or if_range.strip('"') == found.etag):
+        if not _is(request.fault, FaultKind.ignore_range) and (
+            if_range is None or if_range.strip('"') == found.etag
+        ):
             wanted = byte_range(request.headers.get("range"), found.size)
         if wanted is None:
             return Reply(200, headers, Body.of_file(found.path, 0, found.size))
@@ -102,7 +114,9 @@ class GateActions:
         self._store.check_write(request.key, conditions)
         with self._incoming(request, self._limits.max_put_bytes) as incoming:
             etag = await _receive(request, incoming)
-            self._store.publish(request.key, incoming.path, etag, kept_headers(request.headers), conditions)
+            self._store.publish(
+                request.key, incoming.path, etag, kept_headers(request.headers), conditions
+            )
         return Reply(200, {"ETag": f'"{etag}"'})
 
     async def _delete(self, request: GateRequest) -> Reply:
@@ -111,7 +125,9 @@ class GateActions:
 
     async def _create(self, request: GateRequest) -> Reply:
         upload_id = self._uploads.create(request.key, kept_headers(request.headers))
-        return xml_reply("InitiateMultipartUploadResult", {"Key": request.key, "UploadId": upload_id})
+        return xml_reply(
+            "InitiateMultipartUploadResult", {"Key": request.key, "UploadId": upload_id}
+        )
 
     async def _put_part(self, request: GateRequest) -> Reply:
         upload = self._uploads.get(request.query.get("uploadId", ""), request.key)
@@ -128,11 +144,19 @@ class GateActions:
         if _declared(request) > MAX_COMPLETE_BYTES:
             raise S3Error("EntityTooLarge", f"the document may have {MAX_COMPLETE_BYTES} bytes")
         body = b"".join([chunk async for chunk in read_body(request.http, request.fault)])
-        if request.headers.get(SIGNED_PAYLOAD, UNSIGNED_PAYLOAD) not in (UNSIGNED_PAYLOAD, hashlib.sha256(body).hexdigest()):
+        if request.headers.get(SIGNED_PAYLOAD, UNSIGNED_PAYLOAD) not in (
+            UNSIGNED_PAYLOAD,
+            hashlib.sha256(body).hexdigest(),
+        ):
             raise S3Error("XAmzContentSHA256Mismatch", f"{SIGNED_PAYLOAD} does not match the body")
-        # In a thread: joining gigabytes must not hold up the heartbeats that the same event loop answers.
-        stored = await asyncio.to_thread(self._uploads.complete, upload, body, Conditions.of(request.headers))
-        return xml_reply("CompleteMultipartUploadResult", {"Key": stored.key, "ETag": f'"{stored.etag}"'})
+        # In a thread: joining gigabytes must not hold up the heartbeats that the same event loop
+        # answers.
+        stored = await asyncio.to_thread(
+            self._uploads.complete, upload, body, Conditions.of(request.headers)
+        )
+        return xml_reply(
+            "CompleteMultipartUploadResult", {"Key": stored.key, "ETag": f'"{stored.etag}"'}
+        )
 
     async def _abort(self, request: GateRequest) -> Reply:
         self._uploads.abort(self._uploads.get(request.query["uploadId"], request.key))
@@ -148,7 +172,10 @@ class GateActions:
 
     async def _list_uploads(self, request: GateRequest) -> Reply:
         prefix = request.query.get("prefix", "")
-        return list_uploads([upload for upload in self._uploads.open() if upload.key.startswith(prefix)], request.query)
+        return list_uploads(
+            [upload for upload in self._uploads.open() if upload.key.startswith(prefix)],
+            request.query,
+        )
 
     async def _head_bucket(self, _: GateRequest) -> Reply:
         return Reply(200)
@@ -156,20 +183,28 @@ class GateActions:
     def _incoming(self, request: GateRequest, max_bytes: int) -> Incoming:
         declared = _declared(request)
         if declared > max_bytes:
-            raise S3Error("EntityTooLarge", f"one request may carry {max_bytes} bytes; use a multipart upload")
-        return self._store.incoming(request.key, expected_checksums({**_lower(request.query), **request.headers}))
+            raise S3Error(
+                "EntityTooLarge", f"one request may carry {max_bytes} bytes; use a multipart upload"
+            )
+        return self._store.incoming(
+            request.key, expected_checksums({**_lower(request.query), **request.headers})
+        )
 
 
 def _operation(request: GateRequest) -> str:
     bucket = "" if request.key else "bucket:"
     names = ("list-type", "uploads") if bucket else ("partNumber", "uploadId", "uploads")
-    return bucket + next((name for name in names if name in request.query), "" if bucket else "object")
+    return bucket + next(
+        (name for name in names if name in request.query), "" if bucket else "object"
+    )
 
 
 def _declared(request: GateRequest) -> int:
     """The Content-Length, after refusing every way to send a body without one."""
     payload = request.headers.get(SIGNED_PAYLOAD, UNSIGNED_PAYLOAD)
-    if "aws-chunked" in request.headers.get("content-encoding", "") or payload.startswith("STREAMING-"):
+    if "aws-chunked" in request.headers.get("content-encoding", "") or payload.startswith(
+        "STREAMING-"
+    ):
         raise S3Error("NotImplemented", "aws-chunked bodies and their trailers are not implemented")
     if payload != UNSIGNED_PAYLOAD and "authorization" not in request.headers:
         raise S3Error("NotImplemented", "signed payloads are not implemented for presigned URLs")

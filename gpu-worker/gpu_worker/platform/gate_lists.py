@@ -1,6 +1,8 @@
-"""What a bucket answers when it is asked for a list: objects, open uploads, parts. Pages as S3 gives them, in XML.
+"""What a bucket answers when it is asked for a list: objects, open uploads, parts. Pages as S3
+gives them, in XML.
 
-Pure functions over what is to be listed and the request's query. https://developers.cloudflare.com/r2/api/s3/api/
+Pure functions over what is to be listed and the request's query.
+https://developers.cloudflare.com/r2/api/s3/api/
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ T = TypeVar("T")
 def xml_reply(root: str, values: Mapping[str, str], inner: str = "") -> Reply:
     """A document of plain fields, and `inner` after them as it is."""
     fields = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in values.items())
-    return Reply.bytes(200, f'<?xml version="1.0" encoding="UTF-8"?>\n<{root}>{fields}{inner}</{root}>'.encode())
+    return Reply.bytes(
+        200, f'<?xml version="1.0" encoding="UTF-8"?>\n<{root}>{fields}{inner}</{root}>'.encode()
+    )
 
 
 def list_objects(objects: Sequence[StoredObject], query: Mapping[str, str]) -> Reply:
@@ -34,18 +38,24 @@ def list_objects(objects: Sequence[StoredObject], query: Mapping[str, str]) -> R
     after = query.get("continuation-token") or query.get("start-after", "")
     page, cut = _page([found for found in objects if found.key > after], query, "max-keys")
     contents = "".join(
-        f"<Contents><Key>{_named(found.key, query)}</Key><LastModified>{_time(found.modified)}</LastModified>"
+        f"<Contents><Key>{_named(found.key, query)}</Key>"
+        f"<LastModified>{_time(found.modified)}</LastModified>"
         f'<ETag>"{found.etag}"</ETag><Size>{found.size}</Size></Contents>'
         for found in page
     )
     more = {"NextContinuationToken": page[-1].key} if cut else {}
-    return xml_reply("ListBucketResult", {"KeyCount": str(len(page)), **_head(query, cut), **more}, contents)
+    return xml_reply(
+        "ListBucketResult", {"KeyCount": str(len(page)), **_head(query, cut), **more}, contents
+    )
 
 
 def list_uploads(uploads: Sequence[Upload], query: Mapping[str, str]) -> Reply:
     """ListMultipartUploads: those neither completed nor aborted."""
     marker = (query.get("key-marker", ""), query.get("upload-id-marker", ""))
-    rest = sorted((upload for upload in uploads if (upload.key, upload.id) > marker), key=lambda u: (u.key, u.id))
+    rest = sorted(
+        (upload for upload in uploads if (upload.key, upload.id) > marker),
+        key=lambda u: (u.key, u.id),
+    )
     page, cut = _page(rest, query, "max-uploads")
     listed = "".join(
         f"<Upload><Key>{_named(upload.key, query)}</Key><UploadId>{upload.id}</UploadId>"
@@ -84,7 +94,11 @@ def _whole(query: Mapping[str, str], name: str, default: int) -> int:
 
 def _head(query: Mapping[str, str], cut: bool) -> dict[str, str]:
     encoding = {"EncodingType": "url"} if query.get("encoding-type") == "url" else {}
-    return {"Prefix": _encoder(query)(query.get("prefix", "")), "IsTruncated": _flag(cut), **encoding}
+    return {
+        "Prefix": _encoder(query)(query.get("prefix", "")),
+        "IsTruncated": _flag(cut),
+        **encoding,
+    }
 
 
 def _named(key: str, query: Mapping[str, str]) -> str:

@@ -1,4 +1,5 @@
-"""The parts of HTTP that a store must get right: preconditions and byte ranges. Pure functions over header values."""
+"""The parts of HTTP that a store must get right: preconditions and byte ranges. Pure functions over
+header values."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class Conditions:
         return cls(headers.get("if-match"), headers.get("if-none-match"))
 
     def check_write(self, etag: str | None) -> None:
-        """Raises PreconditionFailed unless a write may replace the object with this ETag (None: no object)."""
+        """Raises PreconditionFailed unless a write may replace the object with this ETag (None: no
+        object)."""
         if self.if_match is not None and not _names(self.if_match, etag):
             raise S3Error("PreconditionFailed", "If-Match names another object, or there is none")
         if self.if_none_match is not None and _names(self.if_none_match, etag):
@@ -39,14 +41,16 @@ class Conditions:
 def _names(header: str, etag: str | None) -> bool:
     if etag is None:
         return False
-    return any(item.strip().removeprefix("W/").strip('"') in ("*", etag) for item in header.split(","))
+    return any(
+        item.strip().removeprefix("W/").strip('"') in ("*", etag) for item in header.split(",")
+    )
 
 
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
     """The half-open range [start, end) that a `Range` header asks of `size` bytes.
 
-    None when the whole object is to be sent: no header, several ranges, or a unit that is not bytes. Raises InvalidRange
-    when nothing of the object lies in the range.
+    None when the whole object is to be sent: no header, several ranges, or a unit that is not
+    bytes. Raises InvalidRange when nothing of the object lies in the range.
     """
     match = _RANGE.fullmatch(header.strip()) if header else None
     if match is None or match.group(1) == match.group(2) == "":

@@ -1,4 +1,5 @@
-"""The shared heart of the control plane's handlers: the job book, and waiting until something in it changes."""
+"""The shared heart of the control plane's handlers: the job book, and waiting until something in it
+changes."""
 
 from __future__ import annotations
 
@@ -15,10 +16,17 @@ T = TypeVar("T")
 
 
 class Hub:
-    """Everything the worker side and the public side of one endpoint have in common. Lives in one event loop."""
+    """Everything the worker side and the public side of one endpoint have in common. Lives in one
+    event loop."""
 
     def __init__(
-        self, endpoint_id: str, api_key: str, *, limits: PlatformLimits, clock: Clock = system_clock, poll_seconds: float
+        self,
+        endpoint_id: str,
+        api_key: str,
+        *,
+        limits: PlatformLimits,
+        clock: Clock = system_clock,
+        poll_seconds: float,
     ) -> None:
         self.endpoint_id = endpoint_id
         self.api_key = api_key
@@ -38,7 +46,8 @@ class Hub:
         waiting.set()
 
     async def until(self, attempt: Callable[[], T | None], seconds: float) -> T | None:
-        """The first answer of `attempt` that is not None, tried at every change; None after `seconds` of real time."""
+        """The first answer of `attempt` that is not None, tried at every change; None after
+        `seconds` of real time."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while (found := attempt()) is None:

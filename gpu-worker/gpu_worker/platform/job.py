@@ -40,12 +40,14 @@ class Job:
     worker_id: str | None = None
     """Who runs it, or ran it last."""
     answer: dict[str, Any] = field(default_factory=dict[str, Any])
-    """`output` and `error`, each only when there is one. While running, `output` is the last progress."""
+    """`output` and `error`, each only when there is one. While running, `output` is the last
+    progress."""
     stream: deque[Any] = field(default_factory=deque[Any])
     deliveries: int = 0
     """How often a worker took it; more than one after a lost worker or a retry."""
     history: list[str] = field(default_factory=list[str])
-    """What happened, in order: states, "progress", "late_progress", "late_result", "result_refused", "redelivered"."""
+    """What happened, in order: states, "progress", "late_progress", "late_result",
+    "result_refused", "redelivered"."""
 
     def enter(self, status: Status) -> None:
         self.status = status

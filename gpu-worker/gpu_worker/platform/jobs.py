@@ -1,7 +1,8 @@
 """The queue of one endpoint as a state machine: who may do what to a job, and what time does to it.
 
-Pure: no network, no thread, no clock of its own. Every method first lets time pass (`tick`), so an answer never shows a job
-that should have timed out. Not thread-safe; the control plane calls it from its event loop only.
+Pure: no network, no thread, no clock of its own. Every method first lets time pass (`tick`), so an
+answer never shows a job that should have timed out. Not thread-safe; the control plane calls it
+from its event loop only.
 """
 
 from __future__ import annotations
@@ -46,8 +47,14 @@ class JobBook:
         self.tick()
         policy = Policy.parse(request.get("policy") or {}, self.limits)
         job_id = f"sync-{uuid.uuid4()}" if sync else f"{uuid.uuid4()}-u1"
-        extra = {name: value for name, value in request.items() if name not in ("id", "input", "webhook", "policy")}
-        job = Job(job_id, request["input"], policy, sync, self._clock(), request.get("webhook"), extra)
+        extra = {
+            name: value
+            for name, value in request.items()
+            if name not in ("id", "input", "webhook", "policy")
+        }
+        job = Job(
+            job_id, request["input"], policy, sync, self._clock(), request.get("webhook"), extra
+        )
         job.enter(Status.IN_QUEUE)
         self.jobs[job_id] = job
         self._queue.append(job_id)
@@ -70,13 +77,16 @@ class JobBook:
         """Queues a failed job again under its id, with its first input."""
         job = self.get(job_id)
         if job.status not in (Status.FAILED, Status.TIMED_OUT):
-            raise NotRetryable(f"job is {job.status.value}; only FAILED and TIMED_OUT jobs can be retried")
+            raise NotRetryable(
+                f"job is {job.status.value}; only FAILED and TIMED_OUT jobs can be retried"
+            )
         job.finished_at = None
         self._requeue(job, front=False)
         return job
 
     def purge(self) -> int:
-        """Removes every queued job, returns how many. RunPod does not document their state; here it is CANCELLED."""
+        """Removes every queued job, returns how many. RunPod does not document their state; here it
+        is CANCELLED."""
         self.tick()
         waiting = [self.jobs[job_id] for job_id in self._queue]
         for job in waiting:
@@ -84,10 +94,13 @@ class JobBook:
         return len(waiting)
 
     def take_stream(self, job: Job) -> list[Any]:
-        """The stream chunks that were not read yet, up to the size of one answer; each is given once."""
+        """The stream chunks that were not read yet, up to the size of one answer; each is given
+        once."""
         chunks: list[Any] = []
         size = 0
-        while job.stream and (not chunks or size + job.stream[0][1] <= self.limits.stream_chunk_bytes):
+        while job.stream and (
+            not chunks or size + job.stream[0][1] <= self.limits.stream_chunk_bytes
+        ):
             chunk, chunk_bytes = job.stream.popleft()
             chunks.append(chunk)
             size += chunk_bytes
@@ -106,7 +119,14 @@ class JobBook:
                 "inQueue": statuses.count(Status.IN_QUEUE),
                 "retried": self.retried,
             },
-            "workers": {"idle": idle, "initializing": 0, "ready": idle, "running": running, "throttled": 0, "unhealthy": 0},
+            "workers": {
+                "idle": idle,
+                "initializing": 0,
+                "ready": idle,
+                "running": running,
+                "throttled": 0,
+                "unhealthy": 0,
+            },
         }
 
     # What a worker does.
@@ -147,10 +167,11 @@ class JobBook:
         job.history.append("late_progress" if job.status.is_final else "progress")
 
     def finish(self, job_id: str, worker_id: str, body: Mapping[str, Any]) -> None:
-        """Takes a result. The first one wins; a later one, or one after cancel or timeout, is recorded and dropped.
+        """Takes a result. The first one wins; a later one, or one after cancel or timeout, is
+        recorded and dropped.
 
-        `error` counts only when it is a string: with anything else RunPod shows a completed job without output
-        (runpod-python issue 299).
+        `error` counts only when it is a string: with anything else RunPod shows a completed job
+        without output (runpod-python issue 299).
         """
         worker = self.seen(worker_id)
         worker.running.discard(job_id)
@@ -164,10 +185,16 @@ class JobBook:
         answer = {name: body[name] for name in ("output", "error") if body.get(name) is not None}
         if "error" in answer and not isinstance(answer["error"], str):
             answer = {}
-        self._end(job, Status.FAILED if "error" in answer else Status.COMPLETED, answer, stop=job.worker_id != worker_id)
+        self._end(
+            job,
+            Status.FAILED if "error" in answer else Status.COMPLETED,
+            answer,
+            stop=job.worker_id != worker_id,
+        )
 
     def refuse_result(self, job_id: str, worker_id: str) -> None:
-        """A result over the limit: the job is COMPLETED without output (runpod-python issue 309)."""
+        """A result over the limit: the job is COMPLETED without output (runpod-python issue
+        309)."""
         self.get(job_id).history.append("result_refused")
         self.finish(job_id, worker_id, {})
 
@@ -191,16 +218,26 @@ class JobBook:
                 self._lose(worker)
         for job in list(self.jobs.values()):
             if job.started_at is not None and self._overran(job, now - job.started_at):
-                self._end(job, Status.TIMED_OUT, {"error": "job timed out: executionTimeout exceeded"}, stop=True)
+                self._end(
+                    job,
+                    Status.TIMED_OUT,
+                    {"error": "job timed out: executionTimeout exceeded"},
+                    stop=True,
+                )
             if now - job.submitted_at > job.policy.ttl_seconds or self._outlived(job, now):
                 self._drop(job)
 
     @staticmethod
     def _overran(job: Job, running_seconds: float) -> bool:
-        return job.status is Status.IN_PROGRESS and running_seconds > job.policy.execution_timeout_seconds
+        return (
+            job.status is Status.IN_PROGRESS
+            and running_seconds > job.policy.execution_timeout_seconds
+        )
 
     def _outlived(self, job: Job, now: float) -> bool:
-        keep = self.limits.runsync_retention_seconds if job.sync else self.limits.run_retention_seconds
+        keep = (
+            self.limits.runsync_retention_seconds if job.sync else self.limits.run_retention_seconds
+        )
         return job.finished_at is not None and now - job.finished_at > keep
 
     def _lose(self, worker: Worker) -> None:
@@ -226,7 +263,9 @@ class JobBook:
         job.finished_at, job.answer = self._clock(), answer
         job.enter(status)
         if job.webhook:
-            self.webhooks.append((job.webhook, {**job.public(), "input": job.input, "webhook": job.webhook}))
+            self.webhooks.append(
+                (job.webhook, {**job.public(), "input": job.input, "webhook": job.webhook})
+            )
 
     def _release(self, job: Job, *, stop: bool) -> None:
         """Takes the job from the queue and from its worker, which is told to stop it."""

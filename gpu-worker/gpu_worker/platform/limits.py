@@ -1,6 +1,7 @@
 """The numbers of RunPod's queue-based endpoints, and the `policy` of a request read against them.
 
-Sources: docs.runpod.io, "Operation reference" and "Send API requests". Each is a field so that a test can shrink it.
+Sources: docs.runpod.io, "Operation reference" and "Send API requests". Each is a field so that a
+test can shrink it.
 """
 
 from __future__ import annotations
@@ -33,14 +34,22 @@ class PlatformLimits:
     """Default of `policy.ttl`; counts from submission and deletes even a running job."""
     ttl_range_seconds: tuple[float, float] = (10.0, 7 * DAY_SECONDS)
     lost_worker_seconds: float = 30.0
-    """Silence of a worker after which its jobs go back to the queue. RunPod publishes no figure; workers ping every 10 s."""
+    """Silence of a worker after which its jobs go back to the queue. RunPod publishes no figure;
+    workers ping every 10 s."""
     webhook_retries: int = 2
     webhook_retry_seconds: float = 10.0
     rate_limited: bool = False
     """Whether the per-operation request limits below answer 429."""
 
 
-RATE_LIMITS = {"run": 1000, "runsync": 2000, "status": 2000, "stream": 2000, "cancel": 100, "purge-queue": 2}
+RATE_LIMITS = {
+    "run": 1000,
+    "runsync": 2000,
+    "status": 2000,
+    "stream": 2000,
+    "cancel": 100,
+    "purge-queue": 2,
+}
 """Requests per `RATE_WINDOW_SECONDS` and operation, the documented base."""
 RATE_WINDOW_SECONDS = 10.0
 
@@ -56,18 +65,32 @@ class Policy:
 
     @classmethod
     def parse(cls, policy: Mapping[str, Any], limits: PlatformLimits) -> Policy:
-        """Reads `executionTimeout` and `ttl` (milliseconds on the wire); other keys are the scheduler's and are ignored."""
+        """Reads `executionTimeout` and `ttl` (milliseconds on the wire); other keys are the
+        scheduler's and are ignored."""
         return cls(
-            _seconds(policy, "executionTimeout", limits.execution_timeout_seconds, limits.execution_timeout_range_seconds),
+            _seconds(
+                policy,
+                "executionTimeout",
+                limits.execution_timeout_seconds,
+                limits.execution_timeout_range_seconds,
+            ),
             _seconds(policy, "ttl", limits.ttl_seconds, limits.ttl_range_seconds),
         )
 
 
-def _seconds(policy: Mapping[str, Any], name: str, default: float, allowed: tuple[float, float]) -> float:
+def _seconds(
+    policy: Mapping[str, Any], name: str, default: float, allowed: tuple[float, float]
+) -> float:
     value = policy.get(name)
     if value is None:
         return default
     low, high = allowed
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value / 1000 <= high:
-        raise PolicyError(f"policy.{name} must be {low * 1000:.0f} to {high * 1000:.0f} milliseconds")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not low <= value / 1000 <= high
+    ):
+        raise PolicyError(
+            f"policy.{name} must be {low * 1000:.0f} to {high * 1000:.0f} milliseconds"
+        )
     return value / 1000

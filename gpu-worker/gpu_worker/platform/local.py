@@ -1,12 +1,14 @@
-"""The whole platform on this machine, in one context manager: control plane, R2 gate, worker processes.
+"""The whole platform on this machine, in one context manager: control plane, R2 gate, worker
+processes.
 
     with LocalPlatform() as platform:
         platform.gate.put("in.mp4", Path("clip.mp4"))
         platform.start_worker()
         client = Client(platform.endpoint_id, platform.api_key, platform.base_url)
 
-Both services listen on loopback, on free ports unless told otherwise, in one background thread with its own event loop. Leaving
-the context ends every worker it started and removes its files, unless `data_dir` was given.
+Both services listen on loopback, on free ports unless told otherwise, in one background thread with
+its own event loop. Leaving the context ends every worker it started and removes its files, unless
+`data_dir` was given.
 """
 
 from __future__ import annotations
@@ -64,9 +66,13 @@ class LocalPlatform:
         self.api_key = api_key or secrets.token_urlsafe(24)
         self._host, self._port, self._gate_port = host, port, gate_port
         self._closing = ExitStack()
-        self.data_dir = data_dir or Path(self._closing.enter_context(tempfile.TemporaryDirectory(prefix="gpu-worker-")))
+        self.data_dir = data_dir or Path(
+            self._closing.enter_context(tempfile.TemporaryDirectory(prefix="gpu-worker-"))
+        )
         self.data_dir.mkdir(private_files.FOLDER_MODE, parents=True, exist_ok=True)
-        self.control = ControlPlane(endpoint_id, self.api_key, limits=limits, clock=clock, poll_seconds=poll_seconds)
+        self.control = ControlPlane(
+            endpoint_id, self.api_key, limits=limits, clock=clock, poll_seconds=poll_seconds
+        )
         self.gate = R2Gate(self.data_dir / "objects", clock=clock, limits=gate_limits)
         self.faults = self.control.faults
         """Faults of the control plane; the gate has its own."""
@@ -74,7 +80,9 @@ class LocalPlatform:
         self.control.on_stop_pod = self.fleet.replace_later
         self._origin = ""
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="local-platform", daemon=True)
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="local-platform", daemon=True
+        )
 
     def __enter__(self) -> LocalPlatform:
         self._thread.start()
@@ -88,7 +96,12 @@ class LocalPlatform:
         self._closing.callback(self.fleet.close)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._closing.close()
 
     @property
@@ -98,7 +111,8 @@ class LocalPlatform:
 
     @property
     def worker_url(self) -> str:
-        """Below which workers ask for jobs and answer them. A secret: whoever has it is a worker."""
+        """Below which workers ask for jobs and answer them. A secret: whoever has it is a
+        worker."""
         return f"{self.base_url}/{self.endpoint_id}/{self.control.hub.worker_key}"
 
     @property
@@ -107,7 +121,8 @@ class LocalPlatform:
         return self.fleet.workers
 
     def worker_env(self, worker_id: str = "worker-1") -> dict[str, str]:
-        """The environment in which the unmodified runpod SDK works for this endpoint. `$ID` is replaced by the SDK."""
+        """The environment in which the unmodified runpod SDK works for this endpoint. `$ID` is
+        replaced by the SDK."""
         endpoint, gate = self.worker_url, self.gate.base_url.removeprefix("http://")
         return {
             "RUNPOD_WEBHOOK_GET_JOB": f"{endpoint}/job-take/$ID?gpu=local",
@@ -122,18 +137,25 @@ class LocalPlatform:
             # The SDK's own checks look for a GPU, 10 % of free disk and a route to 8.8.8.8.
             "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
             "RUNPOD_SKIP_GPU_CHECK": "true",
-            # Besides the gate what this machine's user names: a receiver of webhooks on loopback, say.
-            "GPU_WORKER_EXEMPT_HOSTS": ",".join(filter(None, (gate, os.environ.get("GPU_WORKER_EXEMPT_HOSTS")))),
+            # Besides the gate what this machine's user names: a receiver of webhooks on loopback,
+            # say.
+            "GPU_WORKER_EXEMPT_HOSTS": ",".join(
+                filter(None, (gate, os.environ.get("GPU_WORKER_EXEMPT_HOSTS")))
+            ),
             "GPU_WORKER_END_WITH_PROCESS": str(os.getpid()),
             "NO_PROXY": "127.0.0.1,localhost",
         }
 
-    def start_worker(self, extra_env: Mapping[str, str] | None = None, *, handler: Path | None = None) -> WorkerProcess:
-        """Starts `handler.py` (or another script) as one worker of the endpoint. Does not wait for it."""
+    def start_worker(
+        self, extra_env: Mapping[str, str] | None = None, *, handler: Path | None = None
+    ) -> WorkerProcess:
+        """Starts `handler.py` (or another script) as one worker of the endpoint. Does not wait for
+        it."""
         return self.fleet.start(extra_env, handler or _handler_path())
 
     def wait_ready(self, worker: WorkerProcess, timeout_seconds: float = READY_SECONDS) -> None:
-        """Returns when the worker has asked for its first job. Raises RuntimeError with its log when it died or took long."""
+        """Returns when the worker has asked for its first job. Raises RuntimeError with its log
+        when it died or took long."""
 
         def ready() -> bool | None:
             return True if worker.poll() is not None or self.is_ready(worker) else None
@@ -151,13 +173,20 @@ class LocalPlatform:
         """The control plane's own record of a job, with its history."""
         return self.control.hub.book.jobs[job_id]
 
-    def wait_until(self, attempt: Callable[[], T | None], timeout_seconds: float = CALL_SECONDS) -> T | None:
-        """The first answer of `attempt` that is not None, asked in the platform's thread at every change; None on timeout."""
-        return self._call(self.control.hub.until(attempt, timeout_seconds), timeout_seconds + CALL_SECONDS)
+    def wait_until(
+        self, attempt: Callable[[], T | None], timeout_seconds: float = CALL_SECONDS
+    ) -> T | None:
+        """The first answer of `attempt` that is not None, asked in the platform's thread at every
+        change; None on timeout."""
+        return self._call(
+            self.control.hub.until(attempt, timeout_seconds), timeout_seconds + CALL_SECONDS
+        )
 
     async def _listen(self, app: web.Application, port: int) -> str:
         # Cancelling a handler whose caller has gone keeps a job from being handed to a dead worker.
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_SECONDS)
+        runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_SECONDS
+        )
         await runner.setup()
         self._closing.callback(lambda: self._call(runner.cleanup()))
         site = web.TCPSite(runner, self._host, port)

@@ -1,4 +1,5 @@
-"""Multipart uploads with R2's rules: equal parts, the last one not longer, nothing visible before Complete.
+"""Multipart uploads with R2's rules: equal parts, the last one not longer, nothing visible before
+Complete.
 
 R2 finds unequal parts out only at Complete, after all the upload; so does this.
 https://developers.cloudflare.com/r2/objects/multipart-objects/
@@ -56,7 +57,9 @@ def parse_complete(body: bytes) -> list[tuple[int, str]]:
     return listed
 
 
-def choose_parts(listed: Sequence[tuple[int, str]], stored: Mapping[int, Part], min_part_bytes: int) -> list[Part]:
+def choose_parts(
+    listed: Sequence[tuple[int, str]], stored: Mapping[int, Part], min_part_bytes: int
+) -> list[Part]:
     """The parts that make the object, or the refusal a real store would send."""
     numbers = [number for number, _ in listed]
     if numbers != sorted(set(numbers)):
@@ -66,10 +69,14 @@ def choose_parts(listed: Sequence[tuple[int, str]], stored: Mapping[int, Part], 
             raise S3Error("InvalidPart", f"part {number} was not uploaded with this ETag")
     parts = [stored[number] for number in numbers]
     *leading, last = parts
-    if any(part.size != leading[0].size for part in leading) or (leading and last.size > leading[0].size):
+    if any(part.size != leading[0].size for part in leading) or (
+        leading and last.size > leading[0].size
+    ):
         raise S3Error("InvalidPart", "All non-trailing parts must have the same length.")
     if leading and leading[0].size < min_part_bytes:
-        raise S3Error("EntityTooSmall", f"every part but the last needs at least {min_part_bytes} bytes")
+        raise S3Error(
+            "EntityTooSmall", f"every part but the last needs at least {min_part_bytes} bytes"
+        )
     return parts
 
 
@@ -124,7 +131,9 @@ class Uploads:
                     for part in parts:
                         with part.path.open("rb") as source:
                             shutil.copyfileobj(source, target, 1024 * 1024)
-                stored = self._store.publish(upload.key, joined.path, etag, upload.headers, conditions)
+                stored = self._store.publish(
+                    upload.key, joined.path, etag, upload.headers, conditions
+                )
             self._forget(upload)
         return stored
 

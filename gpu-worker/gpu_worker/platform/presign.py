@@ -1,4 +1,5 @@
-"""Presigned URLs made by botocore's own signer, as a backend makes them: any method, any signed header, any age."""
+"""Presigned URLs made by botocore's own signer, as a backend makes them: any method, any signed
+header, any age."""
 
 from __future__ import annotations
 
@@ -14,14 +15,17 @@ from gpu_worker.platform.sigv4 import Credentials
 
 
 class _DatedSigner(S3SigV4QueryAuth):
-    """botocore signs with the system time; this one with a given time, so that an expired URL needs no waiting."""
+    """botocore signs with the system time; this one with a given time, so that an expired URL needs
+    no waiting."""
 
     def __init__(self, credentials: Credentials, expires_seconds: int, signed_at: float) -> None:
         keys = BotoCredentials(credentials.access_key, credentials.secret_key)
         super().__init__(keys, "s3", credentials.region, expires_seconds)
         self._stamp = strftime("%Y%m%dT%H%M%SZ", gmtime(signed_at))
 
-    def _modify_request_before_signing(self, request: AWSRequest) -> None:  # botocore's hook between dating and signing
+    def _modify_request_before_signing(
+        self, request: AWSRequest
+    ) -> None:  # botocore's hook between dating and signing
         request.context["timestamp"] = self._stamp
         super()._modify_request_before_signing(request)
 

@@ -1,4 +1,5 @@
-"""The side of the control plane that callers use, as docs.runpod.io describes it: run, runsync, status, stream, cancel, ..."""
+"""The side of the control plane that callers use, as docs.runpod.io describes it: run, runsync,
+status, stream, cancel, ..."""
 
 from __future__ import annotations
 
@@ -43,7 +44,9 @@ class PublicApi:
     async def runsync(self, request: web.Request) -> web.Response:
         self._admit(request, "runsync")
         job = await self._submitted(request, self._hub.limits.runsync_payload_bytes, sync=True)
-        await self._hub.until(lambda: job if job.status.is_final else None, self._wait_seconds(request))
+        await self._hub.until(
+            lambda: job if job.status.is_final else None, self._wait_seconds(request)
+        )
         return web.json_response(job.public())
 
     async def status(self, request: web.Request) -> web.Response:
@@ -54,8 +57,12 @@ class PublicApi:
         """Waits for the next chunks or the end of the job; the chunks come once each."""
         self._admit(request, "stream")
         job = self._job(request)
-        await self._hub.until(lambda: job if job.stream or job.status.is_final else None, self._hub.poll_seconds)
-        return web.json_response({"status": job.status.value, "stream": self._hub.book.take_stream(job)})
+        await self._hub.until(
+            lambda: job if job.stream or job.status.is_final else None, self._hub.poll_seconds
+        )
+        return web.json_response(
+            {"status": job.status.value, "stream": self._hub.book.take_stream(job)}
+        )
 
     async def cancel(self, request: web.Request) -> web.Response:
         self._admit(request, "cancel")
@@ -88,7 +95,9 @@ class PublicApi:
         """Refuses a wrong key (401), a wrong endpoint (404), too many requests (429)."""
         given = request.headers.get("Authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {self._hub.api_key}".encode()):
-            raise _refusal(web.HTTPUnauthorized, "Authorization: Bearer API_KEY is missing or wrong")
+            raise _refusal(
+                web.HTTPUnauthorized, "Authorization: Bearer API_KEY is missing or wrong"
+            )
         if request.match_info["endpoint"] != self._hub.endpoint_id:
             raise _refusal(web.HTTPNotFound, "endpoint not found")
         if self._hub.limits.rate_limited and operation in RATE_LIMITS:
@@ -99,7 +108,9 @@ class PublicApi:
         while recent and now - recent[0] >= RATE_WINDOW_SECONDS:
             recent.popleft()
         if len(recent) >= RATE_LIMITS[operation]:
-            raise _refusal(web.HTTPTooManyRequests, f"more than {RATE_LIMITS[operation]} requests in 10 s")
+            raise _refusal(
+                web.HTTPTooManyRequests, f"more than {RATE_LIMITS[operation]} requests in 10 s"
+            )
         recent.append(now)
 
     async def _submitted(self, request: web.Request, limit: int, *, sync: bool) -> Job:
@@ -138,7 +149,9 @@ def _request_of(data: bytes) -> dict[str, Any]:
         raise _refusal(web.HTTPBadRequest, "the body is not JSON") from None
     if not isinstance(body, dict) or "input" not in body or body["input"] is None:
         raise _refusal(web.HTTPBadRequest, 'the body must be an object with "input"')
-    if not isinstance(body.get("webhook", ""), str | None) or not isinstance(body.get("policy", {}), dict | None):
+    if not isinstance(body.get("webhook", ""), str | None) or not isinstance(
+        body.get("policy", {}), dict | None
+    ):
         raise _refusal(web.HTTPBadRequest, "webhook must be a string and policy an object")
     return body
 
@@ -149,4 +162,6 @@ def _refusal(kind: type[web.HTTPException], message: str) -> web.HTTPException:
 
 def _too_large(limit: int) -> web.HTTPException:
     text = json.dumps({"error": f"the payload exceeds {limit} bytes"})
-    return web.HTTPRequestEntityTooLarge(limit, limit + 1, text=text, content_type="application/json")
+    return web.HTTPRequestEntityTooLarge(
+        limit, limit + 1, text=text, content_type="application/json"
+    )

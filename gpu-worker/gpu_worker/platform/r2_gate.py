@@ -1,8 +1,9 @@
 """A strict stand-in for a Cloudflare R2 bucket on loopback: it refuses what R2 refuses.
 
-Accepts signed requests only (SigV4 in the query or in the header), one bucket, path-style. Verifies signature, method, expiry,
-signed headers and signed payload; wants a Content-Length; applies R2's rules for conditional writes, ranges, multipart parts
-and one write a second per key; stores to disk. Nothing partial is ever visible. Lenient stores let all of these bugs pass.
+Accepts signed requests only (SigV4 in the query or in the header), one bucket, path-style. Verifies
+signature, method, expiry, signed headers and signed payload; wants a Content-Length; applies R2's
+rules for conditional writes, ranges, multipart parts and one write a second per key; stores to
+disk. Nothing partial is ever visible. Lenient stores let all of these bugs pass.
 """
 
 from __future__ import annotations
@@ -52,7 +53,12 @@ class R2Gate:
     """The bucket, as a test or a backend handles it. Every method may be called from any thread."""
 
     def __init__(
-        self, root: Path, *, bucket: str = "media", clock: Clock = system_clock, limits: GateLimits | None = None
+        self,
+        root: Path,
+        *,
+        bucket: str = "media",
+        clock: Clock = system_clock,
+        limits: GateLimits | None = None,
     ) -> None:
         self.bucket = bucket
         self.limits = limits or GateLimits()
@@ -62,11 +68,15 @@ class R2Gate:
         self.base_url = ""
         """Set by whoever binds the port: "http://127.0.0.1:PORT"."""
         self.clock = clock
-        self.store = ObjectStore(root, clock, write_interval_seconds=self.limits.write_interval_seconds)
+        self.store = ObjectStore(
+            root, clock, write_interval_seconds=self.limits.write_interval_seconds
+        )
         self.uploads = Uploads(self.store, min_part_bytes=self.limits.min_part_bytes)
         self._actions = GateActions(self.store, self.uploads, self.limits)
 
-    def put(self, key: str, content: bytes | Path, *, headers: Mapping[str, str] | None = None) -> None:
+    def put(
+        self, key: str, content: bytes | Path, *, headers: Mapping[str, str] | None = None
+    ) -> None:
         """Stores an object directly, as the bucket's owner."""
         with self.store.incoming(key) as incoming:
             if isinstance(content, bytes):
@@ -84,7 +94,8 @@ class R2Gate:
         return found.path.read_bytes() if found else None
 
     def path(self, key: str) -> Path:
-        """The file that holds the object now; it never changes, a later write makes another file."""
+        """The file that holds the object now; it never changes, a later write makes another
+        file."""
         return self.store.get(key).path
 
     def keys(self) -> list[str]:
@@ -107,7 +118,8 @@ class R2Gate:
         query: Mapping[str, str] | None = None,
         age_seconds: float = 0.0,
     ) -> str:
-        """A presigned URL. `age_seconds` dates it back: `expires=60, age_seconds=3600` expired 59 minutes ago."""
+        """A presigned URL. `age_seconds` dates it back: `expires=60, age_seconds=3600` expired 59
+        minutes ago."""
         return presign(
             method,
             object_url(self.base_url, self.bucket, key),
@@ -129,16 +141,21 @@ class R2Gate:
         complete_headers: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """Opens an upload and presigns enough parts for `size` bytes, in the shape of the wire's `output_multipart`."""
+        """Opens an upload and presigns enough parts for `size` bytes, in the shape of the wire's
+        `output_multipart`."""
         upload_id = self.uploads.create(key, headers or {})
         count = max(1, -(-size // part_size))
 
         def url(method: str, query: dict[str, str], signed: Mapping[str, str] | None = None) -> str:
-            return self.presign(method, key, expires, signed, query={"uploadId": upload_id, **query})
+            return self.presign(
+                method, key, expires, signed, query={"uploadId": upload_id, **query}
+            )
 
         plan: dict[str, Any] = {
             "part_size": part_size,
-            "parts": [{"n": n, "url": url("PUT", {"partNumber": str(n)})} for n in range(1, count + 1)],
+            "parts": [
+                {"n": n, "url": url("PUT", {"partNumber": str(n)})} for n in range(1, count + 1)
+            ],
         }
         if complete:
             plan["complete"] = {"url": url("POST", {}, complete_headers)}
@@ -161,14 +178,18 @@ class R2Gate:
             return reply
 
         def seen(status: int) -> None:
-            self.log.append(Seen(request.method, key, _public(request), _joined(request), status, fault))
+            self.log.append(
+                Seen(request.method, key, _public(request), _joined(request), status, fault)
+            )
 
         return await answer(request, fault, serve, self._refusal, seen)
 
     async def _serve(self, request: web.Request, key: str, fault: Fault | None) -> Reply:
         headers = _joined(request)
         try:
-            query = verify(request.method, request.raw_path, headers, self.credentials, self.clock())
+            query = verify(
+                request.method, request.raw_path, headers, self.credentials, self.clock()
+            )
             if not f"{_path(request)}/".startswith(f"/{self.bucket}/"):
                 raise S3Error("NoSuchBucket", f"the bucket is {self.bucket!r}")
             return await self._actions.act(GateRequest(request, key, query, headers, fault))
@@ -194,4 +215,8 @@ def _joined(request: web.Request) -> dict[str, str]:
 
 
 def _public(request: web.Request) -> dict[str, str]:
-    return {name: value for name, value in request.query.items() if not name.lower().startswith("x-amz-")}
+    return {
+        name: value
+        for name, value in request.query.items()
+        if not name.lower().startswith("x-amz-")
+    }

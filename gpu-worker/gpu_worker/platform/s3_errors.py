@@ -1,4 +1,5 @@
-"""The refusals of an S3-compatible store: code, HTTP status, sentence, and the XML that carries them, with R2's statuses."""
+"""The refusals of an S3-compatible store: code, HTTP status, sentence, and the XML that carries
+them, with R2's statuses."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Objects on disk: written to a temporary file, checked, then made visible in one step.
 
-Every version of an object is a file of its own that never changes, so a reader that has opened one is not disturbed by a later
-write. The index lives in memory: a new process starts empty. All methods may be called from any thread.
+Every version of an object is a file of its own that never changes, so a reader that has opened one
+is not disturbed by a later write. The index lives in memory: a new process starts empty. All
+methods may be called from any thread.
 """
 
 from __future__ import annotations
@@ -26,11 +27,18 @@ from gpu_worker.platform.sigv4 import UNSIGNED_PAYLOAD
 
 MAX_KEY_BYTES = 1024
 """https://developers.cloudflare.com/r2/platform/limits/"""
-_KEPT_HEADERS = ("content-type", "cache-control", "content-disposition", "content-encoding", "content-language")
+_KEPT_HEADERS = (
+    "content-type",
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+)
 
 
 SIGNED_PAYLOAD = "x-amz-content-sha256"
-"""The one promise of a body's content that is part of the signature. In hex; the checksums are in base64."""
+"""The one promise of a body's content that is part of the signature. In hex; the checksums are in
+base64."""
 
 
 class _Hash(Protocol):
@@ -72,7 +80,8 @@ class StoredObject:
 
 
 class Incoming:
-    """A body on its way to disk. A context manager: unless it was adopted, the file is gone at the end."""
+    """A body on its way to disk. A context manager: unless it was adopted, the file is gone at the
+    end."""
 
     def __init__(self, path: Path, expected: Mapping[str, str]) -> None:
         self.path = path
@@ -85,7 +94,12 @@ class Incoming:
     def __enter__(self) -> Incoming:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._file.close()
         self.path.unlink(missing_ok=True)
 
@@ -105,7 +119,10 @@ class Incoming:
             signed = name == SIGNED_PAYLOAD
             found = item.digest().hex() if signed else base64.b64encode(item.digest()).decode()
             if found != self._expected[name]:
-                raise S3Error("XAmzContentSHA256Mismatch" if signed else "BadDigest", f"{name} does not match the body")
+                raise S3Error(
+                    "XAmzContentSHA256Mismatch" if signed else "BadDigest",
+                    f"{name} does not match the body",
+                )
         return self._md5.hexdigest()
 
 
@@ -116,15 +133,24 @@ def _hasher(name: str) -> _Hash:
 
 
 def expected_checksums(fields: Mapping[str, str]) -> dict[str, str]:
-    """The checksums a request promises, from its headers and its query (aws-sdk-js signs one into presigned PUT URLs)."""
-    promised = {name: value for name, value in fields.items() if name == "content-md5" or name.startswith("x-amz-checksum-")}
+    """The checksums a request promises, from its headers and its query (aws-sdk-js signs one into
+    presigned PUT URLs)."""
+    promised = {
+        name: value
+        for name, value in fields.items()
+        if name == "content-md5" or name.startswith("x-amz-checksum-")
+    }
     payload = fields.get(SIGNED_PAYLOAD, UNSIGNED_PAYLOAD)
     return promised if payload == UNSIGNED_PAYLOAD else promised | {SIGNED_PAYLOAD: payload}
 
 
 def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers of a PUT that its GET gives back."""
-    return {name: value for name, value in headers.items() if name in _KEPT_HEADERS or name.startswith("x-amz-meta-")}
+    return {
+        name: value
+        for name, value in headers.items()
+        if name in _KEPT_HEADERS or name.startswith("x-amz-meta-")
+    }
 
 
 class ObjectStore:
@@ -142,7 +168,8 @@ class ObjectStore:
         return Incoming(self.new_file(key), expected or {})
 
     def new_file(self, key: str) -> Path:
-        """A path that no other version has; it ends like the key so that tools recognise the type."""
+        """A path that no other version has; it ends like the key so that tools recognise the
+        type."""
         if not 0 < len(key.encode()) <= MAX_KEY_BYTES:
             raise S3Error("KeyTooLong", f"a key has 1 to {MAX_KEY_BYTES} bytes")
         name = re.sub(r"[^A-Za-z0-9._-]", "_", key.rsplit("/", 1)[-1])[-80:]
@@ -164,7 +191,8 @@ class ObjectStore:
             return sorted(self._objects)
 
     def check_write(self, key: str, conditions: Conditions, *, limited: bool = True) -> None:
-        """Refuses a write early: the key was written less than a second ago, or a precondition fails."""
+        """Refuses a write early: the key was written less than a second ago, or a precondition
+        fails."""
         with self._lock:
             last = self._written.get(key)
             if limited and last is not None and self.clock() - last < self._write_interval:
@@ -173,14 +201,23 @@ class ObjectStore:
             conditions.check_write(current.etag if current else None)
 
     def publish(
-        self, key: str, file: Path, etag: str, headers: Mapping[str, str], conditions: Conditions, *, limited: bool = True
+        self,
+        key: str,
+        file: Path,
+        etag: str,
+        headers: Mapping[str, str],
+        conditions: Conditions,
+        *,
+        limited: bool = True,
     ) -> StoredObject:
         """Makes a finished file the object of this key; the checks and the change are one step."""
         with self._lock:
             self.check_write(key, conditions, limited=limited)
             visible = self.new_file(key)
             file.rename(visible)
-            stored = StoredObject(key, visible, visible.stat().st_size, etag, dict(headers), self.clock())
+            stored = StoredObject(
+                key, visible, visible.stat().st_size, etag, dict(headers), self.clock()
+            )
             replaced = self._objects.get(key)
             self._objects[key] = stored
             if limited:

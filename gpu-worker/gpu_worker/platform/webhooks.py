@@ -1,4 +1,5 @@
-"""Sends a finished job to its webhook: a 200 ends it, anything else is tried twice more. Unsigned, as RunPod's are."""
+"""Sends a finished job to its webhook: a 200 ends it, anything else is tried twice more. Unsigned,
+as RunPod's are."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""What both local services answer with: status, headers, and a body that is read in chunks, so any size takes constant memory.
+"""What both local services answer with: status, headers, and a body that is read in chunks, so any
+size takes constant memory.
 
-Handlers build a `Reply`; `send` puts it on the connection. Injected faults alter the one or replace the other.
+Handlers build a `Reply`; `send` puts it on the connection. Injected faults alter the one or replace
+the other.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ class Body:
 
     @classmethod
     def of_file(cls, path: Path, start: int, end: int) -> Body:
-        """Bytes [start, end) of a file, opened now: a later replacement of the file does not touch it."""
+        """Bytes [start, end) of a file, opened now: a later replacement of the file does not touch
+        it."""
         source = path.open("rb")
         source.seek(start)
         return cls(source, end - start)

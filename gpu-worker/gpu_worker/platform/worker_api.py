@@ -1,9 +1,11 @@
-"""The side of the control plane that the unmodified runpod SDK talks to, in the form its source expects (1.12).
+"""The side of the control plane that the unmodified runpod SDK talks to, in the form its source
+expects (1.12).
 
-`GET job-take` and `job-stop` are long polls; `POST job-done` carries results and progress as JSON under a form content type;
-`GET ping` is the heartbeat of a separate process. The workers' key is part of the path, which only they are told: without it
-whoever else is on this machine could take a job with its presigned URLs, or answer one. It is not in the Authorization header,
-because a developer's own `~/.runpod/config.toml` replaces what the environment says of that.
+`GET job-take` and `job-stop` are long polls; `POST job-done` carries results and progress as JSON
+under a form content type; `GET ping` is the heartbeat of a separate process. The workers' key is
+part of the path, which only they are told: without it whoever else is on this machine could take a
+job with its presigned URLs, or answer one. It is not in the Authorization header, because a
+developer's own `~/.runpod/config.toml` replaces what the environment says of that.
 """
 
 from __future__ import annotations
@@ -37,9 +39,13 @@ class WorkerApi:
             self._route("GET", "ping/{worker}", self.ping),
         ]
 
-    def _route(self, method: str, path: str, handle: Callable[[web.Request], Awaitable[web.Response]]) -> web.RouteDef:
+    def _route(
+        self, method: str, path: str, handle: Callable[[web.Request], Awaitable[web.Response]]
+    ) -> web.RouteDef:
         async def for_workers(request: web.Request) -> web.Response:
-            if not hmac.compare_digest(request.match_info["key"].encode(), self._hub.worker_key.encode()):
+            if not hmac.compare_digest(
+                request.match_info["key"].encode(), self._hub.worker_key.encode()
+            ):
                 raise web.HTTPNotFound
             return await handle(request)
 
@@ -53,18 +59,26 @@ class WorkerApi:
         size = re.fullmatch(r"[0-9]{1,4}", request.query.get("batch_size", ""))
         count = min(max(1, int(size[0])), MAX_BATCH) if size else 1
         jobs = await self._taken(request, count)
-        return web.json_response([_for_worker(job) for job in jobs]) if jobs else web.Response(status=204)
+        return (
+            web.json_response([_for_worker(job) for job in jobs])
+            if jobs
+            else web.Response(status=204)
+        )
 
     async def _taken(self, request: web.Request, count: int) -> list[Job]:
         worker = request.match_info["worker"]
-        jobs = await self._hub.until(lambda: self._hub.book.take(worker, count) or None, self._hub.poll_seconds)
+        jobs = await self._hub.until(
+            lambda: self._hub.book.take(worker, count) or None, self._hub.poll_seconds
+        )
         if jobs:
             self._hub.changed()
         return jobs or []
 
     async def stop(self, request: web.Request) -> web.Response:
         worker = request.match_info["worker"]
-        stops = await self._hub.until(lambda: self._hub.book.take_stops(worker) or None, self._hub.poll_seconds)
+        stops = await self._hub.until(
+            lambda: self._hub.book.take_stops(worker) or None, self._hub.poll_seconds
+        )
         return web.json_response({"jobsToStop": stops}) if stops else web.Response(status=204)
 
     async def ping(self, request: web.Request) -> web.Response:
@@ -99,7 +113,9 @@ class WorkerApi:
     async def stream(self, request: web.Request) -> web.Response:
         data = await request.read()
         try:
-            self._hub.book.add_stream(request.match_info["job"], request.match_info["worker"], json.loads(data), len(data))
+            self._hub.book.add_stream(
+                request.match_info["job"], request.match_info["worker"], json.loads(data), len(data)
+            )
         except UnknownJob:
             return web.json_response({"error": "job not found"}, status=404)
         except ValueError:
@@ -114,7 +130,8 @@ def _for_worker(job: Job) -> dict[str, Any]:
 
 
 async def _read_up_to(request: web.Request, limit: int) -> bytes | None:
-    """The body, or None when it is longer than `limit`; the rest is read and dropped so that the sender gets the answer."""
+    """The body, or None when it is longer than `limit`; the rest is read and dropped so that the
+    sender gets the answer."""
     kept = bytearray()
     total = 0
     async for chunk in request.content.iter_chunked(64 * 1024):

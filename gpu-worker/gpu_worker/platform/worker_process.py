@@ -1,4 +1,5 @@
-"""One worker process under the local platform: its own process group, its output in a file, ended within a bound."""
+"""One worker process under the local platform: its own process group, its output in a file, ended
+within a bound."""
 
 from __future__ import annotations
 
@@ -17,12 +18,19 @@ LOG_TAIL_CHARS = 4000
 class WorkerProcess:
     """Starts `argv` at once. `stop` is how a platform ends a pod, `kill` is how a machine dies."""
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str], log_path: Path, worker_id: str) -> None:
+    def __init__(
+        self, argv: Sequence[str], env: Mapping[str, str], log_path: Path, worker_id: str
+    ) -> None:
         self.worker_id = worker_id
         self.log_path = log_path
         with private_files.create(log_path) as log:
             self._process = subprocess.Popen(
-                list(argv), env=dict(env), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                list(argv),
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     @property
@@ -44,7 +52,8 @@ class WorkerProcess:
             self._process.send_signal(signal.SIGTERM)
 
     def stop(self, grace_seconds: float = 15.0) -> int:
-        """SIGTERM, up to `grace_seconds` to drain, then SIGKILL to whatever is left of the group. Returns the exit code."""
+        """SIGTERM, up to `grace_seconds` to drain, then SIGKILL to whatever is left of the group.
+        Returns the exit code."""
         self.terminate()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(grace_seconds)

@@ -1,4 +1,5 @@
-"""Moves a job's files between presigned URLs and local paths, safely: checked URLs, checked addresses, whole files or none."""
+"""Moves a job's files between presigned URLs and local paths, safely: checked URLs, checked
+addresses, whole files or none."""
 
 from gpu_worker.transfer.deliver import Delivered, deliver, deliver_result
 from gpu_worker.transfer.dial import Network

@@ -1,7 +1,9 @@
-"""Which network addresses a URL may lead to: public unicast, nothing else, with every tunnel and translation looked through.
+"""Which network addresses a URL may lead to: public unicast, nothing else, with every tunnel and
+translation looked through.
 
-The table is our own. `ipaddress.is_global` of the supported Python versions calls NAT64, 6to4, site-local and multicast
-addresses global, and those reach 127.0.0.1 or a cloud's metadata service from somewhere.
+The table is our own. `ipaddress.is_global` of the supported Python versions calls NAT64, 6to4,
+site-local and multicast addresses global, and those reach 127.0.0.1 or a cloud's metadata service
+from somewhere.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 Address = IPv4Address | IPv6Address
 
-# https://www.iana.org/assignments/iana-ipv4-special-registry/ and two cloud services that sit outside it.
+# https://www.iana.org/assignments/iana-ipv4-special-registry/ and two cloud services that sit
+# outside it.
 _REFUSED_V4 = [
     (IPv4Network(network), reason)
     for network, reason in (
@@ -33,7 +36,8 @@ _REFUSED_V4 = [
     )
 ]
 
-# https://www.iana.org/assignments/iana-ipv6-special-registry/. Outside 2000::/3 nothing is global unicast.
+# https://www.iana.org/assignments/iana-ipv6-special-registry/. Outside 2000::/3 nothing is global
+# unicast.
 _GLOBAL_V6 = IPv6Network("2000::/3")
 _REFUSED_V6 = [
     (IPv6Network(network), reason)
@@ -75,9 +79,11 @@ def _refusal_v6(address: IPv6Address) -> str | None:
 
 
 def carried_v4(address: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address that a packet to this one really goes to: v4-mapped and NAT64's well-known prefix.
+    """The IPv4 address that a packet to this one really goes to: v4-mapped and NAT64's well-known
+    prefix.
 
-    The other carriers (v4-compatible, 6to4, Teredo, NAT64's local prefix) are refused whatever they carry, by the tables.
+    The other carriers (v4-compatible, 6to4, Teredo, NAT64's local prefix) are refused whatever they
+    carry, by the tables.
     """
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped

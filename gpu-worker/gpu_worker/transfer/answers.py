@@ -1,7 +1,9 @@
-"""What a store's refusal means: status and XML code of S3 and R2 in, a typed error or "try again" out. Pure.
+"""What a store's refusal means: status and XML code of S3 and R2 in, a typed error or "try again"
+out. Pure.
 
-Codes: https://developers.cloudflare.com/r2/api/error-codes/ and https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html.
-AWS answers an expired URL with 403, R2 with 400: both are understood.
+Codes: https://developers.cloudflare.com/r2/api/error-codes/ and
+https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html. AWS answers an expired URL with
+403, R2 with 400: both are understood.
 """
 
 from __future__ import annotations
@@ -21,8 +23,16 @@ _EXPIRED_TEXT = re.compile(rb"<Message>[^<]{0,200}\bexpired\b", re.IGNORECASE)
 _RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _RETRIED_CODES = frozenset(
     {
-        *("BadGateway", "ClientDisconnect", "ConditionalRequestConflict", "IncompleteBody", "InternalError"),
-        *("OperationAborted", "RequestTimeout", "ServiceUnavailable", "SlowDown", "TooManyRequests"),
+        "BadGateway",
+        "ClientDisconnect",
+        "ConditionalRequestConflict",
+        "IncompleteBody",
+        "InternalError",
+        "OperationAborted",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "TooManyRequests",
     }
 )
 _EXPIRED_CODES = frozenset({"ExpiredRequest", "ExpiredToken", "TokenRefreshRequired"})
@@ -36,7 +46,9 @@ SKEW_SECONDS = 60.0
 class Transient(Exception):
     """A failure that the next try may not have."""
 
-    def __init__(self, error: TaskError, *, retry_after_seconds: float | None = None, ambiguous: bool = False) -> None:
+    def __init__(
+        self, error: TaskError, *, retry_after_seconds: float | None = None, ambiguous: bool = False
+    ) -> None:
         super().__init__(str(error))
         self.error = error
         """What to report when no try is left."""
@@ -63,7 +75,9 @@ class Refusal:
         return match[1].decode() if match else ""
 
 
-def judge(refusal: Refusal, where: str, direction: Direction, now: datetime) -> TaskError | Transient:
+def judge(
+    refusal: Refusal, where: str, direction: Direction, now: datetime
+) -> TaskError | Transient:
     """The error for a refusal.
 
     Args:
@@ -76,7 +90,10 @@ def judge(refusal: Refusal, where: str, direction: Direction, now: datetime) -> 
     if code:
         details["storage_code"] = code
     if 300 <= status < 400:
-        message = f"{where}: the store answered with a redirect ({status}), which is never followed; give the final URL"
+        message = (
+            f"{where}: the store answered with a redirect ({status}), which is never followed; give"
+            " the final URL"
+        )
         return TaskError(ErrorCode.redirect_not_allowed, message, **details)
     if code == "RequestTimeTooSkewed":
         return _skewed(refusal, where, now)
@@ -84,22 +101,37 @@ def judge(refusal: Refusal, where: str, direction: Direction, now: datetime) -> 
         skew = _offset_seconds(refusal.date, now)
         if skew is not None and abs(skew) > SKEW_SECONDS:
             details["clock_offset_seconds"] = round(skew)
-        message = f"{where}: the store says the URL has expired ({shown}); sign a new one, for longer"
+        message = (
+            f"{where}: the store says the URL has expired ({shown}); sign a new one, for longer"
+        )
         return TaskError(ErrorCode.url_expired, message, **details)
     if code in _RETRIED_CODES or (status in _RETRIED_STATUS and status != 409):
         message = f"{where}: the store kept answering {shown}; submit again later"
-        ambiguous = status not in _CLEAN_REFUSALS and code not in ("IncompleteBody", "RequestTimeout")
+        ambiguous = status not in _CLEAN_REFUSALS and code not in (
+            "IncompleteBody",
+            "RequestTimeout",
+        )
         error = TaskError(ErrorCode.storage_unavailable, message, **details)
-        return Transient(error, retry_after_seconds=retry_after_seconds(refusal.retry_after, now), ambiguous=ambiguous)
+        return Transient(
+            error,
+            retry_after_seconds=retry_after_seconds(refusal.retry_after, now),
+            ambiguous=ambiguous,
+        )
     return _permanent(status, code, where, direction, details)
 
 
-def _permanent(status: int, code: str, where: str, direction: Direction, details: dict[str, Any]) -> TaskError:
+def _permanent(
+    status: int, code: str, where: str, direction: Direction, details: dict[str, Any]
+) -> TaskError:
     shown = f"{status} {code}".strip()
     if status == 404 and direction == "download":
-        return TaskError(ErrorCode.input_not_found, f"{where}: there is no such object ({shown})", **details)
+        return TaskError(
+            ErrorCode.input_not_found, f"{where}: there is no such object ({shown})", **details
+        )
     if status == 413 or code == "EntityTooLarge":
-        message = f"{where}: the store refuses an object of this size ({shown}); give output_multipart"
+        message = (
+            f"{where}: the store refuses an object of this size ({shown}); give output_multipart"
+        )
         return TaskError(ErrorCode.output_too_large, message, **details)
     message = f"{where}: the store refuses the request ({shown}){_hint(status, code)}"
     return TaskError(ErrorCode.url_denied, message, **details)
@@ -107,8 +139,17 @@ def _permanent(status: int, code: str, where: str, direction: Direction, details
 
 def _hint(status: int, code: str) -> str:
     if code == "SignatureDoesNotMatch":
-        return "; the URL was signed for another method, or a signed header was sent with another value"
-    if code in ("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "Unauthorized", "NotImplemented"):
+        return (
+            "; the URL was signed for another method, or a signed header was sent with another"
+            " value"
+        )
+    if code in (
+        "BadDigest",
+        "InvalidDigest",
+        "XAmzContentSHA256Mismatch",
+        "Unauthorized",
+        "NotImplemented",
+    ):
         return "; sign the URL without a checksum (requestChecksumCalculation WHEN_REQUIRED)"
     if code in ("NoSuchBucket", "NoSuchUpload"):
         return "; the bucket or the multipart upload does not exist (any more)"
@@ -117,9 +158,18 @@ def _hint(status: int, code: str) -> str:
 
 def _skewed(refusal: Refusal, where: str, now: datetime) -> TaskError:
     offset = _offset_seconds(refusal.date, now)
-    measured = "" if offset is None else f" (the store's clock is {offset:+.0f} s from this worker's)"
-    message = f"{where}: the store says the clocks differ too much{measured}; set the clock of the signer"
-    return TaskError(ErrorCode.clock_skew, message, path=where, offset_seconds=None if offset is None else round(offset))
+    measured = (
+        "" if offset is None else f" (the store's clock is {offset:+.0f} s from this worker's)"
+    )
+    message = (
+        f"{where}: the store says the clocks differ too much{measured}; set the clock of the signer"
+    )
+    return TaskError(
+        ErrorCode.clock_skew,
+        message,
+        path=where,
+        offset_seconds=None if offset is None else round(offset),
+    )
 
 
 def _offset_seconds(date: str | None, now: datetime) -> float | None:
@@ -128,13 +178,16 @@ def _offset_seconds(date: str | None, now: datetime) -> float | None:
 
 
 def retry_after_seconds(text: str | None, now: datetime) -> float | None:
-    """Seconds a Retry-After header asks for, whether it holds seconds or a date; None without a readable one."""
+    """Seconds a Retry-After header asks for, whether it holds seconds or a date; None without a
+    readable one."""
     if text is None:
         return None
     if text.strip().isdigit() and len(text.strip()) <= 9:
         return min(float(text), MAX_RETRY_AFTER_SECONDS)
     at = _http_date(text)
-    return None if at is None else min(max((at - now).total_seconds(), 0.0), MAX_RETRY_AFTER_SECONDS)
+    return (
+        None if at is None else min(max((at - now).total_seconds(), 0.0), MAX_RETRY_AFTER_SECONDS)
+    )
 
 
 def _http_date(text: str | None) -> datetime | None:

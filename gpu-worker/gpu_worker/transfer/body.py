@@ -10,7 +10,8 @@ from gpu_worker_client.protocol import ErrorCode, TaskError
 
 @dataclass(frozen=True)
 class FileBody:
-    """`size` bytes of an open file from `start`. Reads by position, so threads may share the descriptor."""
+    """`size` bytes of an open file from `start`. Reads by position, so threads may share the
+    descriptor."""
 
     fd: int
     start: int
@@ -21,7 +22,9 @@ class FileBody:
         while len(data) < size:
             more = os.pread(self.fd, size - len(data), self.start + offset + len(data))
             if not more:
-                raise TaskError(ErrorCode.output_invalid, "the output file became shorter while it was uploaded")
+                raise TaskError(
+                    ErrorCode.output_invalid, "the output file became shorter while it was uploaded"
+                )
             data += more
         return data
 

@@ -1,6 +1,7 @@
 """Uploads what a job made, whole or not at all: the output file, and the result's JSON.
 
-Every PUT has a Content-Length and reads from something that can be read again. Local targets get the file by an atomic rename.
+Every PUT has a Content-Length and reads from something that can be read again. Local targets get
+the file by an atomic rename.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ from gpu_worker_processors.engine.made_file import open_made
 from gpu_worker_processors.files import atomic_file, disk_errors
 
 GZIP_LEVEL = 6
-"""Of a result's JSON. A million boxes: 68 MB become 12.9 MB in 2.3 s; level 9 takes 6.8 s for 1.6 % less."""
+"""Of a result's JSON. A million boxes: 68 MB become 12.9 MB in 2.3 s; level 9 takes 6.8 s for 1.6 %
+less."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Delivered:
     """Where, without the query."""
     size_bytes: int
     etag: str | None
-    """None for a local file, for parts that are not completed yet, and when the store's answer was lost."""
+    """None for a local file, for parts that are not completed yet, and when the store's answer was
+    lost."""
     parts: list[OutputPart] | None
     """For the caller to complete the upload with; None when there is nothing left to do."""
     seconds: float
@@ -77,7 +80,9 @@ def deliver(
             return Delivered(str(target), size, None, None, time.monotonic() - started)
         with Channel(policy, limits, cancelled, "upload", network) as channel:
             if target.multipart is not None:
-                parts, etag = upload_parts(channel, target, target.multipart, handle.fileno(), size, meter.add)
+                parts, etag = upload_parts(
+                    channel, target, target.multipart, handle.fileno(), size, meter.add
+                )
                 parts = None if target.multipart.complete is not None else parts
             else:
                 _check_put_size(size, target.where, limits)
@@ -101,9 +106,11 @@ def deliver_result(
     """Uploads a result's JSON, gzipped when the name ends in `.gz`.
 
     Args:
-        payload: the JSON in pieces. They are written to a nameless file first, so a large result costs disk, not memory.
+        payload: the JSON in pieces. They are written to a nameless file first, so a large result
+            costs disk, not memory.
         folder: where that file lies; the system's temporary folder by default.
-        read_back: GET of the same object. With it a 412 is settled by comparing what is there with `payload`.
+        read_back: GET of the same object. With it a 412 is settled by comparing what is there with
+            `payload`.
 
     Raises:
         TaskError: typed; `output_exists` when another result is there.
@@ -123,18 +130,31 @@ def deliver_result(
         headers = _with_type(target.location, target.headers)
         try:
             with Channel(policy, limits, cancelled, "upload", network) as channel:
-                etag = put(channel, target.location, target.where, headers, FileBody(file.fileno(), 0, size), _uncounted)
+                etag = put(
+                    channel,
+                    target.location,
+                    target.where,
+                    headers,
+                    FileBody(file.fileno(), 0, size),
+                    _uncounted,
+                )
         except TaskError as error:
             if error.code is not ErrorCode.output_exists or read_back is None:
                 raise
-            there = read_result(read_back, policy=policy, limits=limits, cancelled=cancelled, network=network)
+            there = read_result(
+                read_back, policy=policy, limits=limits, cancelled=cancelled, network=network
+            )
             if there is None or hashlib.sha256(there).digest() != digest:
                 raise
     return Delivered(str(target), size, etag, None, time.monotonic() - started)
 
 
 def _write_result(
-    file: BinaryIO, payload: Iterable[bytes], zipped: bool, limits: TransferLimits, cancelled: threading.Event
+    file: BinaryIO,
+    payload: Iterable[bytes],
+    zipped: bool,
+    limits: TransferLimits,
+    cancelled: threading.Event,
 ) -> bytes:
     """Returns the SHA-256 of the payload, unzipped."""
     digest = hashlib.sha256()
@@ -155,22 +175,41 @@ def _write_result(
 
 def _check_put_size(size: int, where: str, limits: TransferLimits) -> None:
     if size > limits.max_put_bytes:
-        message = f"{where}: the output has {size} bytes, one PUT takes {limits.max_put_bytes}; give output_multipart"
-        raise TaskError(ErrorCode.output_too_large, message, path=where, size_bytes=size, limit_bytes=limits.max_put_bytes)
+        message = (
+            f"{where}: the output has {size} bytes, one PUT takes {limits.max_put_bytes}; give"
+            " output_multipart"
+        )
+        raise TaskError(
+            ErrorCode.output_too_large,
+            message,
+            path=where,
+            size_bytes=size,
+            limit_bytes=limits.max_put_bytes,
+        )
 
 
 def _with_type(url: SafeUrl, headers: Mapping[str, str]) -> dict[str, str]:
-    """Adds a Content-Type by the object's name, so that a browser plays it, where the signature leaves room for one."""
+    """Adds a Content-Type by the object's name, so that a browser plays it, where the signature
+    leaves room for one."""
     named = any(name.lower() == "content-type" for name in headers)
     if named or (url.presign is not None and not url.presign.adds_type):
         return dict(headers)
     guessed, encoding = mimetypes.guess_type(f"name{url.suffix}", strict=False)
-    kind = "application/gzip" if encoding == "gzip" or url.suffix == ".gz" else guessed or "application/octet-stream"
+    kind = (
+        "application/gzip"
+        if encoding == "gzip" or url.suffix == ".gz"
+        else guessed or "application/octet-stream"
+    )
     return {"Content-Type": kind, **headers}
 
 
 def _copy_out(
-    path: Path, where: str, source: BinaryIO, limits: TransferLimits, meter: Meter, cancelled: threading.Event
+    path: Path,
+    where: str,
+    source: BinaryIO,
+    limits: TransferLimits,
+    meter: Meter,
+    cancelled: threading.Event,
 ) -> None:
     with (
         Guard(limits, cancelled, ErrorCode.upload_failed) as guard,

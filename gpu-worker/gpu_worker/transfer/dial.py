@@ -1,8 +1,9 @@
 """Opens a connection to the address that was checked, and to no other.
 
-A name is looked up once per transfer; every address it has must be allowed, else none is used; the socket connects to such an
-address while TLS and the Host header go by the name. Proxies of the environment are never asked. What tests replace (lookup,
-connect, certificates, sleep, random) stands in `Network`.
+A name is looked up once per transfer; every address it has must be allowed, else none is used; the
+socket connects to such an address while TLS and the Host header go by the name. Proxies of the
+environment are never asked. What tests replace (lookup, connect, certificates, sleep, random)
+stands in `Network`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def look_up(host: str, port: int) -> list[SocketAddress]:
 
 @lru_cache(maxsize=1)
 def public_certificates() -> ssl.SSLContext:
-    """Trusts the system's store and the one `requests` ships: slim images come without the former."""
+    """Trusts the system's store and the one `requests` ships: slim images come without the
+    former."""
     from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
     context = ssl.create_default_context()
@@ -62,7 +64,9 @@ class Network:
 class Dialer:
     """Connections of one transfer. Thread-safe."""
 
-    def __init__(self, policy: UrlPolicy, limits: TransferLimits, network: Network, guard: Guard) -> None:
+    def __init__(
+        self, policy: UrlPolicy, limits: TransferLimits, network: Network, guard: Guard
+    ) -> None:
         self._policy = policy
         self._limits = limits
         self._network = network
@@ -97,7 +101,8 @@ class Dialer:
             return self._known[url.endpoint]
 
     def _look_up(self, url: SafeUrl) -> list[SocketAddress]:
-        """`getaddrinfo` takes no timeout, so it runs in a thread that is left behind when it is late."""
+        """`getaddrinfo` takes no timeout, so it runs in a thread that is left behind when it is
+        late."""
         found: list[SocketAddress] = []
         failed: list[OSError] = []
         done = threading.Event()
@@ -129,7 +134,10 @@ class Dialer:
         for address in addresses:
             reason = refusal(str(address[0]))
             if reason is not None:
-                message = f"the name {url.host} leads to a {reason} address, which this worker never contacts"
+                message = (
+                    f"the name {url.host} leads to a {reason} address, which this worker never"
+                    " contacts"
+                )
                 raise TaskError(ErrorCode.address_not_allowed, message, host=url.host)
 
     def _connect(self, url: SafeUrl, address: SocketAddress) -> socket.socket:
@@ -147,15 +155,21 @@ class Dialer:
         return sock
 
     def _recheck(self, url: SafeUrl, sock: socket.socket, address: SocketAddress) -> None:
-        """Whatever stands between us and the network, the peer must be the address that was checked."""
+        """Whatever stands between us and the network, the peer must be the address that was
+        checked."""
         peer = sock.getpeername()[0]
         if not self._policy.is_exempt(url) and ip_address(peer) != ip_address(address[0]):
-            message = f"the connection to {url.host} went to another address than the one that was checked"
+            message = (
+                f"the connection to {url.host} went to another address than the one that was"
+                " checked"
+            )
             raise TaskError(ErrorCode.address_not_allowed, message, host=url.host)
 
     def _secure(self, sock: socket.socket, host: str) -> socket.socket:
         try:
-            secured = self._network.certificates().wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+            secured = self._network.certificates().wrap_socket(
+                sock, server_hostname=host, do_handshake_on_connect=False
+            )
         except OSError:
             self.close(sock)
             raise

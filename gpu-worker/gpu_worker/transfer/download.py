@@ -1,8 +1,9 @@
 """One object on its way into one file: ranges, resumption, and never a mix of two versions.
 
-The first request is a GET of the first range, never a HEAD (a GET signature does not cover it), and tells size and ETag. Later
-requests carry `If-Match` and are believed only when they continue exactly where asked; a store that does not answer ranges in a
-way to be trusted is read again from the start, in one piece.
+The first request is a GET of the first range, never a HEAD (a GET signature does not cover it), and
+tells size and ETag. Later requests carry `If-Match` and are believed only when they continue
+exactly where asked; a store that does not answer ranges in a way to be trusted is read again from
+the start, in one piece.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class _ObjectChanged(Exception):
 
 
 class _NoRanges(Exception):
-    """The store does not answer ranges in a way that can be trusted; the object has to be read in one piece."""
+    """The store does not answer ranges in a way that can be trusted; the object has to be read in
+    one piece."""
 
 
 @dataclass
@@ -60,14 +62,30 @@ def split(start: int, total: int, connections: int) -> list[Piece]:
 
 def check_size(size: int, where: str, limits: TransferLimits) -> None:
     if size > limits.max_input_bytes:
-        message = f"{where}: the object has {size} bytes, this worker takes {limits.max_input_bytes}"
-        raise TaskError(ErrorCode.input_too_large, message, path=where, size_bytes=size, limit_bytes=limits.max_input_bytes)
+        message = (
+            f"{where}: the object has {size} bytes, this worker takes {limits.max_input_bytes}"
+        )
+        raise TaskError(
+            ErrorCode.input_too_large,
+            message,
+            path=where,
+            size_bytes=size,
+            limit_bytes=limits.max_input_bytes,
+        )
 
 
 class Download:
     """One object on its way into one file."""
 
-    def __init__(self, channel: Channel, source: Source, url: SafeUrl, fd: int, folder: Path, progress: Progress) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        source: Source,
+        url: SafeUrl,
+        fd: int,
+        folder: Path,
+        progress: Progress,
+    ) -> None:
         self._channel = channel
         self._source = source
         self._url = url
@@ -92,8 +110,13 @@ class Download:
             except _ObjectChanged:
                 changes += 1
                 if changes > 1:
-                    message = f"{self._source.where}: the object changed while it was read, twice; upload it once, then submit"
-                    raise TaskError(ErrorCode.input_changed, message, path=self._source.where) from None
+                    message = (
+                        f"{self._source.where}: the object changed while it was read, twice; upload"
+                        " it once, then submit"
+                    )
+                    raise TaskError(
+                        ErrorCode.input_changed, message, path=self._source.where
+                    ) from None
 
     def _run_once(self) -> None:
         limits = self._channel.limits
@@ -103,7 +126,11 @@ class Download:
             return
         small = self.total < limits.parallel_from_bytes
         pieces = split(first.position, self.total, 1 if small else limits.range_parallelism)
-        run_parallel([lambda piece=piece: self._pull(piece) for piece in pieces], limits.range_parallelism, self._channel.guard)
+        run_parallel(
+            [lambda piece=piece: self._pull(piece) for piece in pieces],
+            limits.range_parallelism,
+            self._channel.guard,
+        )
 
     def _pull(self, piece: Piece) -> None:
         """Reads one range to its end, over as many connections as it takes."""
@@ -141,7 +168,8 @@ class Download:
                 self._meter.add(len(chunk))
 
     def _learn(self, response: Response, piece: Piece) -> int:
-        """Takes size and ETag from the first good answer and makes room. Returns the length of this body."""
+        """Takes size and ETag from the first good answer and makes room. Returns the length of this
+        body."""
         if response.status == 416 and self._ranges:
             raise _NoRanges  # an empty object has no byte to give
         if response.status not in (200, 206):
@@ -149,13 +177,21 @@ class Download:
         self._check_encoding(response)
         length = response.length
         if length is None:
-            message = f"{self._source.where}: the store sends no Content-Length, so a cut-off body would look whole"
+            message = (
+                f"{self._source.where}: the store sends no Content-Length, so a cut-off body would"
+                " look whole"
+            )
             raise TaskError(ErrorCode.length_required, message, path=self._source.where)
         if response.status == 200:
             self._ranges = False
             return self._begin(response, piece, length, length)
         found = _content_range(response)
-        if found is None or not self._ranges or found[0] != piece.position or found[1] - found[0] != length:
+        if (
+            found is None
+            or not self._ranges
+            or found[0] != piece.position
+            or found[1] - found[0] != length
+        ):
             raise self._bad_range()
         if found[2] > found[1] and not _strong(response.etag):
             raise self._bad_range()  # without an ETag the next range could be of another version
@@ -174,14 +210,18 @@ class Download:
     def _make_room(self, total: int) -> None:
         free = shutil.disk_usage(self._folder).free
         if total > free:
-            message = f"the input has {total} bytes, the worker's disk has {free} left; use a larger container disk"
+            message = (
+                f"the input has {total} bytes, the worker's disk has {free} left; use a larger"
+                " container disk"
+            )
             raise TaskError(ErrorCode.disk_full, message, needed_bytes=total, free_bytes=free)
         with disk_errors():
             os.ftruncate(self._fd, 0)
             os.ftruncate(self._fd, total)
 
     def _accept(self, response: Response, piece: Piece) -> int:
-        """Length of the body of a later answer, when it continues the same object exactly where asked."""
+        """Length of the body of a later answer, when it continues the same object exactly where
+        asked."""
         if response.status == 412:
             raise _ObjectChanged
         if response.status in (200, 416):
@@ -191,7 +231,10 @@ class Download:
         self._check_encoding(response)
         if response.etag != self.etag:
             raise _ObjectChanged
-        if _content_range(response) != (piece.position, piece.end, self.total) or response.length != piece.end - piece.position:
+        if (
+            _content_range(response) != (piece.position, piece.end, self.total)
+            or response.length != piece.end - piece.position
+        ):
             raise self._bad_range()
         return piece.end - piece.position
 
@@ -204,7 +247,9 @@ class Download:
     def _check_encoding(self, response: Response) -> None:
         encoding = (response.header("Content-Encoding") or "identity").lower()
         if encoding not in ("identity", "aws-chunked"):
-            message = f"{self._source.where}: the object has a Content-Encoding; store it without one"
+            message = (
+                f"{self._source.where}: the object has a Content-Encoding; store it without one"
+            )
             raise TaskError(ErrorCode.unsupported_media, message, path=self._source.where)
 
 

@@ -58,10 +58,14 @@ def fetch(
     try:
         with file:
             if isinstance(source.location, Path):
-                size = _copy_in(source.where, source.location, file.fileno(), limits, progress, cancelled)
+                size = _copy_in(
+                    source.where, source.location, file.fileno(), limits, progress, cancelled
+                )
                 return Fetched(size, None, time.monotonic() - started, 0)
             with Channel(policy, limits, cancelled, "download", network) as channel:
-                download = Download(channel, source, source.location, file.fileno(), dest.parent, progress)
+                download = Download(
+                    channel, source, source.location, file.fileno(), dest.parent, progress
+                )
                 download.run()
         return Fetched(download.total, download.etag, time.monotonic() - started, download.requests)
     except BaseException:
@@ -69,7 +73,14 @@ def fetch(
         raise
 
 
-def _copy_in(where: str, path: Path, fd: int, limits: TransferLimits, progress: Progress, cancelled: threading.Event) -> int:
+def _copy_in(
+    where: str,
+    path: Path,
+    fd: int,
+    limits: TransferLimits,
+    progress: Progress,
+    cancelled: threading.Event,
+) -> int:
     with (
         open_input(path, where) as original,
         os.fdopen(os.dup(fd), "wb") as copy,
@@ -90,7 +101,8 @@ def read_result(
     cancelled: threading.Event,
     network: Network | None = None,
 ) -> bytes | None:
-    """An earlier result's JSON, gunzipped when the name ends in `.gz`; None when there is none yet."""
+    """An earlier result's JSON, gunzipped when the name ends in `.gz`; None when there is none
+    yet."""
     if isinstance(source.location, Path):
         if not source.location.exists():
             return None
@@ -130,7 +142,9 @@ def _gunzip(data: bytes, where: str, limits: TransferLimits) -> bytes:
     try:
         plain = unpacker.decompress(data, limits.max_result_bytes + 1)
     except zlib.error as error:
-        raise TaskError(ErrorCode.invalid_task, f"{where}: the earlier result is no gzip file", path=where) from error
+        raise TaskError(
+            ErrorCode.invalid_task, f"{where}: the earlier result is no gzip file", path=where
+        ) from error
     _check_result_size(len(plain), where, limits)
     return plain
 
@@ -138,4 +152,6 @@ def _gunzip(data: bytes, where: str, limits: TransferLimits) -> bytes:
 def _check_result_size(size: int, where: str, limits: TransferLimits) -> None:
     if size > limits.max_result_bytes:
         message = f"{where}: the earlier result is larger than {limits.max_result_bytes} bytes"
-        raise TaskError(ErrorCode.result_too_large, message, path=where, limit_bytes=limits.max_result_bytes)
+        raise TaskError(
+            ErrorCode.result_too_large, message, path=where, limit_bytes=limits.max_result_bytes
+        )

@@ -1,7 +1,9 @@
-"""Ends a transfer that was cancelled, ran out of time or became too slow, whatever call its threads are blocked in.
+"""Ends a transfer that was cancelled, ran out of time or became too slow, whatever call its threads
+are blocked in.
 
-Socket timeouts bound one call; a drip of one byte a second never trips them. A guard watches from a thread of its own and shuts
-the sockets down, so every blocked `recv`, `send`, `connect` or TLS handshake returns at once and finds the reason in `check`.
+Socket timeouts bound one call; a drip of one byte a second never trips them. A guard watches from a
+thread of its own and shuts the sockets down, so every blocked `recv`, `send`, `connect` or TLS
+handshake returns at once and finds the reason in `check`.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ class Halted(Exception):
 class Guard:
     """Context manager around one transfer. Thread-safe."""
 
-    def __init__(self, limits: TransferLimits, cancelled: threading.Event, timeout_code: ErrorCode) -> None:
+    def __init__(
+        self, limits: TransferLimits, cancelled: threading.Event, timeout_code: ErrorCode
+    ) -> None:
         """
         Args:
             timeout_code: the error of a transfer that took too long or was too slow.
@@ -51,7 +55,12 @@ class Guard:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._done.set()
         self._thread.join()
 
@@ -131,11 +140,16 @@ class Guard:
         now = time.monotonic()
         if now >= self._deadline:
             limit = self._limits.total_seconds
-            return TaskError(self._timeout_code, f"the transfer took longer than {limit:g} s", limit_seconds=limit)
+            return TaskError(
+                self._timeout_code,
+                f"the transfer took longer than {limit:g} s",
+                limit_seconds=limit,
+            )
         return self._slowness(now) if self._moving else None
 
     def _slowness(self, now: float) -> TaskError | None:
-        """The error when too few bytes moved during the last window, None when enough did or the window is not full."""
+        """The error when too few bytes moved during the last window, None when enough did or the
+        window is not full."""
         window = self._limits.min_rate_window_seconds
         if not self._samples or now - self._samples[-1][0] >= WATCH_SECONDS:
             self._samples.append((now, self._moved_bytes))
@@ -150,6 +164,7 @@ class Guard:
 
     def _shut_down(self) -> None:
         for sock in self._sockets:
-            # The plain socket's method: SSLSocket.shutdown would change state that another thread is using.
+            # The plain socket's method: SSLSocket.shutdown would change state that another thread
+            # is using.
             with suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)

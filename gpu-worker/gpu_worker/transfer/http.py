@@ -1,7 +1,8 @@
 """One HTTP exchange with a store, and the rule for trying again.
 
-No redirects, no proxies, no cookies, no content encoding, one connection per request, every wait bounded. Whatever goes wrong
-comes out as a `TaskError` (final) or as `Transient` (the next try may work); nothing it raises or logs shows a URL's query.
+No redirects, no proxies, no cookies, no content encoding, one connection per request, every wait
+bounded. Whatever goes wrong comes out as a `TaskError` (final) or as `Transient` (the next try may
+work); nothing it raises or logs shows a URL's query.
 """
 
 from __future__ import annotations
@@ -31,15 +32,23 @@ logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = MIB // 4
 SEND_BYTES = MIB // 4
-"""`sendall` counts its timeout over all of it, so a piece must fit into it at the lowest allowed rate."""
+"""`sendall` counts its timeout over all of it, so a piece must fit into it at the lowest allowed
+rate."""
 ERROR_BODY_BYTES = 65536
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 20.0
 TRAILING_SECONDS = 0.5
-"""How long a server that should close the connection is given to do so, or to send more than it declared."""
+"""How long a server that should close the connection is given to do so, or to send more than it
+declared."""
 _DISCONNECTED = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
-_TIMEOUT: dict[Direction, ErrorCode] = {"download": ErrorCode.download_timeout, "upload": ErrorCode.upload_failed}
-_FAILED: dict[Direction, ErrorCode] = {"download": ErrorCode.download_failed, "upload": ErrorCode.upload_failed}
+_TIMEOUT: dict[Direction, ErrorCode] = {
+    "download": ErrorCode.download_timeout,
+    "upload": ErrorCode.upload_failed,
+}
+_FAILED: dict[Direction, ErrorCode] = {
+    "download": ErrorCode.download_failed,
+    "upload": ErrorCode.upload_failed,
+}
 
 
 class Body(Protocol):
@@ -56,7 +65,9 @@ class Body(Protocol):
 class Response:
     """An answer whose body is still on the wire."""
 
-    def __init__(self, raw: http.client.HTTPResponse, sock: socket.socket, where: str, direction: Direction) -> None:
+    def __init__(
+        self, raw: http.client.HTTPResponse, sock: socket.socket, where: str, direction: Direction
+    ) -> None:
         self._raw = raw
         self._sock = sock
         self._where = where
@@ -89,15 +100,21 @@ class Response:
         buffer = memoryview(bytearray(min(CHUNK_BYTES, max(size, 1))))
         body = self._raw.fp
         left = size
-        # What came along with the headers. `readinto1` would wait for more although it has something to return.
+        # What came along with the headers. `readinto1` would wait for more although it has
+        # something to return.
         ready = len(body.peek(1)) if left else 0
         while left:
-            # One receive at a time: waiting for a full buffer would hide a slow sender from the guard.
+            # One receive at a time: waiting for a full buffer would hide a slow sender from the
+            # guard.
             got = body.readinto1(buffer[: min(left, ready or len(buffer))])
             ready = 0
             if not got:
-                message = f"{self._where}: the connection ended {left} bytes before the end of the body"
-                raise Transient(TaskError(ErrorCode.download_truncated, message, missing_bytes=left))
+                message = (
+                    f"{self._where}: the connection ended {left} bytes before the end of the body"
+                )
+                raise Transient(
+                    TaskError(ErrorCode.download_truncated, message, missing_bytes=left)
+                )
             count(got)
             left -= got
             yield buffer[:got]
@@ -110,13 +127,17 @@ class Response:
         except OSError:
             return
         if extra:
-            raise TaskError(ErrorCode.download_failed, f"{self._where}: the store sent more bytes than it declared")
+            raise TaskError(
+                ErrorCode.download_failed,
+                f"{self._where}: the store sent more bytes than it declared",
+            )
 
     def text(self, limit: int = ERROR_BODY_BYTES) -> bytes:
         """The first bytes of the body: an error's XML. Empty when it cannot be read."""
         text = b""
         try:
-            # Not `read`: for a chunk that calls itself -1 bytes long it takes all that comes, whatever the limit.
+            # Not `read`: for a chunk that calls itself -1 bytes long it takes all that comes,
+            # whatever the limit.
             while len(text) < limit and (piece := self._raw.read1(limit - len(text))):
                 text += piece
         except (OSError, ValueError, http.client.HTTPException):
@@ -137,7 +158,8 @@ class _Progress:
 
 
 class Channel:
-    """The way of one transfer to its store: where it may dial, how long it may take. Thread-safe context manager."""
+    """The way of one transfer to its store: where it may dial, how long it may take. Thread-safe
+    context manager."""
 
     def __init__(
         self,
@@ -157,7 +179,12 @@ class Channel:
         self.guard.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.guard.__exit__(kind, error, trace)
 
     def retry(self) -> Retry:
@@ -174,7 +201,8 @@ class Channel:
         body: Body | None = None,
         sent: Callable[[int], None] | None = None,
     ) -> Generator[Response]:
-        """Sends one request and yields its answer; reading the answer's body inside the block is covered too.
+        """Sends one request and yields its answer; reading the answer's body inside the block is
+        covered too.
 
         Args:
             where: place of the URL in the task, for messages.
@@ -220,7 +248,13 @@ class Channel:
         with connection.getresponse() as raw:
             yield raw
 
-    def _send_body(self, sock: socket.socket, body: Body, sent: Callable[[int], None] | None, progress: _Progress) -> None:
+    def _send_body(
+        self,
+        sock: socket.socket,
+        body: Body,
+        sent: Callable[[int], None] | None,
+        progress: _Progress,
+    ) -> None:
         offset = 0
         with self.guard.moving() as count:
             while offset < body.size:
@@ -229,7 +263,9 @@ class Channel:
                 try:
                     sock.sendall(piece)
                 except (BrokenPipeError, ConnectionResetError):
-                    return  # the store may have answered early and closed; the answer tells more than the reset
+                    # the store may have answered early and closed; the answer tells more than the
+                    # reset
+                    return
                 offset += len(piece)
                 count(len(piece))
                 if sent is not None:
@@ -237,7 +273,8 @@ class Channel:
         progress.body_sent = True
 
     def _translated(self, error: Exception, where: str, progress: _Progress) -> Exception:
-        """What a failure of the wire means. The guard's reason comes first: it may have cut the connection itself."""
+        """What a failure of the wire means. The guard's reason comes first: it may have cut the
+        connection itself."""
         try:
             self.guard.check()
         except (TaskError, Halted) as reason:
@@ -245,23 +282,46 @@ class Channel:
         if isinstance(error, Transient):
             return error
         if isinstance(error, ssl.SSLError) and not isinstance(error, _DISCONNECTED):
-            reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else "the handshake failed"
-            return TaskError(ErrorCode.tls_error, f"{where}: no secure connection to the host: {reason}", path=where)
+            reason = (
+                error.verify_message
+                if isinstance(error, ssl.SSLCertVerificationError)
+                else "the handshake failed"
+            )
+            return TaskError(
+                ErrorCode.tls_error,
+                f"{where}: no secure connection to the host: {reason}",
+                path=where,
+            )
         late = isinstance(error, TimeoutError)
-        what = "did not answer in time" if late else f"closed or refused the connection ({type(error).__name__})"
+        what = (
+            "did not answer in time"
+            if late
+            else f"closed or refused the connection ({type(error).__name__})"
+        )
         code = (_TIMEOUT if late else _FAILED)[self._direction]
-        return Transient(TaskError(code, f"{where}: the store {what}", path=where), ambiguous=progress.body_sent)
+        return Transient(
+            TaskError(code, f"{where}: the store {what}", path=where), ambiguous=progress.body_sent
+        )
 
 
-def _wire_headers(url: SafeUrl, headers: Mapping[str, str], body_size: int | None) -> dict[str, str]:
-    wire = {"Host": url.authority, "Accept-Encoding": "identity", "User-Agent": "gpu-worker", "Connection": "close", **headers}
+def _wire_headers(
+    url: SafeUrl, headers: Mapping[str, str], body_size: int | None
+) -> dict[str, str]:
+    wire = {
+        "Host": url.authority,
+        "Accept-Encoding": "identity",
+        "User-Agent": "gpu-worker",
+        "Connection": "close",
+        **headers,
+    }
     if body_size is not None:
         wire["Content-Length"] = str(body_size)
     return wire
 
 
 class Retry:
-    """Counts the failures of one request in a row and waits between its tries: full jitter, Retry-After honoured."""
+    """Counts the failures of one request in a row and waits between its tries: full jitter,
+    Retry-After honoured."""
 
     def __init__(self, limits: TransferLimits, network: Network, guard: Guard) -> None:
         self._limits = limits
@@ -286,14 +346,23 @@ class Retry:
         self._failures += 1
         seconds = pause_seconds(self._failures, failure.retry_after_seconds, self._network.random())
         spent = max(time.monotonic() - self._since, self._paused_seconds)
-        if self._failures >= self._limits.attempts or spent + seconds > self._limits.retry_budget_seconds:
+        if (
+            self._failures >= self._limits.attempts
+            or spent + seconds > self._limits.retry_budget_seconds
+        ):
             raise failure.error
         self._paused_seconds += seconds
-        logger.info("%s; try %d failed, the next is in %.1f s", failure.error.message, self._failures, seconds)
+        logger.info(
+            "%s; try %d failed, the next is in %.1f s",
+            failure.error.message,
+            self._failures,
+            seconds,
+        )
         self._network.pause(self._guard, seconds)
 
 
 def pause_seconds(failures: int, retry_after_seconds: float | None, jitter: float) -> float:
-    """Full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), never less than Retry-After."""
+    """Full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/),
+    never less than Retry-After."""
     ceiling = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (failures - 1))
     return max(ceiling * jitter, retry_after_seconds or 0.0)

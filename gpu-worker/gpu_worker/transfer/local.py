@@ -1,4 +1,5 @@
-"""The local stand-in for a URL that is read: a file, copied. Only where the policy allows local files."""
+"""The local stand-in for a URL that is read: a file, copied. Only where the policy allows local
+files."""
 
 from __future__ import annotations
 
@@ -23,11 +24,14 @@ def open_input(path: Path, where: str) -> BinaryIO:
             raise FileNotFoundError
         return path.open("rb")
     except OSError as error:
-        raise TaskError(ErrorCode.input_not_found, f"{where}: no readable file at this path", path=where) from error
+        raise TaskError(
+            ErrorCode.input_not_found, f"{where}: no readable file at this path", path=where
+        ) from error
 
 
 def copy_bytes(source: BinaryIO, dest: BinaryIO, guard: Guard, done: Callable[[int], None]) -> None:
-    """Copies to the end. Never links: the reader of the copy must not be able to write to the original."""
+    """Copies to the end. Never links: the reader of the copy must not be able to write to the
+    original."""
     while piece := source.read(MIB):
         guard.check()
         with disk_errors():

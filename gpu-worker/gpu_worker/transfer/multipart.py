@@ -1,7 +1,8 @@
 """An upload in parts: equal pieces of one file, several at a time, each tried again alone.
 
-Nothing is visible until the upload is completed, by the given URL or by the caller with the returned part list; an upload that
-fails leaves no object, and the store drops its parts by itself (after 7 days on R2).
+Nothing is visible until the upload is completed, by the given URL or by the caller with the
+returned part list; an upload that fails leaves no object, and the store drops its parts by itself
+(after 7 days on R2).
 """
 
 from __future__ import annotations
@@ -44,8 +45,17 @@ def plan_parts(size: int, part_size: int, available: int) -> list[Part]:
     """
     count = max(1, -(-size // part_size))
     if count > available:
-        message = f"output_multipart: the output has {size} bytes and needs {count} parts of {part_size}; there are {available}"
-        raise TaskError(ErrorCode.output_too_large, message, size_bytes=size, parts_needed=count, parts_given=available)
+        message = (
+            f"output_multipart: the output has {size} bytes and needs {count} parts of {part_size};"
+            f" there are {available}"
+        )
+        raise TaskError(
+            ErrorCode.output_too_large,
+            message,
+            size_bytes=size,
+            parts_needed=count,
+            parts_given=available,
+        )
     return [Part(n + 1, n * part_size, min(part_size, size - n * part_size)) for n in range(count)]
 
 
@@ -58,18 +68,33 @@ def upload_parts(
         The parts with their ETags, and the whole object's ETag when it was completed here.
     """
     plan = plan_parts(size, upload.part_size, len(upload.urls))
-    _check_all(target.where, [*upload.urls[: len(plan)], *([upload.complete] if upload.complete else [])])
+    _check_all(
+        target.where, [*upload.urls[: len(plan)], *([upload.complete] if upload.complete else [])]
+    )
     etags: dict[int, str] = {}
 
     def send(part: Part) -> None:
         url = upload.urls[part.n - 1]
         where = f"{target.where}.parts.{part.n}.url"
-        etag = put(channel, url, where, signed_subset(url, target.headers), FileBody(fd, part.start, part.size), sent)
+        etag = put(
+            channel,
+            url,
+            where,
+            signed_subset(url, target.headers),
+            FileBody(fd, part.start, part.size),
+            sent,
+        )
         if etag is None:
-            raise TaskError(ErrorCode.upload_failed, f"{where}: the store gave no ETag for the part", path=where)
+            raise TaskError(
+                ErrorCode.upload_failed, f"{where}: the store gave no ETag for the part", path=where
+            )
         etags[part.n] = etag
 
-    run_parallel([lambda part=part: send(part) for part in plan], channel.limits.part_parallelism, channel.guard)
+    run_parallel(
+        [lambda part=part: send(part) for part in plan],
+        channel.limits.part_parallelism,
+        channel.guard,
+    )
     parts = [OutputPart(n=part.n, etag=etags[part.n]) for part in plan]
     return parts, _complete(channel, target, upload.complete, parts) if upload.complete else None
 
@@ -80,8 +105,11 @@ def _check_all(where: str, urls: Sequence[SafeUrl]) -> None:
         check_expiry(url, where, now=now)
 
 
-def _complete(channel: Channel, target: Target, url: SafeUrl, parts: Sequence[OutputPart]) -> str | None:
-    """Makes the parts one object. Tried again, an answer that was lost shows as "no such upload" or 412."""
+def _complete(
+    channel: Channel, target: Target, url: SafeUrl, parts: Sequence[OutputPart]
+) -> str | None:
+    """Makes the parts one object. Tried again, an answer that was lost shows as "no such upload" or
+    412."""
     where = f"{target.where}.complete.url"
     body = BytesBody(completion_xml(parts))
     headers = {"Content-Type": "application/xml", **signed_subset(url, target.headers)}
@@ -95,7 +123,10 @@ def _complete(channel: Channel, target: Target, url: SafeUrl, parts: Sequence[Ou
             ambiguous = ambiguous or failure.ambiguous
             retry.pause(failure)
         except TaskError as error:
-            gone = error.code is ErrorCode.output_exists or error.details.get("storage_code") == "NoSuchUpload"
+            gone = (
+                error.code is ErrorCode.output_exists
+                or error.details.get("storage_code") == "NoSuchUpload"
+            )
             if not (ambiguous and gone):
                 raise
             return None
@@ -111,11 +142,16 @@ def _read_completion(response: Response, where: str) -> str | None:
     if b"CompleteMultipartUploadResult" in answer and b"<Error>" not in answer:
         match = _ETAG.search(answer)
         return match[1].decode(errors="replace").replace("&quot;", '"') if match else None
-    status = 400 if b"<Error>" in answer else 502  # an empty or cut-off answer says nothing: try again
+    status = (
+        400 if b"<Error>" in answer else 502
+    )  # an empty or cut-off answer says nothing: try again
     raise judge(Refusal(status, answer), where, "upload", datetime.now(timezone.utc))
 
 
 def completion_xml(parts: Sequence[OutputPart]) -> bytes:
     """Body of CompleteMultipartUpload."""
-    listed = "".join(f"<Part><PartNumber>{part.n}</PartNumber><ETag>{escape(part.etag)}</ETag></Part>" for part in parts)
+    listed = "".join(
+        f"<Part><PartNumber>{part.n}</PartNumber><ETag>{escape(part.etag)}</ETag></Part>"
+        for part in parts
+    )
     return f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>".encode()

@@ -9,7 +9,8 @@ from gpu_worker.transfer.guard import Guard, Halted
 
 
 def run_parallel(work: Sequence[Callable[[], None]], connections: int, guard: Guard) -> None:
-    """Runs every piece of work, at most `connections` at a time, and returns when none runs any more.
+    """Runs every piece of work, at most `connections` at a time, and returns when none runs any
+    more.
 
     Raises:
         The first failure; the sockets of the others are shut down before.

@@ -1,7 +1,8 @@
-"""Reads what a presigned URL binds: until when, which headers, which method, which checksum. Pure; nothing is verified here.
+"""Reads what a presigned URL binds: until when, which headers, which method, which checksum. Pure;
+nothing is verified here.
 
-Understands SigV4 queries (`X-Amz-*`, and Google's `X-Goog-*` of the same shape) and the older `Expires=<epoch>`. A URL without
-any of these is a plain URL.
+Understands SigV4 queries (`X-Amz-*`, and Google's `X-Goog-*` of the same shape) and the older
+`Expires=<epoch>`. A URL without any of these is a plain URL.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Presign:
     """What AWS's JavaScript SDK says the URL is for ("GetObject"), None with other signers."""
     part_number: int | None
     adds_type: bool
-    """Whether an unsigned Content-Type may be sent along; a version 2 signature covers it even when it is absent."""
+    """Whether an unsigned Content-Type may be sent along; a version 2 signature covers it even when
+    it is absent."""
     problem: str | None = None
     """What is wrong with the signature's own parameters."""
 
@@ -48,7 +50,9 @@ def read_presign(query: str) -> Presign | None:
 
 
 def _version_4(values: Mapping[str, str], prefix: str) -> Presign:
-    expires_at, seconds, problem = _life(values.get(f"{prefix}date", ""), values.get(f"{prefix}expires", ""), prefix)
+    expires_at, seconds, problem = _life(
+        values.get(f"{prefix}date", ""), values.get(f"{prefix}expires", ""), prefix
+    )
     names = values.get(f"{prefix}signedheaders", "").lower().split(";")
     part = values.get("partnumber", "")
     return Presign(
@@ -65,7 +69,9 @@ def _version_4(values: Mapping[str, str], prefix: str) -> Presign:
 
 def _fixes_body(name: str) -> bool:
     """`x-amz-checksum-mode` asks a GET to show checksums and fixes nothing."""
-    return (name.startswith("x-amz-checksum-") and name != "x-amz-checksum-mode") or name == "x-amz-sdk-checksum-algorithm"
+    return (
+        name.startswith("x-amz-checksum-") and name != "x-amz-checksum-mode"
+    ) or name == "x-amz-sdk-checksum-algorithm"
 
 
 def _life(date: str, expires: str, prefix: str) -> tuple[datetime | None, int | None, str | None]:
@@ -78,7 +84,14 @@ def _life(date: str, expires: str, prefix: str) -> tuple[datetime | None, int | 
         return None, None, f"{name}Expires is not a number of seconds"
     seconds = int(expires)
     if seconds > MAX_EXPIRES_SECONDS:
-        return None, seconds, f"{name}Expires is over 7 days ({MAX_EXPIRES_SECONDS} seconds), which the store refuses"
+        return (
+            None,
+            seconds,
+            (
+                f"{name}Expires is over 7 days ({MAX_EXPIRES_SECONDS} seconds), which the store"
+                " refuses"
+            ),
+        )
     return start + timedelta(seconds=seconds), seconds, None
 
 

@@ -1,8 +1,9 @@
 """One PUT that may be tried again, and what a 412 then means.
 
-The object appears whole or not at all: the store replaces it only when the declared length arrived. A conditional PUT
-(`If-None-Match: *`, sent only when the caller signed it) whose answer was lost is answered 412 on the second try, by our own
-first one; that counts as delivered. A 412 to the first try means that somebody else wrote the object.
+The object appears whole or not at all: the store replaces it only when the declared length arrived.
+A conditional PUT (`If-None-Match: *`, sent only when the caller signed it) whose answer was lost is
+answered 412 on the second try, by our own first one; that counts as delivered. A 412 to the first
+try means that somebody else wrote the object.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def put(
         counted = _Counted(sent)
         try:
             check_expiry(url, where, now=datetime.now(timezone.utc))
-            with channel.request("PUT", url, where, headers, body=body, sent=counted.add) as response:
+            with channel.request(
+                "PUT", url, where, headers, body=body, sent=counted.add
+            ) as response:
                 if response.status in (200, 201, 204):
                     return response.etag
                 if response.status == 412:
@@ -54,7 +57,10 @@ def put(
 
 
 def output_exists(where: str) -> TaskError:
-    message = f"{where}: the object exists already and may only be created; an earlier try may have delivered it"
+    message = (
+        f"{where}: the object exists already and may only be created; an earlier try may have"
+        " delivered it"
+    )
     return TaskError(ErrorCode.output_exists, message, path=where)
 
 

@@ -1,8 +1,8 @@
 """A URL that cannot leak: parsed once and strictly, shown without query, dialled as parsed.
 
-Owns the syntax. Parsers disagree about backslashes, user info, odd hosts and stray bytes, and each disagreement is a way around
-a host check, so whatever two parsers could read differently is refused here. Whether a well-formed URL may be used is the
-policy's business (`urls.py`).
+Owns the syntax. Parsers disagree about backslashes, user info, odd hosts and stray bytes, and each
+disagreement is a way around a host check, so whatever two parsers could read differently is refused
+here. Whether a well-formed URL may be used is the policy's business (`urls.py`).
 """
 
 from __future__ import annotations
@@ -18,14 +18,18 @@ from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.models import MAX_URL_CHARS
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-_SHAPE = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?")
+_SHAPE = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?"
+)
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _UNSAFE = re.compile(r'[^\x21-\x7e]|[\\"<>^`{|}]')
-"""Never plain in a URL (RFC 3986): blanks, control and non-ASCII characters, and those that some parsers rewrite."""
+"""Never plain in a URL (RFC 3986): blanks, control and non-ASCII characters, and those that some
+parsers rewrite."""
 
 
 class SafeUrl:
-    """An absolute http(s) URL. `str`, `repr` and `format` show `scheme://host/path`; only `reveal()` gives the rest."""
+    """An absolute http(s) URL. `str`, `repr` and `format` show `scheme://host/path`; only
+    `reveal()` gives the rest."""
 
     __slots__ = ("_query", "host", "path", "port", "presign", "scheme")
 
@@ -95,13 +99,17 @@ def parse_url(text: str, field: str) -> SafeUrl:
         field: where it stands in the task ("input_url"), for the message.
 
     Raises:
-        TaskError: `url_not_allowed` for anything but a plain http(s) URL; `address_not_allowed` for a host that only some
-            parsers read as an address ("127.1", "0x7f000001").
+        TaskError: `url_not_allowed` for anything but a plain http(s) URL; `address_not_allowed` for
+            a host that only some parsers read as an address ("127.1", "0x7f000001").
     """
     if len(text) > MAX_URL_CHARS:
         raise _refused(field, f"is longer than {MAX_URL_CHARS} characters")
     if _UNSAFE.search(text):
-        raise _refused(field, 'holds a character that must be percent-encoded (blank, control, non-ASCII or one of \\"<>^`{|})')
+        raise _refused(
+            field,
+            "holds a character that must be percent-encoded (blank, control, non-ASCII or one of"
+            ' \\"<>^`{|})',
+        )
     if "#" in text:
         raise _refused(field, "has a fragment (#...); a storage URL needs none")
     match = _SHAPE.fullmatch(text)
@@ -109,7 +117,9 @@ def parse_url(text: str, field: str) -> SafeUrl:
         raise _refused(field, "must be an https:// URL")
     scheme = match["scheme"].lower()
     host, port = _split_authority(match["authority"], field)
-    return SafeUrl(scheme, host, port or DEFAULT_PORTS[scheme], match["path"] or "/", match["query"] or "")
+    return SafeUrl(
+        scheme, host, port or DEFAULT_PORTS[scheme], match["path"] or "/", match["query"] or ""
+    )
 
 
 def literal_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -143,11 +153,20 @@ def _is_ipv6(text: str) -> bool:
 def _host_name(host: str, field: str) -> str:
     labels = host.split(".")
     if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        raise _refused(field, "has a host that is no plain DNS name (international names go as xn--..., no trailing dot)")
+        raise _refused(
+            field,
+            "has a host that is no plain DNS name (international names go as xn--..., no trailing"
+            " dot)",
+        )
     looks_numeric = labels[-1].isdigit() or re.fullmatch(r"0x[0-9a-f]*", labels[-1]) is not None
     if looks_numeric and not isinstance(literal_address(host), ipaddress.IPv4Address):
-        # getaddrinfo reads 127.1, 0177.0.0.1, 0x7f000001 and 2130706433 as addresses; other parsers as names.
-        raise TaskError(ErrorCode.address_not_allowed, f"{field}: the host is an unusual spelling of an address", path=field)
+        # getaddrinfo reads 127.1, 0177.0.0.1, 0x7f000001 and 2130706433 as addresses; other parsers
+        # as names.
+        raise TaskError(
+            ErrorCode.address_not_allowed,
+            f"{field}: the host is an unusual spelling of an address",
+            path=field,
+        )
     return host
 
 

@@ -1,7 +1,9 @@
-"""From the URLs of a task to places the worker may read and write: the policy, and the check of a whole task before any work.
+"""From the URLs of a task to places the worker may read and write: the policy, and the check of a
+whole task before any work.
 
-Accepts a parsed task. Guarantees that every URL in the returned `TaskUrls` is well-formed, allowed by the policy, signed in a
-way the store will take, alive for long enough, and that no output is an input. Makes no connection and no name lookup.
+Accepts a parsed task. Guarantees that every URL in the returned `TaskUrls` is well-formed, allowed
+by the policy, signed in a way the store will take, alive for long enough, and that no output is an
+input. Makes no connection and no name lookup.
 """
 
 from __future__ import annotations
@@ -15,11 +17,24 @@ from urllib.parse import quote
 from gpu_worker.transfer.address import refusal
 from gpu_worker.transfer.presign_rules import Method, check_presign, signed_subset
 from gpu_worker.transfer.safe_url import DEFAULT_PORTS, SafeUrl, literal_address, parse_url
-from gpu_worker_client.protocol import ErrorCode, InputTask, OutputMultipart, OutputTask, TaskBase, TaskError
-from gpu_worker_processors.local.places import check_distinct, check_suffix, further_reads, local_path
+from gpu_worker_client.protocol import (
+    ErrorCode,
+    InputTask,
+    OutputMultipart,
+    OutputTask,
+    TaskBase,
+    TaskError,
+)
+from gpu_worker_processors.local.places import (
+    check_distinct,
+    check_suffix,
+    further_reads,
+    local_path,
+)
 
 INPUT_REMAINING_SECONDS = 30.0
-"""An input is fetched first, so its URL needs to live only that long; a transfer under way outlives its URL."""
+"""An input is fetched first, so its URL needs to live only that long; a transfer under way outlives
+its URL."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +42,11 @@ class UrlPolicy:
     """Which URLs may be used at all."""
 
     allowed_hosts: tuple[str, ...] = ()
-    """Host suffixes, matched on whole labels: "r2.cloudflarestorage.com" allows that and "x.r2.cloudflarestorage.com". With
-    ":port" that port is allowed too. Empty: any public host."""
+    """Host suffixes, matched on whole labels: "r2.cloudflarestorage.com" allows that and
+    "x.r2.cloudflarestorage.com". With ":port" that port is allowed too. Empty: any public host."""
     exempt_hosts: frozenset[str] = frozenset()
-    """"host:port" entries that may be http, on that port, and private: the local platform names its own gate."""
+    """"host:port" entries that may be http, on that port, and private: the local platform names its
+    own gate."""
     allow_local_files: bool = False
     """Whether `file:///path` and bare paths are taken for URLs. Never in the image."""
 
@@ -38,20 +54,34 @@ class UrlPolicy:
         return url.endpoint in self.exempt_hosts
 
     def check(self, url: SafeUrl, where: str) -> None:
-        """Raises `url_not_allowed` or `address_not_allowed`. Pure: names are looked up when they are dialled."""
+        """Raises `url_not_allowed` or `address_not_allowed`. Pure: names are looked up when they
+        are dialled."""
         if self.is_exempt(url):
             return
         if url.scheme != "https":
-            raise TaskError(ErrorCode.url_not_allowed, f"{where}: the URL must be https", path=where)
+            raise TaskError(
+                ErrorCode.url_not_allowed, f"{where}: the URL must be https", path=where
+            )
         address = literal_address(url.host)
         reason = refusal(address) if address is not None else None
         if reason is not None:
-            raise TaskError(ErrorCode.address_not_allowed, f"{where}: the host is a {reason} address", path=where)
-        if self.allowed_hosts and not any(_host_matches(url, entry) for entry in self.allowed_hosts):
-            message = f"{where}: the host is not among those this worker may use ({', '.join(self.allowed_hosts)})"
+            raise TaskError(
+                ErrorCode.address_not_allowed,
+                f"{where}: the host is a {reason} address",
+                path=where,
+            )
+        if self.allowed_hosts and not any(
+            _host_matches(url, entry) for entry in self.allowed_hosts
+        ):
+            message = (
+                f"{where}: the host is not among those this worker may use"
+                f" ({', '.join(self.allowed_hosts)})"
+            )
             raise TaskError(ErrorCode.url_not_allowed, message, path=where)
         if not self.allowed_hosts and url.port != DEFAULT_PORTS["https"]:
-            raise TaskError(ErrorCode.url_not_allowed, f"{where}: only port 443 is allowed", path=where)
+            raise TaskError(
+                ErrorCode.url_not_allowed, f"{where}: only port 443 is allowed", path=where
+            )
 
 
 def _host_matches(url: SafeUrl, entry: str) -> bool:
@@ -102,7 +132,8 @@ class Target:
 
     @property
     def name(self) -> str:
-        """Last part of the path as a relative URL says it: percent-encoded, "my%20film.mp4" for example."""
+        """Last part of the path as a relative URL says it: percent-encoded, "my%20film.mp4" for
+        example."""
         if isinstance(self.location, SafeUrl):
             return quote(self.location.path.rpartition("/")[2], safe="%")
         return quote(self.location.name)
@@ -121,10 +152,13 @@ class TaskUrls:
     result: Target | None = None
     result_get: Source | None = None
     further: Mapping[str, Source] = field(default_factory=dict[str, Source])
-    """What a task reads besides its input, by the name its processor knows it by (`LocalJob.inputs`)."""
+    """What a task reads besides its input, by the name its processor knows it by
+    (`LocalJob.inputs`)."""
 
 
-def check_task(task: TaskBase, policy: UrlPolicy, *, now: datetime, min_remaining_seconds: float) -> TaskUrls:
+def check_task(
+    task: TaskBase, policy: UrlPolicy, *, now: datetime, min_remaining_seconds: float
+) -> TaskUrls:
     """Looks at every URL of a task before any work is done for it.
 
     Args:
@@ -132,14 +166,26 @@ def check_task(task: TaskBase, policy: UrlPolicy, *, now: datetime, min_remainin
         min_remaining_seconds: how long the outputs' URLs must live: the longest this job may run.
 
     Raises:
-        TaskError: `url_not_allowed`, `address_not_allowed`, `url_expired`, `url_denied` or `invalid_task`; the message starts
-            with the URL's place in the task.
+        TaskError: `url_not_allowed`, `address_not_allowed`, `url_expired`, `url_denied` or
+            `invalid_task`; the message starts with the URL's place in the task.
     """
     check = _TaskCheck(policy, now, min_remaining_seconds)
     headers = task.headers
-    source = check.source(task.input_url, "input_url", headers.input, "headers.input") if isinstance(task, InputTask) else None
-    output = check.output(task, headers.output) if isinstance(task, OutputTask) and task.makes_a_file else None
-    result = check.target(task.result_url, "result_url", headers.result, "headers.result") if task.result_url else None
+    source = (
+        check.source(task.input_url, "input_url", headers.input, "headers.input")
+        if isinstance(task, InputTask)
+        else None
+    )
+    output = (
+        check.output(task, headers.output)
+        if isinstance(task, OutputTask) and task.makes_a_file
+        else None
+    )
+    result = (
+        check.target(task.result_url, "result_url", headers.result, "headers.result")
+        if task.result_url
+        else None
+    )
     earlier = check.earlier(task.result_get_url, headers.result) if task.result_get_url else None
     if output is not None and isinstance(task, OutputTask):
         check_suffix(task, output.suffix, output.where)
@@ -157,7 +203,9 @@ class _TaskCheck:
     now: datetime
     min_remaining_seconds: float
 
-    def source(self, text: str, where: str, headers: Mapping[str, str], headers_field: str) -> Source:
+    def source(
+        self, text: str, where: str, headers: Mapping[str, str], headers_field: str
+    ) -> Source:
         location = self._place(text, where)
         if isinstance(location, SafeUrl):
             self._check(location, where, "GET", headers, headers_field)
@@ -170,9 +218,14 @@ class _TaskCheck:
     def further(self, task: TaskBase, headers: Mapping[str, str]) -> dict[str, Source]:
         """The input's headers serve all inputs; each URL signed its own."""
         reads = further_reads(task)
-        return {name: self._with_its_own(url, where, headers, "headers.input") for name, (where, url) in reads.items()}
+        return {
+            name: self._with_its_own(url, where, headers, "headers.input")
+            for name, (where, url) in reads.items()
+        }
 
-    def _with_its_own(self, text: str, where: str, headers: Mapping[str, str], headers_field: str) -> Source:
+    def _with_its_own(
+        self, text: str, where: str, headers: Mapping[str, str], headers_field: str
+    ) -> Source:
         location = self._place(text, where)
         if not isinstance(location, SafeUrl):
             return Source(location, {}, where)
@@ -180,7 +233,9 @@ class _TaskCheck:
         self._check(location, where, "GET", signed, headers_field)
         return Source(location, signed, where)
 
-    def target(self, text: str, where: str, headers: Mapping[str, str], headers_field: str) -> Target:
+    def target(
+        self, text: str, where: str, headers: Mapping[str, str], headers_field: str
+    ) -> Target:
         location = self._place(text, where)
         if isinstance(location, SafeUrl):
             self._check(location, where, "PUT", headers, headers_field)
@@ -195,27 +250,51 @@ class _TaskCheck:
         urls = tuple(self._part(part.url, part.n, headers) for part in upload.parts)
         complete = None
         if upload.complete is not None:
-            complete = self._url(upload.complete.url, "output_multipart.complete.url", "POST", headers)
+            complete = self._url(
+                upload.complete.url, "output_multipart.complete.url", "POST", headers
+            )
         return Target(urls[0], headers, "output_multipart", Parts(upload.part_size, urls, complete))
 
     def _part(self, text: str, n: int, headers: Mapping[str, str]) -> SafeUrl:
         where = f"output_multipart.parts.{n}.url"
         url = self._url(text, where, "PUT", headers)
         if url.presign is not None and url.presign.part_number not in (None, n):
-            raise TaskError(ErrorCode.invalid_task, f"{where}: the URL was signed for another part number", path=where)
+            raise TaskError(
+                ErrorCode.invalid_task,
+                f"{where}: the URL was signed for another part number",
+                path=where,
+            )
         return url
 
     def _url(self, text: str, where: str, method: Method, headers: Mapping[str, str]) -> SafeUrl:
-        """A URL of a multipart upload: never a local path, and only the headers it signed go with it."""
+        """A URL of a multipart upload: never a local path, and only the headers it signed go with
+        it."""
         url = parse_url(text, where)
         self.policy.check(url, where)
         self._check(url, where, method, signed_subset(url, headers), "headers.output")
         return url
 
-    def _check(self, url: SafeUrl, where: str, method: Method, headers: Mapping[str, str], headers_field: str) -> None:
-        needed = min(INPUT_REMAINING_SECONDS, self.min_remaining_seconds) if method == "GET" else self.min_remaining_seconds
+    def _check(
+        self,
+        url: SafeUrl,
+        where: str,
+        method: Method,
+        headers: Mapping[str, str],
+        headers_field: str,
+    ) -> None:
+        needed = (
+            min(INPUT_REMAINING_SECONDS, self.min_remaining_seconds)
+            if method == "GET"
+            else self.min_remaining_seconds
+        )
         check_presign(
-            url, where, method=method, headers=headers, headers_field=headers_field, now=self.now, min_remaining_seconds=needed
+            url,
+            where,
+            method=method,
+            headers=headers,
+            headers_field=headers_field,
+            now=self.now,
+            min_remaining_seconds=needed,
         )
 
     def _place(self, text: str, where: str) -> SafeUrl | Path:
@@ -230,4 +309,6 @@ class _TaskCheck:
 def _same(first: SafeUrl | Path, second: SafeUrl | Path) -> bool:
     if isinstance(first, SafeUrl) and isinstance(second, SafeUrl):
         return first.same_object(second)
-    return isinstance(first, Path) and isinstance(second, Path) and first.resolve() == second.resolve()
+    return (
+        isinstance(first, Path) and isinstance(second, Path) and first.resolve() == second.resolve()
+    )

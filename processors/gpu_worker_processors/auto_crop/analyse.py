@@ -1,8 +1,8 @@
 """The first pass over the video: when its frames are, where its shots begin, who is where.
 
-With a detector everything is found in one decode. With tracks that came along, or with the user's keyframes, only the times
-are wanted, and those the container lists; it is decoded where its list cannot be relied on. Boxes are measured in the upright
-picture with square pixels from here on.
+With a detector everything is found in one decode. With tracks that came along, or with the user's
+keyframes, only the times are wanted, and those the container lists; it is decoded where its list
+cannot be relied on. Boxes are measured in the upright picture with square pixels from here on.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ _SHORT_GAP_SECONDS = 0.3
 _LONGEST_STRIDE = 1000
 """Of a track task."""
 _MIN_STEP_SECONDS = 1e-3
-"""Between frames, for the path: a file whose timestamps repeat must not ask for infinite speed. Matroska's own resolution."""
+"""Between frames, for the path: a file whose timestamps repeat must not ask for infinite speed.
+Matroska's own resolution."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,9 @@ class Analysis:
     """The times are the container's word: whoever decodes it must compare."""
 
 
-def analyse(job: LocalJob, info: MediaInfo, detector: Detector | None, *, may_list: bool = True) -> Analysis:
+def analyse(
+    job: LocalJob, info: MediaInfo, detector: Detector | None, *, may_list: bool = True
+) -> Analysis:
     """Who is where on every frame of the job's input.
 
     Args:
@@ -62,8 +65,11 @@ def analyse(job: LocalJob, info: MediaInfo, detector: Detector | None, *, may_li
         return _followed(job, info, video, detector)
     result = read_tracks(job.inputs[INPUT_NAME], video) if INPUT_NAME in job.inputs else None
     reader = FrameReader(job.require_input(), info, limits=job.limits)
-    # Nobody would notice a wrong list where nothing is decoded later and no tracks say how many frames there are.
-    listed = reader.listed() if may_list and (result is not None or not job.params.dry_run) else None
+    # Nobody would notice a wrong list where nothing is decoded later and no tracks say how many
+    # frames there are.
+    listed = (
+        reader.listed() if may_list and (result is not None or not job.params.dry_run) else None
+    )
     if listed is not None and result is not None and len(listed) != result.stats.total_frames:
         listed = None
     times = FrameTimes(video.time_base)
@@ -78,8 +84,16 @@ def analyse(job: LocalJob, info: MediaInfo, detector: Detector | None, *, may_li
         return Analysis((), _timeline(times, ()), times, listed is not None)
     check_frames(result, len(times))
     cuts = [cut.frame for cut in result.cuts]
-    tracks = [_arrays(track.track_id, track.class_name, track.frames.columns, video) for track in result.tracks]
-    return Analysis(without_gaps(tracks, cuts, float(video.fps)), _timeline(times, cuts), times, listed is not None)
+    tracks = [
+        _arrays(track.track_id, track.class_name, track.frames.columns, video)
+        for track in result.tracks
+    ]
+    return Analysis(
+        without_gaps(tracks, cuts, float(video.fps)),
+        _timeline(times, cuts),
+        times,
+        listed is not None,
+    )
 
 
 def _followed(job: LocalJob, info: MediaInfo, video: VideoInfo, detector: Detector) -> Analysis:
@@ -93,12 +107,23 @@ def _followed(job: LocalJob, info: MediaInfo, video: VideoInfo, detector: Detect
     )
     with TrackStore(job.work_dir) as store:
         reader = FrameReader(job.require_input(), info, limits=job.limits)
-        look = Look(reader, video, detector, params.frame_stride, with_gray=params.track_algorithm == "botsort")
+        look = Look(
+            reader,
+            video,
+            detector,
+            params.frame_stride,
+            with_gray=params.track_algorithm == "botsort",
+        )
         feed = Feed(params, detector.class_names, float(video.fps), store, look.gray_scale)
         run_loop(look, detector, feed.add, lambda done: _report(job, done, video))
-        tracks = [_arrays(head.track_id, head.class_name, boxes, video) for head, boxes in store.by_track()]
+        tracks = [
+            _arrays(head.track_id, head.class_name, boxes, video)
+            for head, boxes in store.by_track()
+        ]
     cuts = [cut.frame for cut in feed.cuts]
-    return Analysis(without_gaps(tracks, cuts, float(video.fps)), _timeline(look.times, cuts), look.times)
+    return Analysis(
+        without_gaps(tracks, cuts, float(video.fps)), _timeline(look.times, cuts), look.times
+    )
 
 
 def _report(job: LocalJob, done: int, video: VideoInfo) -> None:
@@ -107,7 +132,9 @@ def _report(job: LocalJob, done: int, video: VideoInfo) -> None:
 
 
 def _timeline(times: FrameTimes, cuts: Sequence[int]) -> Timeline:
-    seconds = np.fromiter((times.seconds(index) for index in range(len(times))), np.float64, len(times))
+    seconds = np.fromiter(
+        (times.seconds(index) for index in range(len(times))), np.float64, len(times)
+    )
     return Timeline(rising(seconds), np.array([0, *cuts], np.int64))
 
 
@@ -119,11 +146,14 @@ def rising(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.maximum.accumulate(seconds - steps) + steps, np.float64)
 
 
-def without_gaps(tracks: Sequence[SubjectTrack], cuts: Sequence[int], fps: float) -> tuple[SubjectTrack, ...]:
-    """The same tracks, seen in every frame of their short gaps: boxes on straight lines between those that were found.
+def without_gaps(
+    tracks: Sequence[SubjectTrack], cuts: Sequence[int], fps: float
+) -> tuple[SubjectTrack, ...]:
+    """The same tracks, seen in every frame of their short gaps: boxes on straight lines between
+    those that were found.
 
-    Tracks of every n-th frame only become whole by it. A gap is short up to 0.3 s, and up to the distance of the frames that
-    were looked at; over a cut nothing is filled.
+    Tracks of every n-th frame only become whole by it. A gap is short up to 0.3 s, and up to the
+    distance of the frames that were looked at; over a cut nothing is filled.
 
     Raises:
         TaskError: `media_limit`: more boxes than a track task may answer.
@@ -136,7 +166,10 @@ def without_gaps(tracks: Sequence[SubjectTrack], cuts: Sequence[int], fps: float
         gaps = np.diff(track.frames)
         room -= len(track.frames) + int(np.where(gaps <= longest, gaps - 1, 0).sum())
         if room < 0:
-            message = f"with their short gaps filled the tracks have more than {MAX_BOXES} boxes; track fewer classes"
+            message = (
+                f"with their short gaps filled the tracks have more than {MAX_BOXES} boxes; track"
+                " fewer classes"
+            )
             raise TaskError(ErrorCode.media_limit, message)
         whole.append(_without_gaps(track, np.asarray(cuts, np.int64), longest))
     return tuple(whole)
@@ -150,10 +183,14 @@ def _without_gaps(track: SubjectTrack, cuts: NDArray[np.int64], longest: int) ->
     if not fill.any():
         return track
     repeats = np.append(np.where(fill, steps, 1), 1)
-    first = np.repeat(np.cumsum(repeats) - repeats, repeats)  # where each found frame's run begins among all of them
+    first = np.repeat(
+        np.cumsum(repeats) - repeats, repeats
+    )  # where each found frame's run begins among all of them
     frames = np.repeat(found, repeats) + np.arange(len(first)) - first
     values = np.column_stack([track.boxes, track.scores])
-    dense = np.stack([np.interp(frames, found, column) for column in values.T], axis=1).astype(np.float32)
+    dense = np.stack([np.interp(frames, found, column) for column in values.T], axis=1).astype(
+        np.float32
+    )
     return replace(track, frames=frames, boxes=dense[:, :4], scores=dense[:, 4])
 
 
@@ -166,7 +203,9 @@ def _squares(video: VideoInfo) -> NDArray[np.float32]:
 def _arrays(track_id: int, class_name: str, columns: BoxColumns, video: VideoInfo) -> SubjectTrack:
     """Boxes in square pixels; those that show nothing of the picture are left out."""
     boxes = np.array(columns.corners, np.float32).reshape(-1, 4) / PX
-    inside = (np.minimum(boxes[:, 2:], (video.width, video.height)) > np.maximum(boxes[:, :2], 0)).all(1)
+    inside = (
+        np.minimum(boxes[:, 2:], (video.width, video.height)) > np.maximum(boxes[:, :2], 0)
+    ).all(1)
     return SubjectTrack(
         track_id,
         class_name,

@@ -1,8 +1,10 @@
-"""Symmetric positive definite systems whose matrix has seven diagonals, factorised once and solved for several right sides.
+"""Symmetric positive definite systems whose matrix has seven diagonals, factorised once and solved
+for several right sides.
 
-Owns block cyclic reduction with blocks of 3 x 3: every second block is eliminated, which leaves a system of the same kind and
-half the size. All blocks of one level are handled by one numpy call, so the cost is linear and no Python loop runs over frames.
-(D. Heller, "Some aspects of the cyclic reduction algorithm for block tridiagonal linear systems", 1976.)
+Owns block cyclic reduction with blocks of 3 x 3: every second block is eliminated, which leaves a
+system of the same kind and half the size. All blocks of one level are handled by one numpy call, so
+the cost is linear and no Python loop runs over frames. (D. Heller, "Some aspects of the cyclic
+reduction algorithm for block tridiagonal linear systems", 1976.)
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ class Factor:
     def __init__(self, bands: Floats) -> None:
         """
         Args:
-            bands: shape (4, n); `bands[k, i]` is the matrix at (i, i + k). Entries beyond the matrix are ignored.
+            bands: shape (4, n); `bands[k, i]` is the matrix at (i, i + k). Entries beyond the
+                matrix are ignored.
         """
         self._n = bands.shape[1]
         diagonal, upper = _blocks(bands)
@@ -60,7 +63,9 @@ class Factor:
             even[1 : 1 + len(after)] -= after @ side[1::2][: len(after)]
             side = even
         found = (self._dense @ side.reshape(-1)).reshape(-1, REACH, 1)
-        for (inverse, before, after), odd in zip(reversed(self._levels), reversed(odds), strict=True):
+        for (inverse, before, after), odd in zip(
+            reversed(self._levels), reversed(odds), strict=True
+        ):
             middle = inverse @ odd - np.swapaxes(before, 1, 2) @ found[: len(before)]
             middle[: len(after)] -= np.swapaxes(after, 1, 2) @ found[1 : 1 + len(after)]
             whole = np.empty((len(found) + len(middle), REACH, 1))
@@ -70,8 +75,8 @@ class Factor:
 
 
 def _blocks(bands: Floats) -> tuple[Floats, Floats]:
-    """Diagonal blocks, shape (m, 3, 3), and the blocks right of them, shape (m - 1, 3, 3). The last block is filled up with
-    ones on the diagonal."""
+    """Diagonal blocks, shape (m, 3, 3), and the blocks right of them, shape (m - 1, 3, 3). The last
+    block is filled up with ones on the diagonal."""
     n = bands.shape[1]
     count = -(-n // REACH)
     padded = np.zeros((REACH + 1, count * REACH))

@@ -1,9 +1,10 @@
 """One frame through its window: the planes of a decoded picture in, the planes of the output out.
 
-The window is measured in the upright picture with square pixels; from there it goes straight to the decoder's own samples:
-rotation, mirroring, the shape of the source's pixels and the place of its chroma samples are all part of one sampling, of Y, Cb
-and Cr each for itself. There is no trip through RGB, but for a source that is RGB. Chroma is taken, and made, co-sited with the
-left luma sample and centred between rows, as everywhere in this project (`media.color`).
+The window is measured in the upright picture with square pixels; from there it goes straight to the
+decoder's own samples: rotation, mirroring, the shape of the source's pixels and the place of its
+chroma samples are all part of one sampling, of Y, Cb and Cr each for itself. There is no trip
+through RGB, but for a source that is RGB. Chroma is taken, and made, co-sited with the left luma
+sample and centred between rows, as everywhere in this project (`media.color`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from gpu_worker_processors.media.picture import Picture, Plane
 from gpu_worker_processors.media.probe import VideoInfo
 
 _BLUR_PARTS = 24
-"""Samples of the blurred background across the output's shorter side: what is narrower than that cannot be made out."""
+"""Samples of the blurred background across the output's shorter side: what is narrower than that
+cannot be made out."""
 _BLUR_SIGMA = 1.0
 """Of the Gaussian, in those samples."""
 _BACKGROUND_LIGHT = 0.6
@@ -103,13 +105,17 @@ class FrameCropper:
         """Y, Cb, Cr as the encoder wants them.
 
         Args:
-            window: what to show. One that has the output's aspect ratio fills it, whatever the layout.
+            window: what to show. One that has the output's aspect ratio fills it, whatever the
+                layout.
             layout: of any other: `crop` its middle, else the whole of it over a background.
         """
         canvas = self._canvas
         source = self._planes(picture)
-        (left, across, side), (top, down, above) = placed(window, (canvas.width, canvas.height), layout)
-        # The picture's own edges come to lie on whole pairs of pixels; what is in it stays where it belongs.
+        (left, across, side), (top, down, above) = placed(
+            window, (canvas.width, canvas.height), layout
+        )
+        # The picture's own edges come to lie on whole pairs of pixels; what is in it stays where it
+        # belongs.
         columns, rows = (2 * round(margin / 2) for margin in (side, above))
         inner = (rows, canvas.height - rows), (columns, canvas.width - columns)
         planes: list[Plane] = []
@@ -117,11 +123,16 @@ class FrameCropper:
             wanted_rows, wanted_columns = canvas.axes(chroma=index > 0)
             part_rows, part_columns = wanted_rows.part(*inner[0]), wanted_columns.part(*inner[1])
             sample = source[index]
-            values = self._sampled(sample, part_rows.mapped(top, down), part_columns.mapped(left, across))
+            values = self._sampled(
+                sample, part_rows.mapped(top, down), part_columns.mapped(left, across)
+            )
             coded = self._coded(values, index, picture)
             if rows or columns:
                 whole = self._background(source, index, picture, window, layout)
-                at_row, at_column = round(rows / wanted_rows.step), round(columns / wanted_columns.step)
+                at_row, at_column = (
+                    round(rows / wanted_rows.step),
+                    round(columns / wanted_columns.step),
+                )
                 whole[at_row : at_row + len(coded), at_column : at_column + coded.shape[1]] = coded
                 coded = whole
             planes.append(coded)
@@ -134,7 +145,9 @@ class FrameCropper:
         if picture.is_rgb:
             samples = _ycbcr(samples, picture.bits, self._source_tags)
         if len(samples) == 1:
-            middle = np.full((1, 1), levels(picture.bits, self._source_tags.full_range)[2], np.float32)
+            middle = np.full(
+                (1, 1), levels(picture.bits, self._source_tags.full_range)[2], np.float32
+            )
             samples = [samples[0], middle, middle]
         return [_Plane.of(plane, video.coded_width, video.coded_height) for plane in samples]
 
@@ -142,23 +155,35 @@ class FrameCropper:
         """Values at places of the upright picture in square pixels."""
         video = self._video
         upright = plane.upright(video)
-        return resampled(upright.samples, upright.rows, upright.columns, rows, columns.mapped(0, self._upright_scale))
+        return resampled(
+            upright.samples,
+            upright.rows,
+            upright.columns,
+            rows,
+            columns.mapped(0, self._upright_scale),
+        )
 
     def _coded(self, values: Samples, index: int, picture: Picture) -> Plane:
         """Rounded to the output's code values."""
         canvas = self._canvas
         dtype = np.uint8 if canvas.bits == 8 else np.uint16
-        gain, offset = _change(index, picture.bits, self._source_tags.full_range, canvas.bits, canvas.tags.full_range)
+        gain, offset = _change(
+            index, picture.bits, self._source_tags.full_range, canvas.bits, canvas.tags.full_range
+        )
         if values.dtype == dtype and gain == 1 and offset == 0:
             return values
         if canvas.bits == 8 and values.dtype == np.float32:  # rounds and saturates in one pass
             return cv2.addWeighted(values, gain, values, 0, offset, dtype=cv2.CV_8U)  # pyright: ignore[reportReturnType]
         scaled = values if gain == 1 else values * np.float32(gain)
-        scaled = np.add(scaled, offset + 0.5, dtype=np.float32)  # a new array: the values may be the source's own
+        scaled = np.add(
+            scaled, offset + 0.5, dtype=np.float32
+        )  # a new array: the values may be the source's own
         np.clip(scaled, 0, (1 << canvas.bits) - 1 + 0.5, out=scaled)
         return scaled.astype(dtype)
 
-    def _background(self, source: Sequence[_Plane], index: int, picture: Picture, window: Window, layout: Layout) -> Plane:
+    def _background(
+        self, source: Sequence[_Plane], index: int, picture: Picture, window: Window, layout: Layout
+    ) -> Plane:
         """The whole canvas behind a picture that does not fill it."""
         canvas = self._canvas
         rows, columns = canvas.axes(chroma=index > 0)
@@ -170,7 +195,9 @@ class FrameCropper:
         (left, across, _), (top, down, _) = placed(window, (canvas.width, canvas.height), "crop")
         unit = min(canvas.width, canvas.height) / _BLUR_PARTS
         small_rows, small_columns = (_coarse(size, unit) for size in (canvas.height, canvas.width))
-        small = self._sampled(source[index], small_rows.mapped(top, down), small_columns.mapped(left, across))
+        small = self._sampled(
+            source[index], small_rows.mapped(top, down), small_columns.mapped(left, across)
+        )
         coded: Floats = self._coded(small, index, picture).astype(np.float32)
         soft = cv2.GaussianBlur(coded, (0, 0), _BLUR_SIGMA, borderType=cv2.BORDER_REPLICATE)
         large = cv2.resize(soft, (columns.count, rows.count), interpolation=cv2.INTER_CUBIC)
@@ -194,14 +221,21 @@ class _Plane:
     @classmethod
     def of(cls, samples: Samples, width: int, height: int) -> _Plane:
         """A plane of a coded picture of that size; fewer samples than pixels are chroma."""
-        down, across = (_step(length, count) for length, count in zip((height, width), samples.shape, strict=True))
-        return cls(samples, Axis(samples.shape[0], down / 2, down), Axis(samples.shape[1], 0.5, across))
+        down, across = (
+            _step(length, count)
+            for length, count in zip((height, width), samples.shape, strict=True)
+        )
+        return cls(
+            samples, Axis(samples.shape[0], down / 2, down), Axis(samples.shape[1], 0.5, across)
+        )
 
     def upright(self, video: VideoInfo) -> _Plane:
         """Turned and mirrored as the stream says: views."""
         samples, rows, columns = self.samples, self.rows, self.columns
         width, height = video.coded_width, video.coded_height
-        for _ in range(video.rotation // 90):  # a quarter clockwise: the last row becomes the first column
+        for _ in range(
+            video.rotation // 90
+        ):  # a quarter clockwise: the last row becomes the first column
             samples, rows, columns = np.rot90(samples, -1), columns, rows.flipped(height)
             width, height = height, width
         if video.mirrored:
@@ -213,7 +247,9 @@ def _step(length: int, count: int) -> int:
     return -(-length // count)
 
 
-def _change(index: int, bits: int, full: bool, new_bits: int, new_full: bool) -> tuple[float, float]:
+def _change(
+    index: int, bits: int, full: bool, new_bits: int, new_full: bool
+) -> tuple[float, float]:
     """Factor and addend from code values of one depth and range to those of another."""
     if (bits, full) == (new_bits, new_full):
         return 1.0, 0.0

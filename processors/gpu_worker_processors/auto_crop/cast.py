@@ -1,7 +1,8 @@
 """Who is in a stretch of video, before anybody asks whom to follow.
 
-Accepts the tracks of a whole video as arrays and gives those of a stretch, frame by frame; a `Ranked` list of them has the most
-important first. Nothing depends on the order of the tracks, and no stretch holds more of them than can matter.
+Accepts the tracks of a whole video as arrays and gives those of a stretch, frame by frame; a
+`Ranked` list of them has the most important first. Nothing depends on the order of the tracks, and
+no stretch holds more of them than can matter.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from gpu_worker_processors.auto_crop.path import ROOM
 BALL_CLASSES = frozenset({"sports ball", "ball", "frisbee"})
 """COCO's names of what a game follows, and the plain word."""
 GLIMPSE_SECONDS = 0.25
-"""A ball seen for less in a whole stretch is as likely a mistake of the detector: the window does not move for it."""
+"""A ball seen for less in a whole stretch is as likely a mistake of the detector: the window does
+not move for it."""
 _PRESENT_SHARE = 0.3
 """Of a stretch's frames in which a person must be seen to count."""
 _IMPORTANT = 0.5
@@ -28,7 +30,8 @@ FITS_SHARE = 0.9
 PAIR_PX = 2
 """Sizes of windows are even: less than this is lost of an odd picture."""
 _MOST = 500
-"""Tracks looked at in one stretch, those seen longest: of more nobody could say who matters, and memory is bounded."""
+"""Tracks looked at in one stretch, those seen longest: of more nobody could say who matters, and
+memory is bounded."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,8 @@ class Picture:
     fps: float
 
     def holds(self, boxes: Floats, *, padded: bool = True, room: float = 0.0) -> NDArray[np.bool_]:
-        """Whether boxes, shape (..., 4), fit into the window, with their padding or without; False where NaN. A window as long
-        as the picture holds everything in that direction.
+        """Whether boxes, shape (..., 4), fit into the window, with their padding or without; False
+        where NaN. A window as long as the picture holds everything in that direction.
 
         Args:
             room: share of the window that is left free.
@@ -77,8 +80,8 @@ class Picture:
         return np.asarray(fits.all(-1))
 
     def holds_group(self, boxes: Floats) -> NDArray[np.bool_]:
-        """Whether people with these boxes around them can be shown together: with as much room as the path needs. More would
-        be padding, which is left out wherever it does not fit."""
+        """Whether people with these boxes around them can be shown together: with as much room as
+        the path needs. More would be padding, which is left out wherever it does not fit."""
         return self.holds(boxes, padded=False, room=ROOM)
 
 
@@ -86,9 +89,15 @@ class Cast:
     """All tracks of a video, ready to be asked for a stretch of it."""
 
     def __init__(self, tracks: Sequence[SubjectTrack]) -> None:
-        self.tracks = sorted((track for track in tracks if len(track.frames)), key=lambda track: track.track_id)
-        self._frames = np.concatenate([np.zeros(0, np.int64), *(track.frames for track in self.tracks)])
-        self._owners = np.repeat(np.arange(len(self.tracks)), [len(track.frames) for track in self.tracks])
+        self.tracks = sorted(
+            (track for track in tracks if len(track.frames)), key=lambda track: track.track_id
+        )
+        self._frames = np.concatenate(
+            [np.zeros(0, np.int64), *(track.frames for track in self.tracks)]
+        )
+        self._owners = np.repeat(
+            np.arange(len(self.tracks)), [len(track.frames) for track in self.tracks]
+        )
         order = np.argsort(self._frames, kind="stable")
         self._frames, self._owners = self._frames[order], self._owners[order]
         balls = [track.frames for track in self.tracks if track.class_name in BALL_CLASSES]
@@ -103,7 +112,8 @@ class Cast:
         return int(end - begin)
 
     def seen(self, start: int, stop: int, subject: int | str) -> list[Seen]:
-        """Whoever may be meant by `subject` (see `focus_on`) in the frames from `start` to before `stop`, by rising id."""
+        """Whoever may be meant by `subject` (see `focus_on`) in the frames from `start` to before
+        `stop`, by rising id."""
         begin, end = np.searchsorted(self._frames, (start, stop))
         owners, counts = np.unique(self._owners[begin:end], return_counts=True)
         meant = np.array([self._is_meant(int(owner), subject) for owner in owners], bool)
@@ -164,7 +174,8 @@ def most_seen(balls: Sequence[Seen]) -> Seen:
 
 
 def best_ball(balls: Sequence[Seen], frames: int) -> Floats:
-    """One ball box a frame, shape (frames, 4), NaN where none is seen: the ball seen most, then the next where that is not."""
+    """One ball box a frame, shape (frames, 4), NaN where none is seen: the ball seen most, then the
+    next where that is not."""
     boxes = np.full((frames, 4), np.nan)
     for one in sorted(balls, key=lambda one: (-one.present.sum() * one.score, one.track_id)):
         boxes = np.where(np.isfinite(boxes), boxes, one.boxes)
@@ -180,6 +191,7 @@ def union(boxes: Sequence[Floats]) -> Floats:
 
 
 def fits(boxes: Floats, picture: Picture) -> bool:
-    """Whether people with these boxes around them, shape (k, 4), fit into the window nearly whenever they are seen."""
+    """Whether people with these boxes around them, shape (k, 4), fit into the window nearly
+    whenever they are seen."""
     seen = np.isfinite(boxes[:, 0])
     return bool(picture.holds_group(boxes[seen]).mean() >= FITS_SHARE)

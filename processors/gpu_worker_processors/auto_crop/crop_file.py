@@ -1,4 +1,5 @@
-"""One auto_crop job from file to result: look at every frame, plan the whole path, render it in one pass."""
+"""One auto_crop job from file to result: look at every frame, plan the whole path, render it in one
+pass."""
 
 from __future__ import annotations
 
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
 
 
 def crop_file(job: LocalJob, detector: Detector | None) -> AutoCropResult:
-    """Plans the window over the job's input and, unless only coordinates are wanted, writes the output.
+    """Plans the window over the job's input and, unless only coordinates are wanted, writes the
+    output.
 
     Args:
         detector: None when tracks or keyframes came with the job.
 
     Raises:
-        TaskError: of the input, of any stage; `invalid_task` for a wish that this video cannot fulfil. No file is left behind.
+        TaskError: of the input, of any stage; `invalid_task` for a wish that this video cannot
+            fulfil. No file is left behind.
     """
     started = time.monotonic()
     params: AutoCropParams = job.params
@@ -38,7 +41,12 @@ def crop_file(job: LocalJob, detector: Detector | None) -> AutoCropResult:
     frame = square_size(video)
     look = None
     if not params.dry_run:  # what cannot be written is refused before anything is decoded
-        look = plan_look(job, video, window_size(frame, params.aspect, params.zoom), with_gpu=device.type == "cuda")
+        look = plan_look(
+            job,
+            video,
+            window_size(frame, params.aspect, params.zoom),
+            with_gpu=device.type == "cuda",
+        )
         job.warnings.extend(look.warnings)
     found = analyse(job, info, detector)
     plan = plan_crop(found.tracks, found.timeline, frame, params)
@@ -51,7 +59,11 @@ def crop_file(job: LocalJob, detector: Detector | None) -> AutoCropResult:
             found = analyse(job, info, detector, may_list=False)
             plan = plan_crop(found.tracks, found.timeline, frame, params)
             render(job, info, plan, found, look)
-    if isinstance(params.subject, str) and params.subject != "auto" and not plan.quality.subject_frames:
+    if (
+        isinstance(params.subject, str)
+        and params.subject != "auto"
+        and not plan.quality.subject_frames
+    ):
         message = f"nothing of class {params.subject!r} was seen; the window keeps to the middle"
         job.warnings.append(ResultWarning(code="subject_absent", message=message))
     return _result(params, plan, found, frame, look, started).model_copy(
@@ -71,19 +83,27 @@ def _shape_warnings(video: VideoInfo) -> list[ResultWarning]:
         return []
     width, height = square_size(video)
     message = (
-        f"the source's pixels are not square ({video.sar.numerator}:{video.sar.denominator}); places are pixels of the"
-        f" picture as it is seen, {width}x{height}, and the output's pixels are square"
+        f"the source's pixels are not square ({video.sar.numerator}:{video.sar.denominator});"
+        f" places are pixels of the picture as it is seen, {width}x{height}, and the output's"
+        " pixels are square"
     )
     return [ResultWarning(code="square_pixels", message=message)]
 
 
 def _result(
-    params: AutoCropParams, plan: CropPlan, found: Analysis, frame: tuple[int, int], look: Look | None, started: float
+    params: AutoCropParams,
+    plan: CropPlan,
+    found: Analysis,
+    frame: tuple[int, int],
+    look: Look | None,
+    started: float,
 ) -> AutoCropResult:
     chosen = keyframes_of(plan.path, found.timeline, params.keyframe_interval)
     frames, elapsed = len(found.times), time.monotonic() - started
     return AutoCropResult(
-        crop_keyframes=wire_keyframes(plan.path, chosen, found.timeline, frame, normalised=params.normalised),
+        crop_keyframes=wire_keyframes(
+            plan.path, chosen, found.timeline, frame, normalised=params.normalised
+        ),
         subject=plan.subject,
         segments=list(plan.segments),
         normalised=params.normalised,

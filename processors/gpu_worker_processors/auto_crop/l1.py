@@ -1,15 +1,18 @@
-"""The stillest line through a corridor: least absolute speed, acceleration and jerk, never outside hard bounds.
+"""The stillest line through a corridor: least absolute speed, acceleration and jerk, never outside
+hard bounds.
 
-Owns the optimisation alone and knows nothing of pictures. The problem is that of M. Grundmann, V. Kwatra, I. Essa,
-"Auto-directed video stabilization with robust L1 optimal camera paths" (2011), with derivatives taken over real time, so that
-the answer does not depend on the frame rate, and with a pull towards a soft corridor:
+Owns the optimisation alone and knows nothing of pictures. The problem is that of M. Grundmann, V.
+Kwatra, I. Essa, "Auto-directed video stabilization with robust L1 optimal camera paths" (2011),
+with derivatives taken over real time, so that the answer does not depend on the frame rate, and
+with a pull towards a soft corridor:
 
-    minimise    sum over frames of dt * (speed |x'| + acceleration |x''| + jerk |x'''| + pull * distance to soft)
-    subject to  low <= x <= high
+    minimise    sum over frames of dt * (speed |x'| + acceleration |x''| + jerk |x'''| + pull *
+    distance to soft) subject to  low <= x <= high
 
-It is solved by a primal-dual interior point method with a predictor and a corrector (S. Mehrotra, "On the implementation of a
-primal-dual interior point method", 1992). The matrix of each step has seven diagonals, so time and memory are linear in the
-number of frames. Every value returned lies within its hard bounds.
+It is solved by a primal-dual interior point method with a predictor and a corrector (S. Mehrotra,
+"On the implementation of a primal-dual interior point method", 1992). The matrix of each step has
+seven diagonals, so time and memory are linear in the number of frames. Every value returned lies
+within its hard bounds.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ _BACK_OFF = 0.995
 _TINY = 1e-15
 """What rounding must not take from a positive value."""
 _TOLERANCE = 1e-7
-"""Gap to the optimum, relative to the cost: the line is then within 0.0001 of the optimal one, in units of `x`."""
+"""Gap to the optimum, relative to the cost: the line is then within 0.0001 of the optimal one, in
+units of `x`."""
 
 
 class Weights(NamedTuple):
@@ -44,7 +48,8 @@ class Weights(NamedTuple):
 
 @dataclass(frozen=True)
 class Corridor:
-    """Where the line may go, frame by frame. All arrays have shape (n,), float64 but for `starts`."""
+    """Where the line may go, frame by frame. All arrays have shape (n,), float64 but for
+    `starts`."""
 
     times: Floats
     """Seconds, rising."""
@@ -55,7 +60,8 @@ class Corridor:
     """Where the line is wanted, `soft_low <= soft_high`."""
     soft_high: Floats
     pull: Floats
-    """Price of one unit of distance to the soft corridor for one second; 0 where it does not matter."""
+    """Price of one unit of distance to the soft corridor for one second; 0 where it does not
+    matter."""
     starts: NDArray[np.bool_]
     """True at the first frame of each piece; no derivative is taken across it."""
 
@@ -63,8 +69,13 @@ class Corridor:
         """The frames from `start` to before `stop`, their hard bounds as copies."""
         cut = slice(start, stop)
         return Corridor(
-            *(self.times[cut], self.low[cut].copy(), self.high[cut].copy()),
-            *(self.soft_low[cut], self.soft_high[cut], self.pull[cut], self.starts[cut]),
+            self.times[cut],
+            self.low[cut].copy(),
+            self.high[cut].copy(),
+            self.soft_low[cut],
+            self.soft_high[cut],
+            self.pull[cut],
+            self.starts[cut],
         )
 
 
@@ -78,13 +89,15 @@ def stillest_line(corridor: Corridor, weights: Weights) -> Floats:
 
 
 def frame_seconds(times: Floats) -> Floats:
-    """How long each frame stands: shape (n,). The last one stands as long as the one before; a single one a second."""
+    """How long each frame stands: shape (n,). The last one stands as long as the one before; a
+    single one a second."""
     return np.diff(times, append=2 * times[-1] - times[-2]) if len(times) > 1 else np.ones(1)
 
 
 def derivative_rows(times: Floats, starts: NDArray[np.bool_], weights: Weights) -> Floats:
-    """Coefficients of the weighted derivatives: shape (3, 4, n). The k-th derivative at frame i, times its price and duration,
-    is the sum over j of `rows[k - 1, j, i] * x[i + j]`. Rows that would reach over a start or past the end are zero."""
+    """Coefficients of the weighted derivatives: shape (3, 4, n). The k-th derivative at frame i,
+    times its price and duration, is the sum over j of `rows[k - 1, j, i] * x[i + j]`. Rows that
+    would reach over a start or past the end are zero."""
     n = len(times)
     rows = np.zeros((REACH, REACH + 1, n))
     lower = np.zeros((REACH + 1, n))
@@ -118,9 +131,10 @@ class _Move(NamedTuple):
 class _Interior:
     """One run of the method.
 
-    A row's value is `plus - minus`, both positive. Its multiplier y keeps `room_plus = limit - y` and `room_minus = limit + y`
-    positive; the bounds' multipliers are `at_low` and `at_high`. Start and steps satisfy all equations exactly, so the sum of
-    the products of each positive pair is the gap to the optimum.
+    A row's value is `plus - minus`, both positive. Its multiplier y keeps `room_plus = limit - y`
+    and `room_minus = limit + y` positive; the bounds' multipliers are `at_low` and `at_high`. Start
+    and steps satisfy all equations exactly, so the sum of the products of each positive pair is the
+    gap to the optimum.
     """
 
     def __init__(self, corridor: Corridor, weights: Weights) -> None:
@@ -128,7 +142,8 @@ class _Interior:
         self.n = len(corridor.times)
         self.x = (corridor.low + corridor.high) / 2
         self.soft = np.stack([corridor.soft_low, corridor.soft_high])
-        # Distance to both ends of the soft corridor, at half the price: constant inside, growing at the full price outside.
+        # Distance to both ends of the soft corridor, at half the price: constant inside, growing at
+        # the full price outside.
         pull = np.maximum(corridor.pull * frame_seconds(corridor.times) / 2, 1e-9)
         self.limit = np.concatenate([np.ones((REACH, self.n)), [pull, pull]])
         values = self._values(self.x)
@@ -145,7 +160,8 @@ class _Interior:
         return float(np.vdot(self.limit, np.abs(self._values(self.x))))
 
     def step(self) -> bool:
-        """One step on; False, with nothing changed, when rounding leaves no way on: the line is then good to that precision."""
+        """One step on; False, with nothing changed, when rounding leaves no way on: the line is
+        then good to that precision."""
         theta = 1 / (self.plus / self.room_plus + self.minus / self.room_minus)
         try:
             factor = Factor(self._bands(theta, self.at_low / self.under + self.at_high / self.over))
@@ -187,7 +203,8 @@ class _Interior:
         return bands
 
     def _move(self, factor: Factor, theta: Floats, center: float, guess: _Move | None) -> _Move:
-        """The step towards products of `center` in every pair, corrected for what `guess` would leave of second order."""
+        """The step towards products of `center` in every pair, corrected for what `guess` would
+        leave of second order."""
         plus = center - self.plus * self.room_plus
         minus = center - self.minus * self.room_minus
         low = center - self.under * self.at_low
@@ -211,10 +228,17 @@ class _Interior:
 
     def _lengths(self, move: _Move) -> tuple[float, float]:
         """How much of a move keeps everything positive: of the values, of the multipliers."""
-        values = ((self.plus, move.plus), (self.minus, move.minus), (self.under, move.x), (self.over, -move.x))
+        values = (
+            (self.plus, move.plus),
+            (self.minus, move.minus),
+            (self.under, move.x),
+            (self.over, -move.x),
+        )
         multipliers = (
-            *((self.room_plus, -move.y), (self.room_minus, move.y)),
-            *((self.at_low, move.at_low), (self.at_high, move.at_high)),
+            (self.room_plus, -move.y),
+            (self.room_minus, move.y),
+            (self.at_low, move.at_low),
+            (self.at_high, move.at_high),
         )
         return min(_longest(*pair) for pair in values), min(_longest(*pair) for pair in multipliers)
 

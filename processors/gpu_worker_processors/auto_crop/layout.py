@@ -1,7 +1,8 @@
-"""How a shot is shown: through the user's window, or a wider one with bars where that would cut off someone who matters.
+"""How a shot is shown: through the user's window, or a wider one with bars where that would cut off
+someone who matters.
 
-A view holds for a whole shot: a change in its middle would look like a cut. Only where the user asked for something is that
-shown, whatever the rest of the shot does.
+A view holds for a whole shot: a change in its middle would look like a cut. Only where the user
+asked for something is that shown, whatever the rest of the shot does.
 """
 
 from __future__ import annotations
@@ -19,16 +20,19 @@ from gpu_worker_processors.auto_crop.subject import Focus
 from gpu_worker_processors.auto_crop.windows import SAME_ASPECT
 
 _STRETCH_SECONDS = 10.0
-"""A subject is chosen for so long at most: in a recording of one shot the leader changes, and ids do not last."""
+"""A subject is chosen for so long at most: in a recording of one shot the leader changes, and ids
+do not last."""
 _SPREAD_SHARE = 1 / 3
 """Of a shot's frames: whoever would be missing for so long would be missed."""
 _HELD_SHARE = 0.98
-"""Of the frames with someone apart: they fit into the wide window. A leap of a box does not widen it for all the rest."""
+"""Of the frames with someone apart: they fit into the wide window. A leap of a box does not widen
+it for all the rest."""
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Frames for which one subject is chosen: a shot, or part of a long one, or of one with an override."""
+    """Frames for which one subject is chosen: a shot, or part of a long one, or of one with an
+    override."""
 
     shot: int
     start: int
@@ -46,7 +50,10 @@ def stretches(timeline: Timeline, params: AutoCropParams) -> list[Stretch]:
         inner = timeline.times[start] + seconds * np.arange(1, pieces) / max(pieces, 1)
         bounds.update(np.searchsorted(timeline.times, inner).tolist())
     marks, shot = sorted(bounds), timeline.shot_of()
-    return [Stretch(int(shot[start]), start, stop) for start, stop in zip(marks, marks[1:], strict=False)]
+    return [
+        Stretch(int(shot[start]), start, stop)
+        for start, stop in zip(marks, marks[1:], strict=False)
+    ]
 
 
 def override_frames(timeline: Timeline, start_time: float, end_time: float) -> tuple[int, int]:
@@ -55,13 +62,18 @@ def override_frames(timeline: Timeline, start_time: float, end_time: float) -> t
     return int(start), int(stop)
 
 
-def overrides_of(pieces: Sequence[Stretch], timeline: Timeline, params: AutoCropParams) -> list[CropOverride | None]:
+def overrides_of(
+    pieces: Sequence[Stretch], timeline: Timeline, params: AutoCropParams
+) -> list[CropOverride | None]:
     """The one that holds in each stretch: the last in the user's list."""
     holds = np.full(len(timeline.times), -1)
     for index, override in enumerate(params.overrides):
         start, stop = override_frames(timeline, override.start_time, override.end_time)
         holds[start:stop] = index
-    return [None if index < 0 else params.overrides[index] for index in holds[[piece.start for piece in pieces]].tolist()]
+    return [
+        None if index < 0 else params.overrides[index]
+        for index in holds[[piece.start for piece in pieces]].tolist()
+    ]
 
 
 @dataclass(frozen=True)
@@ -83,9 +95,16 @@ def views_of(
     picture: Picture,
 ) -> list[View]:
     """How each stretch is shown: as an override says, else as its shot is."""
-    usual, frame = View("crop", (picture.window_width, picture.window_height)), (picture.width, picture.height)
+    usual, frame = (
+        View("crop", (picture.window_width, picture.window_height)),
+        (picture.width, picture.height),
+    )
     # An exception for some time says nothing of the rest of its shot.
-    usually = [(piece, focus) for piece, focus, override in zip(pieces, foci, overrides, strict=True) if override is None]
+    usually = [
+        (piece, focus)
+        for piece, focus, override in zip(pieces, foci, overrides, strict=True)
+        if override is None
+    ]
     wide = {} if fallback == "crop" else _wide_shots(usually, fallback, picture)
     return [
         wide.get(piece.shot, usual)
@@ -97,7 +116,9 @@ def views_of(
     ]
 
 
-def _wide_shots(usually: Sequence[tuple[Stretch, Focus]], fallback: Layout, picture: Picture) -> dict[int, View]:
+def _wide_shots(
+    usually: Sequence[tuple[Stretch, Focus]], fallback: Layout, picture: Picture
+) -> dict[int, View]:
     """One view for each shot in a good part of whose frames some are apart who matter."""
     total, rooms = dict[int, int](), dict[int, list[Floats]]()
     for piece, focus in usually:
@@ -105,16 +126,23 @@ def _wide_shots(usually: Sequence[tuple[Stretch, Focus]], fallback: Layout, pict
         if focus.apart is not None:
             rooms.setdefault(piece.shot, []).append(focus.apart.room)
     many = {shot: np.concatenate(room) for shot, room in rooms.items()}
-    return {shot: _wide(room, fallback, picture) for shot, room in many.items() if len(room) > _SPREAD_SHARE * total[shot]}
+    return {
+        shot: _wide(room, fallback, picture)
+        for shot, room in many.items()
+        if len(room) > _SPREAD_SHARE * total[shot]
+    }
 
 
 def _wide(room: Floats, fallback: Layout, picture: Picture) -> View:
-    """The smallest window of the user's shape that holds nearly every `room`, shape (k, 2), with some to spare; cut off where
-    the picture ends, and therefore shown over a background there."""
+    """The smallest window of the user's shape that holds nearly every `room`, shape (k, 2), with
+    some to spare; cut off where the picture ends, and therefore shown over a background there."""
     frame, window = (picture.width, picture.height), (picture.window_width, picture.window_height)
     needed = np.minimum(np.nanquantile(room, _HELD_SHARE, axis=0) / (1 - ROOM), frame)
     growth = max(1.0, float((needed / window).max()))
-    sides = [(2 * int(np.ceil(side * growth / 2)), limit) for side, limit in zip(window, frame, strict=True)]
+    sides = [
+        (2 * int(np.ceil(side * growth / 2)), limit)
+        for side, limit in zip(window, frame, strict=True)
+    ]
     width, height = (limit if side > limit - PAIR_PX else side for side, limit in sides)
     is_cut = (np.multiply(window, growth) / frame).max() > 1 + SAME_ASPECT
     return View(fallback if is_cut else "crop", (width, height), holds_apart=True)

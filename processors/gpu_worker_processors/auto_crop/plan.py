@@ -1,5 +1,6 @@
-"""The plan of an auto_crop job, made before a frame of the output is rendered: a window and a layout for every frame, who is
-followed and why, and how good the path is. Pure: the same tracks and parameters give the same plan.
+"""The plan of an auto_crop job, made before a frame of the output is rendered: a window and a
+layout for every frame, who is followed and why, and how good the path is. Pure: the same tracks and
+parameters give the same plan.
 """
 
 from __future__ import annotations
@@ -11,21 +12,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
-from gpu_worker_client.protocol.auto_crop import AutoCropParams, CropOverride, CropSegment, CropSubject
+from gpu_worker_client.protocol.auto_crop import (
+    AutoCropParams,
+    CropOverride,
+    CropSegment,
+    CropSubject,
+)
 from gpu_worker_processors.auto_crop.apart import Apart
 from gpu_worker_processors.auto_crop.cast import GLIMPSE_SECONDS, Cast, Picture, SubjectTrack
 from gpu_worker_processors.auto_crop.importance import middle
 from gpu_worker_processors.auto_crop.l1 import Floats
-from gpu_worker_processors.auto_crop.layout import Stretch, View, override_frames, overrides_of, stretches, views_of
+from gpu_worker_processors.auto_crop.layout import (
+    Stretch,
+    View,
+    override_frames,
+    overrides_of,
+    stretches,
+    views_of,
+)
 from gpu_worker_processors.auto_crop.path import PathSettings, Timeline, Wanted, plan_axis
 from gpu_worker_processors.auto_crop.quality import Quality, quality, steadiness
 from gpu_worker_processors.auto_crop.subject import Focus, focus_on
-from gpu_worker_processors.auto_crop.windows import CropPath, path_of_keyframes, steps_of_keyframes, window_size
+from gpu_worker_processors.auto_crop.windows import (
+    CropPath,
+    path_of_keyframes,
+    steps_of_keyframes,
+    window_size,
+)
 
 _SHOWN_IDS = 50
 """Ids named in a message: enough to choose one."""
 _KEPT_SHARE = 0.5
-"""Of the window: as much of a subject that is larger is kept inside for certain. The other half lets the window stand still."""
+"""Of the window: as much of a subject that is larger is kept inside for certain. The other half
+lets the window stand still."""
 _HEADROOM_SHARE = 0.1
 """Of the window, above the head of whoever is taller than it."""
 
@@ -33,7 +52,8 @@ _HEADROOM_SHARE = 0.1
 @dataclass(frozen=True)
 class CropPlan:
     path: CropPath
-    """A window for each frame; where the layout is not `crop`, one that is wider than the output's shape."""
+    """A window for each frame; where the layout is not `crop`, one that is wider than the output's
+    shape."""
     layouts: NDArray[np.str_] | None
     """Shape (n,): how each frame is shown. None with keyframes: the windows' shapes decide."""
     size: tuple[int, int]
@@ -44,7 +64,12 @@ class CropPlan:
     quality: Quality
 
 
-def plan_crop(tracks: Sequence[SubjectTrack], timeline: Timeline, frame: tuple[int, int], params: AutoCropParams) -> CropPlan:
+def plan_crop(
+    tracks: Sequence[SubjectTrack],
+    timeline: Timeline,
+    frame: tuple[int, int],
+    params: AutoCropParams,
+) -> CropPlan:
     """
     Args:
         tracks: of the whole video; not looked at when `params.keyframes` are given.
@@ -52,14 +77,24 @@ def plan_crop(tracks: Sequence[SubjectTrack], timeline: Timeline, frame: tuple[i
         frame: width and height of the upright picture, pixels.
 
     Raises:
-        TaskError: `invalid_task`: an id that no track has, a keyframe or an override outside the picture, no room for a window.
+        TaskError: `invalid_task`: an id that no track has, a keyframe or an override outside the
+            picture, no room for a window.
     """
     size = window_size(frame, params.aspect, params.zoom)
     if params.keyframes is not None:
-        path = path_of_keyframes(params.keyframes, timeline, size, frame, normalised=params.normalised)
+        path = path_of_keyframes(
+            params.keyframes, timeline, size, frame, normalised=params.normalised
+        )
         steps = steps_of_keyframes(params.keyframes, path, timeline)
         seen = Timeline(timeline.times, np.union1d(timeline.shot_starts, steps))
-        return CropPlan(path, None, size, (), CropSubject(reason="the keyframes say"), steadiness(path.windows, seen))
+        return CropPlan(
+            path,
+            None,
+            size,
+            (),
+            CropSubject(reason="the keyframes say"),
+            steadiness(path.windows, seen),
+        )
     cast = Cast(tracks)
     _check_overrides(cast, timeline, params)
     pieces = stretches(timeline, params)
@@ -68,24 +103,33 @@ def plan_crop(tracks: Sequence[SubjectTrack], timeline: Timeline, frame: tuple[i
     foci = _foci(cast, pieces, overrides, picture, params)
     views = views_of(pieces, foci, overrides, params.fallback, picture)
     lengths = [piece.stop - piece.start for piece in pieces]
-    layouts, sizes = np.repeat([view.layout for view in views], lengths), np.repeat([view.size for view in views], lengths, 0)
+    layouts, sizes = (
+        np.repeat([view.layout for view in views], lengths),
+        np.repeat([view.size for view in views], lengths, 0),
+    )
     # A window that comes up in mid-shot need not come from anywhere: nobody saw where it was.
     changes = (layouts[1:] != layouts[:-1]) | (sizes[1:] != sizes[:-1]).any(1)
     seen = Timeline(timeline.times, np.union1d(timeline.shot_starts, 1 + np.flatnonzero(changes)))
     across, down = _wanted(pieces, foci, views, timeline, picture, params)
     settings = PathSettings(params.smoothing, params.padding, params.anticipation)
-    short = timeline.in_short_shots()  # what the user asks for in mid-shot is shown, for however short a time
+    short = (
+        timeline.in_short_shots()
+    )  # what the user asks for in mid-shot is shown, for however short a time
     x = plan_axis(across, seen, frame[0], sizes[:, 0], settings, short)
     y = plan_axis(down, seen, frame[1], sizes[:, 1], settings, short)
     path = CropPath.moving(x, y, sizes, frame)
     chosen = (sizes != frame).any(1)
     lost = np.concatenate([_lost(*one) for one in zip(foci, views, strict=True)])
     measured = quality(path.windows, seen, across, down, chosen, lost)
-    segments = tuple(_segment(*one, timeline) for one in zip(pieces, foci, overrides, views, strict=True))
+    segments = tuple(
+        _segment(*one, timeline) for one in zip(pieces, foci, overrides, views, strict=True)
+    )
     return CropPlan(path, layouts, size, segments, _most_shown(segments), measured)
 
 
-def _picture(frame: tuple[int, int], size: tuple[int, int], timeline: Timeline, params: AutoCropParams) -> Picture:
+def _picture(
+    frame: tuple[int, int], size: tuple[int, int], timeline: Timeline, params: AutoCropParams
+) -> Picture:
     times = timeline.times
     fps = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 25.0
     return Picture(*frame, *size, params.padding, float(fps))
@@ -94,7 +138,8 @@ def _picture(frame: tuple[int, int], size: tuple[int, int], timeline: Timeline, 
 def _check_overrides(cast: Cast, timeline: Timeline, params: AutoCropParams) -> None:
     """
     Raises:
-        TaskError: `invalid_task`: an id that no track has, or an override in whose time no frame lies.
+        TaskError: `invalid_task`: an id that no track has, or an override in whose time no frame
+            lies.
     """
     _check_id(cast, "params.subject", params.subject)
     last = timeline.times[-1]
@@ -102,10 +147,15 @@ def _check_overrides(cast: Cast, timeline: Timeline, params: AutoCropParams) -> 
         _check_id(cast, f"params.overrides.{index}.subject", override.subject)
         start, stop = override_frames(timeline, override.start_time, override.end_time)
         if start >= len(timeline.times):
-            raise _refused(f"params.overrides.{index}", f"begins after the last frame, at {last:.3f} seconds")
+            raise _refused(
+                f"params.overrides.{index}", f"begins after the last frame, at {last:.3f} seconds"
+            )
         if start == stop:
             near = f"the next one is at {timeline.times[start]:.6f} seconds"
-            raise _refused(f"params.overrides.{index}", f"no frame lies between start_time and end_time; {near}")
+            raise _refused(
+                f"params.overrides.{index}",
+                f"no frame lies between start_time and end_time; {near}",
+            )
 
 
 def _check_id(cast: Cast, path: str, subject: int | str | None) -> None:
@@ -113,17 +163,27 @@ def _check_id(cast: Cast, path: str, subject: int | str | None) -> None:
     if isinstance(subject, int) and subject not in ids:
         more = f", ... ({len(ids)} in all)" if len(ids) > _SHOWN_IDS else ""
         known = ", ".join(str(one) for one in ids[:_SHOWN_IDS])
-        problem = f"no track has this id; there are: {known}{more}" if ids else "no track has this id; nothing was tracked"
+        problem = (
+            f"no track has this id; there are: {known}{more}"
+            if ids
+            else "no track has this id; nothing was tracked"
+        )
         raise _refused(path, problem)
 
 
 def _foci(
-    cast: Cast, pieces: Sequence[Stretch], overrides: Sequence[CropOverride | None], picture: Picture, params: AutoCropParams
+    cast: Cast,
+    pieces: Sequence[Stretch],
+    overrides: Sequence[CropOverride | None],
+    picture: Picture,
+    params: AutoCropParams,
 ) -> list[Focus]:
     foci, before, shot = list[Focus](), None, -1
     games = _games(cast, pieces, picture)
     for piece, override, is_game in zip(pieces, overrides, games, strict=True):
-        subject = params.subject if override is None or override.subject is None else override.subject
+        subject = (
+            params.subject if override is None or override.subject is None else override.subject
+        )
         if piece.shot != shot:
             before, shot = None, piece.shot
         seen = cast.seen(piece.start, piece.stop, subject)
@@ -135,9 +195,16 @@ def _foci(
 
 def _games(cast: Cast, pieces: Sequence[Stretch], picture: Picture) -> list[bool]:
     """Whether a ball is seen in each stretch, or in the one before or after it in the same shot."""
-    has_ball = [cast.ball_frames(piece.start, piece.stop) >= GLIMPSE_SECONDS * picture.fps for piece in pieces]
+    has_ball = [
+        cast.ball_frames(piece.start, piece.stop) >= GLIMPSE_SECONDS * picture.fps
+        for piece in pieces
+    ]
     return [
-        any(has_ball[near] for near in range(max(at - 1, 0), min(at + 2, len(pieces))) if pieces[near].shot == piece.shot)
+        any(
+            has_ball[near]
+            for near in range(max(at - 1, 0), min(at + 2, len(pieces)))
+            if pieces[near].shot == piece.shot
+        )
         for at, piece in enumerate(pieces)
     ]
 
@@ -161,7 +228,9 @@ def _wanted(
             high = np.clip(core[:, axis + 2], 0, frame[axis])
             center = np.where(np.isfinite(core[:, 0]), middles[:, axis], np.nan)
             fitting = _head_first if axis else _middle_first
-            wanted.low[frames], wanted.high[frames], wanted.center[frames] = fitting(low, high, center, view.size[axis])
+            wanted.low[frames], wanted.high[frames], wanted.center[frames] = fitting(
+                low, high, center, view.size[axis]
+            )
             wanted.exact[frames] = exact
     for index, override in enumerate(params.overrides):
         start, stop = override_frames(timeline, override.start_time, override.end_time)
@@ -172,12 +241,16 @@ def _wanted(
 
 
 def _in_view(focus: Focus, view: View) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """What must be inside, the place where the window's middle is wanted, and where it may take all the room: those who are
-    apart in each frame in which a wide window holds them, else whoever is followed."""
+    """What must be inside, the place where the window's middle is wanted, and where it may take all
+    the room: those who are apart in each frame in which a wide window holds them, else whoever is
+    followed."""
     if focus.apart is None or not view.holds_apart:
         return focus.core, focus.center, focus.exact
     boxes, held = focus.apart.boxes, _held(focus.apart, view)
-    core, middles = np.where(held[:, None], boxes, focus.core), np.where(held[:, None], middle(boxes), focus.center)
+    core, middles = (
+        np.where(held[:, None], boxes, focus.core),
+        np.where(held[:, None], middle(boxes), focus.center),
+    )
     return core, middles, focus.exact & ~held
 
 
@@ -193,9 +266,11 @@ def _lost(focus: Focus, view: View) -> NDArray[np.bool_]:
     return np.isfinite(focus.apart.boxes[:, 0]) & ~_held(focus.apart, view)
 
 
-def _head_first(low: Floats, high: Floats, center: Floats, window: int) -> tuple[Floats, Floats, Floats]:
-    """From top to bottom: of whoever is taller than the window its upper part, with room above and freedom below, so that the
-    head stays and the window need not move with every raised arm."""
+def _head_first(
+    low: Floats, high: Floats, center: Floats, window: int
+) -> tuple[Floats, Floats, Floats]:
+    """From top to bottom: of whoever is taller than the window its upper part, with room above and
+    freedom below, so that the head stays and the window need not move with every raised arm."""
     tall = high - low > window
     return (
         low,
@@ -204,14 +279,25 @@ def _head_first(low: Floats, high: Floats, center: Floats, window: int) -> tuple
     )
 
 
-def _middle_first(low: Floats, high: Floats, center: Floats, window: int) -> tuple[Floats, Floats, Floats]:
+def _middle_first(
+    low: Floats, high: Floats, center: Floats, window: int
+) -> tuple[Floats, Floats, Floats]:
     """From left to right: of whoever is wider than the window the middle."""
     wide, middle, half = high - low > window, (low + high) / 2, _KEPT_SHARE * window / 2
-    return np.where(wide, middle - half, low), np.where(wide, middle + half, high), np.where(wide, middle, center)
+    return (
+        np.where(wide, middle - half, low),
+        np.where(wide, middle + half, high),
+        np.where(wide, middle, center),
+    )
 
 
 def _pinned(
-    place: float, axis: int, index: int, frame: tuple[int, int], size: tuple[int, int], params: AutoCropParams
+    place: float,
+    axis: int,
+    index: int,
+    frame: tuple[int, int],
+    size: tuple[int, int],
+    params: AutoCropParams,
 ) -> float:
     offset, end = place * frame[axis] if params.normalised else place, frame[axis] - size[axis]
     if offset > end + 0.02:
@@ -223,10 +309,14 @@ def _pinned(
 
 
 def _refused(path: str, problem: str) -> TaskError:
-    return TaskError(ErrorCode.invalid_task, f"{path}: {problem}", errors=[{"path": path, "problem": problem}])
+    return TaskError(
+        ErrorCode.invalid_task, f"{path}: {problem}", errors=[{"path": path, "problem": problem}]
+    )
 
 
-def _segment(piece: Stretch, focus: Focus, override: CropOverride | None, view: View, timeline: Timeline) -> CropSegment:
+def _segment(
+    piece: Stretch, focus: Focus, override: CropOverride | None, view: View, timeline: Timeline
+) -> CropSegment:
     members, reason = focus.members, focus.reason
     if view.layout != "crop" or view.holds_apart:
         members, reason = _shown_together(focus)
@@ -261,4 +351,6 @@ def _most_shown(segments: Sequence[CropSegment]) -> CropSubject:
     for segment in segments:
         leader = segment.subject.track_id
         frames[leader] = frames.get(leader, 0) + segment.end_frame + 1 - segment.start_frame
-    return max((segment.subject for segment in segments), key=lambda subject: frames[subject.track_id])
+    return max(
+        (segment.subject for segment in segments), key=lambda subject: frames[subject.track_id]
+    )

@@ -1,4 +1,5 @@
-"""The auto_crop task: a video in, the same video in another aspect ratio, its window led after the subject.
+"""The auto_crop task: a video in, the same video in another aspect ratio, its window led after the
+subject.
 
 Light on import: the worker's parent process asks `required_weights` without ever loading torch.
 """
@@ -64,7 +65,10 @@ def classes_to_find(params: AutoCropParams) -> list[str]:
 def _named(params: AutoCropParams) -> list[tuple[str, str]]:
     """(path, class) of every subject that is a class."""
     subjects = [("params.subject", params.subject)]
-    subjects += [(f"params.overrides.{index}.subject", one.subject) for index, one in enumerate(params.overrides)]
+    subjects += [
+        (f"params.overrides.{index}.subject", one.subject)
+        for index, one in enumerate(params.overrides)
+    ]
     return [(path, name) for path, name in subjects if isinstance(name, str) and name != "auto"]
 
 
@@ -76,7 +80,9 @@ def _at_its_place(error: TaskError, params: AutoCropParams) -> TaskError:
     if not place.isdecimal() or int(place) < given:
         return error
     own = _named(params)[int(place) - given][0]
-    return TaskError(error.code, error.message.replace(path, own), path=own, nearest=error.details.get("nearest"))
+    return TaskError(
+        error.code, error.message.replace(path, own), path=own, nearest=error.details.get("nearest")
+    )
 
 
 PROCESSOR = AutoCropProcessor()

@@ -1,4 +1,5 @@
-"""How good a path is, in the words of `AutoCropStats`: measured on the windows that will be shown, not on what was planned."""
+"""How good a path is, in the words of `AutoCropStats`: measured on the windows that will be shown,
+not on what was planned."""
 
 from __future__ import annotations
 
@@ -41,7 +42,11 @@ def steadiness(windows: Floats, timeline: Timeline) -> Quality:
     jerk = 0.0
     if len(times) > 3:
         # Of the middle: a window that grows around it does not move. In its own size at that time.
-        third = np.diff(windows[:, :2] + windows[:, 2:] / 2, 3, axis=0) / windows[1:-2, 2:] / np.diff(times)[:-2, None] ** 3
+        third = (
+            np.diff(windows[:, :2] + windows[:, 2:] / 2, 3, axis=0)
+            / windows[1:-2, 2:]
+            / np.diff(times)[:-2, None] ** 3
+        )
         inside = ~(starts[1:-2] | starts[2:-1] | starts[3:])
         jerk = float(np.sqrt((third[inside] ** 2).sum(1).mean())) if inside.any() else 0.0
     return Quality(still=round(still, 4), jerk=round(jerk, 4))
@@ -68,7 +73,9 @@ def quality(
         return base
     x, y, width, height = windows[seen].T
     near = (across.low[seen] >= x - _ROUNDING_PX) & (down.low[seen] >= y - _ROUNDING_PX)
-    far = (across.high[seen] <= x + width + _ROUNDING_PX) & (down.high[seen] <= y + height + _ROUNDING_PX)
+    far = (across.high[seen] <= x + width + _ROUNDING_PX) & (
+        down.high[seen] <= y + height + _ROUNDING_PX
+    )
     offset = np.abs((across.low[seen] + across.high[seen]) / 2 - x - width / 2) / width
     return replace(
         base,

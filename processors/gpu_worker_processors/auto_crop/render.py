@@ -1,7 +1,8 @@
 """The second pass: decode, crop and encode side by side, frame for frame, into one file.
 
-Never cut and joined: the window is a function of the frame, so picture and sound cannot drift apart. Every frame of the source
-comes out once, with its own timestamp. Memory does not depend on the length of the video.
+Never cut and joined: the window is a function of the frame, so picture and sound cannot drift
+apart. Every frame of the source comes out once, with its own timestamp. Memory does not depend on
+the length of the video.
 """
 
 from __future__ import annotations
@@ -81,10 +82,23 @@ def plan_look(job: LocalJob, video: VideoInfo, window: tuple[int, int], *, with_
     check_container(job.require_output().suffix, params.codec)
     width, height = output_size(params, window)
     tags = resolve_tags(
-        video.colorspace, video.primaries, video.transfer, video.color_range, height=video.height, pix_fmt=video.pix_fmt
+        video.colorspace,
+        video.primaries,
+        video.transfer,
+        video.color_range,
+        height=video.height,
+        pix_fmt=video.pix_fmt,
     )
     available = working_encoders(with_gpu)
-    encoder = choose_encoder(params.codec, width, height, available, crf=params.crf, bits=video.bit_depth, with_gpu=with_gpu)
+    encoder = choose_encoder(
+        params.codec,
+        width,
+        height,
+        available,
+        crf=params.crf,
+        bits=video.bit_depth,
+        with_gpu=with_gpu,
+    )
     check_depth(encoder, tags)
     written = tags.limited() if params.codec == "prores" else tags
     canvas = Canvas(width, height, written, encoder.bits, encoder.half_height)
@@ -95,7 +109,10 @@ class OtherFrames(TaskError):
     """The video's frames are not those that were planned for."""
 
     def __init__(self, expected: int, found: int) -> None:
-        message = f"the video had {expected} frames at first and then {found} or other ones; please report it"
+        message = (
+            f"the video had {expected} frames at first and then {found} or other ones; please"
+            " report it"
+        )
         super().__init__(ErrorCode.output_invalid, message)
 
 
@@ -104,13 +121,22 @@ def render(job: LocalJob, info: MediaInfo, plan: CropPlan, found: Analysis, look
 
     Raises:
         OtherFrames: no file is left behind, the job can be planned anew.
-        TaskError: of any stage; `output_invalid` when the file is not what it should be. No file is left behind then.
+        TaskError: of any stage; `output_invalid` when the file is not what it should be. No file is
+            left behind then.
     """
     video = require_video(info)
     source, output, canvas = job.require_input(), job.require_output(), look.canvas
     shown = _Shown(plan, found, job.params)
     crop = FrameCropper(video, look.source_tags, canvas)
-    spec = VideoSpec(canvas.width, canvas.height, look.encoder, canvas.tags, Fraction(1), video.fps, video.time_base)
+    spec = VideoSpec(
+        canvas.width,
+        canvas.height,
+        look.encoder,
+        canvas.tags,
+        Fraction(1),
+        video.fps,
+        video.time_base,
+    )
     first = last = 0
 
     def write(frame: tuple[Sequence[Plane], int, int]) -> None:
@@ -123,7 +149,13 @@ def render(job: LocalJob, info: MediaInfo, plan: CropPlan, found: Analysis, look
     ):
         for frame in frames:
             shown.check(frame)
-            put((crop(frame.picture, shown.window(frame.index), shown.layout(frame.index)), frame.pts, frame.duration))
+            put(
+                (
+                    crop(frame.picture, shown.window(frame.index), shown.layout(frame.index)),
+                    frame.pts,
+                    frame.duration,
+                )
+            )
             first, last = (frame.pts if frame.index == 0 else first), frame.pts
             job.progress("encode", frame.index + 1, shown.frames)
     if writer.frames != shown.frames:
@@ -158,7 +190,9 @@ class _Shown:
         return x, y, width, height
 
     def layout(self, frame: int) -> Layout:
-        return self._fallback if self._layouts is None else cast("Layout", str(self._layouts[frame]))
+        return (
+            self._fallback if self._layouts is None else cast("Layout", str(self._layouts[frame]))
+        )
 
 
 def _frames(job: LocalJob, info: MediaInfo) -> Iterable[DecodedFrame]:

@@ -1,9 +1,11 @@
-"""The samples of a plane at any places between them: moved by a hundredth of a pixel, larger, or smaller without aliasing.
+"""The samples of a plane at any places between them: moved by a hundredth of a pixel, larger, or
+smaller without aliasing.
 
-Pure arithmetic on one plane. Each axis is a Lanczos filter (three lobes; stretched where the result is coarser than the source,
-so that nothing finer than it can show gets through) written as small dense matrices along its band: exact for every offset,
-where a table of filter phases would move a slow pan in steps. At the edge of the picture the filter's weights that fall outside
-go to those inside.
+Pure arithmetic on one plane. Each axis is a Lanczos filter (three lobes; stretched where the result
+is coarser than the source, so that nothing finer than it can show gets through) written as small
+dense matrices along its band: exact for every offset, where a table of filter phases would move a
+slow pan in steps. At the edge of the picture the filter's weights that fall outside go to those
+inside.
 """
 
 from __future__ import annotations
@@ -16,12 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 LOBES = 3
-"""Four taps (cubic) sharpen and soften visibly while a window moves over half pixels; six hardly do."""
+"""Four taps (cubic) sharpen and soften visibly while a window moves over half pixels; six hardly
+do."""
 _BLOCK = 32
-"""Results computed by one matrix: at scale 1 it has 38 inputs, small enough for the cache, large enough for BLAS."""
+"""Results computed by one matrix: at scale 1 it has 38 inputs, small enough for the cache, large
+enough for BLAS."""
 _ONE_THREAD = 1 << 18
-"""Multiplications of one product. Up to here OpenBLAS wakes no threads (65536 * GEMM_MULTITHREAD_THRESHOLD of 4, in its
-interface/gemm.c); they would fight with decoder and encoder for the cores: 4 to 60 ms a plane on two busy ones, against 1.3."""
+"""Multiplications of one product. Up to here OpenBLAS wakes no threads (65536 *
+GEMM_MULTITHREAD_THRESHOLD of 4, in its interface/gemm.c); they would fight with decoder and encoder
+for the cores: 4 to 60 ms a plane on two busy ones, against 1.3."""
 _EXACT = 1e-6
 """Samples. Closer to a whole sample than this is on it."""
 
@@ -32,7 +37,8 @@ Samples = NDArray[Any]
 
 @dataclass(frozen=True)
 class Axis:
-    """Where the samples of a plane lie along one axis of the picture, in its pixels: number k at `first + k * step`.
+    """Where the samples of a plane lie along one axis of the picture, in its pixels: number k at
+    `first + k * step`.
 
     A pixel's middle is at .5, so luma has first = .5, step = 1.
     """
@@ -48,10 +54,13 @@ class Axis:
     def part(self, start_px: int, stop_px: int) -> Axis:
         """The samples from one pixel to before another; both whole multiples of `step`."""
         skipped = round(start_px / self.step)
-        return Axis(round(stop_px / self.step) - skipped, self.first + skipped * self.step, self.step)
+        return Axis(
+            round(stop_px / self.step) - skipped, self.first + skipped * self.step, self.step
+        )
 
     def mapped(self, start: float, scale: float) -> Axis:
-        """The places of the samples in another picture, whose place `start + scale * p` is this one's p."""
+        """The places of the samples in another picture, whose place `start + scale * p` is this
+        one's p."""
         return Axis(self.count, start + scale * self.first, scale * self.step)
 
 
@@ -64,8 +73,8 @@ class Band:
     stop: int
     """One after the last one."""
     blocks: tuple[tuple[int, int, Floats], ...] | None
-    """(first sample, one after the last, matrix of shape (results, samples)), sample numbers counted from `start`; results in
-    order. None: the samples as they are."""
+    """(first sample, one after the last, matrix of shape (results, samples)), sample numbers
+    counted from `start`; results in order. None: the samples as they are."""
     count: int
     """Results."""
 
@@ -87,14 +96,21 @@ def band(source: Axis, wanted: Axis) -> Band:
         rows = slice(row, min(row + _BLOCK, wanted.count))
         low, high = int(first[rows][0]), int(first[rows][-1]) + taps
         matrix = np.zeros((rows.stop - rows.start, high - low), np.float32)
-        np.put_along_axis(matrix, first[rows, None] - low + np.arange(taps), weights[rows].astype(np.float32), axis=1)
+        np.put_along_axis(
+            matrix,
+            first[rows, None] - low + np.arange(taps),
+            weights[rows].astype(np.float32),
+            axis=1,
+        )
         blocks.append((low - start, high - start, matrix))
     return Band(start, stop, tuple(blocks), wanted.count)
 
 
-def _taps(places: NDArray[np.floating[Any]], stretch: float, count: int) -> tuple[NDArray[np.int64], NDArray[np.floating[Any]]]:
-    """For each place, shape (n,), rising, in samples: the first tap's sample and the weights of the taps, shape (n, taps). All
-    taps are samples from 0 to before `count`."""
+def _taps(
+    places: NDArray[np.floating[Any]], stretch: float, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.floating[Any]]]:
+    """For each place, shape (n,), rising, in samples: the first tap's sample and the weights of the
+    taps, shape (n, taps). All taps are samples from 0 to before `count`."""
     places = np.clip(places, -0.5 * stretch, count - 1 + 0.5 * stretch)
     reach = LOBES * stretch
     taps = min(int(np.ceil(2 * reach)) + 1, count)
@@ -104,7 +120,9 @@ def _taps(places: NDArray[np.floating[Any]], stretch: float, count: int) -> tupl
     return first, weights / weights.sum(1, keepdims=True)
 
 
-def resampled(plane: Samples, rows: Axis, columns: Axis, wanted_rows: Axis, wanted_columns: Axis) -> Samples:
+def resampled(
+    plane: Samples, rows: Axis, columns: Axis, wanted_rows: Axis, wanted_columns: Axis
+) -> Samples:
     """The values of a plane at other places.
 
     Args:
@@ -112,7 +130,8 @@ def resampled(plane: Samples, rows: Axis, columns: Axis, wanted_rows: Axis, want
         wanted_rows: where values are wanted, in the same pixels.
 
     Returns:
-        Shape (wanted_rows.count, wanted_columns.count): float32, not rounded and perhaps a little beyond the source's range; or
+        Shape (wanted_rows.count, wanted_columns.count): float32, not rounded and perhaps a little
+            beyond the source's range; or
         a view of the source's own samples where they lie just there.
     """
     down, across = band(rows, wanted_rows), band(columns, wanted_columns)
@@ -126,7 +145,8 @@ def resampled(plane: Samples, rows: Axis, columns: Axis, wanted_rows: Axis, want
 
 
 def _filtered(values: Floats, one: Band) -> Floats:
-    """The filter along the first axis: shape (samples, others) -> (results, others), in the memory order it came in."""
+    """The filter along the first axis: shape (samples, others) -> (results, others), in the memory
+    order it came in."""
     rows_first = values.flags.c_contiguous
     results = np.empty((one.count, values.shape[1]), np.float32, order="C" if rows_first else "F")
     done = 0

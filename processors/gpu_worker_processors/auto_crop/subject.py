@@ -1,10 +1,12 @@
 """Who is followed: out of all tracks, the subject of each stretch of video, and why.
 
-Accepts tracks as arrays and the frames of one stretch, and returns what the window must hold and where it is wanted, frame by
-frame. Nothing depends on the order of the tracks. A ball that is seen often leads, with the people around it; else the most
-important person does (`importance`), and a ball that shows up is kept beside them where it fits; people who all fit into the
-window are taken in together. Two or three who matter and do not fit are named as well, with the box that a wider window would
-have to hold. Whoever led the stretch before keeps the lead unless another is clearly ahead.
+Accepts tracks as arrays and the frames of one stretch, and returns what the window must hold and
+where it is wanted, frame by frame. Nothing depends on the order of the tracks. A ball that is seen
+often leads, with the people around it; else the most important person does (`importance`), and a
+ball that shows up is kept beside them where it fits; people who all fit into the window are taken
+in together. Two or three who matter and do not fit are named as well, with the box that a wider
+window would have to hold. Whoever led the stretch before keeps the lead unless another is clearly
+ahead.
 """
 
 from __future__ import annotations
@@ -35,8 +37,9 @@ from gpu_worker_processors.auto_crop.l1 import Floats
 _BALL_GAP_FRAMES_SHARE = 0.1
 """Of a stretch: a ball missed for longer leaves the window to the leading person."""
 _STAYS = 1.5
-"""The lead of whoever led before: another must be so much more important to take over in mid-shot. On SportsMOT's 45 clips with
-1.3 the lead changes half as often again, and 0.6 % fewer frames show the whole leader (measured)."""
+"""The lead of whoever led before: another must be so much more important to take over in mid-shot.
+On SportsMOT's 45 clips with 1.3 the lead changes half as often again, and 0.6 % fewer frames show
+the whole leader (measured)."""
 _AROUND = 8
 """People looked at when the window is filled around a leader."""
 
@@ -50,7 +53,8 @@ class Focus:
     center: Floats
     """Shape (k, 2): where the window's middle is wanted; NaN where nothing is seen."""
     exact: NDArray[np.bool_]
-    """Shape (k,): `core` holds a ball that shows up for a moment, and may take all the room there is."""
+    """Shape (k,): `core` holds a ball that shows up for a moment, and may take all the room there
+    is."""
     members: tuple[int, ...] = ()
     """Track ids the window is led by, the leader first."""
     class_name: str | None = None
@@ -62,19 +66,40 @@ class Focus:
     """Who else must not be lost, where the picture need not be filled."""
 
     @classmethod
-    def on(cls, core: Floats, members: Sequence[Seen], reason: str, confidence: float, center: Floats | None = None) -> Focus:
-        """Around `core`, and its middle where no other `center` is given. The first member leads."""
+    def on(
+        cls,
+        core: Floats,
+        members: Sequence[Seen],
+        reason: str,
+        confidence: float,
+        center: Floats | None = None,
+    ) -> Focus:
+        """Around `core`, and its middle where no other `center` is given. The first member
+        leads."""
         center = middle(core) if center is None else center
         ids = tuple(dict.fromkeys(one.track_id for one in members))
-        return cls(core, center, np.zeros(len(core), bool), ids, members[0].class_name, reason, confidence)
+        return cls(
+            core, center, np.zeros(len(core), bool), ids, members[0].class_name, reason, confidence
+        )
 
     @classmethod
     def nobody(cls, frames: int, reason: str = "nobody is seen") -> Focus:
-        return cls(np.full((frames, 4), np.nan), np.full((frames, 2), np.nan), np.zeros(frames, bool), reason=reason)
+        return cls(
+            np.full((frames, 4), np.nan),
+            np.full((frames, 2), np.nan),
+            np.zeros(frames, bool),
+            reason=reason,
+        )
 
 
 def focus_on(
-    seen: Sequence[Seen], frames: int, subject: int | str, picture: Picture, before: int | None, *, is_game: bool = False
+    seen: Sequence[Seen],
+    frames: int,
+    subject: int | str,
+    picture: Picture,
+    before: int | None,
+    *,
+    is_game: bool = False,
 ) -> Focus:
     """The subject of a stretch.
 
@@ -83,7 +108,8 @@ def focus_on(
         frames: k, its length.
         subject: "auto", a track's id or a class.
         before: the leader of the stretch before in the same shot.
-        is_game: a ball is seen around this time. Where `subject` is "auto", two or three people then play, and matter all.
+        is_game: a ball is seen around this time. Where `subject` is "auto", two or three people
+            then play, and matter all.
     """
     seen = [one.within(picture) for one in seen]
     if isinstance(subject, int):
@@ -100,13 +126,25 @@ def focus_on(
     return replace(focus, reason=f"asked for by its class; of all of it {focus.reason}")
 
 
-def _chosen(seen: Sequence[Seen], frames: int, picture: Picture, before: int | None, *, is_game: bool = False) -> Focus:
+def _chosen(
+    seen: Sequence[Seen],
+    frames: int,
+    picture: Picture,
+    before: int | None,
+    *,
+    is_game: bool = False,
+) -> Focus:
     balls = [one for one in seen if one.class_name in BALL_CLASSES]
     people = [one for one in seen if one.class_name not in BALL_CLASSES]
     ball = best_ball(balls, frames)
     boxes = np.stack([one.boxes for one in people]) if people else np.zeros((0, frames, 4))
-    scores = importance(boxes, np.array([one.score for one in people]), ball, picture.width, picture.fps)
-    order = sorted(range(len(people)), key=lambda i: -scores[i] * (_STAYS if people[i].track_id == before else 1))
+    scores = importance(
+        boxes, np.array([one.score for one in people]), ball, picture.width, picture.fps
+    )
+    order = sorted(
+        range(len(people)),
+        key=lambda i: -scores[i] * (_STAYS if people[i].track_id == before else 1),
+    )
     ranked = [(people[i], float(scores[i])) for i in order]
     focus = _ladder(ranked, balls, ball, picture)
     return replace(focus, apart=apart(ranked, balls, ball, picture, is_game=is_game))
@@ -118,7 +156,8 @@ def _alone(balls: Sequence[Seen], frames: int) -> Focus:
 
 
 def _ladder(ranked: Ranked, balls: Sequence[Seen], ball: Floats, picture: Picture) -> Focus:
-    """All who count, if they fit; else a ball that is seen often; else the important ones, if they fit; else one of them."""
+    """All who count, if they fit; else a ball that is seen often; else the important ones, if they
+    fit; else one of them."""
     share = float(np.isfinite(ball[:, 0]).mean())
     enough = counting(ranked)
     if not enough and balls:
@@ -139,20 +178,27 @@ def _ladder(ranked: Ranked, balls: Sequence[Seen], ball: Floats, picture: Pictur
 def _around_leader(ranked: Ranked, picture: Picture) -> Focus:
     leader, alike, confidence = ranked[0][0], important(ranked), _clarity(ranked)
     if len(alike) == 1:
-        return Focus.on(leader.boxes, [leader], "the most important by presence, size and activity", confidence)
+        return Focus.on(
+            leader.boxes, [leader], "the most important by presence, size and activity", confidence
+        )
     together = union([one.boxes for one in alike])
     if fits(together, picture):
-        return _group(alike, together, ranked, picture, "those who matter fit into the window together")
+        return _group(
+            alike, together, ranked, picture, "those who matter fit into the window together"
+        )
     if len(alike) <= FEW:
         reason = f"the first of {len(alike)} who matter alike and do not fit together"
         return Focus.on(leader.boxes, [leader], reason, confidence)
     center = middle(_filled(leader.boxes, [one.boxes for one, _ in ranked], picture))
-    return Focus.on(leader.boxes, [leader], "the leader of a crowd, and those around", confidence, center)
+    return Focus.on(
+        leader.boxes, [leader], "the leader of a crowd, and those around", confidence, center
+    )
 
 
 def _with_glimpses(focus: Focus, balls: Sequence[Seen], ball: Floats, picture: Picture) -> Focus:
-    """The same with a ball that is seen too rarely to lead: where it fits into the window beside whoever is followed it is
-    inside, or half of it where only so much fits. Nobody is lost for it, and the window is led by them alone."""
+    """The same with a ball that is seen too rarely to lead: where it fits into the window beside
+    whoever is followed it is inside, or half of it where only so much fits. Nobody is lost for it,
+    and the window is led by them alone."""
     if np.isfinite(ball[:, 0]).sum() < GLIMPSE_SECONDS * picture.fps:
         return focus
     core, followed = focus.core, np.isfinite(focus.core[:, 0]) & np.isfinite(ball[:, 0])
@@ -163,7 +209,13 @@ def _with_glimpses(focus: Focus, balls: Sequence[Seen], ball: Floats, picture: P
     if not exact.any():
         return focus
     members = (*focus.members, most_seen(balls).track_id)
-    return replace(focus, core=core, exact=exact, members=members, reason=f"{focus.reason}; the ball where it fits beside")
+    return replace(
+        focus,
+        core=core,
+        exact=exact,
+        members=members,
+        reason=f"{focus.reason}; the ball where it fits beside",
+    )
 
 
 def _last_resort(ranked: Ranked, frames: int) -> Focus:
@@ -171,7 +223,9 @@ def _last_resort(ranked: Ranked, frames: int) -> Focus:
     if not ranked:
         return Focus.nobody(frames)
     one = ranked[0][0]
-    return Focus.on(one.boxes, [one], "seen only in passing, and nobody else for longer", one.score / 2)
+    return Focus.on(
+        one.boxes, [one], "seen only in passing, and nobody else for longer", one.score / 2
+    )
 
 
 def _clarity(ranked: Ranked) -> float:
@@ -181,7 +235,9 @@ def _clarity(ranked: Ranked) -> float:
     return ranked[0][0].score * (1 - min(second / max(best, 1e-9), 1) / 2)
 
 
-def _group(members: Sequence[Seen], boxes: Floats, ranked: Ranked, picture: Picture, reason: str) -> Focus:
+def _group(
+    members: Sequence[Seen], boxes: Floats, ranked: Ranked, picture: Picture, reason: str
+) -> Focus:
     """All of them inside; where they do not fit for a moment, the leader."""
     leader = ranked[0][0]
     core = np.where(picture.holds_group(boxes)[:, None], boxes, leader.boxes)
@@ -189,14 +245,17 @@ def _group(members: Sequence[Seen], boxes: Floats, ranked: Ranked, picture: Pict
 
 
 def _around_ball(ball: Floats, balls: Sequence[Seen], ranked: Ranked, picture: Picture) -> Focus:
-    """The ball and whoever is nearest to it most of the time inside, the window's middle on as many around them as fit.
+    """The ball and whoever is nearest to it most of the time inside, the window's middle on as many
+    around them as fit.
 
     Whoever is nearest in each frame would change from frame to frame, and the window with it.
     """
     people = [one.boxes for one, _ in ranked]
     partner, leader = ranked[_nearest_most(ball, people)][0], ranked[0][0]
     pair = union([ball, partner.boxes])
-    both = np.isfinite(ball[:, 0]) & picture.holds(pair)  # where the ball is missed for a moment, the window waits for it
+    both = np.isfinite(ball[:, 0]) & picture.holds(
+        pair
+    )  # where the ball is missed for a moment, the window waits for it
     core = np.where(both[:, None], pair, ball)
     center = middle(_filled(core, people, picture))
     long = _long_gaps(np.isfinite(ball[:, 0]))
@@ -223,10 +282,13 @@ def _nearest_most(core: Floats, people: Sequence[Floats]) -> int:
 
 
 def _nearest_first(core: Floats, people: Sequence[Floats]) -> Floats:
-    """Boxes by distance to `core`, shape (up to 8, k, 4): the first is the nearest in each frame. NaN come last."""
+    """Boxes by distance to `core`, shape (up to 8, k, 4): the first is the nearest in each frame.
+    NaN come last."""
     stack = np.stack(people)
     distance = np.linalg.norm(middle(stack) - middle(core), axis=-1)
-    order = np.argsort(np.where(np.isfinite(distance), distance, np.inf), axis=0, kind="stable")[:_AROUND]
+    order = np.argsort(np.where(np.isfinite(distance), distance, np.inf), axis=0, kind="stable")[
+        :_AROUND
+    ]
     return np.take_along_axis(stack, order[..., None], axis=0)
 
 
@@ -235,5 +297,7 @@ def _filled(core: Floats, people: Sequence[Floats], picture: Picture) -> Floats:
     filled = core
     for boxes in _nearest_first(core, people):
         larger = union([filled, boxes])
-        filled = np.where((picture.holds(larger) & np.isfinite(filled[:, 0]))[:, None], larger, filled)
+        filled = np.where(
+            (picture.holds(larger) & np.isfinite(filled[:, 0]))[:, None], larger, filled
+        )
     return filled

@@ -1,7 +1,7 @@
 """The result of a former track task as tracks of this video: read, checked, turned into arrays.
 
-Accepts the JSON that the worker puts at `result_url`, gzip or not, tracks as JSON or as columns. Whatever else is in the file,
-or another video's tracks, is `invalid_task` naming `tracks_url`.
+Accepts the JSON that the worker puts at `result_url`, gzip or not, tracks as JSON or as columns.
+Whatever else is in the file, or another video's tracks, is `invalid_task` naming `tracks_url`.
 """
 
 from __future__ import annotations
@@ -38,18 +38,27 @@ def read_tracks(path: Path, video: VideoInfo) -> TrackResult:
     if data.startswith(_GZIP_MAGIC):
         data = _unpacked(data)
     if len(data) > MAX_BYTES:
-        _refuse(f"the tracks have more than {MAX_BYTES} bytes; track fewer classes, or the video in pieces")
+        _refuse(
+            f"the tracks have more than {MAX_BYTES} bytes; track fewer classes, or the video in"
+            " pieces"
+        )
     try:
         result = TrackResult.from_json(data)
     except ValueError:
         _refuse("this is not the result of a track task; give the object that was its result_url")
     if len(result.tracks) < result.stats.unique_tracks:
-        _refuse("this is an answer without its tracks; give the object that was the track task's result_url")
-    _check_tracks(result)
-    if result.video is not None and (result.video.width, result.video.height) != (video.width, video.height):
         _refuse(
-            f"these tracks are of a video of {result.video.width}x{result.video.height}, and this one has"
-            f" {video.width}x{video.height}; give the result of tracking this video"
+            "this is an answer without its tracks; give the object that was the track task's"
+            " result_url"
+        )
+    _check_tracks(result)
+    if result.video is not None and (result.video.width, result.video.height) != (
+        video.width,
+        video.height,
+    ):
+        _refuse(
+            f"these tracks are of a video of {result.video.width}x{result.video.height}, and this"
+            f" one has {video.width}x{video.height}; give the result of tracking this video"
         )
     return result
 
@@ -59,7 +68,9 @@ def _check_tracks(result: TrackResult) -> None:
     ids = [track.track_id for track in result.tracks]
     if len(set(ids)) < len(ids) or not all(0 < track_id <= MAX_ID for track_id in ids):
         _refuse(f"a track's id is not between 1 and {MAX_ID}, or stands twice")
-    if not all(_CLASS_NAME.fullmatch(name) for name in {track.class_name for track in result.tracks}):
+    if not all(
+        _CLASS_NAME.fullmatch(name) for name in {track.class_name for track in result.tracks}
+    ):
         _refuse("a track's class is no name of 1 to 64 printable characters")
     cuts = [cut.frame for cut in result.cuts]
     if any(before >= after for before, after in zip(cuts, cuts[1:], strict=False)):
@@ -67,7 +78,10 @@ def _check_tracks(result: TrackResult) -> None:
     for track in result.tracks:
         x1, y1, x2, y2 = (track.frames.columns.corners[side::4] for side in range(4))
         if any(map(gt, x1, x2)) or any(map(gt, y1, y2)):
-            _refuse("a box has its right edge left of its left one, or its lower above its upper; give x1, y1, x2, y2")
+            _refuse(
+                "a box has its right edge left of its left one, or its lower above its upper; give"
+                " x1, y1, x2, y2"
+            )
 
 
 def check_frames(result: TrackResult, frames: int) -> None:
@@ -77,10 +91,12 @@ def check_frames(result: TrackResult, frames: int) -> None:
     """
     if result.stats.total_frames != frames:
         _refuse(
-            f"these tracks are of a video of {result.stats.total_frames} frames, and this one has {frames};"
-            " give the result of tracking this video"
+            f"these tracks are of a video of {result.stats.total_frames} frames, and this one has"
+            f" {frames}; give the result of tracking this video"
         )
-    beyond = any(track.frames and track.frames.columns.frames[-1] >= frames for track in result.tracks)
+    beyond = any(
+        track.frames and track.frames.columns.frames[-1] >= frames for track in result.tracks
+    )
     if beyond or any(not 0 < cut.frame < frames for cut in result.cuts):
         _refuse("a frame of the tracks is not in the video")
 

@@ -46,7 +46,8 @@ def write_click_track(
     """Writes the mix-down and reads it back.
 
     Raises:
-        TaskError: `output_invalid` when the file that was written does not hold the whole sound; `output_too_large`.
+        TaskError: `output_invalid` when the file that was written does not hold the whole sound;
+            `output_too_large`.
     """
     container_name, codec, sample_format = _FORMATS.get(path.suffix.lower(), _OTHER)
     written = 0
@@ -58,31 +59,45 @@ def write_click_track(
             container.mux(stream.encode(frame))
             written += len(block)
             if path.stat().st_size > limits.max_output_bytes:
-                raise TaskError(ErrorCode.output_too_large, f"the mix-down exceeds {limits.max_output_bytes} bytes")
+                raise TaskError(
+                    ErrorCode.output_too_large,
+                    f"the mix-down exceeds {limits.max_output_bytes} bytes",
+                )
         container.mux(stream.encode(None))
     _check(path, written / RATE_HZ, limits)
 
 
-def mixed(blocks: Iterator[Samples], beats: Sequence[float], downbeats: Sequence[float]) -> Iterator[Samples]:
+def mixed(
+    blocks: Iterator[Samples], beats: Sequence[float], downbeats: Sequence[float]
+) -> Iterator[Samples]:
     """The blocks with clicks added, in -1..1."""
     first_of_bar = set(downbeats)
-    clicks = [(round(time * RATE_HZ), click(_DOWNBEAT_HZ if time in first_of_bar else _BEAT_HZ)) for time in beats]
+    clicks = [
+        (round(time * RATE_HZ), click(_DOWNBEAT_HZ if time in first_of_bar else _BEAT_HZ))
+        for time in beats
+    ]
     start, next_click = 0, 0
     for block in blocks:
         out, end = block * np.float32(_SOUND_GAIN), start + len(block)
-        while next_click < len(clicks) and sum((clicks[next_click][0], len(clicks[next_click][1]))) <= start:
+        while (
+            next_click < len(clicks)
+            and sum((clicks[next_click][0], len(clicks[next_click][1]))) <= start
+        ):
             next_click += 1
         for at, shape in clicks[next_click:]:
             if at >= end:
                 break
             first, last = max(at, start), min(at + len(shape), end)
-            out[first - start : last - start] += shape[first - at : last - at] * np.float32(_CLICK_GAIN)
+            out[first - start : last - start] += shape[first - at : last - at] * np.float32(
+                _CLICK_GAIN
+            )
         yield np.clip(out, -1, 1)
         start = end
 
 
 def click(pitch_hz: float) -> Samples:
-    """A short decaying tone, float32 of shape (samples,), 0..1 at its first sample on: it starts at full strength."""
+    """A short decaying tone, float32 of shape (samples,), 0..1 at its first sample on: it starts at
+    full strength."""
     t = np.arange(round(_CLICK_SECONDS * RATE_HZ)) / RATE_HZ
     return (np.cos(2 * np.pi * pitch_hz * t) * np.exp(-_DECAY_PER_SECOND * t)).astype(np.float32)
 
@@ -103,14 +118,23 @@ def _frame(block: Samples, sample_format: str) -> AudioFrame:
     if sample_format == "s16":
         whole = np.round(block[None] * 32767).astype(np.int16)
         return AudioFrame.from_ndarray(whole, format=sample_format, layout="mono")
-    return AudioFrame.from_ndarray(np.ascontiguousarray(block[None]), format=sample_format, layout="mono")
+    return AudioFrame.from_ndarray(
+        np.ascontiguousarray(block[None]), format=sample_format, layout="mono"
+    )
 
 
 def _check(path: Path, seconds: float, limits: Limits) -> None:
     rate = 8000
     try:
-        heard = sum(len(block) for block in SoundReader(find_sound(path, limits=limits), rate, limits)) / rate
+        heard = (
+            sum(len(block) for block in SoundReader(find_sound(path, limits=limits), rate, limits))
+            / rate
+        )
     except TaskError as error:
-        raise TaskError(ErrorCode.output_invalid, f"the mix-down cannot be read back: {error.message}") from error
+        raise TaskError(
+            ErrorCode.output_invalid, f"the mix-down cannot be read back: {error.message}"
+        ) from error
     if abs(heard - seconds) > 0.1:  # encoders pad by a frame: 65 ms at most (Opus, MP3, AAC)
-        raise TaskError(ErrorCode.output_invalid, f"the mix-down lasts {heard:.2f} s, the sound {seconds:.2f} s")
+        raise TaskError(
+            ErrorCode.output_invalid, f"the mix-down lasts {heard:.2f} s, the sound {seconds:.2f} s"
+        )

@@ -11,7 +11,8 @@ _WINDOWS_AT_ONCE = 256
 
 
 def energy(sound: Spool, windows_per_second: float) -> Energy:
-    """Root mean square of windows of 1 / `windows_per_second` that touch and do not overlap; the last may be shorter."""
+    """Root mean square of windows of 1 / `windows_per_second` that touch and do not overlap; the
+    last may be shorter."""
     edges = [0]
     while edges[-1] < sound.samples:
         edges.append(min(sound.samples, round(len(edges) * sound.rate / windows_per_second)))

@@ -1,8 +1,9 @@
 """What an engine finds in a sound: beats, tempo, onsets. The two engines meet here.
 
-`by_onsets` (engine `librosa`): librosa's onset strength gives the tempo as librosa gives it; a finer envelope and that tempo go
-into the search for the path of beats, which may follow another octave or a changing tempo when the sound says so; each beat is
-then moved onto its attack. The high bands alone are searched as well: where their beat is another and steadier, it is the beat.
+`by_onsets` (engine `librosa`): librosa's onset strength gives the tempo as librosa gives it; a
+finer envelope and that tempo go into the search for the path of beats, which may follow another
+octave or a changing tempo when the sound says so; each beat is then moved onto its attack. The high
+bands alone are searched as well: where their beat is another and steadier, it is the beat.
 `by_network` (engine `beat_this`): the network's beats as they are.
 """
 
@@ -22,7 +23,14 @@ from gpu_worker_processors.beat.onsets import FINE_HOP, attack_envelopes, onset_
 from gpu_worker_processors.beat.pulse import Pulse, steadier
 from gpu_worker_processors.beat.spectrum import Floats
 from gpu_worker_processors.beat.spool import Spool
-from gpu_worker_processors.beat.tempo import candidates, lag_bpm, local_salience, preference, tempo_evidence, tempogram_mean
+from gpu_worker_processors.beat.tempo import (
+    candidates,
+    lag_bpm,
+    local_salience,
+    preference,
+    tempo_evidence,
+    tempogram_mean,
+)
 from gpu_worker_processors.beat.tracker import best_path
 
 Doubles = NDArray[np.float64]
@@ -30,9 +38,11 @@ Doubles = NDArray[np.float64]
 _PATH_HOP = 2 * FINE_HOP
 """The path is searched at 86 frames a second: beats are put right afterwards."""
 _STRENGTH_WEIGHT, _STIFFNESS = 0.8, 400.0
-"""Weights of the search; see `tempo` for where they come from. The second is in frames per squared octave of change."""
+"""Weights of the search; see `tempo` for where they come from. The second is in frames per squared
+octave of change."""
 _AROUND_SECONDS = 4.0
-"""Onset strength is measured in units of its surroundings' so that quiet passages count like loud ones."""
+"""Onset strength is measured in units of its surroundings' so that quiet passages count like loud
+ones."""
 _CAP = 5.0
 """One crash counts no more than this many times the usual."""
 _KNOWN_OCTAVES = 0.2
@@ -75,7 +85,8 @@ class _Tempos:
     step: int
     intervals: NDArray[np.int64]
     doubled_up_to: float
-    """The fastest tempo, beats a minute, at which beats may be added between those found; 0 for none."""
+    """The fastest tempo, beats a minute, at which beats may be added between those found; 0 for
+    none."""
 
 
 def by_onsets(sound: Spool, params: BeatParams) -> Findings:
@@ -93,7 +104,9 @@ def by_onsets(sound: Spool, params: BeatParams) -> Findings:
     found = _summed_up(pulse.times, refine.confidence(pulse.times, pulse.strengths), heard)
     if found.tempo:
         shares = candidates(salience.mean(axis=0)[::-1], bpm[::-1], found.tempo)
-        found.candidates = [TempoCandidate(bpm=round(b, 3), score=round(share, 4)) for b, share in shares]
+        found.candidates = [
+            TempoCandidate(bpm=round(b, 3), score=round(share, 4)) for b, share in shares
+        ]
     return found
 
 
@@ -138,7 +151,8 @@ def _listen(sound: Spool) -> tuple[_Heard, Floats, Floats]:
 
 
 def _intervals(params: BeatParams, rate: float) -> NDArray[np.int64]:
-    """Frames from beat to beat to try: every one where they are short, steps of two percent where they are long."""
+    """Frames from beat to beat to try: every one where they are short, steps of two percent where
+    they are long."""
     slowest, fastest = params.min_bpm, params.max_bpm
     if params.bpm is not None:
         slowest, fastest = params.bpm * 2**-_KNOWN_OCTAVES, params.bpm * 2**_KNOWN_OCTAVES

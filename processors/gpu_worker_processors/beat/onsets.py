@@ -1,4 +1,5 @@
-"""Where something begins to sound: onset strength as librosa defines it, and a finer envelope for exact times."""
+"""Where something begins to sound: onset strength as librosa defines it, and a finer envelope for
+exact times."""
 
 from __future__ import annotations
 
@@ -6,7 +7,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gpu_worker_processors.beat.spectrum import Floats, frame_count, magnitudes, mel_edges, mel_filters
+from gpu_worker_processors.beat.spectrum import (
+    Floats,
+    frame_count,
+    magnitudes,
+    mel_edges,
+    mel_filters,
+)
 from gpu_worker_processors.beat.spool import Spool
 
 RATE_HZ = 22_050
@@ -18,14 +25,17 @@ _N_FFT, _BANDS, _TOP_DB, _TINY = 2048, 128, 80.0, 1e-10
 
 
 def onset_strength(sound: Spool, hop: int) -> Floats:
-    """librosa.onset.onset_strength(aggregate=np.median): float32 of shape (frames,), 0 and up, one per `hop` samples.
+    """librosa.onset.onset_strength(aggregate=np.median): float32 of shape (frames,), 0 and up, one
+    per `hop` samples.
 
-    The floor at 80 dB below the loudest band needs the whole sound: a long one is transformed twice, a short one's spectra
-    are kept.
+    The floor at 80 dB below the loudest band needs the whole sound: a long one is transformed
+    twice, a short one's spectra are kept.
     """
     flux = np.zeros(frame_count(sound.samples, hop), np.float32)
     kept = list(_mel_power(sound, hop)) if len(flux) <= _KEEP_FRAMES else None
-    floor = 10 * np.log10(max(float(power.max()) for power in kept or _mel_power(sound, hop))) - _TOP_DB
+    floor = (
+        10 * np.log10(max(float(power.max()) for power in kept or _mel_power(sound, hop))) - _TOP_DB
+    )
     done, before = 0, None
     for power in kept or _mel_power(sound, hop):
         decibels = np.maximum(10 * np.log10(power), floor)
@@ -49,23 +59,23 @@ FINE_HOP = 128
 """Samples per value of the attack envelope: 5.8 ms."""
 _FINE_FFT, _FINE_BANDS, _FINE_LOW_HZ, _FINE_HIGH_HZ = 1024, 40, 30.0, 10_000.0
 _FINE_GAIN = 6.0
-"""Magnitudes are compressed as log(1 + gain * x), x in units of the loud passages' magnitude: a soft attack in a loud piece
-still counts, its noise floor does not."""
+"""Magnitudes are compressed as log(1 + gain * x), x in units of the loud passages' magnitude: a
+soft attack in a loud piece still counts, its noise floor does not."""
 _LAG = 2
 """Frames over which a rise is measured: half the window of 1024 would be four, one is noisy."""
 
 
 _HIGH_HZ = 4000.0
-"""Bands around this and above hear cymbals, and of other instruments little but the stroke. Any limit from 2.5 to 6 kHz finds
-the same beats in annotated music."""
+"""Bands around this and above hear cymbals, and of other instruments little but the stroke. Any
+limit from 2.5 to 6 kHz finds the same beats in annotated music."""
 
 
 def _band_weights() -> Floats:
-    """What each mel band counts, float32 of shape (bands, 2), each column's sum 1: the square root of its width in octaves, in
-    the second column that of the high ones alone.
+    """What each mel band counts, float32 of shape (bands, 2), each column's sum 1: the square root
+    of its width in octaves, in the second column that of the high ones alone.
 
-    A kick drum or a bass carries the beat in few bands, hats between beats sound in many: bands that count alike hear the hats,
-    octaves that count alike hear the bass alone. This lies halfway.
+    A kick drum or a bass carries the beat in few bands, hats between beats sound in many: bands
+    that count alike hear the hats, octaves that count alike hear the bass alone. This lies halfway.
     """
     edges = mel_edges(_FINE_BANDS, _FINE_LOW_HZ, _FINE_HIGH_HZ)
     weights = np.sqrt(np.log2(edges[2:] / edges[:-2]))
@@ -74,17 +84,20 @@ def _band_weights() -> Floats:
 
 
 def attack_envelopes(sound: Spool, loud_rms: float) -> tuple[Floats, Floats]:
-    """How strongly something new begins, fine in time, in all bands and in the high ones: each float32 of shape (frames,),
-    0 and up, one per `FINE_HOP` samples.
+    """How strongly something new begins, fine in time, in all bands and in the high ones: each
+    float32 of shape (frames,), 0 and up, one per `FINE_HOP` samples.
 
-    The rise of each mel band over the loudest of it and its neighbours two frames before (so that vibrato is no onset, as in
-    Boeck and Widmer's SuperFlux, 2013), averaged as square roots: many bands that rise a little are an attack, one is a tone.
+    The rise of each mel band over the loudest of it and its neighbours two frames before (so that
+    vibrato is no onset, as in Boeck and Widmer's SuperFlux, 2013), averaged as square roots: many
+    bands that rise a little are an attack, one is a tone.
 
     Args:
         sound: the sound.
         loud_rms: of its loud passages.
     """
-    filters = mel_filters(sound.rate, _FINE_FFT, _FINE_BANDS, _FINE_LOW_HZ, _FINE_HIGH_HZ, area=False).T
+    filters = mel_filters(
+        sound.rate, _FINE_FFT, _FINE_BANDS, _FINE_LOW_HZ, _FINE_HIGH_HZ, area=False
+    ).T
     filters = filters * np.float32(_FINE_GAIN / (_FINE_FFT / 4 * max(loud_rms, 1e-9)))
     weights = _band_weights()
     held = np.zeros((_LAG, _FINE_BANDS), np.float32)
@@ -97,6 +110,8 @@ def attack_envelopes(sound: Spool, loud_rms: float) -> tuple[Floats, Floats]:
         parts.append(np.sqrt(np.maximum(0, rows[_LAG:] - before)) @ weights)
         held = rows[-_LAG:]
     envelopes = np.concatenate(parts).T
-    envelopes[:, -1 - _FINE_FFT // 2 // FINE_HOP :] = 0  # the edge at which a file was cut off is no attack
+    envelopes[:, -1 - _FINE_FFT // 2 // FINE_HOP :] = (
+        0  # the edge at which a file was cut off is no attack
+    )
     whole, high = np.ascontiguousarray(envelopes)
     return whole, high

@@ -1,8 +1,10 @@
-"""The beat task: tempo, beat times, downbeats where the engine knows them, onsets, loudness, and a mix-down to listen to.
+"""The beat task: tempo, beat times, downbeats where the engine knows them, onsets, loudness, and a
+mix-down to listen to.
 
-The sound is decoded once into a file of the job's directory and read from there a piece at a time: memory hardly grows with the
-length. Light on import: PyAV and NumPy come in when a job runs. No compiler is started and no large library loaded, so the
-first answer of a fresh process takes hardly longer than the next.
+The sound is decoded once into a file of the job's directory and read from there a piece at a time:
+memory hardly grows with the length. Light on import: PyAV and NumPy come in when a job runs. No
+compiler is started and no large library loaded, so the first answer of a fresh process takes hardly
+longer than the next.
 """
 
 from __future__ import annotations
@@ -97,14 +99,18 @@ def _findings(job: LocalJob, spool: Spool) -> Findings:
     if job.params.engine == "librosa":
         return by_onsets(spool, job.params)
     network = _network(job)
-    return by_network(spool, network, lambda done, total: job.progress("process", done, total, "frames"))
+    return by_network(
+        spool, network, lambda done, total: job.progress("process", done, total, "frames")
+    )
 
 
 def _network(job: LocalJob):  # noqa: ANN202 - beat_this.Network, a module that the parent must not import
     from gpu_worker_processors.beat.beat_this import load
 
     folder = job.settings.get("WEIGHTS_DIR")
-    weights = WeightStore(Path(folder) if folder else None, job.settings).resolve(WEIGHTS[job.params.model])
+    weights = WeightStore(Path(folder) if folder else None, job.settings).resolve(
+        WEIGHTS[job.params.model]
+    )
     return load(weights.path, job.settings.get("GPU_WORKER_DEVICE", "auto") != "cpu")
 
 

@@ -13,31 +13,34 @@ from gpu_worker_processors.beat.spectrum import Floats
 Doubles = NDArray[np.float64]
 
 _PEAK_SECONDS = -0.0084
-"""Where the envelope's peak lies from a click's first sample: before it, for it rises as soon as the window of 46 ms
-touches the click. The same to 0.1 ms on click tracks of 60 to 200 bpm."""
+"""Where the envelope's peak lies from a click's first sample: before it, for it rises as soon as
+the window of 46 ms touches the click. The same to 0.1 ms on click tracks of 60 to 200 bpm."""
 _HEARD_SECONDS = 0.008
-"""People hear, and tap to, a note a little after it physically begins (its perceptual attack): annotated music is best met with
-this much, clicks stay exact to a hundredth of a second."""
+"""People hear, and tap to, a note a little after it physically begins (its perceptual attack):
+annotated music is best met with this much, clicks stay exact to a hundredth of a second."""
 LATE_SECONDS = _PEAK_SECONDS - _HEARD_SECONDS
 """Taken off every time that is read from the envelope."""
 _BEFORE_SECONDS = 0.03
-"""How far from the first sample the path of beats may put one that sounds on it: `_PEAK_SECONDS`, two frames of the search
-(12 ms each) and rounding."""
+"""How far from the first sample the path of beats may put one that sounds on it: `_PEAK_SECONDS`,
+two frames of the search (12 ms each) and rounding."""
 _REACH_SECONDS, _REACH_SHARE = 0.05, 0.15
 """An attack this near, and within this share of the interval, is the beat's own."""
 _NEAR_SECONDS = 0.04
 """Width of the preference for the nearer of two attacks."""
 _ATTACK_SHARE = 0.25
-"""What is weaker than this share of a typical beat's attack is none: the beat stays where its neighbours put it."""
+"""What is weaker than this share of a typical beat's attack is none: the beat stays where its
+neighbours put it."""
 _EQUAL_SHARE, _EQUAL_PRESENCE = 0.95, 0.9
-"""Halfway between beats of music in straight or swung eighths, attacks were never both this strong and this regular in 36
-pieces of known tempo unless the tempo was half the true one."""
+"""Halfway between beats of music in straight or swung eighths, attacks were never both this strong
+and this regular in 36 pieces of known tempo unless the tempo was half the true one."""
 FEWEST_ATTACKS = 3
 """One or two make no pulse."""
 _FAINTEST = 0.05
-"""Attacks of music, smoothed as here, are 0.06 at the very least and 0.3 to 1.5 as a rule; a steady tone ripples by 0.002."""
+"""Attacks of music, smoothed as here, are 0.06 at the very least and 0.3 to 1.5 as a rule; a steady
+tone ripples by 0.002."""
 _EDGE_SECONDS = 0.07
-"""How far before the first and after the last attack a beat may lie: the usual tolerance of a correct beat."""
+"""How far before the first and after the last attack a beat may lie: the usual tolerance of a
+correct beat."""
 _SILENCE = 1e-3
 """60 dB below the loud passages nothing is heard beside them."""
 
@@ -50,12 +53,14 @@ def smoothed(envelope: Floats, frames: float) -> Doubles:
 
 
 def attacks(envelope: Doubles, rate: float) -> Doubles:
-    """Times of all attacks, seconds: peaks of the smoothed envelope that are the largest within 30 ms and rise above half a
-    second's mean."""
+    """Times of all attacks, seconds: peaks of the smoothed envelope that are the largest within 30
+    ms and rise above half a second's mean."""
     if not len(envelope) or envelope.max() <= 0:
         return np.zeros(0)
     reach, around = round(0.03 * rate), round(0.25 * rate)
-    views = np.lib.stride_tricks.sliding_window_view(np.pad(envelope, reach, constant_values=-1), 2 * reach + 1)
+    views = np.lib.stride_tricks.sliding_window_view(
+        np.pad(envelope, reach, constant_values=-1), 2 * reach + 1
+    )
     sums = np.cumsum(np.pad(envelope, (around + 1, around)))
     mean = (sums[2 * around + 1 :] - sums[: -2 * around - 1]) / (2 * around + 1)
     peak = (envelope >= views.max(axis=1)) & (envelope > 1.5 * mean) & (envelope > _FAINTEST)
@@ -66,8 +71,8 @@ def attacks(envelope: Doubles, rate: float) -> Doubles:
 
 
 def _times(envelope: Doubles, frames: NDArray[np.int64], rate: float) -> Doubles:
-    """Peaks between frames, by a parabola through three values; lateness taken off. A peak in the first frame is that of a
-    sound that begins at once."""
+    """Peaks between frames, by a parabola through three values; lateness taken off. A peak in the
+    first frame is that of a sound that begins at once."""
     if len(envelope) < 3:
         return np.maximum(0, frames / rate - LATE_SECONDS)
     at = np.clip(frames, 1, len(envelope) - 2)
@@ -84,8 +89,8 @@ def reach_seconds(interval: float) -> float:
 
 
 def from_the_start(beats: Doubles) -> Doubles:
-    """The beats of a path, with one more where the sound may begin on a beat: the peak of its attack lies before the first
-    frame, where no path can put one."""
+    """The beats of a path, with one more where the sound may begin on a beat: the peak of its
+    attack lies before the first frame, where no path can put one."""
     if len(beats) < 2:
         return beats
     first = 2 * beats[0] - beats[1]
@@ -96,7 +101,8 @@ def on_attacks(beats: Doubles, envelope: Doubles, rate: float) -> tuple[Doubles,
     """Beats in seconds moved onto their attacks, and the strength of each, 0 where there is none.
 
     Args:
-        beats: seconds as the envelope's frames have it, lateness included; float64 of shape (beats,).
+        beats: seconds as the envelope's frames have it, lateness included; float64 of shape
+            (beats,).
         envelope: smoothed attack envelope, float64.
         rate: its frames per second.
     """
@@ -105,7 +111,9 @@ def on_attacks(beats: Doubles, envelope: Doubles, rate: float) -> tuple[Doubles,
     peaks, strengths = np.zeros(len(beats), np.int64), np.zeros(len(beats))
     silence_first = np.append(0.0, envelope)
     for index, centre in enumerate(beats * rate):
-        near = np.arange(max(0, int(np.ceil(centre - reach))), min(len(envelope) - 1, int(centre + reach) + 1))
+        near = np.arange(
+            max(0, int(np.ceil(centre - reach))), min(len(envelope) - 1, int(centre + reach) + 1)
+        )
         near = near[(envelope[near] >= silence_first[near]) & (envelope[near] > envelope[near + 1])]
         if len(near):
             nearness = np.exp(-0.5 * np.square((near - centre) / (_NEAR_SECONDS * rate)))
@@ -117,15 +125,20 @@ def on_attacks(beats: Doubles, envelope: Doubles, rate: float) -> tuple[Doubles,
     return _between_neighbours(times, beats - LATE_SECONDS), strengths
 
 
-def doubled(times: Doubles, strengths: Doubles, envelope: Doubles, rate: float) -> tuple[Doubles, Doubles]:
-    """The beats with those between them added, when those sound no weaker: then nothing tells every second one apart, and a
-    listener counts them all. Otherwise the beats as they are."""
+def doubled(
+    times: Doubles, strengths: Doubles, envelope: Doubles, rate: float
+) -> tuple[Doubles, Doubles]:
+    """The beats with those between them added, when those sound no weaker: then nothing tells every
+    second one apart, and a listener counts them all. Otherwise the beats as they are."""
     if len(times) < 3:
         return times, strengths
     middles = (times[1:] + times[:-1]) / 2
     moved, between = on_attacks(middles + LATE_SECONDS, envelope, rate)
     typical = np.median(strengths)
-    if np.median(between) < _EQUAL_SHARE * typical or np.mean(between > 0.6 * typical) < _EQUAL_PRESENCE:
+    if (
+        np.median(between) < _EQUAL_SHARE * typical
+        or np.mean(between > 0.6 * typical) < _EQUAL_PRESENCE
+    ):
         return times, strengths
     order = np.argsort(np.concatenate([times, moved]), kind="stable")
     return np.concatenate([times, moved])[order], np.concatenate([strengths, between])[order]
@@ -141,8 +154,11 @@ def _between_neighbours(times: Doubles, rough: Doubles) -> Doubles:
     return np.maximum(0, np.where(known, times, rough + shift))
 
 
-def sounding(beats: Doubles, onsets: Doubles, rms: Doubles, rms_rate: float, loud_rms: float) -> NDArray[np.bool_]:
-    """Which beats lie in the music: between its first and its last attack, and not in a silence of a beat's length.
+def sounding(
+    beats: Doubles, onsets: Doubles, rms: Doubles, rms_rate: float, loud_rms: float
+) -> NDArray[np.bool_]:
+    """Which beats lie in the music: between its first and its last attack, and not in a silence of
+    a beat's length.
 
     Args:
         beats: seconds, rising.
@@ -161,8 +177,8 @@ def sounding(beats: Doubles, onsets: Doubles, rms: Doubles, rms_rate: float, lou
 
 
 def confidence(times: Doubles, strengths: Doubles) -> Doubles:
-    """0 to 1 per beat: the geometric mean of how strong its attack is beside a typical one, and how well its distance to its
-    neighbours fits the interval there."""
+    """0 to 1 per beat: the geometric mean of how strong its attack is beside a typical one, and how
+    well its distance to its neighbours fits the interval there."""
     if len(times) < 3:
         return np.where(strengths > 0, 0.5, 0.0)
     typical = np.median(strengths[strengths > 0]) if (strengths > 0).any() else 1.0
@@ -175,9 +191,12 @@ def confidence(times: Doubles, strengths: Doubles) -> Doubles:
 
 
 def tempo_of(times: Doubles) -> float:
-    """Beats per minute: of the mean interval among those within a tenth of the median one; 0 with fewer than two beats."""
+    """Beats per minute: of the mean interval among those within a tenth of the median one; 0 with
+    fewer than two beats."""
     if len(times) < 2:
         return 0.0
     steps = np.diff(times)
-    middle = np.percentile(steps, 50, method="lower")  # one of them: between two that differ lies none
+    middle = np.percentile(
+        steps, 50, method="lower"
+    )  # one of them: between two that differ lies none
     return float(60 / steps[np.abs(steps / middle - 1) <= 0.1].mean())

@@ -1,7 +1,8 @@
-"""Mel spectra of a spooled sound, a batch of frames at a time: NumPy only, no compilation, memory independent of the length.
+"""Mel spectra of a spooled sound, a batch of frames at a time: NumPy only, no compilation, memory
+independent of the length.
 
-The mel scale, the triangles and their area normalisation are Slaney's (Auditory Toolbox, 1998), as librosa's and Beat This!'s
-default; the tests hold both equal to librosa's.
+The mel scale, the triangles and their area normalisation are Slaney's (Auditory Toolbox, 1998), as
+librosa's and Beat This!'s default; the tests hold both equal to librosa's.
 """
 
 from __future__ import annotations
@@ -28,24 +29,35 @@ _LOG_STEP = np.log(6.4) / 27.0
 
 def hz_to_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
     above = np.maximum(hz, _LOG_FROM_HZ)
-    return np.where(hz < _LOG_FROM_HZ, hz / _LINEAR_HZ, _LOG_FROM_HZ / _LINEAR_HZ + np.log(above / _LOG_FROM_HZ) / _LOG_STEP)
+    return np.where(
+        hz < _LOG_FROM_HZ,
+        hz / _LINEAR_HZ,
+        _LOG_FROM_HZ / _LINEAR_HZ + np.log(above / _LOG_FROM_HZ) / _LOG_STEP,
+    )
 
 
 def mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
     knee = _LOG_FROM_HZ / _LINEAR_HZ
-    return np.where(mel < knee, mel * _LINEAR_HZ, _LOG_FROM_HZ * np.exp(_LOG_STEP * (np.maximum(mel, knee) - knee)))
+    return np.where(
+        mel < knee,
+        mel * _LINEAR_HZ,
+        _LOG_FROM_HZ * np.exp(_LOG_STEP * (np.maximum(mel, knee) - knee)),
+    )
 
 
 def mel_edges(bands: int, low_hz: float, high_hz: float) -> NDArray[np.float64]:
-    """Where the triangles begin, peak and end, Hz, float64 of shape (bands + 2,): band k has edges k, k + 1 and k + 2."""
+    """Where the triangles begin, peak and end, Hz, float64 of shape (bands + 2,): band k has edges
+    k, k + 1 and k + 2."""
     low, high = hz_to_mel(np.array([low_hz, high_hz])).tolist()
     return mel_to_hz(np.linspace(low, high, bands + 2))
 
 
 @lru_cache(maxsize=8)
-def mel_filters(rate: int, n_fft: int, bands: int, low_hz: float, high_hz: float, area: bool = True) -> Floats:
-    """Triangles over the bins of a real FFT, float32 of shape (bands, n_fft // 2 + 1). `area`: each has the same area
-    (Slaney's normalisation); otherwise the same height."""
+def mel_filters(
+    rate: int, n_fft: int, bands: int, low_hz: float, high_hz: float, area: bool = True
+) -> Floats:
+    """Triangles over the bins of a real FFT, float32 of shape (bands, n_fft // 2 + 1). `area`: each
+    has the same area (Slaney's normalisation); otherwise the same height."""
     edges = mel_edges(bands, low_hz, high_hz)
     bins = np.fft.rfftfreq(n_fft, 1 / rate)
     rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
@@ -67,7 +79,8 @@ def frame_count(samples: int, hop: int) -> int:
 
 
 def magnitudes(sound: Spool, n_fft: int, hop: int) -> Iterator[Floats]:
-    """|STFT| in batches: float32 of shape (frames, n_fft // 2 + 1). Frame k is centred on sample k * hop; zeros lie outside."""
+    """|STFT| in batches: float32 of shape (frames, n_fft // 2 + 1). Frame k is centred on sample k
+    * hop; zeros lie outside."""
     window, total = hann(n_fft), frame_count(sound.samples, hop)
     batch = max(1, _BATCH_SAMPLES // n_fft)
     for first in range(0, total, batch):

@@ -1,6 +1,8 @@
-"""The decoded sound on disk: written once while decoding, read as often as an analysis needs it, a window at a time.
+"""The decoded sound on disk: written once while decoding, read as often as an analysis needs it, a
+window at a time.
 
-One float32 per sample (317 MB an hour at 22,050 Hz) in the job's own directory, so memory does not grow with the length.
+One float32 per sample (317 MB an hour at 22,050 Hz) in the job's own directory, so memory does not
+grow with the length.
 """
 
 from __future__ import annotations
@@ -47,11 +49,14 @@ class Spool:
         return cls(path, rate, samples, peak)
 
     def window(self, start: int, stop: int) -> Samples:
-        """Samples start..stop, float32 of shape (stop - start,); zeros before the beginning and after the end."""
+        """Samples start..stop, float32 of shape (stop - start,); zeros before the beginning and
+        after the end."""
         first, last = max(0, start), max(0, min(stop, self.samples))
         out = np.zeros(stop - start, np.float32)
         if last > first:
-            out[first - start : last - start] = np.fromfile(self.path, np.float32, last - first, offset=first * _BYTES)
+            out[first - start : last - start] = np.fromfile(
+                self.path, np.float32, last - first, offset=first * _BYTES
+            )
         return out
 
     def blocks(self, size: int = 1 << 16) -> Iterator[Samples]:

@@ -1,4 +1,5 @@
-"""Tempo from an onset envelope as librosa estimates it, and how much speaks for every other tempo."""
+"""Tempo from an onset envelope as librosa estimates it, and how much speaks for every other
+tempo."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _BATCH = 1024
 
 
 def tempogram_mean(envelope: Floats, rate: float) -> Doubles:
-    """librosa.feature.tempogram, averaged over time: autocorrelation per lag, float64 of shape (lags,), 0..1 or so.
+    """librosa.feature.tempogram, averaged over time: autocorrelation per lag, float64 of shape
+    (lags,), 0..1 or so.
 
     Args:
         envelope: onset strength, float32 of shape (frames,).
@@ -47,7 +49,8 @@ def lag_bpm(lags: int, rate: float) -> Doubles:
 
 
 def tempo_evidence(mean: Doubles, rate: float, start_bpm: float = START_BPM) -> Doubles:
-    """log(evidence) per lag: librosa.feature.tempo's, whose argmax is its tempo. -inf above 320 bpm."""
+    """log(evidence) per lag: librosa.feature.tempo's, whose argmax is its tempo. -inf above 320
+    bpm."""
     bpm = lag_bpm(len(mean), rate)
     with np.errstate(divide="ignore", invalid="ignore"):
         prior = -0.5 * ((np.log2(bpm) - np.log2(start_bpm)) / _STD_OCTAVES) ** 2
@@ -56,16 +59,20 @@ def tempo_evidence(mean: Doubles, rate: float, start_bpm: float = START_BPM) -> 
 
 
 PREFERRED_BPM, PREFERENCE_OCTAVES = 115.0, 0.75
-"""Where listeners tap when they may choose: a log-normal around two beats a second (van Noorden and Moelants, 1999)."""
+"""Where listeners tap when they may choose: a log-normal around two beats a second (van Noorden and
+Moelants, 1999)."""
 _LIBROSA_WEIGHT, _LIBROSA_OCTAVES = 1.0, 0.2
-"""What the global estimate counts, in units of log evidence, and how far from it that is lost. Found with the other weights of
-this package by random search over synthetic music in nine styles and four annotated pieces, then rounded."""
+"""What the global estimate counts, in units of log evidence, and how far from it that is lost.
+Found with the other weights of this package by random search over synthetic music in nine styles
+and four annotated pieces, then rounded."""
 _TINY_SHARE = 0.1
 
 
-def local_salience(strength: Doubles, rate: float, intervals: NDArray[np.int64], step: int) -> Doubles:
-    """How strongly the sound repeats after each interval, around every `step`-th frame: log, float64 of shape
-    (frames // step + 1, intervals), -2.3 to 0.1.
+def local_salience(
+    strength: Doubles, rate: float, intervals: NDArray[np.int64], step: int
+) -> Doubles:
+    """How strongly the sound repeats after each interval, around every `step`-th frame: log,
+    float64 of shape (frames // step + 1, intervals), -2.3 to 0.1.
 
     Args:
         strength: normalised onset strength, float64 of shape (frames,).
@@ -82,7 +89,10 @@ def local_salience(strength: Doubles, rate: float, intervals: NDArray[np.int64],
     views = np.lib.stride_tricks.sliding_window_view(padded, width)[: len(strength) + 1 : step]
     rows = list[Doubles]()
     for start in range(0, len(views), 64):
-        correlation = _autocorrelation(views[start : start + 64] * window, size)[:, intervals] / overlap[intervals]
+        correlation = (
+            _autocorrelation(views[start : start + 64] * window, size)[:, intervals]
+            / overlap[intervals]
+        )
         above = np.maximum(0, correlation - np.median(correlation, axis=1, keepdims=True))
         rows.append(above / (above.max(axis=1, keepdims=True) + 1e-9))
     return np.log(np.concatenate(rows) + _TINY_SHARE)
@@ -99,7 +109,9 @@ def preference(bpm: Doubles, global_bpm: float) -> Doubles:
     return -0.5 * np.square(octaves) - _LIBROSA_WEIGHT * near
 
 
-def candidates(evidence: Doubles, bpm: Doubles, chosen: float, count: int = 5) -> list[tuple[float, float]]:
+def candidates(
+    evidence: Doubles, bpm: Doubles, chosen: float, count: int = 5
+) -> list[tuple[float, float]]:
     """(tempo, share of the evidence) of the chosen tempo and of the other peaks, best first.
 
     Args:
@@ -107,7 +119,11 @@ def candidates(evidence: Doubles, bpm: Doubles, chosen: float, count: int = 5) -
         bpm: float64 of shape (tempos,).
         chosen: the answer; replaces the nearest peak.
     """
-    peaks = [i for i in range(1, len(bpm) - 1) if evidence[i] >= evidence[i - 1] and evidence[i] > evidence[i + 1]]
+    peaks = [
+        i
+        for i in range(1, len(bpm) - 1)
+        if evidence[i] >= evidence[i - 1] and evidence[i] > evidence[i + 1]
+    ]
     best = sorted(peaks, key=lambda i: -evidence[i])
     near = int(np.abs(np.log2(bpm / chosen)).argmin())
     found = [(chosen, float(evidence[max(0, near - 2) : near + 3].max()))]
@@ -119,4 +135,7 @@ def candidates(evidence: Doubles, bpm: Doubles, chosen: float, count: int = 5) -
     # The beats were chosen by more than the tempo's evidence: none stands above the answer.
     weights[0] = weights.max()
     shares = weights / weights.sum()
-    return sorted(((bpm, float(share)) for (bpm, _), share in zip(found, shares, strict=True)), key=lambda pair: -pair[1])
+    return sorted(
+        ((bpm, float(share)) for (bpm, _), share in zip(found, shares, strict=True)),
+        key=lambda pair: -pair[1],
+    )

@@ -1,7 +1,9 @@
-"""The path of beats through an onset envelope: the best one over every tempo and phase, free to follow a changing tempo.
+"""The path of beats through an onset envelope: the best one over every tempo and phase, free to
+follow a changing tempo.
 
-A dynamic program after Ellis (Beat Tracking by Dynamic Programming, 2007) with the interval as part of the state, as in the bar
-pointer model (Krebs, Boeck, Widmer 2015): exact, and computed for as many frames at once as the shortest interval has.
+A dynamic program after Ellis (Beat Tracking by Dynamic Programming, 2007) with the interval as part
+of the state, as in the bar pointer model (Krebs, Boeck, Widmer 2015): exact, and computed for as
+many frames at once as the shortest interval has.
 """
 
 from __future__ import annotations
@@ -21,12 +23,13 @@ def best_path(
 ) -> NDArray[np.int64]:
     """Frames of the beats, rising; those outside the sound are left out.
 
-    Maximises the sum over beats of interval * (strength at the beat + salience of the interval there) minus `stiffness` times
-    the squared change of tempo in octaves, in units of frames.
+    Maximises the sum over beats of interval * (strength at the beat + salience of the interval
+    there) minus `stiffness` times the squared change of tempo in octaves, in units of frames.
 
     Args:
         strength: how much like a beat each frame sounds, float64 of shape (frames,), about 0..1.
-        salience: how likely each interval is, float64 of shape (frames // step + 1, intervals), 0 and less.
+        salience: how likely each interval is, float64 of shape (frames // step + 1, intervals), 0
+            and less.
         step: frames per row of `salience`.
         intervals: candidates, frames, rising, int64 of shape (intervals,), at most 256.
         stiffness: cost of a change.
@@ -37,13 +40,17 @@ def best_path(
     padded = np.concatenate([np.zeros(longest), strength, np.zeros(longest)])
     end = len(padded)
     ring = longest + shortest
-    arrived = np.zeros((ring, len(intervals)))  # best score of a path with a beat here, by the interval that follows
+    arrived = np.zeros(
+        (ring, len(intervals))
+    )  # best score of a path with a beat here, by the interval that follows
     came_by = np.zeros((end, len(intervals)), np.uint8)  # the interval before it; 36 MB an hour
     last = np.full((end - longest - total, len(intervals)), -np.inf)
     for first in range(longest, end, shortest):
         at = np.arange(first, min(first + shortest, end))
         before = at[:, None] - intervals
-        covered = np.minimum(at, longest + total)[:, None] - np.clip(before, longest, longest + total)
+        covered = np.minimum(at, longest + total)[:, None] - np.clip(
+            before, longest, longest + total
+        )
         row = np.clip((at - longest) // step, 0, len(salience) - 1)
         score = arrived[before % ring, np.arange(len(intervals))]
         score = score + np.maximum(0, covered) * (padded[at, None] + salience[row])
@@ -57,7 +64,11 @@ def best_path(
 
 
 def _trace(
-    last: Doubles, came_by: NDArray[np.uint8], intervals: NDArray[np.int64], longest: int, total: int
+    last: Doubles,
+    came_by: NDArray[np.uint8],
+    intervals: NDArray[np.int64],
+    longest: int,
+    total: int,
 ) -> NDArray[np.int64]:
     place, state = np.unravel_index(int(last.argmax()), last.shape)
     at, beats = int(place) + longest + total, list[int]()

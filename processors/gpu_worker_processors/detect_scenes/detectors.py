@@ -1,7 +1,8 @@
 """PySceneDetect's detectors, with its own decisions and a faster way to the same scores.
 
-Accepts small BGR pictures in display order with their timestamps, answers with the timestamps of first frames of new scenes.
-The content score is computed in two OpenCV calls instead of nine NumPy passes and is equal to the last bit.
+Accepts small BGR pictures in display order with their timestamps, answers with the timestamps of
+first frames of new scenes. The content score is computed in two OpenCV calls instead of nine NumPy
+passes and is equal to the last bit.
 """
 
 from __future__ import annotations
@@ -12,14 +13,21 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode, HashDetector, SceneDetector
+from scenedetect import (
+    AdaptiveDetector,
+    ContentDetector,
+    FrameTimecode,
+    HashDetector,
+    SceneDetector,
+)
 from scenedetect.common import Timecode
 
 from gpu_worker_client.protocol import DetectScenesParams
 from gpu_worker_client.protocol.detect_scenes import DEFAULT_THRESHOLD
 
 ANALYSIS_PX = 256
-"""Longer edge of the pictures that are scored: PySceneDetect's own (scene_manager.DEFAULT_MIN_WIDTH)."""
+"""Longer edge of the pictures that are scored: PySceneDetect's own
+(scene_manager.DEFAULT_MIN_WIDTH)."""
 
 
 _ADAPTIVE_THRESHOLD = 3.0
@@ -28,17 +36,19 @@ _HASH_THRESHOLD = 0.35
 
 
 def analysis_size(width: int, height: int) -> tuple[int, int]:
-    """Width and height in which PySceneDetect scores a frame of that size: the longer edge at 256, nothing is enlarged."""
+    """Width and height in which PySceneDetect scores a frame of that size: the longer edge at 256,
+    nothing is enlarged."""
     factor = max(1.0, max(width, height) / ANALYSIS_PX)
     return max(1, round(width / factor)), max(1, round(height / factor))
 
 
 def score_size(width: int, height: int) -> tuple[int, int]:
-    """Width and height in which the content score looks at a frame of that size: `analysis_size`, but every other row of it
-    where the frame is scaled anyway.
+    """Width and height in which the content score looks at a frame of that size: `analysis_size`,
+    but every other row of it where the frame is scaled anyway.
 
-    A row costs a walk through memory that no cache holds any more, and the score is a mean over all pixels: on 19 real clips
-    half of them moved no score by more than 0.6 (the threshold is 30), and the task takes 7 to 18 % less time.
+    A row costs a walk through memory that no cache holds any more, and the score is a mean over all
+    pixels: on 19 real clips half of them moved no score by more than 0.6 (the threshold is 30), and
+    the task takes 7 to 18 % less time.
     """
     columns, rows = analysis_size(width, height)
     return columns, rows if rows == height else max(1, rows // 2)
@@ -49,13 +59,15 @@ Hsv = NDArray[np.uint8]
 
 
 def to_hsv(picture: NDArray[np.uint8], out: Hsv | None = None) -> Hsv:
-    """A uint8 BGR picture of shape (height, width, 3) as the content score looks at it; in `out`, of that shape, when given."""
+    """A uint8 BGR picture of shape (height, width, 3) as the content score looks at it; in `out`,
+    of that shape, when given."""
     hsv: Any = cv2.cvtColor(picture, cv2.COLOR_BGR2HSV, dst=out)
     return hsv
 
 
 def content_score(one: Hsv, other: Hsv, scratch: Hsv | None = None) -> float:
-    """ContentDetector's default score of two pictures of one size: the mean of |dH|, |dS|, |dV| over all pixels, 0..255."""
+    """ContentDetector's default score of two pictures of one size: the mean of |dH|, |dS|, |dV|
+    over all pixels, 0..255."""
     pixels = float(one.shape[0] * one.shape[1])
     hue, saturation, value, _ = cv2.sumElems(cv2.absdiff(one, other, dst=scratch))
     return (hue / pixels + saturation / pixels + value / pixels) / 3.0
@@ -71,7 +83,11 @@ class _QuickScore(ContentDetector):
     _next_picture: Hsv | None = None
     _difference: Hsv | None = None
 
-    def _calculate_frame_score(self, timecode: FrameTimecode, frame_img: NDArray[np.uint8]) -> float:  # noqa: ARG002
+    def _calculate_frame_score(
+        self,
+        timecode: FrameTimecode,  # noqa: ARG002
+        frame_img: NDArray[np.uint8],
+    ) -> float:
         hsv = to_hsv(frame_img, self._next_picture)
         last, self._last_picture = self._last_picture, hsv
         if last is None:
@@ -86,11 +102,14 @@ class _QuickAdaptive(_QuickScore, AdaptiveDetector):
 
 
 def make_detector(params: DetectScenesParams) -> SceneDetector:
-    """The detector that the parameters name. The wire's default threshold means the detector's own default."""
+    """The detector that the parameters name. The wire's default threshold means the detector's own
+    default."""
     seconds = float(params.min_scene_length)
     given = None if params.threshold == DEFAULT_THRESHOLD else params.threshold
     if params.detector == "adaptive":
-        return _QuickAdaptive(adaptive_threshold=given or _ADAPTIVE_THRESHOLD, min_scene_len=seconds)
+        return _QuickAdaptive(
+            adaptive_threshold=given or _ADAPTIVE_THRESHOLD, min_scene_len=seconds
+        )
     if params.detector == "hash":
         return HashDetector(threshold=given or _HASH_THRESHOLD, min_scene_len=seconds)
     return _QuickScore(threshold=params.threshold, min_scene_len=seconds)

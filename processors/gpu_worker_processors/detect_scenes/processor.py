@@ -1,7 +1,7 @@
 """The detect_scenes task: where one shot ends and the next begins.
 
-Decoding runs in one thread, scaling and scoring in another; a handful of frames is in memory at any moment. It needs no weights
-and no GPU. Light on import: OpenCV and PyAV come in when a job runs.
+Decoding runs in one thread, scaling and scoring in another; a handful of frames is in memory at any
+moment. It needs no weights and no GPU. Light on import: OpenCV and PyAV come in when a job runs.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from gpu_worker_processors.media.probe import VideoInfo
 
 _GROUP = 2
-"""Frames handed to the scoring thread at once: waking it for every one cost 5 % of the whole task."""
+"""Frames handed to the scoring thread at once: waking it for every one cost 5 % of the whole
+task."""
 _GROUPS_AHEAD = 2
-"""Groups of frames that decoding may run ahead of scoring: with the two at either end, eight frames of full size at most."""
+"""Groups of frames that decoding may run ahead of scoring: with the two at either end, eight frames
+of full size at most."""
 
 
 class DetectScenesProcessor:
@@ -83,17 +85,22 @@ def _find_cuts(job: LocalJob, reader: FrameReader) -> tuple[list[int], FrameTime
 
 
 def upright_pictures(video: VideoInfo, detector: str) -> Callable[[VideoFrame], NDArray[np.uint8]]:
-    """What makes the small upright picture, uint8 BGR, that a detector looks at, of each decoded frame of one video."""
+    """What makes the small upright picture, uint8 BGR, that a detector looks at, of each decoded
+    frame of one video."""
     import cv2
 
     from gpu_worker_processors.detect_scenes.detectors import analysis_size, score_size
     from gpu_worker_processors.media.decode import SmallPictures
 
-    size = analysis_size if detector == "hash" else score_size  # a hash of 64 bits turns on single pixels
+    size = (
+        analysis_size if detector == "hash" else score_size
+    )  # a hash of 64 bits turns on single pixels
     scaled = SmallPictures(*size(video.coded_width, video.coded_height))
     if not video.rotation:
         return scaled
-    turn = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}[video.rotation]
+    turn = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}[
+        video.rotation
+    ]
     return lambda frame: cast("NDArray[np.uint8]", cv2.rotate(scaled(frame), turn))
 
 

@@ -1,7 +1,7 @@
 """From cuts to scenes: pure arithmetic over frame times, no picture and no file.
 
-Frame indices are the decoder's (0-based, display order) and times come from timestamps, so nothing drifts at 23.976 frames/s or
-at a variable rate.
+Frame indices are the decoder's (0-based, display order) and times come from timestamps, so nothing
+drifts at 23.976 frames/s or at a variable rate.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from fractions import Fraction
 from gpu_worker_client.protocol import Scene
 
 _JITTER_TICKS = 2
-"""Matroska rounds to milliseconds, so constant 23.976 frames/s alternates between 41 and 42 ticks."""
+"""Matroska rounds to milliseconds, so constant 23.976 frames/s alternates between 41 and 42
+ticks."""
 _JITTER_SHARE = Fraction(1, 100)
 """Steps that differ by less than one percent of a frame are a constant rate written inexactly."""
 
@@ -49,8 +50,11 @@ class FrameTimes:
 
     @property
     def duration_seconds(self) -> float:
-        """From the first frame to the end of the last. A last frame that states no duration lasts as long as the one before."""
-        last = self._last_duration_ticks or (self._ticks[-1] - self._ticks[-2] if len(self._ticks) > 1 else 0)
+        """From the first frame to the end of the last. A last frame that states no duration lasts
+        as long as the one before."""
+        last = self._last_duration_ticks or (
+            self._ticks[-1] - self._ticks[-2] if len(self._ticks) > 1 else 0
+        )
         return round(float((self._ticks[-1] + last - self._ticks[0]) * self.time_base), 6)
 
     @property
@@ -73,6 +77,11 @@ def scenes_between(cuts: Sequence[int], times: FrameTimes) -> list[Scene]:
     starts = [0, *cuts]
     ends = [*(cut - 1 for cut in cuts), len(times) - 1]
     return [
-        Scene(start_frame=start, end_frame=end, start_time=times.seconds(start), end_time=times.seconds(end))
+        Scene(
+            start_frame=start,
+            end_frame=end,
+            start_time=times.seconds(start),
+            end_time=times.seconds(end),
+        )
         for start, end in zip(starts, ends, strict=True)
     ]

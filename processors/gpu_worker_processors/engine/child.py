@@ -1,7 +1,9 @@
-"""The engine: a warm child process that runs processors on local files. Started by `engine.Engine`, never by hand.
+"""The engine: a warm child process that runs processors on local files. Started by `engine.Engine`,
+never by hand.
 
-It is jailed before it reads the first job, has no network, and may be killed at any moment. It reads one JSON command a line
-from stdin and writes one JSON event a line to the pipe that was its stdout; whatever libraries print goes to stderr.
+It is jailed before it reads the first job, has no network, and may be killed at any moment. It
+reads one JSON command a line from stdin and writes one JSON event a line to the pipe that was its
+stdout; whatever libraries print goes to stderr.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from gpu_worker_processors.jail.level import JailSpec, SandboxLevel, apply
 from gpu_worker_processors.redact import install as install_redaction
 
 PROGRESS_INTERVAL_SECONDS = 0.2
-"""Reports closer together than this are dropped here: the pipe carries a handful a second, not one a frame."""
+"""Reports closer together than this are dropped here: the pipe carries a handful a second, not one
+a frame."""
 
 
 class Events:
@@ -38,9 +41,15 @@ class Events:
         self._stream.write(json.dumps({"event": event, **fields}) + "\n")
         self._stream.flush()
 
-    def progress(self, stage: Stage, done: int, total: int | None = None, unit: str = "frames") -> None:
+    def progress(
+        self, stage: Stage, done: int, total: int | None = None, unit: str = "frames"
+    ) -> None:
         now = time.monotonic()
-        if stage == self._last_stage and done != total and now - self._last_progress < PROGRESS_INTERVAL_SECONDS:
+        if (
+            stage == self._last_stage
+            and done != total
+            and now - self._last_progress < PROGRESS_INTERVAL_SECONDS
+        ):
             return
         self._last_stage, self._last_progress = stage, now
         self.send("progress", stage=stage, done=done, total=total, unit=unit)
@@ -82,7 +91,8 @@ def execute(command: dict[str, Any], events: Events) -> None:
 
 
 def device_in_use() -> dict[str, str | None]:
-    """Where this process computes: torch's device when a processor has loaded torch, the CPU otherwise."""
+    """Where this process computes: torch's device when a processor has loaded torch, the CPU
+    otherwise."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return {"device": "cpu", "gpu": None}
@@ -100,14 +110,19 @@ def serve(commands: IO[str], events: Events) -> None:
 
 
 def enter_jail() -> SandboxLevel:
-    """Locks this process in, as its parent asked for in `GPU_WORKER_JAIL` (JSON of a `JailSpec`)."""
+    """Locks this process in, as its parent asked for in `GPU_WORKER_JAIL` (JSON of a
+    `JailSpec`)."""
     return apply(JailSpec.from_json(os.environ.pop("GPU_WORKER_JAIL")))
 
 
 def main() -> int:
     events = Events(os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8"))
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library's print must not break the protocol
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    os.dup2(
+        sys.stderr.fileno(), sys.stdout.fileno()
+    )  # a library's print must not break the protocol
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+    )
     install_redaction(os.environ)
     try:
         level = enter_jail()

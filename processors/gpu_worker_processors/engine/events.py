@@ -1,6 +1,8 @@
-"""What the engine may say to its parent: one JSON object a line, of a known shape and a bounded length.
+"""What the engine may say to its parent: one JSON object a line, of a known shape and a bounded
+length.
 
-The engine parses hostile media and may be under foreign control, so a line is believed only when it fits.
+The engine parses hostile media and may be under foreign control, so a line is believed only when it
+fits.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ class Device(_Event):
 
 
 class Done(_Event):
-    """The result lies in the job's directory; its name is ours to know, not the engine's to choose."""
+    """The result lies in the job's directory; its name is ours to know, not the engine's to
+    choose."""
 
     event: Literal["done"]
     seconds: Annotated[float, Field(ge=0, lt=1e9)]

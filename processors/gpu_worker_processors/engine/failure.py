@@ -11,15 +11,24 @@ from gpu_worker_client.protocol import ErrorCode, TaskError
 logger = logging.getLogger(__name__)
 
 _BY_ERRNO = {
-    errno.ENOSPC: (ErrorCode.disk_full, "the worker's disk is full; retry on a worker with more disk"),
-    errno.EDQUOT: (ErrorCode.disk_full, "the worker's disk quota is used up; retry on a worker with more disk"),
-    errno.ENOMEM: (ErrorCode.resource_exhausted, "the worker ran out of memory; retry on a larger one"),
+    errno.ENOSPC: (
+        ErrorCode.disk_full,
+        "the worker's disk is full; retry on a worker with more disk",
+    ),
+    errno.EDQUOT: (
+        ErrorCode.disk_full,
+        "the worker's disk quota is used up; retry on a worker with more disk",
+    ),
+    errno.ENOMEM: (
+        ErrorCode.resource_exhausted,
+        "the worker ran out of memory; retry on a larger one",
+    ),
 }
 
 
 def as_task_error(error: BaseException) -> TaskError:
-    """The typed form of whatever was raised. What is neither a `TaskError` nor a known `OSError` is a bug: the caller gets an
-    incident number, the log gets the traceback."""
+    """The typed form of whatever was raised. What is neither a `TaskError` nor a known `OSError` is
+    a bug: the caller gets an incident number, the log gets the traceback."""
     if isinstance(error, TaskError):
         return error
     if isinstance(error, MemoryError):
@@ -29,5 +38,7 @@ def as_task_error(error: BaseException) -> TaskError:
     incident = uuid.uuid4().hex[:12]
     logger.error("incident %s", incident, exc_info=error)
     return TaskError(
-        ErrorCode.internal, f"an internal error; the worker's log has it as incident {incident}", incident=incident
+        ErrorCode.internal,
+        f"an internal error; the worker's log has it as incident {incident}",
+        incident=incident,
     )

@@ -1,7 +1,9 @@
-"""The parent's side of the engine: starts the warm child, sends it one command at a time, kills it whole.
+"""The parent's side of the engine: starts the warm child, sends it one command at a time, kills it
+whole.
 
-The child leads its own process group, so a kill takes everything it started with it. A child that dies without a word becomes a
-typed, retryable error, and the next command gets a fresh one. All calls block; the worker calls them from threads.
+The child leads its own process group, so a kill takes everything it started with it. A child that
+dies without a word becomes a typed, retryable error, and the next command gets a fresh one. All
+calls block; the worker calls them from threads.
 """
 
 from __future__ import annotations
@@ -23,7 +25,15 @@ from typing import Any, Literal, Protocol, TypeVar, cast, get_args
 from gpu_worker_client.protocol import ErrorBody, ErrorCode, RenderTask, Stage, TaskBase, TaskError
 from gpu_worker_processors import registry
 from gpu_worker_processors.base import Limits, ignore_progress
-from gpu_worker_processors.engine.events import Done, Event, Failed, Prepared, ProgressEvent, Ready, read_event
+from gpu_worker_processors.engine.events import (
+    Done,
+    Event,
+    Failed,
+    Prepared,
+    ProgressEvent,
+    Ready,
+    read_event,
+)
 from gpu_worker_processors.engine.jobdir import RESULT_NAME, engine_home
 from gpu_worker_processors.engine.made_file import open_made
 from gpu_worker_processors.jail.identity import hand_over
@@ -34,7 +44,8 @@ logger = logging.getLogger(__name__)
 _CHILD = "gpu_worker_processors.engine.child"
 
 KILL_WAIT_SECONDS = 5.0
-"""A process group that got SIGKILL and is not gone after this long hangs in the kernel (a dead GPU); it is left behind."""
+"""A process group that got SIGKILL and is not gone after this long hangs in the kernel (a dead
+GPU); it is left behind."""
 
 MAX_RESULT_BYTES = 128 * 1024**2
 """Largest result that is read from the engine: ten million boxes as columns have some 75 MB."""
@@ -52,10 +63,15 @@ _PASSED_ON = (
     "MKL_NUM_THREADS",
     "COVERAGE_PROCESS_START",
 )
-"""Variables of the parent that the child needs to find its libraries and its GPU. Keys and tokens are not among them."""
+"""Variables of the parent that the child needs to find its libraries and its GPU. Keys and tokens
+are not among them."""
 
 ENGINE_VARIABLES = (
-    *("WEIGHTS_DIR", "GPU_WORKER_DEVICE", "GPU_WORKER_MANIFEST", "GPU_WORKER_SANDBOX", "GPU_WORKER_RENDER_SANDBOX"),
+    "WEIGHTS_DIR",
+    "GPU_WORKER_DEVICE",
+    "GPU_WORKER_MANIFEST",
+    "GPU_WORKER_SANDBOX",
+    "GPU_WORKER_RENDER_SANDBOX",
     "GPU_WORKER_CUDA_GRAPHS",
 )
 """What the engine may see of the environment besides paths and GPU selection: no key, no token."""
@@ -65,9 +81,13 @@ _PATH_VARIABLES = frozenset({"WEIGHTS_DIR", "GPU_WORKER_MANIFEST"})
 
 
 def engine_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """What a processor may read of its owner's environment. The engine stands in another folder, so paths are made whole."""
+    """What a processor may read of its owner's environment. The engine stands in another folder, so
+    paths are made whole."""
     given = {name: env[name] for name in ENGINE_VARIABLES if env.get(name)}
-    return {name: str(Path(v).expanduser().resolve()) if name in _PATH_VARIABLES else v for name, v in given.items()}
+    return {
+        name: str(Path(v).expanduser().resolve()) if name in _PATH_VARIABLES else v
+        for name, v in given.items()
+    }
 
 
 class EngineSettings(Protocol):
@@ -120,12 +140,16 @@ class Engine:
         readable: files outside the work root that its jobs read where they lie.
     """
 
-    def __init__(self, settings: EngineSettings, env: Mapping[str, str], readable: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, settings: EngineSettings, env: Mapping[str, str], readable: Sequence[Path] = ()
+    ) -> None:
         self._settings = settings
         self._env = env
         self._readable = tuple(readable)
         self._process: subprocess.Popen[str] | None = None
-        self._lock = threading.RLock()  # guards the process handle; a kill must never wait for a running command
+        self._lock = (
+            threading.RLock()
+        )  # guards the process handle; a kill must never wait for a running command
         self._turn = threading.Lock()  # one command at a time
         self._killed = False
         self._jail: JailSpec | None = None
@@ -143,11 +167,12 @@ class Engine:
         """Starts the child unless one is alive. Returns whether it had to (a cold start).
 
         Args:
-            task: what it is to run. Its jail opens the programs that this task starts and no others, so a child that was
-                started for another kind of task is replaced.
+            task: what it is to run. Its jail opens the programs that this task starts and no
+                others, so a child that was started for another kind of task is replaced.
 
         Raises:
-            TaskError: `sandbox_unavailable` when the jail is required and cannot be had here; `internal` when it dies at once.
+            TaskError: `sandbox_unavailable` when the jail is required and cannot be had here;
+                `internal` when it dies at once.
         """
         programs = registry.programs(task)
         with self._lock:
@@ -187,20 +212,27 @@ class Engine:
         """Runs the job to its end.
 
         Raises:
-            TaskError: whatever the processor said; `resource_exhausted` when the system killed the child; `internal` when it
-                crashed.
+            TaskError: whatever the processor said; `resource_exhausted` when the system killed the
+                child; `internal` when it crashed.
         """
         done = self._command("run", job, on_progress, Done)
         result = _read_result(job.work_dir / RESULT_NAME)
         level = self.sandbox.get("level")
-        return EngineAnswer(result, done.seconds, done.device.device, done.device.gpu, None if level is None else str(level))
+        return EngineAnswer(
+            result,
+            done.seconds,
+            done.device.device,
+            done.device.gpu,
+            None if level is None else str(level),
+        )
 
     def own(self, path: Path) -> None:
         """Gives a job's directory to the user that the engine became, if it became one."""
         hand_over(path, self._jail.user if self._jail else None)
 
     def kill(self) -> None:
-        """Ends the child and everything it started, at once. Safe from any thread, at any moment, twice."""
+        """Ends the child and everything it started, at once. Safe from any thread, at any moment,
+        twice."""
         with self._lock:
             process = self._process
             self._killed = True
@@ -211,7 +243,9 @@ class Engine:
             try:
                 process.wait(KILL_WAIT_SECONDS)
             except subprocess.TimeoutExpired:
-                logger.error("engine %d did not end %g s after SIGKILL", process.pid, KILL_WAIT_SECONDS)
+                logger.error(
+                    "engine %d did not end %g s after SIGKILL", process.pid, KILL_WAIT_SECONDS
+                )
 
     def close(self) -> None:
         """Kills the child and releases its pipes."""
@@ -227,7 +261,13 @@ class Engine:
                         pipe.close()
             self._process = None
 
-    def _command(self, op: Literal["prepare", "run"], job: EngineJob, on_progress: OnProgress, final: type[Final]) -> Final:
+    def _command(
+        self,
+        op: Literal["prepare", "run"],
+        job: EngineJob,
+        on_progress: OnProgress,
+        final: type[Final],
+    ) -> Final:
         with self._turn:
             self.start(job.task.task)
             with self._lock:
@@ -272,16 +312,22 @@ class Engine:
         try:
             event = read_event(process.stdout)
         except ValueError as error:
-            raise self._nonsense(process, type(error).__name__) from None  # the text of it is the engine's: not logged
+            raise self._nonsense(
+                process, type(error).__name__
+            ) from None  # the text of it is the engine's: not logged
         if event is None:
             raise self._death(process)
         return event
 
     def _nonsense(self, process: subprocess.Popen[str], what: str) -> TaskError:
-        """The error after a line that breaks the protocol. The engine goes: nobody knows what it would say to the next job."""
+        """The error after a line that breaks the protocol. The engine goes: nobody knows what it
+        would say to the next job."""
         logger.error("engine %d broke the protocol: %s", process.pid, what)
         self.kill()
-        return TaskError(ErrorCode.internal, "the engine sent what it never should and was replaced; the job can be retried")
+        return TaskError(
+            ErrorCode.internal,
+            "the engine sent what it never should and was replaced; the job can be retried",
+        )
 
     def _death(self, process: subprocess.Popen[str]) -> TaskError:
         """Why the child is gone, as an error for the job that was running."""
@@ -291,12 +337,17 @@ class Engine:
         if status == -signal.SIGKILL:
             return TaskError(
                 ErrorCode.resource_exhausted,
-                "the system ended the engine (most often: out of memory); retry, on a worker with more memory if it repeats",
+                "the system ended the engine (most often: out of memory); retry, on a worker with"
+                " more memory if it repeats",
             )
         if status == -signal.SIGXFSZ:
-            return TaskError(ErrorCode.output_too_large, "the output exceeds this worker's size limit")
+            return TaskError(
+                ErrorCode.output_too_large, "the output exceeds this worker's size limit"
+            )
         logger.error("engine %d ended with status %d", process.pid, status)
-        return TaskError(ErrorCode.internal, "the engine crashed; the job can be retried", status=status)
+        return TaskError(
+            ErrorCode.internal, "the engine crashed; the job can be retried", status=status
+        )
 
     def _child_environment(self, home: Path, jail: JailSpec) -> dict[str, str]:
         env = {name: self._env[name] for name in _PASSED_ON if name in self._env}
@@ -305,11 +356,13 @@ class Engine:
         env |= {
             "HOME": str(home),
             "TMPDIR": str(home),
-            # Waiting torch threads sleep instead of spinning: they share the cores with decoder and encoder. On a busy two-core
-            # machine the same upscale took 1.4 s like this and 8 to 42 s with spinning.
+            # Waiting torch threads sleep instead of spinning: they share the cores with decoder and
+            # encoder. On a busy two-core machine the same upscale took 1.4 s like this and 8 to 42
+            # s with spinning.
             "OMP_WAIT_POLICY": self._env.get("OMP_WAIT_POLICY", "PASSIVE"),
-            # OpenBLAS, which numpy calls, spins whatever that says: on two busy cores an engine was once found in one small
-            # product after five minutes. On three busy processes it took 3.4 ms with one thread and 12 with two.
+            # OpenBLAS, which numpy calls, spins whatever that says: on two busy cores an engine was
+            # once found in one small product after five minutes. On three busy processes it took
+            # 3.4 ms with one thread and 12 with two.
             "OPENBLAS_NUM_THREADS": self._env.get("OPENBLAS_NUM_THREADS", "1"),
             # ultralytics phones home, installs and downloads unless told not to before its import.
             "YOLO_OFFLINE": "true",
@@ -320,7 +373,9 @@ class Engine:
         if _installed_for_one_user():
             env["PYTHONUSERBASE"] = site.getuserbase()  # HOME is another one there
         if jail.executables:
-            env["IMAGEIO_FFMPEG_EXE"] = str(jail.executables[-1])  # found already, and looking for it takes more than it may
+            env["IMAGEIO_FFMPEG_EXE"] = str(
+                jail.executables[-1]
+            )  # found already, and looking for it takes more than it may
         return env
 
     def _jail_spec(self, programs: tuple[Path, ...]) -> JailSpec:
@@ -337,22 +392,31 @@ class Engine:
 
 
 def _command() -> list[str]:
-    """Isolated: it starts unjailed in a folder that an earlier engine could write, and imports nothing from there or from where
-    a variable leads."""
+    """Isolated: it starts unjailed in a folder that an earlier engine could write, and imports
+    nothing from there or from where a variable leads."""
     if not _installed_for_one_user():
         return [sys.executable, "-I", "-u", "-m", _CHILD]
-    start = f"import sys; del sys.path[0]; import runpy; runpy.run_module({_CHILD!r}, run_name='__main__')"
+    start = (
+        f"import sys; del sys.path[0]; import runpy; runpy.run_module({_CHILD!r},"
+        " run_name='__main__')"
+    )
     return [sys.executable, "-E", "-u", "-c", start]
 
 
 def _installed_for_one_user() -> bool:
-    """Whether this package came by `pip install --user`: a fully isolated interpreter would not find it."""
-    return bool(site.ENABLE_USER_SITE) and Path(site.getusersitepackages()).resolve() in Path(__file__).resolve().parents
+    """Whether this package came by `pip install --user`: a fully isolated interpreter would not
+    find it."""
+    return (
+        bool(site.ENABLE_USER_SITE)
+        and Path(site.getusersitepackages()).resolve() in Path(__file__).resolve().parents
+    )
 
 
 def _without_urls(task: TaskBase) -> str:
     """The task with a placeholder for every URL, so that it still parses on the other side."""
-    data = task.model_dump(mode="json", exclude_unset=True, include={"task", "schema_version", "params"})
+    data = task.model_dump(
+        mode="json", exclude_unset=True, include={"task", "schema_version", "params"}
+    )
     data["task"] = task.task
     fields = type(task).model_fields
     if "input_url" in fields:

@@ -1,6 +1,7 @@
 """Proof by trying: after the jail is closed, the engine itself attempts what must be refused.
 
-One wrong path can disable a whole jail in silence; only an attempt shows it. Every attempt is harmless when it succeeds.
+One wrong path can disable a whole jail in silence; only an attempt shows it. Every attempt is
+harmless when it succeeds.
 """
 
 from __future__ import annotations
@@ -17,9 +18,16 @@ _REFUSED = (errno.EACCES, errno.EPERM)
 def run(work_root: Path) -> dict[str, bool]:
     """Attempt -> whether the kernel refused it. All must be True."""
     return {
-        "read_outside": all(_refused(lambda path=path: os.close(os.open(path, os.O_RDONLY))) for path in ("/", *_secrets())),
-        "read_parent": _refused(lambda: os.close(os.open(f"/proc/{os.getppid()}/environ", os.O_RDONLY))),
-        "write_outside": all(_refused(lambda folder=folder: _create(folder)) for folder in _shared_folders(work_root)),
+        "read_outside": all(
+            _refused(lambda path=path: os.close(os.open(path, os.O_RDONLY)))
+            for path in ("/", *_secrets())
+        ),
+        "read_parent": _refused(
+            lambda: os.close(os.open(f"/proc/{os.getppid()}/environ", os.O_RDONLY))
+        ),
+        "write_outside": all(
+            _refused(lambda folder=folder: _create(folder)) for folder in _shared_folders(work_root)
+        ),
         "network": _refused(_connect) and _refused(_datagram),
     }
 
@@ -34,12 +42,18 @@ def can_work(folder: Path) -> bool:
 
 
 def _secrets() -> list[str]:
-    return [path for path in ("/etc/passwd", "/etc/hostname", "/etc/shadow") if os.access(path, os.F_OK)]
+    return [
+        path for path in ("/etc/passwd", "/etc/hostname", "/etc/shadow") if os.access(path, os.F_OK)
+    ]
 
 
 def _shared_folders(work_root: Path) -> list[Path]:
     candidates = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"), Path("/"))  # noqa: S108 - names to be refused
-    return [folder for folder in candidates if folder.is_dir() and work_root not in (folder, *folder.parents)]
+    return [
+        folder
+        for folder in candidates
+        if folder.is_dir() and work_root not in (folder, *folder.parents)
+    ]
 
 
 def _refused(attempt: Callable[[], None]) -> bool:
@@ -59,7 +73,9 @@ def _create(folder: Path) -> None:
 def _connect() -> None:
     with socket.socket() as attempt:
         attempt.settimeout(1)
-        attempt.connect(("127.0.0.1", 9))  # the discard port; "refused by the peer" would mean that there is a network
+        attempt.connect(
+            ("127.0.0.1", 9)
+        )  # the discard port; "refused by the peer" would mean that there is a network
 
 
 def _datagram() -> None:

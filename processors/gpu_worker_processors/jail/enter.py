@@ -1,17 +1,16 @@
-"""Locks itself in and becomes another program: `main([PARENT, REPORT, RULESET, FILTER, SELF, LIMITS, PROGRAM, WORD...])`,
-called in a fresh `python -I -S`.
+"""Locks itself in and becomes another program: `main([PARENT, REPORT, RULESET, FILTER, SELF,
+LIMITS, PROGRAM, WORD...])`, called in a fresh `python -I -S`.
 
-A file of its own with nothing but the standard library's lightest modules, so that it costs milliseconds; `program.start` has
-thought everything out for it. It is a fresh process and not a function between fork and exec, because there another thread of
-the parent could hold any lock.
+A file of its own with nothing but the standard library's lightest modules, so that it costs
+milliseconds; `program.start` has thought everything out for it. It is a fresh process and not a
+function between fork and exec, because there another thread of the parent could hold any lock.
 
-    PARENT   process id whose end ends this process too
-    REPORT   file descriptor of a pipe: silent when the program runs, else one line saying which step failed
-    RULESET  file descriptor of a Landlock ruleset, -1 without
-    FILTER   seccomp program in hexadecimal digits, "" without
-    SELF     Landlock rights on /proc/self, which only this process can name
-    LIMITS   "RESOURCE=VALUE,..." by the numbers of setrlimit
-    PROGRAM  its path, or "-" to try the walls instead and write what was refused
+    PARENT   process id whose end ends this process too REPORT   file descriptor of a pipe: silent
+    when the program runs, else one line saying which step failed RULESET  file descriptor of a
+    Landlock ruleset, -1 without FILTER   seccomp program in hexadecimal digits, "" without SELF
+    Landlock rights on /proc/self, which only this process can name LIMITS   "RESOURCE=VALUE,..." by
+    the numbers of setrlimit PROGRAM  its path, or "-" to try the walls instead and write what was
+    refused
 """
 
 from __future__ import annotations
@@ -50,18 +49,27 @@ def _tie_to(parent: int) -> None:
 
 
 def _restore_signals() -> None:
-    """Python ignores these two, and what is ignored stays so over `execve`: a file above its limit must end the program."""
+    """Python ignores these two, and what is ignored stays so over `execve`: a file above its limit
+    must end the program."""
     for number in (_SIGPIPE, _SIGXFSZ):
         _libc.signal(number, None)
 
 
 def _restrict_files(ruleset: int, own_rights: int) -> None:
     if own_rights:
-        # Rules bind to an inode, and /proc makes a new one once nobody holds the old: this descriptor stays open for life.
+        # Rules bind to an inode, and /proc makes a new one once nobody holds the old: this
+        # descriptor stays open for life.
         own = os.open("/proc/self", os.O_PATH)
         os.set_inheritable(own, True)
         rule = struct.pack("<Qi", own_rights, own)
-        _syscall("Landlock rule", _LANDLOCK_ADD_RULE, ctypes.c_int(ruleset), ctypes.c_int(1), rule, ctypes.c_uint(0))
+        _syscall(
+            "Landlock rule",
+            _LANDLOCK_ADD_RULE,
+            ctypes.c_int(ruleset),
+            ctypes.c_int(1),
+            rule,
+            ctypes.c_uint(0),
+        )
     _syscall("Landlock", _LANDLOCK_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint(0))
     os.close(ruleset)
 
@@ -76,7 +84,11 @@ def _refusals() -> str:
     """Which of four ways out the kernel refused: "read,write,tcp,udp" when the walls are whole."""
     attempts = {
         "read": lambda: os.open("/etc/passwd", os.O_RDONLY),
-        "write": lambda: os.open(f"/tmp/.jail-canary-{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600),  # noqa: S108
+        "write": lambda: os.open(
+            f"/tmp/.jail-canary-{os.getpid()}",  # noqa: S108
+            os.O_WRONLY | os.O_CREAT | os.O_EXCL,
+            0o600,
+        ),
         "tcp": lambda: _check(_libc.socket(_AF_INET, _SOCK_STREAM, 0), "socket"),
         "udp": lambda: _check(_libc.socket(_AF_INET, _SOCK_DGRAM, 0), "socket"),
     }
@@ -111,5 +123,8 @@ def main(words: list[str]) -> None:
         os.execve(program, [program, *arguments], os.environ)  # noqa: S606 - the whole point
     except (OSError, ValueError) as error:
         where = error.filename if isinstance(error, OSError) else "limits"
-        os.write(int(report), f"{where}: {getattr(error, 'strerror', None) or type(error).__name__}".encode())
+        os.write(
+            int(report),
+            f"{where}: {getattr(error, 'strerror', None) or type(error).__name__}".encode(),
+        )
         os._exit(_FAILED)

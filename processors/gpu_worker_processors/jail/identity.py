@@ -1,6 +1,8 @@
-"""Who the engine is: a spare user of its own when the worker is root, and no capabilities in any case.
+"""Who the engine is: a spare user of its own when the worker is root, and no capabilities in any
+case.
 
-The parent decides (`spare_user`), because it must hand the job's files over (`hand_over`); the child only becomes that user.
+The parent decides (`spare_user`), because it must hand the job's files over (`hand_over`); the
+child only becomes that user.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from pathlib import Path
 from gpu_worker_processors.jail import kernel
 
 FIRST_SPARE_USER = 60000
-"""Slot 0. Above every ordinary account and below `nobody`, see "UID and GID classes" in the Debian policy manual, 9.2.2."""
+"""Slot 0. Above every ordinary account and below `nobody`, see "UID and GID classes" in the Debian
+policy manual, 9.2.2."""
 
 _CAPSET = {"x86_64": 126, "aarch64": 91}
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -22,7 +25,8 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 
 def spare_user(slot: int, readable: Iterable[Path]) -> tuple[int | None, str]:
-    """(user id, "") for the engine in this slot, or (None, why not): no root here, or a path is closed to that user."""
+    """(user id, "") for the engine in this slot, or (None, why not): no root here, or a path is
+    closed to that user."""
     if os.geteuid() != 0:
         return None, "the worker is not root"
     user = FIRST_SPARE_USER + slot
@@ -34,7 +38,8 @@ def spare_user(slot: int, readable: Iterable[Path]) -> tuple[int | None, str]:
 
 
 def first_closed(path: Path, user: int) -> Path | None:
-    """The first part of an existing path that a user without groups cannot pass or read; None when all is open or absent."""
+    """The first part of an existing path that a user without groups cannot pass or read; None when
+    all is open or absent."""
     if not path.exists():
         return None
     resolved = path.resolve()
@@ -52,8 +57,9 @@ def _allows(path: Path, user: int, bits: int) -> bool:
 
 
 def hand_over(path: Path, user: int | None) -> None:
-    """Makes a job's file or directory, with all in it, the engine user's own. None: the worker's own user stays, or becomes
-    again, the owner: an earlier worker may have left a folder to a user that this engine does not become."""
+    """Makes a job's file or directory, with all in it, the engine user's own. None: the worker's
+    own user stays, or becomes again, the owner: an earlier worker may have left a folder to a user
+    that this engine does not become."""
     if user is None and os.getuid() != 0:
         return
     owner = os.getuid() if user is None else user
@@ -72,7 +78,8 @@ def become(user: int) -> None:
 
 
 def drop_capabilities(machine: str) -> None:
-    """Empties the permitted, effective and inheritable sets of this thread: root without its powers.
+    """Empties the permitted, effective and inheritable sets of this thread: root without its
+    powers.
 
     Raises:
         OSError: the kernel refused.

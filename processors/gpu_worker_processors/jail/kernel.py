@@ -1,4 +1,5 @@
-"""The system calls that Python does not wrap: raw `syscall(2)` and `prctl(2)` through the C library, errors as `OSError`."""
+"""The system calls that Python does not wrap: raw `syscall(2)` and `prctl(2)` through the C
+library, errors as `OSError`."""
 
 from __future__ import annotations
 
@@ -43,6 +44,11 @@ def prctl(option: int, value: int) -> None:
     Raises:
         OSError: with the kernel's errno.
     """
-    if _libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
+    if (
+        _libc.prctl(
+            option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)
+        )
+        != 0
+    ):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))

@@ -1,8 +1,10 @@
-"""Landlock: the kernel's own allow list of file rights, which an unprivileged process may lay upon itself and never lift again.
+"""Landlock: the kernel's own allow list of file rights, which an unprivileged process may lay upon
+itself and never lift again.
 
-Builds a ruleset from `Rule`s, for whatever version (ABI) the kernel has, and restricts the calling thread and all its future
-threads and children. What no rule allows is refused with EACCES; TCP, and signals to or abstract sockets of the outside, are
-refused as far as the ABI knows them. https://docs.kernel.org/userspace-api/landlock.html
+Builds a ruleset from `Rule`s, for whatever version (ABI) the kernel has, and restricts the calling
+thread and all its future threads and children. What no rule allows is refused with EACCES; TCP, and
+signals to or abstract sockets of the outside, are refused as far as the ABI knows them.
+https://docs.kernel.org/userspace-api/landlock.html
 """
 
 from __future__ import annotations
@@ -61,8 +63,11 @@ WORK = (
 )
 """All that a job needs in its own directory. No links, sockets, pipes or device nodes."""
 
-_FILE_RIGHTS = Access.EXECUTE | Access.WRITE_FILE | Access.READ_FILE | Access.TRUNCATE | Access.IOCTL_DEV
-"""Rights that a rule on something other than a directory may carry; the kernel refuses the rest with EINVAL."""
+_FILE_RIGHTS = (
+    Access.EXECUTE | Access.WRITE_FILE | Access.READ_FILE | Access.TRUNCATE | Access.IOCTL_DEV
+)
+"""Rights that a rule on something other than a directory may carry; the kernel refuses the rest
+with EINVAL."""
 
 _NET_TCP = 0b11
 """Bind and connect; ABI 4."""
@@ -72,7 +77,8 @@ _SCOPES = 0b11
 
 @dataclass(frozen=True)
 class Rule:
-    """What is allowed on a path and everything beneath it. A path that does not exist is no error: the rule is left out."""
+    """What is allowed on a path and everything beneath it. A path that does not exist is no error:
+    the rule is left out."""
 
     path: Path
     access: Access
@@ -132,13 +138,16 @@ def _add(ruleset: int, rule: Rule, handled: Access) -> None:
         if not stat.S_ISDIR(os.fstat(beneath).st_mode):
             allowed &= _FILE_RIGHTS
         if allowed:
-            kernel.call(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, struct.pack("<Qi", int(allowed), beneath), 0)
+            kernel.call(
+                _ADD_RULE, ruleset, _RULE_PATH_BENEATH, struct.pack("<Qi", int(allowed), beneath), 0
+            )
     finally:
         os.close(beneath)
 
 
 def restrict(ruleset: int) -> None:
-    """Lays the ruleset upon the calling thread, for good, and closes it. Other threads that run already stay free.
+    """Lays the ruleset upon the calling thread, for good, and closes it. Other threads that run
+    already stay free.
 
     Raises:
         OSError: the kernel refused; EPERM when no_new_privs is not set.

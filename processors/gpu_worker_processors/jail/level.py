@@ -1,10 +1,13 @@
-"""The jail around an engine: `apply` locks the calling process in and says, in a `SandboxLevel`, what was really achieved.
+"""The jail around an engine: `apply` locks the calling process in and says, in a `SandboxLevel`,
+what was really achieved.
 
-It is called once, in a fresh single-threaded child, before anything of a job is opened. Afterwards the process can read its own
-interpreter, packages, libraries and weights, can write under `work_root` alone, has no network and no way to other processes.
-Unprivileged containers refuse namespaces, so bubblewrap and the like are out; Landlock, seccomp, rlimits and a spare user need
-no privilege. Under `require` anything less than both filters with every canary refused is `sandbox_unavailable`; `best_effort`
-takes what the kernel gives and reports it; `off` only ties the engine to its parent.
+It is called once, in a fresh single-threaded child, before anything of a job is opened. Afterwards
+the process can read its own interpreter, packages, libraries and weights, can write under
+`work_root` alone, has no network and no way to other processes. Unprivileged containers refuse
+namespaces, so bubblewrap and the like are out; Landlock, seccomp, rlimits and a spare user need no
+privilege. Under `require` anything less than both filters with every canary refused is
+`sandbox_unavailable`; `best_effort` takes what the kernel gives and reports it; `off` only ties the
+engine to its parent.
 """
 
 from __future__ import annotations
@@ -20,7 +23,16 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from gpu_worker_client.protocol import ErrorBody, ErrorCode, TaskError
-from gpu_worker_processors.jail import canaries, identity, kernel, landlock, lifeline, paths, rlimits, seccomp
+from gpu_worker_processors.jail import (
+    canaries,
+    identity,
+    kernel,
+    landlock,
+    lifeline,
+    paths,
+    rlimits,
+    seccomp,
+)
 
 Policy = Literal["require", "best_effort", "off"]
 
@@ -31,7 +43,8 @@ class JailSpec:
 
     policy: Policy
     work_root: Path
-    """The one place to write. Must exist. What the engine gets in it must belong to `user` when there is one."""
+    """The one place to write. Must exist. What the engine gets in it must belong to `user` when
+    there is one."""
     weights_dir: Path | None = None
     max_output_bytes: int = 64 * 1024**3
     """Largest file the engine can write."""
@@ -58,15 +71,24 @@ class JailSpec:
     ) -> JailSpec:
         """The jail of one engine.
 
-        With a `slot` and a worker that is root, the engine becomes user 60000 + slot, provided that user can read all it needs.
-        The parent then gives it its home and every job's directory: `identity.hand_over(path, spec.user)`.
+        With a `slot` and a worker that is root, the engine becomes user 60000 + slot, provided that
+        user can read all it needs. The parent then gives it its home and every job's directory:
+        `identity.hand_over(path, spec.user)`.
         """
         work_root = work_root.resolve()
         user, reason = None, "no slot was given"
         if slot is not None and policy != "off":
-            needed = [*paths.read_roots(weights_dir), *paths.files_in(weights_dir), *executables, *readable, work_root]
+            needed = [
+                *paths.read_roots(weights_dir),
+                *paths.files_in(weights_dir),
+                *executables,
+                *readable,
+                work_root,
+            ]
             user, reason = identity.spare_user(slot, needed)
-        return cls(policy, work_root, weights_dir, max_output_bytes, executables, readable, user, reason)
+        return cls(
+            policy, work_root, weights_dir, max_output_bytes, executables, readable, user, reason
+        )
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), default=str)
@@ -106,7 +128,8 @@ class SandboxLevel:
 
     @property
     def name(self) -> Literal["off", "none", "partial", "full", "broken"]:
-        """ "full": both filters, every canary refused. "broken": both filters are said to be on and a canary got through."""
+        """ "full": both filters, every canary refused. "broken": both filters are said to be on and
+        a canary got through."""
         if self.policy == "off":
             return "off"
         if self.landlock and self.seccomp:
@@ -122,12 +145,13 @@ def apply(spec: JailSpec) -> SandboxLevel:
     """Locks this process in.
 
     Raises:
-        TaskError: `sandbox_unavailable` when the policy requires more than this system gives, or when the jailed process could
-            not even write in `work_root`.
+        TaskError: `sandbox_unavailable` when the policy requires more than this system gives, or
+            when the jailed process could not even write in `work_root`.
     """
     started = time.perf_counter()
     level = SandboxLevel(spec.policy)
-    ErrorBody.model_rebuild()  # built now: a process that can read nothing any more must still be able to say why
+    # built now: a process that can read nothing any more must still be able to say why
+    ErrorBody.model_rebuild()
     if spec.policy != "off":
         _lock(spec, level)
         level.canaries = canaries.run(spec.work_root)
@@ -138,7 +162,8 @@ def apply(spec: JailSpec) -> SandboxLevel:
 
 
 def _lock(spec: JailSpec, level: SandboxLevel) -> None:
-    """The order matters: paths are opened while they still can be, the user changes before the filters forbid it."""
+    """The order matters: paths are opened while they still can be, the user changes before the
+    filters forbid it."""
     os.umask(0o077)
     _settle(spec.work_root)
     os.chdir(os.environ["TMPDIR"])
@@ -157,8 +182,8 @@ def _lock(spec: JailSpec, level: SandboxLevel) -> None:
 
 
 def _settle(work_root: Path) -> None:
-    """Points what looks for a home, a user name or a temporary directory at the one writable place. A home below it that the
-    parent chose stays."""
+    """Points what looks for a home, a user name or a temporary directory at the one writable place.
+    A home below it that the parent chose stays."""
     home = str(work_root)
     for variable in ("HOME", "TMPDIR", "XDG_CACHE_HOME"):
         if not os.environ.get(variable, "").startswith(home + os.sep):
@@ -171,16 +196,23 @@ def _settle(work_root: Path) -> None:
 def _open_ruleset(spec: JailSpec, level: SandboxLevel, threads: int) -> int | None:
     level.landlock_abi = landlock.abi()
     if level.landlock_abi == 0:
-        level.reasons.append("Landlock: this kernel has none or does not offer it (Linux 5.13 or newer, lsm=landlock)")
+        level.reasons.append(
+            "Landlock: this kernel has none or does not offer it (Linux 5.13 or newer,"
+            " lsm=landlock)"
+        )
         return None
     if threads != 1:
         level.reasons.append(f"Landlock: {threads} threads already run and would stay outside")
         return None
     if level.landlock_abi < 3:
-        level.reasons.append("Landlock: before ABI 3 files outside can be truncated, not read or written")
+        level.reasons.append(
+            "Landlock: before ABI 3 files outside can be truncated, not read or written"
+        )
     gpu = paths.has_gpu()
     _keep_proc_self_alive()
-    allowed = paths.rules(spec.work_root, spec.weights_dir, spec.executables, spec.readable, gpu=gpu)
+    allowed = paths.rules(
+        spec.work_root, spec.weights_dir, spec.executables, spec.readable, gpu=gpu
+    )
     try:
         return landlock.create_ruleset(allowed, level.landlock_abi)
     except OSError as error:
@@ -189,7 +221,8 @@ def _open_ruleset(spec: JailSpec, level: SandboxLevel, threads: int) -> int | No
 
 
 def _keep_proc_self_alive() -> None:
-    """Rules bind to an inode, and /proc makes a new one once nobody holds the old: hold it for the life of the process."""
+    """Rules bind to an inode, and /proc makes a new one once nobody holds the old: hold it for the
+    life of the process."""
     os.open("/proc/self", os.O_PATH | os.O_CLOEXEC)
 
 
@@ -217,7 +250,8 @@ def _judge(spec: JailSpec, level: SandboxLevel) -> None:
     if not canaries.can_work(Path(os.environ["TMPDIR"])):
         raise TaskError(
             ErrorCode.sandbox_unavailable,
-            "the jailed engine cannot write in its work directory; choose another with GPU_WORKER_WORK_ROOT",
+            "the jailed engine cannot write in its work directory; choose another with"
+            " GPU_WORKER_WORK_ROOT",
         )
     if spec.policy == "require" and level.name != "full":
         passed = [name for name, refused in level.canaries.items() if not refused]

@@ -1,7 +1,9 @@
-"""Lifelines: when its parent is gone, so is the engine; so are a local run and a worker that were started with that wish.
+"""Lifelines: when its parent is gone, so is the engine; so are a local run and a worker that were
+started with that wish.
 
-PR_SET_PDEATHSIG would fire when the *thread* that started the engine ends, and the worker starts it from a pool's thread; it is
-also cleared by a change of user. So a daemon thread waits on a file descriptor of the parent process instead.
+PR_SET_PDEATHSIG would fire when the *thread* that started the engine ends, and the worker starts it
+from a pool's thread; it is also cleared by a change of user. So a daemon thread waits on a file
+descriptor of the parent process instead.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ ORPHANED_EXIT_STATUS = 137
 
 
 def tie_to_parent() -> bool:
-    """Starts the watch. False where the kernel has no process descriptors (before 5.3): then the closed pipe ends the engine.
+    """Starts the watch. False where the kernel has no process descriptors (before 5.3): then the
+    closed pipe ends the engine.
 
     Call it after the jail is closed: Landlock does not reach threads that already run.
     """
@@ -32,8 +35,8 @@ def tie_to_parent() -> bool:
 
 
 def interrupt_with(process: int) -> None:
-    """Interrupts this process, as Ctrl-C does, when another has ended; at once when it has already. Does nothing where the
-    kernel has no process descriptors."""
+    """Interrupts this process, as Ctrl-C does, when another has ended; at once when it has already.
+    Does nothing where the kernel has no process descriptors."""
 
     def interrupt() -> None:
         signal.pthread_kill(main, signal.SIGINT)  # the thread that may be waiting in a system call
@@ -43,8 +46,8 @@ def interrupt_with(process: int) -> None:
 
 
 def die_with(process: int) -> None:
-    """Kills this process, with its group when it leads one, when another has ended; at once when it has already. Does nothing
-    where the kernel has no process descriptors."""
+    """Kills this process, with its group when it leads one, when another has ended; at once when it
+    has already. Does nothing where the kernel has no process descriptors."""
 
     def die() -> None:
         if os.getpgrp() == os.getpid():

@@ -1,9 +1,10 @@
 """Runs a foreign program (FFmpeg) in a jail of its own, tighter than its caller's.
 
-The program may read its own file, the system's libraries and the files it is given; it may write the files it is given, and
-those must exist; it has no network, starts no process, signals nobody, leaves no core, and ends with the thread that started
-it. It stays in its caller's process group, so that whoever kills the group gets it too. Everything is worked out here, in the
-caller; `enter` only carries it out.
+The program may read its own file, the system's libraries and the files it is given; it may write
+the files it is given, and those must exist; it has no network, starts no process, signals nobody,
+leaves no core, and ends with the thread that started it. It stays in its caller's process group, so
+that whoever kills the group gets it too. Everything is worked out here, in the caller; `enter` only
+carries it out.
 """
 
 from __future__ import annotations
@@ -29,16 +30,40 @@ REFUSALS = frozenset({"read", "write", "tcp", "udp"})
 """Every way out that the jail must have shut; the names are those of `enter`."""
 
 OWN_OPEN_FILES = 256
-"""Beside the inputs: standard streams and output, the libraries while they load, the card's device nodes."""
+"""Beside the inputs: standard streams and output, the libraries while they load, the card's device
+nodes."""
 _CANARY_SECONDS = 30.0
 _ENTER = "import sys; sys.path.insert(0, sys.argv.pop(1)); import enter; enter.main(sys.argv[1:])"
-"""Imported, not run as a script: a script is compiled anew each time, which is a tenth of what a start costs."""
+"""Imported, not run as a script: a script is compiled anew each time, which is a tenth of what a
+start costs."""
 
-_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64", "/etc/ld.so.cache")
-_KERNEL_FACTS = ("/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu", "/sys/devices/system/node")
+_LIBRARIES = (
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/usr/local/lib64",
+    "/etc/ld.so.cache",
+)
+_KERNEL_FACTS = (
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/sys/devices/system/cpu",
+    "/sys/devices/system/node",
+)
 _GPU_FACTS = (
-    *("/usr/local/nvidia", "/usr/local/cuda", "/usr/share/nvidia", "/etc/nvidia", "/proc/driver/nvidia", "/proc/devices"),
-    *("/proc/modules", "/proc/sys/vm", "/sys/bus/pci", "/sys/devices", "/sys/module"),
+    "/usr/local/nvidia",
+    "/usr/local/cuda",
+    "/usr/share/nvidia",
+    "/etc/nvidia",
+    "/proc/driver/nvidia",
+    "/proc/devices",
+    "/proc/modules",
+    "/proc/sys/vm",
+    "/sys/bus/pci",
+    "/sys/devices",
+    "/sys/module",
 )
 _GPU_DEVICES = ("nvidia*", "dxg")
 _GPU_VARIABLES = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
@@ -59,11 +84,13 @@ class Confinement:
     max_file_bytes: int = 64 * 1024**3
     """Larger a file cannot become: SIGXFSZ ends the program."""
     max_memory_bytes: int | None = None
-    """Of its data (RLIMIT_DATA, not the address space: threads reserve much that they never touch)."""
+    """Of its data (RLIMIT_DATA, not the address space: threads reserve much that they never
+    touch)."""
     max_cpu_seconds: int | None = None
     """Of all its threads together: SIGXCPU, a second later SIGKILL."""
     gpu: bool = False
-    """Opens the card's device nodes and what the CUDA driver needs. Its memory cannot be limited then."""
+    """Opens the card's device nodes and what the CUDA driver needs. Its memory cannot be limited
+    then."""
     policy: Policy = "require"
     """What to do where a wall cannot be raised: refuse, go on with less, or raise none."""
 
@@ -90,21 +117,32 @@ class Level:
 
 
 def start(
-    program: Path, words: Sequence[str], confinement: Confinement, env: Mapping[str, str], *, stdout: int, stderr: int
+    program: Path,
+    words: Sequence[str],
+    confinement: Confinement,
+    env: Mapping[str, str],
+    *,
+    stdout: int,
+    stderr: int,
 ) -> subprocess.Popen[bytes]:
-    """Starts the program and returns once it runs behind its walls. Call it from a thread that outlives the program.
+    """Starts the program and returns once it runs behind its walls. Call it from a thread that
+    outlives the program.
 
     Args:
         words: what follows the program's name.
-        env: this process's variables; the program gets those of the CUDA driver with `gpu`, and none otherwise.
+        env: this process's variables; the program gets those of the CUDA driver with `gpu`, and
+            none otherwise.
         stdout, stderr: as `subprocess.Popen` takes them.
 
     Raises:
-        TaskError: `sandbox_unavailable` when the policy is `require` and this system gives less than all.
+        TaskError: `sandbox_unavailable` when the policy is `require` and this system gives less
+            than all.
     """
     if confinement.policy == "require":
         require(level(confinement.policy, gpu=confinement.gpu))
-    return _start(str(program), words, confinement, _environment(confinement, env), program, stdout, stderr)
+    return _start(
+        str(program), words, confinement, _environment(confinement, env), program, stdout, stderr
+    )
 
 
 @lru_cache(maxsize=8)
@@ -130,8 +168,8 @@ def require(found: Level) -> None:
     if found.name != "full":
         raise TaskError(
             ErrorCode.sandbox_unavailable,
-            "this system cannot confine FFmpeg and GPU_WORKER_RENDER_SANDBOX is `require`; run on a kernel with Landlock "
-            "and seccomp, or set `best_effort`",
+            "this system cannot confine FFmpeg and GPU_WORKER_RENDER_SANDBOX is `require`; run on a"
+            " kernel with Landlock and seccomp, or set `best_effort`",
             level=found.name,
             not_refused=sorted(REFUSALS - found.refused),
         )
@@ -152,9 +190,20 @@ def _start(
         try:
             child = subprocess.Popen(
                 [
-                    *(sys.executable, "-I", "-S", "-c", _ENTER, str(Path(enter.__file__).parent)),
-                    *(str(os.getpid()), str(report), str(ruleset), _filter(confinement)),
-                    *(str(_own_rights(confinement)), _limits(confinement), name, *words),
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    "-c",
+                    _ENTER,
+                    str(Path(enter.__file__).parent),
+                    str(os.getpid()),
+                    str(report),
+                    str(ruleset),
+                    _filter(confinement),
+                    str(_own_rights(confinement)),
+                    _limits(confinement),
+                    name,
+                    *words,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
@@ -167,11 +216,14 @@ def _start(
             for fd in (report, ruleset):
                 if fd >= 0:
                     os.close(fd)
-        problem = problems.read().decode("utf-8", "replace")  # ends with `execve`, or with the process
+        problem = problems.read().decode(
+            "utf-8", "replace"
+        )  # ends with `execve`, or with the process
     if problem:
         child.communicate()
         raise TaskError(
-            ErrorCode.sandbox_unavailable, f"FFmpeg could not be confined ({problem}); `best_effort` goes on with less"
+            ErrorCode.sandbox_unavailable,
+            f"FFmpeg could not be confined ({problem}); `best_effort` goes on with less",
         )
     return child
 
@@ -186,7 +238,9 @@ def _ruleset(confinement: Confinement, program: Path | None) -> int:
     except OSError as error:
         if confinement.policy == "require":
             problem = f"the kernel refused the rules ({error.strerror})"
-            raise TaskError(ErrorCode.sandbox_unavailable, f"FFmpeg could not be confined: {problem}") from error
+            raise TaskError(
+                ErrorCode.sandbox_unavailable, f"FFmpeg could not be confined: {problem}"
+            ) from error
         return -1
 
 
@@ -195,12 +249,19 @@ def rules(confinement: Confinement, program: Path | None) -> list[Rule]:
     listed = [Rule(Path(path), READ) for path in (*_LIBRARIES, *_KERNEL_FACTS)]
     listed += [Rule(Path("/dev/null"), DEVICE), Rule(Path("/dev/urandom"), READ)]
     listed += [Rule(path, READ) for path in confinement.readable]
-    listed += [Rule(path, Access.READ_FILE | Access.WRITE_FILE | Access.TRUNCATE) for path in confinement.writable]
+    listed += [
+        Rule(path, Access.READ_FILE | Access.WRITE_FILE | Access.TRUNCATE)
+        for path in confinement.writable
+    ]
     if program is not None:
         listed += [Rule(path, READ | Access.EXECUTE) for path in (program, *_loaders())]
     if confinement.gpu:
         listed += [Rule(Path(path), READ) for path in _GPU_FACTS]
-        listed += [Rule(node, DEVICE | READ) for pattern in _GPU_DEVICES for node in Path("/dev").glob(pattern)]
+        listed += [
+            Rule(node, DEVICE | READ)
+            for pattern in _GPU_DEVICES
+            for node in Path("/dev").glob(pattern)
+        ]
     return listed
 
 
@@ -232,7 +293,10 @@ def _limits(confinement: Confinement) -> str:
     if confinement.max_cpu_seconds is not None:
         wanted[resource.RLIMIT_CPU] = confinement.max_cpu_seconds
     hard = {which: resource.getrlimit(which)[1] for which in wanted}
-    allowed = {which: v if hard[which] == resource.RLIM_INFINITY else min(v, hard[which]) for which, v in wanted.items()}
+    allowed = {
+        which: v if hard[which] == resource.RLIM_INFINITY else min(v, hard[which])
+        for which, v in wanted.items()
+    }
     return ",".join(f"{which}={value}" for which, value in allowed.items())
 
 
@@ -240,7 +304,11 @@ def _environment(confinement: Confinement, env: Mapping[str, str]) -> dict[str, 
     """FFREPORT, proxies, LD_PRELOAD and every key stay outside."""
     own = {"LC_ALL": "C", "HOME": str(confinement.work_dir)}
     if confinement.gpu:
-        own |= {name: value for name, value in env.items() if name in _GPU_VARIABLES or name.startswith("NVIDIA_")}
+        own |= {
+            name: value
+            for name, value in env.items()
+            if name in _GPU_VARIABLES or name.startswith("NVIDIA_")
+        }
     return own
 
 

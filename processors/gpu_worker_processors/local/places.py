@@ -1,4 +1,5 @@
-"""Where a task's files are, as paths: what its fields name, and which fields have no meaning without a network."""
+"""Where a task's files are, as paths: what its fields name, and which fields have no meaning
+without a network."""
 
 from __future__ import annotations
 
@@ -10,7 +11,15 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
-from gpu_worker_client.protocol import AutoCropTask, ErrorCode, InputTask, OutputTask, RenderTask, TaskBase, TaskError
+from gpu_worker_client.protocol import (
+    AutoCropTask,
+    ErrorCode,
+    InputTask,
+    OutputTask,
+    RenderTask,
+    TaskBase,
+    TaskError,
+)
 
 T = TypeVar("T")
 
@@ -28,18 +37,24 @@ class Places:
     output: Path | None = None
     result: Path | None = None
     further: Mapping[str, Path] = field(default_factory=dict[str, Path])
-    """What it reads besides its input, by the name its processor knows it by (`LocalJob.inputs`)."""
+    """What it reads besides its input, by the name its processor knows it by
+    (`LocalJob.inputs`)."""
 
 
 def places_of(task: TaskBase) -> Places:
     """
     Raises:
-        TaskError: `url_not_allowed` for what the worker alone can reach, `webhook_unavailable`, `input_not_found`,
-            `invalid_task` for an output's name or two fields that name one file; the message starts with the field's place.
+        TaskError: `url_not_allowed` for what the worker alone can reach, `webhook_unavailable`,
+            `input_not_found`, `invalid_task` for an output's name or two fields that name one file;
+            the message starts with the field's place.
     """
     _refuse_what_needs_a_network(task)
     source = _input(task.input_url, "input_url") if isinstance(task, InputTask) else None
-    output = _target(task.output_url, "output_url") if isinstance(task, OutputTask) and task.output_url else None
+    output = (
+        _target(task.output_url, "output_url")
+        if isinstance(task, OutputTask) and task.output_url
+        else None
+    )
     if output is not None and isinstance(task, OutputTask):
         check_suffix(task, output.suffix.lower(), "output_url")
     result = _target(task.result_url, "result_url") if task.result_url else None
@@ -47,7 +62,10 @@ def places_of(task: TaskBase) -> Places:
     further = {name: _input(text, where) for name, (where, text) in texts.items()}
     named = [("input_url", source), ("output_url", output), ("result_url", result)]
     named += [(texts[name][0], path) for name, path in further.items()]
-    check_distinct([(where, path) for where, path in named if path is not None], lambda a, b: a.resolve() == b.resolve())
+    check_distinct(
+        [(where, path) for where, path in named if path is not None],
+        lambda a, b: a.resolve() == b.resolve(),
+    )
     return Places(source, output, result, further)
 
 
@@ -55,7 +73,11 @@ def local_path(text: str) -> Path | None:
     """The path that a `file:///abs` URL or a bare path names, None for another URL."""
     if text[:5].lower() == "file:":
         parts = urlsplit(text)
-        return Path(unquote(parts.path)) if parts.netloc in ("", "localhost") and parts.path.startswith("/") else None
+        return (
+            Path(unquote(parts.path))
+            if parts.netloc in ("", "localhost") and parts.path.startswith("/")
+            else None
+        )
     return None if "://" in text or "\0" in text else Path(text).absolute()
 
 
@@ -70,15 +92,20 @@ def further_reads(task: TaskBase) -> dict[str, tuple[str, str]]:
 def check_suffix(task: OutputTask, suffix: str, where: str) -> None:
     """
     Raises:
-        TaskError: `invalid_task`: the output's suffix, lower case with its dot, is no container that this task writes.
+        TaskError: `invalid_task`: the output's suffix, lower case with its dot, is no container
+            that this task writes.
     """
     suffixes = task.OUTPUT_SUFFIXES
     if suffixes is None:
         if not _ANY_SUFFIX.fullmatch(suffix):
-            raise TaskError(ErrorCode.invalid_task, f"{where}: the name's suffix is no container's", path=where)
+            raise TaskError(
+                ErrorCode.invalid_task, f"{where}: the name's suffix is no container's", path=where
+            )
     elif suffix not in suffixes:
         known = ", ".join(sorted(suffixes - {""}))
-        raise TaskError(ErrorCode.invalid_task, f"{where}: the name must end in one of {known}", path=where)
+        raise TaskError(
+            ErrorCode.invalid_task, f"{where}: the name must end in one of {known}", path=where
+        )
 
 
 def check_distinct(places: Sequence[tuple[str, T]], same: Callable[[T, T], bool]) -> None:
@@ -88,13 +115,16 @@ def check_distinct(places: Sequence[tuple[str, T]], same: Callable[[T, T], bool]
         same: whether two are one object.
 
     Raises:
-        TaskError: `invalid_task`: two places name one object, and not both are inputs of a task with several.
+        TaskError: `invalid_task`: two places name one object, and not both are inputs of a task
+            with several.
     """
     for index, (where, location) in enumerate(places):
         for other_where, other in places[:index]:
             both_read = where.startswith(_INPUTS) and other_where.startswith(_INPUTS)
             if not both_read and same(location, other):
-                message = f"{where} and {other_where} are the same object; give each a key of its own"
+                message = (
+                    f"{where} and {other_where} are the same object; give each a key of its own"
+                )
                 raise TaskError(ErrorCode.invalid_task, message, path=where)
 
 
@@ -103,7 +133,10 @@ def _refuse_what_needs_a_network(task: TaskBase) -> None:
         if getattr(task, name, None) is not None:
             raise _needs_the_worker(name)
     if task.webhook_url is not None:
-        message = "webhook_url: events are sent by the worker alone; leave it out, or run the task on an endpoint"
+        message = (
+            "webhook_url: events are sent by the worker alone; leave it out, or run the task on an"
+            " endpoint"
+        )
         raise TaskError(ErrorCode.webhook_unavailable, message, path="webhook_url")
 
 
@@ -121,17 +154,24 @@ def _input(text: str, where: str) -> Path:
     except OSError:  # too long a name
         found = False
     if not found:
-        raise TaskError(ErrorCode.input_not_found, f"{where}: no readable file at this path", path=where)
+        raise TaskError(
+            ErrorCode.input_not_found, f"{where}: no readable file at this path", path=where
+        )
     return path
 
 
 def _target(text: str, where: str) -> Path:
     path = _path(text, where)
     if os.path.isdir(path):  # noqa: PTH112 - false for too long a name, too
-        raise TaskError(ErrorCode.invalid_task, f"{where}: a folder is at this path; name a file", path=where)
+        raise TaskError(
+            ErrorCode.invalid_task, f"{where}: a folder is at this path; name a file", path=where
+        )
     return path
 
 
 def _needs_the_worker(where: str) -> TaskError:
-    message = f"{where}: give a path; a local run reaches URLs only with the worker: pip install gpu-worker"
+    message = (
+        f"{where}: give a path; a local run reaches URLs only with the worker: pip install"
+        " gpu-worker"
+    )
     return TaskError(ErrorCode.url_not_allowed, message, path=where)

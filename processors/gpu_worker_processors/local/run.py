@@ -1,8 +1,10 @@
-"""`python -m gpu_worker_processors < task.json`: one task on files of this machine, in an engine of its own, jailed as the
-worker's is. stdout carries exactly one JSON object, the answer or `{"error": "<compact JSON>"}`.
+"""`python -m gpu_worker_processors < task.json`: one task on files of this machine, in an engine of
+its own, jailed as the worker's is. stdout carries exactly one JSON object, the answer or `{"error":
+"<compact JSON>"}`.
 
-Inputs are read where they lie. Output and result appear under their names whole, after the processor and its check are done, or
-not at all. However a run ends, by an interrupt or a kill too, what it started ends with it.
+Inputs are read where they lie. Output and result appear under their names whole, after the
+processor and its check are done, or not at all. However a run ends, by an interrupt or a kill too,
+what it started ends with it.
 """
 
 from __future__ import annotations
@@ -63,14 +65,23 @@ GZIP_LEVEL = 6
 
 
 def main(words: Sequence[str]) -> int:
-    """Returns 0: completed, 1: failed, 2: wrong call, settings that do not parse, or no task to read."""
+    """Returns 0: completed, 1: failed, 2: wrong call, settings that do not parse, or no task to
+    read."""
     parser = argparse.ArgumentParser(
-        prog="python -m gpu_worker_processors", description="Runs the task (JSON) on stdin on files of this machine."
+        prog="python -m gpu_worker_processors",
+        description="Runs the task (JSON) on stdin on files of this machine.",
     )
-    parser.add_argument("--parent", metavar="PID", type=int, help="end, as by an interrupt, when this process has ended")
+    parser.add_argument(
+        "--parent",
+        metavar="PID",
+        type=int,
+        help="end, as by an interrupt, when this process has ended",
+    )
     parent = parser.parse_args(words).parent
     _end_by_interrupt()
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+    )
     install_redaction(os.environ)
     try:
         if parent is not None:
@@ -92,7 +103,8 @@ def main(words: Sequence[str]) -> int:
 
 
 def _end_by_interrupt() -> None:
-    """The first signal that ends ends by an exception, so that everything is put away; those after it change nothing."""
+    """The first signal that ends ends by an exception, so that everything is put away; those after
+    it change nothing."""
 
     def end(_number: int, _frame: object) -> None:
         for number in numbers:
@@ -100,7 +112,9 @@ def _end_by_interrupt() -> None:
         raise KeyboardInterrupt
 
     numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # of a run under nohup it is ignored, and stays so
+    if (
+        signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+    ):  # of a run under nohup it is ignored, and stays so
         numbers.append(signal.SIGHUP)
     for number in numbers:
         signal.signal(number, end)
@@ -126,7 +140,9 @@ def run_task(payload: bytes, settings: LocalSettings, env: Mapping[str, str]) ->
 class _Run:
     """One task on its way."""
 
-    def __init__(self, task: TaskBase, places: Places, settings: LocalSettings, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, task: TaskBase, places: Places, settings: LocalSettings, env: Mapping[str, str]
+    ) -> None:
         self._task = task
         self._places = places
         self._settings = settings
@@ -138,7 +154,9 @@ class _Run:
         with ExitStack() as stack:
             with disk_errors():
                 directory = stack.enter_context(JobDirectory(self._settings.work_root, LOCAL))
-                directory.chmod(0o755)  # a user that the engine may become passes through; what lies in it stays closed
+                directory.chmod(
+                    0o755
+                )  # a user that the engine may become passes through; what lies in it stays closed
                 work = directory / "job"
                 work.mkdir(mode=0o700)
                 job = self._job(work)
@@ -149,10 +167,12 @@ class _Run:
         return whole_answer(result, INLINE_RESULT_BYTES) or summary(result, result.result_url)
 
     def _job(self, work: Path) -> EngineJob:
-        """The inputs stand in the job's directory under the names the worker gives them, as links: nothing of a path that a
-        user chose reaches a command line."""
+        """The inputs stand in the job's directory under the names the worker gives them, as links:
+        nothing of a path that a user chose reaches a command line."""
         places = self._places
-        further = {name: _linked(work / f"input-{name}", path) for name, path in places.further.items()}
+        further = {
+            name: _linked(work / f"input-{name}", path) for name, path in places.further.items()
+        }
         suffix = places.output.suffix.lower() if places.output else ""
         return EngineJob(
             id=f"local-{uuid.uuid4().hex[:12]}",
@@ -165,7 +185,11 @@ class _Run:
         )
 
     def _process(self, directory: Path, job: EngineJob) -> EngineAnswer:
-        read = [path.resolve() for path in (job.input_path, *job.further_paths.values()) if path is not None]
+        read = [
+            path.resolve()
+            for path in (job.input_path, *job.further_paths.values())
+            if path is not None
+        ]
         engine = Engine(replace(self._settings, work_root=directory), self._env, readable=read)
         with closing(engine), self._in_time(engine):
             with self._stage("load"):
@@ -194,8 +218,13 @@ class _Run:
         except TaskError as error:
             if not late.is_set():
                 raise
-            message = f"the task ran longer than the limit of {limit:g} s; split the input or raise the limit"
-            raise TaskError(ErrorCode.time_limit, message, stage=error.stage, limit_seconds=limit) from None
+            message = (
+                f"the task ran longer than the limit of {limit:g} s; split the input or raise the"
+                " limit"
+            )
+            raise TaskError(
+                ErrorCode.time_limit, message, stage=error.stage, limit_seconds=limit
+            ) from None
         finally:
             over.set()
 
@@ -216,7 +245,10 @@ class _Run:
         return result
 
     def _result(self, made: EngineAnswer) -> TaskResult:
-        timings = Timings(**{f"{stage}_sec": round(seconds, 3) for stage, seconds in self._seconds.items()}, cold_start=True)
+        timings = Timings(
+            **{f"{stage}_sec": round(seconds, 3) for stage, seconds in self._seconds.items()},
+            cold_start=True,
+        )
         made_by = WorkerInfo(version=__version__, device=made.device, package=PACKAGE)
         result = completed(self._task, made, timings, made_by)
         output, written = self._places.output, self._places.result
@@ -247,6 +279,10 @@ def _linked(link: Path, path: Path) -> Path:
 
 def _write(result: TaskResult, file: BinaryIO, *, zipped: bool) -> None:
     with ExitStack() as closing_it, disk_errors():
-        out = closing_it.enter_context(gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0)) if zipped else file
+        out = (
+            closing_it.enter_context(gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0))
+            if zipped
+            else file
+        )
         for piece in encoded(result):
             out.write(piece)

@@ -1,4 +1,5 @@
-"""What an operator can choose of a local run: the worker's variables of the same names, as far as they mean something here."""
+"""What an operator can choose of a local run: the worker's variables of the same names, as far as
+they mean something here."""
 
 from __future__ import annotations
 
@@ -26,11 +27,13 @@ class LocalSettings:
     sandbox: Policy = "best_effort"
     """`GPU_WORKER_SANDBOX`."""
     limits: Limits = Limits()
-    """`GPU_WORKER_MAX_PIXELS`, `GPU_WORKER_MAX_FRAMES`, `GPU_WORKER_MAX_OUTPUT_BYTES`, `GPU_WORKER_JOB_TIME_LIMIT_SECONDS`."""
+    """`GPU_WORKER_MAX_PIXELS`, `GPU_WORKER_MAX_FRAMES`, `GPU_WORKER_MAX_OUTPUT_BYTES`,
+    `GPU_WORKER_JOB_TIME_LIMIT_SECONDS`."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> LocalSettings:
-        """Reads the mapping (normally `os.environ`). What processors read of it, `engine_environment`, is checked too.
+        """Reads the mapping (normally `os.environ`). What processors read of it,
+        `engine_environment`, is checked too.
 
         Raises:
             ConfigError: a value that does not parse.

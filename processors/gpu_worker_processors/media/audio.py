@@ -1,8 +1,10 @@
-"""The sound of a media file as one mono signal at one rate, in blocks, in memory that does not depend on its length.
+"""The sound of a media file as one mono signal at one rate, in blocks, in memory that does not
+depend on its length.
 
-Accepts any file that `sniff` knows, video or audio. Time 0 is the first frame of the video where there is one and the first
-sample otherwise, so a time found in the sound is a time of the picture: sound before it is cut, a late start and gaps are
-filled with silence. Damage is a typed error; only a broken last moment, which players pass over too, is a warning.
+Accepts any file that `sniff` knows, video or audio. Time 0 is the first frame of the video where
+there is one and the first sample otherwise, so a time found in the sound is a time of the picture:
+sound before it is cut, a late start and gaps are filled with silence. Damage is a typed error; only
+a broken last moment, which players pass over too, is a warning.
 """
 
 from __future__ import annotations
@@ -36,19 +38,25 @@ Samples = NDArray[np.float32]
 MAX_SECONDS = 12 * 3600.0
 """Longest sound that is analysed; a header that claims more is wrong or hostile."""
 RATES_HZ = range(2_000, 768_001)
-"""From the poorest telephone to the finest studio. A file of 100 kB that claims 1 Hz would last a day."""
+"""From the poorest telephone to the finest studio. A file of 100 kB that claims 1 Hz would last a
+day."""
 MAX_CHANNELS = 64
 """FFmpeg's resampler takes no more (SWR_CH_MAX)."""
 _LOUDEST = 100.0
-"""40 dB over full scale, where float files are clipped: no recording is louder, and the squares of a hostile one overflow."""
+"""40 dB over full scale, where float files are clipped: no recording is louder, and the squares of
+a hostile one overflow."""
 _GAP_SECONDS = 0.05
-"""A timestamp this much later than the sound so far is a gap; less is a muxer's rounding (FLV and Matroska: 1 ms) or drift."""
+"""A timestamp this much later than the sound so far is a gap; less is a muxer's rounding (FLV and
+Matroska: 1 ms) or drift."""
 _TAIL_SECONDS = 1.0
-"""Damage in the last second is a cut-off download's or an editor's: what lies before it is whole."""
+"""Damage in the last second is a cut-off download's or an editor's: what lies before it is
+whole."""
 _EXACT_LENGTH = frozenset({"mov", "wav", "w64", "flac", "aiff", "caf"})
-"""Containers whose header says how long the sound is. MP3 and ADTS are guessed from the bit rate."""
+"""Containers whose header says how long the sound is. MP3 and ADTS are guessed from the bit
+rate."""
 _GAPLESS = frozenset({"wav", "w64", "flac", "aiff", "caf"})
-"""Containers without timestamps of their own: what looks like a gap is damage that the parser skipped."""
+"""Containers without timestamps of their own: what looks like a gap is damage that the parser
+skipped."""
 
 
 @dataclass
@@ -75,7 +83,8 @@ def find_sound(path: Path, stream: int = 0, limits: Limits = Limits()) -> Sound:
     """The audio stream of that number, counted from 0 among the audio streams.
 
     Raises:
-        TaskError: `not_media`, `unsupported_media`, `corrupt_media`, `no_audio_stream`, `media_limit`.
+        TaskError: `not_media`, `unsupported_media`, `corrupt_media`, `no_audio_stream`,
+            `media_limit`.
     """
     kind = sniff(path)
     with opened(path, kind, limits) as container:
@@ -85,7 +94,8 @@ def find_sound(path: Path, stream: int = 0, limits: Limits = Limits()) -> Sound:
         if name not in AUDIO_DECODERS:
             raise TaskError(
                 ErrorCode.unsupported_media,
-                f"the audio codec `{name}` is not supported; re-encode to AAC, MP3, Opus, Vorbis, FLAC or PCM",
+                f"the audio codec `{name}` is not supported; re-encode to AAC, MP3, Opus, Vorbis,"
+                " FLAC or PCM",
                 codec=name,
             )
         if context.sample_rate not in RATES_HZ or not 1 <= context.channels <= MAX_CHANNELS:
@@ -111,7 +121,9 @@ def find_sound(path: Path, stream: int = 0, limits: Limits = Limits()) -> Sound:
 def _pick(container: InputContainer, number: int) -> AudioStream:
     streams = container.streams.audio
     if not streams:
-        raise TaskError(ErrorCode.no_audio_stream, "the input has no audio stream; this task listens to one")
+        raise TaskError(
+            ErrorCode.no_audio_stream, "the input has no audio stream; this task listens to one"
+        )
     if number >= len(streams):
         raise TaskError(
             ErrorCode.no_audio_stream,
@@ -124,11 +136,14 @@ def _pick(container: InputContainer, number: int) -> AudioStream:
 def _length(container: InputContainer, stream: AudioStream) -> float | None:
     if stream.duration and stream.duration > 0 and stream.time_base:
         return float(stream.duration * stream.time_base)
-    return container.duration / av.time_base if container.duration and container.duration > 0 else None
+    return (
+        container.duration / av.time_base if container.duration and container.duration > 0 else None
+    )
 
 
 def _announced_seconds(path: Path, kind: Kind, stream: AudioStream) -> float:
-    """What a WAV or AIFF header says, where FFmpeg says how long the rest of the file is; 0 when it says nothing."""
+    """What a WAV or AIFF header says, where FFmpeg says how long the rest of the file is; 0 when it
+    says nothing."""
     bits = stream.codec_context.bit_rate
     return announced_sound_bytes(path, kind) * 8 / bits if bits else 0.0
 
@@ -137,7 +152,9 @@ def _start(container: InputContainer, stream: AudioStream) -> float:
     video = pick_video(container)
     if video is None or video.start_time is None or stream.start_time is None:
         return 0.0
-    assert video.time_base is not None and stream.time_base is not None, "set for every demuxed stream"
+    assert video.time_base is not None and stream.time_base is not None, (
+        "set for every demuxed stream"
+    )
     return float(stream.start_time * stream.time_base - video.start_time * video.time_base)
 
 
@@ -168,7 +185,9 @@ class SoundReader:
             made += len(block)
             if made > MAX_SECONDS * self._rate:
                 raise TaskError(
-                    ErrorCode.media_limit, f"the sound is longer than {MAX_SECONDS / 3600:.0f} hours", limit=MAX_SECONDS
+                    ErrorCode.media_limit,
+                    f"the sound is longer than {MAX_SECONDS / 3600:.0f} hours",
+                    limit=MAX_SECONDS,
                 )
             if len(block):
                 yield block
@@ -196,7 +215,8 @@ class SoundReader:
             self._check_length(timeline.seconds)
 
     def _frames(self, container: InputContainer, stream: AudioStream) -> Generator[AudioFrame]:
-        """Every frame that can be decoded. Where the first damage lies decides at the end what it means."""
+        """Every frame that can be decoded. Where the first damage lies decides at the end what it
+        means."""
         for other in container.streams:
             if other.index != stream.index:
                 other.discard = Discard.all
@@ -218,32 +238,49 @@ class SoundReader:
             self._judge_damage(damaged_at or 0.0, heard)
 
     def _judge_damage(self, damaged_at: float, heard: float) -> None:
-        total = max(heard, self._sound.duration_seconds or 0.0 if self._sound.kind.demuxer in _EXACT_LENGTH else 0.0)
+        total = max(
+            heard,
+            self._sound.duration_seconds or 0.0
+            if self._sound.kind.demuxer in _EXACT_LENGTH
+            else 0.0,
+        )
         if not heard and not damaged_at and not self._sound.duration_seconds:
             return  # a header and nothing else: no sound, no damage
         if not heard or total - damaged_at > _TAIL_SECONDS:
             raise self._damaged(damaged_at)
-        self._warn_of_the_tail(f"the sound is damaged after {damaged_at:.1f} seconds, within the last second")
+        self._warn_of_the_tail(
+            f"the sound is damaged after {damaged_at:.1f} seconds, within the last second"
+        )
 
     def _damaged(self, at_seconds: float) -> TaskError:
         return TaskError(
             ErrorCode.corrupt_media,
-            f"the sound is damaged {at_seconds:.1f} seconds after its start; upload an intact copy or re-encode it",
+            f"the sound is damaged {at_seconds:.1f} seconds after its start; upload an intact copy"
+            " or re-encode it",
         )
 
     def _check_length(self, heard: float) -> None:
         """A header that knows the length tells a file that was cut off."""
         listed = self._sound.duration_seconds
-        if self._sound.kind.demuxer not in _EXACT_LENGTH or listed is None or listed - heard <= _TAIL_SECONDS:
+        if (
+            self._sound.kind.demuxer not in _EXACT_LENGTH
+            or listed is None
+            or listed - heard <= _TAIL_SECONDS
+        ):
             return
         raise TaskError(
             ErrorCode.corrupt_media,
-            f"the sound ends after {heard:.1f} of the {listed:.1f} seconds that its header announces; upload it again",
+            f"the sound ends after {heard:.1f} of the {listed:.1f} seconds that its header"
+            " announces; upload it again",
         )
 
     def _warn_of_the_tail(self, message: str) -> None:
         if not self._sound.warnings:
-            self._sound.warnings.append(ResultWarning(code="sound_tail_damaged", message=f"{message}; that part is left out"))
+            self._sound.warnings.append(
+                ResultWarning(
+                    code="sound_tail_damaged", message=f"{message}; that part is left out"
+                )
+            )
 
 
 def _decode(packet: Packet[AudioStream]) -> tuple[list[AudioFrame], bool]:
@@ -265,7 +302,8 @@ class _Timeline:
         """Of sound, gaps included."""
 
     def gap_before(self, frame: AudioFrame) -> float:
-        """Seconds of silence to put before this frame. A jump beyond the file's own length, or back, is a new clock, no gap."""
+        """Seconds of silence to put before this frame. A jump beyond the file's own length, or
+        back, is a new clock, no gap."""
         gap = 0.0
         if frame.pts is not None and frame.time_base is not None:
             at = float(frame.pts * frame.time_base)
@@ -282,7 +320,8 @@ class _Timeline:
 
 
 class _Mixer:
-    """Frames of any sample format, channel layout and rate to mono at one rate: the plain mean of the channels."""
+    """Frames of any sample format, channel layout and rate to mono at one rate: the plain mean of
+    the channels."""
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
@@ -313,7 +352,11 @@ class _Mixer:
         values = np.frombuffer(bytes(floats.planes[0]), np.float32, floats.samples * channels)
         mono = values.reshape(-1, channels).mean(axis=1, dtype=np.float32)
         # Stray NaN and infinities of float files would spread through every filter behind.
-        mono = np.nan_to_num(mono, nan=0.0, posinf=1.0, neginf=-1.0).clip(-_LOUDEST, _LOUDEST).astype(np.float32)
+        mono = (
+            np.nan_to_num(mono, nan=0.0, posinf=1.0, neginf=-1.0)
+            .clip(-_LOUDEST, _LOUDEST)
+            .astype(np.float32)
+        )
         single = AudioFrame.from_ndarray(mono[None], format="fltp", layout="mono")
         single.sample_rate = floats.sample_rate
         assert self._to_rate is not None

@@ -1,7 +1,7 @@
 """The decoding of one video stream, from an open container to its first frame.
 
-`probe` needs that frame and a reader needs all of them: what the first took out of the file, the second can go on from, so that
-a short clip is not opened and begun twice.
+`probe` needs that frame and a reader needs all of them: what the first took out of the file, the
+second can go on from, so that a short clip is not opened and begun twice.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.container import check_decoder, corrupt
 
 _MAX_PACKETS_TO_FIRST_FRAME = 600
-"""A recording cut in mid-stream may start up to ten seconds (at 60/s) before its first key frame."""
+"""A recording cut in mid-stream may start up to ten seconds (at 60/s) before its first key
+frame."""
 
 
 @dataclass
@@ -39,12 +40,15 @@ class Begun:
     """Every packet taken was whole and could be decoded."""
 
 
-def begin(container: InputContainer, stream: VideoStream, limits: Limits, threads: int | None) -> Begun:
+def begin(
+    container: InputContainer, stream: VideoStream, limits: Limits, threads: int | None
+) -> Begun:
     """Makes one stream ready to be decoded; the container's others are passed over.
 
     Args:
         container: just opened, and open while the stream is decoded.
-        threads: that decode, 0 is one per core; None for the first frame soonest: frame threads ask for several packets before.
+        threads: that decode, 0 is one per core; None for the first frame soonest: frame threads ask
+            for several packets before.
     """
     check_decoder(stream)
     for other in container.streams:
@@ -66,8 +70,13 @@ def first_frame(begun: Begun) -> av.VideoFrame:
     try:
         for packet in begun.untaken:
             begun.packets += packet.size > 0
-            if packet.has_sidedata("encryption_info") or packet.has_sidedata("encryption_init_info"):
-                raise TaskError(ErrorCode.unsupported_media, "the video track is encrypted (DRM); send it decrypted")
+            if packet.has_sidedata("encryption_info") or packet.has_sidedata(
+                "encryption_init_info"
+            ):
+                raise TaskError(
+                    ErrorCode.unsupported_media,
+                    "the video track is encrypted (DRM); send it decrypted",
+                )
             begun.sound = begun.sound and not packet.is_corrupt
             try:
                 begun.frames += packet.decode()

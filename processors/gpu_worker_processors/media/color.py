@@ -1,9 +1,11 @@
-"""Colour, pinned on both legs: what a stream's tags mean, and YUV to RGB and back as arithmetic on the device.
+"""Colour, pinned on both legs: what a stream's tags mean, and YUV to RGB and back as arithmetic on
+the device.
 
-The tags decide matrix and range; where a stream has none they are guessed the way players guess (by height), and the output
-always says what was used, so an enlarged picture is never shown with another matrix than its source. PQ and HLG code values
-pass through as they are: no tone mapping. Chroma is taken as co-sited with the left luma sample of its pair and centred between
-rows, the default of MPEG-2, H.264, HEVC and AV1, on both legs.
+The tags decide matrix and range; where a stream has none they are guessed the way players guess (by
+height), and the output always says what was used, so an enlarged picture is never shown with
+another matrix than its source. PQ and HLG code values pass through as they are: no tone mapping.
+Chroma is taken as co-sited with the left luma sample of its pair and centred between rows, the
+default of MPEG-2, H.264, HEVC and AV1, on both legs.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ LUMA_WEIGHTS = {  # matrix -> (kr, kb), H.273 table 4
     SMPTE240M: (0.212, 0.087),
     BT2020_NCL: (0.2627, 0.0593),
 }
-_COMPANIONS = {  # matrix -> (primaries, transfer) that a stream with this matrix and nothing else most likely has
+# matrix -> (primaries, transfer) that a stream with this matrix and nothing else most likely has
+_COMPANIONS = {
     BT709: (1, 1),
     FCC: (4, 4),
     BT470BG: (5, 6),
@@ -41,7 +44,8 @@ _COMPANIONS = {  # matrix -> (primaries, transfer) that a stream with this matri
     BT2020_NCL: (9, 14),
 }
 HD_HEIGHT_PX = 720
-"""Untagged pictures at least this high are taken as BT.709, lower ones as BT.601: what players do."""
+"""Untagged pictures at least this high are taken as BT.709, lower ones as BT.601: what players
+do."""
 _RGB_FORMATS = ("rgb", "bgr", "gbr", "pal8", "argb", "abgr", "0rgb", "0bgr", "x2rgb", "x2bgr")
 
 
@@ -70,11 +74,14 @@ class ColorTags:
         return replace(self, full_range=False)
 
 
-def resolve_tags(matrix: int, primaries: int, transfer: int, range_: int, *, height: int, pix_fmt: str) -> ColorTags:
+def resolve_tags(
+    matrix: int, primaries: int, transfer: int, range_: int, *, height: int, pix_fmt: str
+) -> ColorTags:
     """A stream's tags with every unspecified one filled in.
 
     Raises:
-        TaskError: `unsupported_media` for a matrix that is no linear map of R'G'B' (ICtCp, constant luminance).
+        TaskError: `unsupported_media` for a matrix that is no linear map of R'G'B' (ICtCp, constant
+            luminance).
     """
     is_rgb = pix_fmt.startswith(_RGB_FORMATS)
     if is_rgb:
@@ -85,7 +92,8 @@ def resolve_tags(matrix: int, primaries: int, transfer: int, range_: int, *, hei
     if matrix not in LUMA_WEIGHTS:
         raise TaskError(
             ErrorCode.unsupported_media,
-            f"colour matrix {matrix} (number of H.273) is not supported; convert the video to BT.709 or BT.2020 first",
+            f"colour matrix {matrix} (number of H.273) is not supported; convert the video to"
+            " BT.709 or BT.2020 first",
             matrix=matrix,
         )
     likely_primaries, likely_transfer = _COMPANIONS[matrix]
@@ -123,7 +131,8 @@ class ToRgb:
     def __call__(self, planes: Sequence[Tensor], bits: int, *, is_rgb: bool = False) -> Tensor:
         """
         Args:
-            planes: Y, Cb, Cr; or Y alone; or R, G, B: integers of shape (height, width), chroma subsampled by any factor.
+            planes: Y, Cb, Cr; or Y alone; or R, G, B: integers of shape (height, width), chroma
+                subsampled by any factor.
             bits: depth of the code values, 8 to 16.
 
         Returns:
@@ -136,7 +145,9 @@ class ToRgb:
         y = loaded[0].sub_(black).div_(luma_span)
         if len(loaded) == 1:
             return y.clamp_(0, 1).expand(3, -1, -1).contiguous()
-        cb, cr = (self._upsampled(plane.sub_(middle).div_(chroma_span), y.shape) for plane in loaded[1:3])
+        cb, cr = (
+            self._upsampled(plane.sub_(middle).div_(chroma_span), y.shape) for plane in loaded[1:3]
+        )
         kr, kb = LUMA_WEIGHTS[self._tags.matrix]
         red = y + (2 - 2 * kr) * cr
         blue = y + (2 - 2 * kb) * cb
@@ -150,18 +161,26 @@ class ToRgb:
         return plane if plane.shape[1] == width else self._stretch(plane, width, 1)
 
     def _stretch(self, plane: Tensor, size: int, dim: int) -> Tensor:
-        """Cubic interpolation of one axis: rows are centred between luma rows, columns co-sited with the left luma column."""
+        """Cubic interpolation of one axis: rows are centred between luma rows, columns co-sited
+        with the left luma column."""
         key = (plane.shape[dim], size, dim == 0)
         if key not in self._taps:
-            self._taps[key] = _cubic_taps(plane.shape[dim], size, centred=dim == 0, device=self._device)
+            self._taps[key] = _cubic_taps(
+                plane.shape[dim], size, centred=dim == 0, device=self._device
+            )
         indices, weights = self._taps[key]
         shape = (-1, 1) if dim == 0 else (1, -1)
-        parts = [plane.index_select(dim, indices[tap]) * weights[tap].view(shape) for tap in range(4)]
+        parts = [
+            plane.index_select(dim, indices[tap]) * weights[tap].view(shape) for tap in range(4)
+        ]
         return parts[0].add_(parts[1]).add_(parts[2]).add_(parts[3])
 
 
-def _cubic_taps(source: int, size: int, *, centred: bool, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(indices, weights), both of shape (4, size): Catmull-Rom interpolation, two or four samples for one, edges repeated."""
+def _cubic_taps(
+    source: int, size: int, *, centred: bool, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """(indices, weights), both of shape (4, size): Catmull-Rom interpolation, two or four samples
+    for one, edges repeated."""
     ratio = 2 if size <= 2 * source else 4
     offset = (ratio - 1) / 2 if centred else 0.0
     position = (torch.arange(size, dtype=torch.float64) - offset) / ratio
@@ -196,10 +215,12 @@ class FromRgb:
     def __call__(self, rgb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """
         Args:
-            rgb: float32 of shape (n, 3, height, width), 0..1, even width (and even height for 4:2:0).
+            rgb: float32 of shape (n, 3, height, width), 0..1, even width (and even height for
+                4:2:0).
 
         Returns:
-            Three tensors, (n, height, width) and twice (n, height / 2 or height, width / 2); uint8, or int16 above 8 bit.
+            Three tensors, (n, height, width) and twice (n, height / 2 or height, width / 2); uint8,
+                or int16 above 8 bit.
         """
         kr, kb = LUMA_WEIGHTS[self._tags.matrix]
         black, luma_span, middle, chroma_span = levels(self._bits, self._tags.full_range)
@@ -208,7 +229,11 @@ class FromRgb:
         small_y = _luma(small, kr, kb)
         cb = small[:, 2].sub(small_y).mul_(chroma_span / (2 - 2 * kb))
         cr = small[:, 0].sub(small_y).mul_(chroma_span / (2 - 2 * kr))
-        return self._coded(y.mul_(luma_span), black), self._coded(cb, middle), self._coded(cr, middle)
+        return (
+            self._coded(y.mul_(luma_span), black),
+            self._coded(cb, middle),
+            self._coded(cr, middle),
+        )
 
     def _coded(self, values: Tensor, base: float) -> Tensor:
         """Adds `base` and rounds to the nearest code value."""
@@ -221,8 +246,8 @@ def _luma(rgb: Tensor, kr: float, kb: float) -> Tensor:
 
 
 def _halved(rgb: Tensor, half_height: bool) -> Tensor:
-    """Every second column, filtered (1 2 1)/4 around it; rows averaged in pairs for 4:2:0. Sums of slices: ten times as fast as
-    torch's pooling on the CPU."""
+    """Every second column, filtered (1 2 1)/4 around it; rows averaged in pairs for 4:2:0. Sums of
+    slices: ten times as fast as torch's pooling on the CPU."""
     if half_height:
         rgb = rgb[..., 0::2, :] + rgb[..., 1::2, :]
     even, odd = rgb[..., 0::2], rgb[..., 1::2]

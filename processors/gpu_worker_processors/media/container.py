@@ -1,8 +1,9 @@
-"""Opening a media file with everything that FFmpeg could do beyond reading that one file switched off.
+"""Opening a media file with everything that FFmpeg could do beyond reading that one file switched
+off.
 
-The demuxer is the one `sniff` chose, only the `file` protocol exists, a MOV may not refer to other files, decoders outside the
-list below are never opened, and pictures above the limit are refused by FFmpeg before it allocates them. Foreign errors become
-typed ones here and nowhere else.
+The demuxer is the one `sniff` chose, only the `file` protocol exists, a MOV may not refer to other
+files, decoders outside the list below are never opened, and pictures above the limit are refused by
+FFmpeg before it allocates them. Foreign errors become typed ones here and nowhere else.
 """
 
 from __future__ import annotations
@@ -24,20 +25,67 @@ from gpu_worker_processors.media.structure import has_moov, missing_bytes
 
 VIDEO_DECODERS = frozenset(
     {
-        *("h264", "hevc", "av1", "libdav1d", "libaom-av1", "vp8", "vp9", "libvpx", "libvpx-vp9", "vc1", "theora"),
-        *("mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v2", "msmpeg4", "h263", "flv"),
-        *("prores", "dnxhd", "mjpeg", "ffv1", "rawvideo", "png", "gif"),
+        "h264",
+        "hevc",
+        "av1",
+        "libdav1d",
+        "libaom-av1",
+        "vp8",
+        "vp9",
+        "libvpx",
+        "libvpx-vp9",
+        "vc1",
+        "theora",
+        "mpeg1video",
+        "mpeg2video",
+        "mpeg4",
+        "msmpeg4v2",
+        "msmpeg4",
+        "h263",
+        "flv",
+        "prores",
+        "dnxhd",
+        "mjpeg",
+        "ffv1",
+        "rawvideo",
+        "png",
+        "gif",
     }
 )
-"""Widely used and widely fuzzed. Rare decoders (screen codecs, game formats, MagicYUV) are where FFmpeg's memory bugs are
-found, for example CVE-2026-8461."""
+"""Widely used and widely fuzzed. Rare decoders (screen codecs, game formats, MagicYUV) are where
+FFmpeg's memory bugs are found, for example CVE-2026-8461."""
 
 AUDIO_DECODERS = frozenset(
     {
-        *("aac", "aac_latm", "mp3", "mp3float", "mp2", "mp2float", "ac3", "eac3", "dca", "amrnb"),
-        *("opus", "libopus", "vorbis", "libvorbis", "flac", "alac"),
-        *("pcm_u8", "pcm_s8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be"),
-        *("pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_mulaw", "pcm_alaw"),
+        "aac",
+        "aac_latm",
+        "mp3",
+        "mp3float",
+        "mp2",
+        "mp2float",
+        "ac3",
+        "eac3",
+        "dca",
+        "amrnb",
+        "opus",
+        "libopus",
+        "vorbis",
+        "libvorbis",
+        "flac",
+        "alac",
+        "pcm_u8",
+        "pcm_s8",
+        "pcm_s16le",
+        "pcm_s16be",
+        "pcm_s24le",
+        "pcm_s24be",
+        "pcm_s32le",
+        "pcm_s32be",
+        "pcm_f32le",
+        "pcm_f32be",
+        "pcm_f64le",
+        "pcm_mulaw",
+        "pcm_alaw",
     }
 )
 SUBTITLE_DECODERS = frozenset({"mov_text", "srt", "subrip", "webvtt", "ass", "ssa"})
@@ -47,7 +95,9 @@ def _options(kind: Kind, limits: Limits, *, decode: bool) -> dict[str, str]:
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": kind.demuxer,
-        "codec_whitelist": ",".join(sorted(VIDEO_DECODERS | AUDIO_DECODERS | SUBTITLE_DECODERS)) if decode else "none",
+        "codec_whitelist": ",".join(sorted(VIDEO_DECODERS | AUDIO_DECODERS | SUBTITLE_DECODERS))
+        if decode
+        else "none",
         "max_streams": str(limits.max_streams),
         "max_pixels": str(limits.max_pixels),
     }
@@ -57,23 +107,30 @@ def _options(kind: Kind, limits: Limits, *, decode: bool) -> dict[str, str]:
 
 
 @contextmanager
-def opened(path: Path, kind: Kind, limits: Limits, *, decode: bool = True) -> Generator[InputContainer]:
-    """The container, opened and its streams analysed; closed at the end of the block. Without `decode` no decoder is opened:
-    sizes are what headers declare.
+def opened(
+    path: Path, kind: Kind, limits: Limits, *, decode: bool = True
+) -> Generator[InputContainer]:
+    """The container, opened and its streams analysed; closed at the end of the block. Without
+    `decode` no decoder is opened: sizes are what headers declare.
 
     Raises:
-        TaskError: `corrupt_media`, `no_frames` (a header and nothing else), `media_limit` (too many streams).
+        TaskError: `corrupt_media`, `no_frames` (a header and nothing else), `media_limit` (too many
+            streams).
     """
     missing = missing_bytes(path, kind)
     if missing:
         raise TaskError(
             ErrorCode.corrupt_media,
-            f"the file is cut off: at least {missing} bytes are missing at its end; upload it again",
+            f"the file is cut off: at least {missing} bytes are missing at its end; upload it"
+            " again",
             missing_bytes=missing,
         )
     try:
         container = av.open(
-            f"file:{path}", format=kind.demuxer, options=_options(kind, limits, decode=decode), metadata_errors="replace"
+            f"file:{path}",
+            format=kind.demuxer,
+            options=_options(kind, limits, decode=decode),
+            metadata_errors="replace",
         )
     except FFmpegError as error:
         _raise_open_error(error, path, kind, limits)
@@ -83,23 +140,35 @@ def opened(path: Path, kind: Kind, limits: Limits, *, decode: bool = True) -> Ge
 
 def _raise_open_error(error: FFmpegError, path: Path, kind: Kind, limits: Limits) -> NoReturn:
     if isinstance(error, MemoryError):
-        # FFmpeg reports its stream limit as "out of memory"; asking again would not help, so it is never gpu_oom-like.
+        # FFmpeg reports its stream limit as "out of memory"; asking again would not help, so it is
+        # never gpu_oom-like.
         raise TaskError(
-            ErrorCode.media_limit, f"the file has more than {limits.max_streams} streams", limit=limits.max_streams
+            ErrorCode.media_limit,
+            f"the file has more than {limits.max_streams} streams",
+            limit=limits.max_streams,
         ) from error
     if isinstance(error, EOFError):
-        raise TaskError(ErrorCode.no_frames, f"the {kind.name} file ends right after its header: it holds no frame") from error
+        raise TaskError(
+            ErrorCode.no_frames,
+            f"the {kind.name} file ends right after its header: it holds no frame",
+        ) from error
     if kind.demuxer == "mov" and not has_moov(path):
         raise TaskError(
             ErrorCode.corrupt_media,
-            "the MP4/MOV file has no index (moov box): the recording or the upload broke off before its end",
+            "the MP4/MOV file has no index (moov box): the recording or the upload broke off before"
+            " its end",
         ) from error
-    raise TaskError(ErrorCode.corrupt_media, f"the {kind.name} file cannot be parsed: its structure is damaged") from error
+    raise TaskError(
+        ErrorCode.corrupt_media, f"the {kind.name} file cannot be parsed: its structure is damaged"
+    ) from error
 
 
 def corrupt(where: str) -> TaskError:
     """The error of a file whose decode broke midway; nothing made from it may be delivered."""
-    return TaskError(ErrorCode.corrupt_media, f"the video is damaged: {where}; upload an intact copy or re-encode it")
+    return TaskError(
+        ErrorCode.corrupt_media,
+        f"the video is damaged: {where}; upload an intact copy or re-encode it",
+    )
 
 
 def check_decoder(stream: VideoStream) -> None:
@@ -113,6 +182,7 @@ def check_decoder(stream: VideoStream) -> None:
     if name not in VIDEO_DECODERS:
         raise TaskError(
             ErrorCode.unsupported_media,
-            f"the video codec `{name}` is not supported; re-encode to H.264, HEVC, AV1, VP9 or ProRes",
+            f"the video codec `{name}` is not supported; re-encode to H.264, HEVC, AV1, VP9 or"
+            " ProRes",
             codec=name,
         )

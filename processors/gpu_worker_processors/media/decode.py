@@ -1,8 +1,10 @@
-"""Every frame of a video, once, in display order, with a timestamp; or a typed error. Never fewer frames without a word.
+"""Every frame of a video, once, in display order, with a timestamp; or a typed error. Never fewer
+frames without a word.
 
-FFmpeg conceals damage and ends quietly where a file was cut off. `FrameReader` turns each sign of that (a corrupt flag on
-packet or frame, a decoder error, fewer packets than the container's index names) into `corrupt_media`. It decodes with all
-cores and holds only the frames in flight, whatever the length of the video.
+FFmpeg conceals damage and ends quietly where a file was cut off. `FrameReader` turns each sign of
+that (a corrupt flag on packet or frame, a decoder error, fewer packets than the container's index
+names) into `corrupt_media`. It decodes with all cores and holds only the frames in flight, whatever
+the length of the video.
 """
 
 from __future__ import annotations
@@ -29,10 +31,12 @@ from gpu_worker_processors.media.container import corrupt, opened
 from gpu_worker_processors.media.probe import MediaInfo, VideoInfo, probing, require_video
 
 _JOINED_MIDWAY = frozenset({"mpegts", "mpeg"})
-"""Broadcast containers: a recording may start between key frames, and nobody can decode what stands before the first."""
+"""Broadcast containers: a recording may start between key frames, and nobody can decode what stands
+before the first."""
 
 _DISCONTINUITY_SECONDS = 1.0
-"""A timestamp further back than this starts a new timeline (two recordings joined); nearer ones are a muxer's rounding."""
+"""A timestamp further back than this starts a new timeline (two recordings joined); nearer ones are
+a muxer's rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +52,8 @@ class DecodedFrame:
 
 
 class Timeline:
-    """Makes timestamps strictly rising: a missing one continues at the frame rate, a repeated one moves by one tick, a jump
-    back of more than a second continues where the old timeline ended."""
+    """Makes timestamps strictly rising: a missing one continues at the frame rate, a repeated one
+    moves by one tick, a jump back of more than a second continues where the old timeline ended."""
 
     def __init__(self, time_base: Fraction, fps: Fraction) -> None:
         self._step = max(1, round(1 / (fps * time_base)))
@@ -71,7 +75,8 @@ class Timeline:
 
 
 class FrameReader:
-    """Iterates the frames of the picked video stream. Each `iter()` opens the file anew, but for the first one of `probed`.
+    """Iterates the frames of the picked video stream. Each `iter()` opens the file anew, but for
+    the first one of `probed`.
 
     Args:
         path: the file that `info` was probed from.
@@ -80,7 +85,14 @@ class FrameReader:
         limits: `max_pixels` and `max_frames` are enforced while decoding.
     """
 
-    def __init__(self, path: Path, info: MediaInfo, *, threads: int = 0, limits: Limits = Limits()) -> None:  # noqa: B008
+    def __init__(
+        self,
+        path: Path,
+        info: MediaInfo,
+        *,
+        threads: int = 0,
+        limits: Limits = Limits(),  # noqa: B008
+    ) -> None:
         self._path = path
         self._info = info
         self.video: VideoInfo = require_video(info)
@@ -90,9 +102,16 @@ class FrameReader:
 
     @classmethod
     @contextmanager
-    def probed(cls, path: Path, *, threads: int = 0, limits: Limits = Limits()) -> Generator[FrameReader]:  # noqa: B008
-        """Probes a file for a reader whose first iteration goes on from the frame that was decoded for it: a few milliseconds
-        less, which count where the frames cost little. That iteration ends with the block.
+    def probed(
+        cls,
+        path: Path,
+        *,
+        threads: int = 0,
+        limits: Limits = Limits(),  # noqa: B008
+    ) -> Generator[FrameReader]:
+        """Probes a file for a reader whose first iteration goes on from the frame that was decoded
+        for it: a few milliseconds less, which count where the frames cost little. That iteration
+        ends with the block.
 
         Raises:
             TaskError: as `probe`, and `no_video_stream`.
@@ -106,7 +125,8 @@ class FrameReader:
     def __iter__(self) -> Iterator[DecodedFrame]:
         """
         Raises:
-            TaskError: `corrupt_media`, `unsupported_media` (size changes midway), `media_limit`, `no_frames`.
+            TaskError: `corrupt_media`, `unsupported_media` (size changes midway), `media_limit`,
+                `no_frames`.
         """
         with self._begun() as begun:
             timeline = Timeline(self.video.time_base, self.video.fps)
@@ -116,17 +136,20 @@ class FrameReader:
                 self._check(frame, index)
                 pts = timeline.place(frame.pts)
                 first_pts = pts if first_pts is None else first_pts
-                yield DecodedFrame(index, pts, float((pts - first_pts) * self.video.time_base), frame)
+                yield DecodedFrame(
+                    index, pts, float((pts - first_pts) * self.video.time_base), frame
+                )
                 index += 1
         if index == 0:
             raise TaskError(ErrorCode.no_frames, "the video stream holds no frame")
 
     def listed(self) -> list[tuple[int, int]] | None:
-        """Timestamp and duration of every frame in display order, in ticks, as the container lists them: nothing is decoded.
+        """Timestamp and duration of every frame in display order, in ticks, as the container lists
+        them: nothing is decoded.
 
-        None where only decoding can tell: a missing or repeated timestamp, a packet that is damaged or not to be shown, fewer
-        packets than the index names, a broadcast recording. Where it is not None, a sound file decodes to just these frames;
-        a damaged one may not.
+        None where only decoding can tell: a missing or repeated timestamp, a packet that is damaged
+        or not to be shown, fewer packets than the index names, a broadcast recording. Where it is
+        not None, a sound file decodes to just these frames; a damaged one may not.
         """
         if self._info.kind.demuxer in _JOINED_MIDWAY or self.video.interlaced:
             return None
@@ -136,7 +159,12 @@ class FrameReader:
                 for packet in begun.untaken:
                     if not packet.size:
                         continue
-                    if packet.pts is None or packet.is_corrupt or packet.is_discard or len(found) >= self._limits.max_frames:
+                    if (
+                        packet.pts is None
+                        or packet.is_corrupt
+                        or packet.is_discard
+                        or len(found) >= self._limits.max_frames
+                    ):
                         return None
                     found.append((packet.pts, packet.duration or 0))
             except FFmpegError:
@@ -202,16 +230,19 @@ class FrameReader:
         if (frame.width, frame.height) != (video.coded_width, video.coded_height):
             raise TaskError(
                 ErrorCode.unsupported_media,
-                f"the picture size changes from {video.coded_width}x{video.coded_height} to {frame.width}x{frame.height}"
-                f" at frame {index}; split the video there or re-encode it to one size",
+                f"the picture size changes from {video.coded_width}x{video.coded_height} to"
+                f" {frame.width}x{frame.height} at frame {index}; split the video there or"
+                " re-encode it to one size",
                 frame=index,
             )
 
 
 class SmallPictures:
-    """Scales decoded frames to one small size by picking pixels, with one scaler for the whole video.
+    """Scales decoded frames to one small size by picking pixels, with one scaler for the whole
+    video.
 
-    Nearest neighbour on purpose: it is the fastest, and at these factors the closest to what OpenCV's INTER_LINEAR gives.
+    Nearest neighbour on purpose: it is the fastest, and at these factors the closest to what
+    OpenCV's INTER_LINEAR gives.
     """
 
     def __init__(self, width: int, height: int) -> None:

@@ -1,4 +1,5 @@
-"""Interlaced frames made whole before they are enlarged: bwdif, one frame out for each frame in, timestamps untouched."""
+"""Interlaced frames made whole before they are enlarged: bwdif, one frame out for each frame in,
+timestamps untouched."""
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ from gpu_worker_processors.media.decode import DecodedFrame
 
 
 def deinterlaced(frames: Iterable[DecodedFrame], time_base: Fraction) -> Iterator[DecodedFrame]:
-    """The same frames with the fields of those that the stream marks as interlaced turned into whole pictures. The filter looks
-    one frame ahead, so frames come out one late, none is lost and none is added."""
+    """The same frames with the fields of those that the stream marks as interlaced turned into
+    whole pictures. The filter looks one frame ahead, so frames come out one late, none is lost and
+    none is added."""
     waiting: deque[DecodedFrame] = deque()
     graph: Graph | None = None
     for decoded in frames:
@@ -36,7 +38,9 @@ def deinterlaced(frames: Iterable[DecodedFrame], time_base: Fraction) -> Iterato
 def _graph(frame: av.VideoFrame, time_base: Fraction) -> Graph:
     graph = Graph()
     nodes = (
-        graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=time_base),
+        graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=time_base
+        ),
         graph.add("bwdif", mode="send_frame", parity="auto", deint="interlaced"),
         graph.add("buffersink"),
     )

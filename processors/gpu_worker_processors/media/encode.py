@@ -1,8 +1,10 @@
-"""Writing a video: frames with timestamps go in, a finished file comes out, with the sound and everything else of the source.
+"""Writing a video: frames with timestamps go in, a finished file comes out, with the sound and
+everything else of the source.
 
-`VideoWriter` owns the output container. It carries every timestamp of the source unchanged (a variable rate stays variable),
-writes colour tags and pixel shape explicitly, interleaves the copied streams in step, and never holds more than the encoder's
-own delay. Whatever goes wrong on the way to the disk is a typed error, and no partial file is left behind.
+`VideoWriter` owns the output container. It carries every timestamp of the source unchanged (a
+variable rate stays variable), writes colour tags and pixel shape explicitly, interleaves the copied
+streams in step, and never holds more than the encoder's own delay. Whatever goes wrong on the way
+to the disk is a typed error, and no partial file is left behind.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from gpu_worker_processors.media.picture import Plane, make_frame
 from gpu_worker_processors.media.probe import MediaInfo
 
 _OPTIONS = {"mp4": {"movflags": "+faststart"}, "mov": {"movflags": "+faststart"}, "matroska": {}}
-"""+faststart only because the output is a real file: onto a pipe FFmpeg would write a broken one and report success."""
+"""+faststart only because the output is a real file: onto a pipe FFmpeg would write a broken one
+and report success."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ class VideoSpec:
 
 
 class _Durations:
-    """How long each frame is shown, carried around the encoder: libx265 and SVT-AV1 lose it, and without it the last frame,
-    which has no successor to end it, would be cut short."""
+    """How long each frame is shown, carried around the encoder: libx265 and SVT-AV1 lose it, and
+    without it the last frame, which has no successor to end it, would be cut short."""
 
     def __init__(self) -> None:
         self.durations: dict[int, int] = {}
@@ -68,19 +71,22 @@ class _Durations:
         self._end = max(self._end, packet.pts + packet.duration)
 
     def stretch(self, last: Any) -> None:
-        """The last packet in coding order ends the track of an mp4, though another frame may be shown last."""
+        """The last packet in coding order ends the track of an mp4, though another frame may be
+        shown last."""
         assert self._first is not None
         first_pts, first_dts = self._first
         last.duration = max(last.duration, self._end - first_pts - (last.dts - first_dts))
 
 
 class VideoWriter:
-    """A file being written. Use as a context manager: the file is complete after the block and gone when the block failed.
+    """A file being written. Use as a context manager: the file is complete after the block and gone
+    when the block failed.
 
     Args:
         path: output; its suffix chooses the container.
         spec: the video stream.
-        source: (file, what `probe` said of it) whose other streams, chapters and metadata are carried over; None for none.
+        source: (file, what `probe` said of it) whose other streams, chapters and metadata are
+            carried over; None for none.
         limits: `max_output_bytes` bounds the file.
     """
 
@@ -129,7 +135,9 @@ class VideoWriter:
         spec = self._spec
         frame = make_frame(planes, spec.encoder.pix_fmt, spec.tags)
         frame.pts, frame.time_base = pts - self._origin_ticks(), spec.time_base
-        self._clock.durations[frame.pts] = duration or max(1, round(1 / (spec.fps * spec.time_base)))
+        self._clock.durations[frame.pts] = duration or max(
+            1, round(1 / (spec.fps * spec.time_base))
+        )
         try:
             self._mux(self._stream.encode(frame))
         except (FFmpegError, OSError, ValueError) as error:
@@ -158,7 +166,12 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if kind is not None:
             self._discard()
             return
@@ -169,12 +182,16 @@ class VideoWriter:
             raise
 
     def _origin_ticks(self) -> int:
-        return 0 if self._others is None else round(self._others.origin_seconds / self._spec.time_base)
+        return (
+            0 if self._others is None else round(self._others.origin_seconds / self._spec.time_base)
+        )
 
     def _add_video(self, muxer: str) -> Any:
         spec = self._spec
         os.environ.setdefault("SVT_LOG", "1")  # errors only; SVT-AV1 takes this from nowhere else
-        stream: Any = self._output.add_stream(spec.encoder.name, rate=spec.fps, options=spec.encoder.options)
+        stream: Any = self._output.add_stream(
+            spec.encoder.name, rate=spec.fps, options=spec.encoder.options
+        )
         stream.width, stream.height, stream.pix_fmt = spec.width, spec.height, spec.encoder.pix_fmt
         context = stream.codec_context
         context.time_base = spec.time_base
@@ -188,7 +205,8 @@ class VideoWriter:
         return stream
 
     def _mux(self, packets: Sequence[Any]) -> None:
-        """Writes packets, each when its successor is there: only the very last one is written differently."""
+        """Writes packets, each when its successor is there: only the very last one is written
+        differently."""
         for packet in packets:
             self._bytes += packet.size
             self._check_size(self._bytes)
@@ -206,12 +224,14 @@ class VideoWriter:
         if size > self._limits.max_output_bytes:
             raise TaskError(
                 ErrorCode.output_too_large,
-                f"the output exceeds {self._limits.max_output_bytes} bytes; send a higher crf or a smaller scale",
+                f"the output exceeds {self._limits.max_output_bytes} bytes; send a higher crf or a"
+                " smaller scale",
                 limit=self._limits.max_output_bytes,
             )
 
     def _discard(self) -> None:
-        """Closes what is open and removes the file. Closing writes a trailer, which may fail too: the first failure counts."""
+        """Closes what is open and removes the file. Closing writes a trailer, which may fail too:
+        the first failure counts."""
         if self._others is not None:
             self._others.close()
         output = getattr(self, "_output", None)
@@ -223,12 +243,22 @@ class VideoWriter:
     def _raise(self, error: Exception) -> NoReturn:
         number = getattr(error, "errno", None)
         if number in (errno.ENOSPC, errno.EDQUOT):
-            raise TaskError(ErrorCode.disk_full, "the worker's disk is full; give the worker more disk") from error
+            raise TaskError(
+                ErrorCode.disk_full, "the worker's disk is full; give the worker more disk"
+            ) from error
         if number == errno.EFBIG:
-            raise TaskError(ErrorCode.output_too_large, "the output exceeds the size this worker may write") from error
+            raise TaskError(
+                ErrorCode.output_too_large, "the output exceeds the size this worker may write"
+            ) from error
         if number == errno.ENOMEM:
-            raise TaskError(ErrorCode.resource_exhausted, "the encoder got no memory; try again on a larger worker") from error
+            raise TaskError(
+                ErrorCode.resource_exhausted,
+                "the encoder got no memory; try again on a larger worker",
+            ) from error
         spec = self._spec
         reason = getattr(error, "strerror", None) or type(error).__name__
-        message = f"{spec.encoder.name} cannot write {spec.width}x{spec.height} to {self._path.suffix}: {reason}"
+        message = (
+            f"{spec.encoder.name} cannot write {spec.width}x{spec.height} to {self._path.suffix}:"
+            f" {reason}"
+        )
         raise TaskError(ErrorCode.output_invalid, message) from error

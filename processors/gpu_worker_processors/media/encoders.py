@@ -1,7 +1,9 @@
-"""Which encoder makes a file of a wanted codec, and with which options: pure choice over a table, plus one real probe.
+"""Which encoder makes a file of a wanted codec, and with which options: pure choice over a table,
+plus one real probe.
 
-A hardware encoder is taken only when a one-frame encode has just succeeded; otherwise a software one, with the reason. What no
-encoder of the codec can hold (picture size, HDR in 8 bit, ProRes outside QuickTime) is refused here, before any work.
+A hardware encoder is taken only when a one-frame encode has just succeeded; otherwise a software
+one, with the reason. What no encoder of the codec can hold (picture size, HDR in 8 bit, ProRes
+outside QuickTime) is refused here, before any work.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from gpu_worker_processors.media.color import ColorTags
 
 H264_WIDTH_PX = 4096
-"""Widest H.264 picture that NVENC writes and most hardware decoders show. NVIDIA Video Codec SDK, NVENC application note."""
+"""Widest H.264 picture that NVENC writes and most hardware decoders show. NVIDIA Video Codec SDK,
+NVENC application note."""
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """Suffix of the output -> FFmpeg's muxer."""
 
@@ -47,7 +50,9 @@ _NVENC_PIXELS = 8192 * 8192
 
 CANDIDATES: dict[str, tuple[Candidate, ...]] = {
     "h264": (
-        Candidate("h264_nvenc", H264_WIDTH_PX, H264_WIDTH_PX, H264_WIDTH_PX * 2304, _SOFT_8, hardware=True),
+        Candidate(
+            "h264_nvenc", H264_WIDTH_PX, H264_WIDTH_PX, H264_WIDTH_PX * 2304, _SOFT_8, hardware=True
+        ),
         Candidate("libx264", 16_384, 16_384, _LEVEL_62_PIXELS, _SOFT_8),
     ),
     "hevc": (
@@ -58,7 +63,9 @@ CANDIDATES: dict[str, tuple[Candidate, ...]] = {
         Candidate("av1_nvenc", 8192, 8192, _NVENC_PIXELS, _NVENC_10, hardware=True),
         Candidate("libsvtav1", 16_384, 8704, 142_606_336, _SOFT_10),
     ),
-    "prores": (Candidate("prores_ks", 16_384, 16_384, 142_606_336, {8: "yuv422p10le", 10: "yuv422p10le"}),),
+    "prores": (
+        Candidate("prores_ks", 16_384, 16_384, 142_606_336, {8: "yuv422p10le", 10: "yuv422p10le"}),
+    ),
 }
 """Codec on the wire -> encoders, best first."""
 
@@ -75,7 +82,8 @@ class EncoderChoice:
     bits: int
     options: dict[str, str] = field(default_factory=dict[str, str])
     fallback_reason: str | None = None
-    """Why the hardware encoder of this machine was not taken; None when it was, or there is no GPU."""
+    """Why the hardware encoder of this machine was not taken; None when it was, or there is no
+    GPU."""
     is_hardware: bool = False
 
     @property
@@ -85,7 +93,14 @@ class EncoderChoice:
 
 
 def choose_encoder(
-    codec: str, width: int, height: int, available: Collection[str], *, crf: int = 18, bits: int = 8, with_gpu: bool = False
+    codec: str,
+    width: int,
+    height: int,
+    available: Collection[str],
+    *,
+    crf: int = 18,
+    bits: int = 8,
+    with_gpu: bool = False,
 ) -> EncoderChoice:
     """The best encoder of a codec for a picture size.
 
@@ -96,7 +111,8 @@ def choose_encoder(
         with_gpu: a GPU is in use, so a software encoder needs an explanation.
 
     Raises:
-        TaskError: `media_limit` when the picture is too large for the codec, `unsupported_media` when no encoder is there.
+        TaskError: `media_limit` when the picture is too large for the codec, `unsupported_media`
+            when no encoder is there.
     """
     refused: list[str] = []
     installed = False
@@ -105,9 +121,14 @@ def choose_encoder(
             refused.append(f"{candidate.name} does not work on this machine")
             continue
         installed = True
-        if width > candidate.max_width or height > candidate.max_height or width * height > candidate.max_pixels:
+        if (
+            width > candidate.max_width
+            or height > candidate.max_height
+            or width * height > candidate.max_pixels
+        ):
             refused.append(
-                f"{candidate.name} ends at {candidate.max_width}x{candidate.max_height}, {candidate.max_pixels} pixels"
+                f"{candidate.name} ends at {candidate.max_width}x{candidate.max_height},"
+                f" {candidate.max_pixels} pixels"
             )
             continue
         depth = max(b for b in candidate.pix_fmts if b <= max(bits, 8))
@@ -122,11 +143,18 @@ def choose_encoder(
             candidate.hardware,
         )
     if not installed:
-        raise TaskError(ErrorCode.unsupported_media, f"no {codec} encoder on this worker; choose another codec", codec=codec)
-    advice = "send codec hevc or av1, or a smaller scale" if codec == "h264" else "send a smaller scale"
+        raise TaskError(
+            ErrorCode.unsupported_media,
+            f"no {codec} encoder on this worker; choose another codec",
+            codec=codec,
+        )
+    advice = (
+        "send codec hevc or av1, or a smaller scale" if codec == "h264" else "send a smaller scale"
+    )
     raise TaskError(
         ErrorCode.media_limit,
-        f"the output would be {width}x{height}, too large for {codec} ({'; '.join(refused)}); {advice}",
+        f"the output would be {width}x{height}, too large for {codec} ({'; '.join(refused)});"
+        f" {advice}",
         width=width,
         height=height,
         codec=codec,
@@ -136,9 +164,10 @@ def choose_encoder(
 def encoder_options(name: str, crf: int) -> dict[str, str]:
     """Private options of an encoder at a constant quality. `crf` keeps each codec's own scale.
 
-    Presets: measured on 704x576 photographs at crf 18, one core: libx264 veryfast 3.8 ms a frame, fast 8.6, medium 8.7, within
-    3 dB of each other and all above 46 dB; libx265 veryfast 12.4; libsvtav1 preset 8 11.2, preset 6 15.5. Finer chroma for x264
-    gives 0.6 dB on RGB for 6 % more bytes (320x240 photographs: 38.9 -> 39.5 dB), which twice the luma's bytes would not.
+    Presets: measured on 704x576 photographs at crf 18, one core: libx264 veryfast 3.8 ms a frame,
+    fast 8.6, medium 8.7, within 3 dB of each other and all above 46 dB; libx265 veryfast 12.4;
+    libsvtav1 preset 8 11.2, preset 6 15.5. Finer chroma for x264 gives 0.6 dB on RGB for 6 % more
+    bytes (320x240 photographs: 38.9 -> 39.5 dB), which twice the luma's bytes would not.
     """
     if name.endswith("_nvenc"):
         return {"preset": "p5", "rc": "vbr", "cq": str(crf), "b": "0"}
@@ -155,7 +184,8 @@ def check_container(suffix: str, codec: str) -> str:
     """FFmpeg's muxer for an output suffix.
 
     Raises:
-        TaskError: `unsupported_media` for a suffix we do not write, or a codec the container does not hold.
+        TaskError: `unsupported_media` for a suffix we do not write, or a codec the container does
+            not hold.
     """
     if suffix.lower() not in CONTAINERS:
         raise TaskError(
@@ -165,9 +195,15 @@ def check_container(suffix: str, codec: str) -> str:
         )
     container = CONTAINERS[suffix.lower()]
     if codec == "prores" and container == "mp4":
-        raise TaskError(ErrorCode.unsupported_media, "prores is not allowed in mp4; give output_url the suffix .mov or .mkv")
+        raise TaskError(
+            ErrorCode.unsupported_media,
+            "prores is not allowed in mp4; give output_url the suffix .mov or .mkv",
+        )
     if codec == "av1" and container == "mov":
-        raise TaskError(ErrorCode.unsupported_media, "av1 is not allowed in mov; give output_url the suffix .mp4 or .mkv")
+        raise TaskError(
+            ErrorCode.unsupported_media,
+            "av1 is not allowed in mov; give output_url the suffix .mp4 or .mkv",
+        )
     return container
 
 
@@ -178,12 +214,14 @@ def check_depth(choice: EncoderChoice, tags: ColorTags) -> None:
         TaskError: `unsupported_media`.
     """
     if tags.is_hdr and choice.bits < 10:
-        from gpu_worker_processors.media.color import PQ  # it loads torch, and an encoder probe needs none
+        from gpu_worker_processors.media.color import (
+            PQ,
+        )  # it loads torch, and an encoder probe needs none
 
         raise TaskError(
             ErrorCode.unsupported_media,
-            f"the video is HDR ({'PQ' if tags.transfer == PQ else 'HLG'}) and {choice.codec} is written with 8 bit;"
-            " send codec hevc, av1 or prores",
+            f"the video is HDR ({'PQ' if tags.transfer == PQ else 'HLG'}) and {choice.codec} is"
+            " written with 8 bit; send codec hevc, av1 or prores",
             transfer=tags.transfer,
         )
 
@@ -191,7 +229,12 @@ def check_depth(choice: EncoderChoice, tags: ColorTags) -> None:
 @lru_cache(maxsize=1)
 def working_encoders(with_gpu: bool) -> frozenset[str]:
     """Encoders that work in this process. The hardware ones are tried with a real frame, once."""
-    names = {candidate.name for group in CANDIDATES.values() for candidate in group if with_gpu or not candidate.hardware}
+    names = {
+        candidate.name
+        for group in CANDIDATES.values()
+        for candidate in group
+        if with_gpu or not candidate.hardware
+    }
     return frozenset(name for name in names if _encodes(name))
 
 

@@ -1,9 +1,10 @@
 """The pipe: three stages that overlap, each in its own thread, with bounded queues between them.
 
-`prefetched` runs a source ahead of its consumer (decoding), `drained` runs a sink behind its producer (encoding); what stands
-between them runs in the caller's thread (the network). FFmpeg and torch release the interpreter lock, so all three really
-overlap. Memory is bounded by the queues' depth. A failure of any stage ends the other two and reaches the caller as raised;
-no thread outlives the `with` block.
+`prefetched` runs a source ahead of its consumer (decoding), `drained` runs a sink behind its
+producer (encoding); what stands between them runs in the caller's thread (the network). FFmpeg and
+torch release the interpreter lock, so all three really overlap. Memory is bounded by the queues'
+depth. A failure of any stage ends the other two and reaches the caller as raised; no thread
+outlives the `with` block.
 """
 
 from __future__ import annotations
@@ -67,8 +68,8 @@ class Channel(Generic[T]):
 
 @contextmanager
 def prefetched(source: Iterable[T], depth: int) -> Generator[Iterator[T]]:
-    """The items of `source`, computed in a thread up to `depth` ahead. An exception of the source is raised after the items
-    that came before it."""
+    """The items of `source`, computed in a thread up to `depth` ahead. An exception of the source
+    is raised after the items that came before it."""
     channel: Channel[T] = Channel(depth)
     with ThreadPoolExecutor(1, "prefetch") as pool:
         feeding = pool.submit(_feed, source, channel)
@@ -80,8 +81,9 @@ def prefetched(source: Iterable[T], depth: int) -> Generator[Iterator[T]]:
 
 @contextmanager
 def drained(consume: Callable[[T], object], depth: int) -> Generator[Callable[[T], None]]:
-    """A function that queues items for `consume`, which runs in a thread. Its exception is raised by the next call, or at the
-    end of the block, where all items have been consumed. A block that fails drops what is still queued."""
+    """A function that queues items for `consume`, which runs in a thread. Its exception is raised
+    by the next call, or at the end of the block, where all items have been consumed. A block that
+    fails drops what is still queued."""
     channel: Channel[T] = Channel(depth)
     with ThreadPoolExecutor(1, "drain") as pool:
         consuming = pool.submit(_consume, channel, consume)
@@ -100,7 +102,12 @@ def drained(consume: Callable[[T], object], depth: int) -> Generator[Callable[[T
 
 
 def mapped(
-    items: Iterable[T], work: Callable[[T], R], threads: int, *, ahead: int = 0, start: Callable[[], object] | None = None
+    items: Iterable[T],
+    work: Callable[[T], R],
+    threads: int,
+    *,
+    ahead: int = 0,
+    start: Callable[[], object] | None = None,
 ) -> Generator[R]:
     """`work` of each item, in the items' order, computed side by side.
 
@@ -124,7 +131,8 @@ def mapped(
 
 
 def grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` consecutive items, the last one shorter: hands cheap items over without waking a thread for each."""
+    """Lists of `size` consecutive items, the last one shorter: hands cheap items over without
+    waking a thread for each."""
     source = iter(items)
     while group := list(islice(source, size)):
         yield group

@@ -1,8 +1,9 @@
 """How many blocks each video track of a Matroska or WebM file holds, counted without FFmpeg.
 
-FFmpeg's demuxer skips over damage to the next cluster without an error, so frames would vanish. Matroska has no list of frames,
-but its elements stand back to back: walking from header to header (RFC 8794, RFC 9559) finds every block, and any damage to a
-header breaks the chain. Reads a few dozen bytes per block, never the frames, and keeps nothing in memory.
+FFmpeg's demuxer skips over damage to the next cluster without an error, so frames would vanish.
+Matroska has no list of frames, but its elements stand back to back: walking from header to header
+(RFC 8794, RFC 9559) finds every block, and any damage to a header breaks the chain. Reads a few
+dozen bytes per block, never the frames, and keeps nothing in memory.
 """
 
 from __future__ import annotations
@@ -20,10 +21,31 @@ _VIDEO = 1
 _ENTERED = frozenset({_SEGMENT, _CLUSTER, _BLOCK_GROUP})
 _SKIPPED = frozenset(
     {
-        *(_EBML, _TRACKS, 0x114D9B74, 0x1549A966, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367),  # seek head, info, cues, ...
-        *(0xE7, 0x5854, 0xA7, 0xAB, 0xAF),  # of a cluster: timestamp, silent tracks, position, previous size, encrypted block
-        *(0x75A1, 0x9B, 0xFA, 0xFB, 0xFD, 0xA4, 0x75A2, 0x8E, 0xA2, 0xC8),  # of a block group
-        *(0xEC, 0xBF),  # anywhere: void, checksum
+        _EBML,
+        _TRACKS,
+        0x114D9B74,
+        0x1549A966,
+        0x1C53BB6B,
+        0x1941A469,
+        0x1043A770,
+        0x1254C367,  # seek head, info, cues, ...
+        0xE7,
+        0x5854,
+        0xA7,
+        0xAB,
+        0xAF,  # of a cluster: timestamp, silent tracks, position, previous size, encrypted block
+        0x75A1,
+        0x9B,
+        0xFA,
+        0xFB,
+        0xFD,
+        0xA4,
+        0x75A2,
+        0x8E,
+        0xA2,
+        0xC8,  # of a block group
+        0xEC,
+        0xBF,  # anywhere: void, checksum
     }
 )
 _UNKNOWN_SIZE = -1
@@ -131,7 +153,8 @@ def _numbers(data: bytes) -> dict[int, int]:
 def _cut_off(missing: int) -> TaskError:
     return TaskError(
         ErrorCode.corrupt_media,
-        f"the file is cut off: its header announces {missing} bytes more than there are; upload it again",
+        f"the file is cut off: its header announces {missing} bytes more than there are; upload it"
+        " again",
         missing_bytes=missing,
     )
 

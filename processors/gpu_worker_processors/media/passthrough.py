@@ -1,7 +1,9 @@
-"""Everything of the source that is not the picture: audio, subtitles, attachments, chapters, metadata, carried into the output.
+"""Everything of the source that is not the picture: audio, subtitles, attachments, chapters,
+metadata, carried into the output.
 
-Packets are copied bit for bit and in step with the video, so memory stays constant. What the container cannot hold is converted
-where that loses nothing but styling (text subtitles), else left out, and `notes` says so.
+Packets are copied bit for bit and in step with the video, so memory stays constant. What the
+container cannot hold is converted where that loses nothing but styling (text subtitles), else left
+out, and `notes` says so.
 """
 
 from __future__ import annotations
@@ -22,11 +24,14 @@ from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.container import opened
 from gpu_worker_processors.media.probe import MediaInfo
 
-_OWN_KEYS = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder", "rotate", "duration"})
+_OWN_KEYS = frozenset(
+    {"major_brand", "minor_version", "compatible_brands", "encoder", "rotate", "duration"}
+)
 """Metadata that describes the source file itself and would be wrong in the output."""
 _TEXT_SUBTITLES = frozenset({"subrip", "ass", "ssa", "mov_text", "webvtt", "text"})
 _EPOCH_DEMUXERS = frozenset({"mpegts", "mpeg", "flv", "ogg"})
-"""Formats whose clock starts anywhere: their first timestamp becomes 0. In the others 0 is meant, and a late start is kept."""
+"""Formats whose clock starts anywhere: their first timestamp becomes 0. In the others 0 is meant,
+and a late start is kept."""
 
 
 class Passthrough:
@@ -40,7 +45,15 @@ class Passthrough:
         muxer: FFmpeg's name of the output format.
     """
 
-    def __init__(self, source: Path, info: MediaInfo, output: Any, video: Any, muxer: str, limits: Limits = Limits()) -> None:  # noqa: B008
+    def __init__(
+        self,
+        source: Path,
+        info: MediaInfo,
+        output: Any,
+        video: Any,
+        muxer: str,
+        limits: Limits = Limits(),  # noqa: B008
+    ) -> None:
         self.notes: list[ResultWarning] = []
         self._output = output
         self._targets: dict[int, Any] = {}
@@ -79,7 +92,11 @@ class Passthrough:
     def _adopt(self, stream: Any, muxer: str) -> None:
         """Gives a stream its place in the output, or notes why it has none."""
         if stream.type == "attachment" and muxer == "matroska":
-            self._output.add_attachment(stream.name or "attachment", stream.mimetype or "application/octet-stream", stream.data)
+            self._output.add_attachment(
+                stream.name or "attachment",
+                stream.mimetype or "application/octet-stream",
+                stream.data,
+            )
             return
         if stream.type not in ("audio", "subtitle"):
             if not _is_chapter_text(stream):
@@ -95,17 +112,25 @@ class Passthrough:
 
     def _convert(self, stream: Any, muxer: str) -> None:
         name = _codec_name(stream)
-        converter = _TextConverter.make(stream, self._output, "srt" if muxer == "matroska" else "mov_text")
+        converter = _TextConverter.make(
+            stream, self._output, "srt" if muxer == "matroska" else "mov_text"
+        )
         if converter is None:
             self._leave_out(stream, muxer)
             return
         self._converters[stream.index] = converter
         _describe(converter.target, stream)
-        message = f"subtitle stream {stream.index} ({name}) was converted to {converter.name}; styling is lost"
+        message = (
+            f"subtitle stream {stream.index} ({name}) was converted to {converter.name}; styling is"
+            " lost"
+        )
         self.notes.append(ResultWarning(code="subtitle_converted", message=message))
 
     def _leave_out(self, stream: Any, muxer: str) -> None:
-        message = f"{stream.type} stream {stream.index} ({_codec_name(stream)}) was left out: {muxer} does not carry it"
+        message = (
+            f"{stream.type} stream {stream.index} ({_codec_name(stream)}) was left out: {muxer}"
+            " does not carry it"
+        )
         self.notes.append(ResultWarning(code="stream_left_out", message=message))
 
     def _copy_chapters(self) -> None:
@@ -118,7 +143,11 @@ class Passthrough:
 
     def _demuxed(self) -> Iterator[Any]:
         """Packets of the adopted streams in file order, on the output's clock."""
-        wanted = [s for s in self._input.streams if s.index in self._targets or s.index in self._converters]
+        wanted = [
+            s
+            for s in self._input.streams
+            if s.index in self._targets or s.index in self._converters
+        ]
         if not wanted:
             return
         for stream in self._input.streams:
@@ -140,7 +169,10 @@ class Passthrough:
                 packet.pts = None if packet.pts is None else packet.pts - shift
                 yield packet
         except FFmpegError as error:
-            raise TaskError(ErrorCode.corrupt_media, f"the file broke while its audio was copied: {error.strerror}") from error
+            raise TaskError(
+                ErrorCode.corrupt_media,
+                f"the file broke while its audio was copied: {error.strerror}",
+            ) from error
 
 
 class _TextConverter:
@@ -169,9 +201,13 @@ class _TextConverter:
         decoded = self._source.codec_context.decode2(packet)
         if not decoded or not decoded.rects:
             return None
-        text = b"\\N".join(rect.ass.split(b",", 8)[-1] for rect in decoded.rects if hasattr(rect, "ass"))
+        text = b"\\N".join(
+            rect.ass.split(b",", 8)[-1] for rect in decoded.rects if hasattr(rect, "ass")
+        )
         line = SubtitleSet.create(
-            text=b"0,0,Default,,0,0,0,," + text, start=0, end=round((packet.duration or 0) * packet.time_base * 1000)
+            text=b"0,0,Default,,0,0,0,," + text,
+            start=0,
+            end=round((packet.duration or 0) * packet.time_base * 1000),
         )
         result = self.target.codec_context.encode_subtitle(line)
         result.stream, result.time_base = self.target, packet.time_base
@@ -185,9 +221,12 @@ def _codec_name(stream: Any) -> str:
 
 
 def _is_chapter_text(stream: Any) -> bool:
-    """QuickTime keeps the titles of its chapters in a stream, one packet each; they are carried over as chapters."""
+    """QuickTime keeps the titles of its chapters in a stream, one packet each; they are carried
+    over as chapters."""
     chapters = stream.container.chapters()
-    return stream.type == "data" and stream.name == "bin_data" and 0 < len(chapters) == stream.frames
+    return (
+        stream.type == "data" and stream.name == "bin_data" and 0 < len(chapters) == stream.frames
+    )
 
 
 def _describe(target: Any, source: Any) -> None:

@@ -1,7 +1,9 @@
-"""Frames as arrays: the planes of a decoded frame without copying them, and a frame to encode from planes.
+"""Frames as arrays: the planes of a decoded frame without copying them, and a frame to encode from
+planes.
 
-Reads any software pixel format FFmpeg decodes to. Formats that are not plain planes (palettes, packed, big-endian, P010) are
-rearranged by libswscale without changing matrix or range. Alpha is left out.
+Reads any software pixel format FFmpeg decodes to. Formats that are not plain planes (palettes,
+packed, big-endian, P010) are rearranged by libswscale without changing matrix or range. Alpha is
+left out.
 """
 
 from __future__ import annotations
@@ -22,8 +24,17 @@ if TYPE_CHECKING:
 
 Plane = NDArray[np.unsignedinteger[Any]]
 """Samples of one plane, shape (height, width), uint8 or uint16."""
-_PLAIN = re.compile(r"(?:yuvj?|yuva)4\d\dp(?:(?:9|1\d)le)?|gbra?p(?:(?:9|1\d)le)?|gray(?:(?:9|1\d)le)?|nv12|nv21")
-_SUBSAMPLING = {(4, 4): "420", (4, 8): "422", (8, 8): "444", (8, 4): "440", (2, 8): "411", (2, 2): "410"}
+_PLAIN = re.compile(
+    r"(?:yuvj?|yuva)4\d\dp(?:(?:9|1\d)le)?|gbra?p(?:(?:9|1\d)le)?|gray(?:(?:9|1\d)le)?|nv12|nv21"
+)
+_SUBSAMPLING = {
+    (4, 4): "420",
+    (4, 8): "422",
+    (8, 8): "444",
+    (8, 4): "440",
+    (2, 8): "411",
+    (2, 2): "410",
+}
 """Size of the chroma planes of an 8x8 picture -> what FFmpeg calls it."""
 
 
@@ -32,7 +43,8 @@ class Picture:
     """One frame's samples."""
 
     planes: tuple[Plane, ...]
-    """Y, Cb, Cr; or Y alone; or R, G, B: arrays (height, width), chroma subsampled. Views into the decoder's memory."""
+    """Y, Cb, Cr; or Y alone; or R, G, B: arrays (height, width), chroma subsampled. Views into the
+    decoder's memory."""
     bits: int
     """Depth of the code values, 8 to 16."""
     is_rgb: bool
@@ -47,7 +59,8 @@ class Picture:
 
 
 class PictureReader:
-    """Turns decoded frames into pictures. One per stream: it keeps the rearranging context between frames."""
+    """Turns decoded frames into pictures. One per stream: it keeps the rearranging context between
+    frames."""
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
@@ -64,10 +77,14 @@ class PictureReader:
             return Picture((planes[2], planes[0], planes[1]), bits, is_rgb=True)
         if name in ("nv12", "nv21"):
             width = frame.format.chroma_width(frame.width)
-            pair = np.frombuffer(frame.planes[1], np.uint8).reshape(-1, frame.planes[1].line_size)[:, : 2 * width]  # type: ignore[call-overload]
+            pair = np.frombuffer(frame.planes[1], np.uint8).reshape(-1, frame.planes[1].line_size)[
+                :, : 2 * width
+            ]  # type: ignore[call-overload]
             first, second = (0, 1) if name == "nv12" else (1, 0)
             return Picture((planes[0], pair[:, first::2], pair[:, second::2]), bits, is_rgb=False)
-        return Picture(tuple(planes[:1] if name.startswith("gray") else planes[:3]), bits, is_rgb=False)
+        return Picture(
+            tuple(planes[:1] if name.startswith("gray") else planes[:3]), bits, is_rgb=False
+        )
 
 
 def plain_format(fmt: av.VideoFormat) -> str:
@@ -89,7 +106,9 @@ def has_alpha(pix_fmt: str) -> bool:
 def chroma_is_finer_than_420(pix_fmt: str) -> bool:
     """Whether the format has more colour samples than one for each 2x2 pixels."""
     fmt = av.VideoFormat(pix_fmt, 16, 16)
-    has_color = fmt.is_rgb or fmt.has_palette or any(component.is_chroma for component in fmt.components)
+    has_color = (
+        fmt.is_rgb or fmt.has_palette or any(component.is_chroma for component in fmt.components)
+    )
     return has_color and fmt.chroma_width(16) * fmt.chroma_height(16) > 64
 
 

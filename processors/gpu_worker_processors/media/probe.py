@@ -1,8 +1,9 @@
 """What a media file holds, found out before any work begins on it.
 
-`probe` sniffs, opens with the guards of `container`, applies the limits and decodes exactly one frame: rotation, interlacing
-and the real pixel format stand in the frame, not in the header. It accepts any local file and answers or raises a typed error.
-`probing` does the same and hands on the decoding that it began.
+`probe` sniffs, opens with the guards of `container`, applies the limits and decodes exactly one
+frame: rotation, interlacing and the real pixel format stand in the frame, not in the header. It
+accepts any local file and answers or raises a typed error. `probing` does the same and hands on the
+decoding that it began.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ from gpu_worker_processors.media.sniff import Kind, sniff
 _FALLBACK_FPS = Fraction(25)
 """For a stream that states no usable rate: FFmpeg's own default."""
 _MAX_FPS = 1000
-"""A header that claims more is wrong: high-speed cameras store 1000 frames/s at most in playable files."""
+"""A header that claims more is wrong: high-speed cameras store 1000 frames/s at most in playable
+files."""
 _DEFAULT_BONUS_PX = 5_000_000
-"""What the `default` flag counts in the choice between video streams: ffmpeg's own number (fftools/ffmpeg_mux_init.c)."""
+"""What the `default` flag counts in the choice between video streams: ffmpeg's own number
+(fftools/ffmpeg_mux_init.c)."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,9 @@ class VideoInfo:
     fps: Fraction
     """Average frames per second, as the header has it; 25 when it has nothing usable."""
     frame_count: int | None
-    """What the container lists: MP4's index, Matroska's blocks. None where it lists nothing (MPEG-TS, FLV). An edit list or a
-    hidden reference frame makes fewer come out; the frames that come out are the truth."""
+    """What the container lists: MP4's index, Matroska's blocks. None where it lists nothing
+    (MPEG-TS, FLV). An edit list or a hidden reference frame makes fewer come out; the frames that
+    come out are the truth."""
     duration_seconds: float | None
     pix_fmt: str
     bit_depth: int
@@ -131,14 +135,18 @@ def probe(path: Path, limits: Limits = Limits()) -> MediaInfo:  # noqa: B008 - f
 
 
 @contextmanager
-def probing(path: Path, limits: Limits, threads: int | None = None) -> Generator[tuple[MediaInfo, Begun | None]]:
-    """What `probe` says, and the decoding as far as its first frame, which may go on until the end of the block; None without a
-    video stream. Threads: see `begin`."""
+def probing(
+    path: Path, limits: Limits, threads: int | None = None
+) -> Generator[tuple[MediaInfo, Begun | None]]:
+    """What `probe` says, and the decoding as far as its first frame, which may go on until the end
+    of the block; None without a video stream. Threads: see `begin`."""
     kind = sniff(path)
     with opened(path, kind, limits) as container:
         if len(container.streams) > limits.max_streams:
             raise TaskError(
-                ErrorCode.media_limit, f"the file has more than {limits.max_streams} streams", limit=limits.max_streams
+                ErrorCode.media_limit,
+                f"the file has more than {limits.max_streams} streams",
+                limit=limits.max_streams,
             )
         stream = pick_video(container)
         begun = begin(container, stream, limits, threads) if stream is not None else None
@@ -147,10 +155,14 @@ def probing(path: Path, limits: Limits, threads: int | None = None) -> Generator
             kind=kind,
             format_name=container.format.name,
             duration_seconds=_seconds(container.duration, Fraction(1, av.time_base)),
-            video=_video_info(path, kind, container, begun, limits, warnings) if begun is not None else None,
+            video=_video_info(path, kind, container, begun, limits, warnings)
+            if begun is not None
+            else None,
             audio=tuple(_audio_info(s) for s in container.streams.audio),
             subtitles=tuple(
-                SubtitleInfo(s.index, s.codec_context.name if s.codec_context else "unknown", s.language)
+                SubtitleInfo(
+                    s.index, s.codec_context.name if s.codec_context else "unknown", s.language
+                )
                 for s in container.streams.subtitles
             ),
             chapters=len(container.chapters()),
@@ -168,13 +180,21 @@ def require_video(info: MediaInfo) -> VideoInfo:
     """
     if info.video is not None:
         return info.video
-    what = "only audio and a cover picture" if info.has_cover else "only audio" if info.audio else "no video"
-    raise TaskError(ErrorCode.no_video_stream, f"the input holds {what}; this task needs a video stream")
+    what = (
+        "only audio and a cover picture"
+        if info.has_cover
+        else "only audio"
+        if info.audio
+        else "no video"
+    )
+    raise TaskError(
+        ErrorCode.no_video_stream, f"the input holds {what}; this task needs a video stream"
+    )
 
 
 def pick_video(container: InputContainer) -> VideoStream | None:
-    """The stream that `ffmpeg -i` takes when not told: most pixels, where the `default` flag counts as five million; the first
-    of equals. Cover pictures are no video."""
+    """The stream that `ffmpeg -i` takes when not told: most pixels, where the `default` flag counts
+    as five million; the first of equals. Cover pictures are no video."""
     streams = [s for s in container.streams.video if not _is_cover(s)]
 
     def score(stream: VideoStream) -> int:
@@ -214,7 +234,9 @@ def _audio_info(stream: av.AudioStream) -> AudioInfo:
     if not context:
         return AudioInfo(stream.index, "unknown", 0, 0, None, stream.language)
     duration = _seconds(stream.duration, stream.time_base)
-    return AudioInfo(stream.index, context.name, context.sample_rate, context.channels, duration, stream.language)
+    return AudioInfo(
+        stream.index, context.name, context.sample_rate, context.channels, duration, stream.language
+    )
 
 
 def _check_size(width: int, height: int, limits: Limits) -> None:
@@ -234,7 +256,9 @@ def _check_declared_size(path: Path, kind: Kind, index: int, limits: Limits) -> 
             _check_size(stream.codec_context.width, stream.codec_context.height, limits)
 
 
-def _frame_count(path: Path, kind: Kind, container: InputContainer, stream: VideoStream) -> int | None:
+def _frame_count(
+    path: Path, kind: Kind, container: InputContainer, stream: VideoStream
+) -> int | None:
     if kind.demuxer == "matroska":
         blocks = video_blocks(path)
         place = [s.index for s in container.streams.video].index(stream.index)
@@ -275,7 +299,8 @@ def _video_info(
         time_base=stream.time_base,
         fps=choose_fps(stream.average_rate, stream.guessed_rate, stream.base_rate),
         frame_count=frame_count,
-        duration_seconds=_seconds(stream.duration, stream.time_base) or _seconds(container.duration, Fraction(1, av.time_base)),
+        duration_seconds=_seconds(stream.duration, stream.time_base)
+        or _seconds(container.duration, Fraction(1, av.time_base)),
         pix_fmt=frame.format.name,
         bit_depth=max(component.bits for component in frame.format.components),
         colorspace=int(frame.colorspace),
@@ -287,10 +312,15 @@ def _video_info(
     )
 
 
-def _turn(frame: av.VideoFrame, warnings: list[ResultWarning]) -> tuple[Literal[0, 90, 180, 270], bool]:
-    """Quarter turn and mirror from the frame's display matrix: nine 32-bit numbers, rows (a b u) (c d v) (x y w)."""
+def _turn(
+    frame: av.VideoFrame, warnings: list[ResultWarning]
+) -> tuple[Literal[0, 90, 180, 270], bool]:
+    """Quarter turn and mirror from the frame's display matrix: nine 32-bit numbers, rows (a b u) (c
+    d v) (x y w)."""
     try:
-        matrix = cast(Any, frame.side_data)[SideDataType.DISPLAYMATRIX]  # PyAV's stub knows no item of it
+        matrix = cast(Any, frame.side_data)[
+            SideDataType.DISPLAYMATRIX
+        ]  # PyAV's stub knows no item of it
     except KeyError:
         return 0, False
     a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
@@ -298,6 +328,9 @@ def _turn(frame: av.VideoFrame, warnings: list[ResultWarning]) -> tuple[Literal[
     degrees = math.degrees(math.atan2(b, -a if mirrored else a))
     rotation, left = upright(degrees)
     if abs(left) > 1:
-        message = f"the display matrix turns by {round(degrees % 360)} degrees clockwise; used the nearest quarter, {rotation}"
+        message = (
+            f"the display matrix turns by {round(degrees % 360)} degrees clockwise; used the"
+            f" nearest quarter, {rotation}"
+        )
         warnings.append(ResultWarning(code="rotation_rounded", message=message))
     return rotation, mirrored

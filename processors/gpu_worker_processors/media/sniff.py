@@ -1,7 +1,8 @@
 """What a file is by its first bytes, before any parser touches it.
 
-Owns the table of containers this worker reads. The demuxer that FFmpeg will use is chosen here and forced, so a playlist, a
-script or a picture that calls itself .mp4 never reaches a parser that would open other files. Reads 4 KiB, never the name.
+Owns the table of containers this worker reads. The demuxer that FFmpeg will use is chosen here and
+forced, so a playlist, a script or a picture that calls itself .mp4 never reaches a parser that
+would open other files. Reads 4 KiB, never the name.
 """
 
 from __future__ import annotations
@@ -87,15 +88,17 @@ _NOT_MEDIA: tuple[tuple[bytes, str], ...] = (
 
 _ERROR_CODE = re.compile(rb"<Code>([A-Za-z]{1,64})</Code>")
 _TS_PACKET_BYTES = ((0, 188), (4, 192), (0, 204))
-"""(offset of the sync byte, packet size): plain, Blu-ray's with a 4-byte timestamp, DVB's with error correction."""
+"""(offset of the sync byte, packet size): plain, Blu-ray's with a 4-byte timestamp, DVB's with
+error correction."""
 
 
 def sniff(path: Path) -> Kind:
     """The container of a file.
 
     Raises:
-        TaskError: `not_media` for anything that is no media file, saying what it is when known; `unsupported_media` for a still
-            picture or a container outside the table; `corrupt_media` when the file cannot be read.
+        TaskError: `not_media` for anything that is no media file, saying what it is when known;
+            `unsupported_media` for a still picture or a container outside the table;
+            `corrupt_media` when the file cannot be read.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
@@ -123,10 +126,14 @@ def _refuse_text(head: bytes) -> None:
 
 
 def _markup(text: bytes) -> str:
-    """Names an XML or HTML page; an S3-style error page by its code, which is what the uploader needs to know."""
+    """Names an XML or HTML page; an S3-style error page by its code, which is what the uploader
+    needs to know."""
     code = _ERROR_CODE.search(text)
     if code:
-        return f"an XML error page ({code[1].decode()}); the storage refused the URL that once filled this object"
+        return (
+            f"an XML error page ({code[1].decode()}); the storage refused the URL that once filled"
+            " this object"
+        )
     lower = text[:1024].lower()
     if b"<svg" in lower:
         return "an SVG drawing"
@@ -140,7 +147,10 @@ def _markup(text: bytes) -> str:
 def _refuse_still(head: bytes) -> None:
     for offset, magic, name in _STILLS:
         if head[offset : offset + len(magic)] == magic:
-            raise TaskError(ErrorCode.unsupported_media, f"the input is a still picture ({name}); this task needs a video")
+            raise TaskError(
+                ErrorCode.unsupported_media,
+                f"the input is a still picture ({name}); this task needs a video",
+            )
 
 
 def transport_packet_bytes(head: bytes) -> int:
@@ -161,8 +171,12 @@ def _audio_frames(head: bytes) -> Kind:
         if head[1] & 0xE0 == 0xE0 and head[1] & 0x06:
             return Kind("mp3", "MP3")
     if head.startswith(b"\x30\x26\xb2\x75"):
-        raise TaskError(ErrorCode.unsupported_media, "WMV/ASF files are not supported; convert to MP4 or Matroska first")
+        raise TaskError(
+            ErrorCode.unsupported_media,
+            "WMV/ASF files are not supported; convert to MP4 or Matroska first",
+        )
     raise TaskError(
         ErrorCode.not_media,
-        "the input does not begin like a video or audio file; send MP4, MOV, Matroska, WebM, AVI, MPEG-TS, FLV or GIF",
+        "the input does not begin like a video or audio file; send MP4, MOV, Matroska, WebM, AVI,"
+        " MPEG-TS, FLV or GIF",
     )

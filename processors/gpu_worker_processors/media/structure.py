@@ -1,8 +1,9 @@
 """What a container's own outermost boxes say about its length, read without FFmpeg.
 
-FFmpeg plays a file that was cut off as if it simply ended there. The sizes announced in the headers of AVI, FLV and Ogg files
-and the packets of a transport stream show it: these functions follow headers only, whatever the size of the file. A file that
-was cut exactly between two tags, pages or packets does not show it: not every writer of these sets a mark at the end.
+FFmpeg plays a file that was cut off as if it simply ended there. The sizes announced in the headers
+of AVI, FLV and Ogg files and the packets of a transport stream show it: these functions follow
+headers only, whatever the size of the file. A file that was cut exactly between two tags, pages or
+packets does not show it: not every writer of these sets a mark at the end.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ _OGG_HEAD_BYTES = 27
 
 
 def mov_boxes(path: Path) -> Iterator[tuple[bytes, int, int]]:
-    """(type, offset, announced size) of each top-level box of an ISO media file (ISO/IEC 14496-12, 4.2). Stops at a box that
-    cannot be: the caller judges."""
+    """(type, offset, announced size) of each top-level box of an ISO media file (ISO/IEC 14496-12,
+    4.2). Stops at a box that cannot be: the caller judges."""
     end = path.stat().st_size
     offset = 0
     with path.open("rb") as file:
@@ -49,10 +50,11 @@ def has_moov(path: Path) -> bool:
 
 
 def missing_bytes(path: Path, kind: Kind) -> int:
-    """Bytes that the headers of an AVI, FLV or Ogg file announce beyond the file's end, or that the last packet of a transport
-    stream lacks; 0 when whole or of another kind.
+    """Bytes that the headers of an AVI, FLV or Ogg file announce beyond the file's end, or that the
+    last packet of a transport stream lacks; 0 when whole or of another kind.
 
-    MP4 needs no such check: its index names every sample, and the reader counts them. Matroska has `matroska.video_blocks`.
+    MP4 needs no such check: its index names every sample, and the reader counts them. Matroska has
+    `matroska.video_blocks`.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -69,7 +71,8 @@ def missing_bytes(path: Path, kind: Kind) -> int:
 
 
 def announced_sound_bytes(path: Path, kind: Kind) -> int:
-    """Bytes of samples that the header of a WAV or AIFF file announces; 0 when it was never filled in or is of another kind.
+    """Bytes of samples that the header of a WAV or AIFF file announces; 0 when it was never filled
+    in or is of another kind.
 
     A recorder that streams leaves 0 or the largest number there.
     """
@@ -96,7 +99,8 @@ def _flv_end(file: BinaryIO, end: int) -> int:
 
 
 def _ogg_end(file: BinaryIO, end: int) -> int:
-    """Where the last page ends by its own table of segments (RFC 3533, 6). Stops where no page begins: the reader judges."""
+    """Where the last page ends by its own table of segments (RFC 3533, 6). Stops where no page
+    begins: the reader judges."""
     offset = 0
     while offset < end:
         file.seek(offset)
@@ -104,12 +108,15 @@ def _ogg_end(file: BinaryIO, end: int) -> int:
         if not b"OggS".startswith(head[:4]):
             return end
         segments = head[_OGG_HEAD_BYTES - 1] if len(head) >= _OGG_HEAD_BYTES else 255
-        offset += _OGG_HEAD_BYTES + segments + sum(head[_OGG_HEAD_BYTES : _OGG_HEAD_BYTES + segments])
+        offset += (
+            _OGG_HEAD_BYTES + segments + sum(head[_OGG_HEAD_BYTES : _OGG_HEAD_BYTES + segments])
+        )
     return offset
 
 
 def _avi_movi_end(file: BinaryIO, end: int) -> int:
-    """Where the `movi` list of the first RIFF chunk ends; 0 when there is none or its size was never filled in."""
+    """Where the `movi` list of the first RIFF chunk ends; 0 when there is none or its size was
+    never filled in."""
     offset = 12
     while offset + 12 <= end:
         file.seek(offset)

@@ -1,7 +1,8 @@
 """The last look at a written file before it may leave: is it what was promised?
 
-Counts every frame and reads every timestamp, decodes all key frames and the whole end of the stream, compares size, colour tags
-and duration. Anything else than what was promised is `output_invalid`.
+Counts every frame and reads every timestamp, decodes all key frames and the whole end of the
+stream, compares size, colour tags and duration. Anything else than what was promised is
+`output_invalid`.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def verify_output(path: Path, promise: Promise) -> None:
 
 
 def _read_times(container: Any, stream: Any) -> tuple[list[int], int]:
-    """Timestamps of all packets in display order and that of the last key frame. Decodes every key frame on the way."""
+    """Timestamps of all packets in display order and that of the last key frame. Decodes every key
+    frame on the way."""
     stream.codec_context.skip_frame = "NONKEY"
     times: list[int] = []
     last_key = 0
@@ -72,7 +74,9 @@ def _compare(times: list[int], time_base: Fraction, promise: Promise) -> None:
     tolerance = max(time_base, Fraction(1, 1000))
     length = (times[-1] - times[0]) * time_base
     if abs(length - promise.span_seconds) > tolerance:
-        _fail(f"its frames span {float(length):.3f} s instead of {float(promise.span_seconds):.3f} s")
+        _fail(
+            f"its frames span {float(length):.3f} s instead of {float(promise.span_seconds):.3f} s"
+        )
 
 
 def _check_end(container: Any, stream: Any, promise: Promise, last_pts: int) -> None:
@@ -85,10 +89,20 @@ def _check_end(container: Any, stream: Any, promise: Promise, last_pts: int) -> 
     tags = promise.tags
     if tags is None:
         return
-    found = (int(frame.colorspace), int(frame.color_primaries), int(frame.color_trc), int(frame.color_range))
+    found = (
+        int(frame.colorspace),
+        int(frame.color_primaries),
+        int(frame.color_trc),
+        int(frame.color_range),
+    )
     if found != (tags.matrix, tags.primaries, tags.transfer, tags.range):
-        _fail(f"its colour tags are {found} instead of {(tags.matrix, tags.primaries, tags.transfer, tags.range)}")
+        _fail(
+            f"its colour tags are {found} instead of"
+            f" {(tags.matrix, tags.primaries, tags.transfer, tags.range)}"
+        )
 
 
 def _fail(what: str, cause: BaseException | None = None) -> NoReturn:
-    raise TaskError(ErrorCode.output_invalid, f"the written video is not right: {what}; please report it") from cause
+    raise TaskError(
+        ErrorCode.output_invalid, f"the written video is not right: {what}; please report it"
+    ) from cause

@@ -1,7 +1,8 @@
-"""Faces followed over the frames of a shot: landmarks without jitter, no face that pops in or out for a single frame.
+"""Faces followed over the frames of a shot: landmarks without jitter, no face that pops in or out
+for a single frame.
 
-Pure: plain numbers in, plain numbers out. A detection belongs to the face it overlaps most; a face that was missed for a moment
-keeps its place while it fades.
+Pure: plain numbers in, plain numbers out. A detection belongs to the face it overlaps most; a face
+that was missed for a moment keeps its place while it fades.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ from numpy.typing import NDArray
 from gpu_worker_processors.models.detect.yunet import Face
 
 MIN_IOU = 0.3
-"""Overlap from which on a detection is the same face. Between two frames a face moves by far less than its size."""
+"""Overlap from which on a detection is the same face. Between two frames a face moves by far less
+than its size."""
 STILL_WEIGHT = 0.3
-"""Share of a new position when the face stands still: landmark noise of one pixel becomes a third of it."""
+"""Share of a new position when the face stands still: landmark noise of one pixel becomes a third
+of it."""
 FULL_MOTION = 0.08
-"""Motion in one frame, as a share of the face's size, from which on the new position is taken as it is."""
+"""Motion in one frame, as a share of the face's size, from which on the new position is taken as it
+is."""
 FADE = 0.25
-"""Change of strength per frame of a face that appears or is missed: four frames from nothing to all."""
+"""Change of strength per frame of a face that appears or is missed: four frames from nothing to
+all."""
 
 
 @dataclass
@@ -42,13 +47,16 @@ class FaceTracks:
         self._fresh = True
 
     def reset(self) -> None:
-        """Forgets every face: the next frame is the first of a shot and its faces are there at once."""
+        """Forgets every face: the next frame is the first of a shot and its faces are there at
+        once."""
         self._faces = []
         self._fresh = True
 
     def update(self, found: list[Face]) -> list[FollowedFace]:
         """Takes the detections of the next frame and answers the faces to draw in it."""
-        pairs = associate([face.box for face in self._faces], [np.array(face.box) for face in found])
+        pairs = associate(
+            [face.box for face in self._faces], [np.array(face.box) for face in found]
+        )
         for old, new in pairs.items():
             _move(self._faces[old], found[new])
         for index, face in enumerate(self._faces):
@@ -56,7 +64,9 @@ class FaceTracks:
         taken = set(pairs.values())
         first = 1.0 if self._fresh else FADE
         self._faces += [
-            FollowedFace(np.array(face.box), face.landmarks.copy(), first) for i, face in enumerate(found) if i not in taken
+            FollowedFace(np.array(face.box), face.landmarks.copy(), first)
+            for i, face in enumerate(found)
+            if i not in taken
         ]
         self._faces = [face for face in self._faces if face.strength > 0]
         self._fresh = False
@@ -64,8 +74,11 @@ class FaceTracks:
 
 
 def associate(old: list[NDArray[np.float64]], new: list[NDArray[np.float64]]) -> dict[int, int]:
-    """Pairs of boxes (index of old -> index of new), each used once, largest overlap first, none below `MIN_IOU`."""
-    overlaps = sorted(((iou(a, b), i, j) for i, a in enumerate(old) for j, b in enumerate(new)), reverse=True)
+    """Pairs of boxes (index of old -> index of new), each used once, largest overlap first, none
+    below `MIN_IOU`."""
+    overlaps = sorted(
+        ((iou(a, b), i, j) for i, a in enumerate(old) for j, b in enumerate(new)), reverse=True
+    )
     pairs: dict[int, int] = {}
     for overlap, i, j in overlaps:
         if overlap >= MIN_IOU and i not in pairs and j not in pairs.values():

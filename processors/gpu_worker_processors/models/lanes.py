@@ -1,10 +1,11 @@
 """How frames cross between the machine's memory and a device's while the device goes on computing.
 
-Every thread that computes frames has a lane of its own: a CUDA stream on which a frame's way in, its arithmetic and its way
-out follow each other. Lanes do not wait for each other: the copy engines carry one lane's frames while the multiprocessors are
-at another's, and while one lane's thread waits for an answer, another's hands out work. The host's side of every copy is
-page-locked memory of torch's pool, which gives a block out again once the copies from or into it are over: a ring that grows to
-what is in flight and no further. On a CPU all of it degenerates to plain calls.
+Every thread that computes frames has a lane of its own: a CUDA stream on which a frame's way in,
+its arithmetic and its way out follow each other. Lanes do not wait for each other: the copy engines
+carry one lane's frames while the multiprocessors are at another's, and while one lane's thread
+waits for an answer, another's hands out work. The host's side of every copy is page-locked memory
+of torch's pool, which gives a block out again once the copies from or into it are over: a ring that
+grows to what is in flight and no further. On a CPU all of it degenerates to plain calls.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class Landing:
 class Lanes:
     """The lanes of one device, one for each thread that asks.
 
-    `with lanes.entered():` makes the calling thread's lane the one on which torch computes; `upload` and `download` belong
-    inside it.
+    `with lanes.entered():` makes the calling thread's lane the one on which torch computes;
+    `upload` and `download` belong inside it.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -60,21 +61,27 @@ class Lanes:
         return torch.cuda.stream(self._own.stream)
 
     def upload(self, arrays: Sequence[Array]) -> list[Tensor]:
-        """The arrays, of any numbers and strides, as tensors of the same shapes on the device, in one copy. The arrays may
-        change as soon as this returns; on a CPU the tensors share their memory."""
+        """The arrays, of any numbers and strides, as tensors of the same shapes on the device, in
+        one copy. The arrays may change as soon as this returns; on a CPU the tensors share their
+        memory."""
         if self._device.type != "cuda":
             return [torch.from_numpy(array) for array in arrays]
         staging, places = packed(arrays, page_locked=True)
         return unpacked(staging.to(self._device, non_blocking=True), places)
 
     def download(self, tensors: Sequence[Tensor]) -> Landing:
-        """Starts the tensors on their way to the machine's memory; on a CPU they are there already."""
+        """Starts the tensors on their way to the machine's memory; on a CPU they are there
+        already."""
         if self._device.type != "cuda":
             return Landing(tuple(tensors), None)
-        landing = tuple(torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True) for tensor in tensors)
+        landing = tuple(
+            torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True) for tensor in tensors
+        )
         for target, tensor in zip(landing, tensors, strict=True):
             target.copy_(tensor, non_blocking=True)
-        arrived = torch.cuda.Event(blocking=True)  # the thread that waits leaves its core to the decoder and the encoder
+        arrived = torch.cuda.Event(
+            blocking=True
+        )  # the thread that waits leaves its core to the decoder and the encoder
         arrived.record()
         return Landing(landing, arrived)
 

@@ -1,7 +1,8 @@
-"""The manifest: which weights exist, where they come from, and what must be true of a file before it is opened.
+"""The manifest: which weights exist, where they come from, and what must be true of a file before
+it is opened.
 
-Reads TOML, imports nothing heavy. An entry that could reach outside WEIGHTS_DIR or has a malformed digest is refused here, so
-that every `WeightSpec` in the program names a plain file.
+Reads TOML, imports nothing heavy. An entry that could reach outside WEIGHTS_DIR or has a malformed
+digest is refused here, so that every `WeightSpec` in the program names a plain file.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ LOCAL_MANIFEST = "manifest.local.toml"
 MAX_MANIFEST_BYTES = 1_000_000
 
 SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".onnx"})
-"""What a manifest may name. TensorRT engines and exported programs (`.engine`, `.plan`, `.pt2`) run code when they are opened,
-so no digest makes a place for them here."""
+"""What a manifest may name. TensorRT engines and exported programs (`.engine`, `.plan`, `.pt2`) run
+code when they are opened, so no digest makes a place for them here."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -64,16 +65,21 @@ class WeightSpec:
         return Path(self.file).suffix.lower()
 
 
-_FIELDS = {field.name: int if field.name in {"bytes", "scale", "min_vram"} else str for field in fields(WeightSpec)}
+_FIELDS = {
+    field.name: int if field.name in {"bytes", "scale", "min_vram"} else str
+    for field in fields(WeightSpec)
+}
 
 
 def default_manifest(environ: Mapping[str, str]) -> Path:
-    """The manifest in force: the one the environment names, else the package's (in the repository a link to weights/)."""
+    """The manifest in force: the one the environment names, else the package's (in the repository a
+    link to weights/)."""
     return Path(environ.get(MANIFEST_VARIABLE) or Path(__file__).with_name("manifest.toml"))
 
 
 def read_manifests(paths: Iterable[Path]) -> dict[str, WeightSpec]:
-    """Entries of several files by name; a later entry of the same name overrides single fields of an earlier one.
+    """Entries of several files by name; a later entry of the same name overrides single fields of
+    an earlier one.
 
     Raises:
         TaskError: `weights_rejected` when a file is not a manifest, names its place.
@@ -85,7 +91,9 @@ def read_manifests(paths: Iterable[Path]) -> dict[str, WeightSpec]:
             changes = _checked(entry, place)
             name = changes["name"]
             try:
-                specs[name] = _override(specs[name], changes) if name in specs else WeightSpec(**changes)
+                specs[name] = (
+                    _override(specs[name], changes) if name in specs else WeightSpec(**changes)
+                )
             except TypeError:
                 raise _bad(place, "needs `name` and `file`") from None
     return specs
@@ -135,9 +143,15 @@ def _check_file(file: str, place: str) -> None:
         raise _bad(place, "`file` must be a plain file name, without folders")
     if Path(file).suffix.lower() not in SUFFIXES:
         raise _bad(
-            place, f"`file` must end in {', '.join(sorted(SUFFIXES))}; compiled engines and exported programs are refused"
+            place,
+            f"`file` must end in {', '.join(sorted(SUFFIXES))}; compiled engines and exported"
+            " programs are refused",
         )
 
 
 def _bad(place: str, what: str) -> TaskError:
-    return TaskError(ErrorCode.weights_rejected, f"the weights manifest is not usable: {place}: {what}", reason="manifest")
+    return TaskError(
+        ErrorCode.weights_rejected,
+        f"the weights manifest is not usable: {place}: {what}",
+        reason="manifest",
+    )

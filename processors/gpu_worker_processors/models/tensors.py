@@ -1,7 +1,9 @@
-"""State dicts: the tensors of a verified weight file, opened without running anything that the file contains.
+"""State dicts: the tensors of a verified weight file, opened without running anything that the file
+contains.
 
-`.safetensors` headers are checked here before the library maps them (size cap, offsets without overlap or gap, no shape that
-lies); `.pth`/`.pt` go through torch's weights-only unpickler. Whatever is wrong is `weights_rejected` with a `reason`.
+`.safetensors` headers are checked here before the library maps them (size cap, offsets without
+overlap or gap, no shape that lies); `.pth`/`.pt` go through torch's weights-only unpickler.
+Whatever is wrong is `weights_rejected` with a `reason`.
 """
 
 from __future__ import annotations
@@ -47,14 +49,18 @@ def load_state_dict(file: WeightFile) -> StateDict:
 
     found = _load_safetensors(file) if file.spec.suffix == ".safetensors" else _load_pickle(file)
     state: dict[Any, Any] = canonicalize_state_dict(found) if isinstance(found, dict) else {}
-    if not state or not all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()):
+    if not state or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
+    ):
         raise reject(file, "state_dict_mismatch", "holds no state dict of tensors")
     return state
 
 
 def reject(file: WeightFile, reason: str, what: str) -> TaskError:
     """The typed error for a file whose content is not what its manifest entry promises."""
-    return TaskError(ErrorCode.weights_rejected, f"{file.spec.file} {what}", name=file.spec.name, reason=reason)
+    return TaskError(
+        ErrorCode.weights_rejected, f"{file.spec.file} {what}", name=file.spec.name, reason=reason
+    )
 
 
 def _load_safetensors(file: WeightFile) -> Any:
@@ -71,22 +77,39 @@ def _load_safetensors(file: WeightFile) -> Any:
 
 
 def _load_pickle(file: WeightFile) -> Any:
-    """Only tensors and plain containers come out of torch's weights-only unpickler; the file's digest is pinned as well."""
+    """Only tensors and plain containers come out of torch's weights-only unpickler; the file's
+    digest is pinned as well."""
     if file.spec.suffix not in {".pth", ".pt"}:
         raise reject(file, "not_tensors", "is no file of tensors")
     try:
         return torch.load(file.path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError):
-        raise reject(file, "not_tensors", "holds something else than tensors, or is damaged; nothing of it was run") from None
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        OSError,
+    ):
+        raise reject(
+            file,
+            "not_tensors",
+            "holds something else than tensors, or is damaged; nothing of it was run",
+        ) from None
 
 
 def header_problem(path: Path) -> str | None:
-    """What is wrong with the header of a safetensors file, or None. Reads at most `MAX_HEADER_BYTES`."""
+    """What is wrong with the header of a safetensors file, or None. Reads at most
+    `MAX_HEADER_BYTES`."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > MAX_HEADER_BYTES or length > size - 8:
-            return f"announces a header of {length} bytes; at most {MAX_HEADER_BYTES} and no more than the file are accepted"
+            return (
+                f"announces a header of {length} bytes; at most {MAX_HEADER_BYTES} and no more than"
+                " the file are accepted"
+            )
         raw = file.read(length)
     try:
         header = json.loads(raw)
@@ -94,7 +117,9 @@ def header_problem(path: Path) -> str | None:
         return "has a header that is no JSON"
     if not isinstance(header, dict):
         return "has a header that is no JSON object"
-    return _layout_problem({key: value for key, value in header.items() if key != "__metadata__"}, size - 8 - length)
+    return _layout_problem(
+        {key: value for key, value in header.items() if key != "__metadata__"}, size - 8 - length
+    )
 
 
 def _layout_problem(tensors: Mapping[str, Any], data_bytes: int) -> str | None:

@@ -1,6 +1,7 @@
 """Similarity transforms between a picture and an aligned square face, on the device.
 
-A transform is a (2, 3) matrix from pixel coordinates to pixel coordinates, 0 being the centre of the first pixel.
+A transform is a (2, 3) matrix from pixel coordinates to pixel coordinates, 0 being the centre of
+the first pixel.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ Matrix = NDArray[np.float64]
 
 
 def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> Matrix:
-    """Rotation, uniform scale and shift that bring `source` points (N, 2) closest to `target` points (Umeyama 1991, without
-    mirroring)."""
+    """Rotation, uniform scale and shift that bring `source` points (N, 2) closest to `target`
+    points (Umeyama 1991, without mirroring)."""
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
     a, b = source - source_mean, target - target_mean
     u, spread, vt = np.linalg.svd(b.T @ a)
@@ -36,8 +37,15 @@ def invert(matrix: Matrix) -> Matrix:
 
 
 def enlarged(matrix: Matrix, factor_x: float, factor_y: float) -> Matrix:
-    """The same transform for a picture whose pixels are `factor` times as many: (x + 0.5) * factor - 0.5 is where x went."""
-    back = np.array([[1 / factor_x, 0, 0.5 / factor_x - 0.5], [0, 1 / factor_y, 0.5 / factor_y - 0.5], [0, 0, 1]])
+    """The same transform for a picture whose pixels are `factor` times as many: (x + 0.5) * factor
+    - 0.5 is where x went."""
+    back = np.array(
+        [
+            [1 / factor_x, 0, 0.5 / factor_x - 0.5],
+            [0, 1 / factor_y, 0.5 / factor_y - 0.5],
+            [0, 0, 1],
+        ]
+    )
     return matrix @ back
 
 
@@ -46,11 +54,21 @@ def zoom(matrix: Matrix) -> float:
     return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
 
 
-def sample(picture: Tensor, to_picture: Matrix, left: int, top: int, width: int, height: int, border: str = "border") -> Tensor:
-    """The window (left, top, width, height) of a target whose pixels lie at `to_picture` in the picture.
+def sample(
+    picture: Tensor,
+    to_picture: Matrix,
+    left: int,
+    top: int,
+    width: int,
+    height: int,
+    border: str = "border",
+) -> Tensor:
+    """The window (left, top, width, height) of a target whose pixels lie at `to_picture` in the
+    picture.
 
     Args:
-        picture: float [C, H, W]. Averaged first where the window has far fewer pixels than what it shows.
+        picture: float [C, H, W]. Averaged first where the window has far fewer pixels than what it
+            shows.
         border: "border" repeats the outermost pixels, "zeros" is black outside.
 
     Returns:
@@ -58,16 +76,22 @@ def sample(picture: Tensor, to_picture: Matrix, left: int, top: int, width: int,
     """
     shrink = max(1, round(zoom(to_picture)))
     if shrink > 1:
-        picture = functional.avg_pool2d(picture[None], shrink, ceil_mode=True, count_include_pad=False)[0]
+        picture = functional.avg_pool2d(
+            picture[None], shrink, ceil_mode=True, count_include_pad=False
+        )[0]
         to_picture = enlarged_target(to_picture, 1 / shrink)
-    size = torch.tensor([picture.shape[2], picture.shape[1]], dtype=torch.float32, device=picture.device)
+    size = torch.tensor(
+        [picture.shape[2], picture.shape[1]], dtype=torch.float32, device=picture.device
+    )
     matrix = torch.tensor(to_picture, dtype=torch.float32, device=picture.device)
     xs = torch.arange(left, left + width, dtype=torch.float32, device=picture.device)
     ys = torch.arange(top, top + height, dtype=torch.float32, device=picture.device)
     grid_y, grid_x = torch.meshgrid(ys, xs, indexing="ij")
     places = torch.stack([grid_x, grid_y, torch.ones_like(grid_x)], dim=-1) @ matrix.T
     normal = (2 * places + 1) / size - 1
-    return functional.grid_sample(picture[None], normal[None], "bicubic", border, align_corners=False)[0]
+    return functional.grid_sample(
+        picture[None], normal[None], "bicubic", border, align_corners=False
+    )[0]
 
 
 def enlarged_target(matrix: Matrix, factor: float) -> Matrix:
@@ -76,8 +100,11 @@ def enlarged_target(matrix: Matrix, factor: float) -> Matrix:
 
 
 def window(matrix: Matrix, edge: int, width: int, height: int) -> tuple[int, int, int, int]:
-    """(left, top, width, height) of the part of a picture that a square of `edge` pixels covers after `matrix`."""
-    corners = np.array([[-0.5, -0.5, 1], [edge - 0.5, -0.5, 1], [-0.5, edge - 0.5, 1], [edge - 0.5, edge - 0.5, 1]])
+    """(left, top, width, height) of the part of a picture that a square of `edge` pixels covers
+    after `matrix`."""
+    corners = np.array(
+        [[-0.5, -0.5, 1], [edge - 0.5, -0.5, 1], [-0.5, edge - 0.5, 1], [edge - 0.5, edge - 0.5, 1]]
+    )
     places = corners @ matrix.T
     left, top = np.maximum(np.floor(places.min(axis=0)), 0).astype(int)
     right, bottom = np.minimum(np.ceil(places.max(axis=0)) + 1, [width, height]).astype(int)

@@ -1,8 +1,10 @@
-"""Weights on disk: a name from the manifest becomes a path whose size and SHA-256 were checked before anything opened it.
+"""Weights on disk: a name from the manifest becomes a path whose size and SHA-256 were checked
+before anything opened it.
 
-Accepts names only, never paths. Looks in WEIGHTS_DIR, then among the few files that come with this package, and downloads
-nothing: processors have no network, the worker's `gpu-worker weights pull` does that. A file is hashed once per process as long
-as its inode, size and time stay the same. Imports nothing heavy, so the worker's parent process may use it too.
+Accepts names only, never paths. Looks in WEIGHTS_DIR, then among the few files that come with this
+package, and downloads nothing: processors have no network, the worker's `gpu-worker weights pull`
+does that. A file is hashed once per process as long as its inode, size and time stay the same.
+Imports nothing heavy, so the worker's parent process may use it too.
 """
 
 from __future__ import annotations
@@ -17,20 +19,28 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
-from gpu_worker_processors.models.manifest import LOCAL_MANIFEST, WeightSpec, default_manifest, read_manifests
+from gpu_worker_processors.models.manifest import (
+    LOCAL_MANIFEST,
+    WeightSpec,
+    default_manifest,
+    read_manifests,
+)
 
 FACE_RESTORER = "GFPGANv1.4"
 FACE_DETECTOR = "face_detection_yunet_2023mar"
 DNI_PARTNERS: Mapping[str, str] = {"realesr-general-x4v3": "realesr-general-wdn-x4v3"}
-"""Networks trained as a pair, the second with weak denoising: their weights may be interpolated (DNI, arXiv 1811.10515)."""
+"""Networks trained as a pair, the second with weak denoising: their weights may be interpolated
+(DNI, arXiv 1811.10515)."""
 X2_PARTNERS: Mapping[str, str] = {"lite": "lite_x2"}
 """Networks that come in two sizes: the one that enlarges by 4, and the one that enlarges by 2."""
 
 SHIPPED: Mapping[str, str] = {"lite": "lite_x4.safetensors", "lite_x2": "lite_x2.safetensors"}
-"""Weights that come with this package, and their files; in the repository it has links to weights/."""
+"""Weights that come with this package, and their files; in the repository it has links to
+weights/."""
 
 _EXTERNAL_TENSOR = b"\x0a\x08location"
-"""An ONNX `StringStringEntryProto` with the key "location": a tensor kept in another file (CVE-2022-25882, CVE-2024-27318)."""
+"""An ONNX `StringStringEntryProto` with the key "location": a tensor kept in another file
+(CVE-2022-25882, CVE-2024-27318)."""
 _HASH_BLOCK_BYTES = 1 << 20
 
 _verified: dict[tuple[Path, int, int, int], str] = {}
@@ -54,7 +64,9 @@ def shipped(file: str) -> Path:
     return Path(__file__).with_name(file).resolve()
 
 
-def upscale_weights(model: str, denoise_strength: float | None, face_enhance: bool) -> tuple[str, ...]:
+def upscale_weights(
+    model: str, denoise_strength: float | None, face_enhance: bool
+) -> tuple[str, ...]:
     """Manifest names that an upscale by this network with these parameters loads."""
     names = [model]
     if model in DNI_PARTNERS and denoise_strength is not None and denoise_strength < 1:
@@ -68,7 +80,8 @@ class WeightStore:
     """The weights of one WEIGHTS_DIR, and those that come with this package.
 
     Args:
-        weights_dir: the folder; None when none is configured, then only the shipped ones are there. A file in it is preferred.
+        weights_dir: the folder; None when none is configured, then only the shipped ones are there.
+            A file in it is preferred.
         environ: where `GPU_WORKER_MANIFEST` is looked up; the process environment when None.
     """
 
@@ -92,13 +105,16 @@ class WeightStore:
         if name not in self._specs:
             raise TaskError(
                 ErrorCode.weights_missing,
-                f"no weights of that name{self._near(name)}; the manifest has: {', '.join(self._specs)}",
+                f"no weights of that name{self._near(name)}; the manifest has:"
+                f" {', '.join(self._specs)}",
                 names=sorted(self._specs),
             )
         return self._specs[name]
 
     def _near(self, name: str) -> str:
-        close = difflib.get_close_matches(name[:64].lower(), [known.lower() for known in self._specs], n=1)
+        close = difflib.get_close_matches(
+            name[:64].lower(), [known.lower() for known in self._specs], n=1
+        )
         match = next((known for known in self._specs if close and known.lower() == close[0]), None)
         return f'. Did you mean "{match}"?' if match else ""
 
@@ -135,8 +151,8 @@ def verify(path: Path, spec: WeightSpec) -> None:
     """Proves that the file is the one the manifest pins, reading it as plain bytes only.
 
     Raises:
-        TaskError: `weights_missing`, or `weights_rejected` with `reason` = not_a_file | no_digest | size_mismatch |
-            digest_mismatch | external_data.
+        TaskError: `weights_missing`, or `weights_rejected` with `reason` = not_a_file | no_digest |
+            size_mismatch | digest_mismatch | external_data.
     """
     try:
         status = path.lstat()
@@ -147,16 +163,24 @@ def verify(path: Path, spec: WeightSpec) -> None:
             name=spec.name,
         ) from None
     if not stat.S_ISREG(status.st_mode):
-        raise _rejected(spec, "not_a_file", "is a link or no regular file; put the file itself into WEIGHTS_DIR")
+        raise _rejected(
+            spec, "not_a_file", "is a link or no regular file; put the file itself into WEIGHTS_DIR"
+        )
     if not spec.sha256:
         raise _rejected(spec, "no_digest", f"has no pinned SHA-256; add one to {LOCAL_MANIFEST}")
     if spec.bytes and status.st_size != spec.bytes:
-        raise _rejected(spec, "size_mismatch", f"has {status.st_size} bytes and the manifest says {spec.bytes}; {_again(spec)}")
+        raise _rejected(
+            spec,
+            "size_mismatch",
+            f"has {status.st_size} bytes and the manifest says {spec.bytes}; {_again(spec)}",
+        )
     key = (path, status.st_ino, status.st_mtime_ns, status.st_size)
     if key not in _verified:
         _verified[key] = _digest(path, spec)
     if _verified[key] != spec.sha256:
-        raise _rejected(spec, "digest_mismatch", f"has another SHA-256 than the manifest pins; {_again(spec)}")
+        raise _rejected(
+            spec, "digest_mismatch", f"has another SHA-256 than the manifest pins; {_again(spec)}"
+        )
 
 
 def _digest(path: Path, spec: WeightSpec) -> str:
@@ -167,16 +191,25 @@ def _digest(path: Path, spec: WeightSpec) -> str:
             digest.update(block)
             if spec.suffix == ".onnx":
                 if _EXTERNAL_TENSOR in tail + block:
-                    raise _rejected(spec, "external_data", "keeps tensors in other files; only self-contained ONNX is opened")
+                    raise _rejected(
+                        spec,
+                        "external_data",
+                        "keeps tensors in other files; only self-contained ONNX is opened",
+                    )
                 tail = block[-len(_EXTERNAL_TENSOR) :]
     return digest.hexdigest()
 
 
 def _how_to_get(spec: WeightSpec) -> str:
-    """By a command that this machine has. What it brings is verified before it is opened, whoever brought it."""
+    """By a command that this machine has. What it brings is verified before it is opened, whoever
+    brought it."""
     if not spec.url:
         by_hand = f"put {spec.file} there yourself: the manifest has no address for it"
-        return by_hand if spec.sha256 else f"{by_hand}, and wants its SHA-256 in {LOCAL_MANIFEST} there"
+        return (
+            by_hand
+            if spec.sha256
+            else f"{by_hand}, and wants its SHA-256 in {LOCAL_MANIFEST} there"
+        )
     if find_spec("gpu_worker") is None:
         return f"`curl -fL -o {spec.file} {spec.url}` in that folder gets it"
     return f"`gpu-worker weights pull {spec.name}` gets it"
@@ -187,4 +220,6 @@ def _again(spec: WeightSpec) -> str:
 
 
 def _rejected(spec: WeightSpec, reason: str, what: str) -> TaskError:
-    return TaskError(ErrorCode.weights_rejected, f"{spec.file} {what}", name=spec.name, reason=reason)
+    return TaskError(
+        ErrorCode.weights_rejected, f"{spec.file} {what}", name=spec.name, reason=reason
+    )

@@ -1,7 +1,9 @@
-"""What runs: a `Rendering`, the one shape in which a checked command and a planned timeline reach the runner.
+"""What runs: a `Rendering`, the one shape in which a checked command and a planned timeline reach
+the runner.
 
-Whoever makes one vouches for every word of it: nothing of a caller's text is in `argv` that was not parsed and written anew.
-The runner adds what belongs to running (progress, the jail) and never looks into the words.
+Whoever makes one vouches for every word of it: nothing of a caller's text is in `argv` that was not
+parsed and written anew. The runner adds what belongs to running (progress, the jail) and never
+looks into the words.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ class Rendering(Protocol):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All that FFmpeg may read: the inputs, and fonts or tables of the worker's own that the graph names."""
+        """All that FFmpeg may read: the inputs, and fonts or tables of the worker's own that the
+        graph names."""
         ...
 
     @property
@@ -52,13 +55,14 @@ class Rendering(Protocol):
 
     @property
     def video_encoder(self) -> str | None:
-        """Encoder by FFmpeg's name ("h264_nvenc"), "copy", or None when there is no video or the muxer chooses."""
+        """Encoder by FFmpeg's name ("h264_nvenc"), "copy", or None when there is no video or the
+        muxer chooses."""
         ...
 
     @property
     def video_options(self) -> Mapping[str, str]:
-        """The video encoder's options by their canonical names ("preset", "cq", "b:v", "pix_fmt"), the stream's index left
-        out. What `with_encoder` replaces."""
+        """The video encoder's options by their canonical names ("preset", "cq", "b:v", "pix_fmt"),
+        the stream's index left out. What `with_encoder` replaces."""
         ...
 
     @property
@@ -68,11 +72,13 @@ class Rendering(Protocol):
 
     @property
     def uses_gpu(self) -> bool:
-        """Whether decoding or a filter runs on the card (`-hwaccel cuda`, `scale_cuda`): no encoder in software helps then."""
+        """Whether decoding or a filter runs on the card (`-hwaccel cuda`, `scale_cuda`): no encoder
+        in software helps then."""
         ...
 
     def with_encoder(self, name: str, options: Mapping[str, str]) -> Self:
-        """The same rendering with another video encoder, `options` in place of all of `video_options`."""
+        """The same rendering with another video encoder, `options` in place of all of
+        `video_options`."""
         ...
 
     def argv(self) -> tuple[str, ...]:

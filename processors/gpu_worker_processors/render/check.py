@@ -1,7 +1,8 @@
 """The look at a rendered file before it may leave: a status of 0 is not yet a file.
 
-Reads every packet's timestamp, decodes the first picture, the last one that stands alone and the first sound, and compares with
-what FFmpeg said it wrote and with what the command promises. It says what is there; anything short of it is `output_invalid`.
+Reads every packet's timestamp, decodes the first picture, the last one that stands alone and the
+first sound, and compares with what FFmpeg said it wrote and with what the command promises. It says
+what is there; anything short of it is `output_invalid`.
 """
 
 from __future__ import annotations
@@ -25,8 +26,30 @@ _SOUND_TOLERANCE_SECONDS = 0.05
 _WEBP_ANIMATION = 0x02
 """Of the flags of a VP8X chunk."""
 _DEMUXERS = (
-    *("mov", "matroska", "webm", "mpegts", "avi", "ogg", "gif", "apng", "png_pipe", "jpeg_pipe", "webp_pipe", "webp_anim"),
-    *("mjpeg", "image2", "mp3", "aac", "flac", "wav", "w64", "ac3", "eac3", "srt", "webvtt", "ass"),
+    "mov",
+    "matroska",
+    "webm",
+    "mpegts",
+    "avi",
+    "ogg",
+    "gif",
+    "apng",
+    "png_pipe",
+    "jpeg_pipe",
+    "webp_pipe",
+    "webp_anim",
+    "mjpeg",
+    "image2",
+    "mp3",
+    "aac",
+    "flac",
+    "wav",
+    "w64",
+    "ac3",
+    "eac3",
+    "srt",
+    "webvtt",
+    "ass",
 )
 """None that opens another file: the output's content is a stranger's as much as the input's."""
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(_DEMUXERS)}
@@ -75,12 +98,15 @@ def _look(path: Path) -> Output:
 
 
 def animated_webp(path: Path) -> Output | None:
-    """What an animated WebP holds, by its chunks; None for any other file. PyAV's libraries do not decode it.
+    """What an animated WebP holds, by its chunks; None for any other file. PyAV's libraries do not
+    decode it.
 
     https://developers.google.com/speed/webp/docs/riff_container
     """
     with path.open("rb") as file:
-        kind, size, form, extended, flags = struct.unpack("<4sI4s4s4xB", file.read(21).ljust(21, b"\0"))
+        kind, size, form, extended, flags = struct.unpack(
+            "<4sI4s4s4xB", file.read(21).ljust(21, b"\0")
+        )
         if (kind, form, extended) != (b"RIFF", b"WEBP", b"VP8X") or not flags & _WEBP_ANIMATION:
             return None
         if size + 8 != path.stat().st_size:
@@ -128,16 +154,25 @@ def _read(container: Any) -> tuple[Output, int | None]:
     for packet in container.demux():
         if packet.size:
             streams[packet.stream.index].add(packet)
-    # MOV and MP4 keep chapters in a text track as well, which a reader sees as data without packets.
-    empty = [stream.kind for stream in streams.values() if not stream.packets and stream.kind != "data"]
+    # MOV and MP4 keep chapters in a text track as well, which a reader sees as data without
+    # packets.
+    empty = [
+        stream.kind for stream in streams.values() if not stream.packets and stream.kind != "data"
+    ]
     if empty or not streams:
-        _fail(f"its {empty[0] if empty else 'container'} stream holds nothing", reason="empty_output")
+        _fail(
+            f"its {empty[0] if empty else 'container'} stream holds nothing", reason="empty_output"
+        )
     videos = [stream for stream in streams.values() if stream.kind == "video"]
     starts = [stream.start for stream in streams.values() if stream.start is not None]
-    seconds = max(stream.end for stream in streams.values()) - min(starts) if starts else Fraction(0)
+    seconds = (
+        max(stream.end for stream in streams.values()) - min(starts) if starts else Fraction(0)
+    )
     codec = container.streams.video[0].codec_context.name if videos else None
     has_audio = any(stream.kind == "audio" for stream in streams.values())
-    output = Output(float(seconds), videos[0].packets if videos else 0, bool(videos), has_audio, codec)
+    output = Output(
+        float(seconds), videos[0].packets if videos else 0, bool(videos), has_audio, codec
+    )
     return output, videos[0].last_key if videos else None
 
 

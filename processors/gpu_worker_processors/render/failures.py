@@ -1,7 +1,8 @@
 """From how FFmpeg ended to an error that a caller can act on.
 
-FFmpeg's own text never leaves: it may quote file contents, and it names files of the worker. It is only searched for sentences
-that are known, in an order that puts causes before consequences; the caller gets our words for them.
+FFmpeg's own text never leaves: it may quote file contents, and it names files of the worker. It is
+only searched for sentences that are known, in an order that puts causes before consequences; the
+caller gets our words for them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from gpu_worker_client.protocol import ErrorCode, TaskError
 
 @dataclass(frozen=True)
 class _Sentence:
-    """Something FFmpeg says, and what it means. The pattern's groups, numbers and fixed words, fill the message's `{}`."""
+    """Something FFmpeg says, and what it means. The pattern's groups, numbers and fixed words, fill
+    the message's `{}`."""
 
     pattern: re.Pattern[str]
     code: ErrorCode
@@ -30,14 +32,20 @@ def _says(pattern: str, code: ErrorCode, message: str, *, reason: str = "") -> _
 
 _SENTENCES = (
     _says(r"No space left on device", ErrorCode.disk_full, "the disk for job directories is full"),
-    _says(r"File too large", ErrorCode.output_too_large, "the output exceeds this worker's size limit"),
     _says(
-        r"max_streams|Too many streams", ErrorCode.media_limit, "an input has more streams than this worker reads; keep a few"
+        r"File too large", ErrorCode.output_too_large, "the output exceeds this worker's size limit"
     ),
     _says(
-        r"Cannot allocate memory|malloc .*failed|Resource temporarily unavailable|get_buffer\(\) failed",
+        r"max_streams|Too many streams",
+        ErrorCode.media_limit,
+        "an input has more streams than this worker reads; keep a few",
+    ),
+    _says(
+        r"Cannot allocate memory|malloc .*failed|Resource temporarily unavailable|get_buffer\(\)"
+        r" failed",
         ErrorCode.resource_exhausted,
-        "the command needed more memory than a job may have; use smaller pictures or fewer of them at once",
+        "the command needed more memory than a job may have; use smaller pictures or fewer of them"
+        " at once",
     ),
     _says(
         r"Picture size (\d+)x(\d+) (?:is invalid|exceeds)",
@@ -55,7 +63,8 @@ _SENTENCES = (
         "the encoder needs an even {}, and the picture is {}x{}; scale or crop it to even numbers",
     ),
     _says(
-        r"Stream map '[^']*' matches no streams|Stream specifier '[^']*' in filtergraph .* matches no streams|"
+        r"Stream map '[^']*' matches no streams|Stream specifier '[^']*' in filtergraph .* matches"
+        r" no streams|"
         r"Cannot find a matching stream|Error binding filtergraph inputs|Invalid file index",
         ErrorCode.invalid_task,
         "the command takes a stream that its inputs do not have",
@@ -68,20 +77,25 @@ _SENTENCES = (
         reason="no_such_stream",
     ),
     _says(
-        r"Only .* are supported for|codec not currently supported in container|Could not find tag for codec|"
-        r"incorrect codec parameters|not supported in container|Exactly one .* stream|only supports",
+        r"Only .* are supported for|codec not currently supported in container|Could not find tag"
+        r" for codec|"
+        r"incorrect codec parameters|not supported in container|Exactly one .* stream|only"
+        r" supports",
         ErrorCode.invalid_task,
-        "the output's container cannot hold what the command puts into it; choose another container or encoder",
+        "the output's container cannot hold what the command puts into it; choose another container"
+        " or encoder",
         reason="container",
     ),
     _says(
         r"Output file is empty",
         ErrorCode.output_invalid,
-        "the command writes nothing: check its -ss, -t and -frames, and its filters, against the length of the inputs",
+        "the command writes nothing: check its -ss, -t and -frames, and its filters, against the"
+        " length of the inputs",
         reason="empty_output",
     ),
     _says(
-        r"Invalid data found when processing input|Packet corrupt|corrupt input packet|error while decoding|"
+        r"Invalid data found when processing input|Packet corrupt|corrupt input packet|error while"
+        r" decoding|"
         r"Error while decoding|Invalid NAL unit|moov atom not found|partial file|Truncat",
         ErrorCode.corrupt_media,
         "an input is damaged: FFmpeg could not decode all of it, so nothing was delivered",
@@ -94,40 +108,64 @@ _SENTENCES = (
     ),
     _says(
         r"\[Parsed_([a-z0-9]+)_\d+ @ \w+\] (?:\[Eval @ \w+\] )?"
-        r"(?:Undefined constant|Missing|Invalid chars|Unknown function|Cannot parse expression|Error when evaluating)",
+        r"(?:Undefined constant|Missing|Invalid chars|Unknown function|Cannot parse"
+        r" expression|Error when evaluating)",
         ErrorCode.invalid_task,
-        "an expression of the filter {} cannot be evaluated; look for a misspelt name or a bracket in it",
+        "an expression of the filter {} cannot be evaluated; look for a misspelt name or a bracket"
+        " in it",
         reason="expression",
     ),
     _says(
-        r"Impossible to convert between the formats|Error reinitializing filters|Failed to configure (?:in|out)put pad|"
-        r"Error initializing filter|Error configuring filter|do not match the corresponding|Filter not found|"
+        r"Impossible to convert between the formats|Error reinitializing filters|Failed to"
+        r" configure (?:in|out)put pad|"
+        r"Error initializing filter|Error configuring filter|do not match the corresponding|Filter"
+        r" not found|"
         r"Undefined constant|Error when evaluating the expression|Invalid size",
         ErrorCode.invalid_task,
         "the filter graph does not fit its inputs",
         reason="filters",
     ),
     _says(
-        r"Error while opening encoder|Could not open encoder|Unable to parse|Error setting option|Error applying",
+        r"Error while opening encoder|Could not open encoder|Unable to parse|Error setting"
+        r" option|Error applying",
         ErrorCode.invalid_task,
         "the encoder does not take these options for these pictures",
         reason="encoder",
     ),
 )
 
-_DAMAGE = re.compile(r"File ended prematurely|Packet corrupt|filesize and duration do not match|CRC mismatch|LZW decode failed")
-"""What FFmpeg says, and then goes on and returns 0, about an input that is cut off or damaged: Matroska, AVI, MP3, Ogg, GIF."""
+_DAMAGE = re.compile(
+    r"File ended prematurely|Packet corrupt|filesize and duration do not match|CRC mismatch|LZW"
+    r" decode failed"
+)
+"""What FFmpeg says, and then goes on and returns 0, about an input that is cut off or damaged:
+Matroska, AVI, MP3, Ogg, GIF."""
 
 _HARDWARE = tuple(
     (re.compile(pattern, re.IGNORECASE), reason)
     for pattern, reason in (
-        (r"Cannot load (?:libcuda|libnvidia-encode|nvcuda|nvEncodeAPI)", "the NVIDIA driver has no encoder here"),
+        (
+            r"Cannot load (?:libcuda|libnvidia-encode|nvcuda|nvEncodeAPI)",
+            "the NVIDIA driver has no encoder here",
+        ),
         (r"No capable devices found|unsupported device", "this GPU has no encoder for it"),
         (r"minimum required Nvidia driver|Driver does not support", "the NVIDIA driver is too old"),
-        (r"OpenEncodeSessionEx failed: (?:out of memory|incompatible client key)", "all its sessions are in use"),
-        (r"10 bit encode not supported|doesn't support required NVENC features", "this GPU cannot encode this format"),
-        (r"(?:Width|Height|dimension)[^\n]*(?:exceed|not supported)|InitializeEncoder", "it takes no pictures of this size"),
-        (r"CUDA_ERROR|cuInit|load CUDA|No device available|Device creation failed", "no GPU can be used here"),
+        (
+            r"OpenEncodeSessionEx failed: (?:out of memory|incompatible client key)",
+            "all its sessions are in use",
+        ),
+        (
+            r"10 bit encode not supported|doesn't support required NVENC features",
+            "this GPU cannot encode this format",
+        ),
+        (
+            r"(?:Width|Height|dimension)[^\n]*(?:exceed|not supported)|InitializeEncoder",
+            "it takes no pictures of this size",
+        ),
+        (
+            r"CUDA_ERROR|cuInit|load CUDA|No device available|Device creation failed",
+            "no GPU can be used here",
+        ),
     )
 )
 
@@ -140,10 +178,13 @@ def hardware_problem(log: str, encoder: str) -> str | None:
 
 
 def damage(log: str) -> TaskError | None:
-    """The error for a damaged input that FFmpeg itself counts as a success; None when it saw none."""
+    """The error for a damaged input that FFmpeg itself counts as a success; None when it saw
+    none."""
     if _DAMAGE.search(log) is None:
         return None
-    message = "an input is damaged or cut off: FFmpeg read only a part of it, so nothing was delivered"
+    message = (
+        "an input is damaged or cut off: FFmpeg read only a part of it, so nothing was delivered"
+    )
     return TaskError(ErrorCode.corrupt_media, message)
 
 
@@ -157,9 +198,14 @@ def failure(status: int, log: str) -> TaskError:
     if status == -signal.SIGXFSZ:
         return TaskError(ErrorCode.output_too_large, "the output exceeds this worker's size limit")
     if status == -signal.SIGXCPU:
-        return TaskError(ErrorCode.time_limit, "the command used more processor time than a job may have")
+        return TaskError(
+            ErrorCode.time_limit, "the command used more processor time than a job may have"
+        )
     if status == -signal.SIGKILL:
-        message = "the system ended FFmpeg (most often: out of memory); retry, on a worker with more memory if it repeats"
+        message = (
+            "the system ended FFmpeg (most often: out of memory); retry, on a worker with more"
+            " memory if it repeats"
+        )
         return TaskError(ErrorCode.resource_exhausted, message)
     for sentence in _SENTENCES:
         found = sentence.pattern.search(log)
@@ -169,9 +215,13 @@ def failure(status: int, log: str) -> TaskError:
                 error.details["reason"] = sentence.reason
             return error
     if status < 0:
-        return TaskError(ErrorCode.corrupt_media, f"FFmpeg crashed (signal {-status}); an input may be made to do that")
+        return TaskError(
+            ErrorCode.corrupt_media,
+            f"FFmpeg crashed (signal {-status}); an input may be made to do that",
+        )
     return TaskError(
         ErrorCode.invalid_task,
-        f"FFmpeg could not run this command on these inputs (status {status}); try it with FFmpeg's own program first",
+        f"FFmpeg could not run this command on these inputs (status {status}); try it with FFmpeg's"
+        " own program first",
         status=status,
     )

@@ -1,7 +1,8 @@
 """NVENC: whether it really encodes here, and what to take instead where it does not.
 
-A listed encoder may lack its driver or its chip (A100, H100 and H200 have none), so each is tried with one real frame. The
-stand-in encodes the same codec in software, with rate control, preset and the rest put into its own terms.
+A listed encoder may lack its driver or its chip (A100, H100 and H200 have none), so each is tried
+with one real frame. The stand-in encodes the same codec in software, with rate control, preset and
+the rest put into its own terms.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ _X264_PRESETS = {
     "llhp": "superfast",
     "losslesshp": "superfast",
 }
-"""p1 to p7 run from fastest to best; the names are those before Video Codec SDK 10. What is not here is "medium"."""
+"""p1 to p7 run from fastest to best; the names are those before Video Codec SDK 10. What is not
+here is "medium"."""
 _SVT_PRESETS = {
     "superfast": "12",
     "veryfast": "11",
@@ -60,7 +62,13 @@ _SVT_PRESETS = {
 }
 """x264's names -> SVT-AV1's numbers, 0 best and 13 fastest."""
 _PROFILES = {
-    "libx264": {"baseline": "baseline", "main": "main", "high": "high", "high10": "high10", "high444p": "high444"},
+    "libx264": {
+        "baseline": "baseline",
+        "main": "main",
+        "high": "high",
+        "high10": "high10",
+        "high444p": "high444",
+    },
     "libx265": {"main": "main", "main10": "main10"},
     "libsvtav1": dict[str, str](),
 }
@@ -87,7 +95,8 @@ def has_gpu() -> bool:
 
 @lru_cache(maxsize=16)
 def unavailable(ffmpeg: Path, encoder: str, policy: Policy) -> str | None:
-    """Why a hardware encoder does not work here, None when it encoded a frame; asked once in a process.
+    """Why a hardware encoder does not work here, None when it encoded a frame; asked once in a
+    process.
 
     Raises:
         TaskError: `sandbox_unavailable`.
@@ -95,10 +104,32 @@ def unavailable(ffmpeg: Path, encoder: str, policy: Policy) -> str | None:
     if not has_gpu():
         return "there is no NVIDIA GPU in this system or container"
     source = f"color=black:size={_SIDE_PX}x{_SIDE_PX}:duration=0.1"
-    words = ("-nostdin", "-v", "warning", "-f", "lavfi", "-i", source, "-frames:v", "1", "-c:v", encoder, "-f", "null", "-")
+    words = (
+        "-nostdin",
+        "-v",
+        "warning",
+        "-f",
+        "lavfi",
+        "-i",
+        source,
+        "-frames:v",
+        "1",
+        "-c:v",
+        encoder,
+        "-f",
+        "null",
+        "-",
+    )
     with tempfile.TemporaryDirectory() as folder:
         confinement = Confinement(Path(folder), gpu=True, policy=policy)
-        child = program.start(ffmpeg, words, confinement, os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        child = program.start(
+            ffmpeg,
+            words,
+            confinement,
+            os.environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
         try:
             _, log = child.communicate(timeout=_PROBE_SECONDS)
         except subprocess.TimeoutExpired:
@@ -107,7 +138,10 @@ def unavailable(ffmpeg: Path, encoder: str, policy: Policy) -> str | None:
             return f"it did not encode one frame in {_PROBE_SECONDS:g} s"
     if child.returncode == 0:
         return None
-    return hardware_problem(log.decode("utf-8", "replace"), encoder) or f"it failed on a test frame (status {child.returncode})"
+    return (
+        hardware_problem(log.decode("utf-8", "replace"), encoder)
+        or f"it failed on a test frame (status {child.returncode})"
+    )
 
 
 def stand_in(encoder: str, options: Mapping[str, str]) -> tuple[str, dict[str, str]]:
@@ -131,7 +165,11 @@ def stand_in(encoder: str, options: Mapping[str, str]) -> tuple[str, dict[str, s
     if asked is not None:
         mapped["pix_fmt"] = _PIXEL_FORMATS.get(asked, asked)
     elif software == "libx264":
-        mapped["pix_fmt"] = "yuv420p"  # h264_nvenc makes 8 bit of everything; libx264 would write what few players show
+        mapped[
+            "pix_fmt"
+        ] = (  # h264_nvenc makes 8 bit of everything; libx264 would write what few players show
+            "yuv420p"
+        )
     return software, mapped
 
 
@@ -144,18 +182,29 @@ def _rate(software: str, options: Mapping[str, str]) -> dict[str, str]:
     """Quality where quality was asked for, bits where bits were."""
     bits, cap = options.get("b:v", "0"), options.get("maxrate")
     if options.get("tune") == "lossless" or options.get("preset", "").startswith("lossless"):
-        return {"libx264": {"qp": "0"}, "libx265": {"x265-params": "lossless=1"}, "libsvtav1": {"crf": "1"}}[software]
+        return {
+            "libx264": {"qp": "0"},
+            "libx265": {"x265-params": "lossless=1"},
+            "libsvtav1": {"crf": "1"},
+        }[software]
     if options.get("rc") == "constqp" or ("qp" in options and "rc" not in options):
         return {"qp": options.get("qp", "23")}
     if float(options.get("cq", "0") or 0) > 0:
-        cap = cap or (bits if _bits(bits) else None)  # with a quality NVENC takes the bit rate for the ceiling
+        cap = cap or (
+            bits if _bits(bits) else None
+        )  # with a quality NVENC takes the bit rate for the ceiling
         return {"crf": options["cq"], **_ceiling(cap, options)}
     if not _bits(bits):
         return _ceiling(cap, options)
     if software == "libsvtav1":
         return {"b:v": bits}  # it knows a ceiling for a quality only
     if options.get("rc", "").startswith("cbr"):
-        return {"b:v": bits, "minrate": bits, "maxrate": bits, "bufsize": options.get("bufsize", bits)}
+        return {
+            "b:v": bits,
+            "minrate": bits,
+            "maxrate": bits,
+            "bufsize": options.get("bufsize", bits),
+        }
     return {"b:v": bits, **_ceiling(cap, options)}
 
 
@@ -195,23 +244,34 @@ class Choice:
 
 
 def choose(rendering: Rendering, ffmpeg: Path, policy: Policy, *, require_hardware: bool) -> Choice:
-    """The rendering as it is where its encoder works here or is none of NVENC's; else with the stand-in.
+    """The rendering as it is where its encoder works here or is none of NVENC's; else with the
+    stand-in.
 
     Raises:
-        TaskError: `hardware_encoder_unavailable` when the hardware is required, by the task or by the command's own filters,
-            and is not there; `sandbox_unavailable`.
+        TaskError: `hardware_encoder_unavailable` when the hardware is required, by the task or by
+            the command's own filters, and is not there; `sandbox_unavailable`.
     """
     encoder = rendering.video_encoder
     if rendering.uses_gpu and not has_gpu():
-        message = "the command decodes or filters on a GPU and there is none here; leave out -hwaccel and the _cuda filters"
+        message = (
+            "the command decodes or filters on a GPU and there is none here; leave out -hwaccel and"
+            " the _cuda filters"
+        )
         raise TaskError(ErrorCode.hardware_encoder_unavailable, message)
     if encoder not in STAND_INS:
         if require_hardware:
-            message = f"require_hardware, and the video encoder is {encoder or 'none'}; allowed: {', '.join(STAND_INS)}"
+            message = (
+                f"require_hardware, and the video encoder is {encoder or 'none'}; allowed:"
+                f" {', '.join(STAND_INS)}"
+            )
             raise TaskError(ErrorCode.hardware_encoder_unavailable, message)
         return Choice(rendering)
     reason = unavailable(ffmpeg, encoder, policy)
-    return Choice(rendering) if reason is None else fall_back(rendering, reason, require_hardware=require_hardware)
+    return (
+        Choice(rendering)
+        if reason is None
+        else fall_back(rendering, reason, require_hardware=require_hardware)
+    )
 
 
 def fall_back(rendering: Rendering, reason: str, *, require_hardware: bool) -> Choice:
@@ -224,5 +284,8 @@ def fall_back(rendering: Rendering, reason: str, *, require_hardware: bool) -> C
     assert encoder in STAND_INS, "only those fall back"
     why = f"{encoder}: {reason}"
     if require_hardware or rendering.uses_gpu:
-        raise TaskError(ErrorCode.hardware_encoder_unavailable, f"{why}; leave out require_hardware to encode in software")
+        raise TaskError(
+            ErrorCode.hardware_encoder_unavailable,
+            f"{why}; leave out require_hardware to encode in software",
+        )
     return Choice(rendering.with_encoder(*stand_in(encoder, rendering.video_options)), why)

@@ -1,4 +1,5 @@
-"""The render task: a command or a timeline is checked, run in FFmpeg's jail, and its file is looked at before it leaves."""
+"""The render task: a command or a timeline is checked, run in FFmpeg's jail, and its file is looked
+at before it leaves."""
 
 from __future__ import annotations
 
@@ -8,7 +9,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
-from gpu_worker_client.protocol import RenderParams, RenderResult, RenderStats, TaskError, WorkerInfo
+from gpu_worker_client.protocol import (
+    RenderParams,
+    RenderResult,
+    RenderStats,
+    TaskError,
+    WorkerInfo,
+)
 from gpu_worker_processors.base import Limits, LocalJob
 from gpu_worker_processors.jail import program
 from gpu_worker_processors.jail.program import Policy
@@ -22,7 +29,8 @@ POLICY_VARIABLE = "GPU_WORKER_RENDER_SANDBOX"
 
 @lru_cache(maxsize=1)
 def ffmpeg_program() -> Path:
-    """FFmpeg's executable: the one that `IMAGEIO_FFMPEG_EXE` names, else the one that came with the package."""
+    """FFmpeg's executable: the one that `IMAGEIO_FFMPEG_EXE` names, else the one that came with the
+    package."""
     from imageio_ffmpeg import get_ffmpeg_exe
 
     return Path(get_ffmpeg_exe()).resolve()
@@ -48,7 +56,9 @@ class RenderProcessor:
         params: RenderParams = job.params
         policy = _policy(job)
         rendering, vtt = planned(job, policy)
-        choice = choose(rendering, ffmpeg_program(), policy, require_hardware=params.require_hardware)
+        choice = choose(
+            rendering, ffmpeg_program(), policy, require_hardware=params.require_hardware
+        )
         choice, report = _run(job, choice, policy)
         from gpu_worker_processors.render.check import check_output
 
@@ -65,7 +75,9 @@ class RenderProcessor:
             sandbox=program.level(policy, gpu=choice.gpu).name,
         )
         device = "cuda:0" if choice.gpu else "cpu"
-        worker = WorkerInfo(version="", device=device, encoder=encoder, fallback_reason=choice.fallback_reason)
+        worker = WorkerInfo(
+            version="", device=device, encoder=encoder, fallback_reason=choice.fallback_reason
+        )
         return RenderResult(thumbnails_vtt=vtt, stats=stats, worker=worker)
 
 
@@ -80,13 +92,22 @@ def planned(job: LocalJob, policy: Policy) -> tuple[Rendering, str | None]:
         from gpu_worker_processors.render.command import compile_command
 
         words = params.command_args or []
-        return compile_command(words, job.inputs, params.output_filename, job.require_output()), None
-    from gpu_worker_processors.render.timeline import SOFTWARE_ENCODERS, compile_timeline, look_at_inputs, planned_sheet
+        return compile_command(
+            words, job.inputs, params.output_filename, job.require_output()
+        ), None
+    from gpu_worker_processors.render.timeline import (
+        SOFTWARE_ENCODERS,
+        compile_timeline,
+        look_at_inputs,
+        planned_sheet,
+    )
 
     sources = look_at_inputs(params.timeline, job.inputs, job.limits)
     works = {name for name in STAND_INS if unavailable(ffmpeg_program(), name, policy) is None}
     output = job.require_output()
-    rendering = compile_timeline(params.timeline, sources, output, encoders=SOFTWARE_ENCODERS | works, limits=job.limits)
+    rendering = compile_timeline(
+        params.timeline, sources, output, encoders=SOFTWARE_ENCODERS | works, limits=job.limits
+    )
     sheet = planned_sheet(params.timeline, sources)
     return rendering, sheet.vtt(job.output_name or output.name) if sheet else None
 
@@ -118,21 +139,27 @@ def _run(job: LocalJob, choice: Choice, policy: Policy) -> tuple[Choice, Report]
     problem = hardware_problem(finished.log, encoder) if encoder in STAND_INS else None
     if problem is None:
         raise failure(finished.status, finished.log)
-    fallen = fall_back(choice.rendering, problem, require_hardware=cast(RenderParams, job.params).require_hardware)
+    fallen = fall_back(
+        choice.rendering, problem, require_hardware=cast(RenderParams, job.params).require_hardware
+    )
     return _run(job, fallen, policy)
 
 
 def _report(job: LocalJob, report: Report, total: float | None) -> None:
-    """Progress in milliseconds of the output. What is asked for may be longer than what comes out, never shown as more."""
+    """Progress in milliseconds of the output. What is asked for may be longer than what comes out,
+    never shown as more."""
     done = round(report.seconds * 1000)
     if report.ended:
         job.progress("process", done, done, "milliseconds")
     else:
-        job.progress("process", done, max(done, round(total * 1000)) if total else None, "milliseconds")
+        job.progress(
+            "process", done, max(done, round(total * 1000)) if total else None, "milliseconds"
+        )
 
 
 def _total_seconds(rendering: Rendering, limits: Limits) -> float | None:
-    """How long the output will be, about: as promised, else as long as the longest input, up to the command's own limit."""
+    """How long the output will be, about: as promised, else as long as the longest input, up to the
+    command's own limit."""
     expected = rendering.expected
     if expected.seconds is not None:
         return expected.seconds
@@ -145,7 +172,8 @@ def _lengths(files: Iterable[Path], limits: Limits) -> Iterable[float]:
     """Seconds of those files that are films or sounds.
 
     Raises:
-        TaskError: `corrupt_media`, `no_frames`, `media_limit`: one of them cannot be opened, or is cut off.
+        TaskError: `corrupt_media`, `no_frames`, `media_limit`: one of them cannot be opened, or is
+            cut off.
     """
     import av
 

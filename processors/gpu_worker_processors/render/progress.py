@@ -1,4 +1,5 @@
-"""FFmpeg's own account of how far it is: the `key=value` blocks of `-progress`, each closed by a line `progress=...`."""
+"""FFmpeg's own account of how far it is: the `key=value` blocks of `-progress`, each closed by a
+line `progress=...`."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ class Report:
 
 
 def reports(lines: Iterable[bytes]) -> Iterator[Report]:
-    """The blocks in order, an unfinished last one left out. What does not parse counts as not said."""
+    """The blocks in order, an unfinished last one left out. What does not parse counts as not
+    said."""
     fields: dict[str, str] = {}
     for line in lines:
         key, _, value = line.decode("ascii", "replace").strip().partition("=")

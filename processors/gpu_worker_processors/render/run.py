@@ -1,4 +1,5 @@
-"""One run of FFmpeg in its jail: started, listened to, ended in time, and how it ended. Success here is not yet a good file."""
+"""One run of FFmpeg in its jail: started, listened to, ended in time, and how it ended. Success
+here is not yet a good file."""
 
 from __future__ import annotations
 
@@ -19,13 +20,19 @@ from gpu_worker_processors.render.base import Rendering
 from gpu_worker_processors.render.progress import Report
 
 _LOG_BYTES = 64 * 1024
-"""Of FFmpeg's log, half from its beginning and half from its end: the cause stands in one of them."""
+"""Of FFmpeg's log, half from its beginning and half from its end: the cause stands in one of
+them."""
 _MEMORY_SHARE = 0.8
-"""Of the machine's or container's memory that FFmpeg may fill with data, before the system picks a process to end."""
+"""Of the machine's or container's memory that FFmpeg may fill with data, before the system picks a
+process to end."""
 _CPU_MARGIN_SECONDS = 5
-"""Of processor time beyond what all cores can give until the clock ends the run. The clock knows what to say, but on a busy
-machine it may be late; the kernel's limit is for when nobody is left to look at a clock."""
-_MEMORY_FILES = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Of processor time beyond what all cores can give until the clock ends the run. The clock knows
+what to say, but on a busy machine it may be late; the kernel's limit is for when nobody is left to
+look at a clock."""
+_MEMORY_FILES = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,8 @@ def run(
     gpu: bool,
     on_report: Callable[[Report], None],
 ) -> Finished:
-    """Runs it to its end. Call it from a thread that outlives the run; the output file is made here, anew.
+    """Runs it to its end. Call it from a thread that outlives the run; the output file is made
+    here, anew.
 
     Raises:
         TaskError: `sandbox_unavailable`; `time_limit` when it was ended for running too long.
@@ -70,11 +78,15 @@ def run(
         policy=policy,
     )
     words = (*progress.WORDS, "-hide_banner", "-loglevel", "warning", *rendering.argv())
-    child = program.start(ffmpeg, words, confinement, os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child = program.start(
+        ffmpeg, words, confinement, os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     return _listen(child, limits.max_seconds, on_report)
 
 
-def _listen(child: subprocess.Popen[bytes], max_seconds: float, on_report: Callable[[Report], None]) -> Finished:
+def _listen(
+    child: subprocess.Popen[bytes], max_seconds: float, on_report: Callable[[Report], None]
+) -> Finished:
     assert child.stdout is not None and child.stderr is not None
     late = threading.Event()
     log = _Log(child.stderr)
@@ -99,7 +111,10 @@ def _listen(child: subprocess.Popen[bytes], max_seconds: float, on_report: Calla
             clock.cancel()
             text = log.text()
     if late.is_set() and status != 0:
-        message = f"the command ran longer than the limit of {max_seconds:g} s; shorten it or choose a faster preset"
+        message = (
+            f"the command ran longer than the limit of {max_seconds:g} s; shorten it or choose a"
+            " faster preset"
+        )
         raise TaskError(ErrorCode.time_limit, message, limit_seconds=max_seconds)
     return Finished(status, text, last)
 
@@ -110,12 +125,15 @@ def _lines(pipe: IO[bytes]) -> Iterator[bytes]:
 
 
 class _Log:
-    """Reads a pipe to its end in a thread of its own, so that the writer never waits, and keeps the beginning and the end."""
+    """Reads a pipe to its end in a thread of its own, so that the writer never waits, and keeps the
+    beginning and the end."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._head = b""
         self._tail = b""
-        self._thread = threading.Thread(target=self._read, args=(pipe,), name="ffmpeg-log", daemon=True)
+        self._thread = threading.Thread(
+            target=self._read, args=(pipe,), name="ffmpeg-log", daemon=True
+        )
         self._thread.start()
 
     def _read(self, pipe: IO[bytes]) -> None:

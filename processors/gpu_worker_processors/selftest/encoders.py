@@ -1,7 +1,9 @@
-"""Which video encoders work here, each found by encoding one real frame: a listed encoder may lack its driver or its chip.
+"""Which video encoders work here, each found by encoding one real frame: a listed encoder may lack
+its driver or its chip.
 
-`encode_one_frame` runs in the calling process. A broken driver can crash that; who must survive it runs this module as a child:
-`python -m gpu_worker_processors.selftest.encoders NAME...` writes one JSON line `[name, problem or null]` after each attempt.
+`encode_one_frame` runs in the calling process. A broken driver can crash that; who must survive it
+runs this module as a child: `python -m gpu_worker_processors.selftest.encoders NAME...` writes one
+JSON line `[name, problem or null]` after each attempt.
 """
 
 from __future__ import annotations
@@ -16,14 +18,17 @@ from gpu_worker_processors.media.encoders import CANDIDATES, encoder_options
 SIDE_PX = 256
 """Above the smallest frame that any NVENC takes. NVIDIA Video Codec SDK, NV_ENC_CAPS_WIDTH_MIN."""
 
-PIXEL_FORMATS = {candidate.name: candidate.pix_fmts[8] for group in CANDIDATES.values() for candidate in group}
+PIXEL_FORMATS = {
+    candidate.name: candidate.pix_fmts[8] for group in CANDIDATES.values() for candidate in group
+}
 """Encoder that some processor may choose -> a pixel format that it takes."""
 
 _CRF = 18
 
 
 def encode_one_frame(name: str) -> str | None:
-    """None when the encoder gave a packet for one grey frame, with the options that processors use; else why not."""
+    """None when the encoder gave a packet for one grey frame, with the options that processors use;
+    else why not."""
     import av
     from av.error import FFmpegError
     from av.video.codeccontext import VideoCodecContext
@@ -40,7 +45,9 @@ def encode_one_frame(name: str) -> str | None:
         frame.pts = 0
         packets = [*context.encode(frame), *context.encode(None)]
     except FFmpegError as error:
-        log = cast("tuple[int, str, str] | None", error.log)  # level, origin, text; PyAV's stub says otherwise
+        log = cast(
+            "tuple[int, str, str] | None", error.log
+        )  # level, origin, text; PyAV's stub says otherwise
         return log[2].strip() if log else error.strerror
     except ValueError:  # this build of FFmpeg does not know the name
         return "it is not in this build"
@@ -50,7 +57,9 @@ def encode_one_frame(name: str) -> str | None:
 def main(names: list[str]) -> int:
     import av.logging
 
-    av.logging.set_level(av.logging.ERROR)  # so that a problem is FFmpeg's own message ("Cannot load libcuda.so.1")
+    av.logging.set_level(
+        av.logging.ERROR
+    )  # so that a problem is FFmpeg's own message ("Cannot load libcuda.so.1")
     for name in names:
         sys.stdout.write(json.dumps([name, encode_one_frame(name)]) + "\n")
         sys.stdout.flush()

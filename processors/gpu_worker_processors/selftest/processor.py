@@ -1,9 +1,11 @@
 """The selftest task: a fresh worker proves itself without any URL.
 
-Every other processor of the registry runs once, for real, on a tiny clip whose content is known, and its result is judged. That
-takes seconds (networks load), so an engine does it once: what has been proven in this engine process is answered from memory
-afterwards, and `detail` says so. What failed is tried again every time, and whether weights are present and the jail is closed
-is looked up every time. A processor that cannot run here is an answer (`ok: false` and why), not a failure of the self-test.
+Every other processor of the registry runs once, for real, on a tiny clip whose content is known,
+and its result is judged. That takes seconds (networks load), so an engine does it once: what has
+been proven in this engine process is answered from memory afterwards, and `detail` says so. What
+failed is tried again every time, and whether weights are present and the jail is closed is looked
+up every time. A processor that cannot run here is an answer (`ok: false` and why), not a failure of
+the self-test.
 """
 
 from __future__ import annotations
@@ -38,8 +40,16 @@ from gpu_worker_processors.selftest.samples import CLIP_NAME, SAMPLES, Sample, c
 logger = logging.getLogger(__name__)
 
 PACKAGES = (
-    *("gpu-worker", "gpu-worker-processors", "gpu-worker-client"),
-    *("torch", "torchvision", "av", "numpy", "opencv-python-headless", "spandrel", "scenedetect-headless"),
+    "gpu-worker",
+    "gpu-worker-processors",
+    "gpu-worker-client",
+    "torch",
+    "torchvision",
+    "av",
+    "numpy",
+    "opencv-python-headless",
+    "spandrel",
+    "scenedetect-headless",
 )
 """Distributions on which results depend; one that is not installed is left out."""
 
@@ -83,7 +93,9 @@ class SelftestProcessor:
             return self._proven[name]
         started = time.perf_counter()
         ok, detail = _attempt(name, job)
-        check = ProcessorCheck(ok=ok, seconds=round(time.perf_counter() - started, 4), detail=detail)
+        check = ProcessorCheck(
+            ok=ok, seconds=round(time.perf_counter() - started, 4), detail=detail
+        )
         if ok:
             self._proven[name] = check.model_copy(update={"detail": f"{detail}; {FROM_MEMORY}"})
         return check
@@ -106,7 +118,9 @@ def _attempt(name: str, job: LocalJob) -> tuple[bool, str]:
     if wrong:
         return False, f"output_invalid: {wrong}"
     chosen = params.model_dump(exclude_unset=True)
-    return True, "ran with " + (", ".join(f"{key} {value}" for key, value in chosen.items()) or "the defaults")
+    return True, "ran with " + (
+        ", ".join(f"{key} {value}" for key, value in chosen.items()) or "the defaults"
+    )
 
 
 def _runnable(processor: Processor, sample: Sample, store: WeightStore) -> Wire:
@@ -176,7 +190,8 @@ def device(setting: str) -> str:
 
 
 def weights(settings: Mapping[str, str]) -> dict[str, bool]:
-    """Manifest name -> whether its file is there with the size that the manifest gives. Contents are proven by running."""
+    """Manifest name -> whether its file is there with the size that the manifest gives. Contents
+    are proven by running."""
     store = _store(settings)
     return {spec.name: _size_fits(store.path(spec.name), spec.bytes) for spec in store.list()}
 
@@ -192,7 +207,10 @@ def _store(settings: Mapping[str, str]) -> WeightStore:
 
 def sandbox() -> dict[str, Any]:
     """What this process finds when it tries the walls of its own jail."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
+    status = dict(
+        line.split(":", 1)
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    )
     return {
         "no_new_privileges": status["NoNewPrivs"].strip() == "1",
         "system_call_filter": status["Seccomp"].strip() == "2",

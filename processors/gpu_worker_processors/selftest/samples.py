@@ -1,4 +1,5 @@
-"""What a self-test gives each processor: one tiny clip of known content, parameters that can run here, what must come out."""
+"""What a self-test gives each processor: one tiny clip of known content, parameters that can run
+here, what must come out."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ from gpu_worker_client.protocol import (
 )
 
 WIDTH_PX, HEIGHT_PX, FRAMES, RATE_FPS, CUT_FRAME = 64, 48, 24, 12, 12
-"""Two seconds, a hard cut in the middle: two scenes, each as long as the shortest scene that the defaults allow."""
+"""Two seconds, a hard cut in the middle: two scenes, each as long as the shortest scene that the
+defaults allow."""
 
 CLIP_NAME = "clip.mp4"
 """By which a task with several inputs knows it."""
@@ -32,15 +34,20 @@ CLICKS, CLICKS_HZ = 10, 2
 """Five seconds at 120 beats a minute."""
 
 _LIGHTEST_FIRST = (
-    *("realesr-animevideov3", "realesr-general-x4v3", "RealESRGAN_x4plus_anime_6B"),
-    *("ESRGAN_4x", "RealESRGAN_x4plus", "SwinIR_4x_GAN"),
+    "realesr-animevideov3",
+    "realesr-general-x4v3",
+    "RealESRGAN_x4plus_anime_6B",
+    "ESRGAN_4x",
+    "RealESRGAN_x4plus",
+    "SwinIR_4x_GAN",
     "lite",  # always there, so last: it proves nothing of the weights that an operator chose
 )
 
 
 @dataclass(frozen=True)
 class Sample:
-    """How to try one processor. The default suits a task that reads a video and needs no parameters."""
+    """How to try one processor. The default suits a task that reads a video and needs no
+    parameters."""
 
     variants: tuple[Mapping[str, Any], ...] = field(default=({},))
     """Parameters, best first; the first whose weights are present is taken."""
@@ -55,28 +62,51 @@ class Sample:
 def _wrong_scenes(result: TaskResult) -> str | None:
     assert isinstance(result, DetectScenesResult)
     starts = [scene.start_frame for scene in result.scenes]
-    return None if starts == [0, CUT_FRAME] else f"scenes start at frames {starts}, not at [0, {CUT_FRAME}]"
+    return (
+        None
+        if starts == [0, CUT_FRAME]
+        else f"scenes start at frames {starts}, not at [0, {CUT_FRAME}]"
+    )
 
 
 def _wrong_upscale(result: TaskResult) -> str | None:
     assert isinstance(result, UpscaleResult)
     stats, size = result.stats, f"{WIDTH_PX * 4}x{HEIGHT_PX * 4}"
     right = stats.frames_processed == FRAMES and stats.output_resolution == size
-    return None if right else f"{stats.frames_processed} frames of {stats.output_resolution}, not {FRAMES} of {size}"
+    return (
+        None
+        if right
+        else f"{stats.frames_processed} frames of {stats.output_resolution}, not {FRAMES} of {size}"
+    )
 
 
 def _wrong_tracks(result: TaskResult) -> str | None:
     assert isinstance(result, TrackResult)
     cuts = [cut.frame for cut in result.cuts]
-    right = result.stats.total_frames == FRAMES and cuts == [CUT_FRAME] and result.stats.unique_tracks == 0
-    return None if right else f"{result.stats.total_frames} frames, cuts at {cuts}, {result.stats.unique_tracks} tracks"
+    right = (
+        result.stats.total_frames == FRAMES
+        and cuts == [CUT_FRAME]
+        and result.stats.unique_tracks == 0
+    )
+    return (
+        None
+        if right
+        else (
+            f"{result.stats.total_frames} frames, cuts at {cuts}, {result.stats.unique_tracks}"
+            " tracks"
+        )
+    )
 
 
 def _wrong_crop(result: TaskResult) -> str | None:
     assert isinstance(result, AutoCropResult)
     stats, size = result.stats, f"{CROP_WIDTH_PX}x{HEIGHT_PX}"
     right = (stats.frames_processed, stats.shots, stats.output_resolution) == (FRAMES, 2, size)
-    return None if right else f"{stats.frames_processed} frames of {stats.output_resolution} in {stats.shots} shots"
+    return (
+        None
+        if right
+        else f"{stats.frames_processed} frames of {stats.output_resolution} in {stats.shots} shots"
+    )
 
 
 def _wrong_beats(result: TaskResult) -> str | None:
@@ -92,7 +122,9 @@ def _wrong_render(result: TaskResult) -> str | None:
     assert isinstance(result, RenderResult)
     stats = result.stats
     right = (stats.frames, stats.encoder_used) == (FRAMES, "libx264")
-    return None if right else f"{stats.frames} frames of {stats.encoder_used}, not {FRAMES} of libx264"
+    return (
+        None if right else f"{stats.frames} frames of {stats.encoder_used}, not {FRAMES} of libx264"
+    )
 
 
 def clicks() -> bytes:
@@ -111,19 +143,38 @@ def clicks() -> bytes:
 
 SAMPLES: dict[str, Sample] = {
     "auto_crop": Sample(
-        variants=({"model": "yolov8n"}, {"model": "hog", "classes": ["person"]}), makes_a_file=True, judge=_wrong_crop
+        variants=({"model": "yolov8n"}, {"model": "hog", "classes": ["person"]}),
+        makes_a_file=True,
+        judge=_wrong_crop,
     ),
     "beat": Sample(judge=_wrong_beats, source=clicks),
     "detect_scenes": Sample(judge=_wrong_scenes),
     "render": Sample(
-        variants=({"command_args": ["-i", CLIP_NAME, "-vf", "hflip", "-c:v", "libx264", "-preset", "ultrafast", "out.mp4"]},),
+        variants=(
+            {
+                "command_args": [
+                    "-i",
+                    CLIP_NAME,
+                    "-vf",
+                    "hflip",
+                    "-c:v",
+                    "libx264",
+                    "-preset",
+                    "ultrafast",
+                    "out.mp4",
+                ]
+            },
+        ),
         makes_a_file=True,
         judge=_wrong_render,
     ),
     "track": Sample(
-        variants=({"model": "yolov8n"}, {"model": "hog", "classes": ["person"], "frame_stride": 8}), judge=_wrong_tracks
+        variants=({"model": "yolov8n"}, {"model": "hog", "classes": ["person"], "frame_stride": 8}),
+        judge=_wrong_tracks,
     ),
-    "upscale": Sample(variants=tuple({"model": model} for model in _LIGHTEST_FIRST), judge=_wrong_upscale),
+    "upscale": Sample(
+        variants=tuple({"model": model} for model in _LIGHTEST_FIRST), judge=_wrong_upscale
+    ),
 }
 """Task -> its sample. A task that is not here is tried with the defaults of `Sample`."""
 

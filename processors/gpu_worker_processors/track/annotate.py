@@ -1,7 +1,9 @@
-"""The annotated video: every frame of the source with what was followed drawn on it, the rest of the file carried over.
+"""The annotated video: every frame of the source with what was followed drawn on it, the rest of
+the file carried over.
 
-A second pass over the source with the same decode, draw, encode pipe as any other task. What is not drawn on is what the source
-had: the decoder's own planes go to the encoder, and only an RGB source, or one finer than 4:2:0, is converted on the way.
+A second pass over the source with the same decode, draw, encode pipe as any other task. What is not
+drawn on is what the source had: the decoder's own planes go to the encoder, and only an RGB source,
+or one finer than 4:2:0, is converted on the way.
 """
 
 from __future__ import annotations
@@ -23,7 +25,12 @@ from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.color import ColorTags, resolve_tags
 from gpu_worker_processors.media.decode import FrameReader
 from gpu_worker_processors.media.encode import VideoSpec, VideoWriter
-from gpu_worker_processors.media.encoders import EncoderChoice, check_container, choose_encoder, working_encoders
+from gpu_worker_processors.media.encoders import (
+    EncoderChoice,
+    check_container,
+    choose_encoder,
+    working_encoders,
+)
 from gpu_worker_processors.media.frames import drained, prefetched
 from gpu_worker_processors.media.picture import Plane
 from gpu_worker_processors.media.probe import VideoInfo, probe, require_video
@@ -71,21 +78,31 @@ def draw_tracks(
     """Writes `source` with boxes, ids and trails to `output`, whose suffix chooses the container.
 
     Args:
-        boxes: (frame, what to draw on it), frames rising: `TrackStore.by_frame`, or `boxes_by_frame` of a result's tracks.
+        boxes: (frame, what to draw on it), frames rising: `TrackStore.by_frame`, or
+            `boxes_by_frame` of a result's tracks.
         cuts: first frames of shots; no trail goes across.
-        hold_frames: how long an entry is shown when no other follows: the stride that the tracks were made with.
+        hold_frames: how long an entry is shown when no other follows: the stride that the tracks
+            were made with.
         device: "cpu", or another where a hardware encoder is worth looking for.
         progress: told the frames written, and how many there are where that is known.
 
     Raises:
-        TaskError: as `probe`, `FrameReader` and `VideoWriter` do; `output_invalid` when the file is not what it should be.
+        TaskError: as `probe`, `FrameReader` and `VideoWriter` do; `output_invalid` when the file is
+            not what it should be.
     """
     info = probe(source, limits)
     video = require_video(info)
     look = _plan(video, output.suffix, device)
-    spec = VideoSpec(look.width, look.height, look.encoder, look.tags, video.sar, video.fps, video.time_base)
+    spec = VideoSpec(
+        look.width, look.height, look.encoder, look.tags, video.sar, video.fps, video.time_base
+    )
     to_planes = EvenPlanes(video, look)
-    draw = Annotator(look.tags, look.encoder.bits, look.height, (look.width / video.width, look.height / video.height))
+    draw = Annotator(
+        look.tags,
+        look.encoder.bits,
+        look.height,
+        (look.width / video.width, look.height / video.height),
+    )
     shown = _Shown(boxes, hold_frames)
     first = last = 0
 
@@ -106,19 +123,25 @@ def draw_tracks(
             first, last = (item.pts if item.index == 0 else first), item.pts
             progress(item.index + 1, video.expected_frames)
     span = (last - first) * video.time_base
-    verify_output(output, Promise(look.width, look.height, writer.frames, Fraction(span), look.tags))
+    verify_output(
+        output, Promise(look.width, look.height, writer.frames, Fraction(span), look.tags)
+    )
     return Annotated(look.encoder, tuple(writer.notes))
 
 
 def boxes_by_frame(tracks: Sequence[Track]) -> Iterator[tuple[int, list[PlacedBox]]]:
     """What `draw_tracks` takes, of a result's tracks: every frame that has boxes, rising."""
-    for frame, group in groupby(merge(*(_placed(track) for track in tracks), key=_frame_of), key=_frame_of):
+    for frame, group in groupby(
+        merge(*(_placed(track) for track in tracks), key=_frame_of), key=_frame_of
+    ):
         yield frame, [box for _, box in group]
 
 
 def _placed(track: Track) -> Iterator[tuple[int, PlacedBox]]:
     for box in track.frames:
-        placed = PlacedBox(track.track_id, track.class_name, track.shot, box.bbox, box.confidence, box.interpolated)
+        placed = PlacedBox(
+            track.track_id, track.class_name, track.shot, box.bbox, box.confidence, box.interpolated
+        )
         yield box.frame, placed
 
 
@@ -133,17 +156,25 @@ def _plan(video: VideoInfo, suffix: str, device: str) -> _Look:
         TaskError: `media_limit`, `unsupported_media`.
     """
     tags = resolve_tags(
-        video.colorspace, video.primaries, video.transfer, video.color_range, height=video.height, pix_fmt=video.pix_fmt
+        video.colorspace,
+        video.primaries,
+        video.transfer,
+        video.color_range,
+        height=video.height,
+        pix_fmt=video.pix_fmt,
     )
     codec = "hevc" if tags.is_hdr else "h264"
     check_container(suffix, codec)
     width, height = (max(_MIN_EDGE_PX, edge + edge % 2) for edge in (video.width, video.height))
     with_gpu = device != "cpu" and _has_gpu()
     bits = 10 if tags.is_hdr else 8
-    encoder = choose_encoder(codec, width, height, working_encoders(with_gpu), crf=CRF, bits=bits, with_gpu=with_gpu)
+    encoder = choose_encoder(
+        codec, width, height, working_encoders(with_gpu), crf=CRF, bits=bits, with_gpu=with_gpu
+    )
     if encoder.bits != bits:
         raise TaskError(
-            ErrorCode.unsupported_media, "no encoder on this worker keeps the HDR of this video; leave output_url out"
+            ErrorCode.unsupported_media,
+            "no encoder on this worker keeps the HDR of this video; leave output_url out",
         )
     return _Look(width, height, tags, encoder)
 
@@ -173,7 +204,8 @@ class _Shown:
 
 
 class EvenPlanes:
-    """Decoded frames as upright, writable 4:2:0 planes of an even size. One per stream: it keeps its scaler."""
+    """Decoded frames as upright, writable 4:2:0 planes of an even size. One per stream: it keeps
+    its scaler."""
 
     def __init__(self, video: VideoInfo, look: _Look) -> None:
         turned = video.rotation in (90, 270)
@@ -186,15 +218,21 @@ class EvenPlanes:
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> list[Plane]:
-        """Y, Cb, Cr of shape (height, width) and half of it; the frame's own memory is not touched."""
-        if frame.format.name.replace("yuvj", "yuv") != self._format or (frame.width, frame.height) != self._coded:
+        """Y, Cb, Cr of shape (height, width) and half of it; the frame's own memory is not
+        touched."""
+        if (
+            frame.format.name.replace("yuvj", "yuv") != self._format
+            or (frame.width, frame.height) != self._coded
+        ):
             frame = self._converted(frame)
         return [self._upright(plane) for plane in frame.planes]
 
     def _converted(self, frame: av.VideoFrame) -> av.VideoFrame:
         if not frame.format.is_rgb and not frame.format.has_palette:
             range_ = self._tags.range
-            return self._reformatter.reformat(frame, *self._coded, self._format, src_color_range=range_, dst_color_range=range_)
+            return self._reformatter.reformat(
+                frame, *self._coded, self._format, src_color_range=range_, dst_color_range=range_
+            )
         return self._reformatter.reformat(  # `resolve_tags` carries an RGB source as BT.709
             frame,
             *self._coded,

@@ -1,6 +1,7 @@
 """Boxes, ids and trails drawn onto the planes of a frame.
 
-Drawing happens on the decoder's own Y, Cb and Cr, so there is no trip through RGB; a track keeps its colour for life.
+Drawing happens on the decoder's own Y, Cb and Cr, so there is no trip through RGB; a track keeps
+its colour for life.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class Annotator:
         scale: (x, y) picture pixels per source pixel.
     """
 
-    def __init__(self, tags: ColorTags, bits: int, height: int, scale: tuple[float, float] = (1.0, 1.0)) -> None:
+    def __init__(
+        self, tags: ColorTags, bits: int, height: int, scale: tuple[float, float] = (1.0, 1.0)
+    ) -> None:
         self._tags = tags
         self._bits = bits
         self._scale = scale
@@ -98,15 +101,25 @@ class Annotator:
             for plane, value, half in _parts(planes, track_color(track_id, self._tags, self._bits)):
                 cv2.polylines(plane, [path >> half], False, value, max(1, self._thickness >> half))  # noqa: FBT003
 
-    def _label(self, planes: Sequence[Plane], text: str, x: int, y: int, color: tuple[int, int, int]) -> None:
+    def _label(
+        self, planes: Sequence[Plane], text: str, x: int, y: int, color: tuple[int, int, int]
+    ) -> None:
         font, line = cv2.FONT_HERSHEY_SIMPLEX, max(1, self._thickness // 2)
         (width, height), below = cv2.getTextSize(text, font, self._font_scale, line)
         bottom = max(y, height + below)
         top = bottom - height - below
         for plane, value, half in _parts(planes, color):
-            cv2.rectangle(plane, (x >> half, top >> half), ((x + width) >> half, bottom >> half), value, cv2.FILLED)
+            cv2.rectangle(
+                plane,
+                (x >> half, top >> half),
+                ((x + width) >> half, bottom >> half),
+                value,
+                cv2.FILLED,
+            )
         ink = self._ink(color[0])
-        cv2.putText(planes[0], text, (x, bottom - below), font, self._font_scale, ink, line, cv2.LINE_AA)
+        cv2.putText(
+            planes[0], text, (x, bottom - below), font, self._font_scale, ink, line, cv2.LINE_AA
+        )
 
     def _ink(self, luma: int) -> int:
         """Black on a light label, white on a dark one."""
@@ -121,7 +134,11 @@ def track_color(track_id: int, tags: ColorTags, bits: int) -> tuple[int, int, in
     y = kr * r + (1 - kr - kb) * g + kb * b
     black, luma_span, middle, chroma_span = levels(bits, tags.full_range)
     cb, cr = (b - y) / (2 * (1 - kb)), (r - y) / (2 * (1 - kr))
-    return round(black + luma_span * y), round(middle + chroma_span * cb), round(middle + chroma_span * cr)
+    return (
+        round(black + luma_span * y),
+        round(middle + chroma_span * cb),
+        round(middle + chroma_span * cr),
+    )
 
 
 def _parts(planes: Sequence[Plane], color: tuple[int, int, int]) -> Iterator[tuple[Any, int, int]]:

@@ -1,7 +1,8 @@
 """One track job from file to result: look, run the loop, draw what was found when a file is wanted.
 
-Frames keep their numbers and times whatever the stride. A piece of a longer feed goes on with the state of the piece before it:
-ids, speeds and who is missing carry over, frame numbers start at 0 again.
+Frames keep their numbers and times whatever the stride. A piece of a longer feed goes on with the
+state of the piece before it: ids, speeds and who is missing carry over, frame numbers start at 0
+again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,15 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from gpu_worker_client.protocol import ResultWarning, TrackCut, TrackParams, TrackResult, TrackState, TrackVideo, WorkerInfo
+from gpu_worker_client.protocol import (
+    ResultWarning,
+    TrackCut,
+    TrackParams,
+    TrackResult,
+    TrackState,
+    TrackVideo,
+    WorkerInfo,
+)
 from gpu_worker_client.protocol.track import MAX_STATE_BYTES
 from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.media.decode import FrameReader
@@ -37,7 +46,13 @@ def follow_file(job: LocalJob, detector: Detector) -> TrackResult:
     job.warnings.extend(info.warnings)
     with TrackStore(job.work_dir) as store:
         reader = FrameReader(job.require_input(), info, limits=job.limits)
-        look = Look(reader, video, detector, params.frame_stride, with_gray=params.track_algorithm == "botsort")
+        look = Look(
+            reader,
+            video,
+            detector,
+            params.frame_stride,
+            with_gray=params.track_algorithm == "botsort",
+        )
         feed = Feed(params, detector.class_names, float(video.fps), store, look.gray_scale)
         total = run_loop(look, detector, feed.add, lambda done: _report(job, done, video))
         encoder = _drawn(job, store, feed.cuts)
@@ -58,7 +73,9 @@ def follow_file(job: LocalJob, detector: Detector) -> TrackResult:
             state_out=_state(job, feed, total) if params.return_state else None,
         )
     # The worker fills in its own version.
-    return result.model_copy(update={"worker": WorkerInfo(version="", device=detector.device, encoder=encoder)})
+    return result.model_copy(
+        update={"worker": WorkerInfo(version="", device=detector.device, encoder=encoder)}
+    )
 
 
 def _report(job: LocalJob, done: int, video: VideoInfo) -> None:
@@ -78,18 +95,24 @@ def _drawn(job: LocalJob, store: TrackStore, cuts: Sequence[TrackCut]) -> str | 
         hold_frames=job.params.frame_stride,
         device=job.settings.get("GPU_WORKER_DEVICE", "auto"),
         limits=job.limits,
-        progress=lambda done, total: job.progress("encode", done, max(done, total) if total else None),
+        progress=lambda done, total: job.progress(
+            "encode", done, max(done, total) if total else None
+        ),
     )
     job.warnings.extend(drawn.notes)
     return drawn.encoder.name
 
 
 def _state(job: LocalJob, feed: Feed, frames: int) -> TrackState | None:
-    """The state to hand on; without one where so many are in sight that it would not fit into a task."""
+    """The state to hand on; without one where so many are in sight that it would not fit into a
+    task."""
     try:
         return feed.state(frames)
     except ValidationError:
-        message = f"no state_out: with so many in sight it is over {MAX_STATE_BYTES} bytes, or the feed over 2^30 frames"
+        message = (
+            f"no state_out: with so many in sight it is over {MAX_STATE_BYTES} bytes, or the feed"
+            " over 2^30 frames"
+        )
         job.warnings.append(ResultWarning(code="state_too_large", message=message))
         return None
 
@@ -105,7 +128,12 @@ class Feed:
     """
 
     def __init__(
-        self, params: TrackParams, class_names: tuple[str, ...], fps: float, store: TrackStore, gray_scale: float
+        self,
+        params: TrackParams,
+        class_names: tuple[str, ...],
+        fps: float,
+        store: TrackStore,
+        gray_scale: float,
     ) -> None:
         self.cuts: list[TrackCut] = []
         """First frames of all shots but the first."""
@@ -114,12 +142,18 @@ class Feed:
         self._gray_scale = gray_scale
         self._shots: dict[int, int] = {}
         """The shot in which each track began."""
-        algorithm, rate, threshold = params.track_algorithm, fps / params.frame_stride, params.confidence_threshold
+        algorithm, rate, threshold = (
+            params.track_algorithm,
+            fps / params.frame_stride,
+            params.confidence_threshold,
+        )
         self._first_frame, self._first_seconds = 0, 0.0
         if params.state_in is None:
             self._tracker = Tracker(algorithm, class_names, rate, threshold)
             return
-        self._tracker = Tracker.from_state(params.state_in.tracker, algorithm, class_names, rate, threshold)
+        self._tracker = Tracker.from_state(
+            params.state_in.tracker, algorithm, class_names, rate, threshold
+        )
         self._first_frame = params.state_in.frames
         pause = max(1, self._first_frame - self._tracker.last_frame)
         self._first_seconds = self._tracker.last_time_seconds + pause / fps
@@ -145,7 +179,15 @@ class Feed:
             if place < 0:
                 continue  # of the piece before, whose result is out
             shot = self._shots.setdefault(one.track_id, len(self.cuts))
-            self._store.add(one.track_id, one.class_name, shot, place, one.bbox, one.confidence, one.interpolated)
+            self._store.add(
+                one.track_id,
+                one.class_name,
+                shot,
+                place,
+                one.bbox,
+                one.confidence,
+                one.interpolated,
+            )
 
     def state(self, frames: int) -> TrackState:
         """What the next piece goes on with.

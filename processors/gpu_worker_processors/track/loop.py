@@ -1,7 +1,9 @@
-"""The tracking loop: decode and scale, detect, associate, each in its own thread with bounded queues between.
+"""The tracking loop: decode and scale, detect, associate, each in its own thread with bounded
+queues between.
 
-Every frame is decoded and looked at for a cut; every `stride`-th goes through the detector, in batches of one fixed shape, and
-then, in order, through the tracker into the store. Memory does not depend on the length of the video.
+Every frame is decoded and looked at for a cut; every `stride`-th goes through the detector, in
+batches of one fixed shape, and then, in order, through the tracker into the store. Memory does not
+depend on the length of the video.
 """
 
 from __future__ import annotations
@@ -62,9 +64,13 @@ class Step:
 
 
 def run_loop(
-    frames: Iterable[Step], detector: Detector, associate: Callable[[Step], object], progress: Callable[[int], object]
+    frames: Iterable[Step],
+    detector: Detector,
+    associate: Callable[[Step], object],
+    progress: Callable[[int], object],
 ) -> int:
-    """Moves every frame through the detector into `associate`, in order, and answers how many there were.
+    """Moves every frame through the detector into `associate`, in order, and answers how many there
+    were.
 
     Args:
         frames: without detections yet.
@@ -78,7 +84,10 @@ def run_loop(
         for step in steps:
             associate(step)
 
-    with prefetched(grouped(frames, batch), _BATCHES_AHEAD) as groups, drained(write, _BATCHES_BEHIND) as put:
+    with (
+        prefetched(grouped(frames, batch), _BATCHES_AHEAD) as groups,
+        drained(write, _BATCHES_BEHIND) as put,
+    ):
         waiting: list[Step] = []
         pictures = 0
         for step in chain.from_iterable(groups):
@@ -104,13 +113,15 @@ def _detect(steps: list[Step], detector: Detector, put: Callable[[list[Step]], o
 
 
 def lookers_for(device: str, cores: int) -> int:
-    """Threads that make pictures of decoded frames. One takes 2 to 3 ms for a frame of 1080p, several times what a GPU needs to
-    find people in it; a network on the CPU wants the cores for itself."""
+    """Threads that make pictures of decoded frames. One takes 2 to 3 ms for a frame of 1080p,
+    several times what a GPU needs to find people in it; a network on the CPU wants the cores for
+    itself."""
     return 1 if device == "cpu" else max(1, min(cores // 2, _MAX_LOOKERS))
 
 
 class Look:
-    """Decodes one video: pictures for the detector and for camera motion of every `stride`-th frame, cuts over all of them.
+    """Decodes one video: pictures for the detector and for camera motion of every `stride`-th
+    frame, cuts over all of them.
 
     Args:
         with_gray: the tracker wants to know how the camera moved.
@@ -181,8 +192,14 @@ class GrayScaler:
 
     def __init__(self, video: VideoInfo) -> None:
         factor = max(1.0, math.sqrt(video.coded_width * video.coded_height / MAX_PIXELS))
-        width, height = max(1, int(video.coded_width / factor)), max(1, int(video.coded_height / factor))
-        self._size = min(width, MAX_PIXELS), min(height, MAX_PIXELS)  # a line of pixels is shrunk along its length alone
+        width, height = (
+            max(1, int(video.coded_width / factor)),
+            max(1, int(video.coded_height / factor)),
+        )
+        self._size = (
+            min(width, MAX_PIXELS),
+            min(height, MAX_PIXELS),
+        )  # a line of pixels is shrunk along its length alone
         self._turn = _TURNS.get(video.rotation)
         self._mirrored = video.mirrored
         self._read = PictureReader()

@@ -1,8 +1,10 @@
-"""Where one shot ends and the next begins, found while the frames go by: nothing may be followed across a cut.
+"""Where one shot ends and the next begins, found while the frames go by: nothing may be followed
+across a cut.
 
-The score and its threshold are those of detect_scenes. Here every cut counts, however short the shot; what does not count is a
-flash: a few bright frames after which the picture is the old one again. Telling the two apart takes a look ahead of that many
-frames, so items leave a few frames after they came in; memory is that look-ahead.
+The score and its threshold are those of detect_scenes. Here every cut counts, however short the
+shot; what does not count is a flash: a few bright frames after which the picture is the old one
+again. Telling the two apart takes a look ahead of that many frames, so items leave a few frames
+after they came in; memory is that look-ahead.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ def marked_cuts(
     """Every item with whether a new shot begins with it.
 
     Args:
-        frames: items, each with its small picture: uint8 BGR of shape (height, width, 3), the same shape for all.
+        frames: items, each with its small picture: uint8 BGR of shape (height, width, 3), the same
+            shape for all.
         threshold: of `content_score`, 0..255.
     """
     waiting: deque[_Waiting[T]] = deque()
@@ -53,7 +56,9 @@ def marked_cuts(
                 entry.is_cut = False
         waiting.append(_Waiting(item, hsv, is_cut))
         last = hsv
-        while waiting and (len(waiting) > FLASH_FRAMES or not any(entry.is_cut for entry in waiting)):
+        while waiting and (
+            len(waiting) > FLASH_FRAMES or not any(entry.is_cut for entry in waiting)
+        ):
             first = waiting.popleft()
             shown = first.hsv
             yield first.item, first.is_cut

@@ -1,7 +1,9 @@
-"""Where a job's boxes go while it runs: to disk, in any number, and from there into columns or back into the order of frames.
+"""Where a job's boxes go while it runs: to disk, in any number, and from there into columns or back
+into the order of frames.
 
-Accepts boxes in any mixture of tracks, the frames of each track rising. Holds at most `BUFFERED_BOXES` of them in memory, 23
-bytes each, plus some 300 bytes a track; reading back holds about twice as many. Writes two files into the job's directory.
+Accepts boxes in any mixture of tracks, the frames of each track rising. Holds at most
+`BUFFERED_BOXES` of them in memory, 23 bytes each, plus some 300 bytes a track; reading back holds
+about twice as many. Writes two files into the job's directory.
 """
 
 from __future__ import annotations
@@ -15,7 +17,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple
 
-from gpu_worker_client.protocol import ErrorCode, TaskError, TrackCut, TrackResult, TrackState, TrackStats, TrackVideo
+from gpu_worker_client.protocol import (
+    ErrorCode,
+    TaskError,
+    TrackCut,
+    TrackResult,
+    TrackState,
+    TrackStats,
+    TrackVideo,
+)
 from gpu_worker_client.protocol.box_columns import CONFIDENCE, PX, BoxColumns
 from gpu_worker_client.protocol.columnar import MAX_BOXES, MAX_TRACKS, ColumnarWriter, TrackHead
 
@@ -72,7 +82,12 @@ class TrackStore:
     def __enter__(self) -> TrackStore:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     @property
@@ -97,7 +112,8 @@ class TrackStore:
             confidence: 0 to 1; kept to 0.001.
 
         Raises:
-            ValueError: a number out of range, a frame not after the track's last one, another class or shot than the track's.
+            ValueError: a number out of range, a frame not after the track's last one, another class
+                or shot than the track's.
             TaskError: `result_too_large`.
         """
         entry = self._entries.get(track_id)
@@ -120,7 +136,9 @@ class TrackStore:
         """Writes all tracks, by rising id, as columns (`protocol.columnar`). Returns the file."""
         path = self._folder / COLUMNS_NAME
         with path.open("wb") as out:
-            writer = ColumnarWriter(out, [self._head(track_id) for track_id in sorted(self._entries)])
+            writer = ColumnarWriter(
+                out, [self._head(track_id) for track_id in sorted(self._entries)]
+            )
             for _, boxes in self._parts_by_track():
                 writer.add(boxes)
             writer.close()
@@ -141,8 +159,12 @@ class TrackStore:
     def by_frame(self) -> Iterator[tuple[int, list[PlacedBox]]]:
         """Every frame that has boxes, rising, with its boxes by rising id."""
         self._flush()
-        waiting = sorted((part for entry in self._entries.values() for part in entry.parts), reverse=True)
-        open_parts: list[tuple[int, int, int, BoxColumns]] = []  # next frame, track, position of it in the boxes
+        waiting = sorted(
+            (part for entry in self._entries.values() for part in entry.parts), reverse=True
+        )
+        open_parts: list[
+            tuple[int, int, int, BoxColumns]
+        ] = []  # next frame, track, position of it in the boxes
         while waiting or open_parts:
             frame = min([p.first_frame for p in waiting[-1:]] + [p[0] for p in open_parts[:1]])
             while waiting and waiting[-1].first_frame == frame:
@@ -153,7 +175,9 @@ class TrackStore:
                 _, track_id, position, boxes = heappop(open_parts)
                 placed.append(self._placed(track_id, boxes, position))
                 if position + 1 < len(boxes):
-                    heappush(open_parts, (boxes.frames[position + 1], track_id, position + 1, boxes))
+                    heappush(
+                        open_parts, (boxes.frames[position + 1], track_id, position + 1, boxes)
+                    )
             yield frame, placed
 
     def close(self) -> None:
@@ -186,8 +210,13 @@ class TrackStore:
 
     def _flush(self) -> None:
         if self.boxes > MAX_BOXES or len(self._entries) > MAX_TRACKS:
-            message = f"more than {MAX_TRACKS} tracks or {MAX_BOXES} boxes; split the input or raise confidence_threshold"
-            raise TaskError(ErrorCode.result_too_large, message, boxes=self.boxes, tracks=len(self._entries))
+            message = (
+                f"more than {MAX_TRACKS} tracks or {MAX_BOXES} boxes; split the input or raise"
+                " confidence_threshold"
+            )
+            raise TaskError(
+                ErrorCode.result_too_large, message, boxes=self.boxes, tracks=len(self._entries)
+            )
         self._raw.seek(0, os.SEEK_END)
         for track_id in sorted(self._buffered):
             entry = self._entries[track_id]
@@ -219,7 +248,8 @@ def packed_result(
     video: TrackVideo,
     state_out: TrackState | None = None,
 ) -> TrackResult:
-    """The result with its tracks as columns: what leaves the engine. `TrackResult.unpacked` has them as `Track`.
+    """The result with its tracks as columns: what leaves the engine. `TrackResult.unpacked` has
+    them as `Track`.
 
     Args:
         total_frames: frames of the video.

@@ -1,7 +1,9 @@
-"""The times of a video's frames in a few pairs: what a result says of a video whose frames are not evenly spaced.
+"""The times of a video's frames in a few pairs: what a result says of a video whose frames are not
+evenly spaced.
 
-Accepts the time of every frame, rising. Guarantees that times read off the straight lines between the pairs are so near the
-true ones that the nearest frame to them is the right one. Pure arithmetic.
+Accepts the time of every frame, rising. Guarantees that times read off the straight lines between
+the pairs are so near the true ones that the nearest frame to them is the right one. Pure
+arithmetic.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ from math import inf
 TOLERANCE = 0.25
 """Of the gap to the nearer neighbour: at half of it the frame before or after would be as near."""
 MAX_PAIRS = 10_000
-"""Some 200 kB of JSON. A recording whose gaps are all unlike needs more, and gets twice the tolerance until it does not."""
+"""Some 200 kB of JSON. A recording whose gaps are all unlike needs more, and gets twice the
+tolerance until it does not."""
 _LOOK_AHEAD = 256
-"""Frames looked at beyond the last possible end of a line before the line is ended there: keeps the work linear."""
+"""Frames looked at beyond the last possible end of a line before the line is ended there: keeps the
+work linear."""
 
 
 def time_pairs(seconds: Iterable[float]) -> list[tuple[int, float]]:
@@ -41,14 +45,18 @@ def _pairs(times: array[float], tolerance: float) -> Iterator[tuple[int, float]]
 
 
 def _line_end(times: array[float], start: int, tolerance: float) -> int:
-    """The last frame to which a straight line from frame `start` passes all frames between within the tolerance."""
+    """The last frame to which a straight line from frame `start` passes all frames between within
+    the tolerance."""
     end, lowest, highest = start + 1, -inf, inf
     for frame in range(start + 1, len(times)):
         count, way = frame - start, times[frame] - times[start]
         if lowest <= way / count <= highest:
             end = frame
         allowed = tolerance * _nearer_gap(times, frame)
-        lowest, highest = max(lowest, (way - allowed) / count), min(highest, (way + allowed) / count)
+        lowest, highest = (
+            max(lowest, (way - allowed) / count),
+            min(highest, (way + allowed) / count),
+        )
         if lowest > highest or frame - end > _LOOK_AHEAD:
             break
     return end

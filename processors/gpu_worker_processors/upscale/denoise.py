@@ -1,7 +1,9 @@
-"""Denoising before the network, for networks that have no weights for it: non-local means on the device.
+"""Denoising before the network, for networks that have no weights for it: non-local means on the
+device.
 
-Buades, Coll, Morel (2005): every pixel becomes the average of the pixels around whose neighbourhood looks like its own. Edges
-and texture stay because only like patches are averaged. Works on each frame alone, so it cannot smear motion.
+Buades, Coll, Morel (2005): every pixel becomes the average of the pixels around whose neighbourhood
+looks like its own. Edges and texture stay because only like patches are averaged. Works on each
+frame alone, so it cannot smear motion.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from torch.nn import functional
 SEARCH_RADIUS_PX = 3
 PATCH_RADIUS_PX = 2
 MAX_SIGMA = 16 / 255
-"""Standard deviation of the noise that strength 1 removes; visible, heavy grain. Strength s assumes s times that."""
+"""Standard deviation of the noise that strength 1 removes; visible, heavy grain. Strength s assumes
+s times that."""
 
 
 def denoise(rgb: Tensor, strength: float) -> Tensor:
@@ -28,7 +31,8 @@ def denoise(rgb: Tensor, strength: float) -> Tensor:
     if strength <= 0:
         return rgb
     sigma = strength * MAX_SIGMA
-    # Two noisy patches of the same picture differ by 2 sigma^2 on average; h = sigma is the usual choice at this patch size.
+    # Two noisy patches of the same picture differ by 2 sigma^2 on average; h = sigma is the usual
+    # choice at this patch size.
     floor, scale = 2 * sigma**2, -1 / (sigma**2)
     reach = SEARCH_RADIUS_PX
     height, width = rgb.shape[-2:]
@@ -48,4 +52,6 @@ def _distance(a: Tensor, b: Tensor) -> Tensor:
     """Mean squared difference of the patches around each pixel, shape (n, 1, height, width)."""
     squared = (a - b).square_().mean(1, keepdim=True)
     side = 2 * PATCH_RADIUS_PX + 1
-    return functional.avg_pool2d(squared, side, stride=1, padding=PATCH_RADIUS_PX, count_include_pad=False)
+    return functional.avg_pool2d(
+        squared, side, stride=1, padding=PATCH_RADIUS_PX, count_include_pad=False
+    )

@@ -1,7 +1,8 @@
-"""What happens to a frame between decoder and encoder: to upright RGB, denoise, network, faces, resize, back to planes.
+"""What happens to a frame between decoder and encoder: to upright RGB, denoise, network, faces,
+resize, back to planes.
 
-All arithmetic runs on the device: a frame crosses the bus as the decoder's samples and comes back as the encoder's, 1.5 bytes a
-pixel each way at 8 bit.
+All arithmetic runs on the device: a frame crosses the bus as the decoder's samples and comes back
+as the encoder's, 1.5 bytes a pixel each way at 8 bit.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Faces(Protocol):
     """Restores faces."""
 
     def __call__(self, source: Tensor, enlarged: Tensor) -> Tensor:
-        """Both float32 (n, 3, ., .) of the same consecutive frames -> `enlarged` with restored faces."""
+        """Both float32 (n, 3, ., .) of the same consecutive frames -> `enlarged` with restored
+        faces."""
         ...
 
 
@@ -47,12 +49,14 @@ class Planes:
     """Y, Cb, Cr of one frame on their way back from the device."""
 
     landing: Landing
-    """Of the frames that were computed together: three tensors (n, height, width), chroma subsampled, uint8 or int16."""
+    """Of the frames that were computed together: three tensors (n, height, width), chroma
+    subsampled, uint8 or int16."""
     index: int
     """Of this frame among them."""
 
     def samples(self) -> list[Plane]:
-        """The planes as the encoder takes them, uint8 or uint16. Waits until they are there: not in the network's thread."""
+        """The planes as the encoder takes them, uint8 or uint16. Waits until they are there: not in
+        the network's thread."""
         planes = [plane[self.index].numpy() for plane in self.landing.wait()]
         return [plane if plane.dtype == np.uint8 else plane.view(np.uint16) for plane in planes]
 
@@ -82,7 +86,9 @@ class FrameEnlarger:
         self._strength = strength
         self._faces = faces
         self._to_rgb = ToRgb(plan.source_tags, net.device)
-        self._from_rgb = FromRgb(plan.tags, bits=plan.encoder.bits, half_height=plan.encoder.half_height)
+        self._from_rgb = FromRgb(
+            plan.tags, bits=plan.encoder.bits, half_height=plan.encoder.half_height
+        )
 
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[Picture]) -> list[Planes]:
@@ -93,7 +99,9 @@ class FrameEnlarger:
             large = self._net(clean)
             size = (self._plan.height, self._plan.width)
             if large.shape[-2:] != size:
-                large = functional.interpolate(large, size=size, mode="bicubic", antialias=True).clamp_(0, 1)
+                large = functional.interpolate(
+                    large, size=size, mode="bicubic", antialias=True
+                ).clamp_(0, 1)
             if self._faces is not None:
                 large = self._faces(clean, large)
             landing = self._lanes.download(self._from_rgb(large))
@@ -104,6 +112,7 @@ class FrameEnlarger:
 
 
 def upright(rgb: Tensor, video: VideoInfo) -> Tensor:
-    """Turned, then mirrored, as the stream's display matrix says. Shape (3, height, width) -> the upright shape."""
+    """Turned, then mirrored, as the stream's display matrix says. Shape (3, height, width) -> the
+    upright shape."""
     turned = torch.rot90(rgb, -(video.rotation // 90), dims=(1, 2))
     return turned.flip(2) if video.mirrored else turned

@@ -9,13 +9,14 @@ from torch import Tensor
 from torch.nn import functional
 
 CUT_DIFFERENCE = 0.12
-"""Mean absolute difference of two small RGB pictures, 0..1, above which they are two shots: PySceneDetect's content threshold,
-30 of 255, is 0.118."""
+"""Mean absolute difference of two small RGB pictures, 0..1, above which they are two shots:
+PySceneDetect's content threshold, 30 of 255, is 0.118."""
 _SMALL_PX = (18, 32)
 
 
 class Enhancer(Protocol):
-    """Restores the faces of one frame and remembers them for the next: `models.faces.FaceEnhancer`."""
+    """Restores the faces of one frame and remembers them for the next:
+    `models.faces.FaceEnhancer`."""
 
     def reset(self) -> None: ...
 
@@ -31,7 +32,8 @@ class FollowedFaces:
         self._before: Tensor | None = None
 
     def __call__(self, source: Tensor, enlarged: Tensor) -> Tensor:
-        """(n, 3, h, w) and (n, 3, k * h, k * w), consecutive frames -> the enlarged ones with restored faces."""
+        """(n, 3, h, w) and (n, 3, k * h, k * w), consecutive frames -> the enlarged ones with
+        restored faces."""
         results: list[Tensor] = []
         for small, large in zip(source, enlarged, strict=True):
             if self._is_cut(small):

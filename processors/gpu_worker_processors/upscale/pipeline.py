@@ -1,7 +1,7 @@
 """The upscale pipe: decoder, network and encoder overlapping, every frame accounted for.
 
-Frames out equal frames in, each with its own timestamp; a frame equal to the one before it, sample for sample, is computed once
-and written twice. Memory does not depend on the length of the video.
+Frames out equal frames in, each with its own timestamp; a frame equal to the one before it, sample
+for sample, is computed once and written twice. Memory does not depend on the length of the video.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from gpu_worker_processors.upscale.enlarge import Planes
 DECODED_AHEAD = 4
 """Frames decoded before the network asks for them."""
 ENCODED_BEHIND = 3
-"""Frames the network may be ahead of the encoder. At 4x a frame has 16 times the input's samples, so few."""
+"""Frames the network may be ahead of the encoder. At 4x a frame has 16 times the input's samples,
+so few."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,13 @@ def run_pipe(
     Args:
         enlarge: pictures -> planes of the output, one for each.
         batch: pictures handed to `enlarge` at once.
-        lanes: calls of `enlarge` that run side by side, each in a thread of its own. The order of the frames stays.
+        lanes: calls of `enlarge` that run side by side, each in a thread of its own. The order of
+            the frames stays.
         progress: told the number of frames finished by the network.
 
     Raises:
-        TaskError: of whichever stage failed first; `output_invalid` when the counts of frames in and out differ.
+        TaskError: of whichever stage failed first; `output_invalid` when the counts of frames in
+            and out differ.
     """
     done = reused = 0
     first: Source | None = None
@@ -95,10 +98,14 @@ def run_pipe(
         writer.write(frame.planes.samples(), frame.pts, frame.duration)
 
     with (
-        prefetched(_sources(decoded, reuse_identical), max(DECODED_AHEAD, 2 * batch * lanes)) as sources,
+        prefetched(
+            _sources(decoded, reuse_identical), max(DECODED_AHEAD, 2 * batch * lanes)
+        ) as sources,
         drained(write, max(ENCODED_BEHIND, batch)) as put,
     ):
-        for group, enlarged in mapped(grouped(sources, batch), compute, lanes, start=partial(torch.set_num_threads, threads)):
+        for group, enlarged in mapped(
+            grouped(sources, batch), compute, lanes, start=partial(torch.set_num_threads, threads)
+        ):
             results = iter(enlarged)
             for source in group:
                 planes = planes if source.picture is None else next(results)
@@ -109,7 +116,10 @@ def run_pipe(
                 done += 1
                 progress(done)
     if first is None or last is None or writer.frames != done:
-        raise TaskError(ErrorCode.output_invalid, f"{done} frames went in and {writer.frames} came out; please report it")
+        raise TaskError(
+            ErrorCode.output_invalid,
+            f"{done} frames went in and {writer.frames} came out; please report it",
+        )
     return Counts(done, reused, first.pts, last.pts, last.duration)
 
 

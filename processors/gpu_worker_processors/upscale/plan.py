@@ -1,5 +1,6 @@
-"""What an upscale job will do, decided before any frame is decoded: sizes, colours, encoder, denoising, and what to tell the
-caller. Pure: the same inputs give the same plan, and everything that can be refused is refused here.
+"""What an upscale job will do, decided before any frame is decoded: sizes, colours, encoder,
+denoising, and what to tell the caller. Pure: the same inputs give the same plan, and everything
+that can be refused is refused here.
 """
 
 from __future__ import annotations
@@ -41,7 +42,14 @@ class Plan:
     warnings: tuple[ResultWarning, ...]
 
 
-def plan_upscale(params: UpscaleParams, video: VideoInfo, suffix: str, available: Collection[str], *, with_gpu: bool) -> Plan:
+def plan_upscale(
+    params: UpscaleParams,
+    video: VideoInfo,
+    suffix: str,
+    available: Collection[str],
+    *,
+    with_gpu: bool,
+) -> Plan:
     """
     Args:
         suffix: of the output file, with its dot.
@@ -60,7 +68,15 @@ def plan_upscale(params: UpscaleParams, video: VideoInfo, suffix: str, available
         height=video.height,
         pix_fmt=video.pix_fmt,
     )
-    encoder = choose_encoder(params.codec, width, height, available, crf=params.crf, bits=video.bit_depth, with_gpu=with_gpu)
+    encoder = choose_encoder(
+        params.codec,
+        width,
+        height,
+        available,
+        crf=params.crf,
+        bits=video.bit_depth,
+        with_gpu=with_gpu,
+    )
     check_depth(encoder, source_tags)
     return Plan(
         width,
@@ -75,12 +91,14 @@ def plan_upscale(params: UpscaleParams, video: VideoInfo, suffix: str, available
 
 
 def target_size(width: int, height: int, scale: float) -> tuple[int, int]:
-    """Output size: the nearest even numbers, because 4:2:0 chroma has half of each, and at least 16."""
+    """Output size: the nearest even numbers, because 4:2:0 chroma has half of each, and at least
+    16."""
     return max(16, 2 * round(width * scale / 2)), max(16, 2 * round(height * scale / 2))
 
 
 def denoise_method(model: str, strength: float | None) -> Denoise:
-    """How a strength is honoured: by the network's own pair of weights where it has one, by a filter before it elsewhere."""
+    """How a strength is honoured: by the network's own pair of weights where it has one, by a
+    filter before it elsewhere."""
     if strength is None:
         return "none"
     if model in DNI_PARTNERS:
@@ -89,7 +107,11 @@ def denoise_method(model: str, strength: float | None) -> Denoise:
 
 
 def _warnings(
-    params: UpscaleParams, video: VideoInfo, size: tuple[int, int], tags: ColorTags, encoder: EncoderChoice
+    params: UpscaleParams,
+    video: VideoInfo,
+    size: tuple[int, int],
+    tags: ColorTags,
+    encoder: EncoderChoice,
 ) -> list[ResultWarning]:
     exact = (video.width * params.scale, video.height * params.scale)
     h264_is_wide = encoder.codec == "h264" and size[0] > H264_WIDTH_PX
@@ -97,9 +119,18 @@ def _warnings(
         (
             size != exact,
             "size_rounded",
-            f"{video.width}x{video.height} times {params.scale:g} was rounded to the even size {size[0]}x{size[1]}",
+            (
+                f"{video.width}x{video.height} times {params.scale:g} was rounded to the even size"
+                f" {size[0]}x{size[1]}"
+            ),
         ),
-        (h264_is_wide, "h264_wide", f"many players end at {H264_WIDTH_PX} px width for h264; codec hevc or av1 is safer"),
+        (
+            h264_is_wide,
+            "h264_wide",
+            f"many players end at {H264_WIDTH_PX} px width for h264; codec hevc or av1 is safer",
+        ),
     ]
-    own = [ResultWarning(code=code, message=message) for applies, code, message in checks if applies]
+    own = [
+        ResultWarning(code=code, message=message) for applies, code, message in checks if applies
+    ]
     return own + losses(video, tags, encoder, scale=params.scale)

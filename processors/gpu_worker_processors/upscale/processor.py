@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 
 from gpu_worker_client.protocol import UpscaleParams, UpscaleResult
 from gpu_worker_processors.base import LocalJob
-from gpu_worker_processors.models.weights import DNI_PARTNERS, WeightStore, network_for, upscale_weights
+from gpu_worker_processors.models.weights import (
+    DNI_PARTNERS,
+    WeightStore,
+    network_for,
+    upscale_weights,
+)
 
 if TYPE_CHECKING:
     from gpu_worker_processors.models.sr import SuperResolver
@@ -23,12 +28,16 @@ class UpscaleProcessor:
     name = "upscale"
 
     def required_weights(self, params: UpscaleParams) -> tuple[str, ...]:
-        return upscale_weights(network_for(params.model, params.scale), params.denoise_strength, params.face_enhance)
+        return upscale_weights(
+            network_for(params.model, params.scale), params.denoise_strength, params.face_enhance
+        )
 
     def prepare(self, job: LocalJob) -> None:
         net = _network(job)
         if net.device.type == "cuda":
-            net.warm_up()  # the first convolution loads cuDNN, a second's work, while the input is still being fetched
+            # the first convolution loads cuDNN, a second's work, while the input is still being
+            # fetched
+            net.warm_up()
         _faces(job, net)
 
     def run(self, job: LocalJob) -> UpscaleResult:
@@ -49,7 +58,9 @@ def _network(job: LocalJob) -> SuperResolver:
         device=pick_device(job.settings.get("GPU_WORKER_DEVICE", "auto")),
         denoise_strength=params.denoise_strength if params.model in DNI_PARTNERS else None,
         tile=params.tile,
-        execution="graphs" if job.settings.get("GPU_WORKER_CUDA_GRAPHS", "").lower() in ("1", "true") else "eager",
+        execution="graphs"
+        if job.settings.get("GPU_WORKER_CUDA_GRAPHS", "").lower() in ("1", "true")
+        else "eager",
     )
 
 

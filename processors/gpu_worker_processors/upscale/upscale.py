@@ -23,14 +23,16 @@ from gpu_worker_processors.upscale.pipeline import Counts, run_pipe
 from gpu_worker_processors.upscale.plan import Plan, plan_upscale
 
 CPU_ENCODER_THREADS = 2
-"""Where the network runs on the CPU too, more encoder threads take its cores from it; but when the network is done, x264 still
-holds 40 frames, and one thread took 8 % of the time of a clip of 75 frames for them."""
+"""Where the network runs on the CPU too, more encoder threads take its cores from it; but when the
+network is done, x264 still holds 40 frames, and one thread took 8 % of the time of a clip of 75
+frames for them."""
 
 
 LANES = {"cpu": 2, "cuda": 2}
-"""Frames computed side by side by type of device. On a CPU each has its share of the cores: one frame on all cores leaves them
-waiting for each other whenever the encoder takes one (176x144 on two cores, 7.7 frames/s against 9.0 with two lanes). On CUDA
-each has its own stream: while one thread waits to learn whether its frame is finite, the other has work on the device."""
+"""Frames computed side by side by type of device. On a CPU each has its share of the cores: one
+frame on all cores leaves them waiting for each other whenever the encoder takes one (176x144 on two
+cores, 7.7 frames/s against 9.0 with two lanes). On CUDA each has its own stream: while one thread
+waits to learn whether its frame is finite, the other has work on the device."""
 
 
 class TiledNetwork(Network, Protocol):
@@ -48,12 +50,14 @@ class CountedFaces(Faces, Protocol):
     def count(self) -> int: ...
 
 
-def upscale_file(job: LocalJob, net: TiledNetwork, faces: CountedFaces | None = None) -> UpscaleResult:
+def upscale_file(
+    job: LocalJob, net: TiledNetwork, faces: CountedFaces | None = None
+) -> UpscaleResult:
     """Enlarges `job`'s input into its output file.
 
     Raises:
-        TaskError: of the input, of any stage, or `output_invalid` when the written file is not what it should be. No file is
-            left behind then.
+        TaskError: of the input, of any stage, or `output_invalid` when the written file is not what
+            it should be. No file is left behind then.
     """
     started = time.monotonic()
     info = probe(job.require_input(), job.limits)
@@ -87,7 +91,9 @@ def upscale_file(job: LocalJob, net: TiledNetwork, faces: CountedFaces | None = 
     )
 
 
-def _run(job: LocalJob, info: MediaInfo, plan: Plan, net: TiledNetwork, faces: CountedFaces | None) -> Counts:
+def _run(
+    job: LocalJob, info: MediaInfo, plan: Plan, net: TiledNetwork, faces: CountedFaces | None
+) -> Counts:
     params: UpscaleParams = job.params
     video = require_video(info)
     source = job.require_input()
@@ -106,15 +112,19 @@ def _run(job: LocalJob, info: MediaInfo, plan: Plan, net: TiledNetwork, faces: C
             batch=net.batch_for(video.height, video.width),
             lanes=lanes,
             reuse_identical=params.reuse_identical_frames,
-            progress=lambda done: job.progress("process", done, max(done, total) if total else None),
+            progress=lambda done: job.progress(
+                "process", done, max(done, total) if total else None
+            ),
         )
 
 
 @contextmanager
 def side_by_side(net: TiledNetwork, video: VideoInfo, faces: object | None) -> Generator[int]:
-    """How many frames to compute side by side; on a CPU torch's threads are shared out among them meanwhile.
+    """How many frames to compute side by side; on a CPU torch's threads are shared out among them
+    meanwhile.
 
-    One where faces are followed from frame to frame, and for frames so large that a CPU tiles them, for memory's sake.
+    One where faces are followed from frame to frame, and for frames so large that a CPU tiles them,
+    for memory's sake.
     """
     threads = torch.get_num_threads()
     on_cpu = net.device.type == "cpu"
@@ -129,15 +139,27 @@ def side_by_side(net: TiledNetwork, video: VideoInfo, faces: object | None) -> G
         torch.set_num_threads(threads)
 
 
-def _frames(path: Path, info: MediaInfo, limits: Limits, *, deinterlace: bool) -> Iterable[DecodedFrame]:
+def _frames(
+    path: Path, info: MediaInfo, limits: Limits, *, deinterlace: bool
+) -> Iterable[DecodedFrame]:
     reader = FrameReader(path, info, limits=limits)
     return deinterlaced(reader, require_video(info).time_base) if deinterlace else reader
 
 
 def _spec(plan: Plan, video: VideoInfo, device: torch.device) -> VideoSpec:
-    """The stream to write: the source's clock and pixel shape, the plan's size, colours and encoder."""
+    """The stream to write: the source's clock and pixel shape, the plan's size, colours and
+    encoder."""
     threads = CPU_ENCODER_THREADS if device.type == "cpu" else 0
-    return VideoSpec(plan.width, plan.height, plan.encoder, plan.tags, video.sar, video.fps, video.time_base, threads)
+    return VideoSpec(
+        plan.width,
+        plan.height,
+        plan.encoder,
+        plan.tags,
+        video.sar,
+        video.fps,
+        video.time_base,
+        threads,
+    )
 
 
 def _promise(plan: Plan, video: VideoInfo, counts: Counts) -> Promise:

@@ -1,7 +1,8 @@
 """Faces of one frame with five landmarks each, found by YuNet through OpenCV's `FaceDetectorYN`.
 
-Runs on the CPU in a few milliseconds at `MAX_EDGE_PX`. Larger frames are searched at that size, so a face of up to the whole
-frame stays within what YuNet was trained for (10 to 300 px); smaller frames are searched as they are.
+Runs on the CPU in a few milliseconds at `MAX_EDGE_PX`. Larger frames are searched at that size, so
+a face of up to the whole frame stays within what YuNet was trained for (10 to 300 px); smaller
+frames are searched as they are.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.models.weights import FACE_DETECTOR, WeightFile, WeightStore
 
 MAX_EDGE_PX = 640
-"""Longest edge that is searched: the largest size YuNet's authors evaluate (WIDER Face), and 300 of it is a large face."""
+"""Longest edge that is searched: the largest size YuNet's authors evaluate (WIDER Face), and 300 of
+it is a large face."""
 MIN_SCORE = 0.7
-"""opencv_zoo's demo asks for 0.9; a face once found is followed, so the first sight may be a little less sure."""
+"""opencv_zoo's demo asks for 0.9; a face once found is followed, so the first sight may be a little
+less sure."""
 _NMS_IOU = 0.3
 _MOST_FACES = 32
 """The best scored; each costs a whole restoration."""
@@ -32,8 +35,8 @@ class Face:
     box: tuple[float, float, float, float]
     """(x1, y1, x2, y2) in pixels of the frame, may reach over its border."""
     landmarks: NDArray[np.float64]
-    """Shape (5, 2), x and y in pixels, 0 is the centre of the first pixel: the eyes, the nose's tip, the corners of the mouth;
-    of each pair the one further left in the picture first."""
+    """Shape (5, 2), x and y in pixels, 0 is the centre of the first pixel: the eyes, the nose's
+    tip, the corners of the mouth; of each pair the one further left in the picture first."""
     score: float
     """0..1."""
 
@@ -55,7 +58,9 @@ class YuNet:
 
     def __init__(self, file: WeightFile) -> None:
         try:
-            self._net = cv2.FaceDetectorYN.create(str(file.path), "", (MAX_EDGE_PX, MAX_EDGE_PX), MIN_SCORE, _NMS_IOU, 5000)
+            self._net = cv2.FaceDetectorYN.create(
+                str(file.path), "", (MAX_EDGE_PX, MAX_EDGE_PX), MIN_SCORE, _NMS_IOU, 5000
+            )
         except cv2.error:
             raise TaskError(
                 ErrorCode.weights_rejected,
@@ -77,7 +82,9 @@ class YuNet:
         small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA) if shrink < 1 else rgb
         self._net.setInputSize(size)
         # None when there is no face, whatever OpenCV's stubs say.
-        rows: NDArray[np.float32] | None = cast(Any, self._net.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1])
+        rows: NDArray[np.float32] | None = cast(
+            Any, self._net.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
+        )
         if rows is None:
             return []
         factors = np.array([width / size[0], height / size[1]])

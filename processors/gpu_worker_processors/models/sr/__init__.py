@@ -1,6 +1,7 @@
 """Super-resolution: `load` a network by name, get a `SuperResolver` that enlarges frames.
 
-`tiles` plans tiles, `nets` turns weights into modules, `resolver` runs them, `loader` keeps them warm.
+`tiles` plans tiles, `nets` turns weights into modules, `resolver` runs them, `loader` keeps them
+warm.
 """
 
 from __future__ import annotations

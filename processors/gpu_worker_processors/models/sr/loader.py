@@ -1,4 +1,5 @@
-"""Networks kept warm on their device between jobs: `load` answers a fresh `SuperResolver` around a cached network."""
+"""Networks kept warm on their device between jobs: `load` answers a fresh `SuperResolver` around a
+cached network."""
 
 from __future__ import annotations
 
@@ -9,15 +10,21 @@ from typing import Any, Literal
 import torch
 from spandrel import ImageModelDescriptor
 
-from gpu_worker_processors.models.devices import best_dtype, is_out_of_memory, out_of_memory, release_memory
+from gpu_worker_processors.models.devices import (
+    best_dtype,
+    is_out_of_memory,
+    out_of_memory,
+    release_memory,
+)
 from gpu_worker_processors.models.sr.nets import TRAITS, load_network
 from gpu_worker_processors.models.sr.replay import ReplayedNetwork
 from gpu_worker_processors.models.sr.resolver import Network, SuperResolver, Tile
 from gpu_worker_processors.models.weights import WeightStore, upscale_weights
 
 Execution = Literal["eager", "graphs", "compiled"]
-"""How a network runs on CUDA: kernel by kernel; recorded once for each shape and replayed; fused by `torch.compile` first, then
-recorded. On the CPU, and with a network that is not `Traits.recordable`, all of them are kernel by kernel."""
+"""How a network runs on CUDA: kernel by kernel; recorded once for each shape and replayed; fused by
+`torch.compile` first, then recorded. On the CPU, and with a network that is not
+`Traits.recordable`, all of them are kernel by kernel."""
 MAX_WARM = 2
 """Networks kept; the least recently used goes first. Each is 2 to 70 MB of device memory."""
 
@@ -33,7 +40,9 @@ class _Key:
     execution: Execution
 
 
-_warm: OrderedDict[_Key, tuple[ImageModelDescriptor[torch.nn.Module], Network, torch.dtype]] = OrderedDict()
+_warm: OrderedDict[_Key, tuple[ImageModelDescriptor[torch.nn.Module], Network, torch.dtype]] = (
+    OrderedDict()
+)
 
 
 def load(
@@ -46,20 +55,27 @@ def load(
     dtype: torch.dtype | None = None,
     execution: Execution = "eager",
 ) -> SuperResolver:
-    """A network ready for frames. Verifies its files every time, builds it only when it is not warm.
+    """A network ready for frames. Verifies its files every time, builds it only when it is not
+    warm.
 
     Args:
         name: manifest name of a super-resolution network.
-        denoise_strength: 0..1, only with a network that has a weak-denoise partner; None is the network as trained.
+        denoise_strength: 0..1, only with a network that has a weak-denoise partner; None is the
+            network as trained.
         tile: see `SuperResolver`.
         dtype: number format; None picks the fastest that network and device bear.
-        execution: how it runs on CUDA. "compiled" needs a C compiler and takes tens of seconds once per shape.
+        execution: how it runs on CUDA. "compiled" needs a C compiler and takes tens of seconds once
+            per shape.
 
     Raises:
         TaskError: `weights_missing`, `weights_rejected`, `gpu_oom`.
     """
-    files = [store.resolve(file) for file in upscale_weights(name, denoise_strength, face_enhance=False)]
-    key = _Key(tuple(file.spec.sha256 for file in files), denoise_strength, device, dtype, execution)
+    files = [
+        store.resolve(file) for file in upscale_weights(name, denoise_strength, face_enhance=False)
+    ]
+    key = _Key(
+        tuple(file.spec.sha256 for file in files), denoise_strength, device, dtype, execution
+    )
     if key not in _warm:
         while len(_warm) >= MAX_WARM:
             _warm.popitem(last=False)
@@ -91,7 +107,10 @@ def forget_all() -> None:
 def _prepare(
     descriptor: ImageModelDescriptor[torch.nn.Module], key: _Key
 ) -> tuple[ImageModelDescriptor[torch.nn.Module], Network, torch.dtype]:
-    halves = {"supports_half": descriptor.supports_half, "supports_bfloat16": descriptor.supports_bfloat16}
+    halves = {
+        "supports_half": descriptor.supports_half,
+        "supports_bfloat16": descriptor.supports_bfloat16,
+    }
     dtype = key.dtype or best_dtype(key.device, **halves)
     traits = TRAITS[descriptor.architecture.id]
     mixed = traits.autocast and dtype != torch.float32
@@ -107,7 +126,9 @@ def _prepare(
     if key.device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # every tile of a video has one shape
         torch.backends.cudnn.allow_tf32 = False  # the float32 retry is there to be exact
-        torch.cuda.synchronize(key.device)  # frames are computed on other streams than the weights were converted on
+        torch.cuda.synchronize(
+            key.device
+        )  # frames are computed on other streams than the weights were converted on
         if key.execution == "compiled" and recorded:
             _compile(descriptor)
     net: Network = _autocast(descriptor.model, key.device, dtype) if mixed else descriptor.model
@@ -115,8 +136,8 @@ def _prepare(
 
 
 def _compile(descriptor: ImageModelDescriptor[torch.nn.Module]) -> None:
-    """Lets torch fuse what lies between the convolutions. Of an RRDB network only its block, which all 23 have in common: that
-    compiles in a twentieth of the time."""
+    """Lets torch fuse what lies between the convolutions. Of an RRDB network only its block, which
+    all 23 have in common: that compiles in a twentieth of the time."""
     model: Any = descriptor.model
     parts = list(model.model[1].sub)[:-1] if descriptor.architecture.id == "ESRGAN" else [model]
     for part in parts:

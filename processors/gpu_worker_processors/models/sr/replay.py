@@ -1,8 +1,10 @@
-"""CUDA graphs: the kernels of a network recorded once for each shape of input and launched together from then on.
+"""CUDA graphs: the kernels of a network recorded once for each shape of input and launched together
+from then on.
 
-Python hands a kernel to the driver in some 5 us; a compact network has 70 of them and an RRDB network 900. Replayed, they
-follow each other without a gap. A recording owns fixed buffers, so frames are copied into them and out of them; it is made at
-the first call with a shape, which costs that call a few more runs of the network.
+Python hands a kernel to the driver in some 5 us; a compact network has 70 of them and an RRDB
+network 900. Replayed, they follow each other without a gap. A recording owns fixed buffers, so
+frames are copied into them and out of them; it is made at the first call with a shape, which costs
+that call a few more runs of the network.
 """
 
 from __future__ import annotations
@@ -19,13 +21,15 @@ from gpu_worker_processors.models.devices import is_out_of_memory
 MAX_RECORDINGS = 2
 """Shapes kept, each with the memory of one call: that of the job before and that of this one."""
 _WARM_UPS = 2
-"""Runs before the recording: in the first cuDNN picks its algorithms, in the second every workspace has its final size."""
+"""Runs before the recording: in the first cuDNN picks its algorithms, in the second every workspace
+has its final size."""
 
 Network = Callable[[Tensor], Tensor]
 
 
 class ReplayedNetwork:
-    """A network on a CUDA device, recorded and replayed. May be called in several threads, each on its own stream."""
+    """A network on a CUDA device, recorded and replayed. May be called in several threads, each on
+    its own stream."""
 
     def __init__(self, net: Network) -> None:
         self._net = net
@@ -46,18 +50,23 @@ class ReplayedNetwork:
         try:
             self._recordings[frames.shape] = _Recording(self._net, frames)
         except RuntimeError as error:
-            # Memory that runs out while recording spoils the recording, and the complaint about that hides the first error.
+            # Memory that runs out while recording spoils the recording, and the complaint about
+            # that hides the first error.
             causes = (error, error.__context__)
-            lack = next((cause for cause in causes if cause is not None and is_out_of_memory(cause)), None)
+            lack = next(
+                (cause for cause in causes if cause is not None and is_out_of_memory(cause)), None
+            )
             if lack is None:
                 raise
-            self._recordings.clear()  # the smaller call that follows shall have all the room there is
+            # the smaller call that follows shall have all the room there is
+            self._recordings.clear()
             raise lack from None
 
 
 class _Recording:
     def __init__(self, net: Network, frames: Tensor) -> None:
-        # Ordinary tensors, even in inference mode: later calls write into them from outside of it too.
+        # Ordinary tensors, even in inference mode: later calls write into them from outside of it
+        # too.
         with torch.inference_mode(False), torch.no_grad():
             self._input = frames.clone()
             for _ in range(_WARM_UPS):

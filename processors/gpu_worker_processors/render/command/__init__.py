@@ -1,4 +1,5 @@
-"""The command language: a caller's FFmpeg command, parsed, held against tables of what is allowed, and written anew."""
+"""The command language: a caller's FFmpeg command, parsed, held against tables of what is allowed,
+and written anew."""
 
 from gpu_worker_processors.render.command.command import Command, compile_command
 from gpu_worker_processors.render.command.parse import parse_command

@@ -17,35 +17,60 @@ from gpu_worker_processors.render.command.script import Given, Input, Script
 from gpu_worker_processors.render.command.sources import check_purpose, check_stated, demuxer_of
 from gpu_worker_processors.render.command.values import InputFile, Text
 
-_ALWAYS = ("-hide_banner", "-nostdin", "-y", "-xerror", "-abort_on", "empty_output", "-max_alloc", str(2**30))
-"""Of every command: a broken input or an empty output is a failure, no single block of memory is larger than 1 GiB."""
-_OF_FILES = (
-    *("-protocol_whitelist", "file"),
-    *("-codec_whitelist", ",".join(sorted(formats.DECODERS))),
-    *("-max_streams", "64"),
-    *("-max_pixels", str(units.MAX_PIXELS)),
+_ALWAYS = (
+    "-hide_banner",
+    "-nostdin",
+    "-y",
+    "-xerror",
+    "-abort_on",
+    "empty_output",
+    "-max_alloc",
+    str(2**30),
 )
-"""Before every file: nothing is opened but a file, nothing decoded but the listed codecs, no bomb unpacked."""
+"""Of every command: a broken input or an empty output is a failure, no single block of memory is
+larger than 1 GiB."""
+_OF_FILES = (
+    "-protocol_whitelist",
+    "file",
+    "-codec_whitelist",
+    ",".join(sorted(formats.DECODERS)),
+    "-max_streams",
+    "64",
+    "-max_pixels",
+    str(units.MAX_PIXELS),
+)
+"""Before every file: nothing is opened but a file, nothing decoded but the listed codecs, no bomb
+unpacked."""
 _SHARED_WITH_AUDIO = frozenset({"b", "q", "profile"})
-"""Options that a video encoder has in common with an audio encoder: they are given with their `:v`."""
+"""Options that a video encoder has in common with an audio encoder: they are given with their
+`:v`."""
 
 
 def compile_command(
-    command_args: Sequence[str], inputs: Mapping[str, Path], output_filename: str | None, output: Path
+    command_args: Sequence[str],
+    inputs: Mapping[str, Path],
+    output_filename: str | None,
+    output: Path,
 ) -> Command:
     """Checks a command and binds its names to files.
 
     Args:
         command_args: what follows `ffmpeg` on a command line.
-        inputs: the task's inputs. A colour table's path must keep the suffix of its name, by which FFmpeg tells its kind.
+        inputs: the task's inputs. A colour table's path must keep the suffix of its name, by which
+            FFmpeg tells its kind.
         output_filename: the command's name for the output; None: its last word.
         output: where the file goes.
 
     Raises:
-        TaskError: `ffmpeg_arg_denied` naming the word; `not_media` or `unsupported_media` for an input that is none.
+        TaskError: `ffmpeg_arg_denied` naming the word; `not_media` or `unsupported_media` for an
+            input that is none.
     """
     script = parse_command(command_args, inputs.keys(), output_filename)
-    demuxers = {item.source.name: _demuxer(item, inputs) for item in script.inputs if isinstance(item.source, InputFile)}
+    demuxers = {
+        item.source.name: _demuxer(item, inputs)
+        for item in script.inputs
+        if isinstance(item.source, InputFile)
+    }
     _check_side_files(script, inputs)
     return Command(script, inputs, demuxers, output)
 
@@ -105,7 +130,11 @@ class Command:
     @property
     def video_options(self) -> Mapping[str, str]:
         """The video encoder's options by their canonical names, "b:v" and "preset" for example."""
-        return {_canonical(given): given.plain for given in self.script.settings if _is_of_video_encoder(given)}
+        return {
+            _canonical(given): given.plain
+            for given in self.script.settings
+            if _is_of_video_encoder(given)
+        }
 
     @property
     def expected(self) -> Expectation:
@@ -115,14 +144,25 @@ class Command:
         frames = self.script.last("frames")
         is_mapped = "map" in names
         return Expectation(
-            video=False if "vn" in names or self.script.default_video is None else self._is_mapped("v") if is_mapped else None,
-            audio=False if "an" in names or muxer.audio is None else self._is_mapped("a") if is_mapped else None,
+            video=False
+            if "vn" in names or self.script.default_video is None
+            else self._is_mapped("v")
+            if is_mapped
+            else None,
+            audio=False
+            if "an" in names or muxer.audio is None
+            else self._is_mapped("a")
+            if is_mapped
+            else None,
             max_seconds=self._max_seconds(),
-            max_frames=int(units.number(frames.plain) or 0) if frames and frames.is_of_video else None,
+            max_frames=int(units.number(frames.plain) or 0)
+            if frames and frames.is_of_video
+            else None,
         )
 
     def _is_mapped(self, media: str) -> bool | None:
-        """True where a stream of this kind is mapped that must be there; None where only the inputs can tell."""
+        """True where a stream of this kind is mapped that must be there; None where only the inputs
+        can tell."""
         maps = [given.plain for given in self.script.settings if given.name == "map"]
         if any(text.startswith("-") for text in maps):
             return None
@@ -130,15 +170,26 @@ class Command:
         return True if any(f":{media}" in text for text in required) else None
 
     def _max_seconds(self) -> float | None:
-        limits = [units.seconds(given.plain) for given in self.script.settings if given.name in ("t", "to")]
+        limits = [
+            units.seconds(given.plain)
+            for given in self.script.settings
+            if given.name in ("t", "to")
+        ]
         return min((limit for limit in limits if limit is not None), default=None)
 
     @property
     def uses_gpu(self) -> bool:
         """Whether decoding or a filter runs on the card."""
-        options = (given.plain for item in self.script.inputs for given in item.settings if given.name in ("hwaccel", "c"))
+        options = (
+            given.plain
+            for item in self.script.inputs
+            for given in item.settings
+            if given.name in ("hwaccel", "c")
+        )
         filters = (item.name for graph in self.script.graphs for item in graph.filters)
-        return any(word == "cuda" or word.endswith(("_cuvid", "_cuda")) for word in (*options, *filters))
+        return any(
+            word == "cuda" or word.endswith(("_cuvid", "_cuda")) for word in (*options, *filters)
+        )
 
     def with_encoder(self, name: str, options: Mapping[str, str]) -> Command:
         """The same command with another video encoder.
@@ -148,26 +199,44 @@ class Command:
             options: in place of all of `video_options`, by the same names.
         """
         kept = [given for given in self.script.settings if not _is_of_video_encoder(given)]
-        kept = [given for given in kept if given.name != "c" or given.specifier[:1] not in ("v", "V")]
+        kept = [
+            given for given in kept if given.name != "c" or given.specifier[:1] not in ("v", "V")
+        ]
         added = [_given("c:v", name), *(_given(key, value) for key, value in options.items())]
-        return dataclasses.replace(self, script=dataclasses.replace(self.script, settings=(*kept, *added)))
+        return dataclasses.replace(
+            self, script=dataclasses.replace(self.script, settings=(*kept, *added))
+        )
 
     def argv(self) -> tuple[str, ...]:
         """What follows the executable's name, real paths in place of names."""
-        words = [*_ALWAYS, *(word for given in self.script.common for word in given.words(self._path))]
+        words = [
+            *_ALWAYS,
+            *(word for given in self.script.common for word in given.words(self._path)),
+        ]
         for item in self.script.inputs:
             words += self._input(item)
         words += [word for given in self.script.settings for word in given.words(self._path)]
         words += ["-f", self.script.muxer]
         if formats.MUXERS[self.script.muxer].still:
-            words += ["-update", "1", *([] if self.script.encoder("v") else ["-c:v", str(self.script.default_video)])]
+            words += [
+                "-update",
+                "1",
+                *([] if self.script.encoder("v") else ["-c:v", str(self.script.default_video)]),
+            ]
         return (*words, "-protocol_whitelist", "file", f"file:{self.output_path}")
 
     def _input(self, item: Input) -> list[str]:
         if isinstance(item.source, Graph):
             return list(item.words(self._path))
         settings = [word for given in item.settings for word in given.words(self._path)]
-        return [*_OF_FILES, "-f", self.demuxers[item.source.name], *settings, "-i", f"file:{self._path(item.source.name)}"]
+        return [
+            *_OF_FILES,
+            "-f",
+            self.demuxers[item.source.name],
+            *settings,
+            "-i",
+            f"file:{self._path(item.source.name)}",
+        ]
 
     def _path(self, name: str) -> str:
         return str(self.paths[name])

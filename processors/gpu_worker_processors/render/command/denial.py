@@ -16,7 +16,8 @@ class Denied(Exception):
     """A word, or a part of one, that is not in the tables.
 
     Args:
-        reason: a clause that says what is not allowed, and what is; never the caller's text but for what looks like a name.
+        reason: a clause that says what is not allowed, and what is; never the caller's text but for
+            what looks like a name.
         name: what was written, when it should have been one of `allowed`.
         allowed: names to look for the nearest in.
     """

@@ -1,7 +1,8 @@
 """Arithmetic expressions of FFmpeg options (`(iw-ow)/2`, `between(t,1,2)`), checked word by word.
 
-They cannot read files, but they can run for ever: functions that loop (`while`, `root`, `taylor`) are not in the table, and
-length and nesting are bounded. Names of variables are left to FFmpeg, which knows those of the filter at hand.
+They cannot read files, but they can run for ever: functions that loop (`while`, `root`, `taylor`)
+are not in the table, and length and nesting are bounded. Names of variables are left to FFmpeg,
+which knows those of the filter at hand.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ MAX_DEPTH = 24
 """Open parentheses at any place."""
 
 _COMMON = (
-    "abs acos asin atan atan2 between bitand bitor ceil clip cos cosh eq exp floor gauss gcd gt gte hypot if ifnot isinf isnan "
-    "ld lerp log lt lte max min mod not pow random randomi round sgn sin sinh sqrt squish st tan tanh trunc"
+    "abs acos asin atan atan2 between bitand bitor ceil clip cos cosh eq exp floor gauss gcd gt gte"
+    " hypot if ifnot isinf isnan ld lerp log lt lte max min mod not pow random randomi round sgn"
+    " sin sinh sqrt squish st tan tanh trunc"
 )
 FUNCTIONS: dict[str, frozenset[str]] = {
     group: frozenset(f"{_COMMON} {more}".split())
@@ -30,10 +32,12 @@ FUNCTIONS: dict[str, frozenset[str]] = {
         "gain": "gain_interpolate cubic_interpolate entry",
     }.items()
 }
-"""Functions of libavutil/eval.c that end, and what some filters add, by the group that the table of filters names."""
+"""Functions of libavutil/eval.c that end, and what some filters add, by the group that the table of
+filters names."""
 _REFUSED = frozenset(("print", "root", "taylor", "while"))
-"""The other functions of eval.c but `time`, which some filters have as a variable. FFmpeg takes a name that is no variable for
-the function of the next parenthesis, wherever that stands: `while+(1,1)` runs for ever."""
+"""The other functions of eval.c but `time`, which some filters have as a variable. FFmpeg takes a
+name that is no variable for the function of the next parenthesis, wherever that stands:
+`while+(1,1)` runs for ever."""
 
 _TOKEN = re.compile(
     r"(?P<number>0x[0-9A-Fa-f]{1,8}|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?(?:dB|[kKMGTmu](?:i?B|i)?|B)?(?![A-Za-z0-9_.]))"
@@ -51,7 +55,8 @@ def read_expression(text: str, group: str = "") -> str:
         group: key of `FUNCTIONS`: whose functions may be called.
 
     Raises:
-        Denied: a function outside the table, a character that no expression has, too long, nested too deeply, or unbalanced.
+        Denied: a function outside the table, a character that no expression has, too long, nested
+            too deeply, or unbalanced.
     """
     if len(text) > MAX_CHARS:
         raise Denied(f"an expression may have {MAX_CHARS} characters")

@@ -1,7 +1,7 @@
 """The table of filters: which ones a command may use, and which values each of their options takes.
 
-The text in `tables/` is the allow table; a test holds it against the help of the shipped FFmpeg, so that nothing in it is
-missing there and no option that takes free text has gone without review.
+The text in `tables/` is the allow table; a test holds it against the help of the shipped FFmpeg, so
+that nothing in it is missing there and no option that takes free text has gone without review.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def parse_table(text: str) -> Iterator[FilterSpec]:
 
 
 def entries(text: str) -> Iterator[str]:
-    """Logical lines of a table: comments left out, indented lines joined to the one before, no space after a `|`."""
+    """Logical lines of a table: comments left out, indented lines joined to the one before, no
+    space after a `|`."""
     lines = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     joined = re.sub(r"\n\s+", " ", lines)
     return (line for line in re.sub(r"\| +", "|", joined).splitlines() if line)

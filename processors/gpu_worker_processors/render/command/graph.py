@@ -1,7 +1,8 @@
 """Filter graphs: text to a tree of known filters with checked values, and back.
 
-Only what the tree holds is ever written: a filter of the table, keys of that filter, values that their kind has read, labels
-that are plain names. Every value is written with its key, so the order of a filter's options plays no part.
+Only what the tree holds is ever written: a filter of the table, keys of that filter, values that
+their kind has read, labels that are plain names. Every value is written with its key, so the order
+of a filter's options plays no part.
 """
 
 from __future__ import annotations
@@ -45,10 +46,14 @@ class Filter:
         return dict(self.options).get(key)
 
     def text(self, file: Callable[[str], str]) -> str:
-        values = (f"{key}={quote(value.text(file), _VALUE_SPECIALS)}" for key, value in self.options)
+        values = (
+            f"{key}={quote(value.text(file), _VALUE_SPECIALS)}" for key, value in self.options
+        )
         argument = quote(":".join(values), _GRAPH_SPECIALS)
         name = f"{self.name}@{self.instance}" if self.instance else self.name
-        before, after = ("".join(f"[{label}]" for label in labels) for labels in (self.inputs, self.outputs))
+        before, after = (
+            "".join(f"[{label}]" for label in labels) for labels in (self.inputs, self.outputs)
+        )
         return f"{before}{name}={argument}{after}" if argument else f"{before}{name}{after}"
 
 
@@ -65,13 +70,20 @@ class Graph:
     @property
     def files(self) -> Iterator[InputFile]:
         """Inputs that filters read by themselves: subtitles, colour tables, fonts."""
-        return (value for item in self.filters for _, value in item.options if isinstance(value, InputFile))
+        return (
+            value
+            for item in self.filters
+            for _, value in item.options
+            if isinstance(value, InputFile)
+        )
 
     @property
     def open_outputs(self) -> frozenset[str]:
         """Labels that a filter writes and none reads."""
         written = {label for item in self.filters for label in item.outputs}
-        return frozenset(written.difference(label for item in self.filters for label in item.inputs))
+        return frozenset(
+            written.difference(label for item in self.filters for label in item.inputs)
+        )
 
     def text(self, file: Callable[[str], str]) -> str:
         """The graph as FFmpeg reads it.
@@ -149,8 +161,11 @@ def _labels(text: str, at: int) -> tuple[tuple[str, ...], int]:
     return tuple(labels), at
 
 
-def _options(argument: str, spec: FilterSpec, names: Collection[str]) -> Iterator[tuple[str, Value]]:
-    """Each option once. Values without a key take the filter's options in order, as long as none had a key."""
+def _options(
+    argument: str, spec: FilterSpec, names: Collection[str]
+) -> Iterator[tuple[str, Value]]:
+    """Each option once. Values without a key take the filter's options in order, as long as none
+    had a key."""
     positional = iter(spec.positional)
     seen: set[str] = set()
     named = False
@@ -166,9 +181,12 @@ def _options(argument: str, spec: FilterSpec, names: Collection[str]) -> Iterato
         else:
             key = next(positional, None)
             if key is None:
-                raise Denied(
-                    f"{'no value without a key is' if not spec.positional else 'fewer values without a key are'} allowed"
+                some = (
+                    "fewer values without a key are"
+                    if spec.positional
+                    else "no value without a key is"
                 )
+                raise Denied(f"{some} allowed")
         text, at = read_quoted(argument, at, ":")
         at += 1
         if key in seen:

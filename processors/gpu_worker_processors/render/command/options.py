@@ -1,4 +1,5 @@
-"""The table of command-line options: where each may stand, whether it names a stream, and which values it takes."""
+"""The table of command-line options: where each may stand, whether it names a stream, and which
+values it takes."""
 
 from __future__ import annotations
 
@@ -85,14 +86,26 @@ _PATTERNS = {
         re.compile(rf"-?[0-9]{{1,2}}(?::{STREAM})?\??|\[[A-Za-z0-9_][A-Za-z0-9_.:-]{{0,63}}\]"),
         'an input and its streams ("0:v:0", "1:a?") or a label of the graph ("[out]")',
     ),
-    "source": Pattern(re.compile(rf"-1|[0-9]{{1,2}}(?::(?:g|s:{STREAM}|c:[0-9]{{1,3}}))?"), "-1 or the index of an input"),
-    "entry": Pattern(
-        re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}=[^\x00]{0,256}"), "key=value, the value of at most 256 characters"
+    "source": Pattern(
+        re.compile(rf"-1|[0-9]{{1,2}}(?::(?:g|s:{STREAM}|c:[0-9]{{1,3}}))?"),
+        "-1 or the index of an input",
     ),
-    "disposition": Pattern(re.compile(r"0|[+-]?[a-z_]{2,20}(?:[+-][a-z_]{2,20}){0,8}"), '"default" or another disposition'),
+    "entry": Pattern(
+        re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}=[^\x00]{0,256}"),
+        "key=value, the value of at most 256 characters",
+    ),
+    "disposition": Pattern(
+        re.compile(r"0|[+-]?[a-z_]{2,20}(?:[+-][a-z_]{2,20}){0,8}"),
+        '"default" or another disposition',
+    ),
     "tag": Pattern(re.compile(r"[A-Za-z0-9]{4}"), 'a code of four letters, "hvc1" for example'),
-    "timestamp": Pattern(re.compile(r"now|[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}:[0-9]{2}Z?)?"), "a date"),
-    "timebase": Pattern(re.compile(r"-1|0|demux|filter|[0-9]{1,9}[:/][0-9]{1,9}"), 'a time base, "1/90000" for example'),
+    "timestamp": Pattern(
+        re.compile(r"now|[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}:[0-9]{2}Z?)?"), "a date"
+    ),
+    "timebase": Pattern(
+        re.compile(r"-1|0|demux|filter|[0-9]{1,9}[:/][0-9]{1,9}"),
+        'a time base, "1/90000" for example',
+    ),
 }
 
 
@@ -102,11 +115,20 @@ def _from_table(text: str, which: str) -> str:
     for name in text.split(",") if which == "bsf" else [text]:
         if name not in allowed:
             why = formats.why_not(name)
-            raise Denied(f"the {_WHAT[which]} {shown(name)} is not allowed{why}", "" if why else name, allowed)
+            raise Denied(
+                f"the {_WHAT[which]} {shown(name)} is not allowed{why}",
+                "" if why else name,
+                allowed,
+            )
     return formats.ENCODER_ALIASES.get(text, text) if which == "encoder" else text
 
 
-_WHAT = {"encoder": "encoder", "decoder": "decoder", "format": "container", "bsf": "bit stream filter"}
+_WHAT = {
+    "encoder": "encoder",
+    "decoder": "decoder",
+    "format": "container",
+    "bsf": "bit stream filter",
+}
 
 
 def _key_frames(text: str) -> str:
@@ -114,7 +136,9 @@ def _key_frames(text: str) -> str:
         return "expr:" + read_expression(text.removeprefix("expr:"))
     times = [seconds(part) for part in text.split(",")]
     if text != "source" and any(time is None or not 0 <= time <= MAX_SECONDS for time in times):
-        raise Denied('must be times with commas between them, "source", or "expr:" and an expression')
+        raise Denied(
+            'must be times with commas between them, "source", or "expr:" and an expression'
+        )
     return text
 
 
@@ -166,7 +190,8 @@ def find_option(word: str, before_input: bool) -> tuple[Option, str]:
         before_input: it stands before an `-i` rather than before the output.
 
     Raises:
-        Denied: there is no such option in the table, or not at this place, or not with this specifier.
+        Denied: there is no such option in the table, or not at this place, or not with this
+            specifier.
     """
     name, _, specifier = word.partition(":")
     name, implied = _ALIASES.get(name, (name, ""))

@@ -1,4 +1,5 @@
-"""The words of a command to a `Script`: options found in the table, values read by their kind, the whole checked for sense."""
+"""The words of a command to a `Script`: options found in the table, values read by their kind, the
+whole checked for sense."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _FLAGS = frozenset(option.name for option in OPTIONS if not option.takes_value)
 
 
-def parse_command(args: Sequence[str], names: Collection[str], output_filename: str | None = None) -> Script:
+def parse_command(
+    args: Sequence[str], names: Collection[str], output_filename: str | None = None
+) -> Script:
     """Reads a command.
 
     Args:
@@ -35,10 +38,14 @@ def parse_command(args: Sequence[str], names: Collection[str], output_filename: 
         output_filename: what the last word must be; None: any file name that is no input's.
 
     Raises:
-        TaskError: `ffmpeg_arg_denied`; `token_index` in its details is the word's place, `nearest` an allowed name like it.
+        TaskError: `ffmpeg_arg_denied`; `token_index` in its details is the word's place, `nearest`
+            an allowed name like it.
     """
     if len(args) > MAX_WORDS or sum(map(len, args)) > MAX_CHARS:
-        raise TaskError(ErrorCode.invalid_task, f"a command may have {MAX_WORDS} words of {MAX_CHARS} characters in all")
+        raise TaskError(
+            ErrorCode.invalid_task,
+            f"a command may have {MAX_WORDS} words of {MAX_CHARS} characters in all",
+        )
     reader = _Reader(names)
     index = 0
     while index < len(args) - 1:
@@ -82,7 +89,10 @@ class _Reader:
         if not word.startswith("-") or word == "-":
             raise Denied("a word that belongs to no option; the one output file is the last word")
         if " " in word:
-            raise Denied("an option with a space in it; each word is an item of its own, as a shell would split them")
+            raise Denied(
+                "an option with a space in it; each word is an item of its own, as a shell would"
+                " split them"
+            )
         name = word[1:]
         if name.partition(":")[0] in _FLAGS:
             self._pending.append(_Word(name, None, index))
@@ -108,11 +118,14 @@ class _Reader:
                 return Input(parse_graph(source, self._names), rest, index)
             if source not in self._names:
                 known = ", ".join(sorted(self._names)) or "none"
-                raise Denied(f"an input is one of the task's own, by its name: {known}", source, self._names)
+                raise Denied(
+                    f"an input is one of the task's own, by its name: {known}", source, self._names
+                )
         return Input(InputFile(source, "stream"), rest, index, stated)
 
     def _settle(self, before_input: bool) -> list[Given]:
-        """The pending options, now that it is known whether an input follows; those of the whole command are put aside."""
+        """The pending options, now that it is known whether an input follows; those of the whole
+        command are put aside."""
         settled: list[Given] = []
         for word in self._pending:
             with at_token(word.token):
@@ -130,11 +143,16 @@ class _Reader:
 
     def finish(self, output: str, output_filename: str | None) -> Script:
         if output.startswith("-") or not _FILE_NAME.fullmatch(output):
-            raise Denied("the last word must be the output file's name: no path, no URL, letters, digits, _ . and -")
+            raise Denied(
+                "the last word must be the output file's name: no path, no URL, letters, digits, _"
+                " . and -"
+            )
         if output in self._names:
             raise Denied("the output has the name of an input")
         if output_filename is not None and output != output_filename:
-            raise Denied("the last word must be the task's output_filename", output, [output_filename])
+            raise Denied(
+                "the last word must be the task's output_filename", output, [output_filename]
+            )
         settings = self._settle(before_input=False)
         muxer = _muxer(settings, output)
         rest = tuple(given for given in settings if given.name != "f")
@@ -142,7 +160,8 @@ class _Reader:
 
 
 def find_option_anywhere(name: str) -> None:
-    """Refuses at once a name that no place has, so that the word itself is blamed and not the one after it."""
+    """Refuses at once a name that no place has, so that the word itself is blamed and not the one
+    after it."""
     try:
         find_option(name, before_input=False)
     except Denied:
@@ -154,10 +173,18 @@ def _muxer(settings: Sequence[Given], output: str) -> str:
     if stated is not None:
         with at_token(stated.token + 1):
             if stated.plain not in formats.MUXERS:
-                raise Denied(f"the container {shown(stated.plain)} can be read, not written", stated.plain, formats.MUXERS)
+                raise Denied(
+                    f"the container {shown(stated.plain)} can be read, not written",
+                    stated.plain,
+                    formats.MUXERS,
+                )
         return stated.plain
     suffix = output.rpartition(".")[2].lower() if "." in output else ""
     if suffix not in formats.MUXER_OF_SUFFIX:
         known = ", ".join(sorted(formats.MUXER_OF_SUFFIX))
-        raise Denied(f"the output's name must end in one of {known}{formats.why_not(suffix)}", suffix, formats.MUXER_OF_SUFFIX)
+        raise Denied(
+            f"the output's name must end in one of {known}{formats.why_not(suffix)}",
+            suffix,
+            formats.MUXER_OF_SUFFIX,
+        )
     return formats.MUXER_OF_SUFFIX[suffix]

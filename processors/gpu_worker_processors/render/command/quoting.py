@@ -1,7 +1,9 @@
-"""FFmpeg's quoting of text inside a filter graph, read as libavutil reads it and written so that it reads back the same.
+"""FFmpeg's quoting of text inside a filter graph, read as libavutil reads it and written so that it
+reads back the same.
 
-A backslash takes the next character as it is, single quotes take everything up to the next one, and white space around a value
-is dropped unless it is quoted. A graph has two such levels: one around a filter's whole argument, one around each value in it.
+A backslash takes the next character as it is, single quotes take everything up to the next one, and
+white space around a value is dropped unless it is quoted. A graph has two such levels: one around a
+filter's whole argument, one around each value in it.
 """
 
 from __future__ import annotations
@@ -49,4 +51,7 @@ def read_quoted(text: str, at: int, stops: str) -> tuple[str, int]:
 
 def quote(value: str, specials: str) -> str:
     """`value` so that `read_quoted` with stops among `specials` gives it back."""
-    return "".join(f"\\{char}" if char in specials or char in "\\'" or char in WHITESPACE else char for char in value)
+    return "".join(
+        f"\\{char}" if char in specials or char in "\\'" or char in WHITESPACE else char
+        for char in value
+    )

@@ -1,4 +1,5 @@
-"""A command as a tree: options with their checked values, inputs, the output. Text comes from it, never into it."""
+"""A command as a tree: options with their checked values, inputs, the output. Text comes from it,
+never into it."""
 
 from __future__ import annotations
 
@@ -94,17 +95,28 @@ class Script:
 
     @property
     def default_video(self) -> str | None:
-        """The video encoder that FFmpeg takes when the command names none; None where the container holds no video."""
+        """The video encoder that FFmpeg takes when the command names none; None where the container
+        holds no video."""
         muxer = formats.MUXERS[self.muxer]
-        return formats.PICTURE_ENCODERS.get(self.output.rpartition(".")[2].lower(), "mjpeg") if muxer.still else muxer.video
+        return (
+            formats.PICTURE_ENCODERS.get(self.output.rpartition(".")[2].lower(), "mjpeg")
+            if muxer.still
+            else muxer.video
+        )
 
     def encoder(self, media: str) -> str | None:
-        """The encoder that the command names for "v" or "a" last, be it for all streams; None when it names none."""
-        named = (given.plain for given in reversed(self.settings) if given.name == "c" and given.specifier[:1] in ("", media))
+        """The encoder that the command names for "v" or "a" last, be it for all streams; None when
+        it names none."""
+        named = (
+            given.plain
+            for given in reversed(self.settings)
+            if given.name == "c" and given.specifier[:1] in ("", media)
+        )
         return next(named, None)
 
     def words(self) -> tuple[str, ...]:
-        """The command in its canonical form, inputs by their names. Parsed again it gives an equal `Script`."""
+        """The command in its canonical form, inputs by their names. Parsed again it gives an equal
+        `Script`."""
         before = [word for given in self.common for word in given.words(str)]
         inputs = [word for item in self.inputs for word in item.words(str)]
         after = [word for given in self.settings for word in given.words(str)]

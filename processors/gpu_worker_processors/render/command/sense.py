@@ -1,4 +1,5 @@
-"""What one word cannot show: that streams and labels exist, that the work ends, that a picture is one picture."""
+"""What one word cannot show: that streams and labels exist, that the work ends, that a picture is
+one picture."""
 
 from __future__ import annotations
 
@@ -11,7 +12,10 @@ from gpu_worker_processors.render.command.graph import Filter, Graph
 from gpu_worker_processors.render.command.script import Input, Script
 
 _STREAM_LABEL = re.compile(r"([0-9]+)(?::.*)?")
-_GENERATED = "color testsrc testsrc2 smptebars smptehdbars rgbtestsrc gradients nullsrc anullsrc sine anoisesrc"
+_GENERATED = (
+    "color testsrc testsrc2 smptebars smptehdbars rgbtestsrc gradients nullsrc anullsrc sine"
+    " anoisesrc"
+)
 _SOURCES = frozenset(_GENERATED.split())
 """Filters that make pictures or sound out of nothing, for ever without a duration."""
 _PAD_LENGTHS = ("pad_len", "whole_len", "pad_dur", "whole_dur")
@@ -36,14 +40,19 @@ def check_sense(script: Script, output_token: int) -> None:
     _check_labels(script)
     _check_end(script)
     with at_token(output_token):
-        if not script.inputs and not any(_is_source(item) for graph in script.graphs for item in graph.filters):
+        if not script.inputs and not any(
+            _is_source(item) for graph in script.graphs for item in graph.filters
+        ):
             raise Denied("there is no input; give one with -i")
         if formats.MUXERS[script.muxer].still and not _is_one_frame(script):
-            raise Denied("a picture is one frame: add -frames:v 1; a sequence of pictures is not written")
+            raise Denied(
+                "a picture is one frame: add -frames:v 1; a sequence of pictures is not written"
+            )
 
 
 def _check_amount(script: Script) -> None:
-    """FFmpeg starts threads for each stream it writes and for each graph, and all of them before the first picture."""
+    """FFmpeg starts threads for each stream it writes and for each graph, and all of them before
+    the first picture."""
     maps = [given for given in script.settings if given.name == "map"]
     if len(maps) > MAX_MAPS:
         with at_token(maps[MAX_MAPS].token):
@@ -53,7 +62,9 @@ def _check_amount(script: Script) -> None:
         filters += sum(map(len, graph.chains))
         with at_token(token):
             if number > MAX_GRAPHS or filters > MAX_FILTERS:
-                raise Denied(f"a command may have {MAX_GRAPHS} graphs with {MAX_FILTERS} filters in all")
+                raise Denied(
+                    f"a command may have {MAX_GRAPHS} graphs with {MAX_FILTERS} filters in all"
+                )
 
 
 def _placed_graphs(script: Script) -> Iterator[tuple[int, Graph]]:
@@ -86,15 +97,21 @@ def _check_labels(script: Script) -> None:
         if not isinstance(given.value, Graph):
             continue
         written = {label for item in given.value.filters for label in item.outputs}
-        for label in (label for item in given.value.filters for label in item.inputs if label not in written):
+        for label in (
+            label for item in given.value.filters for label in item.inputs if label not in written
+        ):
             stream = _STREAM_LABEL.fullmatch(label)
             with at_token(given.token + 1):
                 if stream and int(stream[1]) >= len(script.inputs):
-                    raise Denied(f"a label names input {int(stream[1])}; there are {len(script.inputs)}, counted from 0")
+                    raise Denied(
+                        f"a label names input {int(stream[1])}; there are {len(script.inputs)},"
+                        " counted from 0"
+                    )
 
 
 def _check_end(script: Script) -> None:
-    """Work without an end needs an end that the command states. The wall clock would stop it too, and the work be lost."""
+    """Work without an end needs an end that the command states. The wall clock would stop it too,
+    and the work be lost."""
     if any(given.name in ("t", "to", "frames", "shortest") for given in script.settings):
         return
     graphs = list(script.graphs)
@@ -153,10 +170,16 @@ def _is_positive(item: Filter, key: str) -> bool:
 def _ends(item: Filter) -> bool:
     """Whether a filter ends its output though one of its inputs goes on."""
     if item.name in ("trim", "atrim"):
-        return any(item.option(key) is not None for key in ("duration", "end", "end_frame", "end_pts", "end_sample"))
+        return any(
+            item.option(key) is not None
+            for key in ("duration", "end", "end_frame", "end_pts", "end_sample")
+        )
     if item.name == "amix":
         return _text(item, "duration") in ("shortest", "first", "1", "2")
-    return _text(item, "shortest") in ("1", "true", "yes", "on") or _text(item, "eof_action") in ("endall", "1")
+    return _text(item, "shortest") in ("1", "true", "yes", "on") or _text(item, "eof_action") in (
+        "endall",
+        "1",
+    )
 
 
 def _text(item: Filter, key: str) -> str:

@@ -1,5 +1,5 @@
-"""What an input is, by its first bytes: the demuxer is chosen here and forced, so that no file is taken for a playlist or a
-script that opens others. Reads 4 KiB and never goes by the name alone.
+"""What an input is, by its first bytes: the demuxer is chosen here and forced, so that no file is
+taken for a playlist or a script that opens others. Reads 4 KiB and never goes by the name alone.
 """
 
 from __future__ import annotations

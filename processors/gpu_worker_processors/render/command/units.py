@@ -19,14 +19,17 @@ MAX_SECONDS = 1e6
 """Of any time: 11 days."""
 
 SIZE_NAMES = _names(
-    "ntsc pal qntsc qpal sntsc spal film ntsc-film sqcif qcif cif 4cif 16cif qqvga qvga vga svga xga uxga qxga sxga wvga wxga "
-    "wsxga wuxga woxga wqsxga wquxga cga ega hd480 hd720 hd1080 quadhd 2k 2kdci 2kflat 2kscope 4k 4kdci 4kflat 4kscope uhd2160 "
-    "nhd hqvga wqvga fwqvga hvga qhd"
+    "ntsc pal qntsc qpal sntsc spal film ntsc-film sqcif qcif cif 4cif 16cif qqvga qvga vga svga"
+    " xga uxga qxga sxga wvga wxga wsxga wuxga woxga wqsxga wquxga cga ega hd480 hd720 hd1080"
+    " quadhd 2k 2kdci 2kflat 2kscope 4k 4kdci 4kflat 4kscope uhd2160 nhd hqvga wqvga fwqvga"
+    " hvga qhd"
 )
 """Names that libavutil knows for sizes, none above 4096x2160."""
 RATE_NAMES = _names("ntsc pal qntsc qpal sntsc spal film ntsc-film")
 
-_NUMBER = re.compile(r"([+-]?(?:[0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(?:[eE][+-]?[0-9]{1,2})?)(dB|(?:[kKMGm]i?)?B?)")
+_NUMBER = re.compile(
+    r"([+-]?(?:[0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(?:[eE][+-]?[0-9]{1,2})?)(dB|(?:[kKMGm]i?)?B?)"
+)
 _SI = {"": 1.0, "m": 1e-3, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
 _BINARY = {"": 1.0, "m": 1.0, "k": 2.0**10, "K": 2.0**10, "M": 2.0**20, "G": 2.0**30}
 _CLOCK = re.compile(r"-?(?:([0-9]{1,4}):)?([0-9]{1,2}):([0-9]{1,2}(?:\.[0-9]{0,9})?)")
@@ -36,7 +39,8 @@ _FRACTION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(?:/([0-9]{1,9}(?:\.[0-9]{
 
 
 def number(text: str) -> float | None:
-    """A literal with an SI prefix ("5M", "1.5k", "-3dB"), None for anything else. `i` makes it binary, `B` counts bytes."""
+    """A literal with an SI prefix ("5M", "1.5k", "-3dB"), None for anything else. `i` makes it
+    binary, `B` counts bytes."""
     found = _NUMBER.fullmatch(text)
     if found is None:
         return None

@@ -1,7 +1,9 @@
-"""The kinds of values that options have: each reads a text into the form in which it is written again, or refuses it.
+"""The kinds of values that options have: each reads a text into the form in which it is written
+again, or refuses it.
 
-A kind is named in the tables by a word (`time`), with a range (`int[0,63]`), with names (`flags{lanczos|bicubic}`), or with a
-group (`expr(geq)`, `input(lut)`). No kind but `input` yields a file name, and none takes a value that FFmpeg would open.
+A kind is named in the tables by a word (`time`), with a range (`int[0,63]`), with names
+(`flags{lanczos|bicubic}`), or with a group (`expr(geq)`, `input(lut)`). No kind but `input` yields
+a file name, and none takes a value that FFmpeg would open.
 """
 
 from __future__ import annotations
@@ -103,7 +105,9 @@ class OneOf:
 
     def read(self, text: str, names: Collection[str]) -> Value:  # noqa: ARG002
         if text not in self.names:
-            raise Denied(f"{shown(text)} must be one of {', '.join(sorted(self.names))}", text, self.names)
+            raise Denied(
+                f"{shown(text)} must be one of {', '.join(sorted(self.names))}", text, self.names
+            )
         return Text(text)
 
 
@@ -117,13 +121,16 @@ class Flags:
         parts = re.split(r"[+-]", text.removeprefix("+").removeprefix("-"))
         for part in parts:
             if part not in self.names:
-                raise Denied(f"{shown(part)} is not one of {', '.join(sorted(self.names))}", part, self.names)
+                raise Denied(
+                    f"{shown(part)} is not one of {', '.join(sorted(self.names))}", part, self.names
+                )
         return Text(text)
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """`key=value:key=value`, as the encoders' own parameters are written; a key alone is switched on."""
+    """`key=value:key=value`, as the encoders' own parameters are written; a key alone is switched
+    on."""
 
     keys: frozenset[str]
 
@@ -154,7 +161,9 @@ class Side:
     def read(self, text: str, names: Collection[str]) -> Value:
         if text.strip() in units.SIZE_NAMES or units.size(text.strip()) is not None:
             return Size().read(text.strip(), names)
-        side = read_expression(text)  # without its white space, which could stand between two digits
+        side = read_expression(
+            text
+        )  # without its white space, which could stand between two digits
         value = units.number(side)
         if value is not None and value > MAX_SIDE:
             raise Denied(f"a side may have {MAX_SIDE} pixels")
@@ -167,7 +176,9 @@ class Size:
             return Text(text)
         size = units.size(text)
         if size is None:
-            raise Denied('must be a size, "1280x720" or "hd720" for example', text, units.SIZE_NAMES)
+            raise Denied(
+                'must be a size, "1280x720" or "hd720" for example', text, units.SIZE_NAMES
+            )
         if max(size) > MAX_SIDE or size[0] * size[1] > units.MAX_PIXELS:
             raise Denied(f"a side may have {MAX_SIDE} pixels, the picture {units.MAX_PIXELS}")
         return Text(text)
@@ -179,7 +190,9 @@ class Cells:
     def read(self, text: str, names: Collection[str]) -> Value:  # noqa: ARG002
         size = units.size(text)
         if size is None or not 1 <= size[0] * size[1] <= units.MAX_CELLS:
-            raise Denied(f'must be columns x rows, "5x4" for example, of at most {units.MAX_CELLS} cells')
+            raise Denied(
+                f'must be columns x rows, "5x4" for example, of at most {units.MAX_CELLS} cells'
+            )
         return Text(text)
 
 
@@ -230,7 +243,8 @@ class InputName:
 
 
 class Nothing:
-    """An option of FFmpeg that names a file or another program's text: known, reviewed, and never allowed."""
+    """An option of FFmpeg that names a file or another program's text: known, reviewed, and never
+    allowed."""
 
     def read(self, text: str, names: Collection[str]) -> Value:  # noqa: ARG002
         raise Denied("this option is not allowed")
@@ -242,14 +256,23 @@ _PATTERNS = {
         r"(?:[A-Za-z]{2,24}|(?:#|0x)?[0-9A-Fa-f]{6}(?:[0-9A-Fa-f]{2})?)(?:@(?:0x[0-9A-Fa-f]{1,2}|[01]?(?:\.[0-9]{1,6})?))?",
         'a colour, "white", "#ff8800" or "black@0.5" for example',
     ),
-    "ratio": (r"[0-9]{1,9}(?:\.[0-9]{1,9})?(?:[:/][0-9]{1,9}(?:\.[0-9]{1,9})?)?", 'a ratio, "16/9" for example'),
+    "ratio": (
+        r"[0-9]{1,9}(?:\.[0-9]{1,9})?(?:[:/][0-9]{1,9}(?:\.[0-9]{1,9})?)?",
+        'a ratio, "16/9" for example',
+    ),
     "name": (r"[A-Za-z0-9_][A-Za-z0-9_.()+-]{0,63}", "a name"),
-    "names": (r"[A-Za-z0-9_.()+-]{1,32}(?:\|[A-Za-z0-9_.()+-]{1,32}){0,63}", "names with | between them"),
+    "names": (
+        r"[A-Za-z0-9_.()+-]{1,32}(?:\|[A-Za-z0-9_.()+-]{1,32}){0,63}",
+        "names with | between them",
+    ),
     "word": (r"[A-Za-z0-9_][A-Za-z0-9_ -]{0,63}", "letters, digits, spaces, _ and -"),
     "words": (r"[A-Za-z0-9_+|,.#@() -]{1,512}", "words with |, comma or _ between them"),
     "numbers": (r"[-+0-9.eE |,/:;S]{1,1024}", "numbers with spaces, | or / between them"),
     "digits": (r"[0-9]{1,32}", "digits"),
-    "mix": (r"[A-Za-z0-9_.()]{1,32}(?:\|[A-Za-z0-9_+*.=<() -]{1,256}){0,64}", 'channels, "stereo|c0=FL|c1=FR" for example'),
+    "mix": (
+        r"[A-Za-z0-9_.()]{1,32}(?:\|[A-Za-z0-9_+*.=<() -]{1,256}){0,64}",
+        'channels, "stereo|c0=FL|c1=FR" for example',
+    ),
     "bands": (r"[A-Za-z0-9 .=|-]{0,1024}", 'bands, "c0 f=200 w=100 g=-10" for example'),
     "style": (r"[A-Za-z0-9_ ,=&.#+-]{1,512}", 'a style, "FontSize=24,Outline=1" for example'),
     "timecode": (r"[0-9]{2}:[0-9]{2}:[0-9]{2}[:;.][0-9]{2}", '"HH:MM:SS:FF"'),

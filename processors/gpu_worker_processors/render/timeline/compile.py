@@ -17,15 +17,31 @@ from gpu_worker_processors.render.timeline.picture import FORMAT, clip_picture, 
 from gpu_worker_processors.render.timeline.plan import SAMPLE_RATE, Film, exact, plan_film
 from gpu_worker_processors.render.timeline.rendering import TimelineInput, TimelineRendering
 from gpu_worker_processors.render.timeline.sheet import Sheet, plan_sheet
-from gpu_worker_processors.render.timeline.sound import clip_sound, finished, join_sounds, with_music
+from gpu_worker_processors.render.timeline.sound import (
+    clip_sound,
+    finished,
+    join_sounds,
+    with_music,
+)
 from gpu_worker_processors.render.timeline.sources import Source, refused
 
-SOFTWARE_ENCODERS = frozenset(one.name for group in CANDIDATES.values() for one in group if not one.hardware)
+SOFTWARE_ENCODERS = frozenset(
+    one.name for group in CANDIDATES.values() for one in group if not one.hardware
+)
 MAX_GRAPH_BYTES = 127 * 1024
 """One word of a command line; Linux ends at 128 KiB (MAX_ARG_STRLEN)."""
 _CRF, _PROXY_CRF = 18, 28
 _PROXY_KEY_FRAME_SECONDS = Fraction(1, 2)
-_TAGS = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv")
+_TAGS = (
+    "-colorspace",
+    "bt709",
+    "-color_primaries",
+    "bt709",
+    "-color_trc",
+    "bt709",
+    "-color_range",
+    "tv",
+)
 _SOUND = ("-c:a", "aac", "-b:a", "192k", "-ar", str(SAMPLE_RATE))
 _SHEETS = {
     ".jpg": ("mjpeg", {"q:v": "3", "pix_fmt": "yuvj420p"}),
@@ -51,8 +67,8 @@ def compile_timeline(
         encoders: names of those that work on this machine; a hardware one is preferred.
 
     Raises:
-        TaskError: `invalid_task` naming the field that does not fit, `unsupported_media` for a suffix or a missing font,
-            `media_limit` for a size that the codec does not hold.
+        TaskError: `invalid_task` naming the field that does not fit, `unsupported_media` for a
+            suffix or a missing font, `media_limit` for a size that the codec does not hold.
     """
     film = plan_film(timeline, sources)
     build = _Build(timeline, sources, film)
@@ -64,7 +80,11 @@ def compile_timeline(
 
 def planned_sheet(timeline: Timeline, sources: Mapping[str, Source]) -> Sheet | None:
     """The plan of the thumbnails, for the text that goes with them; None where a video is made."""
-    return None if timeline.thumbnails is None else plan_sheet(timeline.thumbnails, plan_film(timeline, sources))
+    return (
+        None
+        if timeline.thumbnails is None
+        else plan_sheet(timeline.thumbnails, plan_film(timeline, sources))
+    )
 
 
 class _Build:
@@ -82,7 +102,10 @@ class _Build:
         """Adds everything that is seen; answers the pad of the film."""
         film, graph = self._film, self._graph
         fit = self._timeline.output.fit
-        pads = [clip_picture(graph, f"{n}:{placed.picture.stream}", placed, film, fit) for n, placed in enumerate(film.clips)]
+        pads = [
+            clip_picture(graph, f"{n}:{placed.picture.stream}", placed, film, fit)
+            for n, placed in enumerate(film.clips)
+        ]
         pad = join_pictures(graph, pads, film)
         for number, overlay in enumerate(self._timeline.overlays):
             if overlay.input is None:
@@ -91,7 +114,9 @@ class _Build:
                 continue
             source = self._sources[overlay.input]
             stream = source.picture.stream if source.picture else 0
-            pad = overlaid(graph, pad, f"{self._added(source)}:{stream}", overlay, number, source, film)
+            pad = overlaid(
+                graph, pad, f"{self._added(source)}:{stream}", overlay, number, source, film
+            )
         return pad
 
     def sound(self) -> str | None:
@@ -102,7 +127,12 @@ class _Build:
         streams = [placed.source.sound for placed in film.clips]
         pads = [None if stream is None else f"{n}:{stream}" for n, stream in enumerate(streams)]
         pad = join_sounds(
-            graph, [clip_sound(graph, one, placed, film) for one, placed in zip(pads, film.clips, strict=True)], film
+            graph,
+            [
+                clip_sound(graph, one, placed, film)
+                for one, placed in zip(pads, film.clips, strict=True)
+            ],
+            film,
         )
         if music is not None:
             source = self._sources[music.input]
@@ -110,11 +140,19 @@ class _Build:
                 raise refused("music.input", "holds no sound")
             start = exact(music.start)
             if source.seconds is not None and start >= source.seconds:
-                raise refused("music.start", f"lies after the end of the input, which has {float(source.seconds):.3f} seconds")
-            pad = with_music(graph, pad, f"{self._added(source, start)}:{source.sound}", music, source, film)
+                raise refused(
+                    "music.start",
+                    f"lies after the end of the input, which has {float(source.seconds):.3f}"
+                    " seconds",
+                )
+            pad = with_music(
+                graph, pad, f"{self._added(source, start)}:{source.sound}", music, source, film
+            )
         return finished(graph, pad, self._timeline.loudness_lufs, film)
 
-    def film(self, picture: str, output: Path, encoders: Collection[str], limits: Limits) -> TimelineRendering:
+    def film(
+        self, picture: str, output: Path, encoders: Collection[str], limits: Limits
+    ) -> TimelineRendering:
         wanted, film = self._timeline.output, self._film
         muxer = check_container(output.suffix, wanted.codec)
         crf = wanted.crf if wanted.crf is not None else _PROXY_CRF if wanted.proxy else _CRF
@@ -131,8 +169,15 @@ class _Build:
             muxer=("-f", muxer, *(("-movflags", "+faststart") if muxer in ("mp4", "mov") else ())),
             video_encoder=encoder.name,
             video_options=options,
-            expected=Expectation(video=True, audio=sound is not None, seconds=float(film.seconds), frames=film.frames),
-            coding=(*_TAGS, *_key_frames(wanted, film), *_tag(wanted.codec, muxer), *(_SOUND if sound is not None else ())),
+            expected=Expectation(
+                video=True, audio=sound is not None, seconds=float(film.seconds), frames=film.frames
+            ),
+            coding=(
+                *_TAGS,
+                *_key_frames(wanted, film),
+                *_tag(wanted.codec, muxer),
+                *(_SOUND if sound is not None else ()),
+            ),
             chapters=tuple(film.chapters()) if self._timeline.chapters else (),
             fonts=tuple(self._fonts),
             limits=limits,
@@ -146,7 +191,9 @@ class _Build:
                 allowed=list(_SHEETS),
             )
         encoder, options = _SHEETS[output.suffix.lower()]
-        pad = self._graph.chain([picture], [*sheet.filters, filter_text("format", options["pix_fmt"])])
+        pad = self._graph.chain(
+            [picture], [*sheet.filters, filter_text("format", options["pix_fmt"])]
+        )
         return TimelineRendering(
             inputs=tuple(self._inputs),
             graph=self._text(),
@@ -168,7 +215,11 @@ class _Build:
     def _text(self) -> str:
         text = self._graph.text
         if len(text.encode()) > MAX_GRAPH_BYTES:
-            raise refused("clips", "this many clips, keyframes and overlays do not fit into one film; render it in parts")
+            raise refused(
+                "clips",
+                "this many clips, keyframes and overlays do not fit into one film; render it in"
+                " parts",
+            )
         return text
 
 
@@ -184,7 +235,9 @@ def _quick(encoder: str) -> dict[str, str]:
 
 
 def _tagged(pix_fmt: str) -> str:
-    tags = filter_text("setparams", range="tv", color_primaries="bt709", color_trc="bt709", colorspace="bt709")
+    tags = filter_text(
+        "setparams", range="tv", color_primaries="bt709", color_trc="bt709", colorspace="bt709"
+    )
     return tags if pix_fmt == FORMAT else f"format={pix_fmt},{tags}"
 
 

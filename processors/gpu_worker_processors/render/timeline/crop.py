@@ -1,7 +1,8 @@
-"""The crop window of a clip as expressions of FFmpeg: straight lines between keyframes, to 1/256 pixel.
+"""The crop window of a clip as expressions of FFmpeg: straight lines between keyframes, to 1/256
+pixel.
 
-The window is laid onto the whole frame by the `perspective` filter, so that it can stand between two pixels and grow while it
-moves. What it is scaled to afterwards is the caller's business.
+The window is laid onto the whole frame by the `perspective` filter, so that it can stand between
+two pixels and grow while it moves. What it is scaled to afterwards is the caller's business.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ def window_shape(placed: PlacedClip) -> Fraction:
     """Width over height of what is shown of a clip, in square pixels.
 
     Raises:
-        TaskError: `invalid_task` for a window that is not in the picture, or windows of different shapes.
+        TaskError: `invalid_task` for a window that is not in the picture, or windows of different
+            shapes.
     """
     picture = placed.picture
     keys = placed.clip.keyframes
@@ -32,20 +34,30 @@ def window_shape(placed: PlacedClip) -> Fraction:
     first = keys[0].width / keys[0].height
     for n, key in enumerate(keys):
         place = f"clips.{placed.number}.keyframes.{n}"
-        if key.x + key.width > picture.width + _OVERHANG_PX or key.y + key.height > picture.height + _OVERHANG_PX:
-            raise refused(place, f"stands over the edge of the picture, which is {picture.width}x{picture.height}")
+        if (
+            key.x + key.width > picture.width + _OVERHANG_PX
+            or key.y + key.height > picture.height + _OVERHANG_PX
+        ):
+            raise refused(
+                place,
+                f"stands over the edge of the picture, which is {picture.width}x{picture.height}",
+            )
         if abs(key.width / key.height / first - 1) > _SAME_SHAPE:
             raise refused(place, "has another aspect ratio than the clip's first window")
     return Fraction(first).limit_denominator(10_000) * picture.sar
 
 
 def window_filter(placed: PlacedClip, fps: Fraction) -> str:
-    """The filter that enlarges the window to the whole frame. Its input has the film's frames, from the clip's first one."""
+    """The filter that enlarges the window to the whole frame. Its input has the film's frames, from
+    the clip's first one."""
     picture = placed.picture
     keys = placed.clip.keyframes or []
-    # The filter counts frames from 1. Its corners are those of the frame's pixel grid and it samples at pixel corners, where
-    # pictures are sampled at pixel centres: hence the half pixel in each scale.
-    frame_of = [float((Fraction(repr(key.time)) - placed.start) / placed.speed * fps) + 1 for key in keys]
+    # The filter counts frames from 1. Its corners are those of the frame's pixel grid and it
+    # samples at pixel corners, where pictures are sampled at pixel centres: hence the half pixel in
+    # each scale.
+    frame_of = [
+        float((Fraction(repr(key.time)) - placed.start) / placed.speed * fps) + 1 for key in keys
+    ]
     left = [key.x + 0.5 * key.width / picture.width - 0.5 for key in keys]
     top = [key.y + 0.5 * key.height / picture.height - 0.5 for key in keys]
     right = [x + key.width for x, key in zip(left, keys, strict=True)]
@@ -61,9 +73,12 @@ def is_moving(keys: Sequence[ClipKeyframe]) -> bool:
 
 
 def polyline(frames: Sequence[float], values: Sequence[float]) -> str:
-    """An expression of the frame number `on`: straight between the points, level before the first and after the last."""
+    """An expression of the frame number `on`: straight between the points, level before the first
+    and after the last."""
     terms = [number(round(values[0], 4))]
-    for (a, b), (low, high) in zip(zip(frames, frames[1:], strict=False), zip(values, values[1:], strict=False), strict=False):
+    for (a, b), (low, high) in zip(
+        zip(frames, frames[1:], strict=False), zip(values, values[1:], strict=False), strict=False
+    ):
         slope = (high - low) / (b - a)
         if slope:
             terms.append(f"{slope:+.9f}*clip(on-({number(a)}),0,{number(b - a)})")

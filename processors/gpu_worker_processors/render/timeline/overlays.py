@@ -13,7 +13,9 @@ from gpu_worker_processors.render.timeline.plan import Film, even, nearest, refu
 from gpu_worker_processors.render.timeline.sources import Source
 
 
-def overlaid(graph: Graph, film_pad: str, pad: str, overlay: Overlay, number: int, source: Source, film: Film) -> str:
+def overlaid(
+    graph: Graph, film_pad: str, pad: str, overlay: Overlay, number: int, source: Source, film: Film
+) -> str:
     """The pad of the film with a picture or video over it.
 
     Args:
@@ -28,16 +30,35 @@ def overlaid(graph: Graph, film_pad: str, pad: str, overlay: Overlay, number: in
     first, end = _span(overlay, number, film)
     width = overlay.width or even(picture.shown_width)
     height = even(width / picture.shown_width * picture.height)
-    times = "setpts=0" if source.is_still else filter_text("setpts", f"PTS-({_us(source.origin_seconds - first / film.fps)})")
-    clear = [f"format=rgba,{filter_text('colorchannelmixer', aa=overlay.opacity)}"] if overlay.opacity < 1 else []
-    size = filter_text("scale", width, height, flags="bicubic", out_color_matrix="bt709", out_range="tv")
+    times = (
+        "setpts=0"
+        if source.is_still
+        else filter_text("setpts", f"PTS-({_us(source.origin_seconds - first / film.fps)})")
+    )
+    clear = (
+        [f"format=rgba,{filter_text('colorchannelmixer', aa=overlay.opacity)}"]
+        if overlay.opacity < 1
+        else []
+    )
+    size = filter_text(
+        "scale", width, height, flags="bicubic", out_color_matrix="bt709", out_range="tv"
+    )
     over = graph.chain([pad], ["settb=AVTB", times, *clear, size, "format=yuva420p", "setsar=1"])
-    shown = filter_text("overlay", x=overlay.x, y=overlay.y, eof_action="repeat", enable=_during(first, end, film.fps))
+    shown = filter_text(
+        "overlay",
+        x=overlay.x,
+        y=overlay.y,
+        eof_action="repeat",
+        enable=_during(first, end, film.fps),
+    )
     return graph.chain([film_pad, over], [shown])
 
 
-def written(graph: Graph, film_pad: str, overlay: Overlay, number: int, font: Path, film: Film) -> str:
-    """The pad of the film with a text over it. The text is drawn as it is: nothing in it is expanded or evaluated."""
+def written(
+    graph: Graph, film_pad: str, overlay: Overlay, number: int, font: Path, film: Film
+) -> str:
+    """The pad of the film with a text over it. The text is drawn as it is: nothing in it is
+    expanded or evaluated."""
     first, end = _span(overlay, number, film)
     drawn = filter_text(
         "drawtext",
@@ -54,7 +75,8 @@ def written(graph: Graph, film_pad: str, overlay: Overlay, number: int, font: Pa
 
 
 def text_font() -> Path:
-    """DejaVu Sans, which has Latin, Greek and Cyrillic letters and comes with matplotlib. Nothing is imported to find it.
+    """DejaVu Sans, which has Latin, Greek and Cyrillic letters and comes with matplotlib. Nothing
+    is imported to find it.
 
     Raises:
         TaskError: `unsupported_media` where it is not installed.
@@ -66,7 +88,8 @@ def text_font() -> Path:
             return font
     raise TaskError(
         ErrorCode.unsupported_media,
-        "this worker has no font for text overlays (DejaVu Sans, part of matplotlib); send the text as a PNG picture",
+        "this worker has no font for text overlays (DejaVu Sans, part of matplotlib); send the text"
+        " as a PNG picture",
     )
 
 
@@ -75,12 +98,16 @@ def _span(overlay: Overlay, number: int, film: Film) -> tuple[int, int]:
     first = film.frame_at(overlay.start)
     end = film.frames if overlay.end is None else min(film.frames, film.frame_at(overlay.end))
     if first >= end:
-        raise refused(f"overlays.{number}", f"is never shown: the film ends at {float(film.seconds):.3f} seconds")
+        raise refused(
+            f"overlays.{number}",
+            f"is never shown: the film ends at {float(film.seconds):.3f} seconds",
+        )
     return first, end
 
 
 def _during(first: int, end: int, fps: Fraction) -> str:
-    """True from one frame up to another. Compared half a frame before them, so that no rounding of `t` decides."""
+    """True from one frame up to another. Compared half a frame before them, so that no rounding of
+    `t` decides."""
     half = Fraction(1, 2)
     return f"between(t,{float((first - half) / fps):.6f},{float((end - half) / fps):.6f})"
 

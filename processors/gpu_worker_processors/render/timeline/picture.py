@@ -1,7 +1,8 @@
 """The picture of a film: each clip put onto the film's frames, colours and size, then joined.
 
-A frame of the film shows the source's frame that is on screen at that time, a clip that ends a little early holds its last
-frame, and every stream leaves here as BT.709 in limited range with square pixels.
+A frame of the film shows the source's frame that is on screen at that time, a clip that ends a
+little early holds its last frame, and every stream leaves here as BT.709 in limited range with
+square pixels.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from gpu_worker_processors.render.timeline.sources import Picture
 FORMAT = "yuv420p"
 """Of the film until it is encoded."""
 _EARLY = Fraction(1, 14)
-"""Of a film frame: a source frame counts as on screen so much before its time stamp, which the container may have rounded.
-Half a frame less than `fps` rounds by itself: at half, every second frame of a 60 Hz source would be a toss-up at 30 Hz."""
+"""Of a film frame: a source frame counts as on screen so much before its time stamp, which the
+container may have rounded. Half a frame less than `fps` rounds by itself: at half, every second
+frame of a 60 Hz source would be a toss-up at 30 Hz."""
 _BT709 = 1
 """Matrix, primaries and transfer function alike in ITU-T H.273; zscale takes its numbers."""
 _RGB = 0
@@ -54,19 +56,24 @@ def join_pictures(graph: Graph, pads: Sequence[str], film: Film) -> str:
     for run in runs(film):
         part = pads[run[0]]
         if len(run) > 1:
-            part = graph.chain([pads[n] for n in run], [filter_text("concat", n=len(run), v=1, a=0), clock])
+            part = graph.chain(
+                [pads[n] for n in run], [filter_text("concat", n=len(run), v=1, a=0), clock]
+            )
         if not joined:
             joined = part
             continue
         seconds = film.joins[run[0] - 1].dissolve / film.fps
         start = film.clips[run[0]].first / film.fps
-        mixed = filter_text("xfade", transition="fade", duration=float(seconds), offset=float(start))
+        mixed = filter_text(
+            "xfade", transition="fade", duration=float(seconds), offset=float(start)
+        )
         joined = graph.chain([joined, part], [mixed, clock])
     return joined
 
 
 def runs(film: Film) -> list[list[int]]:
-    """Numbers of the clips in groups: within one they follow each other, between two there is a dissolve."""
+    """Numbers of the clips in groups: within one they follow each other, between two there is a
+    dissolve."""
     groups = [[0]]
     for number, join in enumerate(film.joins, 1):
         if join.dissolve:
@@ -79,25 +86,44 @@ def runs(film: Film) -> list[list[int]]:
 def to_bt709(picture: Picture, size: tuple[int, int] | None = None) -> list[str]:
     """Filters from a source's colours to BT.709 in limited range, scaled on the way."""
     tags = picture.tags
-    scaled: dict[str, int | str] = {"width": size[0], "height": size[1], "filter": "bicubic"} if size else {}
-    is_rgb = picture.pix_fmt.startswith(("rgb", "bgr", "gbr", "pal8", "argb", "abgr", "0rgb", "0bgr"))
+    scaled: dict[str, int | str] = (
+        {"width": size[0], "height": size[1], "filter": "bicubic"} if size else {}
+    )
+    is_rgb = picture.pix_fmt.startswith(
+        ("rgb", "bgr", "gbr", "pal8", "argb", "abgr", "0rgb", "0bgr")
+    )
     coming: dict[str, int | str] = {
         "matrixin": _RGB if is_rgb else tags.matrix,
         "primariesin": tags.primaries,
-        "transferin": tags.transfer if tags.is_hdr else _BT709,  # SDR curves are shown alike, whatever they are called
+        "transferin": tags.transfer
+        if tags.is_hdr
+        else _BT709,  # SDR curves are shown alike, whatever they are called
         "rangein": "full" if is_rgb or tags.full_range else "limited",
     }
-    going: dict[str, int | str] = {"matrix": _BT709, "primaries": _BT709, "transfer": _BT709, "range": "limited"}
+    going: dict[str, int | str] = {
+        "matrix": _BT709,
+        "primaries": _BT709,
+        "transfer": _BT709,
+        "range": "limited",
+    }
     first = _whole_chroma(picture, is_rgb)
     if not tags.is_hdr:
         return [*first, filter_text("zscale", **coming, **going, **scaled)]
     light = filter_text("zscale", **coming, transfer="linear", npl=_SDR_TONE_NITS, **scaled)
     primaries = filter_text("zscale", primaries=_BT709)
-    return [*first, light, "format=gbrpf32le", primaries, "tonemap=hable:desat=0", filter_text("zscale", **going)]
+    return [
+        *first,
+        light,
+        "format=gbrpf32le",
+        primaries,
+        "tonemap=hable:desat=0",
+        filter_text("zscale", **going),
+    ]
 
 
 def fitted(shape: Fraction, film: Film, fit: str) -> tuple[int, int]:
-    """Size of a picture of a shape, width over height, so that it fits into the film or covers it. Even."""
+    """Size of a picture of a shape, width over height, so that it fits into the film or covers it.
+    Even."""
     wider = shape > Fraction(film.width, film.height)
     if wider == (fit == "contain"):
         return film.width, even(film.width / shape)
@@ -147,7 +173,9 @@ def _faded(placed: PlacedClip, film: Film) -> list[str]:
     fade_in, fade_out = fades_of(placed, film)
     filters = [filter_text("fade", t="in", start_frame=0, nb_frames=fade_in)] if fade_in else []
     if fade_out:
-        filters.append(filter_text("fade", t="out", start_frame=placed.frames - fade_out, nb_frames=fade_out))
+        filters.append(
+            filter_text("fade", t="out", start_frame=placed.frames - fade_out, nb_frames=fade_out)
+        )
     return filters
 
 

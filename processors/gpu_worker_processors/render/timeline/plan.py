@@ -1,7 +1,9 @@
-"""Where everything of a timeline lies: pure arithmetic from the caller's seconds to whole frames and samples.
+"""Where everything of a timeline lies: pure arithmetic from the caller's seconds to whole frames
+and samples.
 
-The film is a row of frames at a constant rate, and every length is decided here, once, in frames. Sound follows: the sample at
-which a frame begins is rounded from the film's beginning, never added up, so picture and sound cannot drift apart.
+The film is a row of frames at a constant rate, and every length is decided here, once, in frames.
+Sound follows: the sample at which a frame begins is rounded from the film's beginning, never added
+up, so picture and sound cannot drift apart.
 """
 
 from __future__ import annotations
@@ -11,16 +13,33 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from gpu_worker_client.protocol.timeline import MAX_FILM_SECONDS, Timeline, TimelineClip, TimelineOutput, Transition
+from gpu_worker_client.protocol.timeline import (
+    MAX_FILM_SECONDS,
+    Timeline,
+    TimelineClip,
+    TimelineOutput,
+    Transition,
+)
 from gpu_worker_processors.render.timeline.sources import Picture, Source, refused
 
 SAMPLE_RATE = 48_000
-_RATES = ((24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (48, 1), (50, 1), (60000, 1001), (60, 1))
+_RATES = (
+    (24000, 1001),
+    (24, 1),
+    (25, 1),
+    (30000, 1001),
+    (30, 1),
+    (48, 1),
+    (50, 1),
+    (60000, 1001),
+    (60, 1),
+)
 STANDARD_RATES = tuple(Fraction(numerator, denominator) for numerator, denominator in _RATES)
 """Frames per second of broadcast and cinema, SMPTE ST 2036-1 and DCI."""
 PROXY_BOX_PX = (1280, 720)
 _END_TOLERANCE = Fraction(1, 4)
-"""Seconds by which a clip may end after its input: editors round, and sound is often that much longer than the picture."""
+"""Seconds by which a clip may end after its input: editors round, and sound is often that much
+longer than the picture."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +105,13 @@ class Film:
         return nearest(exact(seconds) * self.fps)
 
     def chapters(self) -> Iterator[tuple[Fraction, Fraction, str]]:
-        """(start, end, title) of each clip, seconds: without gaps, a border in the middle of each transition."""
-        borders = [0, *(clip.first + join.dissolve // 2 for clip, join in self._joined()), self.frames]
+        """(start, end, title) of each clip, seconds: without gaps, a border in the middle of each
+        transition."""
+        borders = [
+            0,
+            *(clip.first + join.dissolve // 2 for clip, join in self._joined()),
+            self.frames,
+        ]
         for placed, start, end in zip(self.clips, borders, borders[1:], strict=False):
             yield start / self.fps, end / self.fps, placed.clip.title or f"Clip {placed.number + 1}"
 
@@ -104,15 +128,23 @@ def plan_film(timeline: Timeline, sources: Mapping[str, Source]) -> Film:
     pictures = [_picture_of(n, clip, sources) for n, clip in enumerate(timeline.clips)]
     fps = film_rate(timeline.output.fps, [picture.fps for picture in pictures])
     width, height = film_size(timeline.output, pictures[0])
-    lengths = [_frames_of(n, clip, sources[clip.input], fps) for n, clip in enumerate(timeline.clips)]
+    lengths = [
+        _frames_of(n, clip, sources[clip.input], fps) for n, clip in enumerate(timeline.clips)
+    ]
     joins = [join_of(transition, fps) for transition in timeline.joins]
     _check_room(lengths, joins)
     placed: list[PlacedClip] = []
     first = 0
-    for n, (clip, picture, frames) in enumerate(zip(timeline.clips, pictures, lengths, strict=True)):
+    for n, (clip, picture, frames) in enumerate(
+        zip(timeline.clips, pictures, lengths, strict=True)
+    ):
         first -= joins[n - 1].dissolve if n else 0
         start = Fraction(0) if sources[clip.input].is_still else exact(clip.start)
-        placed.append(PlacedClip(n, clip, sources[clip.input], picture, start, exact(clip.speed), first, frames))
+        placed.append(
+            PlacedClip(
+                n, clip, sources[clip.input], picture, start, exact(clip.speed), first, frames
+            )
+        )
         first += frames
     film = Film(width, height, fps, tuple(placed), tuple(joins))
     if film.seconds > MAX_FILM_SECONDS:
@@ -131,7 +163,8 @@ def nearest(value: Fraction) -> int:
 
 
 def film_rate(wanted: float | None, rates: Sequence[Fraction]) -> Fraction:
-    """Frames per second of the film: the wanted ones, else the standard rate nearest to the highest of `rates`."""
+    """Frames per second of the film: the wanted ones, else the standard rate nearest to the highest
+    of `rates`."""
     if wanted is None:
         highest = max(rates)
         return min(STANDARD_RATES, key=lambda rate: abs(rate - highest))
@@ -145,7 +178,11 @@ def film_size(output: TimelineOutput, first: Picture) -> tuple[int, int]:
     """Width and height of the film, even."""
     aspect = first.shown_width / first.height
     if output.proxy:
-        scale = min(PROXY_BOX_PX[0] / first.shown_width, PROXY_BOX_PX[1] / Fraction(first.height), Fraction(1))
+        scale = min(
+            PROXY_BOX_PX[0] / first.shown_width,
+            PROXY_BOX_PX[1] / Fraction(first.height),
+            Fraction(1),
+        )
         return even(first.shown_width * scale), even(first.height * scale)
     if output.width and output.height:
         return output.width, output.height
@@ -190,15 +227,23 @@ def _end_of(number: int, clip: TimelineClip, source: Source) -> Fraction:
     """Second of the source at which a clip ends."""
     if source.is_still or source.seconds is None:
         if clip.end is None:
-            raise refused(f"clips.{number}.end", "the input does not say how long it is: give an end")
+            raise refused(
+                f"clips.{number}.end", "the input does not say how long it is: give an end"
+            )
         return exact(clip.end)
     length = source.seconds
     if exact(clip.start) >= length:
-        raise refused(f"clips.{number}.start", f"lies after the end of the input, which has {float(length):.3f} seconds")
+        raise refused(
+            f"clips.{number}.start",
+            f"lies after the end of the input, which has {float(length):.3f} seconds",
+        )
     if clip.end is None:
         return length
     if exact(clip.end) > length + _END_TOLERANCE:
-        raise refused(f"clips.{number}.end", f"lies after the end of the input, which has {float(length):.3f} seconds")
+        raise refused(
+            f"clips.{number}.end",
+            f"lies after the end of the input, which has {float(length):.3f} seconds",
+        )
     return min(exact(clip.end), length)
 
 
@@ -209,4 +254,6 @@ def _check_room(lengths: Sequence[int], joins: Sequence[Join]) -> None:
         after = joins[number] if number < len(joins) else Join()
         needed = before.dissolve + before.fade_in + after.dissolve + after.fade_out
         if needed > frames:
-            raise refused(f"clips.{number}", f"has {frames} frames in the film, its transitions need {needed}")
+            raise refused(
+                f"clips.{number}", f"has {frames} frames in the film, its transitions need {needed}"
+            )

@@ -16,14 +16,27 @@ from gpu_worker_processors.render.base import Expectation
 from gpu_worker_processors.render.timeline.plan import nearest
 from gpu_worker_processors.render.timeline.sources import Source
 
-_GLOBAL = ("-nostdin", "-hide_banner", "-y", "-xerror", "-abort_on", "empty_output", "-max_alloc", str(2**30), "-copyts")
-"""A broken input or an empty output is a failure. -copyts: the graph sees the container's own time stamps after a seek too."""
+_GLOBAL = (
+    "-nostdin",
+    "-hide_banner",
+    "-y",
+    "-xerror",
+    "-abort_on",
+    "empty_output",
+    "-max_alloc",
+    str(2**30),
+    "-copyts",
+)
+"""A broken input or an empty output is a failure. -copyts: the graph sees the container's own time
+stamps after a seek too."""
 _SEEKABLE = ("mov", "matroska")
-"""Demuxers that find the key frame before a time. The others may land behind it, so they are read from the beginning."""
+"""Demuxers that find the key frame before a time. The others may land behind it, so they are read
+from the beginning."""
 _LEAD_SECONDS = 1
 """Read before a clip's start: a decoder of sound needs a packet or two to settle."""
 _MANY_INPUTS = 4
-"""With more of them each decoder gets one thread: they take turns, but all of them exist from the beginning."""
+"""With more of them each decoder gets one thread: they take turns, but all of them exist from the
+beginning."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +57,12 @@ class TimelineInput:
             words += ["-enable_drefs", "0", "-use_absolute_path", "0"]
         if single_thread:
             words += ["-threads", "1"]
-        seek = source.origin_seconds - source.container_start_seconds + self.from_seconds - _LEAD_SECONDS
+        seek = (
+            source.origin_seconds
+            - source.container_start_seconds
+            + self.from_seconds
+            - _LEAD_SECONDS
+        )
         if source.demuxer in _SEEKABLE and seek > 0:
             words += ["-noaccurate_seek", "-ss", f"{float(seek):.6f}"]
         return [*words, "-f", source.demuxer, "-i", f"file:{source.path}"]
@@ -93,7 +111,12 @@ class TimelineRendering:
         words += ["-filter_complex", self.graph]
         for label in self.maps:
             words += ["-map", f"[{label}]"]
-        words += ["-map_metadata:g", "-1", "-map_chapters", str(len(self.inputs)) if self.chapters else "-1"]
+        words += [
+            "-map_metadata:g",
+            "-1",
+            "-map_chapters",
+            str(len(self.inputs)) if self.chapters else "-1",
+        ]
         words += ["-c:v", self.video_encoder, *_options(self.video_options), *self.coding]
         words += ["-fps_mode", "passthrough", *self.muxer]
         return (*words, "-protocol_whitelist", "file", f"file:{self.output_path}")
@@ -105,13 +128,27 @@ def _options(options: Mapping[str, str]) -> Iterable[str]:
 
 
 def _chapter_input(chapters: Iterable[tuple[Fraction, Fraction, str]]) -> list[str]:
-    """Chapters as an input of FFmpeg's metadata format, inside the command line: no file is written for it."""
+    """Chapters as an input of FFmpeg's metadata format, inside the command line: no file is written
+    for it."""
     lines = [";FFMETADATA1"]
     for start, end, title in chapters:
         begin, finish = nearest(start * 1000), nearest(end * 1000)
-        lines += ["[CHAPTER]", "TIMEBASE=1/1000", f"START={begin}", f"END={finish}", f"title={_escaped(title)}"]
+        lines += [
+            "[CHAPTER]",
+            "TIMEBASE=1/1000",
+            f"START={begin}",
+            f"END={finish}",
+            f"title={_escaped(title)}",
+        ]
     text = base64.b64encode("\n".join([*lines, ""]).encode()).decode()
-    return ["-protocol_whitelist", "data", "-f", "ffmetadata", "-i", f"data:text/plain;base64,{text}"]
+    return [
+        "-protocol_whitelist",
+        "data",
+        "-f",
+        "ffmetadata",
+        "-i",
+        f"data:text/plain;base64,{text}",
+    ]
 
 
 def _escaped(title: str) -> str:

@@ -1,4 +1,5 @@
-"""A sheet of thumbnails: which frames of the film, where each lies on the sheet, and the WebVTT text that says so."""
+"""A sheet of thumbnails: which frames of the film, where each lies on the sheet, and the WebVTT
+text that says so."""
 
 from __future__ import annotations
 
@@ -42,12 +43,20 @@ class Sheet:
         count = len(self.frames)
         return [
             filter_text("select", chosen),
-            filter_text("scale", self.width, self.height, flags="area", out_color_matrix="bt601", out_range="pc"),
+            filter_text(
+                "scale",
+                self.width,
+                self.height,
+                flags="area",
+                out_color_matrix="bt601",
+                out_range="pc",
+            ),
             filter_text("tile", layout=f"{self.columns}x{self.rows}", nb_frames=count),
         ]
 
     def vtt(self, file_name: str) -> str:
-        """WebVTT: for each part of the film a fragment of the sheet. https://www.w3.org/TR/media-frags/#naming-space
+        """WebVTT: for each part of the film a fragment of the sheet.
+        https://www.w3.org/TR/media-frags/#naming-space
 
         Args:
             file_name: of the sheet, percent-encoded, as the player will find it beside this text.
@@ -56,12 +65,17 @@ class Sheet:
         for n in range(len(self.frames)):
             end = self.film_seconds if n == len(self.frames) - 1 else (n + 1) * self.every
             x, y = n % self.columns * self.width, n // self.columns * self.height
-            lines += [f"{clock(n * self.every)} --> {clock(end)}", f"{file_name}#xywh={x},{y},{self.width},{self.height}", ""]
+            lines += [
+                f"{clock(n * self.every)} --> {clock(end)}",
+                f"{file_name}#xywh={x},{y},{self.width},{self.height}",
+                "",
+            ]
         return "\n".join(lines)
 
 
 def plan_sheet(wanted: Thumbnails, film: Film) -> Sheet:
-    """Chooses the frames: the middle of each full stretch of the film, of the film itself where it is shorter.
+    """Chooses the frames: the middle of each full stretch of the film, of the film itself where it
+    is shorter.
 
     Raises:
         TaskError: `invalid_task` for a sheet that would be too large.
@@ -69,8 +83,13 @@ def plan_sheet(wanted: Thumbnails, film: Film) -> Sheet:
     every = exact(wanted.every_seconds)
     count = max(1, nearest(film.seconds / every))
     if count > MAX_THUMBNAILS:
-        raise refused("thumbnails.every_seconds", f"would give {count} thumbnails, more than {MAX_THUMBNAILS}")
-    middles = [min((n + Fraction(1, 2)) * every, film.seconds / 2 if count == 1 else film.seconds) for n in range(count)]
+        raise refused(
+            "thumbnails.every_seconds", f"would give {count} thumbnails, more than {MAX_THUMBNAILS}"
+        )
+    middles = [
+        min((n + Fraction(1, 2)) * every, film.seconds / 2 if count == 1 else film.seconds)
+        for n in range(count)
+    ]
     frames = tuple(min(film.frames - 1, int(middle * film.fps)) for middle in middles)
     columns = min(wanted.columns, count)
     height = even(Fraction(wanted.width * film.height, film.width))
@@ -78,7 +97,9 @@ def plan_sheet(wanted: Thumbnails, film: Film) -> Sheet:
     size = (sheet.width * columns, sheet.height * sheet.rows)
     if max(size) > MAX_SIDE_PX or size[0] * size[1] > MAX_PIXELS:
         raise refused(
-            "thumbnails", f"would be a sheet of {size[0]}x{size[1]} pixels; send a longer every_seconds or less width"
+            "thumbnails",
+            f"would be a sheet of {size[0]}x{size[1]} pixels; send a longer every_seconds or less"
+            " width",
         )
     return sheet
 

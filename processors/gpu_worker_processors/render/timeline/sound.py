@@ -1,7 +1,8 @@
-"""The sound of a film: each clip's cut to its samples, joined as the pictures are, with music under it.
+"""The sound of a film: each clip's cut to its samples, joined as the pictures are, with music under
+it.
 
-All of it is stereo at 48 kHz in floats. A clip's sound has exactly the samples of its frames: silence where the input has none,
-nothing beyond its end.
+All of it is stereo at 48 kHz in floats. A clip's sound has exactly the samples of its frames:
+silence where the input has none, nothing beyond its end.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from gpu_worker_processors.render.timeline.picture import fades_of, runs
 from gpu_worker_processors.render.timeline.plan import SAMPLE_RATE, Film, PlacedClip, exact, nearest
 from gpu_worker_processors.render.timeline.sources import Source
 
-_FORM = filter_text("aformat", sample_fmts="fltp", sample_rates=SAMPLE_RATE, channel_layouts="stereo")
+_FORM = filter_text(
+    "aformat", sample_fmts="fltp", sample_rates=SAMPLE_RATE, channel_layouts="stereo"
+)
 _COUNTED = "asetpts=N/SR/TB"
 _DUCK_THRESHOLD = 10 ** (-45 / 20)
 _DUCK_RATIO = 20
 _DUCK_ATTACK_MS, _DUCK_RELEASE_MS = 20, 400
 _SLOW_MOTION = Fraction(3, 5)
-"""Below it the phases of the bins are left to themselves, which places short sounds better and blurs voices a little."""
+"""Below it the phases of the bins are left to themselves, which places short sounds better and
+blurs voices a little."""
 _LOUDNESS_RANGE_LU = 20
 """Widest range that is left alone: music and speech lie below."""
 _TRUE_PEAK_DBTP = -1.5
@@ -53,13 +57,17 @@ def join_sounds(graph: Graph, pads: Sequence[str], film: Film) -> str:
     for run in runs(film):
         part = pads[run[0]]
         if len(run) > 1:
-            part = graph.chain([pads[n] for n in run], [filter_text("concat", n=len(run), v=0, a=1)])
+            part = graph.chain(
+                [pads[n] for n in run], [filter_text("concat", n=len(run), v=0, a=1)]
+            )
         if not joined:
             joined = part
             continue
         first, frames = film.clips[run[0]].first, film.joins[run[0] - 1].dissolve
         samples = film.sample_at(first + frames) - film.sample_at(first)
-        joined = graph.chain([joined, part], [filter_text("acrossfade", ns=samples, c1="qsin", c2="qsin")])
+        joined = graph.chain(
+            [joined, part], [filter_text("acrossfade", ns=samples, c1="qsin", c2="qsin")]
+        )
     return joined
 
 
@@ -89,7 +97,8 @@ def finished(graph: Graph, sound: str, loudness_lufs: float | None, film: Film) 
 def stretched(speed: Fraction) -> list[str]:
     """Filters that play a sound at another speed and keep its pitch and its place.
 
-    It is dithered first: in digital silence Rubber Band begins anew, and then places the next sound elsewhere.
+    It is dithered first: in digital silence Rubber Band begins anew, and then places the next sound
+    elsewhere.
     """
     if speed == 1:
         return []
@@ -103,23 +112,26 @@ def _stages(speed: Fraction) -> list[Fraction]:
 
 
 def _stage(speed: Fraction) -> list[str]:
-    """Without its care for attacks: it sees one in every other window of a steady low tone, and what it does to keep it throws
-    the tone off its pitch (440 Hz became 447 at twice the speed)."""
+    """Without its care for attacks: it sees one in every other window of a steady low tone, and
+    what it does to keep it throws the tone off its pitch (440 Hz became 447 at twice the speed)."""
     lead = standstill(speed)
     phase = "independent" if speed < _SLOW_MOTION else "laminar"
     return [
         filter_text("adelay", delays=f"{lead}S", all=1),
-        filter_text("rubberband", tempo=float(speed), transients="smooth", window="short", phase=phase),
+        filter_text(
+            "rubberband", tempo=float(speed), transients="smooth", window="short", phase=phase
+        ),
         filter_text("atrim", start_sample=lead),
         _COUNTED,
     ]
 
 
 def standstill(speed: Fraction) -> int:
-    """Samples into a sound at which Rubber Band's time stands still, where it should at 0: with its short window a sound at t
-    comes out at t / speed + standstill * (1 - 1 / speed). By design that is half the window of 1024. These were measured with
-    bursts of 0.3, 1 and 3 kHz, noise and clicks, in silence and in noise. What is left is below 5 ms at 0.5, 2 and 4 for nearly
-    all of them and at 0.25 for most (8 ms at worst), and up to 18 ms around 0.4."""
+    """Samples into a sound at which Rubber Band's time stands still, where it should at 0: with its
+    short window a sound at t comes out at t / speed + standstill * (1 - 1 / speed). By design that
+    is half the window of 1024. These were measured with bursts of 0.3, 1 and 3 kHz, noise and
+    clicks, in silence and in noise. What is left is below 5 ms at 0.5, 2 and 4 for nearly all of
+    them and at 0.25 for most (8 ms at worst), and up to 18 ms around 0.4."""
     if speed < _SLOW_MOTION:
         return 228 if speed < Fraction(3, 8) else 530
     return 400 if speed < 1 else 290 if speed < Fraction(7, 4) else 160
@@ -127,7 +139,12 @@ def standstill(speed: Fraction) -> int:
 
 def exactly(samples: int) -> list[str]:
     """Filters that make a sound as long as told, counted from 0."""
-    return [_FORM, filter_text("apad", whole_len=samples), filter_text("atrim", end_sample=samples), _COUNTED]
+    return [
+        _FORM,
+        filter_text("apad", whole_len=samples),
+        filter_text("atrim", end_sample=samples),
+        _COUNTED,
+    ]
 
 
 def silence() -> list[str]:
@@ -135,7 +152,8 @@ def silence() -> list[str]:
 
 
 def _on_time(source: Source, start: Fraction) -> list[str]:
-    """Filters after which sample 0 is the source's sound at `start` seconds; gaps in it are silence."""
+    """Filters after which sample 0 is the source's sound at `start` seconds; gaps in it are
+    silence."""
     begin = float(source.origin_seconds + start)
     return [
         filter_text("asetpts", f"PTS-({begin:.9f})/TB"),
@@ -155,12 +173,14 @@ def _faded(placed: PlacedClip, film: Film, length: int) -> list[str]:
     samples_in = film.sample_at(placed.first + fade_in) - begin
     start_out = film.sample_at(placed.end - fade_out) - begin
     filters = [filter_text("afade", t="in", ss=0, ns=samples_in)] if fade_in else []
-    return filters + ([filter_text("afade", t="out", ss=start_out, ns=length - start_out)] if fade_out else [])
+    return filters + (
+        [filter_text("afade", t="out", ss=start_out, ns=length - start_out)] if fade_out else []
+    )
 
 
 def _ducked(decibels: float) -> str:
-    """A compressor keyed by the clips. Its ratio takes the music far down wherever they are above the threshold; mixing the
-    rest of it back in is what bounds the step to so many decibels."""
+    """A compressor keyed by the clips. Its ratio takes the music far down wherever they are above
+    the threshold; mixing the rest of it back in is what bounds the step to so many decibels."""
     return filter_text(
         "sidechaincompress",
         threshold=_DUCK_THRESHOLD,

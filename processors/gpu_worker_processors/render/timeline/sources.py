@@ -1,6 +1,7 @@
 """What a timeline needs to know of its inputs, found out by probing each file once.
 
-A still picture is an input like any other here: one frame that is shown for as long as the timeline says.
+A still picture is an input like any other here: one frame that is shown for as long as the timeline
+says.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from gpu_worker_processors.media.container import opened
 from gpu_worker_processors.media.probe import VideoInfo, probe
 from gpu_worker_processors.media.sniff import Kind
 
-_STILLS = ((b"\x89PNG\r\n\x1a\n", Kind("png_pipe", "PNG")), (b"\xff\xd8\xff", Kind("jpeg_pipe", "JPEG")))
+_STILLS = (
+    (b"\x89PNG\r\n\x1a\n", Kind("png_pipe", "PNG")),
+    (b"\xff\xd8\xff", Kind("jpeg_pipe", "JPEG")),
+)
 """First bytes of a still picture -> the demuxer that reads this one file and no sequence."""
 
 
@@ -61,7 +65,8 @@ class Source:
     sound: int | None
     """Index of the audio stream, None without one."""
     origin_seconds: Fraction = Fraction(0)
-    """Time stamp of the first video frame (of the first sound where there is no video): second 0 of the timeline's times."""
+    """Time stamp of the first video frame (of the first sound where there is no video): second 0 of
+    the timeline's times."""
     container_start_seconds: Fraction = Fraction(0)
     """The container's first time stamp: what seeking counts from."""
     seconds: Fraction | None = None
@@ -69,20 +74,29 @@ class Source:
     is_still: bool = False
 
 
-def look_at_inputs(timeline: Timeline, inputs: Mapping[str, Path], limits: Limits = Limits()) -> dict[str, Source]:  # noqa: B008 - frozen
+def look_at_inputs(
+    timeline: Timeline,
+    inputs: Mapping[str, Path],
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+) -> dict[str, Source]:
     """Probes every input that the timeline names.
 
     Raises:
-        TaskError: `invalid_task` for a name that is no input's; the codes of `media.probe`, the message naming the place.
+        TaskError: `invalid_task` for a name that is no input's; the codes of `media.probe`, the
+            message naming the place.
     """
     sources: dict[str, Source] = {}
     for name, place in timeline.input_names.items():
         if name not in inputs:
-            raise refused(place, f"no input has this name; there are: {', '.join(sorted(inputs)) or 'none'}")
+            raise refused(
+                place, f"no input has this name; there are: {', '.join(sorted(inputs)) or 'none'}"
+            )
         try:
             sources[name] = look(inputs[name], limits)
         except TaskError as error:
-            raise TaskError(error.code, f"{PATH}{place}: {error.message}", **error.details, path=PATH + place) from error
+            raise TaskError(
+                error.code, f"{PATH}{place}: {error.message}", **error.details, path=PATH + place
+            ) from error
     return sources
 
 
@@ -97,7 +111,9 @@ def refused(place: str, problem: str) -> TaskError:
         place: dotted path inside the timeline, "clips.2.end".
     """
     path = PATH + place
-    return TaskError(ErrorCode.invalid_task, f"{path}: {problem}", errors=[{"path": path, "problem": problem}])
+    return TaskError(
+        ErrorCode.invalid_task, f"{path}: {problem}", errors=[{"path": path, "problem": problem}]
+    )
 
 
 def look(path: Path, limits: Limits = Limits()) -> Source:  # noqa: B008 - frozen
@@ -115,7 +131,9 @@ def look(path: Path, limits: Limits = Limits()) -> Source:  # noqa: B008 - froze
     if main is None:
         raise TaskError(ErrorCode.unsupported_media, "the input has neither video nor sound")
     origin, start = _clock(path, info.kind, main, limits)
-    of_stream = info.video.duration_seconds if info.video else sound.duration_seconds if sound else None
+    of_stream = (
+        info.video.duration_seconds if info.video else sound.duration_seconds if sound else None
+    )
     seconds = of_stream or info.duration_seconds
     return Source(
         path=path,
@@ -129,8 +147,9 @@ def look(path: Path, limits: Limits = Limits()) -> Source:  # noqa: B008 - froze
 
 
 def _clock(path: Path, kind: Kind, index: int, limits: Limits) -> tuple[Fraction, Fraction]:
-    """(time stamp of a stream's first frame, first time stamp of the container), seconds. The frame itself is asked: Matroska's
-    header does not say when a stream begins, and what a recording cut in mid-stream begins with cannot be shown."""
+    """(time stamp of a stream's first frame, first time stamp of the container), seconds. The frame
+    itself is asked: Matroska's header does not say when a stream begins, and what a recording cut
+    in mid-stream begins with cannot be shown."""
     with opened(path, kind, limits) as container:
         start = Fraction(container.start_time or 0, av.time_base)
         stream: Any = container.streams[index]  # video or audio: both give frames
@@ -146,7 +165,12 @@ def _clock(path: Path, kind: Kind, index: int, limits: Limits) -> tuple[Fraction
 
 def _picture(video: VideoInfo) -> Picture:
     tags = resolve_tags(
-        video.colorspace, video.primaries, video.transfer, video.color_range, height=video.height, pix_fmt=video.pix_fmt
+        video.colorspace,
+        video.primaries,
+        video.transfer,
+        video.color_range,
+        height=video.height,
+        pix_fmt=video.pix_fmt,
     )
     return Picture(
         stream=video.index,
@@ -170,11 +194,17 @@ def _still_kind(path: Path) -> Kind | None:
 def _look_at_still(path: Path, kind: Kind, limits: Limits) -> Source:
     with opened(path, kind, limits) as container:
         context = container.streams.video[0].codec_context
-        if not context.width * context.height:  # what FFmpeg reports of one above its limit, and of a broken one
-            message = f"the {kind.name} picture is damaged or has more than {limits.max_pixels} pixels"
+        if (
+            not context.width * context.height
+        ):  # what FFmpeg reports of one above its limit, and of a broken one
+            message = (
+                f"the {kind.name} picture is damaged or has more than {limits.max_pixels} pixels"
+            )
             raise TaskError(ErrorCode.media_limit, message, limit=limits.max_pixels)
         name = context.pix_fmt or "rgb24"
-        full = resolve_tags(5, 1, 1, 2, height=context.height, pix_fmt=name)  # JFIF: BT.601, full range; RGB stays RGB
+        full = resolve_tags(
+            5, 1, 1, 2, height=context.height, pix_fmt=name
+        )  # JFIF: BT.601, full range; RGB stays RGB
         picture = Picture(
             stream=0,
             width=context.width,

@@ -1,4 +1,5 @@
-"""One-to-one matching of tracks and detections at least total cost, with a limit above which a pair is not made."""
+"""One-to-one matching of tracks and detections at least total cost, with a limit above which a pair
+is not made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Arithmetic of boxes: overlap, growth, centres. Pure functions over float64 corner boxes, x1, y1, x2, y2 in pixels."""
+"""Arithmetic of boxes: overlap, growth, centres. Pure functions over float64 corner boxes, x1, y1,
+x2, y2 in pixels."""
 
 from __future__ import annotations
 
@@ -20,9 +21,14 @@ def iou(one: Floats, other: Floats) -> Floats:
 
 
 def height_overlap(one: Floats, other: Floats) -> Floats:
-    """(n, 4) and (m, 4) boxes to the (n, m) intersection over union of their vertical extents alone, 0..1."""
-    shared = np.minimum(one[:, None, 3], other[None, :, 3]) - np.maximum(one[:, None, 1], other[None, :, 1])
-    total = np.maximum(one[:, None, 3], other[None, :, 3]) - np.minimum(one[:, None, 1], other[None, :, 1])
+    """(n, 4) and (m, 4) boxes to the (n, m) intersection over union of their vertical extents
+    alone, 0..1."""
+    shared = np.minimum(one[:, None, 3], other[None, :, 3]) - np.maximum(
+        one[:, None, 1], other[None, :, 1]
+    )
+    total = np.maximum(one[:, None, 3], other[None, :, 3]) - np.minimum(
+        one[:, None, 1], other[None, :, 1]
+    )
     return np.maximum(shared, 0.0) / np.maximum(total, 1e-9)
 
 

@@ -1,8 +1,10 @@
-"""How the camera moved between two pictures: a shift, turn and zoom found by sparse optical flow on small gray pictures.
+"""How the camera moved between two pictures: a shift, turn and zoom found by sparse optical flow on
+small gray pictures.
 
-Accepts gray pictures of any size and looks at at most `MAX_PIXELS` of them. Corners are sought outside the boxes that were
-detected, so that a crowd does not pass for the camera. Answers None where the picture has too little texture or the corners
-do not agree: then tracks are predicted without it. The last picture and its corners are the whole state.
+Accepts gray pictures of any size and looks at at most `MAX_PIXELS` of them. Corners are sought
+outside the boxes that were detected, so that a crowd does not pass for the camera. Answers None
+where the picture has too little texture or the corners do not agree: then tracks are predicted
+without it. The last picture and its corners are the whole state.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from gpu_worker_processors.track.association.reading import floats, integers
 Gray = NDArray[np.uint8]
 
 MAX_PIXELS = 40_000
-"""Pixels looked at: 266x150 of a 16:9 video. Keeps the exported state small: at most 54 KB of base64, half in practice."""
+"""Pixels looked at: 266x150 of a 16:9 video. Keeps the exported state small: at most 54 KB of
+base64, half in practice."""
 MAX_CORNERS = 150
 MIN_CORNERS = 12
 MIN_SHARE = 0.5
@@ -33,7 +36,8 @@ MAX_ZOOM = 1.25
 
 @dataclass(frozen=True)
 class Warp:
-    """A similarity of the source frame: x' = a x - b y + dx, y' = b x + a y + dy in pixels of the source."""
+    """A similarity of the source frame: x' = a x - b y + dx, y' = b x + a y + dy in pixels of the
+    source."""
 
     a: float
     b: float
@@ -42,7 +46,8 @@ class Warp:
 
 
 def warped(boxes: Floats, warp: Warp) -> Floats:
-    """Corner boxes (n, 4) after the camera's motion: centres go along, sizes zoom, boxes stay upright."""
+    """Corner boxes (n, 4) after the camera's motion: centres go along, sizes zoom, boxes stay
+    upright."""
     place = to_centre(boxes)
     turn = np.array([[warp.a, warp.b], [-warp.b, warp.a]])
     centre = place[:, :2] @ turn + (warp.dx, warp.dy)
@@ -61,12 +66,15 @@ class Camera:
         self._gray = None
 
     def follow(self, gray: Gray, scale: float) -> Warp | None:
-        """The motion since the last picture: `gray`, uint8 of shape (height, width), has `scale` source pixels per pixel."""
+        """The motion since the last picture: `gray`, uint8 of shape (height, width), has `scale`
+        source pixels per pixel."""
         small, scale = _reduced(gray, scale)
         last, self._gray = self._gray, small
         if last is None or last.shape != small.shape or len(self._corners) < MIN_CORNERS:
             return None
-        found, state, _ = cv2.calcOpticalFlowPyrLK(last, small, self._corners, np.empty_like(self._corners))
+        found, state, _ = cv2.calcOpticalFlowPyrLK(
+            last, small, self._corners, np.empty_like(self._corners)
+        )
         good = state.ravel() == 1
         before, after = self._corners[good], found[good]
         if len(before) < MIN_CORNERS:
@@ -78,26 +86,33 @@ class Camera:
         zoom = float(np.hypot(matrix[0, 0], matrix[1, 0]))
         if not 1 / MAX_ZOOM < zoom < MAX_ZOOM:
             return None
-        # Pixel centres: the middle of gray pixel 0 lies at (scale - 1) / 2 in the source; boxes count from its corner.
+        # Pixel centres: the middle of gray pixel 0 lies at (scale - 1) / 2 in the source; boxes
+        # count from its corner.
         a, b = float(matrix[0, 0]), float(matrix[1, 0])
         dx, dy = float(matrix[0, 2]) * scale, float(matrix[1, 2]) * scale
         half = scale / 2
         return Warp(a, b, dx + half * (1 - a + b), dy + half * (1 - a - b))
 
     def seek_corners(self, scale: float, size: tuple[int, int], boxes: Floats) -> None:
-        """Choose the corners to follow into the next picture, outside the detected corner boxes (n, 4).
+        """Choose the corners to follow into the next picture, outside the detected corner boxes (n,
+        4).
 
-        `size` is the (height, width) of the picture that `follow` was given, `scale` its source pixels per pixel.
+        `size` is the (height, width) of the picture that `follow` was given, `scale` its source
+        pixels per pixel.
         """
         small = self._gray
         if small is None:
             return
         factor = small.shape[1] / (size[1] * scale)
         mask = np.full(small.shape, 255, np.uint8)
-        for x1, y1, x2, y2 in np.clip(np.round(boxes * factor), 0, max(small.shape)).astype(int).tolist():
+        for x1, y1, x2, y2 in (
+            np.clip(np.round(boxes * factor), 0, max(small.shape)).astype(int).tolist()
+        ):
             mask[y1:y2, x1:x2] = 0
         corners: Any = cv2.goodFeaturesToTrack(small, MAX_CORNERS, 0.01, 5, mask=mask, blockSize=3)
-        self._corners = np.zeros((0, 1, 2), np.float32) if corners is None else np.asarray(corners, np.float32)
+        self._corners = (
+            np.zeros((0, 1, 2), np.float32) if corners is None else np.asarray(corners, np.float32)
+        )
 
     def to_json(self) -> dict[str, Any] | None:
         """The last picture, packed, and its corners."""

@@ -1,8 +1,10 @@
-"""Which detection continues which track: ByteTrack's two passes and a third one for fast motion, as one pure function.
+"""Which detection continues which track: ByteTrack's two passes and a third one for fast motion, as
+one pure function.
 
-The order decides. Strong detections first, by overlap, score and height; weak ones then, only for tracks seen in the last
-frame; then what is left over among strong detections and tracks, by the overlap of grown boxes; tentative tracks; and at last
-what stands where a track was last seen, for a prediction that ran away. A pair never joins two classes.
+The order decides. Strong detections first, by overlap, score and height; weak ones then, only for
+tracks seen in the last frame; then what is left over among strong detections and tracks, by the
+overlap of grown boxes; tentative tracks; and at last what stands where a track was last seen, for a
+prediction that ran away. A pair never joins two classes.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from gpu_worker_processors.track.association.tracks import LIVE, TENTATIVE, Trac
 
 @dataclass(frozen=True)
 class Rules:
-    """The constants of the cascade. Those without a source were chosen on SportsMOT ground truth and PETS S2L1."""
+    """The constants of the cascade. Those without a source were chosen on SportsMOT ground truth
+    and PETS S2L1."""
 
     strong_score: float = 0.25
     """From here on a detection takes part in the first pass (ultralytics' `track_high_thresh`)."""
@@ -30,16 +33,19 @@ class Rules:
     strong_limit: float = 0.8
     """Largest cost of the first pass (`match_thresh`)."""
     height_power: float = 2.0
-    """Power of the overlap of heights alone, by which the overlap of strong pairs is multiplied: head and feet tell two people
-    in one place apart (after Hybrid-SORT, Yang et al. 2024). Against no such factor: SportsMOT HOTA +1.3, PETS IDF1 +0.06."""
+    """Power of the overlap of heights alone, by which the overlap of strong pairs is multiplied:
+    head and feet tell two people in one place apart (after Hybrid-SORT, Yang et al. 2024). Against
+    no such factor: SportsMOT HOTA +1.3, PETS IDF1 +0.06."""
     weak_limit: float = 0.5
     """Largest 1 - overlap of a weak pair (ByteTrack)."""
     tentative_limit: float = 0.7
     """Largest cost that confirms a tentative track (ByteTrack)."""
     growth: float = 0.3
-    """Share of their size by which boxes are grown on each side for what was left over (C-BIoU, Yang et al. 2023)."""
+    """Share of their size by which boxes are grown on each side for what was left over (C-BIoU,
+    Yang et al. 2023)."""
     lost_seconds: float = 2.0
-    """How long a track that is not seen can be found again. Against ByteTrack's one second: SportsMOT HOTA +1.3, PETS equal."""
+    """How long a track that is not seen can be found again. Against ByteTrack's one second:
+    SportsMOT HOTA +1.3, PETS equal."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +94,16 @@ class _Matching:
         by_score: bool = False,
         by_height: bool = True,
     ) -> None:
-        """Pair the free ones among `tracks` (n,), thought to be at the corner boxes `places` (n, 4), and among `found` (m,).
+        """Pair the free ones among `tracks` (n,), thought to be at the corner boxes `places` (n,
+        4), and among `found` (m,).
 
-        The cost is 1 - overlap; `by_score` and `by_height` shrink the overlap of weak detections and of unlike heights.
+        The cost is 1 - overlap; `by_score` and `by_height` shrink the overlap of weak detections
+        and of unlike heights.
         """
-        rows, columns = np.nonzero(tracks & self._free)[0], np.nonzero(found & (self.track_of < 0))[0]
+        rows, columns = (
+            np.nonzero(tracks & self._free)[0],
+            np.nonzero(found & (self.track_of < 0))[0],
+        )
         if len(rows) == 0 or len(columns) == 0:
             return
         one, other = places[rows], self._frame.boxes[columns]

@@ -1,8 +1,9 @@
 """A constant-velocity Kalman filter for many boxes at once, in real time instead of in frames.
 
-A box is four independent axes (centre x, centre y, width, height), so the 8x8 covariance of the classical filter is four 2x2
-blocks and all tracks are stepped by a handful of array operations. The unit of time is one `TICK_SECONDS`: noise grows with
-the time that passed, so a clip at 12.5, 25 or 50 frames/s, or with a variable rate, is filtered alike.
+A box is four independent axes (centre x, centre y, width, height), so the 8x8 covariance of the
+classical filter is four 2x2 blocks and all tracks are stepped by a handful of array operations. The
+unit of time is one `TICK_SECONDS`: noise grows with the time that passed, so a clip at 12.5, 25 or
+50 frames/s, or with a variable rate, is filtered alike.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from gpu_worker_processors.track.association.boxes import Floats, to_centre, to_
 from gpu_worker_processors.track.association.camera import Warp
 
 TICK_SECONDS = 1 / 30
-"""Velocities are per tick: the frame rate at which ByteTrack's noise constants were chosen (MOT17, 25 to 30 frames/s)."""
+"""Velocities are per tick: the frame rate at which ByteTrack's noise constants were chosen (MOT17,
+25 to 30 frames/s)."""
 
 POSITION_NOISE = 1 / 20
 VELOCITY_NOISE = 1 / 120
-"""Standard deviations per tick as shares of the box's size. The first is ByteTrack's; its 1/160 for the second is less than
-what players do: 1/120 gives HOTA +0.3 on SportsMOT and the same on PETS."""
+"""Standard deviations per tick as shares of the box's size. The first is ByteTrack's; its 1/160 for
+the second is less than what players do: 1/120 gives HOTA +0.3 on SportsMOT and the same on PETS."""
 
 
 @dataclass
@@ -32,14 +34,21 @@ class Motion:
     speed: Floats
     """Shape (n, 4): change of `place` per tick."""
     spread: Floats
-    """Shape (3, n, 4): variance of the place, covariance of place and speed, variance of the speed, per axis."""
+    """Shape (3, n, 4): variance of the place, covariance of place and speed, variance of the speed,
+    per axis."""
 
     @classmethod
     def starting(cls, boxes: Floats) -> Motion:
         """Fresh states at corner boxes (n, 4), standing still."""
         place = to_centre(boxes)
         size = _sizes(place)
-        spread = np.stack([(2 * POSITION_NOISE * size) ** 2, np.zeros_like(size), (10 * VELOCITY_NOISE * size) ** 2])
+        spread = np.stack(
+            [
+                (2 * POSITION_NOISE * size) ** 2,
+                np.zeros_like(size),
+                (10 * VELOCITY_NOISE * size) ** 2,
+            ]
+        )
         return cls(place, np.zeros_like(place), spread)
 
     def __len__(self) -> int:
@@ -56,7 +65,13 @@ class Motion:
         size = _sizes(self.place)
         pp, pv, vv = self.spread
         jolt = (VELOCITY_NOISE * size) ** 2
-        pp = pp + 2 * ticks * pv + ticks**2 * vv + ticks * (POSITION_NOISE * size) ** 2 + jolt * ticks**3 / 3
+        pp = (
+            pp
+            + 2 * ticks * pv
+            + ticks**2 * vv
+            + ticks * (POSITION_NOISE * size) ** 2
+            + jolt * ticks**3 / 3
+        )
         self.spread = np.stack([pp, pv + ticks * vv + jolt * ticks**2 / 2, vv + jolt * ticks])
 
     def correct(self, rows: np.ndarray, boxes: Floats) -> None:
@@ -70,9 +85,11 @@ class Motion:
         self.spread[:, rows] = np.stack([(1 - gain) * pp, (1 - gain) * pv, vv - drag * pv])
 
     def warp(self, camera: Warp) -> None:
-        """Move all states with the picture: places and speeds turn, shift and zoom; the axes' variances only zoom.
+        """Move all states with the picture: places and speeds turn, shift and zoom; the axes'
+        variances only zoom.
 
-        The small turn of the variances is left out: between two frames it is under a degree, and they are nearly isotropic.
+        The small turn of the variances is left out: between two frames it is under a degree, and
+        they are nearly isotropic.
         """
         turn = np.array([[camera.a, camera.b], [-camera.b, camera.a]])
         zoom = float(np.hypot(camera.a, camera.b))

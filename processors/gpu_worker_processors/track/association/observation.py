@@ -16,8 +16,11 @@ class Observation:
     frame: int
     """0-based index of the source frame in display order."""
     bbox: tuple[float, float, float, float]
-    """x1, y1, x2, y2 in pixels of the upright source frame: the detection's own box, never a filter's estimate."""
+    """x1, y1, x2, y2 in pixels of the upright source frame: the detection's own box, never a
+    filter's estimate."""
     confidence: float
-    """The detection's score, 0..1. An interpolated box has the lower score of the two boxes it lies between."""
+    """The detection's score, 0..1. An interpolated box has the lower score of the two boxes it lies
+    between."""
     interpolated: bool = False
-    """True where nothing was detected and the box lies on the line between its neighbours in time."""
+    """True where nothing was detected and the box lies on the line between its neighbours in
+    time."""

@@ -1,8 +1,10 @@
-"""Tracks of things that move farther than their own size between two frames: a ball has no overlap with itself.
+"""Tracks of things that move farther than their own size between two frames: a ball has no overlap
+with itself.
 
-Pairs are made by the distance of centres from a constant-velocity prediction, within a gate measured in the ball's own
-diameters, so it holds for every resolution. A gap of at most `BRIDGE_SECONDS` between two reported boxes is filled with boxes
-on the line between them, marked `interpolated`, just before the box that ended the gap.
+Pairs are made by the distance of centres from a constant-velocity prediction, within a gate
+measured in the ball's own diameters, so it holds for every resolution. A gap of at most
+`BRIDGE_SECONDS` between two reported boxes is filled with boxes on the line between them, marked
+`interpolated`, just before the box that ended the gap.
 """
 
 from __future__ import annotations
@@ -21,22 +23,28 @@ from gpu_worker_processors.track.association.reading import floats, integers, se
 from gpu_worker_processors.track.association.tracks import Sighting, read_sighting
 
 POINT_CLASSES = frozenset({"sports ball", "frisbee", "ball", "puck", "shuttlecock"})
-"""Classes tracked as points. The first two are COCO's; the others are usual names in detectors trained for sport."""
+"""Classes tracked as points. The first two are COCO's; the others are usual names in detectors
+trained for sport."""
 
 BRIDGE_SECONDS = 0.3
-"""The longest gap that is filled: beyond it a thrown ball is no longer near a straight line (0.3 s of free fall is 0.44 m)."""
+"""The longest gap that is filled: beyond it a thrown ball is no longer near a straight line (0.3 s
+of free fall is 0.44 m)."""
 LOST_SECONDS = 1.0
 """How long a ball that is not seen keeps its identity."""
 TRIAL_SECONDS = 0.12
-"""A second detection must come within this time to confirm a first one: three frames of 25 frames/s, as balls flicker."""
+"""A second detection must come within this time to confirm a first one: three frames of 25
+frames/s, as balls flicker."""
 FIRST_SPEED = 110.0
-"""Diameters per second that a ball of unknown speed may move: a basketball (0.24 m) or a football (0.22 m) at 25 m/s."""
+"""Diameters per second that a ball of unknown speed may move: a basketball (0.24 m) or a football
+(0.22 m) at 25 m/s."""
 JOLT = 45.0
-"""Diameters per second by which a throw may change the speed between two detections, besides stopping it dead (a catch)."""
+"""Diameters per second by which a throw may change the speed between two detections, besides
+stopping it dead (a catch)."""
 SLACK = 1.0
 """Diameters that detection noise may move the centre."""
 GATE_GROWTH_SECONDS = 0.2
-"""The gate grows with the time since the last detection up to this: a wider one would catch other balls."""
+"""The gate grows with the time since the last detection up to this: a wider one would catch other
+balls."""
 
 MAX_POINTS = 5_000
 
@@ -82,7 +90,8 @@ class Point:
 
 
 Report = Callable[[Point, Sighting, bool], Observation]
-"""Turns a sighting of a point, interpolated or not, into an observation, and gives the point its id the first time."""
+"""Turns a sighting of a point, interpolated or not, into an observation, and gives the point its id
+the first time."""
 
 
 class Points:
@@ -106,9 +115,14 @@ class Points:
                 vx, vy = point.speed
                 point.speed = camera.a * vx - camera.b * vy, camera.b * vx + camera.a * vy
 
-    def update(self, seen: list[tuple[int, Sighting]], frame: int, now: float, sure: bool) -> list[Observation]:
-        """Take in the (class, detection) pairs of one frame, strongest first. With `sure` a single detection is believed."""
-        self.items = [point for point in self.items if now - point.last.time_seconds <= LOST_SECONDS + 1e-9]
+    def update(
+        self, seen: list[tuple[int, Sighting]], frame: int, now: float, sure: bool
+    ) -> list[Observation]:
+        """Take in the (class, detection) pairs of one frame, strongest first. With `sure` a single
+        detection is believed."""
+        self.items = [
+            point for point in self.items if now - point.last.time_seconds <= LOST_SECONDS + 1e-9
+        ]
         pairs = self._pairs(seen, now)
         out: list[Observation] = []
         for row, column in pairs.items():
@@ -124,7 +138,8 @@ class Points:
         return out
 
     def _pairs(self, seen: list[tuple[int, Sighting]], now: float) -> dict[int, int]:
-        """Point to detection, nearest to the prediction in units of the gate; at equal distance the strong one is preferred."""
+        """Point to detection, nearest to the prediction in units of the gate; at equal distance the
+        strong one is preferred."""
         if not self.items or not seen:
             return {}
         cost = np.full((len(self.items), len(seen)), IMPOSSIBLE)
@@ -163,8 +178,15 @@ class Points:
             return []
         before = point.reported
         fill: list[Observation] = []
-        if before is not None and sighting.time_seconds - before.time_seconds <= BRIDGE_SECONDS + 1e-9:
-            gaps = [(frame, seconds) for frame, seconds in point.missed if before.frame < frame < sighting.frame]
+        if (
+            before is not None
+            and sighting.time_seconds - before.time_seconds <= BRIDGE_SECONDS + 1e-9
+        ):
+            gaps = [
+                (frame, seconds)
+                for frame, seconds in point.missed
+                if before.frame < frame < sighting.frame
+            ]
             fill = [self._report(point, _between(before, sighting, *gap), True) for gap in gaps]
         point.reported = sighting
         point.missed = [gap for gap in point.missed if gap[0] > sighting.frame]
@@ -173,10 +195,18 @@ class Points:
     def to_json(self) -> list[Any]:
         """All balls as plain lists."""
         return [
-            [p.class_index, p.id, _plain(p.last), p.speed and list(p.speed), _plain(p.held), _plain(p.reported),
-             [list(gap) for gap in p.missed], p.tentative]
+            [
+                p.class_index,
+                p.id,
+                _plain(p.last),
+                p.speed and list(p.speed),
+                _plain(p.held),
+                _plain(p.reported),
+                [list(gap) for gap in p.missed],
+                p.tentative,
+            ]
             for p in self.items
-        ]  # fmt: skip
+        ]
 
     def read(self, data: Any, class_count: int) -> None:
         """Take what `to_json` wrote. Raises ValueError, TypeError or KeyError for anything else."""
@@ -210,12 +240,16 @@ def _is_over(point: Point, now: float) -> bool:
     if point.reported is None or now - point.reported.time_seconds > BRIDGE_SECONDS + 1e-9:
         start = point.held.frame if point.held is not None else math.inf
         point.missed = [gap for gap in point.missed if gap[0] > start]
-    return now - point.last.time_seconds > (TRIAL_SECONDS if point.tentative else LOST_SECONDS) + 1e-9
+    return (
+        now - point.last.time_seconds > (TRIAL_SECONDS if point.tentative else LOST_SECONDS) + 1e-9
+    )
 
 
 def _between(before: Sighting, after: Sighting, frame: int, seconds: float) -> Sighting:
     share = (seconds - before.time_seconds) / max(after.time_seconds - before.time_seconds, 1e-9)
-    x1, y1, x2, y2 = ((1 - share) * old + share * new for old, new in zip(before.box, after.box, strict=True))
+    x1, y1, x2, y2 = (
+        (1 - share) * old + share * new for old, new in zip(before.box, after.box, strict=True)
+    )
     return Sighting(frame, seconds, (x1, y1, x2, y2), min(before.score, after.score))
 
 
@@ -226,9 +260,17 @@ def _centre(box: tuple[float, float, float, float]) -> tuple[float, float]:
 def _warped(one: Sighting, camera: Warp) -> Sighting:
     x, y = _centre(one.box)
     zoom = math.hypot(camera.a, camera.b)
-    half_width, half_height = zoom * (one.box[2] - one.box[0]) / 2, zoom * (one.box[3] - one.box[1]) / 2
+    half_width, half_height = (
+        zoom * (one.box[2] - one.box[0]) / 2,
+        zoom * (one.box[3] - one.box[1]) / 2,
+    )
     x, y = camera.a * x - camera.b * y + camera.dx, camera.b * x + camera.a * y + camera.dy
-    return Sighting(one.frame, one.time_seconds, (x - half_width, y - half_height, x + half_width, y + half_height), one.score)
+    return Sighting(
+        one.frame,
+        one.time_seconds,
+        (x - half_width, y - half_height, x + half_width, y + half_height),
+        one.score,
+    )
 
 
 def is_point(class_name: str) -> bool:

@@ -1,4 +1,5 @@
-"""Reads arrays out of foreign JSON: a tracker's state comes back from whoever kept it, so nothing in it is taken on trust."""
+"""Reads arrays out of foreign JSON: a tracker's state comes back from whoever kept it, so nothing
+in it is taken on trust."""
 
 from __future__ import annotations
 
@@ -12,11 +13,14 @@ LARGEST = 1e12
 
 
 def floats(data: Any, shape: tuple[int | None, ...]) -> NDArray[np.float64]:
-    """`data` as finite float64 of `shape`, where None is any length. An empty list stands for any empty shape."""
+    """`data` as finite float64 of `shape`, where None is any length. An empty list stands for any
+    empty shape."""
     array = np.asarray(data, np.float64)
     if array.size == 0 and 0 in shape:
         return np.zeros([size or 0 for size in shape])
-    if array.ndim != len(shape) or any(want not in (None, have) for have, want in zip(array.shape, shape, strict=True)):
+    if array.ndim != len(shape) or any(
+        want not in (None, have) for have, want in zip(array.shape, shape, strict=True)
+    ):
         raise ValueError(f"an array of shape {array.shape} where {shape} is due")
     if not np.all(np.abs(array) < LARGEST):
         raise ValueError("a number out of range")
@@ -26,7 +30,9 @@ def floats(data: Any, shape: tuple[int | None, ...]) -> NDArray[np.float64]:
 def integers(data: Any, shape: tuple[int | None, ...], low: int, high: int) -> NDArray[np.int64]:
     """`data` as int64 of `shape`, each low..high."""
     array = floats(data, shape)
-    if array.size and not (np.all(array == np.floor(array)) and array.min() >= low and array.max() <= high):
+    if array.size and not (
+        np.all(array == np.floor(array)) and array.min() >= low and array.max() <= high
+    ):
         raise ValueError(f"an integer outside {low}..{high}")
     return array.astype(np.int64)
 

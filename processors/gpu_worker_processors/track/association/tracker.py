@@ -1,9 +1,10 @@
 """The tracker of one feed: detections of one frame after the other in, boxes with identities out.
 
-Accepts frames in display order with their true times, at any and at varying rates: prediction, noise and memory go by
-seconds. Guarantees that a track has one class; that a reported box is a detection's own, or marked as interpolated; that ids
-count from 1 without a hole; that equal input gives equal output; that memory is bounded by what was seen in the last second;
-and that `from_state(state())` at any frame goes on exactly as if nothing had happened in between.
+Accepts frames in display order with their true times, at any and at varying rates: prediction,
+noise and memory go by seconds. Guarantees that a track has one class; that a reported box is a
+detection's own, or marked as interpolated; that ids count from 1 without a hole; that equal input
+gives equal output; that memory is bounded by what was seen in the last second; and that
+`from_state(state())` at any frame goes on exactly as if nothing had happened in between.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from gpu_worker_processors.track.association.tracks import LIVE, LOST, TENTATIVE
 from gpu_worker_processors.track.detections import Detections
 
 Algorithm = Literal["bytetrack", "botsort"]
-"""`botsort` is `bytetrack` with the camera's motion taken out of every prediction; it needs the gray pictures."""
+"""`botsort` is `bytetrack` with the camera's motion taken out of every prediction; it needs the
+gray pictures."""
 
 STATE_VERSION = 1
 MAX_FRAME = 2**30
@@ -51,8 +53,10 @@ class Tracker:
         Args:
             algorithm: "bytetrack" or "botsort".
             class_names: the detector's, which `Detections.classes` indexes.
-            fps: nominal frames/s of the frames that will come (after any stride): the step assumed where time stands still.
-            confidence_threshold: boxes with a lower score help to keep a track but are not reported. 0..1.
+            fps: nominal frames/s of the frames that will come (after any stride): the step assumed
+                where time stands still.
+            confidence_threshold: boxes with a lower score help to keep a track but are not
+                reported. 0..1.
             rules: other constants than the measured ones.
         """
         self._algorithm, self._class_names, self._fps = algorithm, class_names, fps
@@ -73,7 +77,8 @@ class Tracker:
 
     @property
     def last_frame(self) -> int:
-        """Index of the last frame that was given, -1 before the first: a feed that goes on continues after it."""
+        """Index of the last frame that was given, -1 before the first: a feed that goes on
+        continues after it."""
         return self._last_frame
 
     @property
@@ -91,15 +96,16 @@ class Tracker:
     ) -> list[Observation]:
         """Take in the next frame; answer with what can be reported now.
 
-        Frames of one track rise from call to call. Most observations are of `frame`; the first box of a track comes with the
-        second one that confirms it, and boxes that fill a gap come just before the box that ends it.
+        Frames of one track rise from call to call. Most observations are of `frame`; the first box
+        of a track comes with the second one that confirms it, and boxes that fill a gap come just
+        before the box that ends it.
 
         Args:
             detections: all found, weak ones (0.1) too.
             frame: index of the source frame, higher than the last one.
             time_seconds: its time, not lower than the last one.
-            gray: the upright frame, small, uint8 of shape (height, width); `botsort` alone looks at it, and does
-                without where it is None.
+            gray: the upright frame, small, uint8 of shape (height, width); `botsort` alone looks at
+                it, and does without where it is None.
             scale: source pixels per pixel of `gray`.
         """
         elapsed = self._elapsed(time_seconds)
@@ -108,15 +114,20 @@ class Tracker:
         boxes = detections.boxes.astype(np.float64)
         self._follow_camera(gray, scale, boxes)
         point = self._is_point[detections.classes]
-        seen = Frame(boxes[~point], detections.scores[~point].astype(np.float64), detections.classes[~point])
+        seen = Frame(
+            boxes[~point], detections.scores[~point].astype(np.float64), detections.classes[~point]
+        )
         out = self._update_boxes(seen, frame, time_seconds)
-        out += self._points.update(self._balls(detections, point, frame, time_seconds), frame, time_seconds, self._fresh)
+        out += self._points.update(
+            self._balls(detections, point, frame, time_seconds), frame, time_seconds, self._fresh
+        )
         self._fresh = self._fresh and len(detections) == 0
         self._last_frame, self._last_time = frame, time_seconds
         return out
 
     def _elapsed(self, now: float) -> float:
-        """Seconds since the last frame; a clock that stands still or runs back counts as one nominal step."""
+        """Seconds since the last frame; a clock that stands still or runs back counts as one
+        nominal step."""
         if self._last_frame < 0:
             return 0.0
         elapsed = now - self._last_time
@@ -129,7 +140,9 @@ class Tracker:
         if long_lost.any():
             self._tracks.keep(~long_lost)
 
-    def _follow_camera(self, gray: NDArray[np.uint8] | None, scale: float, boxes: NDArray[np.float64]) -> None:
+    def _follow_camera(
+        self, gray: NDArray[np.uint8] | None, scale: float, boxes: NDArray[np.float64]
+    ) -> None:
         if self._algorithm != "botsort":
             return
         if gray is None:
@@ -142,14 +155,18 @@ class Tracker:
         height, width = gray.shape
         self._camera.seek_corners(scale, (height, width), boxes)
 
-    def _balls(self, detections: Detections, point: NDArray[np.bool_], frame: int, now: float) -> list[tuple[int, Sighting]]:
+    def _balls(
+        self, detections: Detections, point: NDArray[np.bool_], frame: int, now: float
+    ) -> list[tuple[int, Sighting]]:
         """The detections to be tracked as points."""
         if not point.any():
             return []
         balls = detections.kept(point & (detections.scores >= self._rules.weak_score))
         return [
             (int(class_index), _sighting(frame, now, box, score))
-            for box, score, class_index in zip(balls.boxes, balls.scores, balls.classes, strict=True)
+            for box, score, class_index in zip(
+                balls.boxes, balls.scores, balls.classes, strict=True
+            )
         ]
 
     def _update_boxes(self, seen: Frame, frame: int, now: float) -> list[Observation]:
@@ -165,12 +182,15 @@ class Tracker:
         for column, row in zip(found.tolist(), rows.tolist(), strict=True):
             held, tracks.held[row] = tracks.held[row], None
             out += self._reported(row, held) if held else []
-            out += self._reported(row, _sighting(frame, now, seen.boxes[column], seen.scores[column]))
+            out += self._reported(
+                row, _sighting(frame, now, seen.boxes[column], seen.scores[column])
+            )
         self._drop(rows)
         return out + self._begin(seen, track_of < 0, frame, now)
 
     def _drop(self, rows: NDArray[np.intp]) -> None:
-        """Of the tracks that were not seen, mark the trusted ones as lost and drop the tentative ones."""
+        """Of the tracks that were not seen, mark the trusted ones as lost and drop the tentative
+        ones."""
         tracks = self._tracks
         missing = np.ones(len(tracks), np.bool_)
         missing[rows] = False
@@ -179,18 +199,27 @@ class Tracker:
         if gone.any():
             tracks.keep(~gone)
 
-    def _begin(self, seen: Frame, free: NDArray[np.bool_], frame: int, now: float) -> list[Observation]:
-        """A track for each unmatched detection: trusted at once in the first frame of a shot, tentative later."""
+    def _begin(
+        self, seen: Frame, free: NDArray[np.bool_], frame: int, now: float
+    ) -> list[Observation]:
+        """A track for each unmatched detection: trusted at once in the first frame of a shot,
+        tentative later."""
         new = np.nonzero(free & (seen.scores >= self._rules.birth_score))[0]
         if len(new) == 0:
             return []
         sightings = [_sighting(frame, now, seen.boxes[i], seen.scores[i]) for i in new.tolist()]
         first = len(self._tracks)
         held: list[Sighting | None] = [None if self._fresh else one for one in sightings]
-        self._tracks.append(seen.boxes[new], seen.classes[new], LIVE if self._fresh else TENTATIVE, held, now)
+        self._tracks.append(
+            seen.boxes[new], seen.classes[new], LIVE if self._fresh else TENTATIVE, held, now
+        )
         if not self._fresh:
             return []
-        return [one for i, sighting in enumerate(sightings) for one in self._reported(first + i, sighting)]
+        return [
+            one
+            for i, sighting in enumerate(sightings)
+            for one in self._reported(first + i, sighting)
+        ]
 
     def _reported(self, row: int, sighting: Sighting) -> list[Observation]:
         """The observation of one sighting, or none if it is too weak to be reported."""
@@ -209,9 +238,13 @@ class Tracker:
         self._next_id += 1
         return self._next_id - 1
 
-    def _observation(self, track_id: int, class_index: int, sighting: Sighting, interpolated: bool) -> Observation:
+    def _observation(
+        self, track_id: int, class_index: int, sighting: Sighting, interpolated: bool
+    ) -> Observation:
         name = self._class_names[class_index]
-        return Observation(track_id, name, sighting.frame, sighting.box, sighting.score, interpolated)
+        return Observation(
+            track_id, name, sighting.frame, sighting.box, sighting.score, interpolated
+        )
 
     def state(self) -> dict[str, Any]:
         """All that the next frame depends on, as JSON-able values; under 100 KB with 50 tracks."""
@@ -238,10 +271,12 @@ class Tracker:
         confidence_threshold: float = 0.5,
         rules: Rules | None = None,
     ) -> Tracker:
-        """The tracker that `state()` was taken from. The other arguments must be the ones it had; the threshold may change.
+        """The tracker that `state()` was taken from. The other arguments must be the ones it had;
+        the threshold may change.
 
         Raises:
-            TaskError: `invalid_task` when the state is of another version, algorithm or detector, or is not a state at all.
+            TaskError: `invalid_task` when the state is of another version, algorithm or detector,
+                or is not a state at all.
         """
         tracker = cls(algorithm, class_names, fps, confidence_threshold, rules)
         mine = {"version": STATE_VERSION, "algorithm": algorithm, "class_names": list(class_names)}
@@ -249,14 +284,16 @@ class Tracker:
         if other:
             raise TaskError(
                 ErrorCode.invalid_task,
-                f"the tracker's state was written with another {' and '.join(other)}: use the same, or start without a state",
+                f"the tracker's state was written with another {' and '.join(other)}: use the same,"
+                " or start without a state",
                 differs=other,
             )
         try:
             tracker._read(state)
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise TaskError(
-                ErrorCode.invalid_task, "the tracker's state is not one that a tracker wrote: pass it back unchanged"
+                ErrorCode.invalid_task,
+                "the tracker's state is not one that a tracker wrote: pass it back unchanged",
             ) from error
         return tracker
 
@@ -271,16 +308,31 @@ class Tracker:
         self._check_past()
 
     def _check_past(self) -> None:
-        """Nothing of a state is later than the state, or it would never be over; no id is used twice, or will be again."""
+        """Nothing of a state is later than the state, or it would never be over; no id is used
+        twice, or will be again."""
         points = self._points.items
         sightings = [one for one in self._tracks.held if one is not None]
-        sightings += [one for point in points for one in (point.last, point.held, point.reported) if one is not None]
-        moments = [(one.frame, one.time_seconds) for one in sightings] + [m for point in points for m in point.missed]
-        if any(not 0 <= frame <= self._last_frame or seconds > self._last_time for frame, seconds in moments):
+        sightings += [
+            one
+            for point in points
+            for one in (point.last, point.held, point.reported)
+            if one is not None
+        ]
+        moments = [(one.frame, one.time_seconds) for one in sightings] + [
+            m for point in points for m in point.missed
+        ]
+        if any(
+            not 0 <= frame <= self._last_frame or seconds > self._last_time
+            for frame, seconds in moments
+        ):
             raise ValueError("something was seen after the last frame")
         if np.any(self._tracks.seen > self._last_time):
             raise ValueError("a track was seen after the last frame")
-        ids = [number for number in [*self._tracks.ids.tolist(), *(point.id for point in points)] if number]
+        ids = [
+            number
+            for number in [*self._tracks.ids.tolist(), *(point.id for point in points)]
+            if number
+        ]
         if len(set(ids)) != len(ids) or any(number >= self._next_id for number in ids):
             raise ValueError("an id stands twice, or is still to be given")
         if any(not self._is_point[point.class_index] for point in points):

@@ -1,7 +1,8 @@
-"""The table of live, lost and tentative tracks: one row each, columns as arrays, so that a frame costs a few array operations.
+"""The table of live, lost and tentative tracks: one row each, columns as arrays, so that a frame
+costs a few array operations.
 
-Rows keep their order; new ones are appended, dropped ones removed. `to_json` and `from_json` carry the whole table exactly:
-Python writes and reads floats so that they come back to the last bit.
+Rows keep their order; new ones are appended, dropped ones removed. `to_json` and `from_json` carry
+the whole table exactly: Python writes and reads floats so that they come back to the last bit.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ TENTATIVE, LIVE, LOST = 0, 1, 2
 """Seen once and not believed yet; seen in the last frame; not seen in the last frame."""
 
 LOST_PACE = 0.97
-"""Share of its speed that a lost track keeps per tick: what goes out of sight at speed seldom goes on in a straight line."""
+"""Share of its speed that a lost track keeps per tick: what goes out of sight at speed seldom goes
+on in a straight line."""
 
 MAX_TRACKS = 20_000
-"""A state with more is not one that a tracker wrote: 500 detections a frame at 30 frames/s, each lost for a second."""
+"""A state with more is not one that a tracker wrote: 500 detections a frame at 30 frames/s, each
+lost for a second."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,19 @@ class Tracks:
         rows = np.nonzero(mask)[0]
         self.ids, self.classes = self.ids[rows], self.classes[rows]
         self.status, self.seen, self.last = self.status[rows], self.seen[rows], self.last[rows]
-        self.motion = Motion(self.motion.place[rows], self.motion.speed[rows], self.motion.spread[:, rows])
+        self.motion = Motion(
+            self.motion.place[rows], self.motion.speed[rows], self.motion.spread[:, rows]
+        )
         self.held = [self.held[row] for row in rows]
 
-    def append(self, boxes: Floats, classes: NDArray[np.int32], status: int, held: list[Sighting | None], now: float) -> None:
+    def append(
+        self,
+        boxes: Floats,
+        classes: NDArray[np.int32],
+        status: int,
+        held: list[Sighting | None],
+        now: float,
+    ) -> None:
         """Add a track for each of the corner boxes (k, 4) seen at `now` seconds."""
         count, motion, new = len(boxes), self.motion, Motion.starting(boxes)
         self.ids = np.concatenate([self.ids, np.zeros(count, np.int64)])
@@ -76,11 +88,16 @@ class Tracks:
         self.seen = np.concatenate([self.seen, np.full(count, now)])
         self.last = np.concatenate([self.last, boxes])
         spread = np.concatenate([motion.spread, new.spread], axis=1)
-        self.motion = Motion(np.concatenate([motion.place, new.place]), np.concatenate([motion.speed, new.speed]), spread)
+        self.motion = Motion(
+            np.concatenate([motion.place, new.place]),
+            np.concatenate([motion.speed, new.speed]),
+            spread,
+        )
         self.held = self.held + held
 
     def step(self, ticks: float) -> None:
-        """Predict all tracks `ticks` into the future. Those that are lost slow down and keep their size."""
+        """Predict all tracks `ticks` into the future. Those that are lost slow down and keep their
+        size."""
         lost = self.status == LOST
         self.motion.speed[lost, 2:] = 0
         self.motion.speed[lost, :2] *= LOST_PACE**ticks
@@ -102,18 +119,24 @@ class Tracks:
             "place": self.motion.place.tolist(),
             "speed": self.motion.speed.tolist(),
             "spread": self.motion.spread.tolist(),
-            "held": [None if one is None else [one.frame, one.time_seconds, list(one.box), one.score] for one in self.held],
+            "held": [
+                None if one is None else [one.frame, one.time_seconds, list(one.box), one.score]
+                for one in self.held
+            ],
         }
 
     @classmethod
     def from_json(cls, data: Any, class_count: int) -> Tracks:
-        """The table that `to_json` wrote. Raises ValueError, TypeError or KeyError for anything else."""
+        """The table that `to_json` wrote. Raises ValueError, TypeError or KeyError for anything
+        else."""
         ids = integers(data["ids"], (None,), 0, 2**53)
         count = len(ids)
         if count > MAX_TRACKS:
             raise ValueError(f"{count} tracks")
         motion = Motion(
-            floats(data["place"], (count, 4)), floats(data["speed"], (count, 4)), floats(data["spread"], (3, count, 4))
+            floats(data["place"], (count, 4)),
+            floats(data["speed"], (count, 4)),
+            floats(data["spread"], (3, count, 4)),
         )
         return cls(
             ids,
@@ -130,5 +153,7 @@ def read_sighting(data: Any) -> Sighting:
     """One sighting from the list [frame, seconds, box, score]."""
     frame, seconds, box, score = sequence(data, 4)
     corners = floats(box, (4,)).tolist()
-    place, moment, strength = (float(floats(value, ())) for value in (integers(frame, (), 0, 2**53), seconds, score))
+    place, moment, strength = (
+        float(floats(value, ())) for value in (integers(frame, (), 0, 2**53), seconds, score)
+    )
     return Sighting(int(place), moment, (corners[0], corners[1], corners[2], corners[3]), strength)

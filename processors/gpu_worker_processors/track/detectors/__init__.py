@@ -35,7 +35,8 @@ def required_weights(model: str) -> tuple[str, ...]:
 
 
 def classes_for(model: str, classes: list[str]) -> list[str]:
-    """The classes to look for: of the tasks' default ones those that the model knows, any others as they are."""
+    """The classes to look for: of the tasks' default ones those that the model knows, any others as
+    they are."""
     return ["person"] if model == HOG and classes == TrackParams().classes else classes
 
 
@@ -57,8 +58,9 @@ def load_detector(
         dtype: number format of the network; None is the fastest that the device bears.
 
     Raises:
-        TaskError: `weights_missing`, `weights_rejected`, `gpu_oom`; `invalid_task` for a class the model does not know;
-            `unsupported_task` when the package that runs the model is not installed.
+        TaskError: `weights_missing`, `weights_rejected`, `gpu_oom`; `invalid_task` for a class the
+            model does not know; `unsupported_task` when the package that runs the model is not
+            installed.
     """
     if name == HOG:
         from gpu_worker_processors.track.detectors.hog import HogDetector

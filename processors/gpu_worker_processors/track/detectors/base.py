@@ -1,7 +1,8 @@
 """What a detector is: small pictures in, boxes in pixels of the source frame out.
 
-A detector is made for one video and dropped with it; the network behind it stays warm. Its weak boxes, down to `SCORE_FLOOR`,
-come out too: a tracker's second pass lives on them, and the caller's confidence threshold belongs behind the tracker.
+A detector is made for one video and dropped with it; the network behind it stays warm. Its weak
+boxes, down to `SCORE_FLOOR`, come out too: a tracker's second pass lives on them, and the caller's
+confidence threshold belongs behind the tracker.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ Picture = NDArray[np.uint8]
 """Shape (height, width, 3), uint8 RGB, 0..255, upright: one frame at the detector's size."""
 
 SCORE_FLOOR = 0.1
-"""Weakest score that comes out: the lower bound of the second association of ByteTrack (arXiv 2110.06864, its code's `low`)."""
+"""Weakest score that comes out: the lower bound of the second association of ByteTrack (arXiv
+2110.06864, its code's `low`)."""
 MAX_BOXES = 300
-"""Most boxes of one frame, the strongest first: what the end-to-end heads answer and what ultralytics keeps after NMS."""
+"""Most boxes of one frame, the strongest first: what the end-to-end heads answer and what
+ultralytics keeps after NMS."""
 
 
 class Scaler(Protocol):
@@ -41,13 +44,15 @@ class Detector(Protocol):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes that were asked for, in that order; `Detections.classes` counts through them."""
+        """The classes that were asked for, in that order; `Detections.classes` counts through
+        them."""
         ...
 
     @property
     def batch(self) -> int:
-        """Pictures worth handing over at once. The network always sees a full batch (the last is padded), so no result depends
-        on how many pictures came together. Falls when memory runs out."""
+        """Pictures worth handing over at once. The network always sees a full batch (the last is
+        padded), so no result depends on how many pictures came together. Falls when memory runs
+        out."""
         ...
 
     @property
@@ -61,15 +66,17 @@ class Detector(Protocol):
         ...
 
     def scaler(self, video: VideoInfo) -> Scaler:
-        """Fixes the video whose frames follow and answers what makes their pictures. To be called before the first detection,
-        once for each thread that makes pictures; the detector itself may run in another."""
+        """Fixes the video whose frames follow and answers what makes their pictures. To be called
+        before the first detection, once for each thread that makes pictures; the detector itself
+        may run in another."""
         ...
 
     def __call__(self, pictures: Sequence[Picture]) -> list[Detections]:
-        """What is in each picture, in order; boxes in pixels of the upright source frame, inside it.
+        """What is in each picture, in order; boxes in pixels of the upright source frame, inside
+        it.
 
         Raises:
-            TaskError: `gpu_oom` / `resource_exhausted` when a single picture does not fit, `nan_output` when the network
-                answers NaN in float32 too.
+            TaskError: `gpu_oom` / `resource_exhausted` when a single picture does not fit,
+                `nan_output` when the network answers NaN in float32 too.
         """
         ...

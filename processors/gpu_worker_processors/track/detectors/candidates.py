@@ -1,6 +1,8 @@
-"""From the boxes a network proposes to the ones that stand: non-maximum suppression, once, within each class.
+"""From the boxes a network proposes to the ones that stand: non-maximum suppression, once, within
+each class.
 
-Runs on the CPU, frame by frame and class by class, so that what comes out of a frame cannot depend on the frames beside it.
+Runs on the CPU, frame by frame and class by class, so that what comes out of a frame cannot depend
+on the frames beside it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from gpu_worker_processors.track.detectors.letterbox import Letterbox
 
 
 def suppressed(boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: float) -> Tensor:
-    """Indices of the boxes that no stronger box of their class overlaps by more than `iou_threshold`, strongest first.
+    """Indices of the boxes that no stronger box of their class overlaps by more than
+    `iou_threshold`, strongest first.
 
     Args:
         boxes: float32 (n, 4) x1, y1, x2, y2 on the CPU.

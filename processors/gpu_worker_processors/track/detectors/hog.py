@@ -1,6 +1,8 @@
-"""OpenCV's person detector: histograms of oriented gradients and a linear SVM (Dalal and Triggs, CVPR 2005). Needs no weights.
+"""OpenCV's person detector: histograms of oriented gradients and a linear SVM (Dalal and Triggs,
+CVPR 2005). Needs no weights.
 
-Finds upright people of at least 96 px in the picture, far less reliably than a network. Runs on the CPU, whatever the device.
+Finds upright people of at least 96 px in the picture, far less reliably than a network. Runs on the
+CPU, whatever the device.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ from gpu_worker_processors.track.detectors.classes import chosen_classes
 from gpu_worker_processors.track.detectors.letterbox import FrameScaler, Letterbox
 
 EDGE_PX = 960
-"""Longer edge of the picture that is searched; small frames are enlarged. Of the people of PETS2009 S2L1 at 480x360,
-45 px high, none was found at 480 px, 51 of 55 at 960 and 50 at 1280. A frame of 960x540 takes 0.18 s."""
+"""Longer edge of the picture that is searched; small frames are enlarged. Of the people of PETS2009
+S2L1 at 480x360, 45 px high, none was found at 480 px, 51 of 55 at 960 and 50 at 1280. A frame of
+960x540 takes 0.18 s."""
 _WINDOW = (64, 128)
 """Of the SVM that OpenCV ships, width and height in pixels."""
 _PERSON = (16, 16, 48, 112)
@@ -46,8 +49,9 @@ class HogDetector:
         if not hasattr(cv2, "HOGDescriptor"):
             raise TaskError(
                 ErrorCode.unsupported_task,
-                f"hog needs OpenCV 4, and {cv2.__version__} is installed, most likely by another package than this one: "
-                'pip install --force-reinstall --no-deps "opencv-python-headless<5"',
+                f"hog needs OpenCV 4, and {cv2.__version__} is installed, most likely by another"
+                " package than this one: pip install --force-reinstall --no-deps"
+                ' "opencv-python-headless<5"',
             )
         self._hog = cv2.HOGDescriptor()
         self._hog.setSVMDetector(cv2.HOGDescriptor.getDefaultPeopleDetector())  # pyright: ignore
@@ -75,7 +79,8 @@ class HogDetector:
         return detections(boxes[keep], scores[keep], classes[keep], box)
 
     def _windows(self, picture: Picture) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(n, 4) boxes around the persons in the windows that the SVM accepts, (n,) distances from its plane."""
+        """(n, 4) boxes around the persons in the windows that the SVM accepts, (n,) distances from
+        its plane."""
         bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
         windows, weights = self._hog.detectMultiScale(bgr, 0.0, _STRIDE, (0, 0), _SCALE, 0.0)
         if not len(windows):
@@ -88,6 +93,7 @@ class HogDetector:
 
 
 def hog_scores(weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Distances from the SVM's plane, 0 and more, as scores of 0..1: 1 - exp(-weight). Rising without bound towards 1, 0 on the
-    plane itself; a distance of 0.7 becomes 0.5. It orders boxes and is no probability."""
+    """Distances from the SVM's plane, 0 and more, as scores of 0..1: 1 - exp(-weight). Rising
+    without bound towards 1, 0 on the plane itself; a distance of 0.7 becomes 0.5. It orders boxes
+    and is no probability."""
     return -np.expm1(-weights)

@@ -1,9 +1,11 @@
-"""From a decoded frame to the small upright picture that a network sees, and from boxes in it back to the frame.
+"""From a decoded frame to the small upright picture that a network sees, and from boxes in it back
+to the frame.
 
-Pixels are made exactly as the networks' authors make them (OpenCV's VideoCapture, then INTER_LINEAR): scores near a threshold
-depend on single code values. So a frame is converted to RGB first, by its own matrix and range, and an untagged one as BT.601,
-libswscale's default. Scaling the planes and converting the small picture saves 0.2 ms of the 1.6 ms of a 1080p frame, but lost
-2 % of the boxes of a 1080p street scene; letting libswscale scale lost 4 to 6 %.
+Pixels are made exactly as the networks' authors make them (OpenCV's VideoCapture, then
+INTER_LINEAR): scores near a threshold depend on single code values. So a frame is converted to RGB
+first, by its own matrix and range, and an untagged one as BT.601, libswscale's default. Scaling the
+planes and converting the small picture saves 0.2 ms of the 1.6 ms of a 1080p frame, but lost 2 % of
+the boxes of a 1080p street scene; letting libswscale scale lost 4 to 6 %.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ class Letterbox:
 
     @classmethod
     def rectangle(cls, width: int, height: int, edge: int = 640, stride: int = 32) -> Letterbox:
-        """The longer edge becomes `edge`, the other is padded on both sides to a multiple of `stride`: 1920x1080 -> 640x384."""
+        """The longer edge becomes `edge`, the other is padded on both sides to a multiple of
+        `stride`: 1920x1080 -> 640x384."""
         content = _fitted(width, height, edge)
         picture = tuple(-(-length // stride) * stride for length in content)
         # With an odd border the larger half is on the right and below.
@@ -52,7 +55,8 @@ class Letterbox:
 
     @classmethod
     def corner(cls, width: int, height: int, edge: int) -> Letterbox:
-        """A square of `edge` with the frame in its upper left corner, truncated sizes: the way of YOLOX."""
+        """A square of `edge` with the frame in its upper left corner, truncated sizes: the way of
+        YOLOX."""
         scale = min(edge / width, edge / height)
         content = max(1, int(width * scale)), max(1, int(height * scale))
         return cls(width, height, edge, edge, *content, 0, 0)
@@ -64,8 +68,11 @@ class Letterbox:
         return cls(width, height, *content, *content, 0, 0)
 
     def to_source(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Boxes of the picture, float32 (n, 4) x1, y1, x2, y2, in pixels of the upright source frame and clipped to it."""
-        scale = np.array([self.width / self.content_width, self.height / self.content_height] * 2, np.float32)
+        """Boxes of the picture, float32 (n, 4) x1, y1, x2, y2, in pixels of the upright source
+        frame and clipped to it."""
+        scale = np.array(
+            [self.width / self.content_width, self.height / self.content_height] * 2, np.float32
+        )
         shift = np.array([self.left, self.top] * 2, np.float32)
         limit = np.array([self.width, self.height] * 2, np.float32)
         return np.clip((boxes - shift) * scale, 0, limit)
@@ -103,12 +110,16 @@ class FrameScaler:
 
     def _rgb(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """uint8 (height, width, 3), a view into libswscale's output."""
-        plane = self._reformatter.reformat(frame, frame.width, frame.height, "rgb24", threads=1).planes[0]
+        plane = self._reformatter.reformat(
+            frame, frame.width, frame.height, "rgb24", threads=1
+        ).planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)  # type: ignore[call-overload]
         return rows[:, : 3 * plane.width].reshape(plane.height, plane.width, 3)
 
     def _padded(self, rgb: NDArray[np.uint8]) -> Picture:
         box = self._box
         picture = np.full((box.picture_height, box.picture_width, 3), PADDING, np.uint8)
-        picture[box.top : box.top + box.content_height, box.left : box.left + box.content_width] = rgb
+        picture[box.top : box.top + box.content_height, box.left : box.left + box.content_width] = (
+            rgb
+        )
         return picture

@@ -1,8 +1,9 @@
 """A YOLO network of ultralytics as a plain function from pictures to raw scores and box logits.
 
-Owns everything that touches the ultralytics package (AGPL-3.0, an optional extra): it is imported here and nowhere else, with
-its downloads, package installs, update checks and telemetry off, and what its import changes in the process is put back. Only
-a verified file is opened, by torch's weights-only unpickler with ultralytics' list of known layer classes.
+Owns everything that touches the ultralytics package (AGPL-3.0, an optional extra): it is imported
+here and nowhere else, with its downloads, package installs, update checks and telemetry off, and
+what its import changes in the process is put back. Only a verified file is opened, by torch's
+weights-only unpickler with ultralytics' list of known layer classes.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ _SWITCHES: Mapping[str, str] = {
 
 
 _GIT = "ultralytics.utils.git"
-"""Reads the `.git` of whatever repository the package is installed in, at import. In a worktree that is a file, which the jail
-closes; and which repository it is, is nothing to a detector."""
+"""Reads the `.git` of whatever repository the package is installed in, at import. In a worktree
+that is a file, which the jail closes; and which repository it is, is nothing to a detector."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class RawBoxes:
     scores: Tensor
     """(n, classes, anchors) logits."""
     boxes: Tensor
-    """(n, 4 * bins, anchors): distances to left, top, right, bottom; logits of a distribution over `bins` where bins > 1."""
+    """(n, 4 * bins, anchors): distances to left, top, right, bottom; logits of a distribution over
+    `bins` where bins > 1."""
 
 
 class YoloNetwork:
@@ -64,16 +66,20 @@ class YoloNetwork:
         self._body: list[Any] = list(layers)[:-1]
         self._head: Any = layers[-1]
         self._kept = frozenset(model.save)
-        self.class_names: tuple[str, ...] = tuple(model.names[number] for number in sorted(model.names))
+        self.class_names: tuple[str, ...] = tuple(
+            model.names[number] for number in sorted(model.names)
+        )
         self.end_to_end = bool(self._head.end2end)
-        """The head answers each object once: nothing is to be suppressed. A file with both heads (yolo26*) is used with the one
-        that needs suppression, unless it says otherwise: as ultralytics' predict does by default."""
+        """The head answers each object once: nothing is to be suppressed. A file with both heads
+        (yolo26*) is used with the one that needs suppression, unless it says otherwise: as
+        ultralytics' predict does by default."""
         self.bins = int(self._head.reg_max)
         self.strides: tuple[int, ...] = tuple(int(stride) for stride in self._head.stride)
         self.device, self.dtype = device, dtype
         part: dict[str, Any] = self._head.one2one if self.end_to_end else self._head.one2many
         self._head_part = part
-        # Bytes are exact in every format, their quotients by 255 are not: the first convolution divides instead.
+        # Bytes are exact in every format, their quotients by 255 are not: the first convolution
+        # divides instead.
         layers[0].conv.weight.data.div_(255)
         layers.requires_grad_(False).to(device, dtype).to(memory_format=torch.channels_last)
         if device.type == "cpu" and torch.backends.mkldnn.is_available():
@@ -84,7 +90,8 @@ class YoloNetwork:
     def __call__(self, pictures: Tensor) -> RawBoxes:
         """
         Args:
-            pictures: uint8 (n, height, width, 3) RGB on `device`, sizes multiples of the largest stride.
+            pictures: uint8 (n, height, width, 3) RGB on `device`, sizes multiples of the largest
+                stride.
         """
         x: Any = pictures.permute(0, 3, 1, 2).to(self.dtype)  # a view of channels last
         outputs: list[Any] = []
@@ -105,21 +112,29 @@ class YoloNetwork:
 
 
 def _fuse_activations(layers: nn.Module) -> None:
-    """Lets oneDNN apply SiLU to each convolution's result while it is in a register. As operations of their own they were 26 %
-    of yolov8n's time on a CPU with AMX; fused, the detector went from 40 to 53 frames/s, with one rounding less."""
+    """Lets oneDNN apply SiLU to each convolution's result while it is in a register. As operations
+    of their own they were 26 % of yolov8n's time on a CPU with AMX; fused, the detector went from
+    40 to 53 frames/s, with one rounding less."""
     for block in layers.modules():
         convolution, activation = getattr(block, "conv", None), getattr(block, "act", None)
-        if isinstance(convolution, nn.Conv2d) and isinstance(activation, nn.SiLU) and convolution.padding_mode == "zeros":
+        if (
+            isinstance(convolution, nn.Conv2d)
+            and isinstance(activation, nn.SiLU)
+            and convolution.padding_mode == "zeros"
+        ):
             block.forward = _FusedSilu(convolution).forward
 
 
 class _FusedSilu(nn.Module):
-    """A convolution with SiLU, in the one operation that torch's own compiler makes of the two on a CPU."""
+    """A convolution with SiLU, in the one operation that torch's own compiler makes of the two on a
+    CPU."""
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
         self._convolution = convolution
-        self._sizes = [list(size) for size in (convolution.padding, convolution.stride, convolution.dilation)]
+        self._sizes = [
+            list(size) for size in (convolution.padding, convolution.stride, convolution.dilation)
+        ]
 
     def forward(self, x: Tensor) -> Tensor:
         layer = self._convolution
@@ -129,7 +144,8 @@ class _FusedSilu(nn.Module):
 
 
 class _InFloat32(nn.Module):
-    """The last convolution of a branch, whose output is the logits: bfloat16 would round a logit of 2 to steps of 1/64."""
+    """The last convolution of a branch, whose output is the logits: bfloat16 would round a logit of
+    2 to steps of 1/64."""
 
     def __init__(self, convolution: nn.Module) -> None:
         super().__init__()
@@ -143,8 +159,8 @@ def load_network(file: WeightFile, device: torch.device, dtype: torch.dtype) -> 
     """The network of a verified file.
 
     Raises:
-        TaskError: `unsupported_task` when ultralytics is not installed, `weights_rejected` when the file holds no YOLO
-            detector.
+        TaskError: `unsupported_task` when ultralytics is not installed, `weights_rejected` when the
+            file holds no YOLO detector.
     """
     tasks = import_ultralytics("tasks", file.spec.name)
     heads = import_ultralytics("modules.head", file.spec.name)
@@ -154,10 +170,21 @@ def load_network(file: WeightFile, device: torch.device, dtype: torch.dtype) -> 
         # An absolute path of a file that is there: never looked up, never downloaded.
         checkpoint, _ = tasks.torch_safe_load(str(file.path.resolve(strict=True)), safe_only=True)
     except Exception as error:
-        raise reject(file, "not_tensors", "is no network of ultralytics, or damaged; nothing of it was run") from error
-    model: Any = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, dict) else None
-    if not isinstance(model, tasks.DetectionModel) or type(model.model[-1]) not in (heads.Detect, heads.v10Detect):
-        raise reject(file, "state_dict_mismatch", "holds no YOLO detector; segmentation, pose and the like are not read")
+        raise reject(
+            file, "not_tensors", "is no network of ultralytics, or damaged; nothing of it was run"
+        ) from error
+    model: Any = (
+        (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, dict) else None
+    )
+    if not isinstance(model, tasks.DetectionModel) or type(model.model[-1]) not in (
+        heads.Detect,
+        heads.v10Detect,
+    ):
+        raise reject(
+            file,
+            "state_dict_mismatch",
+            "holds no YOLO detector; segmentation, pose and the like are not read",
+        )
     return YoloNetwork(model, device, dtype)
 
 
@@ -178,8 +205,8 @@ def import_ultralytics(module: str, model: str) -> Any:
     except ImportError as error:
         raise TaskError(
             ErrorCode.unsupported_task,
-            f'{model} needs ultralytics, which is not installed: pip install "gpu-worker-processors[yolo]";'
-            " hog and yolox models work without it",
+            f"{model} needs ultralytics, which is not installed: pip install"
+            ' "gpu-worker-processors[yolo]"; hog and yolox models work without it',
             missing=error.name or "ultralytics",
         ) from None
 
@@ -198,15 +225,19 @@ def _no_repository() -> ModuleType:
 
 @contextmanager
 def _side_effects_undone() -> Generator[None]:
-    """Puts back what `import ultralytics` changes: environment (OMP_NUM_THREADS=1 among it), OpenCV's threads and readers,
-    how torch and NumPy print, warning filters."""
+    """Puts back what `import ultralytics` changes: environment (OMP_NUM_THREADS=1 among it),
+    OpenCV's threads and readers, how torch and NumPy print, warning filters."""
     import cv2
     import numpy as np
 
     environment, threads = dict(os.environ), cv2.getNumThreads()
-    replaced = {name: getattr(cv2, name) for name in ("imread", "imwrite", "imshow") if hasattr(cv2, name)}
+    replaced = {
+        name: getattr(cv2, name) for name in ("imread", "imwrite", "imshow") if hasattr(cv2, name)
+    }
     printing: Any = np.get_printoptions()
-    folder = tempfile.TemporaryDirectory(prefix="ultralytics-")  # its settings and fonts; read and written at import only
+    folder = tempfile.TemporaryDirectory(
+        prefix="ultralytics-"
+    )  # its settings and fonts; read and written at import only
     os.environ.update(_SWITCHES, YOLO_CONFIG_DIR=folder.name)
     try:
         with folder, warnings.catch_warnings():

@@ -1,8 +1,10 @@
-"""The detector behind yolov8*, yolo11* and yolo26*: an ultralytics network in batches of a fixed shape.
+"""The detector behind yolov8*, yolo11* and yolo26*: an ultralytics network in batches of a fixed
+shape.
 
-Owns precision, memory and decoding. The convolutions run in the fastest format of the device; scores and boxes are decoded in
-float32, and only of the anchors whose best class is wanted. Memory that runs out halves the batch; a number that is not finite
-repeats the batch in float32. Networks stay warm between jobs.
+Owns precision, memory and decoding. The convolutions run in the fastest format of the device;
+scores and boxes are decoded in float32, and only of the anchors whose best class is wanted. Memory
+that runs out halves the batch; a number that is not finite repeats the batch in float32. Networks
+stay warm between jobs.
 """
 
 from __future__ import annotations
@@ -15,21 +17,31 @@ from torch import Tensor
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.media.probe import VideoInfo
-from gpu_worker_processors.models.devices import best_dtype, is_out_of_memory, out_of_memory, release_memory
+from gpu_worker_processors.models.devices import (
+    best_dtype,
+    is_out_of_memory,
+    out_of_memory,
+    release_memory,
+)
 from gpu_worker_processors.models.weights import WeightFile
 from gpu_worker_processors.track.detections import Detections
 from gpu_worker_processors.track.detectors.base import SCORE_FLOOR, Picture
 from gpu_worker_processors.track.detectors.candidates import detections, strongest, suppressed
 from gpu_worker_processors.track.detectors.classes import chosen_classes
 from gpu_worker_processors.track.detectors.letterbox import FrameScaler, Letterbox
-from gpu_worker_processors.track.detectors.ultralytics_net import RawBoxes, YoloNetwork, load_network
+from gpu_worker_processors.track.detectors.ultralytics_net import (
+    RawBoxes,
+    YoloNetwork,
+    load_network,
+)
 
 MAX_WARM = 2
-"""Networks kept; the least recently used goes first. In half precision each takes two bytes a parameter: 6 MB for yolov8n,
-136 for yolov8x."""
+"""Networks kept; the least recently used goes first. In half precision each takes two bytes a
+parameter: 6 MB for yolov8n, 136 for yolov8x."""
 BATCH = {"cpu": 4, "cuda": 16}
-"""Pictures of a batch by type of device. yolov8n in bfloat16 on two cores with AMX: 24 frames/s one by one,
-33 in twos, 39 in fours, 43 in eights, which also take twice the memory and hold results back twice as long."""
+"""Pictures of a batch by type of device. yolov8n in bfloat16 on two cores with AMX: 24 frames/s one
+by one, 33 in twos, 39 in fours, 43 in eights, which also take twice the memory and hold results
+back twice as long."""
 
 _warm: OrderedDict[tuple[str, torch.device, torch.dtype], YoloNetwork] = OrderedDict()
 
@@ -40,8 +52,10 @@ class YoloDetector:
     Args:
         network: the network, warm.
         classes: names of the classes to look for, in the order to number them; all when empty.
-        iou_threshold: overlap from which on the weaker of two boxes of a class goes; no matter to an end-to-end head.
-        full_precision: makes the same network in float32 on the same device; asked for once, at the first non-finite number.
+        iou_threshold: overlap from which on the weaker of two boxes of a class goes; no matter to
+            an end-to-end head.
+        full_precision: makes the same network in float32 on the same device; asked for once, at the
+            first non-finite number.
         name: the model, for messages.
     """
 
@@ -77,7 +91,9 @@ class YoloDetector:
 
     def scaler(self, video: VideoInfo) -> FrameScaler:
         """See `base.Detector`."""
-        self._box = Letterbox.rectangle(video.width, video.height, stride=max(self._network.strides))
+        self._box = Letterbox.rectangle(
+            video.width, video.height, stride=max(self._network.strides)
+        )
         return FrameScaler(video, self._box)
 
     def __call__(self, pictures: Sequence[Picture]) -> list[Detections]:
@@ -99,23 +115,29 @@ class YoloDetector:
                     raise
             release_memory(self._network.device)
             if self.batch == 1:
-                raise out_of_memory(self._network.device, f"one picture of {box.picture_width}x{box.picture_height} px")
+                raise out_of_memory(
+                    self._network.device,
+                    f"one picture of {box.picture_width}x{box.picture_height} px",
+                )
             self.batch //= 2
 
     @torch.inference_mode()
     def _propose(self, part: Sequence[Picture]) -> list[tuple[Tensor, Tensor, Tensor]]:
         """(boxes, scores, classes) of the candidates of each picture, on the CPU."""
         pictures = self._uploaded(part)
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        with torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        ):
             raw = self._network(pictures)
             if not _finite(raw):
                 raw = self._retry(pictures)
         return self._decoder(raw, len(part), (pictures.shape[1], pictures.shape[2]))
 
     def _uploaded(self, part: Sequence[Picture]) -> Tensor:
-        """uint8 (batch, height, width, 3) on the device, the last picture repeated; through a block that is kept, page-locked
-        for CUDA. Into fresh memory sixteen pictures took 9 ms, most of it the kernel's, clearing pages. Every call waits for
-        the decoder's answer, which comes after the copy, so the block is free again by the next one."""
+        """uint8 (batch, height, width, 3) on the device, the last picture repeated; through a block
+        that is kept, page-locked for CUDA. Into fresh memory sixteen pictures took 9 ms, most of it
+        the kernel's, clearing pages. Every call waits for the decoder's answer, which comes after
+        the copy, so the block is free again by the next one."""
         shape = (self.batch, *part[0].shape)
         if self._staging is None or self._staging.shape != shape:
             on_cuda = self._network.device.type == "cuda"
@@ -132,9 +154,14 @@ class YoloDetector:
             raw = self._full_precision_network(pictures)
             if _finite(raw):
                 return raw
-        raise TaskError(ErrorCode.nan_output, "the detector answered NaN or infinity in float32 too; its weights are damaged")
+        raise TaskError(
+            ErrorCode.nan_output,
+            "the detector answered NaN or infinity in float32 too; its weights are damaged",
+        )
 
-    def _standing(self, boxes: Tensor, scores: Tensor, classes: Tensor, box: Letterbox) -> Detections:
+    def _standing(
+        self, boxes: Tensor, scores: Tensor, classes: Tensor, box: Letterbox
+    ) -> Detections:
         """One picture's candidates after suppression. An end-to-end head needs none."""
         if self._network.end_to_end:
             keep = strongest(torch.arange(len(scores)), scores)
@@ -158,7 +185,9 @@ class _Decoder:
         self._steps = torch.arange(self._bins, dtype=torch.float32, device=device)
         self._anchors: dict[tuple[int, int], Tensor] = {}
 
-    def __call__(self, raw: RawBoxes, count: int, shape: tuple[int, int]) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def __call__(
+        self, raw: RawBoxes, count: int, shape: tuple[int, int]
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
         """
         Args:
             raw: the network's answer to a batch.
@@ -172,36 +201,50 @@ class _Decoder:
         # An anchor stands for its best class alone; when that is not wanted, it is no candidate.
         valid = own >= 0
         image, anchor, logits, own = image[valid], anchor[valid], logits[valid], own[valid]
-        boxes = self._boxes(raw.boxes[image, :, anchor].float(), self._grid(shape, raw.boxes.device)[anchor])
+        boxes = self._boxes(
+            raw.boxes[image, :, anchor].float(), self._grid(shape, raw.boxes.device)[anchor]
+        )
         packed = torch.cat([boxes, logits.sigmoid()[:, None], own[:, None].float()], 1).cpu()
         parts = packed.split(torch.bincount(image, minlength=count).tolist())
         return [(part[:, :4], part[:, 4], part[:, 5].long()) for part in parts]
 
     def _boxes(self, raw: Tensor, places: Tensor) -> Tensor:
-        """(n, 4 * bins) distances of anchors (n, 3: x, y, stride) -> (n, 4) corners. The expectation over the bins is the
-        distribution focal loss head of arXiv 2006.04388."""
+        """(n, 4 * bins) distances of anchors (n, 3: x, y, stride) -> (n, 4) corners. The
+        expectation over the bins is the distribution focal loss head of arXiv 2006.04388."""
         sides = raw.view(-1, 4, self._bins)
         distances = sides.softmax(2) @ self._steps if self._bins > 1 else sides.squeeze(2)
         centre, stride = places[:, :2], places[:, 2:]
         return torch.cat([centre - distances[:, :2], centre + distances[:, 2:]], 1) * stride
 
     def _grid(self, shape: tuple[int, int], device: torch.device) -> Tensor:
-        """(anchors, 3): centre in cells of its own level and that level's stride, levels and rows as the head lists them."""
+        """(anchors, 3): centre in cells of its own level and that level's stride, levels and rows
+        as the head lists them."""
         if shape not in self._anchors:
             levels: list[Tensor] = []
             for stride in self._strides:
                 y, x = torch.meshgrid(
-                    torch.arange(shape[0] // stride) + 0.5, torch.arange(shape[1] // stride) + 0.5, indexing="ij"
+                    torch.arange(shape[0] // stride) + 0.5,
+                    torch.arange(shape[1] // stride) + 0.5,
+                    indexing="ij",
                 )
-                levels.append(torch.stack([x.flatten(), y.flatten(), torch.full((x.numel(),), float(stride))], 1))
+                levels.append(
+                    torch.stack(
+                        [x.flatten(), y.flatten(), torch.full((x.numel(),), float(stride))], 1
+                    )
+                )
             self._anchors[shape] = torch.cat(levels).to(device)
         return self._anchors[shape]
 
 
 def load_yolo(
-    file: WeightFile, classes: Sequence[str], iou_threshold: float, device: torch.device, dtype: torch.dtype | None = None
+    file: WeightFile,
+    classes: Sequence[str],
+    iou_threshold: float,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
 ) -> YoloDetector:
-    """A detector around the warm network of a verified file; `dtype` None is the fastest of the device."""
+    """A detector around the warm network of a verified file; `dtype` None is the fastest of the
+    device."""
     used = dtype or best_dtype(device)
     return YoloDetector(
         _network(file, device, used),

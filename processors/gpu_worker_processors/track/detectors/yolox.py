@@ -1,9 +1,11 @@
-"""YOLOX (arXiv 2107.08430, Apache-2.0) from a self-contained ONNX file with the raw head output, run by OpenCV on the CPU.
+"""YOLOX (arXiv 2107.08430, Apache-2.0) from a self-contained ONNX file with the raw head output,
+run by OpenCV on the CPU.
 
-Decoding is written from the paper: the anchor-free head answers, for each cell of three grids, an offset from the cell's corner
-and the logarithm of a size, both in cells, and logits of being an object and of each class. What a file wants to see and how
-it lays out its output differ between exports; `ARCHES` names those that are read. OpenCV's engine is already a dependency;
-onnxruntime took a sixth less time for the nano model on two cores, not enough to ask for another package.
+Decoding is written from the paper: the anchor-free head answers, for each cell of three grids, an
+offset from the cell's corner and the logarithm of a size, both in cells, and logits of being an
+object and of each class. What a file wants to see and how it lays out its output differ between
+exports; `ARCHES` names those that are read. OpenCV's engine is already a dependency; onnxruntime
+took a sixth less time for the nano model on two cores, not enough to ask for another package.
 """
 
 from __future__ import annotations
@@ -28,8 +30,9 @@ from gpu_worker_processors.track.detectors.letterbox import FrameScaler, Letterb
 EDGE_PX = 640
 """Of the square picture the file was exported for."""
 ARCHES = ("yolox_nano_640",)
-"""Values of `arch` in the manifest. "yolox_nano_640": input RGB normalised like ImageNet, as YOLOX was trained before 0.1.1;
-output declared [1, 8400, 85] but laid out level by level as [85, height, width]."""
+"""Values of `arch` in the manifest. "yolox_nano_640": input RGB normalised like ImageNet, as YOLOX
+was trained before 0.1.1; output declared [1, 8400, 85] but laid out level by level as [85, height,
+width]."""
 STRIDES = (8, 16, 32)
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255
 _SPREAD = np.array([0.229, 0.224, 0.225], np.float32) * 255
@@ -74,9 +77,14 @@ class YoloxDetector:
         self._net.setInput(blob)
         raw = np.asarray(self._net.forward(), np.float32)
         if raw.shape != (1, _ANCHORS, _VALUES):
-            raise reject(self._file, "state_dict_mismatch", f"does not answer {_ANCHORS} x {_VALUES} values")
+            raise reject(
+                self._file, "state_dict_mismatch", f"does not answer {_ANCHORS} x {_VALUES} values"
+            )
         if not np.isfinite(raw).all():
-            raise TaskError(ErrorCode.nan_output, "the detector answered NaN or infinity; its weights are damaged")
+            raise TaskError(
+                ErrorCode.nan_output,
+                "the detector answered NaN or infinity; its weights are damaged",
+            )
         return by_anchor(raw)
 
     def _detect(self, raw: NDArray[np.float32], box: Letterbox) -> Detections:
@@ -99,13 +107,17 @@ def load_yolox(file: WeightFile, classes: Sequence[str], iou_threshold: float) -
 
 
 def by_anchor(raw: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The levels of the output, each float32 [85, height, width], as rows of 85 values for every anchor."""
+    """The levels of the output, each float32 [85, height, width], as rows of 85 values for every
+    anchor."""
     ends = np.cumsum([_VALUES * (EDGE_PX // stride) ** 2 for stride in STRIDES])
-    return np.concatenate([level.reshape(_VALUES, -1).T for level in np.split(raw.ravel(), ends[:-1])])
+    return np.concatenate(
+        [level.reshape(_VALUES, -1).T for level in np.split(raw.ravel(), ends[:-1])]
+    )
 
 
 def decoded(raw: NDArray[np.float32], cells: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Offsets and logarithms of sizes, float32 (n, 4), of cells (n, 3: x, y, stride) as corners in pixels of the picture."""
+    """Offsets and logarithms of sizes, float32 (n, 4), of cells (n, 3: x, y, stride) as corners in
+    pixels of the picture."""
     centre = (raw[:, :2] + cells[:, :2]) * cells[:, 2:]
     half = np.exp(raw[:, 2:]) * cells[:, 2:] / 2
     return np.concatenate([centre - half, centre + half], 1, dtype=np.float32)
@@ -117,7 +129,9 @@ def _grid() -> NDArray[np.float32]:
     for stride in STRIDES:
         cells = EDGE_PX // stride
         rows, columns = np.indices((cells, cells), np.float32)
-        levels.append(np.stack([columns.ravel(), rows.ravel(), np.full(cells * cells, stride, np.float32)], 1))
+        levels.append(
+            np.stack([columns.ravel(), rows.ravel(), np.full(cells * cells, stride, np.float32)], 1)
+        )
     return np.concatenate(levels)
 
 
@@ -127,13 +141,19 @@ def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _network(file: WeightFile) -> cv2.dnn.Net:
     if file.spec.arch not in ARCHES:
-        raise reject(file, "state_dict_mismatch", f"needs one of these in the manifest's `arch`: {', '.join(ARCHES)}")
+        raise reject(
+            file,
+            "state_dict_mismatch",
+            f"needs one of these in the manifest's `arch`: {', '.join(ARCHES)}",
+        )
     digest = file.spec.sha256
     if digest not in _warm:
         try:
             net = cv2.dnn.readNetFromONNX(str(file.path))
         except cv2.error:
-            raise reject(file, "state_dict_mismatch", "is no ONNX network that OpenCV can read") from None
+            raise reject(
+                file, "state_dict_mismatch", "is no ONNX network that OpenCV can read"
+            ) from None
         _warm.clear()
         _warm[digest] = net
     return _warm[digest]

@@ -1,0 +1,479 @@
+"""`JobManager` against the local platform over HTTP, the worker played by a thread: many jobs,
+retries, crashes, doubt."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.hand_worker import HandWorker
+
+from gpu_worker.platform.faults import Fault
+from gpu_worker.platform.local import LocalPlatform
+from gpu_worker_client import (
+    AuthenticationError,
+    Client,
+    ConfigError,
+    InvalidTask,
+    JobCancelled,
+    JobExpired,
+    JobManager,
+    OutOfMemory,
+    SubmitInDoubt,
+    Timing,
+    UnsupportedMedia,
+)
+from gpu_worker_client.protocol import BeatTask, DetectScenesTask, ErrorCode, TaskError
+
+STATS = {"total_scenes": 0, "avg_scene_length": 0.0}
+SCENES: dict[str, Any] = {"task": "detect_scenes", "scenes": [], "stats": STATS}
+RESULT_1 = json.dumps({**SCENES, "idempotency_key": "k1"}).encode()
+Answer = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def scenes(number: int, **fields: Any) -> DetectScenesTask:
+    return DetectScenesTask(
+        input_url=f"https://h/{number}.mp4?X-Amz-Signature=CANARY{number}", **fields
+    )
+
+
+def done(_: dict[str, Any]) -> dict[str, Any]:
+    return {"output": SCENES}
+
+
+def failed(code: ErrorCode) -> dict[str, Any]:
+    return {"error": TaskError(code, "say what to do").body().to_wire()}
+
+
+class Crew:
+    """Workers played by one thread: it takes every job that comes and answers as it is told."""
+
+    def __init__(self, platform: LocalPlatform) -> None:
+        self.answer: Answer = done
+        self.took: list[dict[str, Any]] = []
+        """The tasks, in the order they were taken."""
+        self.hold = threading.Event()
+        """While it is clear, jobs are taken and not answered."""
+        self.hold.set()
+        self._hand = HandWorker(platform)
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._work)
+
+    def __enter__(self) -> Crew:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self.hold.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        held: list[dict[str, Any]] = []
+        while not self._end.is_set():
+            answer = self._hand.http.get(f"{self._hand.endpoint}/job-take/w1?gpu=local", timeout=10)
+            if answer.status_code == 200:
+                self.took.append(answer.json()["input"])
+                held.append(answer.json())
+            while held and self.hold.is_set():
+                job = held.pop()
+                self._hand.post(job["id"], self.answer(job["input"]))
+
+
+@pytest.fixture
+def platform() -> Iterator[LocalPlatform]:
+    with LocalPlatform(poll_seconds=0.02) as platform:
+        yield platform
+
+
+@pytest.fixture
+def crew(platform: LocalPlatform) -> Iterator[Crew]:
+    with Crew(platform) as crew:
+        yield crew
+
+
+@pytest.fixture
+def client(platform: LocalPlatform) -> Iterator[Client]:
+    def fast(seconds: float) -> Any:
+        return asyncio.sleep(seconds / 50)
+
+    with Client(
+        platform.endpoint_id, platform.api_key, platform.base_url, timing=Timing(async_sleep=fast)
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "jobs.sqlite"
+
+
+def submits(platform: LocalPlatform) -> int:
+    return sum(call.path == "run" for call in platform.control.log)
+
+
+@pytest.mark.parametrize("said", ["argument", "variable"])
+def test_all_are_done_and_no_more_at_once_than_allowed(
+    client: Client, crew: Crew, platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    monkeypatch.setenv("MAX_PARALLEL_JOBS", "3" if said == "variable" else "5")
+    crew.hold.clear()
+    with JobManager(client, max_parallel=3 if said == "argument" else None) as jobs:
+        assert jobs.submit_all(scenes(n) for n in range(20)) == 20
+        assert platform.wait_until(lambda: True if len(crew.took) == 3 else None)
+        summary = jobs.summary()
+        assert summary.running + summary.waiting == 20
+        assert len(platform.control.hub.book.jobs) == 3
+        crew.hold.set()
+        outcomes = list(jobs.results())
+        assert sorted(outcome.index for outcome in outcomes) == list(range(20))
+        assert all(outcome.ok and outcome.get().task == "detect_scenes" for outcome in outcomes)
+        assert jobs.summary().completed == jobs.summary().attempts == 20
+        assert [outcome.key for outcome in jobs.results()] == [outcome.key for outcome in outcomes]
+    assert submits(platform) == 20
+
+
+def test_one_failure_ends_its_own_job_alone(client: Client, crew: Crew) -> None:
+    crew.answer = lambda task: (
+        failed(ErrorCode.not_media) if "/1.mp4" in task["input_url"] else done(task)
+    )
+    with JobManager(client) as jobs:
+        jobs.submit_all(scenes(n) for n in range(3))
+        found = {outcome.index: outcome for outcome in jobs.results()}
+        assert [found[n].ok for n in range(3)] == [True, False, True]
+        assert isinstance(found[1].error, UnsupportedMedia)
+        assert (found[1].attempts, jobs.summary().failed) == (1, 1)
+
+
+@pytest.mark.parametrize(("failures", "ok", "attempts"), [(2, True, 3), (3, False, 3)])
+def test_what_may_pass_is_tried_again(
+    client: Client, crew: Crew, failures: int, ok: bool, attempts: int
+) -> None:
+    crew.answer = lambda task: (
+        failed(ErrorCode.gpu_oom) if len(crew.took) <= failures else done(task)
+    )
+    with JobManager(client, retries=2) as jobs:
+        jobs.submit(scenes(1))
+        (outcome,) = jobs.results()
+    assert (outcome.ok, outcome.attempts) == (ok, attempts)
+    assert ok or isinstance(outcome.error, OutOfMemory)
+
+
+def test_a_task_is_refused_before_it_is_written(client: Client) -> None:
+    with JobManager(client) as jobs:
+        with pytest.raises(InvalidTask, match="treshold"):
+            jobs.submit(
+                {"task": "detect_scenes", "input_url": "https://h/a", "params": {"treshold": 3}}
+            )
+        assert jobs.summary().total == 0
+        assert list(jobs.results()) == []
+
+
+def test_a_policy_that_is_none_is_refused_before_it_is_written(client: Client) -> None:
+    wire: Any = {"executionTimeout": 60_000}
+    with JobManager(client) as jobs:
+        with pytest.raises(ConfigError, match="must be a Policy"):
+            jobs.submit({"task": "selftest"}, policy=wire)
+        assert jobs.summary().waiting == 0
+
+
+def test_a_task_signed_anew_is_the_same_job(
+    client: Client, crew: Crew, platform: LocalPlatform
+) -> None:
+    with JobManager(client) as jobs:
+        first = jobs.submit(scenes(1))
+        again = jobs.submit(DetectScenesTask(input_url="https://h/1.mp4?X-Amz-Signature=OTHER"))
+        other = jobs.submit(
+            DetectScenesTask(input_url="https://h/1.mp4", params={"threshold": 31.0})
+        )  # type: ignore[arg-type]
+        assert first == again != other
+        assert jobs.submit(scenes(1), key="mine") == "mine"
+        assert len(list(jobs.results())) == 3
+        with pytest.raises(ConfigError, match="another kind|key is known"):
+            jobs.submit(BeatTask(input_url="https://h/1.mp3"), key="mine")
+    assert submits(platform) == 3
+
+
+def test_the_next_manager_takes_up_what_runs(
+    client: Client, crew: Crew, platform: LocalPlatform, state: Path
+) -> None:
+    crew.hold.clear()
+    with JobManager(client, 2, state) as jobs:
+        jobs.submit_all(scenes(n) for n in range(5))
+        assert platform.wait_until(lambda: True if len(crew.took) == 2 else None)
+    assert all(job.status.value == "IN_PROGRESS" for job in platform.control.hub.book.jobs.values())
+    crew.hold.set()
+    with JobManager(client, 2, state) as jobs:
+        jobs.submit_all(scenes(n) for n in range(5))
+        assert sorted((outcome.index, outcome.ok) for outcome in jobs.results()) == [
+            (n, True) for n in range(5)
+        ]
+    assert submits(platform) == 5
+    with JobManager(client, 2, state) as jobs:
+        assert len(list(jobs.results())) == 5
+    assert submits(platform) == 5
+
+
+def test_errors_come_back_from_the_file_as_they_were(
+    client: Client, crew: Crew, platform: LocalPlatform, state: Path
+) -> None:
+    crew.answer = lambda task: failed(ErrorCode.gpu_oom)
+    with JobManager(client, state=state, retries=0) as jobs:
+        jobs.submit(scenes(1))
+        (first,) = jobs.results()
+    with JobManager(client, state=state) as jobs:
+        (again,) = jobs.results()
+    assert first.error is not None and again.error is not None
+    assert (type(again.error), str(again.error)) == (type(first.error), str(first.error))
+    assert (again.key, again.job_id, again.attempts) == (first.key, first.job_id, 1)
+
+
+def test_a_job_the_endpoint_forgot_is_not_run_again(
+    client: Client, crew: Crew, platform: LocalPlatform, state: Path
+) -> None:
+    crew.hold.clear()
+    with JobManager(client, state=state) as jobs:
+        jobs.submit(scenes(1))
+        assert platform.wait_until(lambda: True if crew.took else None)
+    platform.control.hub.book.jobs.clear()
+    with JobManager(client, state=state) as jobs:
+        (outcome,) = jobs.results()
+    assert isinstance(outcome.error, JobExpired)
+    assert submits(platform) == 1
+
+
+def kept(platform: LocalPlatform, number: int) -> DetectScenesTask:
+    gate, name = platform.gate, f"results/{number}.json"
+    urls = {"result_url": gate.presign("PUT", name), "result_get_url": gate.presign("GET", name)}
+    return scenes(number, idempotency_key=f"k{number}", **urls)
+
+
+def in_doubt(client: Client, platform: LocalPlatform, state: Path, task: DetectScenesTask) -> None:
+    """Leaves the state file as a kill between a submit and its answer does."""
+    with JobManager(client, state=state) as jobs:
+        jobs._store.add([("k", task, None)])  # nothing is started by this
+        row = jobs._store.next([])
+        assert row is not None
+        jobs._store.sending(row)
+
+
+def test_a_lost_submit_without_a_place_to_look_is_not_repeated(
+    client: Client, platform: LocalPlatform, state: Path
+) -> None:
+    in_doubt(client, platform, state, scenes(1))
+    with JobManager(client, state=state) as jobs:
+        (outcome,) = jobs.results()
+    assert isinstance(outcome.error, SubmitInDoubt)
+    assert submits(platform) == 0
+
+
+def test_unless_the_caller_wants_it(
+    client: Client, crew: Crew, platform: LocalPlatform, state: Path
+) -> None:
+    in_doubt(client, platform, state, scenes(1))
+    with JobManager(client, state=state, in_doubt="resubmit") as jobs:
+        (outcome,) = jobs.results()
+    assert (outcome.ok, outcome.attempts, submits(platform)) == (True, 2, 1)
+
+
+def test_the_result_of_a_lost_submit_is_found(
+    client: Client, platform: LocalPlatform, state: Path
+) -> None:
+    in_doubt(client, platform, state, kept(platform, 1))
+    platform.gate.put("results/1.json", RESULT_1)
+    with JobManager(client, state=state) as jobs:
+        (outcome,) = jobs.results()
+    assert (outcome.ok, outcome.job_id, submits(platform)) == (True, None, 0)
+
+
+def test_a_lost_submit_that_never_arrived_is_sent(
+    client: Client, crew: Crew, platform: LocalPlatform, state: Path
+) -> None:
+    in_doubt(client, platform, state, kept(platform, 1))
+    with JobManager(client, state=state) as jobs:
+        (outcome,) = jobs.results()
+    assert (outcome.ok, submits(platform), len(crew.took)) == (True, 1, 1)
+
+
+def test_a_lost_submit_that_still_runs_is_waited_for(
+    client: Client, crew: Crew, platform: LocalPlatform, state: Path
+) -> None:
+    task = kept(platform, 1)
+    in_doubt(client, platform, state, task)
+    crew.hold.clear()
+    client.submit(task)
+    assert platform.wait_until(lambda: True if crew.took else None)
+
+    def finish(task: dict[str, Any]) -> dict[str, Any]:
+        platform.gate.put("results/1.json", RESULT_1)
+        return done(task)
+
+    crew.answer = finish
+    with JobManager(client, state=state) as jobs:
+        jobs._start()
+        assert platform.wait_until(lambda: True if _looks(platform) > 1 else None)
+        crew.hold.set()
+        (outcome,) = jobs.results()
+    assert (outcome.ok, submits(platform), len(crew.took)) == (True, 1, 1)
+
+
+def _looks(platform: LocalPlatform) -> int:
+    return len([call for call in platform.control.log if call.path == "health"])
+
+
+SENDER = """
+import json, sys
+from gpu_worker_client import Client, JobManager
+with Client(*sys.argv[1:4]) as client, JobManager(client, state=sys.argv[4]) as jobs:
+    jobs.submit(json.loads(sys.stdin.read()))
+    jobs.wait()
+"""
+
+
+def test_a_kill_between_a_submit_and_its_answer(
+    client: Client, crew: Crew, platform: LocalPlatform, state: Path
+) -> None:
+    platform.faults.add(Fault.slow_download(bytes_per_interval=1, interval_seconds=0.2, path="run"))
+    task = kept(platform, 1)
+    argv = [
+        sys.executable,
+        "-c",
+        SENDER,
+        platform.endpoint_id,
+        platform.api_key,
+        platform.base_url,
+        str(state),
+    ]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, text=True) as sender:
+        assert sender.stdin is not None
+        sender.stdin.write(
+            task.model_dump_json(exclude_unset=True).replace("{", '{"task": "detect_scenes", ', 1)
+        )
+        sender.stdin.close()
+        assert platform.wait_until(lambda: True if crew.took else None)
+        sender.kill()
+    platform.gate.put("results/1.json", RESULT_1)
+    with JobManager(client, state=state) as jobs:
+        assert jobs.summary().in_doubt == 1
+        (outcome,) = jobs.results()
+    assert (outcome.ok, outcome.attempts, submits(platform), len(crew.took)) == (True, 1, 1, 1)
+
+
+def test_a_submit_whose_answer_is_lost_holds_up_no_other(
+    client: Client, crew: Crew, platform: LocalPlatform
+) -> None:
+    platform.faults.add(Fault.lose_response(path="run"))
+    with JobManager(client, 1) as jobs:
+        jobs.submit_all(scenes(n) for n in range(3))
+        outcomes = list(jobs.results())
+    assert [outcome.ok for outcome in outcomes] == [True, True, False]
+    assert isinstance(outcomes[-1].error, SubmitInDoubt)
+    assert submits(platform) == 3
+
+
+def test_an_endpoint_that_refuses_us_ends_the_run_and_loses_nothing(
+    client: Client, crew: Crew, platform: LocalPlatform, state: Path
+) -> None:
+    with (
+        Client(platform.endpoint_id, "wrong", platform.base_url) as stranger,
+        JobManager(stranger, state=state) as jobs,
+    ):
+        jobs.submit(scenes(1))
+        with pytest.raises(AuthenticationError):
+            list(jobs.results())
+        assert (jobs.summary().waiting, jobs.summary().attempts) == (1, 0)
+    with JobManager(client, state=state) as jobs:
+        assert [outcome.ok for outcome in jobs.results()] == [True]
+
+
+def test_an_outage_of_the_endpoint_does_not_use_up_the_jobs(
+    client: Client, platform: LocalPlatform
+) -> None:
+    platform.faults.add(Fault.status(503, path="run", times=None))
+    with JobManager(client, 1) as jobs:
+        jobs.submit_all(scenes(n) for n in range(20))
+        with pytest.raises(Exception, match="503"):
+            list(jobs.results())
+        assert jobs.summary().waiting == 14
+
+
+def test_the_platforms_limit_on_requests_is_waited_out(
+    client: Client, crew: Crew, platform: LocalPlatform
+) -> None:
+    limited = platform.faults.add(
+        Fault.status(429, path="run", times=8, headers={"Retry-After": "1"})
+    )
+    with JobManager(client, 2) as jobs:
+        jobs.submit_all(scenes(n) for n in range(3))
+        assert [outcome.ok for outcome in jobs.results()] == [True] * 3
+    assert limited.hits == 8
+
+
+def test_leaving_by_an_exception_cancels_what_nobody_could_take_up(
+    client: Client, crew: Crew, platform: LocalPlatform
+) -> None:
+    crew.hold.clear()
+    with pytest.raises(KeyboardInterrupt), JobManager(client, 2) as jobs:
+        jobs.submit_all(scenes(n) for n in range(5))
+        assert platform.wait_until(lambda: True if len(crew.took) == 2 else None)
+        raise KeyboardInterrupt
+    assert [job.status.value for job in platform.control.hub.book.jobs.values()] == [
+        "CANCELLED"
+    ] * 2
+
+
+def test_cancel_ends_every_job(
+    client: Client, crew: Crew, platform: LocalPlatform, state: Path
+) -> None:
+    crew.hold.clear()
+    with JobManager(client, 2, state) as jobs:
+        jobs.submit_all(scenes(n) for n in range(5))
+        assert platform.wait_until(lambda: True if len(crew.took) == 2 else None)
+        jobs.cancel()
+        outcomes = list(jobs.results())
+    assert len(outcomes) == 5 and all(
+        isinstance(outcome.error, JobCancelled) for outcome in outcomes
+    )
+    assert [job.status.value for job in platform.control.hub.book.jobs.values()] == [
+        "CANCELLED"
+    ] * 2
+
+
+def test_the_file_is_the_owners_and_forgets_signatures(
+    client: Client, crew: Crew, state: Path
+) -> None:
+    with JobManager(client, state=state) as jobs:
+        assert stat.S_IMODE(state.stat().st_mode) == 0o600
+        jobs.submit_all(scenes(n) for n in range(3))
+        with pytest.raises(ConfigError, match="another process"):
+            JobManager(client, state=state)
+        assert jobs.wait().completed == 3
+    assert b"CANARY" not in state.read_bytes()
+    assert sorted(path.name for path in state.parent.iterdir()) == [state.name]
+
+
+def test_files_that_are_none(client: Client, tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("no database, but long enough to be looked at as one " * 20)
+    foreign = tmp_path / "foreign.sqlite"
+    with sqlite3.connect(foreign) as db:
+        db.execute("CREATE TABLE other (a)")
+    db.close()
+    for path in (text, foreign, tmp_path / "no" / "folder.sqlite", tmp_path):
+        with pytest.raises(ConfigError, match="state file|no state"):
+            JobManager(client, state=path)
+
+
+@pytest.mark.parametrize("arguments", [{"max_parallel": 0}, {"retries": -1}])
+def test_numbers_out_of_range(client: Client, arguments: dict[str, int]) -> None:
+    with pytest.raises(ConfigError):
+        JobManager(client, **arguments)  # type: ignore[arg-type]

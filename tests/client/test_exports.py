@@ -1,0 +1,63 @@
+"""The package root is a table of contents, and every name in it is there."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+import gpu_worker_client
+
+
+def imported_for_type_checkers() -> set[str]:
+    tree = ast.parse(Path(gpu_worker_client.__file__).read_text(encoding="utf-8"))
+    guards = [node for node in tree.body if isinstance(node, ast.If)]
+    return {
+        alias.name
+        for guard in guards
+        for node in guard.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+def test_all_is_sorted_and_equal_to_what_type_checkers_see() -> None:
+    assert gpu_worker_client.__all__ == sorted(imported_for_type_checkers())
+    assert dir(gpu_worker_client) == gpu_worker_client.__all__
+
+
+@pytest.mark.parametrize("name", gpu_worker_client.__all__)
+def test_every_name_is_there_and_is_what_it_is_called(name: str) -> None:
+    value = getattr(gpu_worker_client, name)
+    if name == "Event":  # a union has no name of its own
+        assert gpu_worker_client.Finished in get_args(value)
+    else:
+        assert value.__name__ == name
+
+
+def test_the_whole_error_tree_is_public() -> None:
+    from gpu_worker_client import exceptions
+
+    tree = {
+        name
+        for name, kind in vars(exceptions).items()
+        if isinstance(kind, type) and kind.__module__ == exceptions.__name__
+    }
+    assert tree <= set(gpu_worker_client.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'Klient'"):
+        gpu_worker_client.Klient  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_the_protocols_all_is_sorted_and_there() -> None:
+    from gpu_worker_client import protocol
+
+    constants = [name for name in protocol.__all__ if name.isupper()]
+    classes = [name for name in protocol.__all__ if name[0].isupper() and not name.isupper()]
+    functions = [name for name in protocol.__all__ if name.islower()]
+    assert protocol.__all__ == [*sorted(constants), *sorted(classes), *sorted(functions)]
+    assert all(hasattr(protocol, name) for name in protocol.__all__)

@@ -1,0 +1,62 @@
+"""Progress as a person sees it, on a terminal and in a pipe."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from gpu_worker_client import Finished, ProgressBar, ProgressEvent, Queued, State, Transfer
+from gpu_worker_client._status import JobStatus
+from gpu_worker_client.protocol import Progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+EVENTS: list[Any] = [
+    Transfer("upload", "in.mp4", 0, 2 * 1024**2),
+    Transfer("upload", "in.mp4", 1024**2, 2 * 1024**2),
+    Queued(JobStatus("j", State.queued), 3),
+    ProgressEvent(
+        Progress(
+            seq=1,
+            stage="process",
+            fraction=0.5,
+            done=50,
+            total=100,
+            unit="frames",
+            fps=12.5,
+            eta_sec=4.0,
+        )
+    ),
+    Finished(JobStatus("j", State.completed)),
+]
+
+
+def test_a_bar_is_drawn_over_on_a_terminal() -> None:
+    stream = Terminal()
+    bar = ProgressBar(stream)
+    for event in EVENTS:
+        bar(event)
+    lines = stream.getvalue().split("\r\x1b[K")[1:]
+    assert lines[1] == "upload   [" + "#" * 15 + "." * 15 + "] 1.0/2.0 MiB in.mp4"
+    assert lines[2] == "queued, place 3"
+    assert (
+        lines[3] == "process  [" + "#" * 15 + "." * 15 + "] 50/100 frames, 12.5 frames/s, 4 s left"
+    )
+    assert lines[4] == "completed\n"
+
+
+def test_a_pipe_gets_a_line_for_each_stage() -> None:
+    stream = io.StringIO()
+    bar = ProgressBar(stream)
+    for event in EVENTS:
+        bar(event)
+    assert [line.split()[0].rstrip(",") for line in stream.getvalue().splitlines()] == [
+        "upload",
+        "queued",
+        "process",
+        "completed",
+    ]

@@ -1,0 +1,59 @@
+"""`Client` and `AsyncClient`, `Job` and `AsyncJob`: the same names, and the same arguments in every
+way to call them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from typing_extensions import get_overloads
+
+from gpu_worker_client import AsyncClient, AsyncJob, Client, Job
+from gpu_worker_client.split import split_upscale, split_upscale_async
+
+NAMES = [
+    name for name in dir(Client) if not name.startswith("_") and callable(getattr(Client, name))
+]
+
+
+def public(kind: type) -> set[str]:
+    return {name for name in dir(kind) if not name.startswith("_")}
+
+
+def arguments(call: Callable[..., Any]) -> list[tuple[Any, ...]]:
+    """Name, kind, type and default of every argument but `self`."""
+    given = list(inspect.signature(call).parameters.values())[1:]
+    return [(one.name, one.kind, str(one.annotation), one.default) for one in given]
+
+
+def test_both_clients_have_the_same_names() -> None:
+    assert public(AsyncClient) - {"aclose", "sharing"} == public(Client) - {"close"}
+    assert public(AsyncJob) == public(Job)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "close"])
+def test_both_take_the_same_arguments(name: str) -> None:
+    blocking, awaitable = getattr(Client, name), getattr(AsyncClient, name)
+    assert arguments(blocking) == arguments(awaitable)
+    ways, same = get_overloads(blocking), get_overloads(awaitable)
+    assert [arguments(way) for way in ways] == [arguments(way) for way in same]
+
+
+@pytest.mark.parametrize("name", ["upscale", "submit", "run", "map", "job"])
+def test_the_ways_to_call_are_seen(name: str) -> None:
+    """Or the comparison above would be one of two empty lists."""
+    assert len(get_overloads(getattr(Client, name))) == 2
+
+
+def test_both_splits_take_the_same_arguments() -> None:
+    assert arguments(split_upscale) == arguments(split_upscale_async)
+    assert len(arguments(split_upscale)) > 10
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_awaited_one_says_whose_twin_it_is(name: str) -> None:
+    """What is said of a call is said once."""
+    awaitable = getattr(AsyncClient, "aclose" if name == "close" else name)
+    assert awaitable.__doc__ and (name == "close" or f".{name}`" in awaitable.__doc__)

@@ -1,0 +1,59 @@
+"""The job directory is gone afterwards, however the job ended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpu_worker_processors.engine.jobdir import JobDirectory, sweep
+
+
+def test_it_is_removed_with_its_content_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), JobDirectory(tmp_path) as directory:
+        (directory / "deep").mkdir()
+        (directory / "deep" / "file").write_bytes(b"x")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_jobs_never_share_one(tmp_path: Path) -> None:
+    with JobDirectory(tmp_path) as first, JobDirectory(tmp_path) as second:
+        assert first != second
+
+
+def test_sweep_removes_what_the_dead_left_and_nothing_of_the_living(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    one = "0123456789abcdef"
+    kept = {
+        f"job-{os.getppid()}-{one}",
+        f"engine-{os.getppid()}",
+        "of-somebody-else",
+        "job-archive",
+        f"job-{ended.pid}-notes",
+    }
+    for name in {
+        f"job-{ended.pid}-{one}",
+        f"engine-{ended.pid}",
+        f"job-{os.getpid()}-{one}",
+        *kept,
+    }:
+        (tmp_path / name).mkdir()
+    assert sweep(tmp_path) == 3
+    assert {path.name for path in tmp_path.iterdir()} == kept
+    assert sweep(tmp_path / "absent") == 0
+
+
+def test_a_worker_that_starts_leaves_the_jobs_of_a_running_one_alone(tmp_path: Path) -> None:
+    with JobDirectory(tmp_path) as directory:
+        (directory / "input").write_bytes(b"x")
+        module = "gpu_worker_processors.engine.jobdir"
+        code = (
+            f"from pathlib import Path; from {module} import sweep; sweep(Path({str(tmp_path)!r}))"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+        assert (directory / "input").exists()
