@@ -61,6 +61,13 @@ def rows() -> list[dict[str, Any]]:
         "name": f"auto_crop, file to file, {WIDTH}x{HEIGHT} to 9:16",
         "ours": ours,
         "peer": theirs,
+        "work": {
+            "task": "auto_crop",
+            "width": WIDTH,
+            "height": HEIGHT,
+            "frames": FRAMES,
+            "seconds": best["ours"],
+        },
     }
     return [row | {"ratio": ours / theirs, "unit": "frames/s", "note": note}]
 

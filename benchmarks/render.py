@@ -69,6 +69,13 @@ def rows() -> list[dict[str, Any]]:
                 f"the peer is plain FFmpeg; {added:.0f} ms more, the file checked; bar {BAR_MS} ms"
                 " more"
             ),
+            "work": {
+                "task": "render",
+                "width": 1280,
+                "height": 720,
+                "frames": 50,
+                "seconds": ours / 1000,
+            },
         },
         {
             "name": "jail around a program that ends at once",
