@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from gpu_worker_client.protocol import TaskError
-from gpu_worker_processors.sandbox.level import SandboxSpec, Policy, apply
+from gpu_worker_processors.sandbox.level import Policy, SandboxSpec, apply
 
 MATRIX_SIDE = 64
 MAX_OUTPUT_BYTES = 1 << 30

@@ -37,7 +37,7 @@ from gpu_worker_processors.engine.events import (
 from gpu_worker_processors.engine.jobdir import RESULT_NAME, engine_home
 from gpu_worker_processors.engine.untrusted_file import open_made
 from gpu_worker_processors.sandbox.identity import hand_over
-from gpu_worker_processors.sandbox.level import SandboxSpec, Policy
+from gpu_worker_processors.sandbox.level import Policy, SandboxSpec
 
 logger = logging.getLogger(__name__)
 

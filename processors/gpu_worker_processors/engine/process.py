@@ -22,7 +22,7 @@ from gpu_worker_processors.base import Limits, LocalJob
 from gpu_worker_processors.engine.errors import as_task_error
 from gpu_worker_processors.engine.jobdir import RESULT_NAME
 from gpu_worker_processors.redact import install as install_redaction
-from gpu_worker_processors.sandbox.level import SandboxSpec, SandboxLevel, apply
+from gpu_worker_processors.sandbox.level import SandboxLevel, SandboxSpec, apply
 
 PROGRESS_INTERVAL_SECONDS = 0.2
 """Reports closer together than this are dropped here: the pipe carries a handful a second, not one

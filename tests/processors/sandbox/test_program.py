@@ -233,7 +233,8 @@ def test_the_program_ends_with_its_caller(work: Path) -> None:
     """A killed engine cannot clean up: the program it started must be gone all the same."""
     caller = (
         "import subprocess, sys\nfrom pathlib import Path\n"
-        "from gpu_worker_processors.sandbox import program\nc = program.start(Path(sys.argv[1]), sys.argv[3:],"
+        "from gpu_worker_processors.sandbox import program\n"
+        "c = program.start(Path(sys.argv[1]), sys.argv[3:],"
         " program.Confinement(Path(sys.argv[2]), policy='best_effort'), {},"
         " stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\nprint(c.pid, flush=True)\nc.wait()"
     )
