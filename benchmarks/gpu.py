@@ -104,8 +104,8 @@ def prepared_environment() -> dict[str, str]:
 
 def install(bundle: Path) -> None:
     """Unpacks a bundle into this interpreter's own packages, and adds this repository's: the worker
-    starts its engine isolated from PYTHONPATH, in a jail that reads no other folder. For a machine
-    that is thrown away afterwards."""
+    starts its engine isolated from PYTHONPATH, in a sandbox that reads no other folder. For a
+    machine that is thrown away afterwards."""
     packages = Path(sysconfig.get_path("purelib"))
     for archive in (*sorted(bundle.glob("*.whl")), bundle / "pure.zip"):
         shutil.unpack_archive(archive, packages, "zip")

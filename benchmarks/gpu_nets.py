@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gpu_worker_processors.media.color import BT709, ColorTags
 from gpu_worker_processors.media.encoders import EncoderChoice
-from gpu_worker_processors.media.picture import Picture
+from gpu_worker_processors.media.frame import Picture
 from gpu_worker_processors.models.sr import SuperResolver, load
 from gpu_worker_processors.models.sr.loader import Execution, forget_all
 from gpu_worker_processors.models.sr.nets import load_network

@@ -27,7 +27,7 @@ from gpu_worker_processors.media.color import BT709, ColorTags
 from gpu_worker_processors.media.decode import FrameReader
 from gpu_worker_processors.media.encode import VideoSpec, VideoWriter
 from gpu_worker_processors.media.encoders import choose_encoder, working_encoders
-from gpu_worker_processors.media.picture import Picture, PictureReader, Plane
+from gpu_worker_processors.media.frame import Picture, PictureReader, Plane
 from gpu_worker_processors.media.probe import probe
 from gpu_worker_processors.models.sr import load
 from gpu_worker_processors.track.processor import PROCESSOR as TRACK

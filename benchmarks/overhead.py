@@ -13,7 +13,7 @@ from typing import Any
 
 from gpu_worker.app import Worker
 from gpu_worker.settings import Settings
-from gpu_worker_processors.engine.parent import Engine
+from gpu_worker_processors.engine.host import Engine
 
 WARM_UP = 2
 RUNS = 40

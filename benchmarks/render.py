@@ -1,9 +1,9 @@
 """render beside plain FFmpeg: the same words, the same binary, once from a shell's place and once
 as a job of the task.
 
-What the task adds is there in milliseconds: reading the command, the jail, looking at the inputs,
-and the check of the file. The clip is short so that it shows. The jail's share is measured with a
-program that does nothing.
+What the task adds is there in milliseconds: reading the command, the sandbox, looking at the
+inputs, and the check of the file. The clip is short so that it shows. The sandbox's share is
+measured with a program that does nothing.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 
 from gpu_worker_client.protocol import RenderParams
 from gpu_worker_processors.base import LocalJob
-from gpu_worker_processors.jail import program
-from gpu_worker_processors.jail.program import Confinement
 from gpu_worker_processors.render.processor import PROCESSOR, ffmpeg_program
+from gpu_worker_processors.sandbox import program
+from gpu_worker_processors.sandbox.program import Confinement
 
 ROUNDS = 15
 """They take turns; medians are compared."""
@@ -36,7 +36,7 @@ SOURCE = (
     "sine=duration=2",
 )
 WORDS = ("-vf", "scale=640:360", "-c:v", "libx264", "-preset", "veryfast", "-c:a", "aac")
-BAR_MS, JAIL_BAR_MS = 60, 15
+BAR_MS, SANDBOX_BAR_MS = 60, 15
 
 
 def rows() -> list[dict[str, Any]]:
@@ -56,8 +56,8 @@ def rows() -> list[dict[str, Any]]:
             lambda: plain("-i", str(film), *WORDS, str(folder / "plain.mp4")),
         )
         confinement = Confinement(folder)
-        jailed, free = in_turn(lambda: version(confinement), lambda: plain("-version"))
-    added, jail = ours - peer, jailed - free
+        sandboxed, free = in_turn(lambda: version(confinement), lambda: plain("-version"))
+    added, sandbox = ours - peer, sandboxed - free
     return [
         {
             "name": "render, 2 s of 720p to 360p",
@@ -78,11 +78,11 @@ def rows() -> list[dict[str, Any]]:
             },
         },
         {
-            "name": "jail around a program that ends at once",
-            "ours": jailed,
+            "name": "sandbox around a program that ends at once",
+            "ours": sandboxed,
             "peer": free,
             "unit": "ms",
-            "note": f"the peer is no jail; {jail:.1f} ms more, bar {JAIL_BAR_MS} ms more",
+            "note": f"the peer is no sandbox; {sandbox:.1f} ms more, bar {SANDBOX_BAR_MS} ms more",
         },
     ]
 

@@ -284,8 +284,9 @@ def settings_document() -> str:
             [
                 MARK,
                 "# Settings",
-                "Environment variables of the worker, read once at start. A misspelt `GPU_WORKER_*` name "
-                "or a value that does not parse stops the worker before its first job.",
+                "Environment variables of the worker, read once at start. A misspelt "
+                "`GPU_WORKER_*` name or a value that does not parse stops the worker before its "
+                "first job.",
                 "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows]),
             ]
         )

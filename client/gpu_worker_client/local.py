@@ -1,5 +1,5 @@
-"""A task on files in a child process on this machine: the endpoint's processors in the same jail,
-without queue and bucket.
+"""A task on files in a child process on this machine: the endpoint's processors in the same
+sandbox, without queue and bucket.
 
 Needs the package `gpu-worker-processors` in this Python. Where `gpu-worker` is, that one is the
 child: it also reads and writes URLs, and downloads missing weights. The child gets no key of ours,

@@ -19,8 +19,8 @@ from gpu_worker_client.protocol import (
     Timings,
     WorkerInfo,
 )
-from gpu_worker_processors.answers import completed, encoded, summary, whole_answer
-from gpu_worker_processors.engine.parent import EngineAnswer
+from gpu_worker_processors.engine.host import EngineAnswer
+from gpu_worker_processors.results import completed, encoded, summary, whole_answer
 
 PACKAGE = "gpu-worker"
 """The distribution's name, for `WorkerInfo.package`."""

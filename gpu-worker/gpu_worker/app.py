@@ -39,9 +39,9 @@ from gpu_worker_client.protocol import (
     parse_task,
 )
 from gpu_worker_processors import registry
-from gpu_worker_processors.answers import encoded, summary
+from gpu_worker_processors.engine.host import Engine, EngineAnswer, EngineJob
 from gpu_worker_processors.engine.jobdir import JobDirectory
-from gpu_worker_processors.engine.parent import Engine, EngineAnswer, EngineJob
+from gpu_worker_processors.results import encoded, summary
 
 logger = logging.getLogger(__name__)
 

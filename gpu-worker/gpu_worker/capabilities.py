@@ -1,10 +1,10 @@
 """What this machine really has, each found by trying and none by believing a list: GPUs that
-compute, encoders that encoded a frame, weights that are there, room on the disk, the jail that
+compute, encoders that encoded a frame, weights that are there, room on the disk, the sandbox that
 closes.
 
-Whatever may crash or hang (drivers) runs in a jailed child with a time limit, where an engine would
-stand. The slow findings are made once per process; disk, memory and weights are looked up at every
-call.
+Whatever may crash or hang (drivers) runs in a sandboxed child with a time limit, where an engine
+would stand. The slow findings are made once per process; disk, memory and weights are looked up at
+every call.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import Any
 
 from gpu_worker.settings import Settings
 from gpu_worker_client.protocol import TaskError
-from gpu_worker_processors.jail.level import Policy
-from gpu_worker_processors.jail.paths import has_gpu
 from gpu_worker_processors.models.weights import WeightStore
+from gpu_worker_processors.sandbox.level import Policy
+from gpu_worker_processors.sandbox.paths import has_gpu
 
 PROBE_SECONDS = 120.0
 """Longest wait for one child. Importing torch from a cold network volume takes most of a minute."""
@@ -89,8 +89,8 @@ class Capabilities:
     """The root file system, which RunPod's SDK looks at, and the one that jobs work on."""
     memory_available_bytes: int
     sandbox: dict[str, Any]
-    """`SandboxLevel.summary()` of a jail closed for this purpose, or `{"level": "none", "reasons":
-    [...]}`."""
+    """`SandboxLevel.summary()` of a sandbox closed for this purpose, or `{"level": "none",
+    "reasons": [...]}`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -100,10 +100,10 @@ class Capabilities:
 def probe(settings: Settings) -> Capabilities:
     """Finds everything out. Takes some seconds the first time in a process."""
     present, problem = weights(settings.weights_dir)
-    jailed: Policy = "off" if settings.sandbox == "off" else "best_effort"
+    sandbox_policy: Policy = "off" if settings.sandbox == "off" else "best_effort"
     return Capabilities(
-        gpu=gpu_state(jailed, settings.work_root),
-        encoders=dict(encoders(jailed, settings.work_root)),
+        gpu=gpu_state(sandbox_policy, settings.work_root),
+        encoders=dict(encoders(sandbox_policy, settings.work_root)),
         weights=present,
         weights_problem=problem,
         disks=disks(settings.work_root),
@@ -194,7 +194,7 @@ def memory_available_bytes() -> int:
 
 @lru_cache(maxsize=4)
 def sandbox(policy: Policy, work_root: Path) -> Mapping[str, Any]:
-    """Closes a jail in a child, as an engine would, and reports it."""
+    """Closes a sandbox in a child, as an engine would, and reports it."""
     done = _child(policy, work_root, "sandbox")
     if not done.stdout:
         return {"level": "none", "reasons": [f"the sandbox probe {done.end}"]}

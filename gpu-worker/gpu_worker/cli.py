@@ -15,7 +15,7 @@ from gpu_worker.settings import ConfigError
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("gpu_worker.run_local", "run one task here, local paths allowed"),
     "dev-server": (
-        "gpu_worker.platform.dev_server",
+        "gpu_worker.devserver.dev_server",
         "RunPod's API, an R2 gate and a worker on loopback",
     ),
     "demo": ("gpu_worker.demo.cli", "a video through every available task, with a report"),

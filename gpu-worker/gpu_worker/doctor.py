@@ -24,10 +24,10 @@ from typing import Any, Literal
 
 from gpu_worker.capabilities import Capabilities, probe
 from gpu_worker.settings import ConfigError, Settings
-from gpu_worker_processors.jail import program
 from gpu_worker_processors.models.weights import SHIPPED
 from gpu_worker_processors.render.hardware import STAND_INS, unavailable
 from gpu_worker_processors.render.processor import ffmpeg_program
+from gpu_worker_processors.sandbox import program
 
 PACKAGES = (
     "torch",
@@ -330,7 +330,7 @@ def check_ffmpeg() -> Check:
 
 
 def check_render(settings: Settings) -> Check:
-    """The jail around FFmpeg, and which hardware encoders a command will get."""
+    """The sandbox around FFmpeg, and which hardware encoders a command will get."""
     found = program.level(settings.render_sandbox)
     if found.name == "full":
         problems = {
@@ -341,7 +341,7 @@ def check_render(settings: Settings) -> Check:
         return Check(
             "render",
             "ok",
-            f"FFmpeg's jail is whole; hardware: {', '.join(working) or f'none ({reason})'}",
+            f"FFmpeg's sandbox is whole; hardware: {', '.join(working) or f'none ({reason})'}",
         )
     if found.name == "off":
         return Check(
@@ -352,7 +352,7 @@ def check_render(settings: Settings) -> Check:
     missing = ", ".join(sorted(program.REFUSALS - found.refused))
     advice = "run where the kernel has Landlock (Linux 5.13) and allows seccomp"
     status = "fail" if settings.render_sandbox == "require" else "warn"
-    return Check("render", status, f"FFmpeg's jail is {found.name} (open: {missing}); {advice}")
+    return Check("render", status, f"FFmpeg's sandbox is {found.name} (open: {missing}); {advice}")
 
 
 def check_clock(env: Mapping[str, str]) -> Check:

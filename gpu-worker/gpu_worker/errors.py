@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from gpu_worker_client.protocol import ErrorCode
-from gpu_worker_processors.engine.failure import as_task_error
+from gpu_worker_processors.engine.errors import as_task_error
 from gpu_worker_processors.redact import scrub
 
 logger = logging.getLogger(__name__)

@@ -1,10 +1,11 @@
-"""One probe in a process of its own, jailed like an engine: `python -m gpu_worker.probe_child
+"""One probe in a process of its own, sandboxed like an engine: `python -m gpu_worker.probe_child
 POLICY FOLDER WHAT [NAME...]`.
 
-A jail cannot be left again, a CUDA context costs its process hundreds of megabytes for life, and a
-broken driver can crash it: so `capabilities` starts this and reads its lines of JSON. WHAT is
+A sandbox cannot be left again, a CUDA context costs its process hundreds of megabytes for life, and
+a broken driver can crash it: so `capabilities` starts this and reads its lines of JSON. WHAT is
 `sandbox` (the level), `gpu` (what torch computes on) or `encoders` (one line per NAME). Being
-jailed makes the answer count: a device node that the jail forgot shows here, not in the first job.
+sandboxed makes the answer count: a device node that the sandbox forgot shows here, not in the first
+job.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from gpu_worker_client.protocol import TaskError
-from gpu_worker_processors.jail.level import JailSpec, Policy, apply
+from gpu_worker_processors.sandbox.level import Policy, SandboxSpec, apply
 
 MATRIX_SIDE = 64
 MAX_OUTPUT_BYTES = 1 << 30
@@ -25,7 +26,7 @@ MAX_OUTPUT_BYTES = 1 << 30
 def main(arguments: list[str]) -> int:
     policy, folder, what, *names = arguments
     weights_dir = Path(os.environ["WEIGHTS_DIR"]) if os.environ.get("WEIGHTS_DIR") else None
-    spec = JailSpec.for_engine(
+    spec = SandboxSpec.for_engine(
         policy=cast(Policy, policy),
         work_root=Path(folder),
         weights_dir=weights_dir,

@@ -16,9 +16,9 @@ from typing import Any, TextIO
 from gpu_worker.app import Worker, new_job_id
 from gpu_worker.settings import Settings
 from gpu_worker_client.protocol import MAX_TASK_BYTES, ErrorBody
-from gpu_worker_processors.engine.parent import Engine
-from gpu_worker_processors.jail.lifeline import interrupt_with
+from gpu_worker_processors.engine.host import Engine
 from gpu_worker_processors.redact import install as install_redaction
+from gpu_worker_processors.sandbox.lifeline import interrupt_with
 
 BAR_CELLS = 30
 

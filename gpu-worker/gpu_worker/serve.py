@@ -17,10 +17,10 @@ from gpu_worker.app import Worker
 from gpu_worker.progress import Send, drop
 from gpu_worker.runpod_sdk import AsyncClientSession, jobs_in_progress, runpod, send_result
 from gpu_worker.settings import Settings
+from gpu_worker_processors.engine.host import Engine
 from gpu_worker_processors.engine.jobdir import sweep
-from gpu_worker_processors.engine.parent import Engine
-from gpu_worker_processors.jail.lifeline import die_with
 from gpu_worker_processors.redact import install as install_redaction
+from gpu_worker_processors.sandbox.lifeline import die_with
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from typing import cast
 
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.environment import ConfigError, Reader
-from gpu_worker_processors.jail.level import Policy
+from gpu_worker_processors.sandbox.level import Policy
 
 PREFIX = "GPU_WORKER_"
 
@@ -79,9 +79,9 @@ class Settings:
     """`host:port` entries that may be plain http and private addresses: a development server's
     own."""
     sandbox: Policy = "best_effort"
-    """Whether the engine must be jailed to start."""
+    """Whether the engine must be sandboxed to start."""
     render_sandbox: Policy = "require"
-    """The same for the jail inside the engine's in which FFmpeg runs a stranger's command."""
+    """The same for the sandbox inside the engine's in which FFmpeg runs a stranger's command."""
     device: str = "auto"
     """ "auto", "cpu", "cuda" or "cuda:N"."""
     cuda_graphs: bool = False

@@ -18,14 +18,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, cast
 
-from gpu_worker.transfer.answers import Transient
 from gpu_worker.transfer.body import BytesBody
-from gpu_worker.transfer.dial import Network
-from gpu_worker.transfer.guard import Halted
+from gpu_worker.transfer.connect import Network
 from gpu_worker.transfer.http import Channel, Response
 from gpu_worker.transfer.limits import TransferLimits
 from gpu_worker.transfer.safe_url import SafeUrl, parse_url
+from gpu_worker.transfer.store_errors import Transient
 from gpu_worker.transfer.urls import UrlPolicy
+from gpu_worker.transfer.watchdog import Halted
 from gpu_worker_client.protocol import ErrorBody, ErrorCode, TaskBase, TaskError, TaskResult
 from gpu_worker_client.protocol.webhook import JOB_COMPLETED, JOB_FAILED, WebhookBody, WebhookData
 from gpu_worker_client.webhooks import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign

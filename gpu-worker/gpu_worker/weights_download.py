@@ -19,12 +19,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urljoin
 
-from gpu_worker.transfer.answers import Transient
-from gpu_worker.transfer.dial import Network
+from gpu_worker.transfer.connect import Network
 from gpu_worker.transfer.fetch import fetch
 from gpu_worker.transfer.http import Channel
 from gpu_worker.transfer.limits import GIB, TransferLimits
 from gpu_worker.transfer.safe_url import SafeUrl, parse_url
+from gpu_worker.transfer.store_errors import Transient
 from gpu_worker.transfer.urls import Source, UrlPolicy
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.models.manifest import LOCAL_MANIFEST, WeightSpec

@@ -21,7 +21,7 @@ PROCESSORS: dict[str, str] = {
 }
 
 STARTING_PROGRAMS = frozenset({"render", "selftest"})
-"""Tasks whose processors start FFmpeg: the jail around them must leave them that, and nobody
+"""Tasks whose processors start FFmpeg: the sandbox around them must leave them that, and nobody
 else."""
 
 

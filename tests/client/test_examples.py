@@ -23,7 +23,7 @@ from support.paths import ROOT
 from support.scripted_server import unused_port
 from urllib3.util import Retry
 
-from gpu_worker.platform.local import LocalPlatform
+from gpu_worker.devserver.local import LocalPlatform
 from gpu_worker_client.protocol import (
     ErrorCode,
     RenderResult,

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from support.hand_worker import HandWorker
 
-from gpu_worker.platform.local import LocalPlatform
+from gpu_worker.devserver.local import LocalPlatform
 from gpu_worker_client import (
     AsyncClient,
     Client,

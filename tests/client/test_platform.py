@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from support.hand_worker import HandWorker
 
-from gpu_worker.platform.clock import ManualClock
-from gpu_worker.platform.faults import Fault
-from gpu_worker.platform.limits import PlatformLimits
-from gpu_worker.platform.local import LocalPlatform
+from gpu_worker.devserver.clock import ManualClock
+from gpu_worker.devserver.faults.plan import Fault
+from gpu_worker.devserver.limits import PlatformLimits
+from gpu_worker.devserver.local import LocalPlatform
 from gpu_worker_client import (
     APIConnectionError,
     AuthenticationError,

@@ -31,7 +31,7 @@ from gpu_worker_client.protocol import (
     parse_task,
 )
 from gpu_worker_client.protocol.models import AnsweredBy
-from gpu_worker_processors.answers import KEPT_LISTS
+from gpu_worker_processors.results import KEPT_LISTS
 
 NOT_RETRYABLE = [
     "invalid_task",

@@ -230,7 +230,7 @@ def test_the_install_steps_work_in_a_clean_environment(tmp_path: Path) -> None:
         "HOME": str(tmp_path),
         "GPU_WORKER_WORK_ROOT": str(tmp_path / "w"),
     }
-    # The jail opens the interpreter's own folders; this borrowed torch lies elsewhere, which the
+    # The sandbox opens the interpreter's own folders; this borrowed torch lies elsewhere, which the
     # image's does not.
     clean["GPU_WORKER_SANDBOX"] = "off"
     check = (

@@ -35,7 +35,7 @@ def test_the_tests_folder_hides_nothing() -> None:
     """tests/ is on sys.path of every test: tests/platform must not become a package, or it would be
     `platform`."""
     assert not importable(ROOT / "tests") & foreign_names()
-    assert "clips" in importable(ROOT / "tests")
+    assert "support" in importable(ROOT / "tests")
 
 
 def test_the_roots_folders_are_no_packages() -> None:

@@ -14,7 +14,7 @@ from support import clips
 from support.paths import ROOT
 from support.tiny_weights import WeightsFolder, compact
 
-from gpu_worker.platform import LocalPlatform
+from gpu_worker.devserver import LocalPlatform
 from gpu_worker_client.protocol import TASKS
 from gpu_worker_client.protocol.upscale import SrModel
 

@@ -21,7 +21,7 @@ from gpu_worker_client import (
     SceneDetectionJob,
     Transfer,
 )
-from gpu_worker_processors.jail import landlock
+from gpu_worker_processors.sandbox import landlock
 
 DEADLINE_SECONDS = 120.0
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from gpu_worker.platform.local import LocalPlatform
+from gpu_worker.devserver.local import LocalPlatform
 from gpu_worker_client import Client, JobManager
 
 JOBS, WORKERS = 500, 8

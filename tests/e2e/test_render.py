@@ -1,5 +1,5 @@
 """render over the whole way: commands, timelines and refusals through the SDK, the store, the
-jailed worker and back."""
+sandboxed worker and back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gpu_worker_client.protocol import (
     RenderTask,
     parse_task,
 )
-from gpu_worker_processors.jail import landlock
+from gpu_worker_processors.sandbox import landlock
 
 pytestmark = [
     pytest.mark.slow,

@@ -24,10 +24,10 @@ import pytest
 from numpy.typing import NDArray
 from support import clips
 
-from gpu_worker.platform.job import Status
-from gpu_worker.platform.limits import PlatformLimits
-from gpu_worker.platform.local import LocalPlatform
-from gpu_worker.platform.worker_process import WorkerProcess
+from gpu_worker.devserver.endpoint.job import Status
+from gpu_worker.devserver.endpoint.worker_process import WorkerProcess
+from gpu_worker.devserver.limits import PlatformLimits
+from gpu_worker.devserver.local import LocalPlatform
 from gpu_worker_client import AsyncClient, Client, ConfigError, InvalidTask, JobError, Storage
 from gpu_worker_client.protocol import UpscaleParams, UpscaleTask
 from gpu_worker_client.split import (
@@ -248,7 +248,7 @@ def test_a_failed_segment_is_tried_again_alone(farm: Farm, tmp_path: Path) -> No
         while not farm.platform.job(job_id).status.is_final:
             for child in worker.children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    if "gpu_worker_processors.engine.child" in child.cmdline():
+                    if "gpu_worker_processors.engine.process" in child.cmdline():
                         child.kill()
 
     def on_event(event: SegmentEvent) -> None:

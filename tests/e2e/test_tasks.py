@@ -12,7 +12,7 @@ import requests
 from support import clips, sounds
 from support.e2e_stage import Stage
 
-from gpu_worker.platform.local import LocalPlatform
+from gpu_worker.devserver.local import LocalPlatform
 from gpu_worker_client import Client
 from gpu_worker_client.protocol import (
     TASKS,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gpu_worker_processors.models.lanes import Lanes
+from gpu_worker_processors.models.cuda_streams import Lanes
 
 pytestmark = pytest.mark.gpu
 

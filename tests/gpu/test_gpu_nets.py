@@ -16,7 +16,7 @@ from support.tiny_weights import WeightsFolder, compact, rrdb
 
 from gpu_worker.app import Worker
 from gpu_worker.settings import Settings
-from gpu_worker_processors.engine.parent import Engine
+from gpu_worker_processors.engine.host import Engine
 from gpu_worker_processors.models.devices import free_memory_bytes
 from gpu_worker_processors.models.sr import load
 
@@ -76,7 +76,7 @@ def test_a_frame_that_does_not_fit_is_tiled_and_comes_back_whole(tmp_path: Path)
     assert bool(torch.isfinite(out).all()) and bool(torch.isfinite(whole).all())
 
 
-def test_a_job_runs_on_the_gpu_inside_the_jail(tmp_path: Path, weights_dir: Path) -> None:
+def test_a_job_runs_on_the_gpu_inside_the_sandbox(tmp_path: Path, weights_dir: Path) -> None:
     settings = Settings(
         work_root=tmp_path / "work", weights_dir=weights_dir, allow_local_files=True
     )

@@ -17,9 +17,9 @@ from gpu_worker.transfer.deliver import deliver
 from gpu_worker.transfer.limits import TransferLimits
 from gpu_worker.transfer.urls import Target, UrlPolicy
 from gpu_worker_client.protocol import DetectScenesTask, ErrorCode, TaskError
-from gpu_worker_processors.engine import parent as engine_module
+from gpu_worker_processors.engine import host as engine_module
+from gpu_worker_processors.engine.host import Engine, EngineJob
 from gpu_worker_processors.engine.jobdir import engine_home
-from gpu_worker_processors.engine.parent import Engine, EngineJob
 
 READY = '{"event": "ready", "sandbox": {}}'
 DONE = (
@@ -172,8 +172,8 @@ def test_an_error_with_names_of_our_own_stays_an_error(
 def test_what_it_left_in_its_home_is_not_run_by_the_next_engine(
     engine: Engine, job: EngineJob, tmp_path: Path
 ) -> None:
-    """The next engine starts as the worker's user and unjailed; its working directory must not be a
-    place to import from."""
+    """The next engine starts as the worker's user and unsandboxed; its working directory must not
+    be a place to import from."""
     home = engine_home(tmp_path / "work")
     home.mkdir()
     mark = tmp_path / "escaped"

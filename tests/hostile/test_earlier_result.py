@@ -10,7 +10,7 @@ import pytest
 
 from gpu_worker.answer import reused_answer
 from gpu_worker.settings import Settings
-from gpu_worker_processors.answers import answer_bytes
+from gpu_worker_processors.results import answer_bytes
 
 RESULT: dict[str, Any] = {
     "status": "completed",

@@ -1,6 +1,6 @@
 """What an attacker writes into a command: refused before anything is started, with the place of the
 word and the reason, and without an echo of the text. Nothing here needs FFmpeg; what is contained
-instead of refused is tested with the jail."""
+instead of refused is tested with the sandbox."""
 
 from __future__ import annotations
 

@@ -22,12 +22,12 @@ import pytest
 from support import clips
 
 from gpu_worker.app import Worker
-from gpu_worker.platform.local import LocalPlatform
-from gpu_worker.platform.r2_gate import R2Gate
+from gpu_worker.devserver.local import LocalPlatform
+from gpu_worker.devserver.store.gate import R2Gate
 from gpu_worker.settings import Settings
 from gpu_worker_client.protocol import ErrorBody
-from gpu_worker_processors.engine.parent import Engine
-from gpu_worker_processors.jail import landlock
+from gpu_worker_processors.engine.host import Engine
+from gpu_worker_processors.sandbox import landlock
 
 pytestmark = [
     pytest.mark.slow,
@@ -374,7 +374,7 @@ def test_what_the_tables_allow_and_costs_too_much_is_contained(
     assert list(house.settings.work_root.glob("job-*")) == []
 
 
-def test_k14_the_jail_is_required_unless_the_operator_says_otherwise(
+def test_k14_the_sandbox_is_required_unless_the_operator_says_otherwise(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GPU_WORKER_RENDER_SANDBOX", raising=False)

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from support.transfer_kit import KIB, Kit, noise, sha256, strict_gate
 
-from gpu_worker.platform.faults import Fault
-from gpu_worker.platform.r2_gate import R2Gate
+from gpu_worker.devserver.faults.plan import Fault
+from gpu_worker.devserver.store.gate import R2Gate
 from gpu_worker_client.protocol import ErrorCode, TaskError
 
 DATA = noise(1024 * KIB + 333)

@@ -22,12 +22,12 @@ import pytest
 from support import clips
 
 from gpu_worker.app import Worker
-from gpu_worker.platform.faults import Fault
-from gpu_worker.platform.local import LocalPlatform
-from gpu_worker.platform.r2_gate import R2Gate
+from gpu_worker.devserver.faults.plan import Fault
+from gpu_worker.devserver.local import LocalPlatform
+from gpu_worker.devserver.store.gate import R2Gate
 from gpu_worker.settings import Settings
 from gpu_worker_client.protocol import ErrorBody
-from gpu_worker_processors.engine.parent import Engine
+from gpu_worker_processors.engine.host import Engine
 
 Build = Callable[[Path], Path]
 SECRET = "X-Amz-Signature"

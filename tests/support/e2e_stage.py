@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gpu_worker.platform.local import LocalPlatform
-from gpu_worker.platform.worker_process import WorkerProcess
+from gpu_worker.devserver.endpoint.worker_process import WorkerProcess
+from gpu_worker.devserver.local import LocalPlatform
 from gpu_worker_client import Client
 
 
@@ -32,7 +32,7 @@ class Stage:
     def engine(self) -> psutil.Process | None:
         """The worker's engine child, found by what it runs."""
         for child in psutil.Process(self.worker.pid).children(recursive=True):
-            if "gpu_worker_processors.engine.child" in child.cmdline():
+            if "gpu_worker_processors.engine.process" in child.cmdline():
                 return child
         return None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import requests
 
-from gpu_worker.platform.local import LocalPlatform
+from gpu_worker.devserver.local import LocalPlatform
 
 
 class HandWorker:

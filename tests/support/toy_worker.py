@@ -9,7 +9,7 @@ from typing import Any
 
 import requests
 
-from gpu_worker.platform.local import LocalPlatform
+from gpu_worker.devserver.local import LocalPlatform
 from gpu_worker_client import Storage
 from gpu_worker_client.protocol import OutputMultipart
 from support.hand_worker import HandWorker

@@ -26,14 +26,14 @@ from gpu_worker.app import Worker
 from gpu_worker.settings import Settings
 from gpu_worker_client.protocol import TASKS, TrackCut, TrackResult, TrackTask, TrackVideo
 from gpu_worker_client.protocol.tasks import TaskKind
-from gpu_worker_processors.engine.jobdir import RESULT_NAME
-from gpu_worker_processors.engine.parent import (
+from gpu_worker_processors.engine.host import (
     Engine,
     EngineAnswer,
     EngineJob,
     OnProgress,
     _read_result,
 )
+from gpu_worker_processors.engine.jobdir import RESULT_NAME
 from gpu_worker_processors.track.store import TrackStore, packed_result
 
 PLAYERS = 10

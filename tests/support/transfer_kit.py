@@ -13,10 +13,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from gpu_worker.platform.faults import Fault
-from gpu_worker.platform.gate_actions import GateLimits
-from gpu_worker.platform.local import LocalPlatform
-from gpu_worker.platform.r2_gate import R2Gate, Seen
+from gpu_worker.devserver.faults.plan import Fault
+from gpu_worker.devserver.local import LocalPlatform
+from gpu_worker.devserver.store.actions import GateLimits
+from gpu_worker.devserver.store.gate import R2Gate, Seen
 from gpu_worker.transfer import (
     Delivered,
     Fetched,
@@ -31,7 +31,7 @@ from gpu_worker.transfer import (
     fetch,
     read_result,
 )
-from gpu_worker.transfer.guard import Guard
+from gpu_worker.transfer.watchdog import Guard
 from gpu_worker_client.protocol import parse_task
 
 KIB = 1024

@@ -18,7 +18,7 @@ from support import clips
 from gpu_worker.app import Worker
 from gpu_worker.settings import Settings
 from gpu_worker_client.protocol import ErrorBody, Stage
-from gpu_worker_processors.engine.parent import Engine, EngineAnswer, EngineJob, OnProgress
+from gpu_worker_processors.engine.host import Engine, EngineAnswer, EngineJob, OnProgress
 
 Handle = Callable[[object], dict[str, Any]]
 DARK, BRIGHT = (20, 20, 20), (230, 230, 230)

@@ -15,8 +15,8 @@ import pytest
 
 from gpu_worker import capabilities
 from gpu_worker.settings import Settings
-from gpu_worker_processors.jail import landlock
-from gpu_worker_processors.jail.paths import has_gpu
+from gpu_worker_processors.sandbox import landlock
+from gpu_worker_processors.sandbox.paths import has_gpu
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_a_machine_without_gpu_says_why(found: capabilities.Capabilities) -> Non
 
 
 @pytest.mark.gpu
-def test_a_gpu_computes_inside_the_jail(found: capabilities.Capabilities) -> None:
+def test_a_gpu_computes_inside_the_sandbox(found: capabilities.Capabilities) -> None:
     import torch
 
     assert [gpu.name for gpu in found.gpu.gpus] == [

@@ -203,14 +203,14 @@ def test_the_table_has_a_line_for_each_check() -> None:
         pytest.param(
             "memory", {"memory_available_bytes": 3 * 10**9}, {}, "fail", "4 GB", id="little memory"
         ),
-        pytest.param("sandbox", {}, {}, "ok", "ABI 5", id="full jail"),
+        pytest.param("sandbox", {}, {}, "ok", "ABI 5", id="full sandbox"),
         pytest.param(
             "sandbox",
             {"sandbox": {"level": "off"}},
             {"sandbox": "off"},
             "warn",
             "best_effort",
-            id="no jail wanted",
+            id="no sandbox wanted",
         ),
         pytest.param(
             "sandbox",
@@ -218,7 +218,7 @@ def test_the_table_has_a_line_for_each_check() -> None:
             {},
             "warn",
             "5.13",
-            id="no jail",
+            id="no sandbox",
         ),
         pytest.param(
             "sandbox",
@@ -226,7 +226,7 @@ def test_the_table_has_a_line_for_each_check() -> None:
             {"sandbox": "require"},
             "fail",
             "Landlock: none",
-            id="no jail but required",
+            id="no sandbox but required",
         ),
         pytest.param(
             "sandbox",
@@ -234,7 +234,7 @@ def test_the_table_has_a_line_for_each_check() -> None:
             {},
             "fail",
             "got through: network",
-            id="jail with a hole",
+            id="sandbox with a hole",
         ),
     ],
 )

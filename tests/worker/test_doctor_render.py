@@ -1,4 +1,4 @@
-"""What `doctor` says of FFmpeg's jail: as it is here, and as it would be on machines that have
+"""What `doctor` says of FFmpeg's sandbox: as it is here, and as it would be on machines that have
 less."""
 
 from __future__ import annotations
@@ -7,13 +7,13 @@ import pytest
 
 from gpu_worker import doctor
 from gpu_worker.settings import Settings
-from gpu_worker_processors.jail import landlock, program
-from gpu_worker_processors.jail.level import Policy
-from gpu_worker_processors.jail.program import REFUSALS, Level
+from gpu_worker_processors.sandbox import landlock, program
+from gpu_worker_processors.sandbox.level import Policy
+from gpu_worker_processors.sandbox.program import REFUSALS, Level
 
 
 @pytest.mark.skipif(landlock.abi() == 0, reason="this kernel has no Landlock")
-def test_the_jail_of_this_machine() -> None:
+def test_the_sandbox_of_this_machine() -> None:
     check = doctor.check_render(Settings())
     assert (check.name, check.status) == ("render", "ok")
     assert "hardware: " in check.detail
@@ -36,7 +36,7 @@ def test_the_jail_of_this_machine() -> None:
         pytest.param("off", Level("off"), "warn", "is off", id="off"),
     ],
 )
-def test_lesser_jails(
+def test_lesser_sandboxs(
     monkeypatch: pytest.MonkeyPatch, policy: Policy, found: Level, status: str, said: str
 ) -> None:
     monkeypatch.setattr(program, "level", {policy: found}.__getitem__)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gpu_worker.settings import ConfigError, Settings
-from gpu_worker_processors.engine.parent import engine_environment
+from gpu_worker_processors.engine.host import engine_environment
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:

@@ -18,10 +18,10 @@ from support import tracked
 
 from gpu_worker import app
 from gpu_worker.answer import fit_answer, reused_answer
-from gpu_worker.platform.local import LocalPlatform
+from gpu_worker.devserver.local import LocalPlatform
 from gpu_worker.settings import Bucket, Settings
 from gpu_worker_client.protocol import TASKS, ErrorBody, TaskError, TrackResult, TrackStats
-from gpu_worker_processors.answers import answer_bytes, summary
+from gpu_worker_processors.results import answer_bytes, summary
 
 BOXES = 3000
 Answer = Callable[..., dict[str, Any]]

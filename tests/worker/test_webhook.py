@@ -32,7 +32,7 @@ from gpu_worker_client.protocol import (
     TaskError,
     parse_task,
 )
-from gpu_worker_processors.engine.parent import Engine
+from gpu_worker_processors.engine.host import Engine
 
 KEYS = (b"first key of thirty-two bytes, ok", b"second key of thirty-two bytes, k")
 SECRETS = ["whsec_" + base64.b64encode(key).decode() for key in KEYS]

@@ -319,8 +319,8 @@ class WorkerInfo(Reply):
     package: str | None = None
     """ "gpu-worker", or "gpu-worker-processors": a local run without the worker."""
     sandbox: str | None = None
-    """How well the process that opened the media was jailed: "full", "partial", "none", "broken",
-    or "off" as asked for."""
+    """How well the process that opened the media was sandboxed: "full", "partial", "none",
+    "broken", or "off" as asked for."""
 
 
 class ResultWarning(Reply):

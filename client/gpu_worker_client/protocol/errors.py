@@ -91,7 +91,7 @@ class ErrorCode(str, Enum):
     ffmpeg_arg_denied = "ffmpeg_arg_denied"
     """An argument outside the allow table; `details.token_index` says which."""
     sandbox_unavailable = "sandbox_unavailable"
-    """`GPU_WORKER_SANDBOX=require` and this host cannot jail the engine."""
+    """`GPU_WORKER_SANDBOX=require` and this host cannot confine the engine."""
     hardware_encoder_unavailable = "hardware_encoder_unavailable"
     """Hardware encoding was required and is not there."""
     webhook_unavailable = "webhook_unavailable"

@@ -35,7 +35,7 @@ class SelftestResult(TaskResult):
     processors: dict[str, ProcessorCheck]
     """Task name -> what its tiny run showed."""
     sandbox: dict[str, Any] = {}
-    """What the jail of the engine enforces here."""
+    """What the sandbox of the engine enforces here."""
     stats: Stats
 
 

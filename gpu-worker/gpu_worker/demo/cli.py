@@ -36,7 +36,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Returns 0 when every task that can run here completed, 1 when one failed, 2 when the film
     cannot be read."""
-    from gpu_worker.demo.pictures import read_film
+    from gpu_worker.demo.images import read_film
 
     output_dir: Path = args.output
     output_dir.mkdir(parents=True, exist_ok=True)

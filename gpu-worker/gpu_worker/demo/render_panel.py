@@ -7,8 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from gpu_worker.demo.images import data_uri, frames_at
 from gpu_worker.demo.panel import Desk, Film, Panel
-from gpu_worker.demo.pictures import data_uri, frames_at
 from gpu_worker_client.protocol import RenderResult
 
 INPUT, OUTPUT = "film.mp4", "render.mp4"

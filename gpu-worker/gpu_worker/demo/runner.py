@@ -17,7 +17,7 @@ from typing import TextIO
 
 from gpu_worker.demo.bar import Bar
 from gpu_worker.demo.panel import Desk, Film, Panel, Row
-from gpu_worker.platform import LocalPlatform, WorkerProcess
+from gpu_worker.devserver import LocalPlatform, WorkerProcess
 from gpu_worker_client import (
     Client,
     GpuWorkerError,

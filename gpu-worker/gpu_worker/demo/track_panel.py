@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from gpu_worker.demo.images import data_uri, frames_at, thumbnail
 from gpu_worker.demo.panel import Desk, Film, Panel
-from gpu_worker.demo.pictures import data_uri, frames_at, thumbnail
 from gpu_worker_client.protocol import Track, TrackResult
 
 MODEL = "yolov8n"

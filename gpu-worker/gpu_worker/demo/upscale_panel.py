@@ -6,8 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from gpu_worker.demo.images import crop, data_uri, enlarge, frames_at
 from gpu_worker.demo.panel import Desk, Film, Panel
-from gpu_worker.demo.pictures import crop, data_uri, enlarge, frames_at
 from gpu_worker_client.protocol import UpscaleResult
 
 MODEL = "realesr-animevideov3"

@@ -14,15 +14,15 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu_worker.transfer.answers import Transient
 from gpu_worker.transfer.http import Channel, Response
 from gpu_worker.transfer.limits import MIB, TransferLimits
-from gpu_worker.transfer.meter import Meter, Progress
 from gpu_worker.transfer.parallel import run_parallel
+from gpu_worker.transfer.progress import Meter, Progress
 from gpu_worker.transfer.safe_url import SafeUrl
+from gpu_worker.transfer.store_errors import Transient
 from gpu_worker.transfer.urls import Source
 from gpu_worker_client.protocol import ErrorCode, TaskError
-from gpu_worker_processors.files import disk_errors
+from gpu_worker_processors.atomic_file import disk_errors
 
 LARGEST_RANGE_BYTES = 256 * MIB
 """So that a slow connection does not keep the rest waiting for long."""

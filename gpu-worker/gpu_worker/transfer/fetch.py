@@ -12,18 +12,18 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu_worker.transfer.answers import Transient
-from gpu_worker.transfer.dial import Network
+from gpu_worker.transfer.connect import Network
 from gpu_worker.transfer.download import Download, check_size
-from gpu_worker.transfer.guard import Guard
 from gpu_worker.transfer.http import Channel
 from gpu_worker.transfer.limits import TransferLimits
 from gpu_worker.transfer.local import copy_bytes, open_input
-from gpu_worker.transfer.meter import Meter, Progress
+from gpu_worker.transfer.progress import Meter, Progress
 from gpu_worker.transfer.safe_url import SafeUrl
+from gpu_worker.transfer.store_errors import Transient
 from gpu_worker.transfer.urls import Source, UrlPolicy
+from gpu_worker.transfer.watchdog import Guard
 from gpu_worker_client.protocol import ErrorCode, TaskError
-from gpu_worker_processors.files import disk_errors
+from gpu_worker_processors.atomic_file import disk_errors
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ from datetime import datetime, timezone
 from types import TracebackType
 from typing import Protocol
 
-from gpu_worker.transfer.answers import Direction, Refusal, Transient, judge
-from gpu_worker.transfer.dial import Dialer, Network
-from gpu_worker.transfer.guard import Guard, Halted
+from gpu_worker.transfer.connect import Dialer, Network
 from gpu_worker.transfer.limits import MIB, TransferLimits
 from gpu_worker.transfer.safe_url import SafeUrl
+from gpu_worker.transfer.store_errors import Direction, Refusal, Transient, judge
 from gpu_worker.transfer.urls import UrlPolicy
+from gpu_worker.transfer.watchdog import Guard, Halted
 from gpu_worker_client.protocol import ErrorCode, TaskError
 
 logger = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from gpu_worker.transfer.guard import Guard
 from gpu_worker.transfer.limits import MIB
+from gpu_worker.transfer.watchdog import Guard
 from gpu_worker_client.protocol import ErrorCode, TaskError
-from gpu_worker_processors.files import disk_errors
+from gpu_worker_processors.atomic_file import disk_errors
 
 
 def open_input(path: Path, where: str) -> BinaryIO:

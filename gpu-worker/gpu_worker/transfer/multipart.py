@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from xml.sax.saxutils import escape
 
-from gpu_worker.transfer.answers import Refusal, Transient, judge
 from gpu_worker.transfer.body import BytesBody, FileBody
 from gpu_worker.transfer.http import Channel, Response
 from gpu_worker.transfer.parallel import run_parallel
 from gpu_worker.transfer.presign_rules import check_expiry, signed_subset
 from gpu_worker.transfer.put import output_exists, put
 from gpu_worker.transfer.safe_url import SafeUrl
+from gpu_worker.transfer.store_errors import Refusal, Transient, judge
 from gpu_worker.transfer.urls import Parts, Target
 from gpu_worker_client.protocol import ErrorCode, OutputPart, TaskError
 

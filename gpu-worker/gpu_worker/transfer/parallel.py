@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
-from gpu_worker.transfer.guard import Guard, Halted
+from gpu_worker.transfer.watchdog import Guard, Halted
 
 
 def run_parallel(work: Sequence[Callable[[], None]], connections: int, guard: Guard) -> None:

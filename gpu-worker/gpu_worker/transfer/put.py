@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 
-from gpu_worker.transfer.answers import Transient
 from gpu_worker.transfer.http import Body, Channel
 from gpu_worker.transfer.presign_rules import check_expiry
 from gpu_worker.transfer.safe_url import SafeUrl
+from gpu_worker.transfer.store_errors import Transient
 from gpu_worker_client.protocol import ErrorCode, TaskError
 
 

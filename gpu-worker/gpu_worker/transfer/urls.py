@@ -25,7 +25,7 @@ from gpu_worker_client.protocol import (
     TaskBase,
     TaskError,
 )
-from gpu_worker_processors.local.places import (
+from gpu_worker_processors.local.paths import (
     check_distinct,
     check_suffix,
     further_reads,

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from gpu_worker_client.protocol import ErrorCode, TaskError, TrackParams
 from gpu_worker_client.protocol.auto_crop import AutoCropParams
 from gpu_worker_client.protocol.columnar import CONFIDENCE, MAX_BOXES, PX, BoxColumns
+from gpu_worker_processors.auto_crop.candidates import SubjectTrack
 from gpu_worker_processors.auto_crop.canvas import square_size
-from gpu_worker_processors.auto_crop.cast import SubjectTrack
 from gpu_worker_processors.auto_crop.path import Timeline
 from gpu_worker_processors.auto_crop.tracks_file import INPUT_NAME, check_frames, read_tracks
 from gpu_worker_processors.base import LocalJob

@@ -20,7 +20,7 @@ from gpu_worker_client.protocol.auto_crop import Layout
 from gpu_worker_processors.auto_crop.resample import Axis, Floats, Samples, resampled
 from gpu_worker_processors.auto_crop.windows import SAME_ASPECT
 from gpu_worker_processors.media.color import LUMA_WEIGHTS, ColorTags, levels
-from gpu_worker_processors.media.picture import Picture, Plane
+from gpu_worker_processors.media.frame import Picture, Plane
 from gpu_worker_processors.media.probe import VideoInfo
 
 _BLUR_PARTS = 24

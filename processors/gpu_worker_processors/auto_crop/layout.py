@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpu_worker_client.protocol.auto_crop import AutoCropParams, CropOverride, Layout
-from gpu_worker_processors.auto_crop.cast import PAIR_PX, Picture
+from gpu_worker_processors.auto_crop.candidates import PAIR_PX, Picture
 from gpu_worker_processors.auto_crop.l1 import Floats
 from gpu_worker_processors.auto_crop.path import ROOM, Timeline
 from gpu_worker_processors.auto_crop.subject import Focus

@@ -18,8 +18,8 @@ from gpu_worker_client.protocol.auto_crop import (
     CropSegment,
     CropSubject,
 )
-from gpu_worker_processors.auto_crop.apart import Apart
-from gpu_worker_processors.auto_crop.cast import GLIMPSE_SECONDS, Cast, Picture, SubjectTrack
+from gpu_worker_processors.auto_crop.candidates import GLIMPSE_SECONDS, Cast, Picture, SubjectTrack
+from gpu_worker_processors.auto_crop.group_shot import Apart
 from gpu_worker_processors.auto_crop.importance import middle
 from gpu_worker_processors.auto_crop.l1 import Floats
 from gpu_worker_processors.auto_crop.layout import (
@@ -30,8 +30,8 @@ from gpu_worker_processors.auto_crop.layout import (
     stretches,
     views_of,
 )
+from gpu_worker_processors.auto_crop.metrics import Quality, quality, steadiness
 from gpu_worker_processors.auto_crop.path import PathSettings, Timeline, Wanted, plan_axis
-from gpu_worker_processors.auto_crop.quality import Quality, quality, steadiness
 from gpu_worker_processors.auto_crop.subject import Focus, focus_on
 from gpu_worker_processors.auto_crop.windows import (
     CropPath,

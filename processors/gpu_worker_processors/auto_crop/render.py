@@ -29,11 +29,11 @@ from gpu_worker_processors.media.encoders import (
     choose_encoder,
     working_encoders,
 )
-from gpu_worker_processors.media.frames import drained, prefetched
-from gpu_worker_processors.media.losses import losses
-from gpu_worker_processors.media.picture import Picture, PictureReader, Plane
+from gpu_worker_processors.media.frame import Picture, PictureReader, Plane
 from gpu_worker_processors.media.probe import MediaInfo, VideoInfo, require_video
+from gpu_worker_processors.media.threads import drained, prefetched
 from gpu_worker_processors.media.verify import Promise, verify_output
+from gpu_worker_processors.media.warnings import losses
 
 _AHEAD, _BEHIND = 4, 3
 

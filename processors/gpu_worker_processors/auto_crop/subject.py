@@ -17,8 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gpu_worker_processors.auto_crop.apart import FEW, Apart, apart
-from gpu_worker_processors.auto_crop.cast import (
+from gpu_worker_processors.auto_crop.candidates import (
     BALL_CLASSES,
     GLIMPSE_SECONDS,
     Picture,
@@ -31,6 +30,7 @@ from gpu_worker_processors.auto_crop.cast import (
     most_seen,
     union,
 )
+from gpu_worker_processors.auto_crop.group_shot import FEW, Apart, apart
 from gpu_worker_processors.auto_crop.importance import BALL_SHARE, importance, middle
 from gpu_worker_processors.auto_crop.l1 import Floats
 

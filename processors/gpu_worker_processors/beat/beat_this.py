@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.beat.spectrum import Floats, frame_count, hann, mel_filters
-from gpu_worker_processors.beat.spool import Spool
+from gpu_worker_processors.beat.waveform_file import Spool
 
 FPS = 50
 """Frames of spectrogram and logits per second."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gpu_worker_client.protocol.beat import Energy
-from gpu_worker_processors.beat.spool import Spool
+from gpu_worker_processors.beat.waveform_file import Spool
 
 _WINDOWS_AT_ONCE = 256
 

@@ -22,7 +22,6 @@ from gpu_worker_processors.beat.energy import energy
 from gpu_worker_processors.beat.onsets import FINE_HOP, attack_envelopes, onset_strength
 from gpu_worker_processors.beat.pulse import Pulse, steadier
 from gpu_worker_processors.beat.spectrum import Floats
-from gpu_worker_processors.beat.spool import Spool
 from gpu_worker_processors.beat.tempo import (
     candidates,
     lag_bpm,
@@ -32,6 +31,7 @@ from gpu_worker_processors.beat.tempo import (
     tempogram_mean,
 )
 from gpu_worker_processors.beat.tracker import best_path
+from gpu_worker_processors.beat.waveform_file import Spool
 
 Doubles = NDArray[np.float64]
 

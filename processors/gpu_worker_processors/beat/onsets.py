@@ -14,7 +14,7 @@ from gpu_worker_processors.beat.spectrum import (
     mel_edges,
     mel_filters,
 )
-from gpu_worker_processors.beat.spool import Spool
+from gpu_worker_processors.beat.waveform_file import Spool
 
 RATE_HZ = 22_050
 """librosa's default rate, to which every sound is brought."""

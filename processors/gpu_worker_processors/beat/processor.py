@@ -20,7 +20,7 @@ from gpu_worker_processors.models.weights import WeightStore
 
 if TYPE_CHECKING:
     from gpu_worker_processors.beat.findings import Findings
-    from gpu_worker_processors.beat.spool import Spool
+    from gpu_worker_processors.beat.waveform_file import Spool
     from gpu_worker_processors.media.audio import Sound
 
 WEIGHTS = {"small": "beat_this_small", "final": "beat_this_final"}
@@ -77,7 +77,7 @@ class BeatProcessor:
 
 def _decoded(job: LocalJob, sound: Sound) -> Spool:
     from gpu_worker_client.protocol.beat import ANALYSIS_RATE_HZ
-    from gpu_worker_processors.beat.spool import Spool
+    from gpu_worker_processors.beat.waveform_file import Spool
     from gpu_worker_processors.media.audio import SoundReader
 
     total = round(sound.duration_seconds) if sound.duration_seconds else None

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from gpu_worker_processors.beat.spool import Spool
+from gpu_worker_processors.beat.waveform_file import Spool
 
 Floats = NDArray[np.float32]
 

@@ -70,7 +70,7 @@ def _find_cuts(job: LocalJob, reader: FrameReader) -> tuple[list[int], FrameTime
     """Indices of the first frames of new scenes, and the times of all frames."""
     from gpu_worker_processors.detect_scenes.detectors import CutFinder, make_detector
     from gpu_worker_processors.detect_scenes.scenes import FrameTimes
-    from gpu_worker_processors.media.frames import grouped, prefetched
+    from gpu_worker_processors.media.threads import grouped, prefetched
 
     video = reader.video
     times = FrameTimes(video.time_base)

@@ -1,6 +1,6 @@
 """`python -m gpu_worker_processors < task.json`: one task on files of this machine, in an engine of
-its own, jailed as the worker's is. stdout carries exactly one JSON object, the answer or `{"error":
-"<compact JSON>"}`.
+its own, sandboxed as the worker's is. stdout carries exactly one JSON object, the answer or
+`{"error": "<compact JSON>"}`.
 
 Inputs are read where they lie. Output and result appear under their names whole, after the
 processor and its check are done, or not at all. However a run ends, by an interrupt or a kill too,
@@ -39,19 +39,19 @@ from gpu_worker_client.protocol import (
     parse_task,
 )
 from gpu_worker_processors import __version__
-from gpu_worker_processors.answers import completed, encoded, summary, whole_answer
+from gpu_worker_processors.atomic_file import atomic_file, disk_errors
 from gpu_worker_processors.base import ignore_progress
-from gpu_worker_processors.engine.failure import as_task_error
+from gpu_worker_processors.engine.errors import as_task_error
+from gpu_worker_processors.engine.host import Engine, EngineAnswer, EngineJob
 from gpu_worker_processors.engine.jobdir import LOCAL, JobDirectory, sweep
-from gpu_worker_processors.engine.made_file import open_made
-from gpu_worker_processors.engine.parent import Engine, EngineAnswer, EngineJob
+from gpu_worker_processors.engine.untrusted_file import open_made
 from gpu_worker_processors.environment import ConfigError
-from gpu_worker_processors.files import atomic_file, disk_errors
-from gpu_worker_processors.jail.lifeline import interrupt_with
-from gpu_worker_processors.local.places import Places, places_of
+from gpu_worker_processors.local.paths import Places, places_of
 from gpu_worker_processors.local.settings import LocalSettings
 from gpu_worker_processors.redact import install as install_redaction
 from gpu_worker_processors.redact import scrub
+from gpu_worker_processors.results import completed, encoded, summary, whole_answer
+from gpu_worker_processors.sandbox.lifeline import interrupt_with
 
 PACKAGE = "gpu-worker-processors"
 """The distribution's name, for `WorkerInfo.package`."""

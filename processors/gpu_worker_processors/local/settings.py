@@ -11,7 +11,7 @@ from typing import cast
 
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.environment import Reader
-from gpu_worker_processors.jail.level import Policy
+from gpu_worker_processors.sandbox.level import Policy
 
 _POLICIES = ("require", "best_effort", "off")
 

@@ -30,7 +30,7 @@ from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.container import AUDIO_DECODERS, opened
 from gpu_worker_processors.media.probe import pick_video
 from gpu_worker_processors.media.sniff import Kind, sniff
-from gpu_worker_processors.media.structure import announced_sound_bytes
+from gpu_worker_processors.media.truncation import announced_sound_bytes
 
 Samples = NDArray[np.float32]
 """Mono sound, shape (samples,), full scale -1..1."""

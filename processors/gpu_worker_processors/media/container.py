@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.sniff import Kind
-from gpu_worker_processors.media.structure import has_moov, missing_bytes
+from gpu_worker_processors.media.truncation import has_moov, missing_bytes
 
 VIDEO_DECODERS = frozenset(
     {

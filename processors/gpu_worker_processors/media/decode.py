@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.base import Limits
-from gpu_worker_processors.media.begin import Begun, begin
 from gpu_worker_processors.media.container import corrupt, opened
+from gpu_worker_processors.media.first_frame import Begun, begin
 from gpu_worker_processors.media.probe import MediaInfo, VideoInfo, probing, require_video
 
 _JOINED_MIDWAY = frozenset({"mpegts", "mpeg"})

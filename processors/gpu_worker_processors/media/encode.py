@@ -26,8 +26,8 @@ from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.color import ColorTags
 from gpu_worker_processors.media.encoders import EncoderChoice, check_container
+from gpu_worker_processors.media.frame import Plane, make_frame
 from gpu_worker_processors.media.passthrough import Passthrough
-from gpu_worker_processors.media.picture import Plane, make_frame
 from gpu_worker_processors.media.probe import MediaInfo
 
 _OPTIONS = {"mp4": {"movflags": "+faststart"}, "mov": {"movflags": "+faststart"}, "matroska": {}}

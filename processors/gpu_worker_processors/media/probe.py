@@ -25,8 +25,8 @@ from av.video.stream import VideoStream
 
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
 from gpu_worker_processors.base import Limits
-from gpu_worker_processors.media.begin import Begun, begin, first_frame
 from gpu_worker_processors.media.container import opened
+from gpu_worker_processors.media.first_frame import Begun, begin, first_frame
 from gpu_worker_processors.media.matroska import video_blocks
 from gpu_worker_processors.media.sniff import Kind, sniff
 

@@ -2,7 +2,7 @@
 the runner.
 
 Whoever makes one vouches for every word of it: nothing of a caller's text is in `argv` that was not
-parsed and written anew. The runner adds what belongs to running (progress, the jail) and never
+parsed and written anew. The runner adds what belongs to running (progress, the sandbox) and never
 looks into the words.
 """
 

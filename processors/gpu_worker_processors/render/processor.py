@@ -1,5 +1,5 @@
-"""The render task: a command or a timeline is checked, run in FFmpeg's jail, and its file is looked
-at before it leaves."""
+"""The render task: a command or a timeline is checked, run in FFmpeg's sandbox, and its file is
+looked at before it leaves."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from gpu_worker_client.protocol import (
     WorkerInfo,
 )
 from gpu_worker_processors.base import Limits, LocalJob
-from gpu_worker_processors.jail import program
-from gpu_worker_processors.jail.program import Policy
 from gpu_worker_processors.render.base import Rendering
 from gpu_worker_processors.render.failures import damage, failure, hardware_problem
 from gpu_worker_processors.render.hardware import STAND_INS, Choice, choose, fall_back, unavailable
 from gpu_worker_processors.render.progress import Report
+from gpu_worker_processors.sandbox import program
+from gpu_worker_processors.sandbox.program import Policy
 
 POLICY_VARIABLE = "GPU_WORKER_RENDER_SANDBOX"
 
@@ -45,7 +45,8 @@ class RenderProcessor:
         return ()
 
     def prepare(self, job: LocalJob) -> None:
-        """Tries the jail, so that a system without one is found out while the inputs still come."""
+        """Tries the sandbox, so that a system without one is found out while the inputs still
+        come."""
         policy = _policy(job)
         found = program.level(policy)
         if policy == "require":

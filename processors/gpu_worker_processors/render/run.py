@@ -1,4 +1,4 @@
-"""One run of FFmpeg in its jail: started, listened to, ended in time, and how it ended. Success
+"""One run of FFmpeg in its sandbox: started, listened to, ended in time, and how it ended. Success
 here is not yet a good file."""
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import IO
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.base import Limits
-from gpu_worker_processors.jail import program
-from gpu_worker_processors.jail.program import Confinement, Policy
 from gpu_worker_processors.render import progress
 from gpu_worker_processors.render.base import Rendering
 from gpu_worker_processors.render.progress import Report
+from gpu_worker_processors.sandbox import program
+from gpu_worker_processors.sandbox.program import Confinement, Policy
 
 _LOG_BYTES = 64 * 1024
 """Of FFmpeg's log, half from its beginning and half from its end: the cause stands in one of

@@ -3,9 +3,9 @@
 Every other processor of the registry runs once, for real, on a tiny clip whose content is known,
 and its result is judged. That takes seconds (networks load), so an engine does it once: what has
 been proven in this engine process is answered from memory afterwards, and `detail` says so. What
-failed is tried again every time, and whether weights are present and the jail is closed is looked
-up every time. A processor that cannot run here is an answer (`ok: false` and why), not a failure of
-the self-test.
+failed is tried again every time, and whether weights are present and the sandbox is closed is
+looked up every time. A processor that cannot run here is an answer (`ok: false` and why), not a
+failure of the self-test.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def _store(settings: Mapping[str, str]) -> WeightStore:
 
 
 def sandbox() -> dict[str, Any]:
-    """What this process finds when it tries the walls of its own jail."""
+    """What this process finds when it tries the walls of its own sandbox."""
     status = dict(
         line.split(":", 1)
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()

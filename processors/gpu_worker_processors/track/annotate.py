@@ -31,9 +31,9 @@ from gpu_worker_processors.media.encoders import (
     choose_encoder,
     working_encoders,
 )
-from gpu_worker_processors.media.frames import drained, prefetched
-from gpu_worker_processors.media.picture import Plane
+from gpu_worker_processors.media.frame import Plane
 from gpu_worker_processors.media.probe import VideoInfo, probe, require_video
+from gpu_worker_processors.media.threads import drained, prefetched
 from gpu_worker_processors.media.verify import Promise, verify_output
 from gpu_worker_processors.track.draw import Annotator, Box
 from gpu_worker_processors.track.store import PlacedBox

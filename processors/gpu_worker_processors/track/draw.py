@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from gpu_worker_processors.media.color import LUMA_WEIGHTS, ColorTags, levels
-from gpu_worker_processors.media.picture import Plane
+from gpu_worker_processors.media.frame import Plane
 
 TRAIL_SECONDS = 1.0
 """How far back the path of a track is shown."""

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from gpu_worker_processors.detect_scenes.detectors import score_size
 from gpu_worker_processors.detect_scenes.scenes import FrameTimes
 from gpu_worker_processors.media.decode import DecodedFrame, FrameReader, SmallPictures
-from gpu_worker_processors.media.frames import drained, grouped, mapped, prefetched
-from gpu_worker_processors.media.picture import PictureReader
+from gpu_worker_processors.media.frame import PictureReader
 from gpu_worker_processors.media.probe import VideoInfo
+from gpu_worker_processors.media.threads import drained, grouped, mapped, prefetched
 from gpu_worker_processors.track.association.camera import MAX_PIXELS
 from gpu_worker_processors.track.detections import Detections
 from gpu_worker_processors.track.detectors.base import Detector, Picture

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from gpu_worker_processors.media.color import FromRgb, ToRgb
-from gpu_worker_processors.media.picture import Picture, Plane
+from gpu_worker_processors.media.frame import Picture, Plane
 from gpu_worker_processors.media.probe import VideoInfo
-from gpu_worker_processors.models.lanes import Landing, Lanes
+from gpu_worker_processors.models.cuda_streams import Landing, Lanes
 from gpu_worker_processors.upscale.denoise import denoise
 from gpu_worker_processors.upscale.plan import Plan
 

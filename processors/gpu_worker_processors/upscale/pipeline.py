@@ -15,9 +15,9 @@ import torch
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.media.decode import DecodedFrame
 from gpu_worker_processors.media.encode import VideoWriter
-from gpu_worker_processors.media.frames import drained, grouped, mapped, prefetched
-from gpu_worker_processors.media.picture import Picture, PictureReader
+from gpu_worker_processors.media.frame import Picture, PictureReader
 from gpu_worker_processors.media.probe import VideoInfo
+from gpu_worker_processors.media.threads import drained, grouped, mapped, prefetched
 from gpu_worker_processors.upscale.enlarge import Planes
 
 DECODED_AHEAD = 4

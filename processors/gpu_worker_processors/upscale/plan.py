@@ -18,8 +18,8 @@ from gpu_worker_processors.media.encoders import (
     check_depth,
     choose_encoder,
 )
-from gpu_worker_processors.media.losses import losses
 from gpu_worker_processors.media.probe import VideoInfo
+from gpu_worker_processors.media.warnings import losses
 from gpu_worker_processors.models.weights import DNI_PARTNERS
 
 Denoise = Literal["weights", "filter", "none"]

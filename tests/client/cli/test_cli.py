@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from support.scripted_server import Answer, ScriptedServer
 
-from gpu_worker.platform.local import LocalPlatform
+from gpu_worker.devserver.local import LocalPlatform
 from gpu_worker_client import cli
 
 API_KEY = "rpa_CANARYkey0123456789"

@@ -17,7 +17,7 @@ import pytest
 from support.hand_worker import HandWorker
 from support.scripted_server import ScriptedServer
 
-from gpu_worker.platform.local import LocalPlatform
+from gpu_worker.devserver.local import LocalPlatform
 from gpu_worker_client import ProgressEvent, cli
 from gpu_worker_client.cli._output import event_line, readable
 from gpu_worker_client.cli._table import COMMANDS

@@ -12,7 +12,7 @@ import pytest
 from support import clips
 from support.toy_worker import ToyWorker, storage_of
 
-from gpu_worker.platform import Fault, LocalPlatform
+from gpu_worker.devserver import Fault, LocalPlatform
 from gpu_worker_client import (
     Client,
     ConfigError,

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from support.toy_worker import ToyWorker, storage_of
 
-from gpu_worker.platform import Fault, GateLimits, LocalPlatform
-from gpu_worker.platform.dev_server import environment_lines
+from gpu_worker.devserver import Fault, GateLimits, LocalPlatform
+from gpu_worker.devserver.dev_server import environment_lines
 from gpu_worker_client import (
     AutoCropJob,
     BeatAnalysisJob,

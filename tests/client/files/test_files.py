@@ -14,7 +14,7 @@ import pytest
 from support.paths import ROOT
 from support.toy_worker import ToyWorker, storage_of
 
-from gpu_worker.platform import Fault, GateLimits, LocalPlatform, PlatformLimits
+from gpu_worker.devserver import Fault, GateLimits, LocalPlatform, PlatformLimits
 from gpu_worker_client import (
     AsyncClient,
     Client,

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from support.hand_worker import HandWorker
 
-from gpu_worker.platform.faults import Fault
-from gpu_worker.platform.local import LocalPlatform
+from gpu_worker.devserver.faults.plan import Fault
+from gpu_worker.devserver.local import LocalPlatform
 from gpu_worker_client import (
     AuthenticationError,
     Client,

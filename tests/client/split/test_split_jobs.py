@@ -21,7 +21,7 @@ from support import clips
 from support.client_surfaces import Blocking
 from support.toy_worker import ToyWorker, storage_of
 
-from gpu_worker.platform import GateLimits, LocalPlatform
+from gpu_worker.devserver import GateLimits, LocalPlatform
 from gpu_worker_client import (
     AsyncClient,
     Client,

@@ -82,7 +82,7 @@ def test_making_a_storage_imports_nothing_and_sends_nothing() -> None:
 
 
 def test_every_refusal_of_the_gate_is_an_error_of_the_tree() -> None:
-    from gpu_worker.platform.s3_errors import STATUS_BY_CODE
+    from gpu_worker.devserver.store.s3_errors import STATUS_BY_CODE
 
     assert set(REFUSALS) <= set(STATUS_BY_CODE), "a code that R2 does not have"
     assert issubclass(StorageError, GpuWorkerError)

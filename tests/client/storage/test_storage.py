@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from gpu_worker.platform import Fault, Faults, GateLimits, LocalPlatform, R2Gate
+from gpu_worker.devserver import Fault, Faults, GateLimits, LocalPlatform, R2Gate
 from gpu_worker_client import ConfigError, Storage, StorageError, Timing
 from gpu_worker_client._s3 import refusal
 from gpu_worker_client._upload import plan_parts

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gpu_worker_client.protocol.auto_crop import AutoCropParams
-from gpu_worker_processors.auto_crop.cast import SubjectTrack
+from gpu_worker_processors.auto_crop.candidates import SubjectTrack
 from gpu_worker_processors.auto_crop.path import Timeline
 from gpu_worker_processors.auto_crop.plan import CropPlan, plan_crop
 

@@ -17,7 +17,7 @@ from support.crop_kit import BRIGHT, DARK, crop, luma, marker, marker_places, wi
 from gpu_worker_processors.auto_crop.canvas import Canvas, FrameCropper, square_size
 from gpu_worker_processors.auto_crop.resample import Axis, band, resampled
 from gpu_worker_processors.media.color import ColorTags
-from gpu_worker_processors.media.picture import Picture
+from gpu_worker_processors.media.frame import Picture
 from gpu_worker_processors.media.probe import VideoInfo
 
 # ---- one plane, beside Pillow

@@ -7,7 +7,7 @@ import pytest
 from support.crop_plan_kit import FPS, FRAME, inside, layouts, plan, swaying, timeline, track
 
 from gpu_worker_client.protocol.auto_crop import AutoCropParams
-from gpu_worker_processors.auto_crop.cast import SubjectTrack
+from gpu_worker_processors.auto_crop.candidates import SubjectTrack
 from gpu_worker_processors.auto_crop.plan import plan_crop
 from gpu_worker_processors.auto_crop.windows import keyframes_of
 

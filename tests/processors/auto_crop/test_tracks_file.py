@@ -15,7 +15,7 @@ from support.crop_kit import WIDE, crop, track_result, walking, write_tracks
 from gpu_worker_client.protocol import ErrorCode, TaskError, TrackResult
 from gpu_worker_processors.auto_crop import analyse
 from gpu_worker_processors.auto_crop.analyse import without_gaps
-from gpu_worker_processors.auto_crop.cast import Cast, SubjectTrack
+from gpu_worker_processors.auto_crop.candidates import Cast, SubjectTrack
 from gpu_worker_processors.auto_crop.tracks_file import MAX_BYTES
 
 

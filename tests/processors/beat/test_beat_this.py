@@ -15,7 +15,7 @@ from gpu_worker_client.protocol.beat import BeatParams, BeatResult
 from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.beat import beat_this
 from gpu_worker_processors.beat.processor import PROCESSOR
-from gpu_worker_processors.beat.spool import Spool
+from gpu_worker_processors.beat.waveform_file import Spool
 
 MANIFEST = """
 [[weights]]

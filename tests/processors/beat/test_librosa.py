@@ -15,8 +15,8 @@ from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.beat.onsets import RATE_HZ, onset_strength
 from gpu_worker_processors.beat.processor import PROCESSOR
 from gpu_worker_processors.beat.spectrum import mel_filters
-from gpu_worker_processors.beat.spool import Spool
 from gpu_worker_processors.beat.tempo import lag_bpm, tempo_evidence, tempogram_mean
+from gpu_worker_processors.beat.waveform_file import Spool
 
 librosa = pytest.importorskip("librosa", reason="the oracle of the development environment")
 mir_eval = pytest.importorskip("mir_eval", reason="the metric of the development environment")

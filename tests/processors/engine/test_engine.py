@@ -14,7 +14,7 @@ from support import clips
 
 from gpu_worker.settings import Settings
 from gpu_worker_client.protocol import DetectScenesTask, ErrorCode, TaskError
-from gpu_worker_processors.engine.parent import Engine, EngineJob
+from gpu_worker_processors.engine.host import Engine, EngineJob
 
 
 @pytest.fixture

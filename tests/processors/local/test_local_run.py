@@ -21,13 +21,13 @@ from support import clips
 
 from gpu_worker_client.protocol import MAX_TASK_BYTES, ErrorBody
 from gpu_worker_processors.environment import ConfigError
-from gpu_worker_processors.jail import landlock
 from gpu_worker_processors.local.settings import LocalSettings
+from gpu_worker_processors.sandbox import landlock
 
 COMMAND = [sys.executable, "-m", "gpu_worker_processors"]
 DEADLINE_SECONDS = 120
 RED, BLUE = (255, 0, 0), (0, 0, 255)
-needs_jail = pytest.mark.skipif(landlock.abi() == 0, reason="this kernel has no Landlock")
+needs_sandbox = pytest.mark.skipif(landlock.abi() == 0, reason="this kernel has no Landlock")
 
 
 @pytest.fixture
@@ -133,9 +133,9 @@ def frames_of(path: Path) -> int:
         return sum(1 for _ in container.decode(video=0))
 
 
-@needs_jail
+@needs_sandbox
 @pytest.mark.parametrize(("policy", "level"), [("require", "full"), ("off", "off")])
-def test_the_answer_says_how_well_it_was_jailed(place: Path, policy: str, level: str) -> None:
+def test_the_answer_says_how_well_it_was_sandboxed(place: Path, policy: str, level: str) -> None:
     _, answer = run(
         {"task": "detect_scenes", "input_url": "film.mp4"}, place, GPU_WORKER_SANDBOX=policy
     )

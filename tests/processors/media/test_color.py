@@ -17,7 +17,7 @@ from support.upscale_kit import Repeat, seen, upscaled
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.media.color import ColorTags, FromRgb, ToRgb, resolve_tags
-from gpu_worker_processors.media.picture import (
+from gpu_worker_processors.media.frame import (
     PictureReader,
     chroma_is_finer_than_420,
     has_alpha,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
-from gpu_worker_processors.media.frames import Channel, drained, mapped, prefetched
+from gpu_worker_processors.media.threads import Channel, drained, mapped, prefetched
 
 pytestmark = pytest.mark.timeout(30)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from gpu_worker_processors.models.lanes import Lanes, packed, unpacked
+from gpu_worker_processors.models.cuda_streams import Lanes, packed, unpacked
 
 CPU = torch.device("cpu")
 

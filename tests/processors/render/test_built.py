@@ -15,8 +15,8 @@ from support import clips
 from gpu_worker_client.commands import command_args
 from gpu_worker_client.protocol import RenderParams
 from gpu_worker_processors.base import LocalJob
-from gpu_worker_processors.jail import landlock
 from gpu_worker_processors.render.processor import PROCESSOR, ffmpeg_program
+from gpu_worker_processors.sandbox import landlock
 
 
 @pytest.mark.skipif(

@@ -17,7 +17,7 @@ from support.paths import TESTS
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.render.command import Script, formats, parse_command
-from gpu_worker_processors.render.command.denial import Denied
+from gpu_worker_processors.render.command.errors import Denied
 from gpu_worker_processors.render.command.filters import FILTERS
 from gpu_worker_processors.render.command.graph import parse_graph
 from gpu_worker_processors.render.command.options import OPTIONS

@@ -11,13 +11,13 @@ import pytest
 
 from gpu_worker_client.protocol import ErrorCode, RenderParams, TaskError
 from gpu_worker_processors.base import LocalJob
-from gpu_worker_processors.jail import landlock
 from gpu_worker_processors.render import hardware
 from gpu_worker_processors.render.failures import hardware_problem
 from gpu_worker_processors.render.hardware import STAND_INS, stand_in
 from gpu_worker_processors.render.processor import PROCESSOR
+from gpu_worker_processors.sandbox import landlock
 
-needs_jail = pytest.mark.skipif(
+needs_sandbox = pytest.mark.skipif(
     landlock.abi() == 0, reason="this kernel has no Landlock, and render requires it"
 )
 needs_no_card = pytest.mark.skipif(hardware.has_gpu(), reason="there is a card here")
@@ -114,7 +114,7 @@ def job(tmp_path: Path, *words: str, require_hardware: bool = False) -> LocalJob
     return LocalJob(id="t", params=params, work_dir=tmp_path, output_path=tmp_path / "output.mp4")
 
 
-@needs_jail
+@needs_sandbox
 @needs_no_card
 @pytest.mark.slow
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_ffmpeg_takes_what_the_stand_in_gets(
         assert output.streams.video[0].codec_context.name in CODECS[encoder]
 
 
-@needs_jail
+@needs_sandbox
 @needs_no_card
 @pytest.mark.parametrize("words", [("-c:v", "h264_nvenc"), ("-c:v", "libx264")])
 def test_required_hardware_is_not_replaced(tmp_path: Path, words: tuple[str, ...]) -> None:
@@ -190,7 +190,7 @@ def test_why_the_card_refused(log: str, reason: str | None) -> None:
 
 
 @pytest.mark.gpu
-@needs_jail
+@needs_sandbox
 def test_a_card_encodes_or_says_why_not(tmp_path: Path) -> None:
     """On a card with NVENC the encoder is used; on one without (A100, H100, H200) its refusal is
     understood."""

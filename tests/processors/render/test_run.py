@@ -17,14 +17,14 @@ from support import clips, sounds
 
 from gpu_worker_client.protocol import ErrorCode, RenderParams, RenderResult, TaskError
 from gpu_worker_processors.base import Limits, LocalJob
-from gpu_worker_processors.jail import landlock
-from gpu_worker_processors.jail.program import Confinement
 from gpu_worker_processors.render import run as run_module
 from gpu_worker_processors.render.base import Expectation
 from gpu_worker_processors.render.check import check_output
 from gpu_worker_processors.render.failures import failure
 from gpu_worker_processors.render.processor import PROCESSOR, ffmpeg_program
 from gpu_worker_processors.render.progress import Report, reports
+from gpu_worker_processors.sandbox import landlock
+from gpu_worker_processors.sandbox.program import Confinement
 
 pytestmark = pytest.mark.skipif(
     landlock.abi() == 0, reason="this kernel has no Landlock, and render requires it"

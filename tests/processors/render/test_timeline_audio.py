@@ -29,8 +29,8 @@ from support.timeline_kit import (
 
 from gpu_worker_client.protocol.timeline import Timeline
 from gpu_worker_processors.render.timeline import look_at_inputs
+from gpu_worker_processors.render.timeline.audio import stretched
 from gpu_worker_processors.render.timeline.plan import plan_film
-from gpu_worker_processors.render.timeline.sound import stretched
 
 
 def level_db(sound: NDArray[np.float64], begin: float, end: float, hertz: float = 440) -> float:

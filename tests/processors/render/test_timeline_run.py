@@ -1,4 +1,4 @@
-"""Timelines through the processor itself: FFmpeg in its jail, the output looked at."""
+"""Timelines through the processor itself: FFmpeg in its sandbox, the output looked at."""
 
 from __future__ import annotations
 

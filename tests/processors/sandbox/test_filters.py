@@ -1,5 +1,5 @@
-"""The pure parts of the jail: the BPF program, run by an interpreter of its own, and the numbers,
-held against the headers."""
+"""The pure parts of the sandbox: the BPF program, run by an interpreter of its own, and the
+numbers, held against the headers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gpu_worker_processors.jail import identity, landlock, rlimits, seccomp
-from gpu_worker_processors.jail.landlock import Access
-from gpu_worker_processors.jail.syscalls import AARCH64, X86_64
+from gpu_worker_processors.sandbox import identity, landlock, rlimits, seccomp
+from gpu_worker_processors.sandbox.landlock import Access
+from gpu_worker_processors.sandbox.syscalls import AARCH64, X86_64
 
 PID = 4242
 ALLOW, KILL = 0x7FFF0000, 0x80000000

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gpu_worker_processors.jail.identity import hand_over
+from gpu_worker_processors.sandbox.identity import hand_over
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")

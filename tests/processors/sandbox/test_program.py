@@ -1,4 +1,5 @@
-"""The jail around a foreign program, tried with FFmpeg itself and with a shell's usual ways out."""
+"""The sandbox around a foreign program, tried with FFmpeg itself and with a shell's usual ways
+out."""
 
 from __future__ import annotations
 
@@ -17,13 +18,13 @@ import pytest
 from imageio_ffmpeg import get_ffmpeg_exe
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
-from gpu_worker_processors.jail import landlock, program
-from gpu_worker_processors.jail.program import REFUSALS, Confinement, Level
+from gpu_worker_processors.sandbox import landlock, program
+from gpu_worker_processors.sandbox.program import REFUSALS, Confinement, Level
 
 FFMPEG = Path(get_ffmpeg_exe())
 CARD = ("-f", "lavfi", "-i", "testsrc2=size=64x48:duration=1")
 
-needs_jail = pytest.mark.skipif(landlock.abi() == 0, reason="this kernel has no Landlock")
+needs_sandbox = pytest.mark.skipif(landlock.abi() == 0, reason="this kernel has no Landlock")
 
 
 def run(confinement: Confinement, *words: str, ffmpeg: Path = FFMPEG) -> tuple[int, str]:
@@ -74,14 +75,14 @@ def listener() -> Iterator[tuple[int, threading.Event]]:
         yield server.getsockname()[1], came
 
 
-@needs_jail
+@needs_sandbox
 def test_the_walls_are_whole_here() -> None:
     found = program.level("require")
     assert found.refused == REFUSALS
     assert found.name == "full"
 
 
-@needs_jail
+@needs_sandbox
 def test_a_transcode_works_and_may_move_its_index_to_the_front(
     confinement: Confinement, work: Path
 ) -> None:
@@ -98,7 +99,7 @@ def test_a_transcode_works_and_may_move_its_index_to_the_front(
     assert (work / "out.mp4").stat().st_size > 1000
 
 
-@needs_jail
+@needs_sandbox
 @pytest.mark.parametrize(
     "words",
     [
@@ -123,7 +124,9 @@ def test_nothing_but_the_inputs_is_read(
     assert "SECRET" not in said
 
 
-def test_without_the_jail_a_file_comes_out_in_the_log(confinement: Confinement, work: Path) -> None:
+def test_without_the_sandbox_a_file_comes_out_in_the_log(
+    confinement: Confinement, work: Path
+) -> None:
     """What the rows above would show if the walls had a hole."""
     _, said = run(
         replace(confinement, policy="off"), *CARD, "-/vf", str(work / "secret"), "-f", "null", "-"
@@ -131,7 +134,7 @@ def test_without_the_jail_a_file_comes_out_in_the_log(confinement: Confinement, 
     assert "SECRET_LINE_42" in said
 
 
-@needs_jail
+@needs_sandbox
 @pytest.mark.parametrize(
     "words",
     [
@@ -157,7 +160,7 @@ def test_nothing_but_the_output_is_written(
     assert (work / "in.wav").read_bytes() == before
 
 
-@needs_jail
+@needs_sandbox
 def test_no_connection_is_made(
     confinement: Confinement, listener: tuple[int, threading.Event]
 ) -> None:
@@ -169,7 +172,7 @@ def test_no_connection_is_made(
     assert not came.is_set()
 
 
-@needs_jail
+@needs_sandbox
 def test_the_canaries_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slip in the list of what may be read is found by trying, and `require` then refuses to
     start anything."""
@@ -229,8 +232,9 @@ def test_no_variable_crosses(
 def test_the_program_ends_with_its_caller(work: Path) -> None:
     """A killed engine cannot clean up: the program it started must be gone all the same."""
     caller = (
-        "import subprocess, sys\nfrom pathlib import Path\nfrom gpu_worker_processors.jail import"
-        " program\nc = program.start(Path(sys.argv[1]), sys.argv[3:],"
+        "import subprocess, sys\nfrom pathlib import Path\n"
+        "from gpu_worker_processors.sandbox import program\n"
+        "c = program.start(Path(sys.argv[1]), sys.argv[3:],"
         " program.Confinement(Path(sys.argv[2]), policy='best_effort'), {},"
         " stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\nprint(c.pid, flush=True)\nc.wait()"
     )

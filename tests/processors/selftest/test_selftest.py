@@ -176,7 +176,7 @@ def test_every_sample_names_models_of_the_wire() -> None:
     )
 
 
-def test_outside_a_jail_it_says_that_the_walls_are_open() -> None:
+def test_outside_a_sandbox_it_says_that_the_walls_are_open() -> None:
     found = selftest.sandbox()
     assert SimpleNamespace(**found).files_closed is False
     assert found["network_closed"] is False

@@ -423,20 +423,20 @@ def test_importing_ultralytics_leaves_the_process_as_it_was(weights_dir: Path) -
 IN_A_WORKTREE = """
 import sys
 from pathlib import Path
-from gpu_worker_processors.jail.level import JailSpec, apply
+from gpu_worker_processors.sandbox.level import SandboxSpec, apply
 checkout, work = map(Path, sys.argv[1:])
 sys.path.insert(0, str(checkout / "site"))
-apply(JailSpec("best_effort", work, readable=(checkout / "site",)))
+apply(SandboxSpec("best_effort", work, readable=(checkout / "site",)))
 from gpu_worker_processors.track.detectors.ultralytics_net import import_ultralytics
 print(import_ultralytics("tasks", "yolov8n").__file__)
 """
 
 
-def test_a_detector_loads_in_the_jail_where_it_is_installed_below_a_git_worktree(
+def test_a_detector_loads_in_the_sandbox_where_it_is_installed_below_a_git_worktree(
     tmp_path: Path,
 ) -> None:
     """A worktree's `.git` is a file, which ultralytics reads when it is imported, and which the
-    jail closes."""
+    sandbox closes."""
     checkout, work = (tmp_path / "checkout").resolve(), tmp_path / "work"
     work.mkdir()
     installed = find_spec("ultralytics")

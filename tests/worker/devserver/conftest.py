@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gpu_worker.platform import Faults, GateLimits, LocalPlatform, ManualClock, R2Gate
+from gpu_worker.devserver import Faults, GateLimits, LocalPlatform, ManualClock, R2Gate
 
 
 @pytest.fixture

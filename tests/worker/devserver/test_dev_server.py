@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from gpu_worker.platform import LocalPlatform, private_files
+from gpu_worker.devserver import LocalPlatform
+from gpu_worker.devserver.store import private_files
 from gpu_worker_client import Storage
 from gpu_worker_client.protocol import parse_task
 

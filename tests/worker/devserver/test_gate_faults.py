@@ -9,7 +9,7 @@ import pytest
 import requests
 from requests.exceptions import ChunkedEncodingError, ConnectionError
 
-from gpu_worker.platform import Fault, Faults, ManualClock, R2Gate
+from gpu_worker.devserver import Fault, Faults, ManualClock, R2Gate
 
 CONTENT = bytes(range(256)) * 4000
 """1 024 000 bytes."""

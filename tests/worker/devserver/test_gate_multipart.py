@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from gpu_worker.platform import ManualClock, R2Gate
-from gpu_worker.platform.multipart import Part, choose_parts, parse_complete
-from gpu_worker.platform.s3_errors import S3Error
+from gpu_worker.devserver import ManualClock, R2Gate
+from gpu_worker.devserver.store.multipart import Part, choose_parts, parse_complete
+from gpu_worker.devserver.store.s3_errors import S3Error
 from gpu_worker_client.protocol import OutputMultipart
 
 

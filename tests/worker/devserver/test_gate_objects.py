@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from gpu_worker.platform import GateLimits, LocalPlatform, ManualClock, R2Gate
-from gpu_worker.platform.http_rules import byte_range
-from gpu_worker.platform.s3_errors import S3Error
+from gpu_worker.devserver import GateLimits, LocalPlatform, ManualClock, R2Gate
+from gpu_worker.devserver.http_rules import byte_range
+from gpu_worker.devserver.store.s3_errors import S3Error
 
 CONTENT = bytes(range(256)) * 4
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpu_worker.platform.http_rules import byte_range
-from gpu_worker.platform.multipart import parse_complete
-from gpu_worker.platform.presign import object_url, presign
-from gpu_worker.platform.s3_errors import S3Error
-from gpu_worker.platform.sigv4 import Credentials, verify
+from gpu_worker.devserver.http_rules import byte_range
+from gpu_worker.devserver.store.multipart import parse_complete
+from gpu_worker.devserver.store.presign import object_url, presign
+from gpu_worker.devserver.store.s3_errors import S3Error
+from gpu_worker.devserver.store.sigv4 import Credentials, verify
 
 CREDENTIALS = Credentials("access", "secret")
 NOW = 1_800_000_000.0

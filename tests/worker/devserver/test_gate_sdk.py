@@ -16,7 +16,7 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from gpu_worker.platform import GateLimits, LocalPlatform, R2Gate
+from gpu_worker.devserver import GateLimits, LocalPlatform, R2Gate
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import pytest
 import requests
 from botocore.config import Config
 
-from gpu_worker.platform import ManualClock, R2Gate
-from gpu_worker.platform.s3_errors import S3Error
-from gpu_worker.platform.sigv4 import Credentials, verify
+from gpu_worker.devserver import ManualClock, R2Gate
+from gpu_worker.devserver.store.s3_errors import S3Error
+from gpu_worker.devserver.store.sigv4 import Credentials, verify
 
 KEYS = [
     "plain.mp4",

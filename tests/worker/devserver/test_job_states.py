@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from gpu_worker.platform import ManualClock, PlatformLimits
-from gpu_worker.platform.job import Job, Status
-from gpu_worker.platform.jobs import JobBook, NotRetryable, UnknownJob
-from gpu_worker.platform.limits import PolicyError
+from gpu_worker.devserver import ManualClock, PlatformLimits
+from gpu_worker.devserver.endpoint.job import Job, Status
+from gpu_worker.devserver.endpoint.jobs import JobBook, NotRetryable, UnknownJob
+from gpu_worker.devserver.limits import PolicyError
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from gpu_worker.platform import Fault, LocalPlatform, ManualClock, PlatformLimits
+from gpu_worker.devserver import Fault, LocalPlatform, ManualClock, PlatformLimits
 from gpu_worker.runpod_sdk import runpod
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from gpu_worker.platform import LocalPlatform, PlatformLimits, WorkerProcess
-from gpu_worker.platform.job import Status
+from gpu_worker.devserver import LocalPlatform, PlatformLimits, WorkerProcess
+from gpu_worker.devserver.endpoint.job import Status
 
 HANDLER = """
 import asyncio, os

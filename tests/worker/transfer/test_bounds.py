@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from support.transfer_kit import KIB, Kit, noise, sha256, strict_gate
 
-from gpu_worker.platform.r2_gate import R2Gate
+from gpu_worker.devserver.store.gate import R2Gate
 from gpu_worker.transfer import Source, TransferLimits, UrlPolicy, fetch
 from gpu_worker.transfer.safe_url import parse_url
 from gpu_worker_client.protocol import ErrorCode, TaskError

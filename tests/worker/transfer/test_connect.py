@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from gpu_worker.transfer import Fetched, Network, Source, TransferLimits, UrlPolicy, fetch
-from gpu_worker.transfer.dial import SocketAddress
-from gpu_worker.transfer.guard import Guard
+from gpu_worker.transfer.connect import SocketAddress
 from gpu_worker.transfer.safe_url import parse_url
+from gpu_worker.transfer.watchdog import Guard
 from gpu_worker_client.protocol import ErrorCode, TaskError
 
 LIMITS = TransferLimits(connect_seconds=1, idle_seconds=2, total_seconds=20)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from support.transfer_kit import KIB, Kit, noise, strict_gate
 
-from gpu_worker.platform.faults import Fault
-from gpu_worker.platform.r2_gate import R2Gate
+from gpu_worker.devserver.faults.plan import Fault
+from gpu_worker.devserver.store.gate import R2Gate
 from gpu_worker.transfer import Source, Target, TransferLimits
 from gpu_worker.transfer.multipart import Part, completion_xml, plan_parts
 from gpu_worker_client.protocol import MIN_PART_BYTES, ErrorCode, OutputPart, TaskError

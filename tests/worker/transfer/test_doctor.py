@@ -12,8 +12,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from gpu_worker.platform.presign import presign
-from gpu_worker.platform.sigv4 import Credentials
+from gpu_worker.devserver.store.presign import presign
+from gpu_worker.devserver.store.sigv4 import Credentials
 from gpu_worker.transfer import SafeUrl, TaskUrls, UrlPolicy, check_task
 from gpu_worker_client.protocol import ErrorCode, TaskError, parse_task
 

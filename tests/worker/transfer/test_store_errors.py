@@ -6,9 +6,9 @@ from datetime import datetime, timezone
 
 import pytest
 
-from gpu_worker.transfer.answers import Refusal, Transient, judge, retry_after_seconds
 from gpu_worker.transfer.download import LARGEST_RANGE_BYTES, split
 from gpu_worker.transfer.http import pause_seconds
+from gpu_worker.transfer.store_errors import Refusal, Transient, judge, retry_after_seconds
 from gpu_worker_client.protocol import ErrorCode, TaskError
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=timezone.utc)

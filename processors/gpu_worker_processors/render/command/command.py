@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gpu_worker_processors.render.base import Expectation
 from gpu_worker_processors.render.command import formats, units
-from gpu_worker_processors.render.command.denial import at_token
+from gpu_worker_processors.render.command.errors import at_token
 from gpu_worker_processors.render.command.graph import Graph
 from gpu_worker_processors.render.command.options import Place, find_option
 from gpu_worker_processors.render.command.parse import parse_command

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from gpu_worker_processors.render.command.denial import Denied
+from gpu_worker_processors.render.command.errors import Denied
 from gpu_worker_processors.render.command.expression import read_expression
 
 _PLAIN = frozenset({"pts", "n", "frame_num", "pict_type", "gmtime", "localtime"})

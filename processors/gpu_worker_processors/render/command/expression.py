@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from gpu_worker_processors.render.command.denial import Denied, shown
+from gpu_worker_processors.render.command.errors import Denied, shown
 
 MAX_CHARS = 1024
 MAX_DEPTH = 24

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from gpu_worker_processors.render.command.denial import Denied, shown
+from gpu_worker_processors.render.command.errors import Denied, shown
 from gpu_worker_processors.render.command.values import Value, kind
 
 _TABLES = Path(__file__).with_name("tables")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
-from gpu_worker_processors.render.command.denial import Denied, shown
+from gpu_worker_processors.render.command.errors import Denied, shown
 from gpu_worker_processors.render.command.filters import FILTERS, FilterSpec, why_no_filter
 from gpu_worker_processors.render.command.quoting import quote, read_quoted, skip_space
 from gpu_worker_processors.render.command.values import InputFile, Value

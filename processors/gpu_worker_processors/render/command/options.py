@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 
 from gpu_worker_processors.render.command import formats
-from gpu_worker_processors.render.command.denial import Denied, shown
+from gpu_worker_processors.render.command.errors import Denied, shown
 from gpu_worker_processors.render.command.expression import read_expression
 from gpu_worker_processors.render.command.filters import entries
 from gpu_worker_processors.render.command.graph import Graph, parse_graph

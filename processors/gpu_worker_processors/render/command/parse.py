@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.render.command import formats
-from gpu_worker_processors.render.command.denial import Denied, at_token, shown
+from gpu_worker_processors.render.command.errors import Denied, at_token, shown
 from gpu_worker_processors.render.command.graph import parse_graph
 from gpu_worker_processors.render.command.options import OPTIONS, Place, find_option, modern_value
 from gpu_worker_processors.render.command.script import Given, Input, Script
-from gpu_worker_processors.render.command.sense import check_sense
 from gpu_worker_processors.render.command.values import InputFile
+from gpu_worker_processors.render.command.whole_command import check_sense
 
 MAX_INPUTS = 32
 MAX_WORDS = 512

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from gpu_worker_processors.media.sniff import sniff
-from gpu_worker_processors.render.command.denial import Denied
+from gpu_worker_processors.render.command.errors import Denied
 
 _HEAD_BYTES = 4096
 _PICTURES = (

@@ -15,8 +15,8 @@ from functools import cache
 from typing import Protocol
 
 from gpu_worker_processors.render.command import units
-from gpu_worker_processors.render.command.denial import Denied, shown
 from gpu_worker_processors.render.command.drawn_text import read_drawn_text
+from gpu_worker_processors.render.command.errors import Denied, shown
 from gpu_worker_processors.render.command.expression import FUNCTIONS, read_expression
 
 MAX_SIDE = 16384

@@ -11,19 +11,19 @@ from gpu_worker_client.protocol.timeline import Timeline, TimelineOutput
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.encoders import CANDIDATES, check_container, choose_encoder
 from gpu_worker_processors.render.base import Expectation
-from gpu_worker_processors.render.timeline.graph import Graph, filter_text
-from gpu_worker_processors.render.timeline.overlays import overlaid, text_font, written
-from gpu_worker_processors.render.timeline.picture import FORMAT, clip_picture, join_pictures
-from gpu_worker_processors.render.timeline.plan import SAMPLE_RATE, Film, exact, plan_film
-from gpu_worker_processors.render.timeline.rendering import TimelineInput, TimelineRendering
-from gpu_worker_processors.render.timeline.sheet import Sheet, plan_sheet
-from gpu_worker_processors.render.timeline.sound import (
+from gpu_worker_processors.render.timeline.audio import (
     clip_sound,
     finished,
     join_sounds,
     with_music,
 )
+from gpu_worker_processors.render.timeline.graph import Graph, filter_text
+from gpu_worker_processors.render.timeline.overlays import overlaid, text_font, written
+from gpu_worker_processors.render.timeline.plan import SAMPLE_RATE, Film, exact, plan_film
+from gpu_worker_processors.render.timeline.rendering import TimelineInput, TimelineRendering
+from gpu_worker_processors.render.timeline.sheet import Sheet, plan_sheet
 from gpu_worker_processors.render.timeline.sources import Source, refused
+from gpu_worker_processors.render.timeline.video import FORMAT, clip_picture, join_pictures
 
 SOFTWARE_ENCODERS = frozenset(
     one.name for group in CANDIDATES.values() for one in group if not one.hardware

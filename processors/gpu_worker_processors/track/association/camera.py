@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpu_worker_processors.track.association.boxes import Floats, to_centre, to_corners
-from gpu_worker_processors.track.association.reading import floats, integers
+from gpu_worker_processors.track.association.state_json import floats, integers
 
 Gray = NDArray[np.uint8]
 

@@ -19,7 +19,7 @@ import numpy as np
 from gpu_worker_processors.track.association.assignment import IMPOSSIBLE, assign
 from gpu_worker_processors.track.association.camera import Warp
 from gpu_worker_processors.track.association.observation import Observation
-from gpu_worker_processors.track.association.reading import floats, integers, sequence
+from gpu_worker_processors.track.association.state_json import floats, integers, sequence
 from gpu_worker_processors.track.association.tracks import Sighting, read_sighting
 
 POINT_CLASSES = frozenset({"sports ball", "frisbee", "ball", "puck", "shuttlecock"})

@@ -20,7 +20,7 @@ from gpu_worker_processors.track.association.cascade import Frame, Rules, contin
 from gpu_worker_processors.track.association.motion import TICK_SECONDS
 from gpu_worker_processors.track.association.observation import Observation
 from gpu_worker_processors.track.association.points import Point, Points, is_point
-from gpu_worker_processors.track.association.reading import floats, integers
+from gpu_worker_processors.track.association.state_json import floats, integers
 from gpu_worker_processors.track.association.tracks import LIVE, LOST, TENTATIVE, Sighting, Tracks
 from gpu_worker_processors.track.detections import Detections
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gpu_worker_processors.track.association.boxes import Floats
 from gpu_worker_processors.track.association.camera import Warp, warped
 from gpu_worker_processors.track.association.motion import Motion
-from gpu_worker_processors.track.association.reading import floats, integers, sequence
+from gpu_worker_processors.track.association.state_json import floats, integers, sequence
 
 TENTATIVE, LIVE, LOST = 0, 1, 2
 """Seen once and not believed yet; seen in the last frame; not seen in the last frame."""

@@ -38,7 +38,7 @@ _SWITCHES: Mapping[str, str] = {
 
 _GIT = "ultralytics.utils.git"
 """Reads the `.git` of whatever repository the package is installed in, at import. In a worktree
-that is a file, which the jail closes; and which repository it is, is nothing to a detector."""
+that is a file, which the sandbox closes; and which repository it is, is nothing to a detector."""
 
 
 @dataclass(frozen=True)

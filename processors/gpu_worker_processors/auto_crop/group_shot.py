@@ -1,0 +1,103 @@
+"""The few who matter and do not fit into the window together: who they are, and what a wider window
+would have to hold.
+
+So many are a conversation or a rally, of which nobody may be lost; more are a crowd, of which the
+leader and those around are shown (`subject`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpu_worker_processors.auto_crop.candidates import (
+    FITS_SHARE,
+    GLIMPSE_SECONDS,
+    Picture,
+    Ranked,
+    Seen,
+    counting,
+    important,
+    most_seen,
+    union,
+)
+from gpu_worker_processors.auto_crop.importance import BALL_SHARE
+from gpu_worker_processors.auto_crop.l1 import Floats
+
+FEW = 3
+"""People, at most."""
+_PLAYER_HEIGHT = 0.25
+"""Of the leader's. Seen from 5 m behind one of them, another half a basketball court (14 m, FIBA's
+rules, 2.1) farther away is 5/19 as tall; whoever is smaller stands outside the game."""
+
+
+@dataclass(frozen=True)
+class Apart:
+    """The two or three who matter in a stretch of k frames and do not fit into the window together,
+    and their ball."""
+
+    track_ids: tuple[int, ...]
+    boxes: Floats
+    """Shape (k, 4): the smallest box around them; NaN where none of them is seen."""
+    room: Floats
+    """Shape (k, 2): width and height of it with each one's own padding, pixels."""
+    reason: str
+
+
+def apart(
+    ranked: Ranked, balls: Sequence[Seen], ball: Floats, picture: Picture, *, is_game: bool
+) -> Apart | None:
+    """The few who matter, if they do not fit into the window together: in a game all who play it,
+    else those who matter about as much as the leader. Around a ball that leads a crowd there are
+    none.
+
+    Args:
+        balls: all that are seen; `ball`, shape (k, 4), is the best of them in each frame.
+    """
+    few, reason = _few(ranked, ball, is_game=is_game)
+    boxes = [one.boxes for one in few]
+    if not few or not _do_not_fit(boxes, picture):
+        return None
+    padded = [
+        box + picture.padding * np.tile(box[:, 2:] - box[:, :2], 2) * (-1, -1, 1, 1)
+        for box in boxes
+    ]
+    if np.isfinite(ball[:, 0]).sum() >= GLIMPSE_SECONDS * picture.fps:
+        boxes, padded, few = [*boxes, ball], [*padded, ball], [*few, most_seen(balls)]
+    room = np.clip(union(padded), 0, (picture.width, picture.height) * 2)
+    return Apart(
+        tuple(one.track_id for one in few), union(boxes), room[:, 2:] - room[:, :2], reason
+    )
+
+
+def _few(ranked: Ranked, ball: Floats, *, is_game: bool) -> tuple[list[Seen], str]:
+    """Two or three, or nobody; and why they."""
+    seen = counting(ranked)
+    if len(seen) <= FEW and is_game:
+        players = [one for one in seen if _height(one) >= _PLAYER_HEIGHT * _height(seen[0])]
+        if len(players) > 1:
+            return players, f"{len(players)} play and do not fit together"
+    is_led_by_ball = np.isfinite(ball[:, 0]).mean() >= BALL_SHARE
+    alike = important(ranked) if seen and (len(seen) <= FEW or not is_led_by_ball) else []
+    return (
+        (alike, f"{len(alike)} matter alike and do not fit together")
+        if 1 < len(alike) <= FEW
+        else ([], "")
+    )
+
+
+def _do_not_fit(boxes: Sequence[Floats], picture: Picture) -> bool:
+    """Whether they are too far apart to be shown together, rather than one of them too large or the
+    one gone before the other came."""
+    around = union(boxes)
+    seen = np.sum([np.isfinite(box[:, 0]) for box in boxes], axis=0)
+    return bool(
+        ((seen > 1) & ~picture.holds_group(around)).sum() > (1 - FITS_SHARE) * (seen > 0).sum()
+    )
+
+
+def _height(one: Seen) -> float:
+    """Mean, pixels."""
+    return float(np.nanmean(one.boxes[:, 3] - one.boxes[:, 1]))

@@ -1,0 +1,447 @@
+"""The parent's side of the engine: starts the warm child, sends it one command at a time, kills it
+whole.
+
+The child leads its own process group, so a kill takes everything it started with it. A child that
+dies without a word becomes a typed, retryable error, and the next command gets a fresh one. All
+calls block; the worker calls them from threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import site
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar, cast, get_args
+
+from gpu_worker_client.protocol import ErrorBody, ErrorCode, RenderTask, Stage, TaskBase, TaskError
+from gpu_worker_processors import registry
+from gpu_worker_processors.base import Limits, ignore_progress
+from gpu_worker_processors.engine.events import (
+    Done,
+    Event,
+    Failed,
+    Prepared,
+    ProgressEvent,
+    Ready,
+    read_event,
+)
+from gpu_worker_processors.engine.jobdir import RESULT_NAME, engine_home
+from gpu_worker_processors.engine.untrusted_file import open_made
+from gpu_worker_processors.sandbox.identity import hand_over
+from gpu_worker_processors.sandbox.level import Policy, SandboxSpec
+
+logger = logging.getLogger(__name__)
+
+_CHILD = "gpu_worker_processors.engine.process"
+
+KILL_WAIT_SECONDS = 5.0
+"""A process group that got SIGKILL and is not gone after this long hangs in the kernel (a dead
+GPU); it is left behind."""
+
+MAX_RESULT_BYTES = 128 * 1024**2
+"""Largest result that is read from the engine: ten million boxes as columns have some 75 MB."""
+
+OnProgress = Callable[[Stage, int, int | None, str], None]
+
+Final = TypeVar("Final", Prepared, Done)
+
+_PASSED_ON = (
+    "PATH",
+    "LANG",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "COVERAGE_PROCESS_START",
+)
+"""Variables of the parent that the child needs to find its libraries and its GPU. Keys and tokens
+are not among them."""
+
+ENGINE_VARIABLES = (
+    "WEIGHTS_DIR",
+    "GPU_WORKER_DEVICE",
+    "GPU_WORKER_MANIFEST",
+    "GPU_WORKER_SANDBOX",
+    "GPU_WORKER_RENDER_SANDBOX",
+    "GPU_WORKER_CUDA_GRAPHS",
+)
+"""What the engine may see of the environment besides paths and GPU selection: no key, no token."""
+
+
+_PATH_VARIABLES = frozenset({"WEIGHTS_DIR", "GPU_WORKER_MANIFEST"})
+
+
+def engine_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """What a processor may read of its owner's environment. The engine stands in another folder, so
+    paths are made whole."""
+    given = {name: env[name] for name in ENGINE_VARIABLES if env.get(name)}
+    return {
+        name: str(Path(v).expanduser().resolve()) if name in _PATH_VARIABLES else v
+        for name, v in given.items()
+    }
+
+
+class EngineSettings(Protocol):
+    """What an engine's owner chooses: the worker's `Settings`, or a local run's."""
+
+    @property
+    def sandbox(self) -> Policy: ...
+    @property
+    def work_root(self) -> Path: ...
+    @property
+    def weights_dir(self) -> Path | None: ...
+    @property
+    def limits(self) -> Limits: ...
+
+
+@dataclass(frozen=True)
+class EngineJob:
+    """One task with its local paths, as the engine gets it."""
+
+    id: str
+    task: TaskBase
+    work_dir: Path
+    input_path: Path | None = None
+    output_path: Path | None = None
+    output_name: str = ""
+    """As `LocalJob.output_name`."""
+    further_paths: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    """Further inputs, as `LocalJob.inputs`."""
+
+
+@dataclass(frozen=True)
+class EngineAnswer:
+    """What a run gave."""
+
+    result: dict[str, Any] = field(repr=False)
+    """The processor's result, JSON."""
+    seconds: float
+    device: str
+    gpu: str | None
+    sandbox: str | None = None
+    """How well the engine was sandboxed, as `SandboxLevel.name` says it."""
+
+
+class Engine:
+    """Owner of at most one engine child.
+
+    Args:
+        settings: its sandbox and limits.
+        env: this process's variables; the child gets a few of them, see `engine_environment`.
+        readable: files outside the work root that its jobs read where they lie.
+    """
+
+    def __init__(
+        self, settings: EngineSettings, env: Mapping[str, str], readable: Sequence[Path] = ()
+    ) -> None:
+        self._settings = settings
+        self._env = env
+        self._readable = tuple(readable)
+        self._process: subprocess.Popen[str] | None = None
+        self._lock = (
+            threading.RLock()
+        )  # guards the process handle; a kill must never wait for a running command
+        self._turn = threading.Lock()  # one command at a time
+        self._killed = False
+        self._sandbox: SandboxSpec | None = None
+        self.sandbox: dict[str, Any] = {}
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
+    def start(self, task: str = "") -> bool:
+        """Starts the child unless one is alive. Returns whether it had to (a cold start).
+
+        Args:
+            task: what it is to run. Its sandbox opens the programs that this task starts and no
+                others, so a child that was started for another kind of task is replaced.
+
+        Raises:
+            TaskError: `sandbox_unavailable` when the sandbox is required and cannot be had here;
+                `internal` when it dies at once.
+        """
+        programs = registry.programs(task)
+        with self._lock:
+            if self.alive and self._sandbox is not None and self._sandbox.executables == programs:
+                return False
+            self.kill()
+            self._close()
+            self._killed = False
+            home = engine_home(self._settings.work_root)
+            home.mkdir(parents=True, exist_ok=True)
+            sandbox = self._sandbox = self._sandbox_spec(programs)
+            hand_over(home, sandbox.user)
+            process = self._process = subprocess.Popen(
+                _command(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                env=self._child_environment(home, sandbox),
+                cwd=home,
+                start_new_session=True,
+            )
+        ready = self._read_event(process)
+        if isinstance(ready, Failed):
+            self.kill()
+            raise _typed(ready.error)
+        if not isinstance(ready, Ready):
+            raise self._nonsense(process, f"`{ready.event}` before it was ready")
+        self.sandbox = ready.sandbox
+        return True
+
+    def prepare(self, job: EngineJob) -> None:
+        """Loads what the job needs, while its input is still on its way."""
+        self._command("prepare", job, ignore_progress, Prepared)
+
+    def run(self, job: EngineJob, on_progress: OnProgress) -> EngineAnswer:
+        """Runs the job to its end.
+
+        Raises:
+            TaskError: whatever the processor said; `resource_exhausted` when the system killed the
+                child; `internal` when it crashed.
+        """
+        done = self._command("run", job, on_progress, Done)
+        result = _read_result(job.work_dir / RESULT_NAME)
+        level = self.sandbox.get("level")
+        return EngineAnswer(
+            result,
+            done.seconds,
+            done.device.device,
+            done.device.gpu,
+            None if level is None else str(level),
+        )
+
+    def own(self, path: Path) -> None:
+        """Gives a job's directory to the user that the engine became, if it became one."""
+        hand_over(path, self._sandbox.user if self._sandbox else None)
+
+    def kill(self) -> None:
+        """Ends the child and everything it started, at once. Safe from any thread, at any moment,
+        twice."""
+        with self._lock:
+            process = self._process
+            self._killed = True
+            if process is None or process.poll() is not None:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            try:
+                process.wait(KILL_WAIT_SECONDS)
+            except subprocess.TimeoutExpired:
+                logger.error(
+                    "engine %d did not end %g s after SIGKILL", process.pid, KILL_WAIT_SECONDS
+                )
+
+    def close(self) -> None:
+        """Kills the child and releases its pipes."""
+        self.kill()
+        with self._turn:
+            self._close()
+
+    def _close(self) -> None:
+        if self._process is not None:
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        pipe.close()
+            self._process = None
+
+    def _command(
+        self,
+        op: Literal["prepare", "run"],
+        job: EngineJob,
+        on_progress: OnProgress,
+        final: type[Final],
+    ) -> Final:
+        with self._turn:
+            self.start(job.task.task)
+            with self._lock:
+                process = self._process
+            assert process is not None and process.stdin is not None
+            try:
+                process.stdin.write(json.dumps(self._message(op, job)) + "\n")
+                process.stdin.flush()
+            except BrokenPipeError:
+                raise self._death(process) from None
+            while True:
+                event = self._read_event(process)
+                if isinstance(event, ProgressEvent):
+                    on_progress(event.stage, event.done, event.total, event.unit)
+                elif isinstance(event, Failed):
+                    raise _typed(event.error)
+                elif isinstance(event, final):
+                    return event
+                else:
+                    raise self._nonsense(process, f"`{event.event}` as the answer to `{op}`")
+
+    def _message(self, op: str, job: EngineJob) -> dict[str, Any]:
+        return {
+            "op": op,
+            "id": job.id,
+            "task": job.task.task,
+            # Only the parameters matter to the engine: no URL, no header, no key crosses this pipe.
+            "task_json": _without_urls(job.task),
+            "work_dir": str(job.work_dir),
+            "paths": {
+                "input": str(job.input_path) if job.input_path else None,
+                "output": str(job.output_path) if job.output_path else None,
+                "output_name": job.output_name,
+                "further": {name: str(path) for name, path in job.further_paths.items()},
+            },
+            "limits": asdict(self._settings.limits),
+            "settings": engine_environment(self._env),
+        }
+
+    def _read_event(self, process: subprocess.Popen[str]) -> Event:
+        assert process.stdout is not None
+        try:
+            event = read_event(process.stdout)
+        except ValueError as error:
+            raise self._nonsense(
+                process, type(error).__name__
+            ) from None  # the text of it is the engine's: not logged
+        if event is None:
+            raise self._death(process)
+        return event
+
+    def _nonsense(self, process: subprocess.Popen[str], what: str) -> TaskError:
+        """The error after a line that breaks the protocol. The engine goes: nobody knows what it
+        would say to the next job."""
+        logger.error("engine %d broke the protocol: %s", process.pid, what)
+        self.kill()
+        return TaskError(
+            ErrorCode.internal,
+            "the engine sent what it never should and was replaced; the job can be retried",
+        )
+
+    def _death(self, process: subprocess.Popen[str]) -> TaskError:
+        """Why the child is gone, as an error for the job that was running."""
+        status = process.wait(KILL_WAIT_SECONDS)
+        if self._killed:
+            return TaskError(ErrorCode.cancelled, "the job was stopped")
+        if status == -signal.SIGKILL:
+            return TaskError(
+                ErrorCode.resource_exhausted,
+                "the system ended the engine (most often: out of memory); retry, on a worker with"
+                " more memory if it repeats",
+            )
+        if status == -signal.SIGXFSZ:
+            return TaskError(
+                ErrorCode.output_too_large, "the output exceeds this worker's size limit"
+            )
+        logger.error("engine %d ended with status %d", process.pid, status)
+        return TaskError(
+            ErrorCode.internal, "the engine crashed; the job can be retried", status=status
+        )
+
+    def _child_environment(self, home: Path, sandbox: SandboxSpec) -> dict[str, str]:
+        env = {name: self._env[name] for name in _PASSED_ON if name in self._env}
+        env |= {name: value for name, value in self._env.items() if name.startswith("NVIDIA_")}
+        env |= engine_environment(self._env)
+        env |= {
+            "HOME": str(home),
+            "TMPDIR": str(home),
+            # Waiting torch threads sleep instead of spinning: they share the cores with decoder and
+            # encoder. On a busy two-core machine the same upscale took 1.4 s like this and 8 to 42
+            # s with spinning.
+            "OMP_WAIT_POLICY": self._env.get("OMP_WAIT_POLICY", "PASSIVE"),
+            # OpenBLAS, which numpy calls, spins whatever that says: on two busy cores an engine was
+            # once found in one small product after five minutes. On three busy processes it took
+            # 3.4 ms with one thread and 12 with two.
+            "OPENBLAS_NUM_THREADS": self._env.get("OPENBLAS_NUM_THREADS", "1"),
+            # ultralytics phones home, installs and downloads unless told not to before its import.
+            "YOLO_OFFLINE": "true",
+            "YOLO_AUTOINSTALL": "0",
+            "YOLO_CONFIG_DIR": str(home),
+            "GPU_WORKER_SANDBOX": sandbox.to_json(),
+        }
+        if _installed_for_one_user():
+            env["PYTHONUSERBASE"] = site.getuserbase()  # HOME is another one there
+        if sandbox.executables:
+            env["IMAGEIO_FFMPEG_EXE"] = str(
+                sandbox.executables[-1]
+            )  # found already, and looking for it takes more than it may
+        return env
+
+    def _sandbox_spec(self, programs: tuple[Path, ...]) -> SandboxSpec:
+        s = self._settings
+        return SandboxSpec.for_engine(
+            policy=s.sandbox,
+            work_root=s.work_root,
+            weights_dir=s.weights_dir,
+            max_output_bytes=s.limits.max_output_bytes,
+            executables=programs,
+            readable=self._readable,
+            slot=0,
+        )
+
+
+def _command() -> list[str]:
+    """Isolated: it starts unsandboxed in a folder that an earlier engine could write, and imports
+    nothing from there or from where a variable leads."""
+    if not _installed_for_one_user():
+        return [sys.executable, "-I", "-u", "-m", _CHILD]
+    start = (
+        f"import sys; del sys.path[0]; import runpy; runpy.run_module({_CHILD!r},"
+        " run_name='__main__')"
+    )
+    return [sys.executable, "-E", "-u", "-c", start]
+
+
+def _installed_for_one_user() -> bool:
+    """Whether this package came by `pip install --user`: a fully isolated interpreter would not
+    find it."""
+    return (
+        bool(site.ENABLE_USER_SITE)
+        and Path(site.getusersitepackages()).resolve() in Path(__file__).resolve().parents
+    )
+
+
+def _without_urls(task: TaskBase) -> str:
+    """The task with a placeholder for every URL, so that it still parses on the other side."""
+    data = task.model_dump(
+        mode="json", exclude_unset=True, include={"task", "schema_version", "params"}
+    )
+    data["task"] = task.task
+    fields = type(task).model_fields
+    if "input_url" in fields:
+        data["input_url"] = "local:input"
+    if "output_url" in fields and getattr(task, "makes_a_file", True):
+        data["output_url"] = "local:output"
+    if isinstance(task, RenderTask):
+        data["inputs"] = {name: f"local:{name}" for name in task.inputs}
+    return json.dumps(data)
+
+
+def _read_result(path: Path) -> dict[str, Any]:
+    with open_made(path) as file:
+        data = file.read(MAX_RESULT_BYTES + 1)
+    if len(data) > MAX_RESULT_BYTES:
+        message = f"the result has more than {MAX_RESULT_BYTES} bytes; split the input"
+        raise TaskError(ErrorCode.result_too_large, message, limit=MAX_RESULT_BYTES)
+    return json.loads(data)
+
+
+def _typed(body: ErrorBody) -> TaskError:
+    try:
+        error = TaskError(ErrorCode(body.code), body.message)
+    except ValueError:
+        error = TaskError(ErrorCode.internal, "the engine failed in a way that it has no name for")
+    error.stage = cast(Stage, body.stage) if body.stage in get_args(Stage) else None
+    error.details = body.details
+    return error

@@ -1,0 +1,243 @@
+"""seccomp: the list of system calls that a sandboxed process is refused, as a classic BPF program
+built by pure functions.
+
+A deny list, not an allow list: an interpreter with torch and a GPU driver uses more calls than can
+be foreseen, and file rights are Landlock's task. What is refused here is what Landlock does not
+know: every socket (so no network and no docker.sock), looking into or signalling other processes,
+namespaces, mounts, kernel interfaces with a record of bugs, links that could fool the parent into
+delivering another file, changing owners and modes, and, unless the job may spawn a program, new
+processes. A refused call gives EPERM; a call of a foreign architecture ends the process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import struct
+from dataclasses import dataclass
+from typing import Literal
+
+from gpu_worker_processors.sandbox import kernel
+from gpu_worker_processors.sandbox.syscalls import AARCH64, X86_64
+
+_TABLES = {"x86_64": X86_64, "aarch64": AARCH64}
+_AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+"""linux/audit.h."""
+_SECCOMP = {"x86_64": 317, "aarch64": 277}
+_X32_BIT = 0x40000000
+"""Calls of the x32 ABI carry this bit and would slip past the numbers of the 64-bit table."""
+
+_SET_MODE_FILTER, _FLAG_TSYNC = 1, 1
+RET_ALLOW, RET_ERRNO, RET_KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
+"""linux/seccomp.h."""
+
+LOAD, JUMP_EQUAL, JUMP_GREATER_EQUAL, JUMP_ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+"""linux/bpf_common.h: BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_JMP|JGE|K, BPF_JMP|JSET|K, BPF_RET|K."""
+_NUMBER_OFFSET, _ARCH_OFFSET, _ARGUMENTS_OFFSET = 0, 4, 16
+"""struct seccomp_data; each of the six arguments has 8 bytes, the low half first on both
+machines."""
+
+CLONE_THREAD = 0x00010000
+CLONE_NEW_NAMESPACE = 0x7E020000
+"""CLONE_NEWNS|NEWCGROUP|NEWUTS|NEWIPC|NEWUSER|NEWPID|NEWNET of linux/sched.h. (NEWTIME exists in
+clone3 and unshare only.)"""
+_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+"""Typing into the terminal that the worker was started from."""
+
+NETWORK = ("socket", "connect", "bind", "listen", "accept", "accept4")
+"""`socket` for every family: Landlock does not bind UDP, raw or UNIX sockets. `socketpair` leads
+nowhere and stays."""
+OTHER_PROCESSES = (
+    "ptrace",
+    "process_vm_readv",
+    "process_vm_writev",
+    "pidfd_getfd",
+    "kcmp",
+    "perf_event_open",
+    "kill",
+    "tkill",
+    "pidfd_send_signal",
+    "rt_sigqueueinfo",
+    "rt_tgsigqueueinfo",
+)
+NAMESPACES = (
+    "unshare",
+    "setns",
+    "mount",
+    "umount2",
+    "pivot_root",
+    "chroot",
+    "open_tree",
+    "move_mount",
+    "fsopen",
+    "fsconfig",
+    "fsmount",
+    "fspick",
+    "mount_setattr",
+)
+KERNEL = (
+    "bpf",
+    "keyctl",
+    "add_key",
+    "request_key",
+    "io_uring_setup",
+    "io_uring_enter",
+    "io_uring_register",
+    "userfaultfd",
+    *(
+        "kexec_load",
+        "kexec_file_load",
+        "init_module",
+        "finit_module",
+        "delete_module",
+        "open_by_handle_at",
+        "name_to_handle_at",
+    ),
+    "memfd_secret",
+    "fanotify_init",
+    "quotactl",
+    "swapon",
+    "swapoff",
+    "reboot",
+    "settimeofday",
+    "clock_settime",
+    "clock_adjtime",
+    "adjtimex",
+    "sethostname",
+    "setdomainname",
+    "acct",
+    "syslog",
+    "iopl",
+    "ioperm",
+    "vhangup",
+)
+FILE_IDENTITY = (
+    "mknod",
+    "mknodat",
+    "symlink",
+    "symlinkat",
+    "link",
+    "linkat",
+    "chmod",
+    "fchmod",
+    "fchmodat",
+    "fchmodat2",
+    "chown",
+    "fchown",
+    "lchown",
+    "fchownat",
+    "setxattr",
+    "lsetxattr",
+    "fsetxattr",
+    "removexattr",
+    "lremovexattr",
+    "fremovexattr",
+)
+SPAWN = ("fork", "vfork", "execve", "execveat")
+_ONLY_PROGRAMS = ("fork", "vfork", "execveat", "tgkill", "memfd_create")
+"""What no foreign program needs: a process, a program of its own making, a signal to anybody."""
+_NEEDED_TO_SPAWN = ("kill",)
+"""Who starts a program must be able to stop it; Landlock keeps the signal inside the sandbox from
+ABI 6 on."""
+
+
+@dataclass(frozen=True)
+class Denial:
+    """One refused call, always or only when the low half of one argument passes a test."""
+
+    syscall: str
+    errno: int = errno.EPERM
+    argument: int = 0
+    test: Literal["always", "equal", "not_equal", "any_bit", "no_bit"] = "always"
+    value: int = 0
+
+
+_NO_PROCESS = Denial("clone", test="no_bit", value=CLONE_THREAD)
+_BY_ARGUMENT = (
+    Denial("clone", test="any_bit", value=CLONE_NEW_NAMESPACE),
+    # Its flags lie behind a pointer that a filter cannot follow; on ENOSYS the C library uses
+    # clone.
+    Denial("clone3", errno=errno.ENOSYS),
+    Denial("prlimit64", argument=0, test="not_equal", value=0),  # 0 is the caller itself
+    Denial("ioctl", argument=1, test="equal", value=_TIOCSTI),
+    Denial("ioctl", argument=1, test="equal", value=_TIOCLINUX),
+)
+"""Refused to everybody, by what is asked of the call."""
+
+Instruction = tuple[int, int, int, int]
+"""`struct sock_filter`: code, jump if true, jump if false, constant."""
+
+
+def denials(*, may_spawn: bool, pid: int) -> tuple[Denial, ...]:
+    """What the engine with this process id is refused; `may_spawn` leaves it fork and execve
+    (Landlock then decides which programs) and signals to its children."""
+    names = (*NETWORK, *OTHER_PROCESSES, *NAMESPACES, *KERNEL, *FILE_IDENTITY)
+    spared = _NEEDED_TO_SPAWN if may_spawn else ()
+    listed = [Denial(name) for name in names if name not in spared]
+    if not may_spawn:
+        listed += [Denial(name) for name in SPAWN]
+        listed.append(_NO_PROCESS)
+        listed.append(
+            Denial("tgkill", test="not_equal", value=pid)
+        )  # abort() and raise() of our own need it
+    return (*listed, *_BY_ARGUMENT)
+
+
+def program_denials(*, gpu: bool) -> tuple[Denial, ...]:
+    """What a foreign program is refused: all that an engine is, and every new process. `execve`
+    stays, because it starts the program; Landlock leaves it nothing else to execute. With `gpu` the
+    CUDA driver keeps its memory files."""
+    names = (*NETWORK, *OTHER_PROCESSES, *NAMESPACES, *KERNEL, *FILE_IDENTITY, *_ONLY_PROGRAMS)
+    spared = ("memfd_create",) if gpu else ()
+    return (*(Denial(name) for name in names if name not in spared), _NO_PROCESS, *_BY_ARGUMENT)
+
+
+def program(machine: str, denied: tuple[Denial, ...]) -> list[Instruction]:
+    """The filter for one machine. A call that its table does not have is left out: the machine does
+    not have it either."""
+    table = _TABLES[machine]
+    instructions: list[Instruction] = [
+        (LOAD, 0, 0, _ARCH_OFFSET),
+        (JUMP_EQUAL, 1, 0, _AUDIT_ARCH[machine]),
+        (RETURN, 0, 0, RET_KILL_PROCESS),
+        (LOAD, 0, 0, _NUMBER_OFFSET),
+    ]
+    if machine == "x86_64":
+        instructions += [(JUMP_GREATER_EQUAL, 0, 1, _X32_BIT), (RETURN, 0, 0, RET_KILL_PROCESS)]
+    for denial in denied:
+        if denial.syscall in table:
+            instructions += _refuse(table[denial.syscall], denial)
+    return [*instructions, (RETURN, 0, 0, RET_ALLOW)]
+
+
+def _refuse(number: int, denial: Denial) -> list[Instruction]:
+    answer = (RETURN, 0, 0, RET_ERRNO | denial.errno)
+    if denial.test == "always":
+        return [(JUMP_EQUAL, 0, 1, number), answer]
+    jump = JUMP_EQUAL if denial.test in ("equal", "not_equal") else JUMP_ANY_BIT
+    on_true, on_false = (0, 1) if denial.test in ("equal", "any_bit") else (1, 0)
+    return [
+        (JUMP_EQUAL, 0, 4, number),
+        (LOAD, 0, 0, _ARGUMENTS_OFFSET + 8 * denial.argument),
+        (jump, on_true, on_false, denial.value),
+        answer,
+        (LOAD, 0, 0, _NUMBER_OFFSET),
+    ]
+
+
+def packed(machine: str, denied: tuple[Denial, ...]) -> bytes:
+    """`program` as the kernel takes it: 8 bytes an instruction."""
+    return b"".join(struct.pack("<HBBI", *instruction) for instruction in program(machine, denied))
+
+
+def install(machine: str, denied: tuple[Denial, ...]) -> None:
+    """Lays the filter upon every thread of this process, for good. Needs no_new_privs.
+
+    Raises:
+        OSError: the kernel has no seccomp filters or refuses this one.
+    """
+    code = packed(machine, denied)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    header = struct.pack("<HxxxxxxQ", len(code) // 8, ctypes.addressof(buffer))
+    if kernel.call(_SECCOMP[machine], _SET_MODE_FILTER, _FLAG_TSYNC, header) != 0:
+        raise OSError(errno.EBUSY, "a thread could not be brought under the filter")
