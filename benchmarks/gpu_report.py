@@ -109,7 +109,7 @@ def _figure(value: float | None, unit: str) -> str:
 
 
 def _costs(results: Mapping[str, Any] | None) -> Iterator[str]:
-    """What a minute of 720x480 at 30 frames/s takes, the network alone."""
+    """What a minute of 720x480 at 30 frames/s takes, only the network."""
     shares = measured_shares(results) if results else {}
     yield (
         f"Seconds and US dollars for a minute of {WIDTH}x{HEIGHT} at 30 frames/s, the network"
@@ -125,7 +125,7 @@ def _costs(results: Mapping[str, Any] | None) -> Iterator[str]:
     )
     yield ""
     cards = sorted(
-        (card for card in CARDS if card.usd_per_second is not None),
+        (card for card in CARDS.values() if card.usd_per_second is not None),
         key=lambda card: card.usd_per_second or 0,
     )
     heads = [f"{card.short_name} (${card.usd_per_second:.5f}/s)" for card in cards]

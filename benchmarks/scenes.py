@@ -1,7 +1,7 @@
 """detect_scenes against plain decoding and against PySceneDetect, the same file in the same
 process, in turn.
 
-The floor is what PyAV needs to decode the file with all cores and look at nothing; the peer is
+The floor is what PyAV needs to decode the file with all cores and to analyse nothing; the peer is
 `scenedetect.detect()`. Real clips from TEST_MEDIA where it names a folder, and a 720p clip made at
 run time anywhere.
 """
@@ -58,8 +58,8 @@ def _made(folder: Path) -> Path:
                 scene = np.kron(
                     dice.integers(0, 256, (45, 80, 3), np.uint8), np.ones((16, 16, 1), np.uint8)
                 )
-            picture = np.ascontiguousarray(np.roll(scene, index * 3, axis=1))
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            pixels = np.ascontiguousarray(np.roll(scene, index * 3, axis=1))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode(None))
     return path
 

@@ -176,11 +176,10 @@ def _read(task: TaskBase | Mapping[str, Any] | str) -> tuple[str, dict[str, Any]
 
 
 def _card(gpu: str) -> Card:
-    for card in CARDS:
+    for card in CARDS.values():
         if card.short_name.lower() == short(gpu).lower():
             return card
-    known = ", ".join(card.name for card in CARDS)
-    raise ConfigError(f"estimate: nothing is known of this gpu; known are: {known}")
+    raise ConfigError(f"estimate: nothing is known of this gpu; known are: {', '.join(CARDS)}")
 
 
 def _parts(

@@ -7,10 +7,10 @@ arithmetic and a card's peak and price are written by hand; the file names their
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 Unit = Literal["pixels", "frames", "seconds", "jobs"]
 """What the time of a job grows with: pixels of all frames of the input; frames, for a network that
@@ -65,7 +65,7 @@ def _speed(row: Mapping[str, Any]) -> Speed:
         amount, unit = row["frames"], "frames"
     else:
         amount, unit = row["frames"] * row["width"] * row["height"], "pixels"
-    return Speed(amount / row["seconds"], cast(Unit, unit))
+    return Speed(amount / row["seconds"], unit)
 
 
 _FIGURES = json.loads(Path(__file__).with_name("figures.json").read_text(encoding="utf-8"))
@@ -81,8 +81,8 @@ NETWORKS: dict[str, Network] = {
 }
 """Network -> its arithmetic. At scale 2 and below a smaller partner may run; the larger one is
 counted."""
-CARDS: Sequence[Card] = [
-    Card(name, card["tflops"] * 1e12, card["usd_per_second"])
+CARDS: dict[str, Card] = {
+    name: Card(name, card["tflops"] * 1e12, card["usd_per_second"])
     for name, card in _FIGURES["cards"].items()
-]
+}
 """Prices change: give your own as `prices`, in the shape of the worker's `GPU_WORKER_PRICES`."""
