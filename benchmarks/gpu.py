@@ -7,10 +7,10 @@ cold start.
     python benchmarks/gpu.py --bundle DIR        installs what `gpu_bundle.py` has put there first:
                                                  no network needed
 
-Each section runs in a process group of its own with a time limit, and every row is stored as soon
-as it is there: what fails or runs out of time costs only itself. `gpu.json` and `gpu.md` are
-written into $OUT, or the current folder, after each section. A `gpu.json` put beside this file is what
-docs/benchmarks.md is made from.
+Each section runs in a process group of its own with a time limit. Every row is stored as soon as
+it is there: what fails or runs out of time costs only itself. `gpu.json` and `gpu.md` are written
+into $OUT, or the current folder, after each section. docs/benchmarks.md is made from a `gpu.json`
+beside this file.
 """
 
 from __future__ import annotations
