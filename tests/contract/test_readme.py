@@ -62,7 +62,9 @@ def test_the_example_asks_for_a_model_of_the_default_image() -> None:
     assert model in {*SHIPPED, *baked[1].split()}
 
 
-@pytest.mark.parametrize("document", ["README.md", "client/README.md", "docs/sdk.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "client/README.md", "docs/sdk.md", "docs/files.md", "docs/split.md"]
+)
 def test_the_install_line_works_from_a_clone_and_says_that_nothing_is_published(
     document: str,
 ) -> None:
