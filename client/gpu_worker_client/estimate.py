@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
@@ -258,22 +258,16 @@ def _read(task: TaskBase | Mapping[str, Any] | str) -> tuple[str, dict[str, Any]
         raise ConfigError(f"estimate: task must be one of: {', '.join(TASKS)}")
     params = given.get("params") or {}
     if not isinstance(params, BaseModel):
-        params = _params_of(TASKS[name].request, params)
+        try:
+            kind = TASKS[name].params
+            params = kind.model_validate(params) if params else kind.model_construct()
+        except ValidationError as error:
+            places = ", ".join(
+                ".".join(map(str, problem["loc"])) or "as a whole"
+                for problem in error.errors(include_input=False)
+            )
+            raise ConfigError(f"estimate: params do not fit the task: {places}") from None
     return name, {**dict(params), "tracks_url": given.get("tracks_url")}
-
-
-def _params_of(request: type[TaskBase], given: object) -> BaseModel:
-    kind = cast(type[BaseModel], request.model_fields["params"].annotation)
-    if not given:
-        return kind.model_construct()
-    try:
-        return kind.model_validate(given)
-    except ValidationError as error:
-        places = ", ".join(
-            ".".join(map(str, problem["loc"])) or "as a whole"
-            for problem in error.errors(include_input=False)
-        )
-        raise ConfigError(f"estimate: params do not fit the task: {places}") from None
 
 
 def _card(gpu: str) -> str:
