@@ -13,7 +13,6 @@ from gpu_worker_client._lazy import loader
 
 if TYPE_CHECKING:
     from gpu_worker_client._stage import Transfer
-    from gpu_worker_client._status import JobStatus
     from gpu_worker_client._timing import Timing
     from gpu_worker_client.async_client import AsyncClient, AsyncJob
     from gpu_worker_client.client import Client
@@ -71,6 +70,7 @@ if TYPE_CHECKING:
     from gpu_worker_client.policy import Policy
     from gpu_worker_client.progress_bar import ProgressBar
     from gpu_worker_client.protocol import ErrorCode, Progress, State, TaskResult
+    from gpu_worker_client.status import JobStatus
     from gpu_worker_client.storage import Storage
     from gpu_worker_client.tracks import tracks_to_mot
     from gpu_worker_client.webhooks import WebhookEvent, unwrap
@@ -152,7 +152,7 @@ __all__ = [
 _HOMES = (
     "exceptions",
     "protocol",
-    "_status",
+    "status",
     "_timing",
     "events",
     "policy",

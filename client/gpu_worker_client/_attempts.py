@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gpu_worker_client._flow import Flow, Send, Sleep
+from gpu_worker_client._http import Request
 from gpu_worker_client._retry import (
     MAX_RETRIES,
     RETRY_AFTER_CAP_SECONDS,
@@ -15,7 +16,6 @@ from gpu_worker_client._retry import (
     should_retry,
 )
 from gpu_worker_client._timing import Timing
-from gpu_worker_client._transport import Request
 from gpu_worker_client.exceptions import APIConnectionError, APIError
 
 _log = logging.getLogger("gpu_worker_client")

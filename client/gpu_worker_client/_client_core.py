@@ -11,21 +11,21 @@ from urllib.parse import urlsplit
 from pydantic_core import PydanticSerializationError
 
 from gpu_worker_client._drive import Requests
-from gpu_worker_client._elsewhere import KeptResult
-from gpu_worker_client._flow import Flow
-from gpu_worker_client._job_core import JobCore
-from gpu_worker_client._timing import Timing
-from gpu_worker_client._transport import Transport
-from gpu_worker_client.endpoint import (
+from gpu_worker_client._endpoint import (
     DEFAULT_BASE_URL,
     Endpoint,
     check_api_key,
     check_id,
     job_id_of,
 )
+from gpu_worker_client._flow import Flow
+from gpu_worker_client._http import Transport
+from gpu_worker_client._job_core import JobCore
+from gpu_worker_client._timing import Timing
 from gpu_worker_client.exceptions import ConfigError, job_error
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import TASKS, ErrorCode, TaskBase, TaskError, TaskResult, parse_task
+from gpu_worker_client.stored_result import KeptResult
 
 MIN_WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 10.0
 """Bounds of `run(wait_seconds=...)`. The lower one is RunPod's; the upper one is how long Ctrl-C

@@ -14,9 +14,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from gpu_worker_client._flow import Came, Finish, Flow, Send, Sleep, Step, Tell, came_of
+from gpu_worker_client._http import Transport, too_slow
 from gpu_worker_client._threads import Threads
 from gpu_worker_client._timing import Timing
-from gpu_worker_client._transport import Transport, too_slow
 from gpu_worker_client.exceptions import APIConnectionError
 
 T = TypeVar("T")

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from gpu_worker_client._drive import Requests
 from gpu_worker_client._flow import Came, Flow, Sleep, Step, Tell, came_of_awaited
+from gpu_worker_client._http import too_slow
 from gpu_worker_client._timing import Timing
-from gpu_worker_client._transport import too_slow
 
 T = TypeVar("T")
 

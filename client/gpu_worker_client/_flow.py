@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from gpu_worker_client._transport import Request
+from gpu_worker_client._http import Request
 
 T = TypeVar("T")
 

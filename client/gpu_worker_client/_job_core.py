@@ -11,11 +11,9 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Literal, TypeVar, cast
 
-from gpu_worker_client._elsewhere import KeptResult, is_summary, read_kept, read_whole
+from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS, LAST_TIMEOUT_SECONDS, Endpoint
 from gpu_worker_client._flow import Flow, Sleep, Tell
 from gpu_worker_client._retry import RETRY_AFTER_CAP_SECONDS, should_retry
-from gpu_worker_client._status import JobStatus, read_result, read_status
-from gpu_worker_client.endpoint import LAST_CANCEL_SECONDS, LAST_TIMEOUT_SECONDS, Endpoint
 from gpu_worker_client.events import Health, Watcher
 from gpu_worker_client.exceptions import (
     APIConnectionError,
@@ -25,6 +23,8 @@ from gpu_worker_client.exceptions import (
     WaitTimeout,
 )
 from gpu_worker_client.protocol import State, TaskResult
+from gpu_worker_client.status import JobStatus, read_result, read_status
+from gpu_worker_client.stored_result import KeptResult, is_summary, read_kept, read_whole
 
 POLL_FIRST_SECONDS = 0.25
 POLL_CAP_SECONDS = 5.0

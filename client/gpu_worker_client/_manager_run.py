@@ -9,12 +9,11 @@ from collections.abc import Callable
 from typing import Any, Literal, cast
 
 from gpu_worker_client._client_core import Connection
-from gpu_worker_client._elsewhere import KeptResult, read_kept
+from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS
 from gpu_worker_client._job_core import POLL_ERRORS_TOLERATED, outage_seconds
 from gpu_worker_client._manager_store import WAITING, Row, Store
 from gpu_worker_client._retry import backoff_seconds
 from gpu_worker_client.async_client import AsyncClient, AsyncJob
-from gpu_worker_client.endpoint import LAST_CANCEL_SECONDS
 from gpu_worker_client.exceptions import (
     APIConnectionError,
     APIError,
@@ -29,6 +28,7 @@ from gpu_worker_client.exceptions import (
     SubmitInDoubt,
 )
 from gpu_worker_client.protocol import TASKS, ErrorBody, TaskResult
+from gpu_worker_client.stored_result import KeptResult, read_kept
 
 DOUBT_LOOK_SECONDS = 5.0
 """Between two looks at an endpoint that may still be working on a job in doubt."""

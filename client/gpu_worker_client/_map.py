@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gpu_worker_client._background import take_over
+from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS
 from gpu_worker_client.async_client import AsyncClient
-from gpu_worker_client.endpoint import LAST_CANCEL_SECONDS
 from gpu_worker_client.outcome import Outcome
 
 if TYPE_CHECKING:

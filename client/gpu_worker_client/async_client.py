@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any, cast, overload
 from gpu_worker_client._at_once import as_they_end
 from gpu_worker_client._client_core import ClientCore, Connection
 from gpu_worker_client._drive_async import AsyncDriver
-from gpu_worker_client._elsewhere import KeptResult
+from gpu_worker_client._endpoint import Endpoint
 from gpu_worker_client._job_core import JobCore, OnTimeout, R
-from gpu_worker_client._status import JobStatus
 from gpu_worker_client._timing import Timing
 from gpu_worker_client.async_files import AsyncFileTasks
-from gpu_worker_client.endpoint import Endpoint
 from gpu_worker_client.events import Event
 from gpu_worker_client.exceptions import ConfigError, GpuWorkerError
 from gpu_worker_client.outcome import Outcome
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import AnsweredBy, TaskBase, TaskResult
+from gpu_worker_client.status import JobStatus
 from gpu_worker_client.storage import Storage
+from gpu_worker_client.stored_result import KeptResult
 
 if TYPE_CHECKING:
     from gpu_worker_client.client import Client

@@ -14,7 +14,6 @@ from typing import Any, cast, overload
 
 from gpu_worker_client._client_core import ClientCore, Connection
 from gpu_worker_client._drive import SyncDriver
-from gpu_worker_client._elsewhere import KeptResult
 from gpu_worker_client._timing import Timing
 from gpu_worker_client.events import Event
 from gpu_worker_client.files import FileTasks
@@ -23,6 +22,7 @@ from gpu_worker_client.outcome import Outcome
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import AnsweredBy, TaskBase, TaskResult
 from gpu_worker_client.storage import Storage
+from gpu_worker_client.stored_result import KeptResult
 
 __all__ = ["Client", "Policy"]
 

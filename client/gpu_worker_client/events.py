@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from gpu_worker_client._status import JobStatus
 from gpu_worker_client.protocol import Progress, State
+from gpu_worker_client.status import JobStatus
 
 
 @dataclass(frozen=True)

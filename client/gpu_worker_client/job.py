@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from gpu_worker_client._drive import SyncDriver
-from gpu_worker_client._elsewhere import KeptResult
+from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS, Endpoint
 from gpu_worker_client._job_core import JobCore, OnTimeout, R
-from gpu_worker_client._status import JobStatus
-from gpu_worker_client.endpoint import LAST_CANCEL_SECONDS, Endpoint
 from gpu_worker_client.events import ColdStart, Event, Finished, ProgressEvent, Queued, Started
+from gpu_worker_client.status import JobStatus
+from gpu_worker_client.stored_result import KeptResult
 
 __all__ = [
     "LAST_CANCEL_SECONDS",

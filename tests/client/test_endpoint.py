@@ -20,7 +20,7 @@ from gpu_worker_client import (
     RateLimitError,
     ServerError,
 )
-from gpu_worker_client._transport import _session
+from gpu_worker_client._http import _session
 
 API_KEY = "rpa_CANARYkey0123456789"
 TASK = {"task": "selftest"}

@@ -24,10 +24,10 @@ from gpu_worker_client import (
     GpuWorkerError,
     Job,
     TaskResult,
-    endpoint,
+    _endpoint,
 )
 from gpu_worker_client._job_core import JobCore
-from gpu_worker_client._status import JobStatus
+from gpu_worker_client.status import JobStatus
 
 DOCS = ROOT / "docs/sdk.md"
 TIMEOUT_SECONDS = 20.0
@@ -106,9 +106,9 @@ def brief(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> No
     fault = request.node.callspec.params["fault"]
     if fault in ("no answer", *DRAGGED_OUT):
         seconds = BRIEF_SECONDS["stays" if "stays" in request.node.originalname else "passes"]
-        monkeypatch.setattr(endpoint, "TOTAL_SECONDS", seconds)
-        monkeypatch.setattr(endpoint, "LAST_TIMEOUT_SECONDS", seconds)
-        monkeypatch.setattr(endpoint, "MAX_ANSWER_BYTES", 1 << 20)
+        monkeypatch.setattr(_endpoint, "TOTAL_SECONDS", seconds)
+        monkeypatch.setattr(_endpoint, "LAST_TIMEOUT_SECONDS", seconds)
+        monkeypatch.setattr(_endpoint, "MAX_ANSWER_BYTES", 1 << 20)
 
 
 @contextmanager
@@ -136,7 +136,7 @@ def cell(kind: str, call: str, order: Callable[[HostileEndpoint], None]) -> str:
             except GpuWorkerError as error:
                 told = type(error).__name__
                 print(f"{kind}, {call}: {error}; asked {server.asked}")  # what a failure shows
-        assert time.seconds <= TIMEOUT_SECONDS + endpoint.LAST_CANCEL_SECONDS, call
+        assert time.seconds <= TIMEOUT_SECONDS + _endpoint.LAST_CANCEL_SECONDS, call
         submits = server.asked.count("run")
         # More than one without a key: only where the endpoint itself said, by 429, that it did not
         # take the others.

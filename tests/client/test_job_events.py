@@ -9,8 +9,8 @@ import pytest
 from support.scripted_server import Answer, FakeTime, ScriptedServer
 
 from gpu_worker_client import Client, ColdStart, Event, Finished, Queued, State
-from gpu_worker_client._status import JobStatus
 from gpu_worker_client.events import Health, Watcher
+from gpu_worker_client.status import JobStatus
 
 QUEUED = {"id": "j", "status": "IN_QUEUE"}
 DONE = {"id": "j", "status": "COMPLETED", "output": {"task": "track"}}

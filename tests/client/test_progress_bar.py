@@ -6,8 +6,8 @@ import io
 from typing import Any
 
 from gpu_worker_client import Finished, ProgressBar, ProgressEvent, Queued, State, Transfer
-from gpu_worker_client._status import JobStatus
 from gpu_worker_client.protocol import Progress
+from gpu_worker_client.status import JobStatus
 
 
 class Terminal(io.StringIO):

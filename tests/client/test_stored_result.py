@@ -18,9 +18,9 @@ from gpu_worker_client import (
     JobError,
     JobExpired,
     ResultLost,
-    _elsewhere,
+    stored_result,
 )
-from gpu_worker_client.endpoint import Endpoint
+from gpu_worker_client._endpoint import Endpoint
 from gpu_worker_client.protocol import DetectScenesResult, DetectScenesTask, TaskHeaders
 
 KEPT: dict[str, Any] = {
@@ -189,7 +189,7 @@ def test_gzip_that_is_none_is_cut_or_is_a_bomb(
     monkeypatch: pytest.MonkeyPatch,
     data: bytes,
 ) -> None:
-    monkeypatch.setattr(_elsewhere, "MAX_RESULT_BYTES", 1000)
+    monkeypatch.setattr(stored_result, "MAX_RESULT_BYTES", 1000)
     server.say({"id": "j", "status": "COMPLETED", "output": SUMMARY})
     bucket.say(Answer(data))
     with pytest.raises(APIConnectionError, match="the bucket that holds the result answered"):

@@ -18,7 +18,7 @@ from gpu_worker_client import (
     APIConnectionError,
     Client,
     ResultUnreadable,
-    _elsewhere,
+    stored_result,
     tracks_to_mot,
 )
 from gpu_worker_client.protocol import (
@@ -155,7 +155,7 @@ def test_a_bucket_that_does_not_answer_can_be_asked_again(
 def test_no_more_is_read_than_a_result_can_have(
     client: Client, server: ScriptedServer, bucket: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_elsewhere, "MAX_RESULT_BYTES", 1000)
+    monkeypatch.setattr(stored_result, "MAX_RESULT_BYTES", 1000)
     bucket.say(Answer(b" " * 1001))
     with pytest.raises(APIConnectionError, match="more than 1000 bytes"):
         got(client, server, summary(bucket))

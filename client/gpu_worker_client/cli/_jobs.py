@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from gpu_worker_client._client_core import web_task
+from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS
 from gpu_worker_client.cli._output import Output, UsageError, error_json, status_json
 from gpu_worker_client.client import Client
-from gpu_worker_client.endpoint import LAST_CANCEL_SECONDS
 from gpu_worker_client.exceptions import InvalidTask
 from gpu_worker_client.job import Job
 from gpu_worker_client.policy import Policy

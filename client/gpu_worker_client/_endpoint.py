@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 
 from gpu_worker_client._attempts import attempts
 from gpu_worker_client._flow import Finish, Flow, Send
+from gpu_worker_client._http import MAX_ANSWER_BYTES, TOTAL_SECONDS, Reply, Request
 from gpu_worker_client._redact import redact
 from gpu_worker_client._retry import Retries, parse_retry_after
 from gpu_worker_client._shown import shown
 from gpu_worker_client._timing import Timing
-from gpu_worker_client._transport import MAX_ANSWER_BYTES, TOTAL_SECONDS, Reply, Request
 from gpu_worker_client.exceptions import (
     APIError,
     AuthenticationError,

@@ -19,9 +19,9 @@ from pydantic import ValidationError
 
 from gpu_worker_client._attempts import attempts
 from gpu_worker_client._flow import Flow
+from gpu_worker_client._http import Reply, Request
 from gpu_worker_client._retry import TRANSIENT_STATUS
 from gpu_worker_client._timing import Timing
-from gpu_worker_client._transport import Reply, Request
 from gpu_worker_client.exceptions import APIConnectionError
 from gpu_worker_client.protocol import TASKS, TaskBase, TaskResult
 
