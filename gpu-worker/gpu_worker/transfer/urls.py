@@ -25,6 +25,7 @@ from gpu_worker_client.protocol import (
     TaskBase,
     TaskError,
 )
+from gpu_worker_client.protocol.foreign import parse_integer
 from gpu_worker_client.protocol.presigned import signed_subset
 from gpu_worker_processors.local.paths import (
     check_distinct,
@@ -86,7 +87,7 @@ class UrlPolicy:
 
 def _host_matches(url: SafeUrl, entry: str) -> bool:
     host, _, port = entry.lower().strip().lstrip(".").partition(":")
-    on_port = url.port == (int(port) if port else DEFAULT_PORTS["https"])
+    on_port = url.port == (parse_integer(port) if port else DEFAULT_PORTS["https"])
     return on_port and (url.host == host or url.host.endswith(f".{host}"))
 
 
