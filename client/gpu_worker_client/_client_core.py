@@ -3,10 +3,12 @@ calls."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
+
+from pydantic_core import PydanticSerializationError
 
 from gpu_worker_client._drive import Requests
 from gpu_worker_client._endpoint import (
@@ -111,8 +113,8 @@ class ClientCore:
         deadline: float | None = None,
         wait_seconds: float | None = None,
     ) -> Flow[Any]:
-        checked, wire = check_task(task)
-        body: dict[str, Any] = {"input": wire}
+        checked = web_task(task)
+        body: dict[str, Any] = {"input": _wire(checked)}
         limits = (checked_policy(policy) or Policy.for_task(checked)).to_wire()
         if limits:
             body["policy"] = limits
@@ -165,57 +167,48 @@ class ClientCore:
             raise
 
 
-def check_task(task: object) -> tuple[TaskBase, dict[str, Any]]:
-    """The validated task, and what to send: the fields the caller set and no others, so an older
-    worker is not bothered with newer fields, and a worker can tell a default from a choice.
+def typed_task(task: object) -> TaskBase:
+    """The typed task. One that is typed already was validated when it was made.
 
     Raises:
-        InvalidTask: it does not fit, or names a place that is no web URL.
+        InvalidTask: it does not fit.
     """
-    given: Any = task
     if isinstance(task, TaskBase):
-        given = task.model_dump(mode="json", exclude_unset=True) | {"task": task.task}
+        return task
     try:
-        checked = parse_task(
-            dict(cast("Mapping[str, Any]", given)) if isinstance(given, Mapping) else given
+        return parse_task(
+            dict(cast("Mapping[str, Any]", task)) if isinstance(task, Mapping) else task
         )
     except TaskError as error:
         raise job_error(error.body()) from None
-    wire = checked.model_dump(mode="json", exclude_unset=True) | {"task": checked.task}
-    _check_urls(wire)
-    return checked, wire
 
 
-def _check_urls(wire: Mapping[str, Any]) -> None:
-    """Refuses paths and other schemes (file, s3): a worker would too, after a start that is paid
-    for."""
-    places = [place for place, url in _urls(wire) if not _is_web_url(url)]
-    if not places:
-        return
+def web_task(task: object) -> TaskBase:
+    """The typed task, which names nothing but web URLs. Paths and other schemes (file, s3) are
+    refused here: a worker would too, after a start that is paid for.
+
+    Raises:
+        InvalidTask: it does not fit, or a field is no web URL.
+    """
+    typed = typed_task(task)
+    paths = [path for path, url in typed.urls().items() if not _is_web_url(url)]
+    if not paths:
+        return typed
     problem = (
         "must be an https URL; for files of this machine give paths to client.upscale and its like"
     )
-    errors = [{"path": place, "problem": problem} for place in places]
-    raise job_error(
-        TaskError(
-            ErrorCode.invalid_task, f"{', '.join(places[:5])}: {problem}", errors=errors[:20]
-        ).body()
-    )
+    errors = [{"path": path, "problem": problem} for path in paths]
+    message = f"{', '.join(paths[:5])}: {problem}"
+    raise job_error(TaskError(ErrorCode.invalid_task, message, errors=errors[:20]).body())
 
 
-def _urls(wire: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every URL of a task's JSON, after its place."""
-    yield from (
-        (name, url) for name, url in wire.items() if name.endswith("_url") and url is not None
-    )
-    yield from ((f"inputs.{name}", url) for name, url in wire.get("inputs", {}).items())
-    multipart = wire.get("output_multipart") or {}
-    yield from (
-        (f"output_multipart.parts.{index}.url", part["url"])
-        for index, part in enumerate(multipart.get("parts", ()))
-    )
-    if complete := multipart.get("complete"):
-        yield "output_multipart.complete.url", complete["url"]
+def _wire(task: TaskBase) -> dict[str, Any]:
+    """The task's JSON. Raises InvalidTask: it was made by `model_construct`, and does not fit."""
+    try:
+        return task.to_wire()
+    except PydanticSerializationError:
+        given = task.model_dump(mode="json", exclude_unset=True, warnings=False)
+        return typed_task({"task": task.task} | given).to_wire()
 
 
 def _is_web_url(text: str) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
@@ -166,7 +166,7 @@ def _read(task: TaskBase | Mapping[str, Any] | str) -> tuple[str, dict[str, Any]
         raise ConfigError(f"estimate: task must be one of: {', '.join(TASKS)}")
     params = given.get("params") or {}
     if not isinstance(params, BaseModel):
-        model = cast(type[BaseModel], TASKS[name].request.model_fields["params"].annotation)
+        model = TASKS[name].params
         try:
             params = model.model_validate(params) if params else model.model_construct()
         except ValidationError as error:
