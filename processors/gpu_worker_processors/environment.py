@@ -24,6 +24,9 @@ class Reader:
         value = self._env.get(name, "")
         return Path(value).expanduser().resolve() if value else default
 
+    def text(self, name: str, default: str) -> str:
+        return self._env.get(name, "") or default
+
     def flag(self, name: str, default: bool) -> bool:
         value = self._env.get(name, "").lower()
         if value not in ("", "0", "1", "true", "false"):
@@ -36,7 +39,7 @@ class Reader:
         )
 
     def choice(self, name: str, allowed: tuple[str, ...], default: str) -> str:
-        value = self._env.get(name, "") or default
+        value = self.text(name, default)
         if value not in allowed:
             raise ConfigError(f"{name} must be one of: {', '.join(allowed)}")
         return value

@@ -6,7 +6,6 @@ Light on import: the worker's parent process asks `required_weights` without eve
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpu_worker_client.protocol import TaskError, TrackParams
@@ -45,14 +44,13 @@ def _detector(job: LocalJob) -> Detector | None:
         return None
     from gpu_worker_processors.models.devices import pick_device
 
-    folder = job.settings.get("WEIGHTS_DIR")
     try:
         return load_detector(
             params.model,
             classes=classes_to_find(params),
             iou_threshold=TrackParams().iou_threshold,
-            store=WeightStore(Path(folder) if folder else None, job.settings),
-            device=pick_device(job.settings.get("GPU_WORKER_DEVICE", "auto")),
+            store=WeightStore(job.settings.weights_dir),
+            device=pick_device(job.settings.device),
         )
     except TaskError as error:
         raise _at_its_place(error, params) from None
