@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload
 
-from gpu_worker_client._in_thread import in_thread, in_thread_telling
+from gpu_worker_client._blocking import in_thread, in_thread_notifying
 from gpu_worker_client._stage import FileWork, Place, stage
 from gpu_worker_client.commands import Compilable
 from gpu_worker_client.events import Event
@@ -214,10 +214,10 @@ async def run_files_async(
     policy: Policy | None,
 ) -> TaskResult:
     """As `run_files`; what blocks does so in a thread."""
-    staged = await in_thread_telling(partial(stage, work, lambda: client.storage, policy), on_event)
+    staged = await in_thread_notifying(partial(stage, work, lambda: client.storage, policy), on_event)
     try:
         result = await client.run(staged.task, timeout, on_event, policy=policy)
-        await in_thread_telling(partial(staged.collect, result), on_event)
+        await in_thread_notifying(partial(staged.collect, result), on_event)
     except JobError:
         await in_thread(staged.clean_up)
         raise

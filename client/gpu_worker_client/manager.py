@@ -133,7 +133,7 @@ class JobManager:
         self._failure: BaseException | None = None
         self._loop = asyncio.new_event_loop()
         self._runner = Runner(
-            ManagedClient.on(client._connection),  # pyright: ignore[reportPrivateUsage]
+            ManagedClient(client.core),
             self._store,
             max_parallel=max_parallel,
             retries=retries,
