@@ -7,6 +7,7 @@
 
 PYTHON ?= python3
 JOBS   ?= 2
+IMAGE  ?= gpu-worker:dev
 BIN    := .venv/bin
 REQ    := requirements/worker.txt requirements/dev.txt
 READY  := .venv/.ready
@@ -14,7 +15,7 @@ READY  := .venv/.ready
 # every engine compiles torch anew.
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 
-.PHONY: setup demo test test-all check bench lock reference image docs clean
+.PHONY: setup demo test test-all check bench lock reference image wheels version docs clean
 .DEFAULT_GOAL := demo
 
 setup: $(READY)
@@ -66,7 +67,15 @@ lock: $(READY)
 	    --no-emit-find-links --no-annotate --no-header --override overrides.txt $$name.in -o $$name.txt || exit 1; done
 
 image:
-	docker build --platform linux/amd64 -t gpu-worker:dev .
+	docker build --platform linux/amd64 -t $(IMAGE) .
+
+wheels: $(READY)
+	@rm -rf dist
+	@for package in client processors gpu-worker; do \
+	  $(BIN)/uv build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist $$package || exit 1; done
+
+version:
+	@sed -n 's/^version = "\(.*\)"/\1/p' client/pyproject.toml
 
 clean:
 	rm -rf .venv demo-output

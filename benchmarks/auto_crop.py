@@ -2,9 +2,9 @@
 FFmpeg's crop filter.
 
 Both get the same tracks, so the detector, which `track` measures, is not in the figure. The peer
-smooths each frame's wanted place with a factor of 0.9, rounds it as the crop filter does with
+smooths each frame's wanted position with a factor of 0.9, rounds it as the crop filter does with
 4:2:0, hands the path to FFmpeg by `sendcmd`, and encodes by the same x264 settings. Behind a person
-who walks the film pans over a scene, by no whole number of pixels; it is made at run time.
+who walks the video pans over a scene, by no whole number of pixels; it is made at run time.
 """
 
 from __future__ import annotations
@@ -45,13 +45,14 @@ CRF = 18
 def rows() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        film, places = make_film(folder / "film.mp4"), walk()
+        video, positions = make_video(folder / "video.mp4"), walk()
         tracks = folder / "tracks.json"
-        tracks.write_text("".join(tracked(places).json_pieces()), encoding="utf-8")
+        tracks.write_text("".join(tracked(positions).json_pieces()), encoding="utf-8")
         best: dict[str, float] = {}
         for _ in range(ROUNDS):
-            best["peer"] = min(best.get("peer", 1e9), timed(lambda: run_peer(folder, film, tracks)))
-            best["ours"] = min(best.get("ours", 1e9), timed(lambda: run_ours(folder, film, tracks)))
+            for who, run in (("peer", run_peer), ("ours", run_ours)):
+                seconds = timed(lambda run=run: run(folder, video, tracks))
+                best[who] = min(best.get(who, 1e9), seconds)
         ours, theirs = FRAMES / best["ours"], FRAMES / best["peer"]
     note = (
         "exponential path, ffmpeg sendcmd and crop, the same tracks and x264 settings; the peer"
@@ -61,6 +62,13 @@ def rows() -> list[dict[str, Any]]:
         "name": f"auto_crop, file to file, {WIDTH}x{HEIGHT} to 9:16",
         "ours": ours,
         "peer": theirs,
+        "work": {
+            "task": "auto_crop",
+            "width": WIDTH,
+            "height": HEIGHT,
+            "frames": FRAMES,
+            "seconds": best["ours"],
+        },
     }
     return [row | {"ratio": ours / theirs, "unit": "frames/s", "note": note}]
 
@@ -71,9 +79,9 @@ def walk() -> Any:
     return 960 + 500 * np.sin(2 * np.pi * t / 9) + 6 * np.sin(2 * np.pi * t * 1.8)
 
 
-def make_film(path: Path) -> Path:
+def make_video(path: Path) -> Path:
     """Noise of a natural spectrum that slides by, so that the encoder has as much to do as with a
-    real film."""
+    real video."""
     dice = np.random.default_rng(0)
     rows, columns = np.fft.fftfreq(HEIGHT)[:, None], np.fft.fftfreq(2 * WIDTH)[None]
     falling = 1 / np.maximum(np.hypot(rows, columns), 1 / WIDTH)
@@ -85,22 +93,22 @@ def make_film(path: Path) -> Path:
         )
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for index in range(FRAMES):
-            picture: Any = cv2.getRectSubPix(
+            pixels: Any = cv2.getRectSubPix(
                 scene, (WIDTH, HEIGHT), (WIDTH / 2 + 2.37 * index, HEIGHT / 2)
             )
             container.mux(
                 stream.encode(
-                    av.VideoFrame.from_ndarray(picture, format="gray").reformat(format="yuv420p")
+                    av.VideoFrame.from_ndarray(pixels, format="gray").reformat(format="yuv420p")
                 )
             )
         container.mux(stream.encode(None))
     return path
 
 
-def tracked(places: Any) -> TrackResult:
+def tracked(positions: Any) -> TrackResult:
     boxes = (
         TrackBox(frame=index, bbox=(x - 90, 300, x + 90, 900), confidence=0.9)
-        for index, x in enumerate(places.tolist())
+        for index, x in enumerate(positions.tolist())
     )
     return TrackResult(
         tracks=[Track(track_id=1, class_name="person", frames=TrackFrames(boxes))],
@@ -109,16 +117,16 @@ def tracked(places: Any) -> TrackResult:
     )
 
 
-def run_ours(folder: Path, film: Path, tracks: Path) -> None:
+def run_ours(folder: Path, video: Path, tracks: Path) -> None:
     params = AutoCropParams(crf=CRF)
     output, settings = folder / "ours.mp4", {"GPU_WORKER_DEVICE": "cpu"}
     PROCESSOR.run(
-        LocalJob("bench", params, folder, film, {"tracks": tracks}, output, settings=settings)
+        LocalJob("bench", params, folder, video, {"tracks": tracks}, output, settings=settings)
     )
     assert frames_of(output) == FRAMES
 
 
-def run_peer(folder: Path, film: Path, tracks: Path) -> None:
+def run_peer(folder: Path, video: Path, tracks: Path) -> None:
     boxes = json.loads(tracks.read_text(encoding="utf-8"))["tracks"][0]["frames"]
     x, lines = (boxes[0]["bbox"][0] + boxes[0]["bbox"][2]) / 2, []
     for index, box in enumerate(boxes):
@@ -139,7 +147,7 @@ def run_peer(folder: Path, film: Path, tracks: Path) -> None:
             "error",
             "-y",
             "-i",
-            film,
+            video,
             "-vf",
             f"sendcmd=f={folder / 'path.txt'},crop={WINDOW}:{HEIGHT}:0:0",
             "-c:v",

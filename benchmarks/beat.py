@@ -96,6 +96,7 @@ def _speed(audio: Path) -> list[dict[str, Any]]:
             "unit": "s",
             "ratio": best[peer] / best[ours],
             "note": "the peer answers no energy, no confidence, no attack times",
+            "work": {"task": "beat", "audio_seconds": 30, "seconds": best[ours]},
         },
         {
             "name": "beat: 30 s of sound, first answer of a fresh process",

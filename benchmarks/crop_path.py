@@ -3,7 +3,7 @@ beside HiGHS.
 
 One player at a time is followed at 9:16 of 1280x720 with 3 px of noise on every edge. Measured
 against the player's true box: the share of frames with it wholly in the window; the root mean
-square of the path's third difference in windows/s^3, which is what looks like shaking; the mean
+square of the path's third difference in windows/s^3, which the eye sees as shaking; the mean
 distance of the player from the window's middle, in windows; the share of frame pairs between which
 the window moves less than 0.05 px. The players are those of TEST_MEDIA's SportsMOT ground truth, or
 made at run time.
@@ -73,12 +73,12 @@ def _real() -> list[Player]:
 
 
 def _made() -> list[Player]:
-    """People who run to a new place every few seconds."""
+    """People who run to a new position every few seconds."""
     dice, found = np.random.default_rng(0), list[Player]()
     for _ in range(100):
-        places = np.repeat(dice.uniform(60, WIDTH - 60, 20), dice.integers(25, 120, 20))
+        positions = np.repeat(dice.uniform(60, WIDTH - 60, 20), dice.integers(25, 120, 20))
         kernel = np.hanning(40) / np.hanning(40).sum()
-        middle = np.convolve(np.convolve(places, kernel, "valid"), kernel, "valid")
+        middle = np.convolve(np.convolve(positions, kernel, "valid"), kernel, "valid")
         found.append((25.0, middle - 30, middle + 30))
     return found
 
@@ -193,7 +193,7 @@ def _speed(players: list[Player]) -> dict[str, Any]:
     corridors = [
         _corridor(player) for player in players[:: max(1, len(players) // SOLVED)][:SOLVED]
     ]
-    weights, spent, apart, failed, frames = Weights(10, 1 / 30, 1 / 9), [0.0, 0.0], 0.0, 0, 0
+    weights, spent, largest, failed, frames = Weights(10, 1 / 30, 1 / 9), [0.0, 0.0], 0.0, 0, 0
     for corridor in corridors:
         started = time.process_time()
         ours = stillest_line(corridor, weights)
@@ -203,11 +203,11 @@ def _speed(players: list[Player]) -> dict[str, Any]:
             failed += 1
             continue
         spent = [spent[0] + between - started, spent[1] + time.process_time() - between]
-        apart = max(apart, float(np.abs(ours - theirs).max()))
+        largest = max(largest, float(np.abs(ours - theirs).max()))
         frames += len(ours)
     note = (
         f"{len(corridors) - failed} paths, {frames} frames, CPU time; nowhere over"
-        f" {apart * WINDOW:.2f} px of {WIDTH} apart; HiGHS gave up on {failed} more"
+        f" {largest * WINDOW:.2f} px of {WIDTH} apart; HiGHS gave up on {failed} more"
     )
     row = {
         "name": "crop path: solver beside HiGHS (interior point)",

@@ -1,16 +1,16 @@
-"""Everything that only a GPU can tell, in one call of less than ten minutes: tests, parity, speed,
-peers, cold start.
+"""Everything that needs a GPU, in one call of less than ten minutes: tests, parity, speed, peers,
+cold start.
 
-    python benchmarks/gpu.py                       all sections on the first CUDA device python
-    benchmarks/gpu.py --only nets peers     these alone python benchmarks/gpu.py --cpu
-    the same code on the CPU, tiny sizes: proves that it runs, measures nothing python
-    benchmarks/gpu.py --bundle DIR          first installs what `gpu_bundle.py` has put there: no
-    network needed
+    python benchmarks/gpu.py                     all sections on the first CUDA device
+    python benchmarks/gpu.py --only nets peers   these sections
+    python benchmarks/gpu.py --cpu               tiny sizes on the CPU: proves that it runs, no more
+    python benchmarks/gpu.py --bundle DIR        installs what `gpu_bundle.py` has put there first:
+                                                 no network needed
 
-Each section runs in a process group of its own with a time limit, and every row is kept as soon as
+Each section runs in a process group of its own with a time limit. Every row is stored as soon as
 it is there: what fails or runs out of time costs only itself. `gpu.json` and `gpu.md` are written
-into $OUT, or the current folder, after each section. A `gpu.json` put beside this file is what
-docs/benchmarks.md is made from.
+into $OUT, or the current folder, after each section. docs/benchmarks.md is made from a `gpu.json`
+beside this file.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ PURE = (
 WEIGHTS = ("manifest.local.toml", "yolov8n.pt", "realesr-animevideov3.safetensors")
 MEDIA = ("tracking/basketball_720p24.mp4", "tracking/pets_vtest/vtest_480x360.avi")
 GLIBCS = (17, 24, 27, 28, 31, 34)
-"""Minor versions of the manylinux tags that wheels carry; pip takes only those it is told."""
+"""Minor versions of the manylinux tags that wheels carry; pip takes only those that are listed."""
 
 
 def main(argv: Sequence[str]) -> int:

@@ -193,12 +193,12 @@ def _peer_row(net: Net, sizes: Sizes, reference: Any) -> Row:
         resolver = load(net.name, store=folder.store(), device=sizes.device)
         original = _original(net, sizes, reference, folder.folder / f"{net.name}.pth")
         count = 2 * LANES[sizes.device.type] * resolver.batch_for(sizes.height, sizes.width)
-        pictures = [_picture(sizes, seed) for seed in range(count)]
+        frames = [_frame(sizes, seed) for seed in range(count)]
         bgr = [_bgr(sizes, seed) for seed in range(count)]
         theirs = count / seconds_per_call(
             lambda: [original.enhance(frame, outscale=4) for frame in bgr], sizes
         )
-        ours = count / seconds_per_call(lambda: enlarge_all(resolver, pictures, sizes), sizes)
+        ours = count / seconds_per_call(lambda: enlarge_all(resolver, frames, sizes), sizes)
     return {
         "name": (
             f"{net.name}, {sizes.width}x{sizes.height} x4, frames in host memory to frames in host"
@@ -230,11 +230,11 @@ def _original(net: Net, sizes: Sizes, reference: Any, weights: Path) -> Any:
     )
 
 
-def enlarge_all(resolver: SuperResolver, pictures: list[Picture], sizes: Sizes) -> None:
+def enlarge_all(resolver: SuperResolver, frames: list[Picture], sizes: Sizes) -> None:
     """What the pipe of a job does between decoder and encoder, with as many frames side by side."""
     enlarge = enlarger(resolver, sizes)
     batch = resolver.batch_for(sizes.height, sizes.width)
-    groups = [pictures[start : start + batch] for start in range(0, len(pictures), batch)]
+    groups = [frames[start : start + batch] for start in range(0, len(frames), batch)]
     with ThreadPoolExecutor(LANES[sizes.device.type]) as pool:
         for planes in pool.map(enlarge, groups):
             for frame in planes:
@@ -266,7 +266,7 @@ class Upright:
     mirrored: bool = False
 
 
-def _picture(sizes: Sizes, seed: int) -> Picture:
+def _frame(sizes: Sizes, seed: int) -> Picture:
     random = np.random.default_rng(seed)
     shapes = ((sizes.height, sizes.width), *[(sizes.height // 2, sizes.width // 2)] * 2)
     return Picture(

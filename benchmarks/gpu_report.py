@@ -14,17 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpu_worker_client.figures import CARDS, NETWORKS, Card
+
 RESULTS = Path(__file__).with_name("gpu.json")
 """What `gpu.py` found on the last card; not there as long as none was at hand."""
-MEGAFLOPS_PER_PIXEL = {
-    "RealESRGAN_x4plus": 35.85,
-    "RealESRGAN_x4plus_anime_6B": 11.41,
-    "SwinIR_4x_GAN": 27.33,
-    "realesr-general-x4v3": 2.418,
-    "realesr-animevideov3": 1.238,
-}
-"""Operations for one pixel of the input, a multiply-add being two: from the layers' shapes, and a
-test lets torch count."""
+MODELS = (
+    "RealESRGAN_x4plus",
+    "RealESRGAN_x4plus_anime_6B",
+    "SwinIR_4x_GAN",
+    "realesr-general-x4v3",
+    "realesr-animevideov3",
+)
+"""Rows of the cost table."""
 ASSUMED_SHARE = 0.3
 """Of a card's peak, where none was measured: published TensorRT figures of these networks are 20 to
 47 % of an RTX 4090's."""
@@ -35,29 +36,6 @@ given here. One call of `python benchmarks/gpu.py` measures them all; `tests/gpu
 for a machine that has a GPU; docs/gpu.md says what is expected, and why."""
 NO_GPU = "none"
 """How the name of the "card" of a trial on a CPU begins."""
-
-
-@dataclass(frozen=True)
-class Card:
-    """A GPU that serverless endpoints offer."""
-
-    name: str
-    """As the driver calls it, or a part of that."""
-    tflops: float
-    """Dense half-precision matrix peak of its data sheet; of the H200 what a large product
-    reaches."""
-    usd_per_second: float
-    """Flexible workers, docs.runpod.io/serverless/pricing, November 2026."""
-
-
-CARDS = (
-    Card("RTX 4000 Ada", 107, 0.00016),
-    Card("L4", 121, 0.00019),
-    Card("RTX 4090", 330, 0.00031),
-    Card("A100", 312, 0.00076),
-    Card("H100", 790, 0.00116),
-    Card("H200", 790, 0.00155),
-)
 
 
 def section(results: Mapping[str, Any] | None = None) -> str:
@@ -131,7 +109,7 @@ def _figure(value: float | None, unit: str) -> str:
 
 
 def _costs(results: Mapping[str, Any] | None) -> Iterator[str]:
-    """What a minute of 720x480 at 30 frames/s takes, the network alone."""
+    """What a minute of 720x480 at 30 frames/s takes, only the network."""
     shares = measured_shares(results) if results else {}
     yield (
         f"Seconds and US dollars for a minute of {WIDTH}x{HEIGHT} at 30 frames/s, the network"
@@ -146,18 +124,16 @@ def _costs(results: Mapping[str, Any] | None) -> Iterator[str]:
         " estimate, no measurement."
     )
     yield ""
-    yield (
-        "| model | "
-        + " | ".join(f"{card.name} (${card.usd_per_second:.5f}/s)" for card in CARDS)
-        + " |"
+    cards = sorted(
+        (card for card in CARDS.values() if card.usd_per_second is not None),
+        key=lambda card: card.usd_per_second or 0,
     )
-    yield "|---|" + "---:|" * len(CARDS)
-    for model in MEGAFLOPS_PER_PIXEL:
-        yield (
-            f"| {model} | "
-            + " | ".join(_cost(model, card, shares.get(model)) for card in CARDS)
-            + " |"
-        )
+    heads = [f"{card.short_name} (${card.usd_per_second:.5f}/s)" for card in cards]
+    yield f"| model | {' | '.join(heads)} |"
+    yield "|---|" + "---:|" * len(cards)
+    for model in MODELS:
+        cells = [_cost(model, card, shares.get(model)) for card in cards]
+        yield f"| {model} | {' | '.join(cells)} |"
 
 
 @dataclass(frozen=True)
@@ -188,9 +164,9 @@ def measured_shares(results: Mapping[str, Any]) -> dict[str, Share]:
 
 
 def _cost(model: str, card: Card, share: Share | None) -> str:
-    if share is not None and card.name in share.card:
+    if share is not None and card.short_name in share.card:
         return f"**{_seconds_and_dollars(FRAMES_PER_MINUTE / share.fps, card)}**"
-    fps = card.tflops * 1e12 / (MEGAFLOPS_PER_PIXEL[model] * 1e6 * WIDTH * HEIGHT)
+    fps = card.flops / (NETWORKS[model].flops * WIDTH * HEIGHT)
     text = _seconds_and_dollars(
         FRAMES_PER_MINUTE / (fps * (share.of_peak if share else ASSUMED_SHARE)), card
     )
@@ -198,4 +174,5 @@ def _cost(model: str, card: Card, share: Share | None) -> str:
 
 
 def _seconds_and_dollars(seconds: float, card: Card) -> str:
+    assert card.usd_per_second is not None
     return f"{seconds:.3g} s, ${seconds * card.usd_per_second:.2g}"

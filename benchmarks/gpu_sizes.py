@@ -34,16 +34,16 @@ class Sizes:
     swin: dict[str, int]
     """Shape of SwinIR."""
     parity_px: int
-    """Edge of the picture on which formats are compared."""
+    """Edge of the frame on which formats are compared."""
     rounds: int
     """Timed repetitions; their median counts."""
     round_seconds: float
     """Least length of one repetition."""
     clip_frames: int
-    """Of the film that is enlarged."""
-    film: tuple[int, int]
-    """Width and height of the film in which people are followed."""
-    film_frames: int
+    """Frames of the video that is enlarged."""
+    video: tuple[int, int]
+    """Width and height of the video in which people are followed."""
+    video_frames: int
     trackers: tuple[str, ...]
     """Detectors to follow with."""
     matrix: int
@@ -62,8 +62,8 @@ FULL = Sizes(
     rounds=5,
     round_seconds=0.4,
     clip_frames=300,
-    film=(1920, 1080),
-    film_frames=900,
+    video=(1920, 1080),
+    video_frames=900,
     trackers=("yolov8n", "yolov8x"),
     matrix=8192,
 )
@@ -79,8 +79,8 @@ SMALL = Sizes(
     rounds=1,
     round_seconds=0.0,
     clip_frames=5,
-    film=(320, 192),
-    film_frames=6,
+    video=(320, 192),
+    video_frames=6,
     trackers=("yolov8n",),
     matrix=256,
 )

@@ -1,18 +1,18 @@
-"""Other orders of the same arithmetic for RRDB networks: candidates, each to be kept only if a card
-says that it pays.
+"""Other orders of the same arithmetic for RRDB networks: candidates, each to stay only if a card
+shows that it pays.
 
 A dense block as published joins its tensors before every convolution, which moves 5,120 bytes for
 each pixel of the input in half precision where the convolutions themselves read and write 1,664.
 Three ways out, all exact but for rounding:
 
 - `by_input`: each tensor is convolved once with the weights of all later layers side by side, and
-  the sums go along. No join, and 192 outputs at once in place of 32, which fill a tensor core's
+  the sums go along. No join, and 192 outputs at once instead of 32, which fill a tensor core's
   tile; but the sums are read and written again each time.
-- `in_place`: one tensor of 192 channels, each layer writes its slice. A slice of channels is dense
+- `inplace`: one tensor of 192 channels, each layer writes its slice. A slice of channels is dense
   only in NCHW and for one frame, so that is the layout here, and cuDNN has to turn it for its
   tensor cores.
 - `folded`: nearest-neighbour enlargement and the 3x3 convolution after it as four convolutions of
-  2x2, one for each place in the enlarged pixel: 2.25 times fewer operations in those two layers,
+  2x2, one for each position in the enlarged pixel: 2.25 times fewer operations in those two layers,
   and no enlarged tensor.
 """
 
@@ -70,7 +70,7 @@ class ByInput(nn.Module):
         return torch.add(x, sums, alpha=RESIDUAL)
 
 
-class InPlace(nn.Module):
+class Inplace(nn.Module):
     """A dense block that writes each layer into its slice of one tensor."""
 
     def __init__(self, block: Any) -> None:
@@ -97,7 +97,7 @@ class FoldedUpsample(nn.Module):
     """Nearest-neighbour enlargement by two and a 3x3 convolution with zero padding, as one
     convolution of 2x2.
 
-    Row 2y + a of the enlarged picture under the kernel's row d is row y + (a + d - 1) // 2 of the
+    Row 2y + a of the enlarged frame under the kernel's row d is row y + (a + d - 1) // 2 of the
     source: of the three kernel rows two fall on row y of the source, for a = 0 as for a = 1, and
     are added up.
     """
@@ -161,7 +161,7 @@ def with_folded_tail(net: Any) -> None:
 VARIANTS: dict[str, Callable[[Any], None]] = {
     "as published": lambda net: None,  # noqa: ARG005
     "by_input": lambda net: with_blocks(net, ByInput),
-    "in_place": lambda net: with_blocks(net, InPlace),
+    "inplace": lambda net: with_blocks(net, Inplace),
     "folded": with_folded_tail,
 }
 
@@ -189,14 +189,14 @@ def rows(sizes: Sizes) -> Iterator[Row]:
         for variant, fusion in RUNS:
             if fusion != "kernel by kernel" and sizes.device.type != "cuda":
                 continue
-            layout = torch.contiguous_format if variant == "in_place" else torch.channels_last
+            layout = torch.contiguous_format if variant == "inplace" else torch.channels_last
             run = _prepared(
                 load_network(net.name, store).model, variant, fusion, sizes, dtype, layout
             )
             x = frames.contiguous(memory_format=layout)
-            fps, picture = 1 / seconds_per_call(partial(run, x), sizes), run(x).float()
-            published = published or (fps, picture)
-            psnr = -10 * torch.log10((picture - published[1]).square().mean())
+            fps, image = 1 / seconds_per_call(partial(run, x), sizes), run(x).float()
+            published = published or (fps, image)
+            psnr = -10 * torch.log10((image - published[1]).square().mean())
             yield {
                 "name": f"{net.name}, dense blocks and tail {variant}, {fusion}",
                 "value": fps,

@@ -18,7 +18,7 @@ from gpu_nets import Net, enlarge_all, enlarger, folder_with
 from gpu_sizes import Row, Sizes, synchronize
 from support.tiny_weights import compact
 from torch import Tensor
-from track import make_film, random_weights, real_weights, run_peer, settings
+from track import make_video, random_weights, real_weights, run_peer, settings
 from upscale import count, make_clip
 
 from gpu_worker_client.protocol import TrackParams, UpscaleParams
@@ -41,8 +41,8 @@ STAGE_SHARE = 0.9
 
 
 def upscale_rows(sizes: Sizes) -> Iterator[Row]:
-    """Decoder, network and encoder alone, and the whole task, which should be as fast as the
-    slowest of them."""
+    """Decoder, network and encoder each by itself, and the whole task, which should be as fast as
+    the slowest of them."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clip = make_clip(folder / "in.mp4", sizes.width, sizes.height, sizes.clip_frames)
@@ -64,19 +64,19 @@ def upscale_rows(sizes: Sizes) -> Iterator[Row]:
         assert count(folder / "o.mp4") == sizes.clip_frames
         stages = _stages(clip, folder / "stage.mp4", weights, sizes)
     slowest = min(stages, key=lambda stage: stages[stage])
-    alone = ", ".join(f"{stage} {fps:.0f}" for stage, fps in stages.items())
+    by_stage = ", ".join(f"{stage} {fps:.0f}" for stage, fps in stages.items())
     yield {
         "name": f"upscale, file to file, {MODEL}, {sizes.width}x{sizes.height} x4",
         "value": whole,
         "unit": "frames/s",
         "limit": stages[slowest],
         "bar": STAGE_SHARE * stages[slowest],
-        "note": f"alone: {alone} frames/s; {100 * whole / stages[slowest]:.0f} % of {slowest}",
+        "note": f"alone: {by_stage} frames/s; {100 * whole / stages[slowest]:.0f} % of {slowest}",
     }
 
 
 def _quiet(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Random weights whose picture is the enlarged source and not noise, which no encoder is made
+    """Random weights whose output is the enlarged source and not noise, which no encoder is made
     for."""
     last = max(
         (key for key in state if key.endswith(".bias")), key=lambda key: int(key.split(".")[1])
@@ -85,19 +85,19 @@ def _quiet(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _stages(clip: Path, output: Path, weights: Any, sizes: Sizes) -> dict[str, float]:
-    """Frames per second of each stage with the others away."""
-    pictures: list[Picture] = []
+    """Frames per second of each stage while the other two do not run."""
+    frames: list[Picture] = []
 
     def decode() -> None:
-        pictures.clear()
+        frames.clear()
         read = PictureReader()
-        pictures.extend(read(item.frame) for item in FrameReader(clip, probe(clip)))
+        frames.extend(read(item.frame) for item in FrameReader(clip, probe(clip)))
 
     decoding = _seconds(decode, sizes)
     resolver = load(MODEL, store=weights.store(), device=sizes.device)
-    enlarge_all(resolver, pictures, sizes)
-    computing = _seconds(lambda: enlarge_all(resolver, pictures, sizes), sizes)
-    few = [planes.samples() for planes in enlarger(resolver, sizes)(pictures[:4])]
+    enlarge_all(resolver, frames, sizes)
+    computing = _seconds(lambda: enlarge_all(resolver, frames, sizes), sizes)
+    few = [planes.samples() for planes in enlarger(resolver, sizes)(frames[:4])]
     encoding = _seconds(lambda: _encode(output, few, sizes), sizes)
     return {
         stage: sizes.clip_frames / seconds
@@ -106,7 +106,7 @@ def _stages(clip: Path, output: Path, weights: Any, sizes: Sizes) -> dict[str, f
 
 
 def _encode(path: Path, frames: list[list[Plane]], sizes: Sizes) -> None:
-    """As many frames as the film has, there and back through a few that move."""
+    """As many frames as the video has, there and back through a few that move."""
     width, height, with_gpu = 4 * sizes.width, 4 * sizes.height, sizes.device.type == "cuda"
     encoder = choose_encoder("h264", width, height, working_encoders(with_gpu), with_gpu=with_gpu)
     tags = ColorTags(BT709, 1, 1, full_range=False)
@@ -124,16 +124,16 @@ def decode_rows(sizes: Sizes) -> Iterator[Row]:
     """FFmpeg on the cores beside the card's decoder, both through PyAV into host memory; every
     sample has to be the same."""
     with tempfile.TemporaryDirectory() as name:
-        film = make_film(Path(name) / "film.mp4", min(sizes.film_frames, 300), *sizes.film)
+        video = make_video(Path(name) / "video.mp4", min(sizes.video_frames, 300), *sizes.video)
         seconds: dict[str, float] = {}
         digests: dict[str, str] = {}
         for kind in ("software", "nvdec") if sizes.device.type == "cuda" else ("software",):
             accelerator = (
                 HWAccel("cuda", allow_software_fallback=False) if kind == "nvdec" else None
             )
-            seconds[kind] = _seconds(lambda: _decoded(film, accelerator), sizes)  # noqa: B023
-            digests[kind] = _digest(film, accelerator)
-        frames = min(sizes.film_frames, 300)
+            seconds[kind] = _seconds(lambda: _decoded(video, accelerator), sizes)  # noqa: B023
+            digests[kind] = _digest(video, accelerator)
+        frames = min(sizes.video_frames, 300)
         for kind, taken in seconds.items():
             same = (
                 "the same samples"
@@ -141,24 +141,24 @@ def decode_rows(sizes: Sizes) -> Iterator[Row]:
                 else "OTHER SAMPLES than software"
             )
             yield {
-                "name": f"decode, {sizes.film[0]}x{sizes.film[1]} H.264, {kind}",
+                "name": f"decode, {sizes.video[0]}x{sizes.video[1]} H.264, {kind}",
                 "value": frames / taken,
                 "unit": "frames/s",
                 "note": same,
             }
 
 
-def _decoded(film: Path, accelerator: HWAccel | None) -> int:
-    with av.open(str(film), hwaccel=accelerator) as container:
+def _decoded(video: Path, accelerator: HWAccel | None) -> int:
+    with av.open(str(video), hwaccel=accelerator) as container:
         container.streams.video[0].thread_type = "AUTO"
         return sum(1 for _ in container.decode(video=0))
 
 
-def _digest(film: Path, accelerator: HWAccel | None) -> str:
+def _digest(video: Path, accelerator: HWAccel | None) -> str:
     """Of every sample of the first frames, chroma in planes of their own: hardware gives them
     interleaved."""
     read, digest = PictureReader(), hashlib.sha256()
-    with av.open(str(film), hwaccel=accelerator) as container:
+    with av.open(str(video), hwaccel=accelerator) as container:
         for frame in islice(container.decode(video=0), 30):
             for plane in read(frame).planes:
                 digest.update(plane.tobytes())
@@ -166,16 +166,16 @@ def _digest(film: Path, accelerator: HWAccel | None) -> str:
 
 
 def track_rows(sizes: Sizes) -> Iterator[Row]:
-    """The task and `YOLO.track(stream=True, half=True)` on the same film, in turn."""
+    """The task and `YOLO.track(stream=True, half=True)` on the same video, in turn."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        film = make_film(folder / "film.mp4", sizes.film_frames, *sizes.film)
-        warm = make_film(folder / "warm.mp4", 20, *sizes.film)
+        video = make_video(folder / "video.mp4", sizes.video_frames, *sizes.video)
+        warm = make_video(folder / "warm.mp4", 20, *sizes.video)
         for model in sizes.trackers:
-            yield _track_row(model, film, warm, folder / model, sizes)
+            yield _track_row(model, video, warm, folder / model, sizes)
 
 
-def _track_row(model: str, film: Path, warm: Path, folder: Path, sizes: Sizes) -> Row:
+def _track_row(model: str, video: Path, warm: Path, folder: Path, sizes: Sizes) -> Row:
     from ultralytics import YOLO
 
     folder.mkdir()
@@ -192,16 +192,16 @@ def _track_row(model: str, film: Path, warm: Path, folder: Path, sizes: Sizes) -
             settings=settings(weights.parent, device),
         )
 
-    TRACK.prepare(job(film))
+    TRACK.prepare(job(video))
     TRACK.run(job(warm))
     run_peer(peer, warm, device)
-    theirs = _seconds(lambda: run_peer(peer, film, device), sizes)
-    ours = min(_seconds(lambda: TRACK.run(job(film)), sizes) for _ in range(2))
-    decoding = _seconds(lambda: sum(1 for _ in FrameReader(film, probe(film))), sizes)
+    theirs = _seconds(lambda: run_peer(peer, video, device), sizes)
+    ours = min(_seconds(lambda: TRACK.run(job(video)), sizes) for _ in range(2))
+    decoding = _seconds(lambda: sum(1 for _ in FrameReader(video, probe(video))), sizes)
     bar, aim = TRACK_BARS[model]
     kind = "real" if weights.parent != folder / "weights" else "random"
     return {
-        "name": f"track, {model}, {sizes.film_frames} frames {sizes.film[0]}x{sizes.film[1]}",
+        "name": f"track, {model}, {sizes.video_frames} frames {sizes.video[0]}x{sizes.video[1]}",
         "value": ours,
         "unit": "s",
         "lower_is_better": True,

@@ -1,12 +1,14 @@
 """`make bench`: every benchmark in a process of its own, peer and us side by side, into
-docs/benchmarks.md.
+docs/benchmarks.md, the README's table and the client's figures.json, which `estimate` reads.
 
     python benchmarks/run.py                  all of them; writes the document
     python benchmarks/run.py scenes sr        these only; prints, writes nothing
 
 A benchmark is a module here with `rows() -> list[dict]`: `name`, `ours`, `unit`, and where they
-make sense `peer`, `ratio` (above 1: we are better), `peak_rss_mb`, `note`. Peer and we are measured
-in one run on one machine: that makes the ratio mean something.
+make sense `peer`, `ratio` (above 1: we are better), `peak_rss_mb`, `note`, and `work`: what was
+done in how many seconds, for estimates. A row that cannot be measured here has `name` and
+`skipped`, the reason; then nothing is written. Peer and we are measured in one run on one machine:
+that makes the ratio mean something.
 """
 
 from __future__ import annotations
@@ -54,6 +56,7 @@ VERSIONS = (
     "runpod",
 )
 
+FIGURES = ROOT / "client" / "gpu_worker_client" / "figures.json"
 README = ROOT / "README.md"
 README_ROWS = {
     "upscale": "upscale, file to file, ",
@@ -105,14 +108,22 @@ def main(argv: Sequence[str]) -> int:
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
         return 1
-    if not args.names:
-        from gpu_report import (
-            section,
-        )  # beside this file; a module of that name is found only where this one is the program
+    if any("skipped" in row for row in rows):
+        print("nothing is written: rows were skipped", file=sys.stderr)
+    elif not args.names:
+        # Found where this file is the program.
+        from gpu_report import section
 
+        when = datetime.now(timezone.utc).strftime("%Y-%m-%d")
         DOCUMENT.write_text(
-            "\n".join([INTRO, machine(load), "", text, "", section()]), encoding="utf-8"
+            "\n".join([INTRO, measured_on(when, load), "", text, "", section()]), encoding="utf-8"
         )
+        figures = json.loads(FIGURES.read_text(encoding="utf-8"))
+        figures["measured"] = {"device": "cpu", "date": when, "machine": machine()}
+        figures["measured"]["rows"] = [
+            {"row": row["name"], **row["work"]} for row in rows if "work" in row
+        ]
+        FIGURES.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         README.write_text(with_figures(README.read_text(encoding="utf-8"), rows), encoding="utf-8")
         print(f"\nwritten to {DOCUMENT.relative_to(ROOT)}")
     return 0
@@ -143,15 +154,19 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
     yield "| what | ours | peer | ratio | peak RSS | note |"
     yield "|---|---:|---:|---:|---:|---|"
     for row in rows:
+        if "skipped" in row:
+            yield f"| {row['name']} | skipped |  |  |  | {row['skipped']} |"
+            continue
         unit = row.get("unit", "")
         ratio = f"{row['ratio']:.2f} x" if "ratio" in row else ""
         yield (
-            f"| {row['name']} | {_figure(row.get('ours'), unit)} | {_figure(row.get('peer'), unit)}"
+            f"| {row['name']} | {figure(row.get('ours'), unit)} | {figure(row.get('peer'), unit)}"
             f" | {ratio} | {row['peak_rss_mb']:.0f} MB | {row.get('note', '')} |"
         )
 
 
-def _figure(value: float | None, unit: str) -> str:
+def figure(value: float | None, unit: str) -> str:
+    """A cell: three digits and the unit; empty for None."""
     return (
         ""
         if value is None
@@ -163,13 +178,13 @@ def _figure(value: float | None, unit: str) -> str:
 
 def with_figures(readme: str, rows: Sequence[Row]) -> str:
     """The README's text with the last cell of each task's line set to the figures of its row."""
-    for task, beginning in README_ROWS.items():
-        row = next((row for row in rows if row["name"].startswith(beginning)), None)
+    for task, prefix in README_ROWS.items():
+        row = next((row for row in rows if row["name"].startswith(prefix)), None)
         if row is not None:
             unit = row.get("unit", "")
-            cell = f"{row['name'].removeprefix(beginning)}: {_figure(row['ours'], unit)}"
+            cell = f"{row['name'].removeprefix(prefix)}: {figure(row['ours'], unit)}"
             if "peer" in row:
-                cell += f"; peer {_figure(row['peer'], unit)}, ratio {row['ratio']:.2f} x"
+                cell += f"; peer {figure(row['peer'], unit)}, ratio {row['ratio']:.2f} x"
             readme = re.sub(
                 rf"^(\| `{task}` \|.*\| )[^|]*( \|)$",
                 lambda m, cell=cell: m[1] + cell + m[2],
@@ -179,20 +194,24 @@ def with_figures(readme: str, rows: Sequence[Row]) -> str:
     return readme
 
 
-def machine(load: float) -> str:
-    """What the figures were measured on, without a name or a path. `load`: average before the first
-    benchmark began."""
+def measured_on(when: str, load: float) -> str:
+    """The paragraph above the table. `load`: average before the first benchmark started."""
     busy = (
-        " Other work kept the machine busy: a quiet one gives higher absolute figures."
+        " Other work shared the machine: an idle one gives higher absolute figures."
         if load > 1
         else ""
     )
-    when = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     versions = ", ".join(f"{name} {version(name)}" for name in VERSIONS)
     return (
-        f"Measured on {when}: {cpu_name()}, {os.cpu_count()} cores, {memory_gib():.0f} GiB, Linux"
-        f" {platform.machine()}, Python {platform.python_version()}; {versions}. Load average at"
-        f" the start: {load:.1f}.{busy}"
+        f"Measured on {when}: {machine()}; {versions}. Load average at the start: {load:.1f}.{busy}"
+    )
+
+
+def machine() -> str:
+    """What the figures were measured on, without a name or a path."""
+    return (
+        f"{cpu_name()}, {os.cpu_count()} cores, {memory_gib():.0f} GiB, Linux"
+        f" {platform.machine()}, Python {platform.python_version()}"
     )
 
 

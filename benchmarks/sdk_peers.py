@@ -87,11 +87,11 @@ def best_milliseconds(homes: dict[str, Path]) -> dict[str, list[float | None]]:
     best: dict[str, list[float | None]] = {name: [None] * 3 for name in homes}
     for _ in range(RUNS):
         for name, home in homes.items():
-            for place, program in enumerate(programs[name]):
+            for index, program in enumerate(programs[name]):
                 if program is PYDANTIC and not (packages_of(home) / "pydantic").exists():
                     continue
-                took, before = milliseconds(home, program), best[name][place]
-                best[name][place] = took if before is None else min(before, took)
+                took, before = milliseconds(home, program), best[name][index]
+                best[name][index] = took if before is None else min(before, took)
     return best
 
 

@@ -1,30 +1,28 @@
-"""The network alone: RealESRGANer (realesrgan 0.3.0) against our SuperResolver, same weights, same
+"""Only the network: RealESRGANer (realesrgan 0.3.0) against our SuperResolver, same weights, same
 frames, one by one.
 
 Both take uint8 frames and give uint8 frames back, on all cores of the CPU or on the first GPU
 (RealESRGANer then with `half`). They take turns in one process, and the best turn of each counts.
-The parity of the two pictures stands in the note.
+The parity of the two images stands in the note.
 """
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import skimage.data
 import torch
+from needed_weights import STORE, skipped
 from numpy.typing import NDArray
 from reference import load_reference
 
 from gpu_worker_processors.models import sr
 from gpu_worker_processors.models.devices import pick_device
 from gpu_worker_processors.models.tensors import load_state_dict
-from gpu_worker_processors.models.weights import WeightStore
 
 ROUNDS = 5
 FRAMES = 6
@@ -35,16 +33,17 @@ Frames = list[NDArray[np.uint8]]
 
 
 def rows() -> list[dict[str, Any]]:
-    """One row per model and size; none without the weights in WEIGHTS_DIR."""
-    folder = os.environ.get("WEIGHTS_DIR", "")
-    store = WeightStore(Path(folder) if folder else None)
-    return [_measure(store, *model) for model in MODELS if store.present(model[0])]
+    """One row per model and size."""
+    return [_measure(*model) for model in MODELS]
 
 
-def _measure(store: WeightStore, name: str, convs: int, height: int, width: int) -> dict[str, Any]:
+def _measure(name: str, convs: int, height: int, width: int) -> dict[str, Any]:
+    title = f"{name}, {width}x{height}, network only"
+    if not STORE.present(name):
+        return skipped(title, name)
     device = pick_device()
     frames = _frames(height, width)
-    peer, ours = _peer(store, name, convs, device), _ours(store, name, device)
+    peer, ours = _peer(name, convs, device), _ours(name, device)
     difference = np.concatenate(
         [
             (a.astype(float) - b).ravel()
@@ -59,33 +58,31 @@ def _measure(store: WeightStore, name: str, convs: int, height: int, width: int)
             best[run] = min(best[run], time.perf_counter() - started)
     psnr = 10 * np.log10(255**2 / (difference**2).mean())
     return {
-        "name": f"{name}, {width}x{height}, network only",
+        "name": title,
         "ours": FRAMES / best[ours],
         "peer": FRAMES / best[peer],
         "ratio": best[peer] / best[ours],
         "unit": "frames/s",
-        "note": f"peer: RealESRGANer on {device.type}; our picture is {psnr:.1f} dB from its",
+        "note": f"peer: RealESRGANer on {device.type}; our image is {psnr:.1f} dB from its",
     }
 
 
 def _frames(height: int, width: int) -> Frames:
     """Windows that wander over a photograph: red first, (height, width, 3)."""
-    picture = skimage.data.astronaut()
+    photo = skimage.data.astronaut()
     return [
-        np.ascontiguousarray(picture[8 * i : 8 * i + height, 16 * i : 16 * i + width])
+        np.ascontiguousarray(photo[8 * i : 8 * i + height, 16 * i : 16 * i + width])
         for i in range(FRAMES)
     ]
 
 
-def _peer(
-    store: WeightStore, name: str, convs: int, device: torch.device
-) -> Callable[[Frames], Frames]:
+def _peer(name: str, convs: int, device: torch.device) -> Callable[[Frames], Frames]:
     original = load_reference()
     net = original.SRVGGNetCompact(
         num_in_ch=3, num_out_ch=3, num_feat=64, num_conv=convs, upscale=4, act_type="prelu"
     )
     with tempfile.NamedTemporaryFile(suffix=".pth") as file:
-        torch.save({"params": load_state_dict(store.resolve(name))}, file.name)
+        torch.save({"params": load_state_dict(STORE.resolve(name))}, file.name)
         half = device.type == "cuda"
         upsampler = original.RealESRGANer(
             scale=4, model_path=file.name, model=net, tile=0, half=half, device=device
@@ -95,8 +92,8 @@ def _peer(
     ]
 
 
-def _ours(store: WeightStore, name: str, device: torch.device) -> Callable[[Frames], Frames]:
-    resolver = sr.load(name, store=store, device=device)
+def _ours(name: str, device: torch.device) -> Callable[[Frames], Frames]:
+    resolver = sr.load(name, store=STORE, device=device)
 
     def run(frames: Frames) -> Frames:
         out: Frames = []

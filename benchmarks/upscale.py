@@ -27,12 +27,12 @@ import av
 import cv2
 import numpy as np
 import skimage.data
+from needed_weights import FOLDER, STORE, skipped
 from reference import load_reference
 
 from gpu_worker_client.protocol import UpscaleParams
 from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.models.tensors import load_state_dict
-from gpu_worker_processors.models.weights import WeightStore
 from gpu_worker_processors.upscale.processor import PROCESSOR
 
 MODEL = "realesr-animevideov3"
@@ -40,7 +40,7 @@ MODEL = "realesr-animevideov3"
 
 @dataclass(frozen=True)
 class Case:
-    """A network of the compact layout and a size of film."""
+    """A network of the compact layout and a size of video."""
 
     model: str
     features: int
@@ -63,6 +63,9 @@ def rows() -> list[dict[str, Any]]:
 
 
 def speed_row(case: Case) -> dict[str, Any]:
+    title = f"upscale, file to file, {case.model}, {case.width}x{case.height} x4"
+    if not STORE.present(case.model):
+        return skipped(title, case.model)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clip = make_clip(folder / "in.mp4", case.width, case.height, FRAMES)
@@ -80,21 +83,32 @@ def speed_row(case: Case) -> dict[str, Any]:
         assert count(folder / "peer.mp4") == count(folder / "ours.mp4") == FRAMES
     ours, theirs = FRAMES / min(our_seconds), FRAMES / min(peer_seconds)
     return {
-        "name": f"upscale, file to file, {case.model}, {case.width}x{case.height} x4",
+        "name": title,
         "ours": ours,
         "peer": theirs,
         "ratio": ours / theirs,
         "unit": "frames/s",
         "note": "RealESRGANer loop with the same weights, fp32, and the same libx264 settings",
+        "work": {
+            "task": "upscale",
+            "model": case.model,
+            "width": case.width,
+            "height": case.height,
+            "frames": FRAMES,
+            "seconds": min(our_seconds),
+        },
     }
 
 
 def memory_row() -> dict[str, Any]:
     """Each length in a process of its own, since a peak never falls."""
+    title = f"upscale, growth of peak RSS from {SHORT_SECONDS} s to {LONG_SECONDS} s of video"
+    if not STORE.present(MODEL):
+        return skipped(title, MODEL)
     peaks = {seconds: peak_rss_mb(seconds) for seconds in (SHORT_SECONDS, LONG_SECONDS)}
     growth = peaks[LONG_SECONDS] / peaks[SHORT_SECONDS] - 1
     return {
-        "name": f"upscale, growth of peak RSS from {SHORT_SECONDS} s to {LONG_SECONDS} s of video",
+        "name": title,
         "ours": 100 * growth,
         "unit": "%",
         "peak_rss_mb": peaks[LONG_SECONDS],
@@ -127,7 +141,7 @@ def upscale_once(seconds: int) -> float:
 
 
 def make_job(source: Path, output: Path, model: str = MODEL) -> LocalJob:
-    settings = {"WEIGHTS_DIR": os.environ["WEIGHTS_DIR"], "GPU_WORKER_DEVICE": "cpu"}
+    settings = {"WEIGHTS_DIR": FOLDER, "GPU_WORKER_DEVICE": "cpu"}
     return LocalJob(
         "bench",
         UpscaleParams(model=model),
@@ -150,8 +164,8 @@ def make_clip(path: Path, width: int, height: int, frames: int) -> Path:
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for index in range(frames):
             x, y = abs(index % (2 * width) - width), index // 2 % height
-            picture = np.ascontiguousarray(photo[y : y + height, x : x + width])
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            pixels = np.ascontiguousarray(photo[y : y + height, x : x + width])
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -163,14 +177,7 @@ def peer_network(case: Case, folder: Path) -> Any:
 
     reference = load_reference()
     weights = folder / "weights.pth"
-    torch.save(
-        {
-            "params": load_state_dict(
-                WeightStore(Path(os.environ["WEIGHTS_DIR"])).resolve(case.model)
-            )
-        },
-        weights,
-    )
+    torch.save({"params": load_state_dict(STORE.resolve(case.model))}, weights)
     shape = {"num_feat": case.features, "num_conv": case.convs, "upscale": 4, "act_type": "prelu"}
     net = reference.SRVGGNetCompact(num_in_ch=3, num_out_ch=3, **shape)
     return reference.RealESRGANer(

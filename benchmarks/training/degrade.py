@@ -8,8 +8,8 @@ from fractions import Fraction
 import av
 import numpy as np
 import torch
+from images import Shot
 from numpy.typing import NDArray
-from pictures import Shot
 from torch.nn import functional
 
 CLEAN = 0.5
@@ -53,8 +53,8 @@ def compressed(shot: Shot, crf: int, preset: str = "medium") -> Shot:
     encoder.options = {"crf": str(crf), "preset": preset, "threads": "1"}
     decoder = av.CodecContext.create("h264", "r")
     packets = []
-    for index, picture in enumerate(shot):
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+    for index, pixels in enumerate(shot):
+        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p")
         frame.pts = index
         packets += encoder.encode(frame)
     packets += encoder.encode(None)

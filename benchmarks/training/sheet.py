@@ -1,10 +1,10 @@
-"""Draws docs/lite.jpg: parts of pictures that `lite` has not learned from, shrunk to a quarter and
+"""Draws docs/lite.jpg: parts of images that `lite` has not learned from, shrunk to a quarter and
 enlarged in four ways.
 
     WEIGHTS_DIR=weights python benchmarks/training/sheet.py
 
-Needs realesr-animevideov3 in WEIGHTS_DIR. The pictures are in the public domain (see
-pictures.HELD_OUT).
+Needs realesr-animevideov3 in WEIGHTS_DIR. The images are in the public domain (see
+images.HELD_OUT).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 import torch
 from degrade import shrunk
+from images import held_out
 from numpy.typing import NDArray
-from pictures import held_out
 
 from gpu_worker_processors.models import sr
 from gpu_worker_processors.models.weights import WeightStore
@@ -26,17 +26,17 @@ from gpu_worker_processors.models.weights import WeightStore
 OUTPUT = Path(__file__).parents[2] / "docs" / "lite.jpg"
 SCALE = 4
 WINDOWS = ((20, 150), (130, 190), (180, 240))
-"""Top and left of the part that is shown of each held-out picture, in pixels of the original."""
+"""Top and left of the part that is shown of each held-out image, in pixels of the original."""
 WINDOW_PX = 192
 LABEL_PX = 18
 JPEG_QUALITY = 88
 
 
 def sheet(store: WeightStore) -> NDArray[np.uint8]:
-    """uint8 BGR: a row for each picture, a column for each way."""
+    """uint8 BGR: a row for each image, a column for each way."""
     rows = [
-        _row(picture, top, left, store)
-        for picture, (top, left) in zip(held_out(), WINDOWS, strict=True)
+        _row(image, top, left, store)
+        for image, (top, left) in zip(held_out(), WINDOWS, strict=True)
     ]
     return np.vstack([_labels(list(rows[0])), *(np.hstack(list(row.values())) for row in rows)])[
         ..., ::-1
@@ -44,10 +44,10 @@ def sheet(store: WeightStore) -> NDArray[np.uint8]:
 
 
 def _row(
-    picture: NDArray[np.uint8], top: int, left: int, store: WeightStore
+    image: NDArray[np.uint8], top: int, left: int, store: WeightStore
 ) -> Mapping[str, NDArray[np.uint8]]:
-    height, width = (edge // SCALE * SCALE for edge in picture.shape[:2])
-    large = picture[:height, :width]
+    height, width = (edge // SCALE * SCALE for edge in image.shape[:2])
+    large = image[:height, :width]
     small = shrunk(large[None], SCALE, "bicubic")[0]
     size = (width, height)
     ways = {

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from degrade import degrade, shrunk
+from images import held_out, shots
 from numpy.typing import NDArray
-from pictures import held_out, shots
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -99,7 +99,7 @@ def learning_rate(step: int, steps: int) -> float:
 
 
 def luminance_psnr(a: NDArray[np.uint8], b: NDArray[np.uint8], border: int) -> float:
-    """dB between two pictures [H, W, 3] in BT.601 luminance, without a border, as super-resolution
+    """dB between two images [H, W, 3] in BT.601 luminance, without a border, as super-resolution
     papers count."""
     weights = np.array([65.481, 128.553, 24.966]) / 255
     difference = ((a.astype(np.float64) - b) @ weights)[border:-border, border:-border]
@@ -107,12 +107,12 @@ def luminance_psnr(a: NDArray[np.uint8], b: NDArray[np.uint8], border: int) -> f
 
 
 def score(net: nn.Module, scale: int) -> tuple[float, float]:
-    """Mean luminance PSNR of the held-out pictures, shrunk and enlarged again: (network,
+    """Mean luminance PSNR of the held-out images, shrunk and enlarged again: (network,
     bicubic)."""
     results: list[tuple[float, float]] = []
-    for picture in held_out():
-        height, width = (edge // scale * scale for edge in picture.shape[:2])
-        large = picture[:height, :width]
+    for image in held_out():
+        height, width = (edge // scale * scale for edge in image.shape[:2])
+        large = image[:height, :width]
         small = (
             torch.from_numpy(shrunk(large[None], scale, "bicubic")).permute(0, 3, 1, 2).float()
             / 255
@@ -139,16 +139,16 @@ def train(args: argparse.Namespace) -> Compact:
         f" {first}",
         flush=True,
     )
-    started, losses = time.monotonic(), [0.0]
+    started, loss_values = time.monotonic(), [0.0]
     for step in range(first, args.steps):
         _rest(args.pause_file)
         for group in adam.param_groups:
             group["lr"] = learning_rate(step, args.steps)
-        losses.append(_step(net, adam, batch(pairs, args.scale, args.seed, step)))
+        loss_values.append(_step(net, adam, batch(pairs, args.scale, args.seed, step)))
         if (step + 1) % REPORT_STEPS == 0 or step + 1 == args.steps:
             own, bicubic = score(net, args.scale)
             rate = (step + 1 - first) / (time.monotonic() - started)
-            mean = np.mean(losses[-REPORT_STEPS:])
+            mean = np.mean(loss_values[-REPORT_STEPS:])
             print(
                 f"step {step + 1}: loss {mean:.5f}, held out {own:.2f} dB, bicubic {bicubic:.2f}"
                 f" dB, {rate:.1f} steps/s",
@@ -159,7 +159,7 @@ def train(args: argparse.Namespace) -> Compact:
 
 
 def save(net: Compact, path: Path) -> None:
-    """float16: half the bytes, and a rounding far below one code of the picture."""
+    """float16: half the bytes, and a rounding far below one code of the image."""
     save_file({name: value.half().contiguous() for name, value in net.state_dict().items()}, path)
 
 
@@ -241,7 +241,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--footage",
         type=Path,
-        help="folder with the films named in pictures.py; left out without it",
+        help="folder with the videos named in images.py; left out without it",
     )
     parser.add_argument("--start", type=Path, help="weights to begin from")
     parser.add_argument(

@@ -148,7 +148,9 @@ class Endpoint:
 def _of_job(answer: dict[str, Any], job_id: str | None, what: str) -> dict[str, Any]:
     named = answer.get("id")
     if job_id is not None and isinstance(named, str) and named != job_id:
-        raise APIConnectionError(f"{what}: the answer is that of another job", may_have_arrived=True)
+        raise APIConnectionError(
+            f"{what}: the answer is that of another job", may_have_arrived=True
+        )
     return answer
 
 

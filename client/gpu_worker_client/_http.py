@@ -13,10 +13,8 @@ import os
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from gpu_worker_client._blocking import retrieve
@@ -27,8 +25,6 @@ from gpu_worker_client._timing import Timing
 from gpu_worker_client.exceptions import APIConnectionError, APIError
 
 if TYPE_CHECKING:
-    import asyncio
-
     import requests
 
 CONNECT_TIMEOUT_SECONDS = 10.0
@@ -111,7 +107,8 @@ class Http:
         """
         import asyncio
 
-        for attempt in count():
+        attempt = 0
+        while True:
             limited = replace(request, limit_seconds=self._limit_seconds(request, deadline))
             future = self.threads.start(partial(self.exchange, limited))
             reply = asyncio.wrap_future(future)
@@ -136,6 +133,7 @@ class Http:
                     raise
                 _log.debug("%s; retry %d in %.2f s", error, attempt + 1, pause)
             await self._timing.async_sleep(pause)
+            attempt += 1
 
     def exchange(self, request: Request) -> Any:
         """Sends the request and reads the reply. Blocks.
@@ -146,8 +144,19 @@ class Http:
         """
         import requests
 
+        if self._process != os.getpid():  # a forked one would share its parent's connections
+            self._sessions, self._process = self._open_sessions(), os.getpid()
+        limit = request.limit_seconds
         try:
-            with self._open(request) as response:
+            with self._sessions[0 if request.to_endpoint else 1].request(
+                request.method,
+                request.url,
+                data=request.body,
+                headers=request.headers,
+                timeout=(min(CONNECT_TIMEOUT_SECONDS, limit), min(READ_TIMEOUT_SECONDS, limit)),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
                 body = _bounded(response, request)
         except requests.RequestException as error:
             raise _connection_error(error, request.what) from None
@@ -160,21 +169,6 @@ class Http:
             return request.limit_seconds
         remaining = max(LAST_TIMEOUT_SECONDS, deadline - self._timing.clock())
         return min(request.limit_seconds, remaining)
-
-    def _open(self, request: Request) -> AbstractContextManager[requests.Response]:
-        if self._process != os.getpid():  # a forked one would share its parent's connections
-            self._sessions, self._process = self._open_sessions(), os.getpid()
-        limit = request.limit_seconds
-        session = self._sessions[0 if request.to_endpoint else 1]
-        return session.request(
-            request.method,
-            request.url,
-            data=request.body,
-            headers=request.headers,
-            timeout=(min(CONNECT_TIMEOUT_SECONDS, limit), min(READ_TIMEOUT_SECONDS, limit)),
-            allow_redirects=False,
-            stream=True,
-        )
 
 
 def _bounded(response: requests.Response, request: Request) -> bytes:

@@ -11,7 +11,7 @@ from gpu_worker_client.client import Client
 from gpu_worker_client.exceptions import ConfigError
 from gpu_worker_client.files import OnEvent
 from gpu_worker_client.policy import Policy
-from gpu_worker_client.protocol import TASKS, TaskBase
+from gpu_worker_client.protocol import TASKS
 from gpu_worker_client.protocol.misfit import nearest
 from gpu_worker_client.switches import MODES, Mode
 
@@ -55,7 +55,7 @@ def sort_keywords(job: str, given: Mapping[str, Any], task: str | None = None) -
         ConfigError: a mode that there is not.
     """
     options = JobOptions.__optional_keys__
-    params = [] if task is None else params_of(TASKS[task].request)
+    params = [] if task is None else list(TASKS[task].params.model_fields)
     for name in given:
         if name not in options and name not in params:
             raise TypeError(f"{job} takes no {name!r}.{nearest(name, [*params, *sorted(options)])}")
@@ -65,8 +65,3 @@ def sort_keywords(job: str, given: Mapping[str, Any], task: str | None = None) -
         {name: value for name, value in given.items() if name in params},
         cast(JobOptions, {name: value for name, value in given.items() if name in options}),
     )
-
-
-def params_of(request: type[TaskBase]) -> list[str]:
-    """Names of a task's parameters."""
-    return list(cast("Any", request.model_fields["params"].annotation).model_fields)

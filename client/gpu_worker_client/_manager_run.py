@@ -6,13 +6,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS
-from gpu_worker_client.async_job import POLL_ERRORS_TOLERATED, outage_seconds
 from gpu_worker_client._manager_store import WAITING, Row, Store
 from gpu_worker_client._retry import backoff_seconds
 from gpu_worker_client.async_client import AsyncClient, AsyncJob
+from gpu_worker_client.async_job import POLL_ERRORS_TOLERATED, outage_seconds
 from gpu_worker_client.exceptions import (
     APIConnectionError,
     APIError,
@@ -47,7 +47,7 @@ class ManagedClient:
         self._timing = client.connection.timing
         self._http = client.connection.http
         self.submit, self.health = client.submit, client.health
-        self._job = client.job
+        self._job: Any = client.job
 
     def attached(self, row: Row) -> AsyncJob[Any]:
         """The row's job on the endpoint."""

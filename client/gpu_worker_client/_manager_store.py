@@ -141,12 +141,11 @@ class Store:
                         " its own"
                     )
                 limits = None if policy is None else json.dumps(asdict(policy))
-                wire = task.model_dump(mode="json", exclude_unset=True) | {"task": task.task}
                 self._db.execute(
                     "INSERT INTO job (key, name, task, policy) VALUES (?, ?, ?, ?) ON CONFLICT"
                     " (key) DO UPDATE SET task = excluded.task, policy = excluded.policy WHERE"
                     " place IS NULL",
-                    (key, task.task, json.dumps(wire), limits),
+                    (key, task.task, json.dumps(task.to_wire()), limits),
                 )
 
     def next(self, taken: Collection[int]) -> Row | None:

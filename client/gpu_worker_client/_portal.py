@@ -15,7 +15,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iter
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -59,7 +58,7 @@ class _Call(Generic[T]):
             self.task.cancel()
 
     async def order(self, function: Callable[..., T], *args: Any) -> T:
-        """Has the waiting thread make a call. What it raises ends the whole of the blocking call."""
+        """Has the waiting thread make a call. What it raises ends the whole blocking call."""
         import asyncio  # here, as in this whole file: it doubles the time of importing the package
 
         loop = asyncio.get_running_loop()

@@ -24,7 +24,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-from gpu_worker_client._client_core import check_task
+from gpu_worker_client._tasks import typed_task
 from gpu_worker_client.exceptions import ConfigError, StorageError
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import TASKS, OutputTask, TaskResult
@@ -155,7 +155,7 @@ class FileWork:
             ConfigError: the output would replace an input, or its suffix is no container that the
                 task writes.
         """
-        check_task(self.draft())
+        typed_task(self.draft())
         for path in self.paths.values():
             path.stat()
         target = self.output_path

@@ -245,9 +245,7 @@ class AsyncClient(AsyncFileTasks):
     async def health(self, timeout: float | None = None) -> dict[str, Any]:
         """As `Client.health`."""
         request = self.connection.endpoint.health(retries="any" if timeout is None else "none")
-        return await self.connection.http.send(
-            request, self.connection.timing.deadline(timeout)
-        )
+        return await self.connection.http.send(request, self.connection.timing.deadline(timeout))
 
     async def _submit(
         self,
@@ -308,4 +306,7 @@ class AsyncClient(AsyncFileTasks):
         stored: StoredResult | None = None,
         answer: dict[str, Any] | None = None,
     ) -> AsyncJob[Any]:
-        return AsyncJob(self.connection, job_id, result_type, stored, answer)
+        return self._made(AsyncJob(self.connection, job_id, result_type, stored, answer))
+
+    def _made(self, job: AsyncJob[Any]) -> AsyncJob[Any]:
+        return job

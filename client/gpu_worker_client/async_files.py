@@ -25,19 +25,19 @@ from gpu_worker_client.files import (
     upscale_work,
 )
 from gpu_worker_client.policy import Policy
-from gpu_worker_client.protocol import (
-    AutoCropResult,
-    BeatResult,
-    DetectScenesResult,
-    RenderResult,
-    TaskResult,
-    TrackResult,
-    UpscaleResult,
-)
+from gpu_worker_client.protocol import TaskResult
 from gpu_worker_client.storage import Storage
 
 if TYPE_CHECKING:
     from gpu_worker_client.async_client import AsyncClient
+    from gpu_worker_client.protocol import (
+        AutoCropResult,
+        BeatResult,
+        DetectScenesResult,
+        RenderResult,
+        TrackResult,
+        UpscaleResult,
+    )
     from gpu_worker_client.split import SegmentEvent, SplitPlan, SplitResult
 
 
@@ -104,7 +104,9 @@ class AsyncFileTasks(HasStorage):
         """As `FileTasks.upscale`. `on_plan` may be a coroutine function too."""
         if not split:
             work = upscale_work(input, output, params)
-            return cast(UpscaleResult, await run_files_async(self, work, timeout, on_event, policy))
+            return cast(
+                "UpscaleResult", await run_files_async(self, work, timeout, on_event, policy)
+            )
         await in_thread(_load_split)
         from gpu_worker_client.split import split_upscale_async
 
@@ -127,7 +129,7 @@ class AsyncFileTasks(HasStorage):
     ) -> TrackResult:
         """As `FileTasks.track`."""
         return cast(
-            TrackResult,
+            "TrackResult",
             await run_files_async(
                 self, track_work(input, output, params), timeout, on_event, policy
             ),
@@ -146,7 +148,7 @@ class AsyncFileTasks(HasStorage):
     ) -> AutoCropResult:
         """As `FileTasks.auto_crop`."""
         return cast(
-            AutoCropResult,
+            "AutoCropResult",
             await run_files_async(
                 self, auto_crop_work(input, output, tracks, params), timeout, on_event, policy
             ),
@@ -163,7 +165,7 @@ class AsyncFileTasks(HasStorage):
     ) -> DetectScenesResult:
         """As `FileTasks.detect_scenes`."""
         return cast(
-            DetectScenesResult,
+            "DetectScenesResult",
             await run_files_async(
                 self, detect_scenes_work(input, params), timeout, on_event, policy
             ),
@@ -181,7 +183,7 @@ class AsyncFileTasks(HasStorage):
     ) -> BeatResult:
         """As `FileTasks.beat`."""
         return cast(
-            BeatResult,
+            "BeatResult",
             await run_files_async(
                 self, beat_work(input, output, params), timeout, on_event, policy
             ),
@@ -203,7 +205,7 @@ class AsyncFileTasks(HasStorage):
         work = render_work(
             command, inputs, one_output(output, output_url), require_hardware=require_hardware
         )
-        return cast(RenderResult, await run_files_async(self, work, timeout, on_event, policy))
+        return cast("RenderResult", await run_files_async(self, work, timeout, on_event, policy))
 
 
 async def run_files_async(
@@ -214,7 +216,9 @@ async def run_files_async(
     policy: Policy | None,
 ) -> TaskResult:
     """As `run_files`; what blocks does so in a thread."""
-    staged = await in_thread_notifying(partial(stage, work, lambda: client.storage, policy), on_event)
+    staged = await in_thread_notifying(
+        partial(stage, work, lambda: client.storage, policy), on_event
+    )
     try:
         result = await client.run(staged.task, timeout, on_event, policy=policy)
         await in_thread_notifying(partial(staged.collect, result), on_event)

@@ -122,7 +122,8 @@ class Client(FileTasks):
             InvalidTask: the task does not fit; nothing was sent.
             ConfigError, APIConnectionError, APIError: as their names say.
         """
-        return call(partial(self.core.submit, cast(Any, task), policy=policy, webhook=webhook)).handle
+        submit: Any = partial(self.core.submit, policy=policy, webhook=webhook)
+        return call(submit, task).handle
 
     @overload
     def run(
@@ -171,11 +172,8 @@ class Client(FileTasks):
             WaitTimeout, ConfigError, APIConnectionError, APIError: as their names say.
         """
         listener = on_callers_thread(on_event)
-        return call(
-            partial(
-                self.core.run, task, timeout, listener, policy=policy, wait_seconds=wait_seconds
-            )
-        )
+        run: Any = partial(self.core.run, policy=policy, wait_seconds=wait_seconds)
+        return call(run, task, timeout, listener)
 
     @overload
     def map(
@@ -251,8 +249,7 @@ class _Core(AsyncClient):
         while (task := await in_thread(partial(next, source, _END))) is not _END:
             yield task
 
-    def _job(self, *args: Any) -> AsyncJob[Any]:
-        job = super()._job(*args)
+    def _made(self, job: AsyncJob[Any]) -> AsyncJob[Any]:
         job.handle = Job(job)
         return job
 

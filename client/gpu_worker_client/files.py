@@ -18,8 +18,8 @@ from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload
 
-from gpu_worker_client._client_core import check_task
 from gpu_worker_client._stage import FileWork, Place, Tell, Transfer, is_url, stage
+from gpu_worker_client._tasks import typed_task
 from gpu_worker_client.commands import Compilable, command_args, plainly_named
 from gpu_worker_client.events import Event
 from gpu_worker_client.exceptions import ConfigError, JobError
@@ -338,7 +338,7 @@ def split_arguments(
         raise ConfigError("split=True works on paths and has no timeout; a policy limits its jobs")
     options = {name: value for name, value in given.items() if name in _SPLIT_OPTIONS}
     params = {name: value for name, value in given.items() if name not in _SPLIT_OPTIONS}
-    checked = cast("UpscaleTask", check_task(upscale_work(input, output, params).draft())[0]).params
+    checked = cast("UpscaleTask", typed_task(upscale_work(input, output, params).draft())).params
     return {"source": Path(input), "output": Path(output), "params": checked, **options}
 
 

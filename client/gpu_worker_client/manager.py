@@ -26,7 +26,6 @@ from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from gpu_worker_client._client_core import check_task
 from gpu_worker_client._manager_run import InDoubt, ManagedClient, Runner
 from gpu_worker_client._manager_store import (
     COMPLETED,
@@ -37,6 +36,7 @@ from gpu_worker_client._manager_store import (
     WAITING,
     Store,
 )
+from gpu_worker_client._tasks import web_task
 from gpu_worker_client.client import Client
 from gpu_worker_client.exceptions import ConfigError
 from gpu_worker_client.outcome import Outcome
@@ -173,7 +173,7 @@ class JobManager:
             InvalidTask: the task does not fit; nothing was written.
             ConfigError: the key is known for another kind of task.
         """
-        checked, _ = check_task(task)
+        checked = web_task(task)
         name = key or checked.idempotency_key or task_key(checked)
         self._add([(name, checked, policy)])
         return name
@@ -182,7 +182,7 @@ class JobManager:
         """`submit` for each of many, in batches; returns how many. A task that does not fit ends it
         there."""
         count, source = 0, iter(tasks)
-        while batch := [check_task(task)[0] for task in islice(source, BATCH)]:
+        while batch := [web_task(task) for task in islice(source, BATCH)]:
             self._add([(task.idempotency_key or task_key(task), task, policy) for task in batch])
             count += len(batch)
         return count

@@ -1,6 +1,6 @@
-"""Results that are read from storage, as the endpoint's answer does not hold them: one too large for
-it, whose answer is a summary with a presigned GET; and one that the endpoint lost or forgot, whose
-task had a `result_url`.
+"""Results that are read from storage, as the endpoint's answer does not hold them: one too large
+for it, whose answer is a summary with a presigned GET; and one that the endpoint lost or forgot,
+whose task had a `result_url`.
 
 What is read is bounded, and the API key does not travel to storage.
 """

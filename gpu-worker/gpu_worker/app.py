@@ -210,7 +210,7 @@ class Worker:
                 if run.urls.output
                 else None,
                 output_name=run.urls.output.name if run.urls.output else "",
-                further_paths={name: directory / f"input-{name}" for name in run.urls.further},
+                extra_inputs={name: directory / f"input-{name}" for name in run.urls.extra_inputs},
             )
             await self._fetch_and_load(run, job)
             self._engine.own(directory)
@@ -235,9 +235,9 @@ class Worker:
         )
 
     async def _weights(self, run: Run) -> None:
-        if "tracks" in run.urls.further:
+        if "tracks" in run.urls.extra_inputs:
             return  # what the network would find comes along
-        names = registry.get(run.task.task).required_weights(getattr(run.task, "params", None))
+        names = registry.get(run.task.task).required_weights(run.task.params)
         if names:
             await self._thread(
                 run, lambda: weights_pull.ensure(names, self._settings, run.cancelled)
@@ -275,8 +275,8 @@ class Worker:
         large one has come. Of a task without that one input each may be large."""
         small = replace(self._transfer, max_input_bytes=self._transfer.max_result_bytes)
         limits = small if run.urls.input is not None else self._transfer
-        for name, source in run.urls.further.items():
-            await self._fetch_one(run, source, job.further_paths[name], limits)
+        for name, source in run.urls.extra_inputs.items():
+            await self._fetch_one(run, source, job.extra_inputs[name], limits)
         if run.urls.input is not None and job.input_path is not None:
             await self._fetch_one(run, run.urls.input, job.input_path, self._transfer)
 

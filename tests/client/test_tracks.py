@@ -22,7 +22,6 @@ from gpu_worker_client import (
     tracks_to_mot,
 )
 from gpu_worker_client.protocol import (
-    TASKS,
     Track,
     TrackBox,
     TrackFrames,
@@ -30,12 +29,6 @@ from gpu_worker_client.protocol import (
     TrackStats,
     TrackTask,
 )
-from gpu_worker_client.protocol.tasks import TaskKind
-
-
-@pytest.fixture(autouse=True)
-def track_is_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TASKS, "track", TaskKind(TrackTask, TrackResult))
 
 
 def track(track_id: int, name: str, *boxes: tuple[int, float, float, float, float, float]) -> Track:

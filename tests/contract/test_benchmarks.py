@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +15,9 @@ from types import ModuleType
 
 import pytest
 from support.paths import ROOT
+
+from gpu_worker_client.figures import CARDS
+from gpu_worker_client.protocol import TASKS
 
 FOLDER = ROOT / "benchmarks"
 
@@ -104,3 +109,71 @@ def test_the_document_is_the_runners() -> None:
     assert "Written by `make bench`" in text and "Not measured yet" in text
     assert re.search(r"Measured on \d{4}-\d\d-\d\d: .+ cores", text)
     assert "| what | ours | peer | ratio | peak RSS | note |" in text
+
+
+def test_estimates_rest_on_the_figures_of_the_document(run: ModuleType) -> None:
+    """One run writes docs/benchmarks.md, the README's table and the figures that `estimate`
+    reads."""
+    figures = json.loads(run.FIGURES.read_text(encoding="utf-8"))
+    text, readme = run.DOCUMENT.read_text(encoding="utf-8"), run.README.read_text(encoding="utf-8")
+    measured = figures["measured"]
+    assert f"Measured on {measured['date']}: {measured['machine']};" in text
+    found = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|", text, re.M))
+    assert {row["task"] for row in measured["rows"]} == set(TASKS)
+    for row in measured["rows"]:
+        value, unit = found[row["row"]].split()
+        scale = {"s": 1, "ms": 1000}.get(unit)
+        ours = row["seconds"] * scale if scale else row["frames"] / row["seconds"]
+        assert found[row["row"]] == run.figure(ours, unit), row["row"]
+    for task, prefix in run.README_ROWS.items():
+        name = next(name for name in found if name.startswith(prefix))
+        assert re.search(
+            rf"^\| `{task}` \|.*\| {re.escape(f'{name.removeprefix(prefix)}: {found[name]}')}",
+            readme,
+            re.M,
+        ), task
+    for name, card in figures["cards"].items():
+        if price := card["usd_per_second"]:
+            assert f"{CARDS[name].short_name} (${price:.5f}/s)" in text
+
+
+def test_a_run_writes_the_figures(
+    run: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("DOCUMENT", "README", "FIGURES"):
+        copy = tmp_path / name
+        copy.write_text(getattr(run, name).read_text(encoding="utf-8"), encoding="utf-8")
+        monkeypatch.setattr(run, name, copy)
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.syspath_prepend(FOLDER)
+    work = {"task": "beat", "audio_seconds": 30, "seconds": 0.5}
+    row = {"name": "beat: x", "ours": 0.5, "unit": "s", "peak_rss_mb": 1.0, "work": work}
+    monkeypatch.setattr(run, "run_one", lambda name: [row] if name == "beat" else [])
+    before = json.loads(run.FIGURES.read_text(encoding="utf-8"))
+    assert run.main([]) == 0
+    after = json.loads(run.FIGURES.read_text(encoding="utf-8"))
+    assert after["measured"]["rows"] == [{"row": "beat: x", **work}]
+    assert (after["cards"], after["networks"]) == (before["cards"], before["networks"])
+    assert after["measured"]["date"] in run.DOCUMENT.read_text(encoding="utf-8")
+
+
+def test_a_row_without_its_weights_is_skipped_and_nothing_is_written(
+    run: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(run, "DOCUMENT", tmp_path / "benchmarks.md")
+    code = "import json, sr; print(json.dumps(sr.rows()))"
+    env = {name: value for name, value in os.environ.items() if name != "WEIGHTS_DIR"}
+    argv = [sys.executable, "-c", code]
+    shown = subprocess.run(argv, cwd=FOLDER, env=env, capture_output=True, text=True, check=True)
+    rows = json.loads(shown.stdout)
+    monkeypatch.setattr(run, "run_one", lambda name: rows if name == "sr" else [])
+    assert run.main([]) == 0
+    assert not run.DOCUMENT.exists()
+    assert (
+        "| realesr-animevideov3, 176x144, network only | skipped |  |  |  | needs"
+        " realesr-animevideov3: `WEIGHTS_DIR=weights .venv/bin/gpu-worker weights pull"
+        " realesr-animevideov3` |"
+    ) in capsys.readouterr().out

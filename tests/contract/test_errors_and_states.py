@@ -280,6 +280,7 @@ def test_what_every_request_and_every_answer_has() -> None:
         "idempotency_key",
         "webhook_url",
         "headers",
+        "params",
     }
     assert set(TaskBase.model_fields) == common
     answer = (

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from support import clips
 from support.paths import ROOT
-from support.tiny_weights import WeightsFolder, compact
 
 from gpu_worker.devserver import LocalPlatform
 from gpu_worker_client.protocol import TASKS
 from gpu_worker_client.protocol.upscale import SrModel
+from gpu_worker_processors.models.weights import SHIPPED
 
 README = (ROOT / "README.md").read_text()
 BIN = Path(sys.executable).parent
@@ -33,9 +33,7 @@ def code(title: str, language: str) -> list[str]:
 def test_the_sdk_example_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    weights = WeightsFolder(tmp_path / "weights")
-    weights.put("realesr-animevideov3", compact(), arch="srvgg_compact")
-    film = clips.make(
+    video = clips.make(
         tmp_path / "in.mp4", clips.Clip(frames=50), clips.flat((255, 0, 0), (0, 0, 255), every=25)
     )
     (example,) = code("The SDK", "python")
@@ -44,8 +42,8 @@ def test_the_sdk_example_runs(
         monkeypatch.setenv("GPU_WORKER_ENDPOINT_ID", platform.endpoint_id)
         monkeypatch.setenv("GPU_WORKER_BASE_URL", platform.base_url)
         monkeypatch.setenv("RUNPOD_API_KEY", platform.api_key)
-        platform.gate.put("in.mp4", film)
-        worker = platform.start_worker({"WEIGHTS_DIR": str(weights.folder)})
+        platform.gate.put("in.mp4", video)
+        worker = platform.start_worker({"WEIGHTS_DIR": ""})
         platform.wait_ready(worker)
         names = {
             "get_url": platform.gate.presign("GET", "in.mp4"),
@@ -54,6 +52,29 @@ def test_the_sdk_example_runs(
         exec(compile(example, "README.md", "exec"), names)  # noqa: S102 - our own document
         assert platform.gate.read("out.mp4")
     assert capsys.readouterr().out.split("\n")[:2] == ["[0.0, 1.0]", "256x192"]
+
+
+def test_the_example_asks_for_a_model_of_the_default_image() -> None:
+    baked = re.search(r'^ARG WEIGHTS="(.*)"$', (ROOT / "Dockerfile").read_text(), re.M)
+    assert baked is not None
+    (example,) = code("The SDK", "python")
+    (model,) = re.findall(r'model="(.*?)"', example)
+    assert model in {*SHIPPED, *baked[1].split()}
+
+
+@pytest.mark.parametrize(
+    "document", ["README.md", "client/README.md", "docs/sdk.md", "docs/files.md", "docs/split.md"]
+)
+def test_the_install_line_works_from_a_clone_and_says_that_nothing_is_published(
+    document: str,
+) -> None:
+    text = (ROOT / document).read_text()
+    folders = re.findall(r"pip install '?\./([\w-]+)", text)
+    assert "client" in folders
+    for folder in folders:
+        assert (ROOT / folder / "pyproject.toml").is_file()
+    assert re.search(r"not\son\sPyPI\syet", text)
+    assert not re.search(r"pip install '?gpu-worker", text), "no such package can be installed"
 
 
 def test_the_two_commands_are_targets_that_need_nothing_but_python_and_make() -> None:

@@ -17,6 +17,8 @@ from spandrel import MAIN_REGISTRY
 from support.paths import ROOT
 from support.tiny_weights import rrdb
 
+from gpu_worker_client.figures import CARDS, NETWORKS
+
 BENCHMARKS = ROOT / "benchmarks"
 
 
@@ -40,7 +42,7 @@ def rrdb_net() -> torch.nn.Module:
     return descriptor.model
 
 
-@pytest.mark.parametrize("variant", ["by_input", "in_place", "folded"])
+@pytest.mark.parametrize("variant", ["by_input", "inplace", "folded"])
 @pytest.mark.parametrize(("count", "height", "width"), [(1, 13, 10), (2, 8, 9)])
 def test_variants_are_the_same_network(
     module: Any, variant: str, count: int, height: int, width: int
@@ -59,11 +61,11 @@ def test_variants_are_the_same_network(
 def test_operations_are_what_torch_counts(module: Any, tmp_path: Path) -> None:
     """Of the networks with the fewest layers; the others are slow to make and counted by the
     benchmark itself."""
-    gpu_nets, report, sizes = module("gpu_nets"), module("gpu_report"), module("gpu_sizes")
+    gpu_nets, sizes = module("gpu_nets"), module("gpu_sizes")
     chosen = ("realesr-general-x4v3", "realesr-animevideov3", "RealESRGAN_x4plus_anime_6B")
     for net in (net for net in gpu_nets.nets(sizes.FULL) if net.name in chosen):
         counted = gpu_nets.flops_per_pixel(net, gpu_nets.folder_with(net, tmp_path / net.name))
-        assert counted == pytest.approx(report.MEGAFLOPS_PER_PIXEL[net.name] * 1e6, rel=2e-3)
+        assert counted == pytest.approx(NETWORKS[net.name].flops, rel=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_a_row_says_whether_its_bars_are_met(
 
 def test_costs_are_measured_where_measured_and_marked_where_not(module: Any) -> None:
     report = module("gpu_report")
-    assert "*" not in report._seconds_and_dollars(1, report.CARDS[0])  # noqa: SLF001
+    assert "*" not in report._seconds_and_dollars(1, CARDS["NVIDIA L4"])  # noqa: SLF001
     row = {
         "name": "n",
         "model": "RealESRGAN_x4plus",

@@ -24,8 +24,7 @@ from typing import Any
 from gpu_worker import app
 from gpu_worker.app import Worker
 from gpu_worker.settings import Settings
-from gpu_worker_client.protocol import TASKS, TrackCut, TrackResult, TrackTask, TrackVideo
-from gpu_worker_client.protocol.tasks import TaskKind
+from gpu_worker_client.protocol import TrackCut, TrackResult, TrackVideo
 from gpu_worker_processors.engine.host import (
     Engine,
     EngineAnswer,
@@ -91,7 +90,6 @@ class Tracked(Engine):
         return EngineAnswer(result=_read_result(path), seconds=1.0, device="cpu", gpu=None)
 
 
-KIND = TaskKind(TrackTask, TrackResult)
 REGISTRY = SimpleNamespace(get=lambda _name: SimpleNamespace(required_weights=lambda _params: ()))
 
 
@@ -112,7 +110,6 @@ def _main(step: str, place: str, *more: str) -> dict[str, Any]:
         return {"characters": len(made.tracks_columnar or "")}
     if step == "worker":
         app.registry = REGISTRY
-        TASKS["track"] = KIND
         settings = dataclasses.replace(
             Settings.from_env(os.environ), allow_local_files=True, work_root=path / "work"
         )

@@ -20,7 +20,7 @@ from gpu_worker import app
 from gpu_worker.answer import fit_answer, reused_answer
 from gpu_worker.devserver.local import LocalPlatform
 from gpu_worker.settings import Bucket, Settings
-from gpu_worker_client.protocol import TASKS, ErrorBody, TaskError, TrackResult, TrackStats
+from gpu_worker_client.protocol import ErrorBody, TaskError, TrackResult, TrackStats
 from gpu_worker_processors.results import answer_bytes, summary
 
 BOXES = 3000
@@ -40,7 +40,6 @@ def expected(packed: TrackResult) -> TrackResult:
 @pytest.fixture
 def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: TrackResult) -> Answer:
     """Sends a task through the worker, with settings changed."""
-    monkeypatch.setitem(TASKS, "track", tracked.KIND)
     monkeypatch.setattr(app, "registry", tracked.REGISTRY)
     source = tmp_path / "in.mp4"
     source.touch()

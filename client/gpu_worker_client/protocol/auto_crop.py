@@ -374,12 +374,14 @@ class AutoCropTask(OptionalFileTask, AnsweredBy[AutoCropResult]):
             raise ValueError(
                 f"tracks_url brings the tracks: leave out {', '.join(sorted(detection))}"
             )
-        written = self.output_multipart.parts[0].url if self.output_multipart else self.output_url
-        if any(
-            url is not None and same_object(self.tracks_url, url)
-            for url in (written, self.result_url)
-        ):
+        if any(same_object(self.tracks_url, url) for url in self.writes().values()):
             raise ValueError(
                 "tracks_url is an object that the task writes; give the output a key of its own"
             )
         return self
+
+    def reads(self) -> dict[str, str]:
+        return super().reads() | ({"tracks_url": self.tracks_url} if self.tracks_url else {})
+
+    def extra_inputs(self) -> dict[str, str]:
+        return {"tracks": "tracks_url"} if self.tracks_url else {}

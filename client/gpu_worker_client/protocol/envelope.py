@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from enum import Enum
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -140,7 +140,7 @@ class OutputMultipart(Wire):
 
 
 class TaskBase(Wire):
-    """Fields of every task."""
+    """Fields of every task, and what it says of itself: `params`, the files it reads and writes."""
 
     task: str
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -159,6 +159,8 @@ class TaskBase(Wire):
     `GPU_WORKER_WEBHOOK_SECRETS`. See webhooks.md."""
     headers: TaskHeaders = TaskHeaders.model_construct()
     """Headers that were signed into a URL and must be sent with it."""
+    params: Wire
+    """What to do; each task has parameters of its own."""
 
     @model_validator(mode="after")
     def _deduplication_is_whole(self) -> TaskBase:
@@ -174,6 +176,31 @@ class TaskBase(Wire):
             raise ValueError("result_get_url must read the object that result_url writes")
         return self
 
+    def to_wire(self) -> dict[str, Any]:
+        """What to send: the fields the caller set and no others, so an older worker is not bothered
+        with newer fields, and a worker can tell a default from a choice."""
+        given = self.model_dump(mode="json", exclude_unset=True, warnings="error")
+        return {"task": self.task} | given
+
+    def reads(self) -> dict[str, str]:
+        """URL of every file that the job works on, by its path in the task."""
+        return {}
+
+    def extra_inputs(self) -> dict[str, str]:
+        """Which of `reads` go with the input, or are there in its place: the name by which the
+        processor knows the file -> its path in the task."""
+        return {}
+
+    def writes(self) -> dict[str, str]:
+        """A URL of every object that the job stores, by its path in the task."""
+        return {} if self.result_url is None else {"result_url": self.result_url}
+
+    def urls(self) -> dict[str, str]:
+        """Every URL of the task, by its path in it."""
+        more = {"result_get_url": self.result_get_url, "webhook_url": self.webhook_url}
+        given = {path: url for path, url in more.items() if url is not None}
+        return self.reads() | self.writes() | given
+
 
 class InputTask(TaskBase):
     """A task that reads one object."""
@@ -186,6 +213,9 @@ class InputTask(TaskBase):
         if self.result_url is not None and same_object(self.result_url, self.input_url):
             raise ValueError("result_url is the input object; give it a key of its own")
         return self
+
+    def reads(self) -> dict[str, str]:
+        return {"input_url": self.input_url}
 
 
 class OutputTask(TaskBase):
@@ -209,6 +239,21 @@ class OutputTask(TaskBase):
     def written_object(self) -> str | None:
         """A URL of the object that is written; None when there is none."""
         return self.output_multipart.parts[0].url if self.output_multipart else self.output_url
+
+    def writes(self) -> dict[str, str]:
+        field = "output_multipart" if self.output_multipart else "output_url"
+        written = self.written_object
+        return ({} if written is None else {field: written}) | super().writes()
+
+    def urls(self) -> dict[str, str]:
+        found = super().urls()
+        if self.output_multipart is not None:
+            del found["output_multipart"]
+            for index, part in enumerate(self.output_multipart.parts):
+                found[f"output_multipart.parts.{index}.url"] = part.url
+            if complete := self.output_multipart.complete:
+                found["output_multipart.complete.url"] = complete.url
+        return found
 
     @model_validator(mode="after")
     def _one_output_that_is_not_the_result(self) -> OutputTask:

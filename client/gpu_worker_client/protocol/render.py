@@ -105,12 +105,11 @@ class RenderTask(OutputTask, AnsweredBy[RenderResult]):
 
     @model_validator(mode="after")
     def _inputs_are_only_read(self) -> RenderTask:
-        written = [url for url in (self.written_object, self.result_url) if url is not None]
-        for name, url in self.inputs.items():
+        written = self.writes().values()
+        for path, url in self.reads().items():
             if any(same_object(url, target) for target in written):
                 raise ValueError(
-                    f"inputs.{name} is an object that the task writes; give the output a key of"
-                    " its own"
+                    f"{path} is an object that the task writes; give the output a key of its own"
                 )
         return self
 
@@ -128,3 +127,9 @@ class RenderTask(OutputTask, AnsweredBy[RenderResult]):
             if name not in self.inputs:
                 raise ValueError(f"params.timeline.{place} is not the name of an input")
         return self
+
+    def reads(self) -> dict[str, str]:
+        return {path: self.inputs[name] for name, path in self.extra_inputs().items()}
+
+    def extra_inputs(self) -> dict[str, str]:
+        return {name: f"inputs.{name}" for name in self.inputs}

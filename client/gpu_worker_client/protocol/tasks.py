@@ -6,13 +6,14 @@ from __future__ import annotations
 import json
 import re
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from pydantic import ValidationError
 
 from gpu_worker_client.protocol.envelope import SCHEMA_VERSION, TaskBase, TaskResult
 from gpu_worker_client.protocol.errors import ErrorCode, TaskError
 from gpu_worker_client.protocol.misfit import misfit, nearest
+from gpu_worker_client.protocol.models import Wire
 
 MAX_TASK_BYTES = 256 * 1024
 """Largest task JSON. A presigned part URL has 400 to 600 bytes, so some 450 parts fit: 44 GiB in
@@ -22,40 +23,43 @@ MAX_DEPTH = 32
 """Deepest nesting of lists and objects; the deepest task needs 4."""
 
 
-class TaskKind:
-    """The models of a task: what is asked, and what is answered."""
+class TaskKind(NamedTuple):
+    """The models of a task. Their module is imported when one is first asked for: a client needs
+    those of one task, and making those of all takes a sixth of its import."""
 
-    def __init__(self, request: type[TaskBase], result: type[TaskResult]) -> None:
-        self.request, self.result = request, result
+    module: str
+    request_name: str
+    params_name: str
+    result_name: str
 
+    @property
+    def request(self) -> type[TaskBase]:
+        return self._model(self.request_name)
 
-class _Later(TaskKind):
-    """`UpscaleTask` and `UpscaleResult` of protocol/upscale.py, whose module is imported when one
-    of them is first asked for: a client needs the models of one task, and making those of all takes
-    a sixth of its import."""
+    @property
+    def params(self) -> type[Wire]:
+        return self._model(self.params_name)
 
-    def __init__(self, module: str, prefix: str) -> None:
-        self._module, self._prefix = module, prefix
+    @property
+    def result(self) -> type[TaskResult]:
+        return self._model(self.result_name)
 
-    def __getattr__(self, name: str) -> Any:
-        if name in ("request", "result"):
-            module = import_module(f"{__package__}.{self._module}")
-            super().__init__(
-                getattr(module, f"{self._prefix}Task"), getattr(module, f"{self._prefix}Result")
-            )
-            return self.__dict__[name]
-        raise AttributeError(name)
+    def _model(self, name: str) -> Any:
+        return getattr(import_module(f"{__package__}.{self.module}"), name)
 
 
 TASKS: dict[str, TaskKind] = {
-    "upscale": _Later("upscale", "Upscale"),
-    "detect_scenes": _Later("detect_scenes", "DetectScenes"),
-    "track": _Later("track", "Track"),
-    "auto_crop": _Later("auto_crop", "AutoCrop"),
-    "beat": _Later("beat", "Beat"),
-    "render": _Later("render", "Render"),
-    "selftest": _Later("selftest", "Selftest"),
+    "upscale": TaskKind("upscale", "UpscaleTask", "UpscaleParams", "UpscaleResult"),
+    "detect_scenes": TaskKind(
+        "detect_scenes", "DetectScenesTask", "DetectScenesParams", "DetectScenesResult"
+    ),
+    "track": TaskKind("track", "TrackTask", "TrackParams", "TrackResult"),
+    "auto_crop": TaskKind("auto_crop", "AutoCropTask", "AutoCropParams", "AutoCropResult"),
+    "beat": TaskKind("beat", "BeatTask", "BeatParams", "BeatResult"),
+    "render": TaskKind("render", "RenderTask", "RenderParams", "RenderResult"),
+    "selftest": TaskKind("selftest", "SelftestTask", "SelftestParams", "SelftestResult"),
 }
+"""Every task, by its name on the wire."""
 
 
 def parse_task(payload: bytes | dict[str, Any] | object) -> TaskBase:

@@ -19,9 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from gpu_worker_client._blocking import checkpoint
-from gpu_worker_client._blocking import notify
-from gpu_worker_client._blocking import in_thread
+from gpu_worker_client._blocking import checkpoint, in_thread, notify
 from gpu_worker_client.async_client import AsyncClient, AsyncJob
 from gpu_worker_client.exceptions import (
     GpuWorkerError,

@@ -28,7 +28,6 @@ from gpu_worker_client.protocol import (
 from gpu_worker_processors.local.paths import (
     check_distinct,
     check_suffix,
-    further_reads,
     local_path,
 )
 
@@ -151,9 +150,8 @@ class TaskUrls:
     output: Target | None = None
     result: Target | None = None
     result_get: Source | None = None
-    further: Mapping[str, Source] = field(default_factory=dict[str, Source])
-    """What a task reads besides its input, by the name its processor knows it by
-    (`LocalJob.inputs`)."""
+    extra_inputs: Mapping[str, Source] = field(default_factory=dict[str, Source])
+    """As `LocalJob.inputs`."""
 
 
 def check_task(
@@ -189,10 +187,12 @@ def check_task(
     earlier = check.earlier(task.result_get_url, headers.result) if task.result_get_url else None
     if output is not None and isinstance(task, OutputTask):
         check_suffix(task, output.suffix, output.where)
-    further = check.further(task, headers.input)
-    named = [place for place in (source, output, result, *further.values()) if place is not None]
+    extra_inputs = check.extra_inputs(task, headers.input)
+    named = [
+        place for place in (source, output, result, *extra_inputs.values()) if place is not None
+    ]
     check_distinct([(place.where, place.location) for place in named], _same)
-    return TaskUrls(source, output, result, earlier, further)
+    return TaskUrls(source, output, result, earlier, extra_inputs)
 
 
 @dataclass(frozen=True)
@@ -215,12 +215,12 @@ class _TaskCheck:
         """The result's headers serve its PUT and its GET; each URL signed its own."""
         return self._with_its_own(text, "result_get_url", headers, "headers.result")
 
-    def further(self, task: TaskBase, headers: Mapping[str, str]) -> dict[str, Source]:
+    def extra_inputs(self, task: TaskBase, headers: Mapping[str, str]) -> dict[str, Source]:
         """The input's headers serve all inputs; each URL signed its own."""
-        reads = further_reads(task)
+        urls = task.reads()
         return {
-            name: self._with_its_own(url, where, headers, "headers.input")
-            for name, (where, url) in reads.items()
+            name: self._with_its_own(urls[where], where, headers, "headers.input")
+            for name, where in task.extra_inputs().items()
         }
 
     def _with_its_own(

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, cast, get_args
 
-from gpu_worker_client.protocol import ErrorBody, ErrorCode, RenderTask, Stage, TaskBase, TaskError
+from gpu_worker_client.protocol import ErrorBody, ErrorCode, Stage, TaskBase, TaskError
 from gpu_worker_processors import registry
 from gpu_worker_processors.base import Limits, ignore_progress
 from gpu_worker_processors.engine.events import (
@@ -114,8 +114,8 @@ class EngineJob:
     output_path: Path | None = None
     output_name: str = ""
     """As `LocalJob.output_name`."""
-    further_paths: Mapping[str, Path] = field(default_factory=dict[str, Path])
-    """Further inputs, as `LocalJob.inputs`."""
+    extra_inputs: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    """As `LocalJob.inputs`."""
 
 
 @dataclass(frozen=True)
@@ -294,14 +294,14 @@ class Engine:
             "op": op,
             "id": job.id,
             "task": job.task.task,
-            # Only the parameters matter to the engine: no URL, no header, no key crosses this pipe.
-            "task_json": _without_urls(job.task),
+            # The parameters that were set, and paths: no URL, no header, no key crosses this pipe.
+            "params_json": job.task.params.model_dump_json(exclude_unset=True),
             "work_dir": str(job.work_dir),
             "paths": {
                 "input": str(job.input_path) if job.input_path else None,
                 "output": str(job.output_path) if job.output_path else None,
                 "output_name": job.output_name,
-                "further": {name: str(path) for name, path in job.further_paths.items()},
+                "inputs": {name: str(path) for name, path in job.extra_inputs.items()},
             },
             "limits": asdict(self._settings.limits),
             "settings": engine_environment(self._env),
@@ -410,22 +410,6 @@ def _installed_for_one_user() -> bool:
         bool(site.ENABLE_USER_SITE)
         and Path(site.getusersitepackages()).resolve() in Path(__file__).resolve().parents
     )
-
-
-def _without_urls(task: TaskBase) -> str:
-    """The task with a placeholder for every URL, so that it still parses on the other side."""
-    data = task.model_dump(
-        mode="json", exclude_unset=True, include={"task", "schema_version", "params"}
-    )
-    data["task"] = task.task
-    fields = type(task).model_fields
-    if "input_url" in fields:
-        data["input_url"] = "local:input"
-    if "output_url" in fields and getattr(task, "makes_a_file", True):
-        data["output_url"] = "local:output"
-    if isinstance(task, RenderTask):
-        data["inputs"] = {name: f"local:{name}" for name in task.inputs}
-    return json.dumps(data)
 
 
 def _read_result(path: Path) -> dict[str, Any]:

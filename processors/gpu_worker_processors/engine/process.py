@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from gpu_worker_client.protocol import TASKS, Stage, TaskBase, TaskError
+from gpu_worker_client.protocol import TASKS, Stage, TaskError
 from gpu_worker_processors import registry
 from gpu_worker_processors.base import Limits, LocalJob
 from gpu_worker_processors.engine.errors import as_task_error
@@ -55,15 +55,15 @@ class Events:
         self.send("progress", stage=stage, done=done, total=total, unit=unit)
 
 
-def local_job(command: dict[str, Any], task: TaskBase, events: Events) -> LocalJob:
-    """The command's paths and the task's parameters as the value that processors take."""
+def local_job(command: dict[str, Any], events: Events) -> LocalJob:
+    """The command's paths and parameters as the value that processors take."""
     paths = command["paths"]
     return LocalJob(
         id=command["id"],
-        params=getattr(task, "params", None),
+        params=TASKS[command["task"]].params.model_validate_json(command["params_json"]),
         work_dir=Path(command["work_dir"]),
         input_path=Path(paths["input"]) if paths.get("input") else None,
-        inputs={name: Path(path) for name, path in paths.get("further", {}).items()},
+        inputs={name: Path(path) for name, path in paths["inputs"].items()},
         output_path=Path(paths["output"]) if paths.get("output") else None,
         output_name=paths.get("output_name", ""),
         limits=Limits(**command["limits"]),
@@ -75,8 +75,7 @@ def local_job(command: dict[str, Any], task: TaskBase, events: Events) -> LocalJ
 def execute(command: dict[str, Any], events: Events) -> None:
     """Runs one command and sends exactly one final event: `prepared`, `done` or `error`."""
     processor = registry.get(command["task"])
-    task = TASKS[command["task"]].request.model_validate_json(command["task_json"])
-    job = local_job(command, task, events)
+    job = local_job(command, events)
     if command["op"] == "prepare":
         processor.prepare(job)
         events.send("prepared")

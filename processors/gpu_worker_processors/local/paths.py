@@ -12,11 +12,9 @@ from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 from gpu_worker_client.protocol import (
-    AutoCropTask,
     ErrorCode,
     InputTask,
     OutputTask,
-    RenderTask,
     TaskBase,
     TaskError,
 )
@@ -36,9 +34,8 @@ class Places:
     input: Path | None = None
     output: Path | None = None
     result: Path | None = None
-    further: Mapping[str, Path] = field(default_factory=dict[str, Path])
-    """What it reads besides its input, by the name its processor knows it by
-    (`LocalJob.inputs`)."""
+    extra_inputs: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    """As `LocalJob.inputs`."""
 
 
 def places_of(task: TaskBase) -> Places:
@@ -58,15 +55,15 @@ def places_of(task: TaskBase) -> Places:
     if output is not None and isinstance(task, OutputTask):
         check_suffix(task, output.suffix.lower(), "output_url")
     result = _target(task.result_url, "result_url") if task.result_url else None
-    texts = further_reads(task)
-    further = {name: _input(text, where) for name, (where, text) in texts.items()}
+    reads, extra = task.reads(), task.extra_inputs()
+    inputs = {name: _input(reads[where], where) for name, where in extra.items()}
     named = [("input_url", source), ("output_url", output), ("result_url", result)]
-    named += [(texts[name][0], path) for name, path in further.items()]
+    named += [(extra[name], path) for name, path in inputs.items()]
     check_distinct(
         [(where, path) for where, path in named if path is not None],
         lambda a, b: a.resolve() == b.resolve(),
     )
-    return Places(source, output, result, further)
+    return Places(source, output, result, inputs)
 
 
 def local_path(text: str) -> Path | None:
@@ -79,14 +76,6 @@ def local_path(text: str) -> Path | None:
             else None
         )
     return None if "://" in text or "\0" in text else Path(text).absolute()
-
-
-def further_reads(task: TaskBase) -> dict[str, tuple[str, str]]:
-    """What a task reads besides its input: name for its processor -> (place in the task, URL)."""
-    if isinstance(task, RenderTask):
-        return {name: (f"{_INPUTS}{name}", url) for name, url in task.inputs.items()}
-    tracks = task.tracks_url if isinstance(task, AutoCropTask) else None
-    return {"tracks": ("tracks_url", tracks)} if tracks else {}
 
 
 def check_suffix(task: OutputTask, suffix: str, where: str) -> None:

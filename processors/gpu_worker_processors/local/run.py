@@ -170,8 +170,9 @@ class _Run:
         """The inputs stand in the job's directory under the names the worker gives them, as links:
         nothing of a path that a user chose reaches a command line."""
         places = self._places
-        further = {
-            name: _linked(work / f"input-{name}", path) for name, path in places.further.items()
+        extra_inputs = {
+            name: _linked(work / f"input-{name}", path)
+            for name, path in places.extra_inputs.items()
         }
         suffix = places.output.suffix.lower() if places.output else ""
         return EngineJob(
@@ -181,13 +182,13 @@ class _Run:
             input_path=_linked(work / "input", places.input) if places.input else None,
             output_path=work / f"output{suffix or DEFAULT_SUFFIX}" if places.output else None,
             output_name=places.output.name if places.output else "",
-            further_paths=further,
+            extra_inputs=extra_inputs,
         )
 
     def _process(self, directory: Path, job: EngineJob) -> EngineAnswer:
         read = [
             path.resolve()
-            for path in (job.input_path, *job.further_paths.values())
+            for path in (job.input_path, *job.extra_inputs.values())
             if path is not None
         ]
         engine = Engine(replace(self._settings, work_root=directory), self._env, readable=read)

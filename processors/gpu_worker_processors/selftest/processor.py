@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from gpu_worker_client.protocol import (
     TASKS,
@@ -129,7 +129,7 @@ def _runnable(processor: Processor, sample: Sample, store: WeightStore) -> Wire:
     Raises:
         TaskError: why the last ones are not: `weights_missing`, `weights_rejected`.
     """
-    kind = cast("type[Wire]", TASKS[processor.name].request.model_fields["params"].annotation)
+    kind = TASKS[processor.name].params
     problem: TaskError | None = None
     for variant in sample.variants:
         params = kind.model_validate(variant)

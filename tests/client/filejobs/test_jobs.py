@@ -32,7 +32,7 @@ from gpu_worker_client import (
     UpscaleJob,
     execute_all,
 )
-from gpu_worker_client._job_options import JobOptions, params_of
+from gpu_worker_client._job_options import JobOptions
 from gpu_worker_client._retry import MAX_RETRIES
 from gpu_worker_client.history import History
 from gpu_worker_client.jobs import FileJob
@@ -252,7 +252,7 @@ def test_a_misspelt_parameter_is_refused_when_the_job_is_made() -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_no_parameter_has_the_name_of_an_option(task: str) -> None:
-    assert not JobOptions.__optional_keys__ & set(params_of(TASKS[task].request))
+    assert not JobOptions.__optional_keys__ & set(TASKS[task].params.model_fields)
 
 
 @pytest.mark.parametrize("kind", ONE_INPUT)

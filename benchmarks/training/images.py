@@ -1,4 +1,4 @@
-"""What `lite` may learn from, and nothing else: pictures whose licence allows it, and scenes drawn
+"""What `lite` may learn from, and nothing else: images whose licence allows it, and scenes drawn
 here.
 
 A shot is a few consecutive frames, uint8 [T, H, W, 3], red first. Every shot is made from a seed,
@@ -44,30 +44,30 @@ FOOTAGE = (
     "nasa_13013.mp4",  # public domain
     "chaplin.mp4",  # public domain
 )
-"""Looked up in the folder that the caller gives."""
+"""Read from the folder that the caller gives."""
 
 SHOT_FRAMES = 3
 WINDOW_PX = 288
-"""Edge of a shot. A smaller picture gives smaller shots."""
+"""Edge of a shot. A smaller image gives smaller shots."""
 EDGE_MULTIPLE = 8
 """Of every shot's edges: even, as H.264 wants it, after shrinking by 4 too."""
 ZOOMS = (1.0, 0.75, 0.5)
 """A photograph is shown at these sizes: finer detail for its size, and less of the compression it
 came with."""
 FOOTAGE_SHRINK = 0.5
-"""Footage was compressed by its publisher; at half its size little of that is left. Small films
+"""Footage was compressed by its publisher; at half its size little of that is left. Small videos
 stay as they are."""
 _DRAWN_LARGER = 4
 
 
 def held_out() -> list[NDArray[np.uint8]]:
-    """The pictures of `HELD_OUT`, uint8 [H, W, 3]."""
+    """The images of `HELD_OUT`, uint8 [H, W, 3]."""
     return [_read(*name) for name in HELD_OUT]
 
 
 def shots(count: int, footage: Path | None, seed: int) -> Iterator[Shot]:
     """`count` shots: half of photographs, a third of footage, the rest drawn. Without footage
-    photographs take its place."""
+    photographs fill its share."""
     photographs = [_read(*name) for name in PHOTOGRAPHS]
     filmed = list(_filmed(footage, seed)) if footage else []
     for index in range(count):
@@ -92,9 +92,9 @@ def shrink(frames: Shot, factor: float) -> Shot:
 def _read(package: str, path: str) -> NDArray[np.uint8]:
     spec = importlib.util.find_spec(package)
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        picture = cv2.imread(str(Path(folder) / path), cv2.IMREAD_COLOR)
-        if picture is not None:
-            return np.ascontiguousarray(picture[..., ::-1], dtype=np.uint8)
+        image = cv2.imread(str(Path(folder) / path), cv2.IMREAD_COLOR)
+        if image is not None:
+            return np.ascontiguousarray(image[..., ::-1], dtype=np.uint8)
     raise FileNotFoundError(f"{package} and its {path} must be installed")
 
 
@@ -102,25 +102,25 @@ def _photographed(
     photographs: Sequence[NDArray[np.uint8]], rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """One of them, at one of `ZOOMS`; the larger a photograph, the more often."""
-    weights = np.sqrt([picture.shape[0] * picture.shape[1] for picture in photographs])
-    picture = photographs[rng.choice(len(photographs), p=weights / weights.sum())]
+    weights = np.sqrt([image.shape[0] * image.shape[1] for image in photographs])
+    image = photographs[rng.choice(len(photographs), p=weights / weights.sum())]
     zoom = float(rng.choice(ZOOMS))
     return (
-        picture
-        if zoom == 1 or min(picture.shape[:2]) * zoom < WINDOW_PX
-        else shrink(picture[None], zoom)[0]
+        image
+        if zoom == 1 or min(image.shape[:2]) * zoom < WINDOW_PX
+        else shrink(image[None], zoom)[0]
     )
 
 
-def _walk(picture: NDArray[np.uint8], rng: np.random.Generator) -> Shot:
-    """Windows that move over a picture by up to 6 px a frame."""
+def _walk(image: NDArray[np.uint8], rng: np.random.Generator) -> Shot:
+    """Windows that move over a image by up to 6 px a frame."""
     height, width = (
-        min(WINDOW_PX, edge) // EDGE_MULTIPLE * EDGE_MULTIPLE for edge in picture.shape[:2]
+        min(WINDOW_PX, edge) // EDGE_MULTIPLE * EDGE_MULTIPLE for edge in image.shape[:2]
     )
-    room = np.array([picture.shape[0] - height, picture.shape[1] - width])
-    place, step = rng.integers(0, room + 1), rng.integers(-6, 7, 2)
-    places = [np.clip(place + n * step, 0, room) for n in range(SHOT_FRAMES)]
-    return np.stack([picture[top : top + height, left : left + width] for top, left in places])
+    room = np.array([image.shape[0] - height, image.shape[1] - width])
+    position, step = rng.integers(0, room + 1), rng.integers(-6, 7, 2)
+    positions = [np.clip(position + n * step, 0, room) for n in range(SHOT_FRAMES)]
+    return np.stack([image[top : top + height, left : left + width] for top, left in positions])
 
 
 def _window(shot: Shot, rng: np.random.Generator) -> Shot:
@@ -133,7 +133,7 @@ def _window(shot: Shot, rng: np.random.Generator) -> Shot:
 
 
 def _filmed(folder: Path, seed: int) -> Iterator[Shot]:
-    """Consecutive frames from moments spread over each film."""
+    """Consecutive frames from moments spread over each video."""
     rng = np.random.default_rng((seed, 0, 1))
     for name in FOOTAGE:
         wanted: list[NDArray[np.uint8]] = []
