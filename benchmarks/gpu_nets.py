@@ -27,13 +27,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gpu_worker_processors.media.color import BT709, ColorTags
 from gpu_worker_processors.media.encoders import EncoderChoice
-from gpu_worker_processors.media.frame import Picture
+from gpu_worker_processors.media.frame import Frame
 from gpu_worker_processors.models.sr import SuperResolver, load
 from gpu_worker_processors.models.sr.loader import Execution, forget_all
 from gpu_worker_processors.models.sr.nets import load_network
 from gpu_worker_processors.upscale.enlarge import FrameEnlarger
 from gpu_worker_processors.upscale.plan import Plan
-from gpu_worker_processors.upscale.upscale import LANES
+from gpu_worker_processors.upscale.upscale import PARALLEL_FRAMES
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support.tiny_weights import WeightsFolder, compact, rrdb, swinir
@@ -192,7 +192,9 @@ def _peer_row(net: Net, sizes: Sizes, reference: Any) -> Row:
         folder = folder_with(net, Path(name))
         resolver = load(net.name, store=folder.store(), device=sizes.device)
         original = _original(net, sizes, reference, folder.folder / f"{net.name}.pth")
-        count = 2 * LANES[sizes.device.type] * resolver.batch_for(sizes.height, sizes.width)
+        count = (
+            2 * PARALLEL_FRAMES[sizes.device.type] * resolver.batch_for(sizes.height, sizes.width)
+        )
         frames = [_frame(sizes, seed) for seed in range(count)]
         bgr = [_bgr(sizes, seed) for seed in range(count)]
         theirs = count / seconds_per_call(
@@ -230,12 +232,12 @@ def _original(net: Net, sizes: Sizes, reference: Any, weights: Path) -> Any:
     )
 
 
-def enlarge_all(resolver: SuperResolver, frames: list[Picture], sizes: Sizes) -> None:
+def enlarge_all(resolver: SuperResolver, frames: list[Frame], sizes: Sizes) -> None:
     """What the pipe of a job does between decoder and encoder, with as many frames side by side."""
     enlarge = enlarger(resolver, sizes)
     batch = resolver.batch_for(sizes.height, sizes.width)
     groups = [frames[start : start + batch] for start in range(0, len(frames), batch)]
-    with ThreadPoolExecutor(LANES[sizes.device.type]) as pool:
+    with ThreadPoolExecutor(PARALLEL_FRAMES[sizes.device.type]) as pool:
         for planes in pool.map(enlarge, groups):
             for frame in planes:
                 frame.samples()
@@ -266,10 +268,10 @@ class Upright:
     mirrored: bool = False
 
 
-def _frame(sizes: Sizes, seed: int) -> Picture:
+def _frame(sizes: Sizes, seed: int) -> Frame:
     random = np.random.default_rng(seed)
     shapes = ((sizes.height, sizes.width), *[(sizes.height // 2, sizes.width // 2)] * 2)
-    return Picture(
+    return Frame(
         tuple(random.integers(16, 236, shape, np.uint8) for shape in shapes), 8, is_rgb=False
     )
 

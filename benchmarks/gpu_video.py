@@ -27,7 +27,7 @@ from gpu_worker_processors.media.color import BT709, ColorTags
 from gpu_worker_processors.media.decode import FrameReader
 from gpu_worker_processors.media.encode import VideoSpec, VideoWriter
 from gpu_worker_processors.media.encoders import choose_encoder, working_encoders
-from gpu_worker_processors.media.frame import Picture, PictureReader, Plane
+from gpu_worker_processors.media.frame import Frame, Plane, PlaneReader
 from gpu_worker_processors.media.probe import probe
 from gpu_worker_processors.models.sr import load
 from gpu_worker_processors.track.processor import PROCESSOR as TRACK
@@ -86,11 +86,11 @@ def _quiet(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _stages(clip: Path, output: Path, weights: Any, sizes: Sizes) -> dict[str, float]:
     """Frames per second of each stage while the other two do not run."""
-    frames: list[Picture] = []
+    frames: list[Frame] = []
 
     def decode() -> None:
         frames.clear()
-        read = PictureReader()
+        read = PlaneReader()
         frames.extend(read(item.frame) for item in FrameReader(clip, probe(clip)))
 
     decoding = _seconds(decode, sizes)
@@ -157,7 +157,7 @@ def _decoded(video: Path, accelerator: HWAccel | None) -> int:
 def _digest(video: Path, accelerator: HWAccel | None) -> str:
     """Of every sample of the first frames, chroma in planes of their own: hardware gives them
     interleaved."""
-    read, digest = PictureReader(), hashlib.sha256()
+    read, digest = PlaneReader(), hashlib.sha256()
     with av.open(str(video), hwaccel=accelerator) as container:
         for frame in islice(container.decode(video=0), 30):
             for plane in read(frame).planes:

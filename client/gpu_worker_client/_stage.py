@@ -18,7 +18,7 @@ import logging
 import platform
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing import Any, Literal
 from gpu_worker_client._tasks import typed_task
 from gpu_worker_client.exceptions import ConfigError, StorageError
 from gpu_worker_client.policy import Policy, checked_policy
-from gpu_worker_client.protocol import TASKS, OutputTask, TaskResult
+from gpu_worker_client.protocol import OutputTask, TaskBase, TaskResult
 from gpu_worker_client.storage import (
     DEFAULT_EXPIRES_SECONDS,
     MAX_EXPIRES_SECONDS,
@@ -98,22 +98,22 @@ class FileWork:
 
     task: str
     params: Mapping[str, Any]
-    reads: Mapping[str, Place]
-    """Task's field -> file: `input_url`, `tracks_url`."""
+    reads: Mapping[str, Place | None]
+    """Task's field -> file: `input_url`, `tracks_url`. None leaves the field out."""
     inputs: Mapping[str, Place] | None = None
     """Name -> file, of a task with several."""
     output: Place | None = None
 
     @property
-    def files(self) -> Iterator[tuple[str, Place]]:
-        """Everything that is read, by a name of its own."""
-        yield from self.reads.items()
-        yield from ((f"inputs/{name}", place) for name, place in (self.inputs or {}).items())
+    def files(self) -> dict[str, Place]:
+        """Everything that is read, by its path in the task."""
+        named = {f"inputs.{name}": place for name, place in (self.inputs or {}).items()}
+        return {path: place for path, place in self.reads.items() if place is not None} | named
 
     @property
     def paths(self) -> dict[str, Path]:
-        """What is read from this machine."""
-        return {name: Path(place) for name, place in self.files if not is_url(place)}
+        """What is read from this machine, by its path in the task."""
+        return {name: Path(place) for name, place in self.files.items() if not is_url(place)}
 
     @property
     def output_path(self) -> Path | None:
@@ -125,28 +125,30 @@ class FileWork:
         """Whether a file of this machine is named."""
         return bool(self.paths) or self.output_path is not None
 
-    def wire(self, at: Callable[[str, Place], str], output: Mapping[str, Any]) -> dict[str, Any]:
-        """The task's JSON.
+    def typed(self) -> TaskBase:
+        """The task itself, with `file:` URLs for what is on this machine.
+
+        Raises:
+            InvalidTask: the parameters do not fit.
+        """
+        put = {} if self.output is None else {"output_url": _url(self.output)}
+        return typed_task({"task": self.task, "params": dict(self.params), **self.fields({}, put)})
+
+    def fields(self, urls: Mapping[str, str], output: Mapping[str, Any]) -> dict[str, Any]:
+        """The task's fields that name its files.
 
         Args:
-            at: what stands for a file, by its name in `files`.
-            output: the task's fields that say where the output goes.
+            urls: path in the task -> URL; a file that is not among them is named as it is.
+            output: the fields that say where the output goes.
         """
-        task: dict[str, Any] = {"task": self.task, "params": dict(self.params)}
-        task |= {name: at(name, place) for name, place in self.reads.items()}
+        given = {path: _url(place) for path, place in self.files.items()} | dict(urls)
+        found: dict[str, Any] = {field: given[field] for field in self.reads if field in given}
         if self.inputs is not None:
-            task["inputs"] = {
-                name: at(f"inputs/{name}", place) for name, place in self.inputs.items()
-            }
-        return task | dict(output)
+            found["inputs"] = {name: given[f"inputs.{name}"] for name in self.inputs}
+        return found | dict(output)
 
-    def draft(self) -> dict[str, Any]:
-        """The task's JSON with made-up URLs, to be looked at before anything is uploaded."""
-        put = {} if self.output is None else {"output_url": "https://h/output"}
-        return self.wire(lambda name, _: f"https://h/{name}", put)
-
-    def check(self) -> None:
-        """Looks for what would fail after the upload.
+    def check(self) -> TaskBase:
+        """The task, after a search for what would fail after the upload.
 
         Raises:
             InvalidTask: the parameters do not fit.
@@ -155,31 +157,30 @@ class FileWork:
             ConfigError: the output would replace an input, or its suffix is no container that the
                 task writes.
         """
-        typed_task(self.draft())
+        target = self.output_path
+        if target is not None and target.absolute() in map(Path.absolute, self.paths.values()):
+            raise ConfigError(f"{target.name} is the input; give the output a name of its own")
+        task = self.typed()
         for path in self.paths.values():
             path.stat()
-        target = self.output_path
         if target is not None:
             check_output_place(target)
-            if any(target.absolute() == path.absolute() for path in self.paths.values()):
-                raise ConfigError(f"{target.name} is the input; give the output a name of its own")
-            suffixes = self._output_suffixes()
+            suffixes = task.OUTPUT_SUFFIXES if isinstance(task, OutputTask) else None
             if suffixes is not None and target.suffix.lower() not in suffixes:
-                raise ConfigError(
-                    f"{target.name}: the name must end in one of"
-                    f" {', '.join(sorted(suffixes - {''}))}"
-                )
+                known = ", ".join(sorted(suffixes - {""}))
+                raise ConfigError(f"{target.name}: the name must end in one of {known}")
+        return task
 
-    def _output_suffixes(self) -> frozenset[str] | None:
-        kind = TASKS[self.task].request
-        return kind.OUTPUT_SUFFIXES if issubclass(kind, OutputTask) else None
+
+def _url(place: Place) -> str:
+    return str(place) if is_url(place) else Path(place).absolute().as_uri()
 
 
 @dataclass
 class Staged:
     """A task whose files lie in the bucket."""
 
-    task: Mapping[str, Any] = field(repr=False)
+    task: TaskBase = field(repr=False)
     """For `Client.run`. Holds presigned URLs."""
     work: FileWork
     storage: Storage | None = None
@@ -231,18 +232,22 @@ def stage(
         InvalidTask, ConfigError, StorageError, OSError: as their names say.
     """
     checked_policy(policy)
-    work.check()
-    if not work.needs_bucket:
-        put = {} if work.output is None else {"output_url": str(work.output)}
-        return Staged(work.wire(lambda _, place: str(place), put), work)
-    return _Stager(work, storage(), policy, tell).staged()
+    task = work.check()
+    return (
+        _Stager(work, task, storage(), policy, tell).staged()
+        if work.needs_bucket
+        else Staged(task, work)
+    )
 
 
 class _Stager:
     """The steps of `stage` for work that needs a bucket."""
 
-    def __init__(self, work: FileWork, storage: Storage, policy: Policy | None, tell: Tell) -> None:
+    def __init__(
+        self, work: FileWork, task: TaskBase, storage: Storage, policy: Policy | None, tell: Tell
+    ) -> None:
         self._work = work
+        self._task = task
         self._storage = storage
         self._policy = policy
         self._tell = tell
@@ -256,26 +261,25 @@ class _Stager:
         }
         name = _name_of(work, keys)
         result_key = storage.key("out", name, "result.json")
-        staged = Staged({}, work, storage, passing=[result_key])
+        staged = Staged(self._task, work, storage, passing=[result_key])
         if not storage.keep_inputs:
             staged.passing += keys.values()
         seconds = self._expiry()
         put = self._output(staged, name, seconds)
         self._forget_half_a_job(staged, result_key)
-        staged.task = work.wire(
-            lambda file, place: (
-                storage.presign_get(keys[file], seconds) if file in keys else str(place)
-            ),
-            put,
-        ) | {
-            "idempotency_key": name,
-            "result_url": storage.presign_put(result_key, seconds),
-            "result_get_url": storage.presign_get(result_key, seconds),
-        }
+        urls = {path: storage.presign_get(key, seconds) for path, key in keys.items()}
+        staged.task = type(self._task)(
+            task=work.task,
+            params=self._task.params,
+            **work.fields(urls, put),
+            idempotency_key=name,
+            result_url=storage.presign_put(result_key, seconds),
+            result_get_url=storage.presign_get(result_key, seconds),
+        )
         return staged
 
     def _expiry(self) -> int:
-        policy = self._policy or Policy.for_task(self._work.draft())
+        policy = self._policy or Policy.for_task(self._task)
         return min(MAX_EXPIRES_SECONDS, round(policy.ttl_seconds or DEFAULT_EXPIRES_SECONDS))
 
     def _output(self, staged: Staged, name: str, seconds: int) -> dict[str, Any]:
@@ -293,9 +297,7 @@ class _Stager:
             return {"output_url": self._storage.presign_put(key, seconds)}
         part_bytes = max(MIN_OUTPUT_PART_BYTES, -(-likely_bytes // OUTPUT_PARTS))
         staged.parts = self._storage.presign_parts(key, part_bytes, OUTPUT_PARTS, seconds)
-        return {
-            "output_multipart": staged.parts.multipart.model_dump(mode="json", exclude_none=True)
-        }
+        return {"output_multipart": staged.parts.multipart}
 
     def _forget_half_a_job(self, staged: Staged, result_key: str) -> None:
         """A result whose output is gone must not be taken for a finished job."""
@@ -306,7 +308,7 @@ class _Stager:
 def _name_of(work: FileWork, keys: Mapping[str, str]) -> str:
     """One name for one piece of work on one machine: the same call has it again. Random when an
     input is a URL, behind which there may be something else the next time."""
-    if len(keys) < sum(1 for _ in work.files):
+    if len(keys) < len(work.files):
         return uuid.uuid4().hex
     output = (
         None

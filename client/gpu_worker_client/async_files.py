@@ -15,17 +15,12 @@ from gpu_worker_client.exceptions import JobError
 from gpu_worker_client.files import (
     HasStorage,
     OnEvent,
-    auto_crop_work,
-    beat_work,
-    detect_scenes_work,
     one_output,
     render_work,
     split_arguments,
-    track_work,
-    upscale_work,
 )
 from gpu_worker_client.policy import Policy
-from gpu_worker_client.protocol import TaskResult
+from gpu_worker_client.protocol import TaskBase, TaskResult
 from gpu_worker_client.storage import Storage
 
 if TYPE_CHECKING:
@@ -49,7 +44,7 @@ class _AsyncRuns(Protocol):
 
     async def run(
         self,
-        task: Mapping[str, Any],
+        task: TaskBase,
         timeout: float | None = None,
         on_event: Callable[[Event], object] | None = None,
         *,
@@ -103,10 +98,9 @@ class AsyncFileTasks(HasStorage):
     ) -> UpscaleResult | SplitResult:
         """As `FileTasks.upscale`. `on_plan` may be a coroutine function too."""
         if not split:
-            work = upscale_work(input, output, params)
-            return cast(
-                "UpscaleResult", await run_files_async(self, work, timeout, on_event, policy)
-            )
+            work = FileWork("upscale", params, {"input_url": input}, output=output)
+            result = await run_files_async(self, work, timeout, on_event, policy)
+            return cast("UpscaleResult", result)
         await in_thread(_load_split)
         from gpu_worker_client.split import split_upscale_async
 
@@ -128,11 +122,10 @@ class AsyncFileTasks(HasStorage):
         **params: Any,
     ) -> TrackResult:
         """As `FileTasks.track`."""
+        work = FileWork("track", params, {"input_url": input}, output=output)
         return cast(
             "TrackResult",
-            await run_files_async(
-                self, track_work(input, output, params), timeout, on_event, policy
-            ),
+            await run_files_async(self, work, timeout, on_event, policy),
         )
 
     async def auto_crop(
@@ -147,12 +140,9 @@ class AsyncFileTasks(HasStorage):
         **params: Any,
     ) -> AutoCropResult:
         """As `FileTasks.auto_crop`."""
-        return cast(
-            "AutoCropResult",
-            await run_files_async(
-                self, auto_crop_work(input, output, tracks, params), timeout, on_event, policy
-            ),
-        )
+        reads = {"input_url": input, "tracks_url": tracks}
+        work = FileWork("auto_crop", params, reads, output=output)
+        return cast("AutoCropResult", await run_files_async(self, work, timeout, on_event, policy))
 
     async def detect_scenes(
         self: _AsyncRuns,
@@ -164,11 +154,10 @@ class AsyncFileTasks(HasStorage):
         **params: Any,
     ) -> DetectScenesResult:
         """As `FileTasks.detect_scenes`."""
+        work = FileWork("detect_scenes", params, {"input_url": input})
         return cast(
             "DetectScenesResult",
-            await run_files_async(
-                self, detect_scenes_work(input, params), timeout, on_event, policy
-            ),
+            await run_files_async(self, work, timeout, on_event, policy),
         )
 
     async def beat(
@@ -182,11 +171,10 @@ class AsyncFileTasks(HasStorage):
         **params: Any,
     ) -> BeatResult:
         """As `FileTasks.beat`."""
+        work = FileWork("beat", params, {"input_url": input}, output=output)
         return cast(
             "BeatResult",
-            await run_files_async(
-                self, beat_work(input, output, params), timeout, on_event, policy
-            ),
+            await run_files_async(self, work, timeout, on_event, policy),
         )
 
     async def render(
@@ -202,9 +190,7 @@ class AsyncFileTasks(HasStorage):
         policy: Policy | None = None,
     ) -> RenderResult:
         """As `FileTasks.render`."""
-        work = render_work(
-            command, inputs, one_output(output, output_url), require_hardware=require_hardware
-        )
+        work = render_work(command, inputs, one_output(output, output_url), require_hardware)
         return cast("RenderResult", await run_files_async(self, work, timeout, on_event, policy))
 
 
@@ -216,9 +202,8 @@ async def run_files_async(
     policy: Policy | None,
 ) -> TaskResult:
     """As `run_files`; what blocks does so in a thread."""
-    staged = await in_thread_notifying(
-        partial(stage, work, lambda: client.storage, policy), on_event
-    )
+    staging = partial(stage, work, lambda: client.storage, policy)
+    staged = await in_thread_notifying(staging, on_event)
     try:
         result = await client.run(staged.task, timeout, on_event, policy=policy)
         await in_thread_notifying(partial(staged.collect, result), on_event)

@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload
 
 from gpu_worker_client._stage import FileWork, Place, Tell, Transfer, is_url, stage
-from gpu_worker_client._tasks import typed_task
 from gpu_worker_client.commands import Compilable, command_args, plainly_named
 from gpu_worker_client.events import Event
 from gpu_worker_client.exceptions import ConfigError, JobError
 from gpu_worker_client.policy import Policy
-from gpu_worker_client.protocol import TaskResult
+from gpu_worker_client.protocol import TaskBase, TaskResult
 from gpu_worker_client.storage import Storage
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ class _Runs(Protocol):
 
     def run(
         self,
-        task: Mapping[str, Any],
+        task: TaskBase,
         timeout: float | None = None,
         on_event: Callable[[Event], object] | None = None,
         *,
@@ -80,34 +79,11 @@ class _Runs(Protocol):
     ) -> Any: ...
 
 
-def upscale_work(input: Place, output: Place, params: Mapping[str, Any]) -> FileWork:
-    return FileWork("upscale", params, {"input_url": input}, output=output)
-
-
-def track_work(input: Place, output: Place | None, params: Mapping[str, Any]) -> FileWork:
-    return FileWork("track", params, {"input_url": input}, output=output)
-
-
-def auto_crop_work(
-    input: Place, output: Place | None, tracks: Place | None, params: Mapping[str, Any]
-) -> FileWork:
-    reads = {"input_url": input} if tracks is None else {"input_url": input, "tracks_url": tracks}
-    return FileWork("auto_crop", params, reads, output=output)
-
-
-def detect_scenes_work(input: Place, params: Mapping[str, Any]) -> FileWork:
-    return FileWork("detect_scenes", params, {"input_url": input})
-
-
-def beat_work(input: Place, output: Place | None, params: Mapping[str, Any]) -> FileWork:
-    return FileWork("beat", params, {"input_url": input}, output=output)
-
-
 def render_work(
     command: Sequence[str] | Compilable,
     inputs: Mapping[str, Place] | Sequence[Place],
     output: Place,
-    **params: Any,
+    require_hardware: bool,
 ) -> FileWork:
     """
     Args:
@@ -121,9 +97,8 @@ def render_work(
     words, named = command_args(command), inputs
     if not isinstance(named, Mapping):
         words, named = plainly_named(words, _by_name(named), Path(fspath(output)).name)
-    return FileWork(
-        "render", {"command_args": words, **params}, {}, inputs=dict(named), output=output
-    )
+    params = {"command_args": words, "require_hardware": require_hardware}
+    return FileWork("render", params, {}, inputs=dict(named), output=output)
 
 
 def one_output(output: Place | None, output_url: Place | None) -> Place:
@@ -208,9 +183,10 @@ class FileTasks(HasStorage):
             segments, in_flight, max_usd, gpu, prices, on_plan: of `split.split_upscale`.
         """
         if not split:
+            work = FileWork("upscale", params, {"input_url": input}, output=output)
             return cast(
                 "UpscaleResult",
-                run_files(self, upscale_work(input, output, params), timeout, on_event, policy),
+                run_files(self, work, timeout, on_event, policy),
             )
         from gpu_worker_client.split import split_upscale  # here: it loads PyAV
 
@@ -231,9 +207,10 @@ class FileTasks(HasStorage):
     ) -> TrackResult:
         """People, balls and other things followed. `output`, when given, is the video with boxes
         drawn into it."""
+        work = FileWork("track", params, {"input_url": input}, output=output)
         return cast(
             "TrackResult",
-            run_files(self, track_work(input, output, params), timeout, on_event, policy),
+            run_files(self, work, timeout, on_event, policy),
         )
 
     def auto_crop(
@@ -249,12 +226,9 @@ class FileTasks(HasStorage):
     ) -> AutoCropResult:
         """A video in another aspect ratio. `output` is left out with `dry_run=True`; `tracks` is a
         saved result of `track`."""
-        return cast(
-            "AutoCropResult",
-            run_files(
-                self, auto_crop_work(input, output, tracks, params), timeout, on_event, policy
-            ),
-        )
+        reads = {"input_url": input, "tracks_url": tracks}
+        work = FileWork("auto_crop", params, reads, output=output)
+        return cast("AutoCropResult", run_files(self, work, timeout, on_event, policy))
 
     def detect_scenes(
         self: _Runs,
@@ -266,9 +240,10 @@ class FileTasks(HasStorage):
         **params: Any,
     ) -> DetectScenesResult:
         """Where one shot ends and the next begins."""
+        work = FileWork("detect_scenes", params, {"input_url": input})
         return cast(
             "DetectScenesResult",
-            run_files(self, detect_scenes_work(input, params), timeout, on_event, policy),
+            run_files(self, work, timeout, on_event, policy),
         )
 
     def beat(
@@ -283,9 +258,10 @@ class FileTasks(HasStorage):
     ) -> BeatResult:
         """Beats, tempo and loudness of a video or audio file. `output`, when given, is the sound
         with a click on every beat."""
+        work = FileWork("beat", params, {"input_url": input}, output=output)
         return cast(
             "BeatResult",
-            run_files(self, beat_work(input, output, params), timeout, on_event, policy),
+            run_files(self, work, timeout, on_event, policy),
         )
 
     def render(
@@ -315,9 +291,7 @@ class FileTasks(HasStorage):
             TypeError: the command is no list of words, or not exactly one of `output` and
                 `output_url` is given.
         """
-        work = render_work(
-            command, inputs, one_output(output, output_url), require_hardware=require_hardware
-        )
+        work = render_work(command, inputs, one_output(output, output_url), require_hardware)
         return cast("RenderResult", run_files(self, work, timeout, on_event, policy))
 
 
@@ -338,7 +312,8 @@ def split_arguments(
         raise ConfigError("split=True works on paths and has no timeout; a policy limits its jobs")
     options = {name: value for name, value in given.items() if name in _SPLIT_OPTIONS}
     params = {name: value for name, value in given.items() if name not in _SPLIT_OPTIONS}
-    checked = cast("UpscaleTask", typed_task(upscale_work(input, output, params).draft())).params
+    work = FileWork("upscale", params, {"input_url": input}, output=output)
+    checked = cast("UpscaleTask", work.typed()).params
     return {"source": Path(input), "output": Path(output), "params": checked, **options}
 
 

@@ -41,12 +41,7 @@ from gpu_worker_client.exceptions import (
 from gpu_worker_client.fallback import Done, may_pass, run_anywhere
 from gpu_worker_client.fallback import Place as WhereToRun
 from gpu_worker_client.files import (
-    auto_crop_work,
-    beat_work,
-    detect_scenes_work,
     render_work,
-    track_work,
-    upscale_work,
 )
 from gpu_worker_client.history import History
 from gpu_worker_client.protocol import BeatResult, TaskResult, save_analysis
@@ -239,7 +234,8 @@ class SceneDetectionJob(FileJob):
         **keywords: Any,
     ) -> None:
         params, options = sort_keywords("SceneDetectionJob", keywords, "detect_scenes")
-        work = detect_scenes_work(input_path, {"threshold": float(threshold), **params})
+        params = {"threshold": float(threshold), **params}
+        work = FileWork("detect_scenes", params, {"input_url": input_path})
         super().__init__(work, _report(output_path, input_path, "scenes.json"), options)
 
 
@@ -267,8 +263,9 @@ class BeatAnalysisJob(FileJob):
     ) -> None:
         params, options = sort_keywords("BeatAnalysisJob", keywords, "beat")
         self._analysis = None if analysis_path is None else Path(analysis_path)
+        work = FileWork("beat", params, {"input_url": input_path}, output=clicks_path)
         super().__init__(
-            beat_work(input_path, clicks_path, params),
+            work,
             _report(output_path, input_path, "beats.json"),
             options,
         )
@@ -309,7 +306,7 @@ class FFmpegRenderJob(FileJob):
     ) -> None:
         sort_keywords("FFmpegRenderJob", options)
         words = words_of(command_args)
-        work = render_work(words, input_paths, output_filename, require_hardware=require_hardware)
+        work = render_work(words, input_paths, output_filename, require_hardware)
         if words[-1:] != [Path(output_filename).name]:
             raise ConfigError(
                 f"the command's last word must be the output's name, {Path(output_filename).name}"
@@ -341,7 +338,8 @@ class UpscaleJob(FileJob):
     ) -> None:
         params, options = sort_keywords("UpscaleJob", keywords, "upscale")
         output = _output(output_path, input_path, "upscaled.mp4")
-        super().__init__(upscale_work(input_path, output, params), None, options)
+        work = FileWork("upscale", params, {"input_url": input_path}, output=output)
+        super().__init__(work, None, options)
 
 
 class TrackJob(FileJob):
@@ -363,8 +361,9 @@ class TrackJob(FileJob):
         **keywords: Any,
     ) -> None:
         params, options = sort_keywords("TrackJob", keywords, "track")
+        work = FileWork("track", params, {"input_url": input_path}, output=video_path)
         super().__init__(
-            track_work(input_path, video_path, params),
+            work,
             _report(output_path, input_path, "tracks.json"),
             options,
         )
@@ -390,7 +389,8 @@ class AutoCropJob(FileJob):
     ) -> None:
         params, options = sort_keywords("AutoCropJob", keywords, "auto_crop")
         output = _output(output_path, input_path, "cropped.mp4")
-        super().__init__(auto_crop_work(input_path, output, tracks_path, params), None, options)
+        reads = {"input_url": input_path, "tracks_url": tracks_path}
+        super().__init__(FileWork("auto_crop", params, reads, output=output), None, options)
 
 
 DEFAULT_PARALLEL = 2

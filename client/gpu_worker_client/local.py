@@ -54,12 +54,8 @@ def obstacle(work: FileWork) -> str | None:
         return None
     if not _is_installed("gpu_worker_processors"):
         return "running on this machine needs the processors: pip install gpu-worker-processors"
-    if any(
-        map(
-            _is_remote,
-            (*(place for _, place in work.files), *([] if work.output is None else [work.output])),
-        )
-    ):
+    output = [] if work.output is None else [work.output]
+    if any(map(_is_remote, [*work.files.values(), *output])):
         return (
             "running on this machine with a URL for a file needs the worker: pip install gpu-worker"
         )
@@ -107,19 +103,14 @@ def run_local(
     """
     if (problem := obstacle(work)) is not None:
         raise ConfigError(problem)
-    work.check()
+    checked = work.check()
     with tempfile.TemporaryDirectory(prefix="gpu-worker-client-") as folder:
         result = Path(folder) / "result.json"
-        put = {} if work.output is None else {"output_url": _place(work.output)}
-        task = work.wire(lambda _, place: _place(place), put) | {"result_url": str(result)}
+        task = checked.model_copy(update={"result_url": str(result)}).to_wire()
         _answered(
             json.dumps(task).encode(), timeout, os.environ if env is None else env, stop or Stop()
         )
         return TASKS[work.task].result.from_json(result.read_bytes())
-
-
-def _place(place: Any) -> str:
-    return str(place) if is_url(place) else str(Path(place).absolute())
 
 
 def _answered(

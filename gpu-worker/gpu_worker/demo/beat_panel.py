@@ -38,10 +38,10 @@ def estimate_seconds(film: Film) -> float:
 
 def unfit(film: Film) -> str | None:
     """Why there is nothing to hear; None when there is."""
-    from gpu_worker_processors.media.audio import find_sound
+    from gpu_worker_processors.media.audio import find_audio
 
     try:
-        find_sound(film.path)
+        find_audio(film.path)
     except TaskError as error:
         return error.message
     return None

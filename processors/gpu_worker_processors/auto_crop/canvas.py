@@ -20,7 +20,7 @@ from gpu_worker_client.protocol.auto_crop import Layout
 from gpu_worker_processors.auto_crop.resample import Axis, Floats, Samples, resampled
 from gpu_worker_processors.auto_crop.windows import SAME_ASPECT
 from gpu_worker_processors.media.color import LUMA_WEIGHTS, ColorTags, levels
-from gpu_worker_processors.media.frame import Picture, Plane
+from gpu_worker_processors.media.frame import Frame, Plane
 from gpu_worker_processors.media.probe import VideoInfo
 
 _BLUR_PARTS = 24
@@ -101,7 +101,7 @@ class FrameCropper:
         self._source_tags = tags
         self._upright_scale = video.width / square_size(video)[0]
 
-    def __call__(self, picture: Picture, window: Window, layout: Layout) -> list[Plane]:
+    def __call__(self, frame: Frame, window: Window, layout: Layout) -> list[Plane]:
         """Y, Cb, Cr as the encoder wants them.
 
         Args:
@@ -110,7 +110,7 @@ class FrameCropper:
             layout: of any other: `crop` its middle, else the whole of it over a background.
         """
         canvas = self._canvas
-        source = self._planes(picture)
+        source = self._planes(frame)
         (left, across, side), (top, down, above) = placed(
             window, (canvas.width, canvas.height), layout
         )
@@ -126,9 +126,9 @@ class FrameCropper:
             values = self._sampled(
                 sample, part_rows.mapped(top, down), part_columns.mapped(left, across)
             )
-            coded = self._coded(values, index, picture)
+            coded = self._coded(values, index, frame)
             if rows or columns:
-                whole = self._background(source, index, picture, window, layout)
+                whole = self._background(source, index, frame, window, layout)
                 at_row, at_column = (
                     round(rows / wanted_rows.step),
                     round(columns / wanted_columns.step),
@@ -138,15 +138,15 @@ class FrameCropper:
             planes.append(coded)
         return planes
 
-    def _planes(self, picture: Picture) -> list[_Plane]:
+    def _planes(self, frame: Frame) -> list[_Plane]:
         """Three planes, each with its place in the coded picture."""
         video = self._video
-        samples: Sequence[Samples] = picture.planes
-        if picture.is_rgb:
-            samples = _ycbcr(samples, picture.bits, self._source_tags)
+        samples: Sequence[Samples] = frame.planes
+        if frame.is_rgb:
+            samples = _ycbcr(samples, frame.bits, self._source_tags)
         if len(samples) == 1:
             middle = np.full(
-                (1, 1), levels(picture.bits, self._source_tags.full_range)[2], np.float32
+                (1, 1), levels(frame.bits, self._source_tags.full_range)[2], np.float32
             )
             samples = [samples[0], middle, middle]
         return [_Plane.of(plane, video.coded_width, video.coded_height) for plane in samples]
@@ -163,12 +163,12 @@ class FrameCropper:
             columns.mapped(0, self._upright_scale),
         )
 
-    def _coded(self, values: Samples, index: int, picture: Picture) -> Plane:
+    def _coded(self, values: Samples, index: int, frame: Frame) -> Plane:
         """Rounded to the output's code values."""
         canvas = self._canvas
         dtype = np.uint8 if canvas.bits == 8 else np.uint16
         gain, offset = _change(
-            index, picture.bits, self._source_tags.full_range, canvas.bits, canvas.tags.full_range
+            index, frame.bits, self._source_tags.full_range, canvas.bits, canvas.tags.full_range
         )
         if values.dtype == dtype and gain == 1 and offset == 0:
             return values
@@ -182,7 +182,7 @@ class FrameCropper:
         return scaled.astype(dtype)
 
     def _background(
-        self, source: Sequence[_Plane], index: int, picture: Picture, window: Window, layout: Layout
+        self, source: Sequence[_Plane], index: int, frame: Frame, window: Window, layout: Layout
     ) -> Plane:
         """The whole canvas behind a picture that does not fill it."""
         canvas = self._canvas
@@ -198,7 +198,7 @@ class FrameCropper:
         small = self._sampled(
             source[index], small_rows.mapped(top, down), small_columns.mapped(left, across)
         )
-        coded: Floats = self._coded(small, index, picture).astype(np.float32)
+        coded: Floats = self._coded(small, index, frame).astype(np.float32)
         soft = cv2.GaussianBlur(coded, (0, 0), _BLUR_SIGMA, borderType=cv2.BORDER_REPLICATE)
         large = cv2.resize(soft, (columns.count, rows.count), interpolation=cv2.INTER_CUBIC)
         dimmed = base + (large - np.float32(base)) * np.float32(_BACKGROUND_LIGHT)

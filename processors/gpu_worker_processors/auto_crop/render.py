@@ -29,11 +29,11 @@ from gpu_worker_processors.media.encoders import (
     choose_encoder,
     working_encoders,
 )
-from gpu_worker_processors.media.frame import Picture, PictureReader, Plane
+from gpu_worker_processors.media.frame import Frame, Plane, PlaneReader
 from gpu_worker_processors.media.probe import MediaInfo, VideoInfo, require_video
 from gpu_worker_processors.media.threads import drained, prefetched
 from gpu_worker_processors.media.verify import Promise, verify_output
-from gpu_worker_processors.media.warnings import losses
+from gpu_worker_processors.media.warnings import encoding_warnings
 
 _AHEAD, _BEHIND = 4, 3
 
@@ -46,16 +46,6 @@ class Look:
     canvas: Canvas
     encoder: EncoderChoice
     warnings: tuple[ResultWarning, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A decoded frame on its way to the window."""
-
-    index: int
-    pts: int
-    duration: int
-    picture: Picture
 
 
 def output_size(params: AutoCropParams, window: tuple[int, int]) -> tuple[int, int]:
@@ -102,7 +92,7 @@ def plan_look(job: LocalJob, video: VideoInfo, window: tuple[int, int], *, with_
     check_depth(encoder, tags)
     written = tags.limited() if params.codec == "prores" else tags
     canvas = Canvas(width, height, written, encoder.bits, encoder.half_height)
-    return Look(tags, canvas, encoder, tuple(losses(video, tags, encoder)))
+    return Look(tags, canvas, encoder, tuple(encoding_warnings(video, tags, encoder)))
 
 
 class OtherFrames(TaskError):
@@ -144,20 +134,15 @@ def render(job: LocalJob, info: MediaInfo, plan: CropPlan, found: Analysis, look
 
     with (
         VideoWriter(output, spec, source=(source, info), limits=job.limits) as writer,
-        prefetched(_sources(_frames(job, info)), _AHEAD) as frames,
+        prefetched(_read(_decoded(job, info)), _AHEAD) as frames,
         drained(write, _BEHIND) as put,
     ):
-        for frame in frames:
-            shown.check(frame)
-            put(
-                (
-                    crop(frame.picture, shown.window(frame.index), shown.layout(frame.index)),
-                    frame.pts,
-                    frame.duration,
-                )
-            )
-            first, last = (frame.pts if frame.index == 0 else first), frame.pts
-            job.progress("encode", frame.index + 1, shown.frames)
+        for index, frame in enumerate(frames):
+            shown.check(index, frame.pts)
+            planes = crop(frame, shown.window(index), shown.layout(index))
+            put((planes, frame.pts, frame.duration))
+            first, last = (frame.pts if index == 0 else first), frame.pts
+            job.progress("encode", index + 1, shown.frames)
     if writer.frames != shown.frames:
         raise OtherFrames(shown.frames, writer.frames)
     span = (last - first) * video.time_base
@@ -176,14 +161,14 @@ class _Shown:
         self._fallback: Layout = params.fallback
         self.frames = len(self._windows)
 
-    def check(self, frame: Source) -> None:
+    def check(self, index: int, pts: int) -> None:
         """
         Raises:
             OtherFrames: it is not the frame that was planned for.
         """
-        known = frame.index < self.frames
-        if not known or (self._times is not None and self._times.pts(frame.index) != frame.pts):
-            raise OtherFrames(self.frames, frame.index + 1)
+        known = index < self.frames
+        if not known or (self._times is not None and self._times.pts(index) != pts):
+            raise OtherFrames(self.frames, index + 1)
 
     def window(self, frame: int) -> tuple[float, float, float, float]:
         x, y, width, height = self._windows[frame].tolist()
@@ -195,13 +180,13 @@ class _Shown:
         )
 
 
-def _frames(job: LocalJob, info: MediaInfo) -> Iterable[DecodedFrame]:
+def _decoded(job: LocalJob, info: MediaInfo) -> Iterable[DecodedFrame]:
     video = require_video(info)
     reader = FrameReader(job.require_input(), info, limits=job.limits)
     return deinterlaced(reader, video.time_base) if video.interlaced else reader
 
 
-def _sources(frames: Iterable[DecodedFrame]) -> Iterator[Source]:
-    read = PictureReader()
-    for item in frames:
-        yield Source(item.index, item.pts, item.frame.duration or 0, read(item.frame))
+def _read(decoded: Iterable[DecodedFrame]) -> Iterator[Frame]:
+    read = PlaneReader()
+    for item in decoded:
+        yield read(item.frame, item.pts)

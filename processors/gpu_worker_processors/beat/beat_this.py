@@ -44,44 +44,44 @@ Network = Callable[[Floats], "tuple[Floats, Floats]"]
 each."""
 
 
-def log_mel(sound: Spool, first: int, count: int) -> Floats:
+def log_mel(audio: Spool, first: int, count: int) -> Floats:
     """Frames first..first + count of the spectrogram, float32 of shape (count, 128). Frames outside
-    the sound are zeros.
+    the audio are zeros.
 
     Magnitudes over the square root of the window's length, triangles of equal height, log(1 + 1000
-    x); the sound is mirrored at its ends.
+    x); the audio is mirrored at its ends.
     """
-    total = frame_count(sound.samples, _HOP)
+    total = frame_count(audio.samples, _HOP)
     out = np.zeros((count, _BANDS), np.float32)
-    begin, end = max(0, first), min(first + count, total)
-    if end <= begin:
+    low, end = max(0, first), min(first + count, total)
+    if end <= low:
         return out
-    start = begin * _HOP - _N_FFT // 2
-    samples = _mirrored(sound, start, start + (end - begin - 1) * _HOP + _N_FFT)
+    start = low * _HOP - _N_FFT // 2
+    samples = _mirrored(audio, start, start + (end - low - 1) * _HOP + _N_FFT)
     frames = np.lib.stride_tricks.sliding_window_view(samples, _N_FFT)[::_HOP]
     spectrum = np.abs(np.fft.rfft(frames * hann(_N_FFT), axis=1)) / np.sqrt(_N_FFT)
     filters = mel_filters(_RATE_HZ, _N_FFT, _BANDS, _LOW_HZ, _HIGH_HZ, area=False)
-    out[begin - first : end - first] = np.log1p(_GAIN * (spectrum @ filters.T))
+    out[low - first : end - first] = np.log1p(_GAIN * (spectrum @ filters.T))
     return out
 
 
-def _mirrored(sound: Spool, start: int, stop: int) -> Floats:
-    """Samples start..stop with the sound reflected about its first and its last sample."""
-    if start >= 0 and stop <= sound.samples:
-        return sound.window(start, stop)
-    if sound.samples < 2:
-        return sound.window(start, stop)
+def _mirrored(audio: Spool, start: int, stop: int) -> Floats:
+    """Samples start..stop with the audio reflected about its first and its last sample."""
+    if start >= 0 and stop <= audio.samples:
+        return audio.window(start, stop)
+    if audio.samples < 2:
+        return audio.window(start, stop)
     index = np.arange(start, stop)
-    period = 2 * (sound.samples - 1)
-    index = np.abs((index + sound.samples - 1) % period - (sound.samples - 1))
+    period = 2 * (audio.samples - 1)
+    index = np.abs((index + audio.samples - 1) % period - (audio.samples - 1))
     low, high = int(index.min()), int(index.max()) + 1
-    return sound.window(low, high)[index - low]
+    return audio.window(low, high)[index - low]
 
 
 def pieces(total: int) -> list[tuple[int, int]]:
     """(first frame, frames) of the pieces that the network sees; the outer six frames of each are
-    not used. The last one ends six frames after the sound, so it is as long as the others when the
-    sound is."""
+    not used. The last one ends six frames after the audio, so it is a full piece when the audio is
+    long enough."""
     starts = list(range(-_BORDER, total - _BORDER, _PIECE - 2 * _BORDER))
     if total > _PIECE - 2 * _BORDER:
         starts[-1] = total - (_PIECE - _BORDER)
@@ -89,19 +89,19 @@ def pieces(total: int) -> list[tuple[int, int]]:
 
 
 def logits(
-    sound: Spool, network: Network, progress: Callable[[int, int], None]
+    audio: Spool, network: Network, progress: Callable[[int, int], None]
 ) -> tuple[Floats, Floats]:
-    """Logits of beat and downbeat for the whole sound, float32 of shape (frames,) each. Where
+    """Logits of beat and downbeat for the whole audio, float32 of shape (frames,) each. Where
     pieces overlap the earlier one counts.
 
     Raises:
         TaskError: `nan_output` when the network's answer is not finite.
     """
-    total = frame_count(sound.samples, _HOP)
+    total = frame_count(audio.samples, _HOP)
     beats, downs = np.full(total, -1000, np.float32), np.full(total, -1000, np.float32)
     done = 0
     for start, count in pieces(total):
-        answers = network(log_mel(sound, start, count))
+        answers = network(log_mel(audio, start, count))
         end = min(start + count - _BORDER, total)
         for whole, answer in zip((beats, downs), answers, strict=True):
             if not np.isfinite(answer).all():

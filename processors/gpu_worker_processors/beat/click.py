@@ -1,4 +1,4 @@
-"""The mix-down to listen to: the sound with a click on every beat, a higher one on downbeats.
+"""The mix-down to listen to: the audio with a click on every beat, a higher one on downbeats.
 
 Decoded and encoded block by block. The file's suffix chooses the format.
 """
@@ -17,7 +17,7 @@ from av.audio.stream import AudioStream
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.base import Limits
-from gpu_worker_processors.media.audio import Samples, Sound, SoundReader, find_sound
+from gpu_worker_processors.media.audio import AudioReader, AudioSource, Samples, find_audio
 
 RATE_HZ = 48_000
 """A rate that every encoder below takes (Opus knows no 44,100)."""
@@ -30,14 +30,14 @@ _FORMATS = {
     ".mov": ("mov", "aac", "fltp"),
 }
 _OTHER = ("mp4", "aac", "fltp")
-_SOUND_GAIN, _CLICK_GAIN = 0.6, 0.4
+_AUDIO_GAIN, _CLICK_GAIN = 0.6, 0.4
 """Together they stay below full scale."""
 _BEAT_HZ, _DOWNBEAT_HZ, _CLICK_SECONDS, _DECAY_PER_SECOND = 1000.0, 1500.0, 0.03, 120.0
 _BLOCK = 1 << 15
 
 
 def write_click_track(
-    sound: Sound,
+    audio: AudioSource,
     beats: Sequence[float],
     downbeats: Sequence[float],
     path: Path,
@@ -46,14 +46,14 @@ def write_click_track(
     """Writes the mix-down and reads it back.
 
     Raises:
-        TaskError: `output_invalid` when the file that was written does not hold the whole sound;
+        TaskError: `output_invalid` when the file that was written does not hold the whole audio;
             `output_too_large`.
     """
     container_name, codec, sample_format = _FORMATS.get(path.suffix.lower(), _OTHER)
     written = 0
     with av.open(str(path), "w", format=container_name) as container:
         stream = cast(AudioStream, container.add_stream(codec, rate=RATE_HZ, layout="mono"))
-        for block in mixed(_blocks(SoundReader(sound, RATE_HZ, limits)), beats, downbeats):
+        for block in mixed(_blocks(AudioReader(audio, RATE_HZ, limits)), beats, downbeats):
             frame = _frame(block, sample_format)
             frame.pts, frame.time_base, frame.sample_rate = written, Fraction(1, RATE_HZ), RATE_HZ
             container.mux(stream.encode(frame))
@@ -78,7 +78,7 @@ def mixed(
     ]
     start, next_click = 0, 0
     for block in blocks:
-        out, end = block * np.float32(_SOUND_GAIN), start + len(block)
+        out, end = block * np.float32(_AUDIO_GAIN), start + len(block)
         while (
             next_click < len(clicks)
             and sum((clicks[next_click][0], len(clicks[next_click][1]))) <= start
@@ -102,7 +102,7 @@ def click(pitch_hz: float) -> Samples:
     return (np.cos(2 * np.pi * pitch_hz * t) * np.exp(-_DECAY_PER_SECOND * t)).astype(np.float32)
 
 
-def _blocks(reader: SoundReader) -> Iterator[Samples]:
+def _blocks(reader: AudioReader) -> Iterator[Samples]:
     """Blocks of one size, as the encoders want them."""
     held = np.zeros(0, np.float32)
     for block in reader:
@@ -126,15 +126,16 @@ def _frame(block: Samples, sample_format: str) -> AudioFrame:
 def _check(path: Path, seconds: float, limits: Limits) -> None:
     rate = 8000
     try:
-        heard = (
-            sum(len(block) for block in SoundReader(find_sound(path, limits=limits), rate, limits))
+        measured = (
+            sum(len(block) for block in AudioReader(find_audio(path, limits=limits), rate, limits))
             / rate
         )
     except TaskError as error:
         raise TaskError(
             ErrorCode.output_invalid, f"the mix-down cannot be read back: {error.message}"
         ) from error
-    if abs(heard - seconds) > 0.1:  # encoders pad by a frame: 65 ms at most (Opus, MP3, AAC)
+    if abs(measured - seconds) > 0.1:  # encoders pad by a frame: 65 ms at most (Opus, MP3, AAC)
         raise TaskError(
-            ErrorCode.output_invalid, f"the mix-down lasts {heard:.2f} s, the sound {seconds:.2f} s"
+            ErrorCode.output_invalid,
+            f"the mix-down lasts {measured:.2f} s, the sound {seconds:.2f} s",
         )

@@ -1,9 +1,9 @@
-"""What an engine finds in a sound: beats, tempo, onsets. The two engines meet here.
+"""What an engine finds in a recording: beats, tempo, onsets. The two engines meet here.
 
 `by_onsets` (engine `librosa`): librosa's onset strength gives the tempo as librosa gives it; a
 finer envelope and that tempo go into the search for the path of beats, which may follow another
-octave or a changing tempo when the sound says so; each beat is then moved onto its attack. The high
-bands alone are searched as well: where their beat is another and steadier, it is the beat.
+octave or a changing tempo when the audio says so; each beat is then moved onto its attack. The high
+bands are also searched by themselves: where their beat is another and steadier, it is the beat.
 `by_network` (engine `beat_this`): the network's beats as they are.
 """
 
@@ -66,8 +66,8 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class _Heard:
-    """What both engines need of the sound."""
+class _Analysed:
+    """What both engines need to know of the audio."""
 
     level: Doubles
     """RMS ten times a second."""
@@ -79,7 +79,7 @@ class _Heard:
 
 @dataclass(frozen=True)
 class _Tempos:
-    """Where to look for beats; see `best_path`."""
+    """The tempos among which beats are sought; see `best_path`."""
 
     salience: Doubles
     step: int
@@ -89,19 +89,19 @@ class _Tempos:
     none."""
 
 
-def by_onsets(sound: Spool, params: BeatParams) -> Findings:
+def by_onsets(audio: Spool, params: BeatParams) -> Findings:
     """Beats by onset strength and tempo."""
-    heard, whole, high = _listen(sound)
-    if len(heard.onsets) < refine.FEWEST_ATTACKS:
-        return Findings(onsets=_rounded(heard.onsets))
-    rate = sound.rate / _PATH_HOP
+    analysed, whole, high = _listen(audio)
+    if len(analysed.onsets) < refine.FEWEST_ATTACKS:
+        return Findings(onsets=_rounded(analysed.onsets))
+    rate = audio.rate / _PATH_HOP
     intervals, step = _intervals(params, rate), max(1, int(rate))
     bpm = 60 * rate / intervals
     salience = local_salience(_normalised(_paired(whole), rate), rate, intervals, step)
-    salience = salience + preference(bpm, params.bpm or _global_tempo(sound, params))
+    salience = salience + preference(bpm, params.bpm or _global_tempo(audio, params))
     tempos = _Tempos(salience, step, intervals, params.max_bpm if params.bpm is None else 0.0)
-    pulse = steadier(_pulse(whole, tempos, heard, rate), _pulse(high, tempos, heard, rate))
-    found = _summed_up(pulse.times, refine.confidence(pulse.times, pulse.strengths), heard)
+    pulse = steadier(_pulse(whole, tempos, analysed, rate), _pulse(high, tempos, analysed, rate))
+    found = _summed_up(pulse.times, refine.confidence(pulse.times, pulse.strengths), analysed)
     if found.tempo:
         shares = candidates(salience.mean(axis=0)[::-1], bpm[::-1], found.tempo)
         found.candidates = [
@@ -110,7 +110,7 @@ def by_onsets(sound: Spool, params: BeatParams) -> Findings:
     return found
 
 
-def _pulse(envelope: Floats, tempos: _Tempos, heard: _Heard, rate: float) -> Pulse:
+def _pulse(envelope: Floats, tempos: _Tempos, analysed: _Analysed, rate: float) -> Pulse:
     """The beats of one attack envelope, each on an attack of it."""
     strength = _STRENGTH_WEIGHT * _normalised(_paired(envelope), rate)
     frames = best_path(strength, tempos.salience, tempos.step, tempos.intervals, _STIFFNESS)
@@ -122,32 +122,32 @@ def _pulse(envelope: Floats, tempos: _Tempos, heard: _Heard, rate: float) -> Pul
         times, strengths = times[1:], strengths[1:]
     if 2 * refine.tempo_of(times) <= tempos.doubled_up_to:
         times, strengths = refine.doubled(times, strengths, attacks, fine_rate)
-    inside = refine.sounding(times, heard.onsets, heard.level, _LEVEL_HZ, heard.loud)
+    inside = refine.sounding(times, analysed.onsets, analysed.level, _LEVEL_HZ, analysed.loud)
     return Pulse(times[inside], strengths[inside])
 
 
-def by_network(sound: Spool, network: Network, progress: Callable[[int, int], None]) -> Findings:
+def by_network(audio: Spool, network: Network, progress: Callable[[int, int], None]) -> Findings:
     """Beats and downbeats by `beat_this`."""
-    heard, _, _ = _listen(sound)
-    if heard.loud == 0.0:
+    analysed, _, _ = _listen(audio)
+    if analysed.loud == 0.0:
         return Findings(downbeats=[])
-    beats, sure, downbeats = beats_and_downbeats(*logits(sound, network, progress))
-    found = _summed_up(np.array(beats), np.array(sure), heard)
+    beats, sure, downbeats = beats_and_downbeats(*logits(audio, network, progress))
+    found = _summed_up(np.array(beats), np.array(sure), analysed)
     found.downbeats = [round(time, 4) for time in downbeats]
     if found.tempo:
         found.candidates = [TempoCandidate(bpm=found.tempo, score=1.0)]
     return found
 
 
-def _listen(sound: Spool) -> tuple[_Heard, Floats, Floats]:
+def _listen(audio: Spool) -> tuple[_Analysed, Floats, Floats]:
     """With the attack envelopes of all bands and of the high ones."""
-    level = np.array(energy(sound, _LEVEL_HZ).rms)
+    level = np.array(energy(audio, _LEVEL_HZ).rms)
     loud = max(float(np.percentile(level, 95)), 0.1 * float(level.max())) if len(level) else 0.0
     if loud < 1e-6:  # below 16-bit silence
-        return _Heard(level, 0.0, np.zeros(0)), np.zeros(0, np.float32), np.zeros(0, np.float32)
-    whole, high = attack_envelopes(sound, loud)
-    onsets = refine.attacks(refine.smoothed(whole, _SMOOTH_FRAMES), sound.rate / FINE_HOP)
-    return _Heard(level, loud, onsets), whole, high
+        return _Analysed(level, 0.0, np.zeros(0)), np.zeros(0, np.float32), np.zeros(0, np.float32)
+    whole, high = attack_envelopes(audio, loud)
+    onsets = refine.attacks(refine.smoothed(whole, _SMOOTH_FRAMES), audio.rate / FINE_HOP)
+    return _Analysed(level, loud, onsets), whole, high
 
 
 def _intervals(params: BeatParams, rate: float) -> NDArray[np.int64]:
@@ -161,10 +161,10 @@ def _intervals(params: BeatParams, rate: float) -> NDArray[np.int64]:
     return np.unique(np.round(np.geomspace(shortest, longest, steps)).astype(np.int64))
 
 
-def _global_tempo(sound: Spool, params: BeatParams) -> float:
+def _global_tempo(audio: Spool, params: BeatParams) -> float:
     """librosa's tempo, within the caller's bounds."""
-    rate = sound.rate / params.hop_length
-    mean = tempogram_mean(onset_strength(sound, params.hop_length), rate)
+    rate = audio.rate / params.hop_length
+    mean = tempogram_mean(onset_strength(audio, params.hop_length), rate)
     bpm, evidence = lag_bpm(len(mean), rate), tempo_evidence(mean, rate)
     evidence[(bpm < params.min_bpm) | (bpm > params.max_bpm)] = -np.inf
     return float(bpm[evidence.argmax()]) if np.isfinite(evidence).any() else 120.0
@@ -186,12 +186,12 @@ def _normalised(strength: Doubles, rate: float) -> Doubles:
     return refine.smoothed(np.minimum(strength / around, _CAP).astype(np.float32), 1.0)
 
 
-def _summed_up(times: Doubles, sure: Doubles, heard: _Heard) -> Findings:
+def _summed_up(times: Doubles, sure: Doubles, analysed: _Analysed) -> Findings:
     return Findings(
         tempo=round(refine.tempo_of(times), 3),
         beats=_rounded(times),
         confidence=np.round(sure, 3).tolist(),
-        onsets=_rounded(heard.onsets),
+        onsets=_rounded(analysed.onsets),
     )
 
 

@@ -1,7 +1,7 @@
 """The beat task: tempo, beat times, downbeats where the engine knows them, onsets, loudness, and a
 mix-down to listen to.
 
-The sound is decoded once into a file of the job's directory and read from there a piece at a time:
+The audio is decoded once into a file of the job's directory and read from there a piece at a time:
 memory hardly grows with the length. Light on import: PyAV and NumPy come in when a job runs. No
 compiler is started and no large library loaded, so the first answer of a fresh process takes hardly
 longer than the next.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpu_worker_client.protocol.beat import BeatParams, BeatResult, BeatStats
@@ -21,7 +20,7 @@ from gpu_worker_processors.models.weights import WeightStore
 if TYPE_CHECKING:
     from gpu_worker_processors.beat.findings import Findings
     from gpu_worker_processors.beat.waveform_file import Spool
-    from gpu_worker_processors.media.audio import Sound
+    from gpu_worker_processors.media.audio import AudioSource
 
 WEIGHTS = {"small": "beat_this_small", "final": "beat_this_final"}
 """`BeatParams.model` -> name in the manifest."""
@@ -44,18 +43,18 @@ class BeatProcessor:
 
     def run(self, job: LocalJob) -> BeatResult:
         from gpu_worker_processors.beat.energy import energy
-        from gpu_worker_processors.media.audio import find_sound
+        from gpu_worker_processors.media.audio import find_audio
 
         started = time.monotonic()
         params: BeatParams = job.params
-        sound = find_sound(job.require_input(), params.audio_stream, job.limits)
-        spool = _decoded(job, sound)
+        audio = find_audio(job.require_input(), params.audio_stream, job.limits)
+        spool = _decoded(job, audio)
         found = _findings(job, spool)
         loudness = energy(spool, params.energy_hz)
         spool.path.unlink()
         if job.output_path is not None:
-            _mix_down(job, sound, found)
-        job.warnings.extend(sound.warnings)
+            _mix_down(job, audio, found)
+        job.warnings.extend(audio.warnings)
         return BeatResult(
             tempo=found.tempo,
             beat_times=found.beats,
@@ -68,24 +67,24 @@ class BeatProcessor:
             stats=BeatStats(
                 processing_time_sec=round(time.monotonic() - started, 3),
                 beats=len(found.beats),
-                codec=sound.codec,
-                source_sample_rate=sound.sample_rate,
-                channels=sound.channels,
+                codec=audio.codec,
+                source_sample_rate=audio.sample_rate,
+                channels=audio.channels,
             ),
         )
 
 
-def _decoded(job: LocalJob, sound: Sound) -> Spool:
+def _decoded(job: LocalJob, audio: AudioSource) -> Spool:
     from gpu_worker_client.protocol.beat import ANALYSIS_RATE_HZ
     from gpu_worker_processors.beat.waveform_file import Spool
-    from gpu_worker_processors.media.audio import SoundReader
+    from gpu_worker_processors.media.audio import AudioReader
 
-    total = round(sound.duration_seconds) if sound.duration_seconds else None
+    total = round(audio.duration_seconds) if audio.duration_seconds else None
     seconds = 0.0
 
     def counted():  # noqa: ANN202 - a generator of Samples
         nonlocal seconds
-        for block in SoundReader(sound, ANALYSIS_RATE_HZ, job.limits):
+        for block in AudioReader(audio, ANALYSIS_RATE_HZ, job.limits):
             seconds += len(block) / ANALYSIS_RATE_HZ
             job.progress("process", round(seconds), total, "seconds")
             yield block
@@ -107,18 +106,15 @@ def _findings(job: LocalJob, spool: Spool) -> Findings:
 def _network(job: LocalJob):  # noqa: ANN202 - beat_this.Network, a module that the parent must not import
     from gpu_worker_processors.beat.beat_this import load
 
-    folder = job.settings.get("WEIGHTS_DIR")
-    weights = WeightStore(Path(folder) if folder else None, job.settings).resolve(
-        WEIGHTS[job.params.model]
-    )
-    return load(weights.path, job.settings.get("GPU_WORKER_DEVICE", "auto") != "cpu")
+    weights = WeightStore(job.settings.weights_dir).resolve(WEIGHTS[job.params.model])
+    return load(weights.path, job.settings.device != "cpu")
 
 
-def _mix_down(job: LocalJob, sound: Sound, found: Findings) -> None:
+def _mix_down(job: LocalJob, audio: AudioSource, found: Findings) -> None:
     from gpu_worker_processors.beat.click import write_click_track
 
     job.progress("encode", 0, None, "seconds")
-    write_click_track(sound, found.beats, found.downbeats or [], job.require_output(), job.limits)
+    write_click_track(audio, found.beats, found.downbeats or [], job.require_output(), job.limits)
 
 
 PROCESSOR = BeatProcessor()

@@ -1,4 +1,4 @@
-"""Trains of beats that instruments keep apart from each other, and which of two is the beat.
+"""Two trains of beats of different instruments, and which of them is the beat.
 
 Where everybody plays together, any choice is the same one. Where a bass runs ahead of a ride
 cymbal, one of the two keeps time and listeners follow it: the one that moves more evenly from beat
@@ -25,7 +25,7 @@ _OFF_BEAT = 0.3
 swung eighths, a third away. From 0.29 to 0.45 the annotated pieces are the same."""
 _AUDIBLE_SHARE = 0.4
 """How strong the attacks of hats are beside those of all when they lie 60 dB below a bass: what is
-fainter is not heard."""
+fainter is not audible."""
 
 
 @dataclass(frozen=True)
@@ -38,23 +38,23 @@ class Pulse:
 
 
 def steadier(whole: Pulse, part: Pulse) -> Pulse:
-    """`part`, some instruments' beats, where it is the same pulse as `whole`, audibly apart from it
-    and steadier; else `whole`.
+    """`part`, the beats of some instruments, where it is the same pulse as `whole`, audibly shifted
+    against it and steadier; else `whole`.
 
     The same pulse: of one tempo, and nearer than any off-beat, so that hats between kicks never
-    win. Apart: farther than a beat's own attack is looked for.
+    win. Shifted: farther than a beat's own attack is sought.
     """
     if min(len(whole.times), len(part.times)) < 3:
         return whole
     interval = float(np.median(np.diff(whole.times)))
     same = abs(refine.tempo_of(part.times) / refine.tempo_of(whole.times) - 1) <= _SAME_TEMPO
-    apart = (
+    shifted = (
         refine.reach_seconds(interval) < _distance(whole.times, part.times) < _OFF_BEAT * interval
     )
     audible = np.median(part.strengths) >= _AUDIBLE_SHARE * np.median(whole.strengths)
     return (
         part
-        if same and apart and audible and unsteadiness(part.times) < unsteadiness(whole.times)
+        if same and shifted and audible and unsteadiness(part.times) < unsteadiness(whole.times)
         else whole
     )
 
@@ -66,9 +66,11 @@ def unsteadiness(times: Doubles) -> float:
     return float(np.sqrt(np.square(np.diff(steps)).mean()) / np.median(steps))
 
 
-def _distance(times: Doubles, others: Doubles) -> float:
-    """Median seconds from each of `times` to the nearest of `others`."""
-    after = np.clip(np.searchsorted(others, times), 1, len(others) - 1)
+def _distance(times: Doubles, reference: Doubles) -> float:
+    """Median seconds from each of `times` to the nearest of `reference`."""
+    after = np.clip(np.searchsorted(reference, times), 1, len(reference) - 1)
     return float(
-        np.median(np.minimum(np.abs(times - others[after - 1]), np.abs(times - others[after])))
+        np.median(
+            np.minimum(np.abs(times - reference[after - 1]), np.abs(times - reference[after]))
+        )
     )

@@ -1,6 +1,6 @@
 """From frames to times: each beat moved onto the attack that it means, and how sure that is.
 
-Also finds all attacks, and throws away beats where nothing sounds.
+Also finds all attacks, and drops beats that lie in silence.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ Doubles = NDArray[np.float64]
 _PEAK_SECONDS = -0.0084
 """Where the envelope's peak lies from a click's first sample: before it, for it rises as soon as
 the window of 46 ms touches the click. The same to 0.1 ms on click tracks of 60 to 200 bpm."""
-_HEARD_SECONDS = 0.008
-"""People hear, and tap to, a note a little after it physically begins (its perceptual attack):
+_AUDIBLE_SECONDS = 0.008
+"""People notice, and tap to, a note a little after it physically starts (its perceptual attack):
 annotated music is best met with this much, clicks stay exact to a hundredth of a second."""
-LATE_SECONDS = _PEAK_SECONDS - _HEARD_SECONDS
+LATE_SECONDS = _PEAK_SECONDS - _AUDIBLE_SECONDS
 """Taken off every time that is read from the envelope."""
 _BEFORE_SECONDS = 0.03
-"""How far from the first sample the path of beats may put one that sounds on it: `_PEAK_SECONDS`,
+"""How far from the first sample the path of beats may put a beat of that sample: `_PEAK_SECONDS`,
 two frames of the search (12 ms each) and rounding."""
 _REACH_SECONDS, _REACH_SHARE = 0.05, 0.15
 """An attack this near, and within this share of the interval, is the beat's own."""
@@ -42,7 +42,7 @@ _EDGE_SECONDS = 0.07
 """How far before the first and after the last attack a beat may lie: the usual tolerance of a
 correct beat."""
 _SILENCE = 1e-3
-"""60 dB below the loud passages nothing is heard beside them."""
+"""60 dB below the loud passages nothing is audible beside them."""
 
 
 def smoothed(envelope: Floats, frames: float) -> Doubles:
@@ -72,7 +72,7 @@ def attacks(envelope: Doubles, rate: float) -> Doubles:
 
 def _times(envelope: Doubles, frames: NDArray[np.int64], rate: float) -> Doubles:
     """Peaks between frames, by a parabola through three values; lateness taken off. A peak in the
-    first frame is that of a sound that begins at once."""
+    first frame is that of a recording that starts at once."""
     if len(envelope) < 3:
         return np.maximum(0, frames / rate - LATE_SECONDS)
     at = np.clip(frames, 1, len(envelope) - 2)
@@ -80,7 +80,7 @@ def _times(envelope: Doubles, frames: NDArray[np.int64], rate: float) -> Doubles
     curve = before - 2 * here + after
     part = np.where(curve < 0, 0.5 * (before - after) / np.where(curve < 0, curve, -1), 0)
     times = np.maximum(0, (frames + np.clip(part, -0.5, 0.5)) / rate - LATE_SECONDS)
-    return np.where(frames == 0, _HEARD_SECONDS, times)
+    return np.where(frames == 0, _AUDIBLE_SECONDS, times)
 
 
 def reach_seconds(interval: float) -> float:
@@ -89,7 +89,7 @@ def reach_seconds(interval: float) -> float:
 
 
 def from_the_start(beats: Doubles) -> Doubles:
-    """The beats of a path, with one more where the sound may begin on a beat: the peak of its
+    """The beats of a path, with one more where the audio may start on a beat: the peak of its
     attack lies before the first frame, where no path can put one."""
     if len(beats) < 2:
         return beats
@@ -128,8 +128,8 @@ def on_attacks(beats: Doubles, envelope: Doubles, rate: float) -> tuple[Doubles,
 def doubled(
     times: Doubles, strengths: Doubles, envelope: Doubles, rate: float
 ) -> tuple[Doubles, Doubles]:
-    """The beats with those between them added, when those sound no weaker: then nothing tells every
-    second one apart, and a listener counts them all. Otherwise the beats as they are."""
+    """The beats and those halfway between them, where the added ones are as strong: then a listener
+    counts them all. Otherwise the beats as they are."""
     if len(times) < 3:
         return times, strengths
     middles = (times[1:] + times[:-1]) / 2
@@ -182,12 +182,12 @@ def confidence(times: Doubles, strengths: Doubles) -> Doubles:
     if len(times) < 3:
         return np.where(strengths > 0, 0.5, 0.0)
     typical = np.median(strengths[strengths > 0]) if (strengths > 0).any() else 1.0
-    heard = np.minimum(1, strengths / typical)
+    relative = np.minimum(1, strengths / typical)
     steps = np.diff(times)
     expected = np.array([np.median(steps[max(0, i - 4) : i + 5]) for i in range(len(steps))])
     fit = np.exp(-0.5 * np.square((steps / expected - 1) / 0.1))
     fits = np.minimum(np.append(fit, fit[-1]), np.append(fit[0], fit))
-    return np.sqrt(np.maximum(heard, 0.05) * fits)
+    return np.sqrt(np.maximum(relative, 0.05) * fits)
 
 
 def tempo_of(times: Doubles) -> float:

@@ -1,5 +1,5 @@
-"""Mel spectra of a spooled sound, a batch of frames at a time: NumPy only, no compilation, memory
-independent of the length.
+"""Mel spectra of a spooled recording, a batch of frames at a time: NumPy only, no compilation,
+memory independent of the length.
 
 The mel scale, the triangles and their area normalisation are Slaney's (Auditory Toolbox, 1998), as
 librosa's and Beat This!'s default; the tests hold both equal to librosa's.
@@ -46,7 +46,7 @@ def mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def mel_edges(bands: int, low_hz: float, high_hz: float) -> NDArray[np.float64]:
-    """Where the triangles begin, peak and end, Hz, float64 of shape (bands + 2,): band k has edges
+    """Where the triangles start, peak and end, Hz, float64 of shape (bands + 2,): band k has edges
     k, k + 1 and k + 2."""
     low, high = hz_to_mel(np.array([low_hz, high_hz])).tolist()
     return mel_to_hz(np.linspace(low, high, bands + 2))
@@ -74,18 +74,18 @@ def hann(length: int) -> Floats:
 
 
 def frame_count(samples: int, hop: int) -> int:
-    """Frames centred on samples 0, hop, 2 hop, ... of a sound."""
+    """Frames centred on samples 0, hop, 2 hop, ... of a recording."""
     return 1 + samples // hop
 
 
-def magnitudes(sound: Spool, n_fft: int, hop: int) -> Iterator[Floats]:
+def magnitudes(audio: Spool, n_fft: int, hop: int) -> Iterator[Floats]:
     """|STFT| in batches: float32 of shape (frames, n_fft // 2 + 1). Frame k is centred on sample k
     * hop; zeros lie outside."""
-    window, total = hann(n_fft), frame_count(sound.samples, hop)
+    window, total = hann(n_fft), frame_count(audio.samples, hop)
     batch = max(1, _BATCH_SAMPLES // n_fft)
     for first in range(0, total, batch):
         count = min(batch, total - first)
         start = first * hop - n_fft // 2
-        samples = sound.window(start, start + (count - 1) * hop + n_fft)
+        samples = audio.window(start, start + (count - 1) * hop + n_fft)
         frames = np.lib.stride_tricks.sliding_window_view(samples, n_fft)[::hop]
         yield np.abs(np.fft.rfft(frames * window, axis=1)).astype(np.float32, copy=False)

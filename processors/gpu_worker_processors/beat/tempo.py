@@ -71,7 +71,7 @@ _TINY_SHARE = 0.1
 def local_salience(
     strength: Doubles, rate: float, intervals: NDArray[np.int64], step: int
 ) -> Doubles:
-    """How strongly the sound repeats after each interval, around every `step`-th frame: log,
+    """How strongly the audio repeats after each interval, around every `step`-th frame: log,
     float64 of shape (frames // step + 1, intervals), -2.3 to 0.1.
 
     Args:

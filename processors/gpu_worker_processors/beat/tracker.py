@@ -21,13 +21,13 @@ def best_path(
     intervals: NDArray[np.int64],
     stiffness: float,
 ) -> NDArray[np.int64]:
-    """Frames of the beats, rising; those outside the sound are left out.
+    """Frames of the beats, rising; those outside the audio are left out.
 
     Maximises the sum over beats of interval * (strength at the beat + salience of the interval
     there) minus `stiffness` times the squared change of tempo in octaves, in units of frames.
 
     Args:
-        strength: how much like a beat each frame sounds, float64 of shape (frames,), about 0..1.
+        strength: how much like a beat each frame is, float64 of shape (frames,), about 0..1.
         salience: how likely each interval is, float64 of shape (frames // step + 1, intervals), 0
             and less.
         step: frames per row of `salience`.
@@ -70,8 +70,8 @@ def _trace(
     longest: int,
     total: int,
 ) -> NDArray[np.int64]:
-    place, state = np.unravel_index(int(last.argmax()), last.shape)
-    at, beats = int(place) + longest + total, list[int]()
+    row, state = np.unravel_index(int(last.argmax()), last.shape)
+    at, beats = int(row) + longest + total, list[int]()
     state = int(state)
     while at >= longest:
         if at < longest + total:

@@ -1,4 +1,4 @@
-"""The decoded sound on disk: written once while decoding, read as often as an analysis needs it, a
+"""The decoded audio on disk: written once while decoding, read as often as an analysis needs it, a
 window at a time.
 
 One float32 per sample (317 MB an hour at 22,050 Hz) in the job's own directory, so memory does not
@@ -60,6 +60,6 @@ class Spool:
         return out
 
     def blocks(self, size: int = 1 << 16) -> Iterator[Samples]:
-        """The whole sound again."""
+        """The whole audio again."""
         for start in range(0, self.samples, size):
             yield self.window(start, min(start + size, self.samples))

@@ -90,12 +90,12 @@ def upright_pictures(video: VideoInfo, detector: str) -> Callable[[VideoFrame], 
     import cv2
 
     from gpu_worker_processors.detect_scenes.detectors import analysis_size, score_size
-    from gpu_worker_processors.media.decode import SmallPictures
+    from gpu_worker_processors.media.decode import ThumbnailScaler
 
     size = (
         analysis_size if detector == "hash" else score_size
     )  # a hash of 64 bits turns on single pixels
-    scaled = SmallPictures(*size(video.coded_width, video.coded_height))
+    scaled = ThumbnailScaler(*size(video.coded_width, video.coded_height))
     if not video.rotation:
         return scaled
     turn = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}[

@@ -1,10 +1,10 @@
-"""The sound of a media file as one mono signal at one rate, in blocks, in memory that does not
+"""The audio of a media file as one mono signal at one rate, in blocks, in memory that does not
 depend on its length.
 
 Accepts any file that `sniff` knows, video or audio. Time 0 is the first frame of the video where
-there is one and the first sample otherwise, so a time found in the sound is a time of the picture:
-sound before it is cut, a late start and gaps are filled with silence. Damage is a typed error; only
-a broken last moment, which players pass over too, is a warning.
+there is one and the first sample otherwise, so times in the audio are times of the video. Audio
+before time 0 is cut; a late start and gaps are filled with silence. Damage is a typed error; only
+a broken last second, which players skip too, is a warning.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.container import AUDIO_DECODERS, opened
 from gpu_worker_processors.media.probe import pick_video
 from gpu_worker_processors.media.sniff import Kind, sniff
-from gpu_worker_processors.media.truncation import announced_sound_bytes
+from gpu_worker_processors.media.truncation import announced_audio_bytes
 
 Samples = NDArray[np.float32]
-"""Mono sound, shape (samples,), full scale -1..1."""
+"""Mono audio, shape (samples,), full scale -1..1."""
 
 MAX_SECONDS = 12 * 3600.0
-"""Longest sound that is analysed; a header that claims more is wrong or hostile."""
+"""Longest audio that is analysed; a header that claims more is wrong or hostile."""
 RATES_HZ = range(2_000, 768_001)
 """From the poorest telephone to the finest studio. A file of 100 kB that claims 1 Hz would last a
 day."""
@@ -46,40 +46,40 @@ _LOUDEST = 100.0
 """40 dB over full scale, where float files are clipped: no recording is louder, and the squares of
 a hostile one overflow."""
 _GAP_SECONDS = 0.05
-"""A timestamp this much later than the sound so far is a gap; less is a muxer's rounding (FLV and
+"""A timestamp this much later than the audio so far is a gap; less is a muxer's rounding (FLV and
 Matroska: 1 ms) or drift."""
 _TAIL_SECONDS = 1.0
 """Damage in the last second is a cut-off download's or an editor's: what lies before it is
 whole."""
 _EXACT_LENGTH = frozenset({"mov", "wav", "w64", "flac", "aiff", "caf"})
-"""Containers whose header says how long the sound is. MP3 and ADTS are guessed from the bit
+"""Containers whose header says how long the audio is. MP3 and ADTS are guessed from the bit
 rate."""
 _GAPLESS = frozenset({"wav", "w64", "flac", "aiff", "caf"})
-"""Containers without timestamps of their own: what looks like a gap is damage that the parser
+"""Containers without timestamps of their own: a gap in them is damage that the parser
 skipped."""
 
 
 @dataclass
-class Sound:
-    """What there is to hear in a file, and what reading it has shown."""
+class AudioSource:
+    """One audio stream of a file, and the warnings that reading it gave."""
 
     path: Path
     kind: Kind
     index: int
-    """Of the stream in the container."""
+    """Index of the stream in the container."""
     codec: str
     sample_rate: int
-    """As stored, Hz."""
+    """Hz, as stored in the file."""
     channels: int
     duration_seconds: float | None
-    """What the header says; None when it does not."""
+    """Length that the header states; None when it states none."""
     start_seconds: float
-    """Where the sound begins on the file's timeline, from time 0; negative when before it."""
+    """Where the audio begins on the file's timeline, from time 0; negative when before it."""
     warnings: list[ResultWarning] = field(default_factory=list[ResultWarning])
     """Filled while reading."""
 
 
-def find_sound(path: Path, stream: int = 0, limits: Limits = Limits()) -> Sound:  # noqa: B008 - frozen dataclass
+def find_audio(path: Path, stream: int = 0, limits: Limits = Limits()) -> AudioSource:  # noqa: B008 - frozen dataclass
     """The audio stream of that number, counted from 0 among the audio streams.
 
     Raises:
@@ -106,7 +106,7 @@ def find_sound(path: Path, stream: int = 0, limits: Limits = Limits()) -> Sound:
                 sample_rate=context.sample_rate,
                 channels=context.channels,
             )
-        return Sound(
+        return AudioSource(
             path,
             kind,
             found.index,
@@ -145,7 +145,7 @@ def _announced_seconds(path: Path, kind: Kind, stream: AudioStream) -> float:
     """What a WAV or AIFF header says, where FFmpeg says how long the rest of the file is; 0 when it
     says nothing."""
     bits = stream.codec_context.bit_rate
-    return announced_sound_bytes(path, kind) * 8 / bits if bits else 0.0
+    return announced_audio_bytes(path, kind) * 8 / bits if bits else 0.0
 
 
 def _start(container: InputContainer, stream: AudioStream) -> float:
@@ -158,17 +158,17 @@ def _start(container: InputContainer, stream: AudioStream) -> float:
     return float(stream.start_time * stream.time_base - video.start_time * video.time_base)
 
 
-class SoundReader:
-    """Iterates a sound as blocks of mono samples. Each `iter()` opens the file anew.
+class AudioReader:
+    """Iterates an audio stream as blocks of mono samples. Each `iter()` opens the file anew.
 
     Args:
-        sound: from `find_sound`.
+        audio: from `find_audio`.
         rate: Hz of the samples that come out.
         limits: of the job.
     """
 
-    def __init__(self, sound: Sound, rate: int, limits: Limits = Limits()) -> None:  # noqa: B008
-        self._sound = sound
+    def __init__(self, audio: AudioSource, rate: int, limits: Limits = Limits()) -> None:  # noqa: B008
+        self._audio = audio
         self._rate = rate
         self._limits = limits
 
@@ -178,8 +178,8 @@ class SoundReader:
             TaskError: `corrupt_media`, `media_limit`.
         """
         made = 0
-        skip = round(max(0.0, -self._sound.start_seconds) * self._rate)
-        for block in self._placed():
+        skip = round(max(0.0, -self._audio.start_seconds) * self._rate)
+        for block in self._aligned():
             if skip:
                 skip, block = skip - min(skip, len(block)), block[skip:]
             made += len(block)
@@ -192,17 +192,17 @@ class SoundReader:
             if len(block):
                 yield block
 
-    def _placed(self) -> Iterator[Samples]:
+    def _aligned(self) -> Iterator[Samples]:
         """Blocks of the whole stream, late start and gaps filled."""
-        late = min(self._sound.start_seconds, MAX_SECONDS)
+        late = min(self._audio.start_seconds, MAX_SECONDS)
         if late > 0:
             yield from _silence(round(late * self._rate))
         mixer = _Mixer(self._rate)
-        with opened(self._sound.path, self._sound.kind, self._limits) as container:
-            stream = container.streams[self._sound.index]
-            assert isinstance(stream, AudioStream), "find_sound picked it"
-            timeline = _Timeline(self._sound.duration_seconds)
-            gapless = self._sound.kind.demuxer in _GAPLESS
+        with opened(self._audio.path, self._audio.kind, self._limits) as container:
+            stream = container.streams[self._audio.index]
+            assert isinstance(stream, AudioStream), "find_audio picked it"
+            timeline = _AudioTimeline(self._audio.duration_seconds)
+            gapless = self._audio.kind.demuxer in _GAPLESS
             for frame in self._frames(container, stream):
                 gap = timeline.gap_before(frame)
                 if gap and gapless:
@@ -220,33 +220,33 @@ class SoundReader:
         for other in container.streams:
             if other.index != stream.index:
                 other.discard = Discard.all
-        heard = 0.0
+        decoded = 0.0
         damaged_at: float | None = None
         try:
             for packet in container.demux(stream):
-                frames, sound = _decode(packet)
+                frames, is_intact = _decode(packet)
                 if (
-                    heard and not sound and damaged_at is None
-                ):  # a stream that was joined midway begins with what nobody can decode
-                    damaged_at = heard
+                    decoded and not is_intact and damaged_at is None
+                ):  # a recording that starts midway cannot be decoded at first
+                    damaged_at = decoded
                 for frame in frames:
-                    heard += frame.samples / frame.sample_rate
+                    decoded += frame.samples / frame.sample_rate
                     yield frame
         except FFmpegError:
-            damaged_at = heard if damaged_at is None else damaged_at
-        if damaged_at is not None or not heard:
-            self._judge_damage(damaged_at or 0.0, heard)
+            damaged_at = decoded if damaged_at is None else damaged_at
+        if damaged_at is not None or not decoded:
+            self._judge_damage(damaged_at or 0.0, decoded)
 
-    def _judge_damage(self, damaged_at: float, heard: float) -> None:
+    def _judge_damage(self, damaged_at: float, decoded: float) -> None:
         total = max(
-            heard,
-            self._sound.duration_seconds or 0.0
-            if self._sound.kind.demuxer in _EXACT_LENGTH
+            decoded,
+            self._audio.duration_seconds or 0.0
+            if self._audio.kind.demuxer in _EXACT_LENGTH
             else 0.0,
         )
-        if not heard and not damaged_at and not self._sound.duration_seconds:
-            return  # a header and nothing else: no sound, no damage
-        if not heard or total - damaged_at > _TAIL_SECONDS:
+        if not decoded and not damaged_at and not self._audio.duration_seconds:
+            return  # a header and nothing else: no audio, no damage
+        if not decoded or total - damaged_at > _TAIL_SECONDS:
             raise self._damaged(damaged_at)
         self._warn_of_the_tail(
             f"the sound is damaged after {damaged_at:.1f} seconds, within the last second"
@@ -259,24 +259,24 @@ class SoundReader:
             " or re-encode it",
         )
 
-    def _check_length(self, heard: float) -> None:
-        """A header that knows the length tells a file that was cut off."""
-        listed = self._sound.duration_seconds
+    def _check_length(self, decoded: float) -> None:
+        """Refuses a file that is shorter than its header states: it was cut off."""
+        listed = self._audio.duration_seconds
         if (
-            self._sound.kind.demuxer not in _EXACT_LENGTH
+            self._audio.kind.demuxer not in _EXACT_LENGTH
             or listed is None
-            or listed - heard <= _TAIL_SECONDS
+            or listed - decoded <= _TAIL_SECONDS
         ):
             return
         raise TaskError(
             ErrorCode.corrupt_media,
-            f"the sound ends after {heard:.1f} of the {listed:.1f} seconds that its header"
+            f"the sound ends after {decoded:.1f} of the {listed:.1f} seconds that its header"
             " announces; upload it again",
         )
 
     def _warn_of_the_tail(self, message: str) -> None:
-        if not self._sound.warnings:
-            self._sound.warnings.append(
+        if not self._audio.warnings:
+            self._audio.warnings.append(
                 ResultWarning(
                     code="sound_tail_damaged", message=f"{message}; that part is left out"
                 )
@@ -284,7 +284,7 @@ class SoundReader:
 
 
 def _decode(packet: Packet[AudioStream]) -> tuple[list[AudioFrame], bool]:
-    """The packet's frames, and whether all is well with it."""
+    """The packet's frames, and whether it is intact."""
     try:
         frames = packet.decode()
     except FFmpegError:
@@ -292,14 +292,14 @@ def _decode(packet: Packet[AudioStream]) -> tuple[list[AudioFrame], bool]:
     return frames, not packet.is_corrupt and not any(frame.is_corrupt for frame in frames)
 
 
-class _Timeline:
-    """Where the sound stands after each frame, by what was decoded and by timestamps."""
+class _AudioTimeline:
+    """Follows how much audio has been decoded, and finds the gaps that the timestamps show."""
 
     def __init__(self, listed_seconds: float | None) -> None:
         self._listed = listed_seconds
         self._first: float | None = None
         self.seconds = 0.0
-        """Of sound, gaps included."""
+        """Length of the audio so far, gaps included."""
 
     def gap_before(self, frame: AudioFrame) -> float:
         """Seconds of silence to put before this frame. A jump beyond the file's own length, or

@@ -2,7 +2,7 @@
 the device.
 
 The tags decide matrix and range; where a stream has none they are guessed the way players guess (by
-height), and the output always says what was used, so an enlarged picture is never shown with
+height), and the output always says what was used, so an enlarged frame is never shown with
 another matrix than its source. PQ and HLG code values pass through as they are: no tone mapping.
 Chroma is taken as co-sited with the left luma sample of its pair and centred between rows, the
 default of MPEG-2, H.264, HEVC and AV1, on both legs.
@@ -44,14 +44,14 @@ _COMPANIONS = {
     BT2020_NCL: (9, 14),
 }
 HD_HEIGHT_PX = 720
-"""Untagged pictures at least this high are taken as BT.709, lower ones as BT.601: what players
+"""Untagged frames at least this high are taken as BT.709, lower ones as BT.601: what players
 do."""
 _RGB_FORMATS = ("rgb", "bgr", "gbr", "pal8", "argb", "abgr", "0rgb", "0bgr", "x2rgb", "x2bgr")
 
 
 @dataclass(frozen=True)
 class ColorTags:
-    """What the numbers of a picture mean; H.273 code points, none of them "unspecified"."""
+    """What the numbers of a frame mean; H.273 code points, none of them "unspecified"."""
 
     matrix: int
     """YUV matrix, a key of `LUMA_WEIGHTS`. An RGB source is carried as BT.709."""
@@ -131,7 +131,7 @@ class ToRgb:
     def __call__(self, planes: Sequence[Tensor], bits: int, *, is_rgb: bool = False) -> Tensor:
         """
         Args:
-            planes: Y, Cb, Cr; or Y alone; or R, G, B: integers of shape (height, width), chroma
+            planes: Y, Cb, Cr; or only Y; or R, G, B: integers of shape (height, width), chroma
                 subsampled by any factor.
             bits: depth of the code values, 8 to 16.
 

@@ -2,7 +2,7 @@
 off.
 
 The demuxer is the one `sniff` chose, only the `file` protocol exists, a MOV may not refer to other
-files, decoders outside the list below are never opened, and pictures above the limit are refused by
+files, decoders outside the list below are never opened, and frames above the limit are refused by
 FFmpeg before it allocates them. Foreign errors become typed ones here and nowhere else.
 """
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.container import corrupt, opened
-from gpu_worker_processors.media.first_frame import Begun, begin
+from gpu_worker_processors.media.first_frame import DecodeState, start_decoding
 from gpu_worker_processors.media.probe import MediaInfo, VideoInfo, probing, require_video
 
 _JOINED_MIDWAY = frozenset({"mpegts", "mpeg"})
@@ -35,8 +35,8 @@ _JOINED_MIDWAY = frozenset({"mpegts", "mpeg"})
 before the first."""
 
 _DISCONTINUITY_SECONDS = 1.0
-"""A timestamp further back than this starts a new timeline (two recordings joined); nearer ones are
-a muxer's rounding."""
+"""A timestamp that lies more than this before the last one starts a new timeline (two recordings
+joined); nearer ones are a muxer's rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +61,16 @@ class Timeline:
         self._offset = 0
         self._last: int | None = None
 
-    def place(self, pts: int | None) -> int:
+    def next_pts(self, pts: int | None) -> int:
         """The timestamp to use for the next frame."""
         if self._last is None:
             self._last = pts or 0
             return self._last
-        placed = self._last + self._step if pts is None else pts + self._offset
-        if placed <= self._last - self._jump:
-            self._offset += self._last + self._step - placed
-            placed = self._last + self._step
-        self._last = max(placed, self._last + 1)
+        result = self._last + self._step if pts is None else pts + self._offset
+        if result <= self._last - self._jump:
+            self._offset += self._last + self._step - result
+            result = self._last + self._step
+        self._last = max(result, self._last + 1)
         return self._last
 
 
@@ -98,7 +98,7 @@ class FrameReader:
         self.video: VideoInfo = require_video(info)
         self._threads = threads
         self._limits = limits
-        self._probed: Begun | None = None
+        self._probed: DecodeState | None = None
 
     @classmethod
     @contextmanager
@@ -116,10 +116,10 @@ class FrameReader:
         Raises:
             TaskError: as `probe`, and `no_video_stream`.
         """
-        with probing(path, limits, threads) as (info, begun):
+        with probing(path, limits, threads) as (info, state):
             reader = cls(path, info, threads=threads, limits=limits)
-            if begun is not None and begun.sound and info.kind.demuxer not in _JOINED_MIDWAY:
-                reader._probed = begun
+            if state is not None and state.is_intact and info.kind.demuxer not in _JOINED_MIDWAY:
+                reader._probed = state
             yield reader
 
     def __iter__(self) -> Iterator[DecodedFrame]:
@@ -128,13 +128,13 @@ class FrameReader:
             TaskError: `corrupt_media`, `unsupported_media` (size changes midway), `media_limit`,
                 `no_frames`.
         """
-        with self._begun() as begun:
+        with self._state() as state:
             timeline = Timeline(self.video.time_base, self.video.fps)
             first_pts: int | None = None
             index = 0
-            for frame in self._frames(begun):
+            for frame in self._frames(state):
                 self._check(frame, index)
-                pts = timeline.place(frame.pts)
+                pts = timeline.next_pts(frame.pts)
                 first_pts = pts if first_pts is None else first_pts
                 yield DecodedFrame(
                     index, pts, float((pts - first_pts) * self.video.time_base), frame
@@ -147,16 +147,16 @@ class FrameReader:
         """Timestamp and duration of every frame in display order, in ticks, as the container lists
         them: nothing is decoded.
 
-        None where only decoding can tell: a missing or repeated timestamp, a packet that is damaged
-        or not to be shown, fewer packets than the index names, a broadcast recording. Where it is
-        not None, a sound file decodes to just these frames; a damaged one may not.
+        None where only decoding can show it: a missing or repeated timestamp, a packet that is
+        damaged or not to be shown, fewer packets than the index names, a broadcast recording. Where
+        it is not None, an intact file decodes to just these frames; a damaged one may not.
         """
         if self._info.kind.demuxer in _JOINED_MIDWAY or self.video.interlaced:
             return None
         found: list[tuple[int, int]] = []
-        with self._opened() as begun:
+        with self._opened() as state:
             try:
-                for packet in begun.untaken:
+                for packet in state.untaken:
                     if not packet.size:
                         continue
                     if (
@@ -169,30 +169,30 @@ class FrameReader:
                     found.append((packet.pts, packet.duration or 0))
             except FFmpegError:
                 return None
-            if not found or len(found) < self._listed(begun.stream):
+            if not found or len(found) < self._listed(state.stream):
                 return None
         found.sort()
         rising = all(a[0] < b[0] for a, b in itertools.pairwise(found))
         return found if rising else None
 
-    def _begun(self) -> AbstractContextManager[Begun]:
-        begun, self._probed = self._probed, None
-        return self._opened() if begun is None else nullcontext(begun)
+    def _state(self) -> AbstractContextManager[DecodeState]:
+        state, self._probed = self._probed, None
+        return self._opened() if state is None else nullcontext(state)
 
     @contextmanager
-    def _opened(self) -> Generator[Begun]:
+    def _opened(self) -> Generator[DecodeState]:
         with opened(self._path, self._info.kind, self._limits) as container:
             stream = container.streams[self.video.index]
             assert isinstance(stream, VideoStream), "probe picked it"
-            yield begin(container, stream, self._limits, self._threads)
+            yield start_decoding(container, stream, self._limits, self._threads)
 
-    def _frames(self, begun: Begun) -> Iterator[av.VideoFrame]:
+    def _frames(self, state: DecodeState) -> Iterator[av.VideoFrame]:
         started = self._info.kind.demuxer not in _JOINED_MIDWAY
-        packets, frames = begun.packets, len(begun.frames)
-        while begun.frames:
-            yield begun.frames.pop(0)
+        packets, frames = state.packets, len(state.frames)
+        while state.frames:
+            yield state.frames.pop(0)
         try:
-            for packet in begun.untaken:
+            for packet in state.untaken:
                 if packet.size:
                     packets += 1
                     started = started or packet.is_keyframe
@@ -205,7 +205,7 @@ class FrameReader:
                     yield frame
         except FFmpegError as error:
             raise corrupt(f"frame {frames} cannot be decoded") from error
-        listed = self._listed(begun.stream)
+        listed = self._listed(state.stream)
         if packets < listed:
             raise corrupt(f"only {packets} of its {listed} frames could be read")
 
@@ -237,7 +237,7 @@ class FrameReader:
             )
 
 
-class SmallPictures:
+class ThumbnailScaler:
     """Scales decoded frames to one small size by picking pixels, with one scaler for the whole
     video.
 
@@ -250,7 +250,7 @@ class SmallPictures:
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        """The picture, uint8 BGR of shape (height, width, 3), 0..255."""
+        """The frame, uint8 BGR of shape (height, width, 3), 0..255."""
         small = self._reformatter.reformat(
             frame, self._width, self._height, "bgr24", interpolation=Interpolation.POINT, threads=1
         )

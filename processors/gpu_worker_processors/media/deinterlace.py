@@ -18,7 +18,7 @@ from gpu_worker_processors.media.decode import DecodedFrame
 
 def deinterlaced(frames: Iterable[DecodedFrame], time_base: Fraction) -> Iterator[DecodedFrame]:
     """The same frames with the fields of those that the stream marks as interlaced turned into
-    whole pictures. The filter looks one frame ahead, so frames come out one late, none is lost and
+    whole frames. The filter needs the next frame, so frames come out one late, none is lost and
     none is added."""
     waiting: deque[DecodedFrame] = deque()
     graph: Graph | None = None

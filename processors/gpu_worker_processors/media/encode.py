@@ -1,4 +1,4 @@
-"""Writing a video: frames with timestamps go in, a finished file comes out, with the sound and
+"""Writing a video: frames with timestamps go in, a finished file comes out, with the audio and
 everything else of the source.
 
 `VideoWriter` owns the output container. It carries every timestamp of the source unchanged (a
@@ -59,7 +59,7 @@ class _Durations:
 
     def __init__(self) -> None:
         self.durations: dict[int, int] = {}
-        """Of the frames inside the encoder: pts -> ticks."""
+        """pts -> duration in ticks, of the frames inside the encoder."""
         self._first: tuple[int, int] | None = None
         """(pts, dts) of the first packet."""
         self._end = 0
@@ -108,14 +108,14 @@ class VideoWriter:
         self._bytes = 0
         self._clock = _Durations()
         self._waiting: Any = None
-        self._others: Passthrough | None = None
+        self._passthrough: Passthrough | None = None
         muxer = check_container(path.suffix, spec.encoder.codec)
         try:
             self._output: Any = av.open(str(path), "w", format=muxer, options=_OPTIONS[muxer])
             self._stream = self._add_video(muxer)
             if source is not None:
-                self._others = Passthrough(*source, self._output, self._stream, muxer, limits)
-                self.notes += self._others.notes
+                self._passthrough = Passthrough(*source, self._output, self._stream, muxer, limits)
+                self.notes += self._passthrough.notes
             self._output.start_encoding()
         except (FFmpegError, OSError, ValueError) as error:
             self._discard()
@@ -155,9 +155,9 @@ class VideoWriter:
             if self._waiting is not None:
                 self._clock.stretch(self._waiting)
                 self._write_packet(self._waiting)
-            if self._others is not None:
-                self._others.advance(None)
-                self._others.close()
+            if self._passthrough is not None:
+                self._passthrough.advance(None)
+                self._passthrough.close()
             self._output.close()
         except (FFmpegError, OSError, ValueError) as error:
             self._raise(error)
@@ -183,7 +183,9 @@ class VideoWriter:
 
     def _origin_ticks(self) -> int:
         return (
-            0 if self._others is None else round(self._others.origin_seconds / self._spec.time_base)
+            0
+            if self._passthrough is None
+            else round(self._passthrough.origin_seconds / self._spec.time_base)
         )
 
     def _add_video(self, muxer: str) -> Any:
@@ -216,8 +218,8 @@ class VideoWriter:
             self._waiting = packet
 
     def _write_packet(self, packet: Any) -> None:
-        if self._others is not None:
-            self._others.advance(Fraction(packet.dts) * packet.time_base)
+        if self._passthrough is not None:
+            self._passthrough.advance(Fraction(packet.dts) * packet.time_base)
         self._output.mux(packet)
 
     def _check_size(self, size: int) -> None:
@@ -232,8 +234,8 @@ class VideoWriter:
     def _discard(self) -> None:
         """Closes what is open and removes the file. Closing writes a trailer, which may fail too:
         the first failure counts."""
-        if self._others is not None:
-            self._others.close()
+        if self._passthrough is not None:
+            self._passthrough.close()
         output = getattr(self, "_output", None)
         if output is not None:
             with contextlib.suppress(FFmpegError, OSError, ValueError):

@@ -2,7 +2,7 @@
 plus one real probe.
 
 A hardware encoder is taken only when a one-frame encode has just succeeded; otherwise a software
-one, with the reason. What no encoder of the codec can hold (picture size, HDR in 8 bit, ProRes
+one, with the reason. What no encoder of the codec can hold (frame size, HDR in 8 bit, ProRes
 outside QuickTime) is refused here, before any work.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gpu_worker_processors.media.color import ColorTags
 
 H264_WIDTH_PX = 4096
-"""Widest H.264 picture that NVENC writes and most hardware decoders show. NVIDIA Video Codec SDK,
+"""Widest H.264 frame that NVENC writes and most hardware decoders show. NVIDIA Video Codec SDK,
 NVENC application note."""
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """Suffix of the output -> FFmpeg's muxer."""
@@ -43,7 +43,7 @@ class Candidate:
 
 
 _LEVEL_62_PIXELS = 35_651_584
-"""Largest picture of level 6.2: H.264 table A-1 (139264 macroblocks), H.265 table A.8."""
+"""Largest frame of level 6.2: H.264 table A-1 (139264 macroblocks), H.265 table A.8."""
 _SOFT_8, _SOFT_10 = {8: "yuv420p"}, {8: "yuv420p", 10: "yuv420p10le"}
 _NVENC_10 = {8: "yuv420p", 10: "p010le"}
 _NVENC_PIXELS = 8192 * 8192
@@ -102,7 +102,7 @@ def choose_encoder(
     bits: int = 8,
     with_gpu: bool = False,
 ) -> EncoderChoice:
-    """The best encoder of a codec for a picture size.
+    """The best encoder of a codec for a frame size.
 
     Args:
         codec: h264, hevc, av1 or prores.
@@ -111,7 +111,7 @@ def choose_encoder(
         with_gpu: a GPU is in use, so a software encoder needs an explanation.
 
     Raises:
-        TaskError: `media_limit` when the picture is too large for the codec, `unsupported_media`
+        TaskError: `media_limit` when the frame is too large for the codec, `unsupported_media`
             when no encoder is there.
     """
     refused: list[str] = []

@@ -1,7 +1,7 @@
 """The decoding of one video stream, from an open container to its first frame.
 
 `probe` needs that frame and a reader needs all of them: what the first took out of the file, the
-second can go on from, so that a short clip is not opened and begun twice.
+second can go on from, so that a short clip is not opened and started twice.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ frame."""
 
 
 @dataclass
-class Begun:
-    """A video stream that is being decoded, and how far."""
+class DecodeState:
+    """How far the decoding of one video stream has come."""
 
     stream: VideoStream
     untaken: Iterator[Packet[VideoStream]]
     """The packets that are left."""
     packets: int = 0
-    """How many were taken, empty ones not counted."""
+    """Packets read so far; empty ones are not counted."""
     frames: list[av.VideoFrame] = field(default_factory=list[av.VideoFrame])
-    """All that came out of them."""
-    sound: bool = True
-    """Every packet taken was whole and could be decoded."""
+    """Frames decoded from those packets."""
+    is_intact: bool = True
+    """No packet read so far was corrupt or failed to decode."""
 
 
-def begin(
+def start_decoding(
     container: InputContainer, stream: VideoStream, limits: Limits, threads: int | None
-) -> Begun:
-    """Makes one stream ready to be decoded; the container's others are passed over.
+) -> DecodeState:
+    """Makes one stream ready to be decoded; all other streams of the container are skipped.
 
     Args:
         container: just opened, and open while the stream is decoded.
-        threads: that decode, 0 is one per core; None for the first frame soonest: frame threads ask
-            for several packets before.
+        threads: decoder threads, 0 is one per core. None gives the first frame soonest: threads
+            that decode whole frames ask for several packets first.
     """
     check_decoder(stream)
     for other in container.streams:
@@ -57,10 +57,10 @@ def begin(
     stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
     stream.thread_type = "SLICE" if threads is None else "AUTO"
     stream.codec_context.thread_count = threads or 0
-    return Begun(stream, container.demux(stream))
+    return DecodeState(stream, container.demux(stream))
 
 
-def first_frame(begun: Begun) -> av.VideoFrame:
+def first_frame(state: DecodeState) -> av.VideoFrame:
     """Decodes until one frame comes out.
 
     Raises:
@@ -68,8 +68,8 @@ def first_frame(begun: Begun) -> av.VideoFrame:
     """
     broken: FFmpegError | None = None
     try:
-        for packet in begun.untaken:
-            begun.packets += packet.size > 0
+        for packet in state.untaken:
+            state.packets += packet.size > 0
             if packet.has_sidedata("encryption_info") or packet.has_sidedata(
                 "encryption_init_info"
             ):
@@ -77,18 +77,18 @@ def first_frame(begun: Begun) -> av.VideoFrame:
                     ErrorCode.unsupported_media,
                     "the video track is encrypted (DRM); send it decrypted",
                 )
-            begun.sound = begun.sound and not packet.is_corrupt
+            state.is_intact = state.is_intact and not packet.is_corrupt
             try:
-                begun.frames += packet.decode()
+                state.frames += packet.decode()
             except FFmpegError as error:
                 broken = error
-                begun.sound = False
-            if begun.frames:
-                return begun.frames[0]
-            if begun.packets >= _MAX_PACKETS_TO_FIRST_FRAME:
+                state.is_intact = False
+            if state.frames:
+                return state.frames[0]
+            if state.packets >= _MAX_PACKETS_TO_FIRST_FRAME:
                 break
     except FFmpegError as error:
         raise corrupt("no frame of it can be read") from error
-    if begun.packets == 0:
+    if state.packets == 0:
         raise TaskError(ErrorCode.no_frames, "the video stream holds no frame")
-    raise corrupt(f"none of its first {begun.packets} packets gives a frame") from broken
+    raise corrupt(f"none of its first {state.packets} packets gives a frame") from broken

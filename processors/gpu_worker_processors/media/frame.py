@@ -35,21 +35,25 @@ _SUBSAMPLING = {
     (2, 8): "411",
     (2, 2): "410",
 }
-"""Size of the chroma planes of an 8x8 picture -> what FFmpeg calls it."""
+"""Size of the chroma planes of an 8x8 frame -> what FFmpeg calls it."""
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """One frame's samples."""
+class Frame:
+    """The samples of one frame, and when it is shown."""
 
     planes: tuple[Plane, ...]
-    """Y, Cb, Cr; or Y alone; or R, G, B: arrays (height, width), chroma subsampled. Views into the
+    """Y, Cb, Cr; or only Y; or R, G, B: arrays (height, width), chroma subsampled. Views into the
     decoder's memory."""
     bits: int
     """Depth of the code values, 8 to 16."""
     is_rgb: bool
+    pts: int = 0
+    """Ticks of `VideoInfo.time_base`."""
+    duration: int = 0
+    """Ticks; 0 when not known."""
 
-    def same_as(self, other: Picture) -> bool:
+    def same_as(self, other: Frame) -> bool:
         """Whether every sample is equal."""
         return (
             self.bits == other.bits
@@ -58,15 +62,15 @@ class Picture:
         )
 
 
-class PictureReader:
-    """Turns decoded frames into pictures. One per stream: it keeps the rearranging context between
-    frames."""
+class PlaneReader:
+    """Reads the planes of decoded frames. Use one for each stream: it holds the rearranging context
+    between frames."""
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
 
-    def __call__(self, frame: av.VideoFrame) -> Picture:
-        name = frame.format.name
+    def __call__(self, frame: av.VideoFrame, pts: int = 0) -> Frame:
+        name, duration = frame.format.name, frame.duration or 0
         if not _PLAIN.fullmatch(name):
             name = plain_format(frame.format)
             frame = self._reformatter.reformat(frame, format=name)
@@ -74,17 +78,16 @@ class PictureReader:
         dtype = np.uint8 if bits == 8 else np.uint16
         planes = [_view(plane, dtype) for plane in frame.planes]
         if name.startswith("gbr"):
-            return Picture((planes[2], planes[0], planes[1]), bits, is_rgb=True)
+            return Frame((planes[2], planes[0], planes[1]), bits, True, pts, duration)
         if name in ("nv12", "nv21"):
             width = frame.format.chroma_width(frame.width)
-            pair = np.frombuffer(frame.planes[1], np.uint8).reshape(-1, frame.planes[1].line_size)[
-                :, : 2 * width
-            ]  # type: ignore[call-overload]
+            pair = np.frombuffer(frame.planes[1], np.uint8)  # type: ignore[call-overload]
+            pair = pair.reshape(-1, frame.planes[1].line_size)[:, : 2 * width]
             first, second = (0, 1) if name == "nv12" else (1, 0)
-            return Picture((planes[0], pair[:, first::2], pair[:, second::2]), bits, is_rgb=False)
-        return Picture(
-            tuple(planes[:1] if name.startswith("gray") else planes[:3]), bits, is_rgb=False
-        )
+            chroma = pair[:, first::2], pair[:, second::2]
+            return Frame((planes[0], *chroma), bits, False, pts, duration)
+        used = planes[:1] if name.startswith("gray") else planes[:3]
+        return Frame(tuple(used), bits, False, pts, duration)
 
 
 def plain_format(fmt: av.VideoFormat) -> str:

@@ -1,4 +1,4 @@
-"""Everything of the source that is not the picture: audio, subtitles, attachments, chapters,
+"""Everything of the source but its video stream: audio, subtitles, attachments, chapters,
 metadata, carried into the output.
 
 Packets are copied bit for bit and in step with the video, so memory stays constant. What the
@@ -30,8 +30,8 @@ _OWN_KEYS = frozenset(
 """Metadata that describes the source file itself and would be wrong in the output."""
 _TEXT_SUBTITLES = frozenset({"subrip", "ass", "ssa", "mov_text", "webvtt", "text"})
 _EPOCH_DEMUXERS = frozenset({"mpegts", "mpeg", "flv", "ogg"})
-"""Formats whose clock starts anywhere: their first timestamp becomes 0. In the others 0 is meant,
-and a late start is kept."""
+"""Formats whose clock starts anywhere: their first timestamp becomes 0. In all other formats 0
+means 0, so a late start stays late."""
 
 
 class Passthrough:
@@ -67,7 +67,7 @@ class Passthrough:
                     self._adopt(stream, muxer)
                 else:
                     _describe(video, stream)
-            output.metadata.update(_kept(self._input.metadata))
+            output.metadata.update(_inherited(self._input.metadata))
             self._copy_chapters()
             self._stack = stack.pop_all()
         self._packets = self._demuxed()
@@ -90,7 +90,7 @@ class Passthrough:
         self._stack.close()
 
     def _adopt(self, stream: Any, muxer: str) -> None:
-        """Gives a stream its place in the output, or notes why it has none."""
+        """Adds a stream to the output, or notes why it is left out."""
         if stream.type == "attachment" and muxer == "matroska":
             self._output.add_attachment(
                 stream.name or "attachment",
@@ -230,11 +230,11 @@ def _is_chapter_text(stream: Any) -> bool:
 
 
 def _describe(target: Any, source: Any) -> None:
-    target.metadata.update(_kept(source.metadata))
+    target.metadata.update(_inherited(source.metadata))
     target.disposition = source.disposition
 
 
-def _kept(metadata: dict[str, str]) -> dict[str, str]:
+def _inherited(metadata: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in metadata.items() if key.lower() not in _OWN_KEYS}
 
 

@@ -26,7 +26,7 @@ from av.video.stream import VideoStream
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.container import opened
-from gpu_worker_processors.media.first_frame import Begun, begin, first_frame
+from gpu_worker_processors.media.first_frame import DecodeState, first_frame, start_decoding
 from gpu_worker_processors.media.matroska import video_blocks
 from gpu_worker_processors.media.sniff import Kind, sniff
 
@@ -119,13 +119,13 @@ class MediaInfo:
     chapters: int
     """How many."""
     has_cover: bool = False
-    """An attached picture exists. It is never taken for the video."""
+    """The file has a cover image. It is never taken for the video."""
     warnings: tuple[ResultWarning, ...] = ()
     """What the caller of a task should know about this input."""
 
 
 def probe(path: Path, limits: Limits = Limits()) -> MediaInfo:  # noqa: B008 - frozen dataclass
-    """Looks into a file.
+    """Reads what a file holds: its streams, their formats and lengths.
 
     Raises:
         TaskError: `not_media`, `unsupported_media`, `corrupt_media`, `no_frames`, `media_limit`.
@@ -137,9 +137,9 @@ def probe(path: Path, limits: Limits = Limits()) -> MediaInfo:  # noqa: B008 - f
 @contextmanager
 def probing(
     path: Path, limits: Limits, threads: int | None = None
-) -> Generator[tuple[MediaInfo, Begun | None]]:
-    """What `probe` says, and the decoding as far as its first frame, which may go on until the end
-    of the block; None without a video stream. Threads: see `begin`."""
+) -> Generator[tuple[MediaInfo, DecodeState | None]]:
+    """What `probe` returns, and the state of the decoding after the first frame, for a reader to go
+    on from within the block; None without a video stream. Threads: see `start_decoding`."""
     kind = sniff(path)
     with opened(path, kind, limits) as container:
         if len(container.streams) > limits.max_streams:
@@ -149,14 +149,14 @@ def probing(
                 limit=limits.max_streams,
             )
         stream = pick_video(container)
-        begun = begin(container, stream, limits, threads) if stream is not None else None
+        state = start_decoding(container, stream, limits, threads) if stream is not None else None
         warnings: list[ResultWarning] = []
         info = MediaInfo(
             kind=kind,
             format_name=container.format.name,
             duration_seconds=_seconds(container.duration, Fraction(1, av.time_base)),
-            video=_video_info(path, kind, container, begun, limits, warnings)
-            if begun is not None
+            video=_video_info(path, kind, container, state, limits, warnings)
+            if state is not None
             else None,
             audio=tuple(_audio_info(s) for s in container.streams.audio),
             subtitles=tuple(
@@ -169,7 +169,7 @@ def probing(
             has_cover=any(_is_cover(s) for s in container.streams.video),
             warnings=tuple(warnings),
         )
-        yield info, begun
+        yield info, state
 
 
 def require_video(info: MediaInfo) -> VideoInfo:
@@ -193,8 +193,8 @@ def require_video(info: MediaInfo) -> VideoInfo:
 
 
 def pick_video(container: InputContainer) -> VideoStream | None:
-    """The stream that `ffmpeg -i` takes when not told: most pixels, where the `default` flag counts
-    as five million; the first of equals. Cover pictures are no video."""
+    """The stream that `ffmpeg -i` takes by default: most pixels, where the `default` flag counts
+    as five million; the first of equals. Cover images are no video."""
     streams = [s for s in container.streams.video if not _is_cover(s)]
 
     def score(stream: VideoStream) -> int:
@@ -249,7 +249,8 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
 
 
 def _check_declared_size(path: Path, kind: Kind, index: int, limits: Limits) -> None:
-    """FFmpeg reports a picture above its limit as one without a size; the header still tells."""
+    """Refuses a frame size above the limit by the header: FFmpeg itself reports such a stream as
+    one without a size."""
     with opened(path, kind, limits, decode=False) as container:
         stream = container.streams[index]
         if isinstance(stream, VideoStream):
@@ -261,8 +262,8 @@ def _frame_count(
 ) -> int | None:
     if kind.demuxer == "matroska":
         blocks = video_blocks(path)
-        place = [s.index for s in container.streams.video].index(stream.index)
-        return blocks[place] if place < len(blocks) else None
+        number = [s.index for s in container.streams.video].index(stream.index)
+        return blocks[number] if number < len(blocks) else None
     return stream.frames or None
 
 
@@ -270,17 +271,17 @@ def _video_info(
     path: Path,
     kind: Kind,
     container: InputContainer,
-    begun: Begun,
+    state: DecodeState,
     limits: Limits,
     warnings: list[ResultWarning],
 ) -> VideoInfo:
-    stream = begun.stream
+    stream = state.stream
     context = stream.codec_context
     if not _area(stream):
         _check_declared_size(path, kind, stream.index, limits)
     _check_size(context.width, context.height, limits)
     frame_count = _frame_count(path, kind, container, stream)
-    frame = first_frame(begun)
+    frame = first_frame(state)
     _check_size(frame.width, frame.height, limits)
     rotation, mirrored = _turn(frame, warnings)
     swap = rotation in (90, 270)

@@ -1,7 +1,7 @@
 """What a file is by its first bytes, before any parser touches it.
 
 Owns the table of containers this worker reads. The demuxer that FFmpeg will use is chosen here and
-forced, so a playlist, a script or a picture that calls itself .mp4 never reaches a parser that
+forced, so a playlist, a script or an image that calls itself .mp4 never reaches a parser that
 would open other files. Reads 4 KiB, never the name.
 """
 
@@ -97,7 +97,7 @@ def sniff(path: Path) -> Kind:
 
     Raises:
         TaskError: `not_media` for anything that is no media file, saying what it is when known;
-            `unsupported_media` for a still picture or a container outside the table;
+            `unsupported_media` for a still image or a container outside the table;
             `corrupt_media` when the file cannot be read.
     """
     with path.open("rb") as file:
@@ -159,8 +159,8 @@ def transport_packet_bytes(head: bytes) -> int:
 
 
 def _repeats(head: bytes, offset: int, size: int) -> bool:
-    places = range(offset, min(len(head), offset + 8 * size), size)
-    return len(places) >= 3 and all(head[place] == 0x47 for place in places)
+    offsets = range(offset, min(len(head), offset + 8 * size), size)
+    return len(offsets) >= 3 and all(head[at] == 0x47 for at in offsets)
 
 
 def _audio_frames(head: bytes) -> Kind:

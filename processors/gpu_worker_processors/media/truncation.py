@@ -70,7 +70,7 @@ def missing_bytes(path: Path, kind: Kind) -> int:
     return 0
 
 
-def announced_sound_bytes(path: Path, kind: Kind) -> int:
+def announced_audio_bytes(path: Path, kind: Kind) -> int:
     """Bytes of samples that the header of a WAV or AIFF file announces; 0 when it was never filled
     in or is of another kind.
 

@@ -1,4 +1,4 @@
-"""The last look at a written file before it may leave: is it what was promised?
+"""The last check of a written file before it is delivered: is it what was promised?
 
 Counts every frame and reads every timestamp, decodes all key frames and the whole end of the
 stream, compares size, colour tags and duration. Anything else than what was promised is

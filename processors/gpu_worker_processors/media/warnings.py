@@ -1,4 +1,4 @@
-"""What a video loses on its way through an encoder, said before the work begins."""
+"""Warnings for what a video loses in an encoder, known before the work starts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gpu_worker_processors.media.frame import chroma_is_finer_than_420, has_alph
 from gpu_worker_processors.media.probe import VideoInfo
 
 
-def losses(
+def encoding_warnings(
     video: VideoInfo, tags: ColorTags, encoder: EncoderChoice, *, scale: float = 1.0
 ) -> list[ResultWarning]:
     """One warning for everything that the source has and the output will not.

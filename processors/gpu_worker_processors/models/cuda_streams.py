@@ -1,11 +1,10 @@
-"""How frames cross between the machine's memory and a device's while the device goes on computing.
+"""Copies frames between the machine's memory and a device while the device computes.
 
-Every thread that computes frames has a lane of its own: a CUDA stream on which a frame's way in,
-its arithmetic and its way out follow each other. Lanes do not wait for each other: the copy engines
-carry one lane's frames while the multiprocessors are at another's, and while one lane's thread
-waits for an answer, another's hands out work. The host's side of every copy is page-locked memory
-of torch's pool, which gives a block out again once the copies from or into it are over: a ring that
-grows to what is in flight and no further. On a CPU all of it degenerates to plain calls.
+Every thread that computes frames has a CUDA stream of its own: upload, arithmetic and download of a
+frame follow each other on it. Streams do not wait for each other: the copy engines carry the frames
+of one stream while the multiprocessors compute those of another. The host's side of every copy is
+page-locked memory of torch's pool, which hands a block out again once the copies from or into it
+are over, so the pool grows to what is in flight and no larger. On a CPU nothing is copied.
 """
 
 from __future__ import annotations
@@ -27,25 +26,25 @@ _ALIGNMENT_BYTES = 256
 
 
 @dataclass(frozen=True)
-class Landing:
-    """Tensors on their way to the machine's memory."""
+class Download:
+    """Tensors that are being copied to the machine's memory."""
 
     tensors: tuple[Tensor, ...]
     arrived: torch.cuda.Event | None
-    """None: they are there."""
+    """Passed when the copies are over; None when there was nothing to copy."""
 
     def wait(self) -> tuple[Tensor, ...]:
-        """The tensors on the CPU, when their copies are over."""
+        """The tensors on the CPU, once their copies are over."""
         if self.arrived is not None:
             self.arrived.synchronize()
         return self.tensors
 
 
-class Lanes:
-    """The lanes of one device, one for each thread that asks.
+class DeviceStreams:
+    """The CUDA streams of one device, one for each thread that asks.
 
-    `with lanes.entered():` makes the calling thread's lane the one on which torch computes;
-    `upload` and `download` belong inside it.
+    Inside `with streams.entered():` torch computes on the calling thread's stream; `upload` and
+    `download` belong there.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -53,7 +52,7 @@ class Lanes:
         self._own = threading.local()
 
     def entered(self) -> AbstractContextManager[object]:
-        """The calling thread's lane, as the current stream within the block."""
+        """Makes the calling thread's stream the current one within the block."""
         if self._device.type != "cuda":
             return nullcontext()
         if not hasattr(self._own, "stream"):
@@ -66,53 +65,52 @@ class Lanes:
         memory."""
         if self._device.type != "cuda":
             return [torch.from_numpy(array) for array in arrays]
-        staging, places = packed(arrays, page_locked=True)
-        return unpacked(staging.to(self._device, non_blocking=True), places)
+        block, slices = packed(arrays, page_locked=True)
+        return unpacked(block.to(self._device, non_blocking=True), slices)
 
-    def download(self, tensors: Sequence[Tensor]) -> Landing:
-        """Starts the tensors on their way to the machine's memory; on a CPU they are there
-        already."""
+    def download(self, tensors: Sequence[Tensor]) -> Download:
+        """Starts to copy the tensors to the machine's memory; on a CPU they are there already."""
         if self._device.type != "cuda":
-            return Landing(tuple(tensors), None)
-        landing = tuple(
+            return Download(tuple(tensors), None)
+        targets = tuple(
             torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True) for tensor in tensors
         )
-        for target, tensor in zip(landing, tensors, strict=True):
+        for target, tensor in zip(targets, tensors, strict=True):
             target.copy_(tensor, non_blocking=True)
         arrived = torch.cuda.Event(
             blocking=True
         )  # the thread that waits leaves its core to the decoder and the encoder
         arrived.record()
-        return Landing(landing, arrived)
+        return Download(targets, arrived)
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an array lies in a block of bytes."""
+class ArraySlice:
+    """The bytes of a block that hold one array."""
 
     offset: int
     shape: tuple[int, ...]
     dtype: torch.dtype
 
 
-def packed(arrays: Sequence[Array], *, page_locked: bool) -> tuple[Tensor, list[Place]]:
+def packed(arrays: Sequence[Array], *, page_locked: bool) -> tuple[Tensor, list[ArraySlice]]:
     """The arrays one behind the other in one uint8 tensor on the CPU, each aligned."""
-    places: list[Place] = []
+    slices: list[ArraySlice] = []
     end = 0
     for array in arrays:
         dtype = torch.from_numpy(array[:0]).dtype
-        places.append(Place(end, array.shape, dtype))
+        slices.append(ArraySlice(end, array.shape, dtype))
         end += -(-array.nbytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
     block = torch.empty(end, dtype=torch.uint8, pin_memory=page_locked)
-    for array, target in zip(arrays, unpacked(block, places), strict=True):
+    for array, target in zip(arrays, unpacked(block, slices), strict=True):
         np.copyto(target.numpy(), array)
-    return block, places
+    return block, slices
 
 
-def unpacked(block: Tensor, places: Sequence[Place]) -> list[Tensor]:
+def unpacked(block: Tensor, slices: Sequence[ArraySlice]) -> list[Tensor]:
     """Views of the arrays in a block that `packed` made, wherever it has been copied to."""
     views: list[Tensor] = []
-    for place in places:
-        count = int(np.prod(place.shape)) * place.dtype.itemsize
-        views.append(block[place.offset : place.offset + count].view(place.dtype).view(place.shape))
+    for part in slices:
+        count = int(np.prod(part.shape)) * part.dtype.itemsize
+        views.append(block[part.offset : part.offset + count].view(part.dtype).view(part.shape))
     return views

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from gpu_worker_processors.detect_scenes.detectors import score_size
 from gpu_worker_processors.detect_scenes.scenes import FrameTimes
-from gpu_worker_processors.media.decode import DecodedFrame, FrameReader, SmallPictures
-from gpu_worker_processors.media.frame import PictureReader
+from gpu_worker_processors.media.decode import DecodedFrame, FrameReader, ThumbnailScaler
+from gpu_worker_processors.media.frame import PlaneReader
 from gpu_worker_processors.media.probe import VideoInfo
 from gpu_worker_processors.media.threads import drained, grouped, mapped, prefetched
 from gpu_worker_processors.track.association.camera import MAX_PIXELS
@@ -178,7 +178,7 @@ class _Scalers:
 
     def __init__(self, video: VideoInfo, detector: Detector, *, with_gray: bool) -> None:
         self._picture = detector.scaler(video)
-        self._small = SmallPictures(*score_size(video.coded_width, video.coded_height))
+        self._small = ThumbnailScaler(*score_size(video.coded_width, video.coded_height))
         self._gray = GrayScaler(video) if with_gray else None
 
     def look(self, item: DecodedFrame, *, wanted: bool) -> tuple[Looked, NDArray[np.uint8]]:
@@ -202,7 +202,7 @@ class GrayScaler:
         )  # a line of pixels is shrunk along its length alone
         self._turn = _TURNS.get(video.rotation)
         self._mirrored = video.mirrored
-        self._read = PictureReader()
+        self._read = PlaneReader()
         upright = self._size[::-1] if video.rotation in (90, 270) else self._size
         self.scale = video.width / upright[0]
         """Pixels of the source frame per pixel of the grey one."""

@@ -1,9 +1,9 @@
 """Denoising before the network, for networks that have no weights for it: non-local means on the
 device.
 
-Buades, Coll, Morel (2005): every pixel becomes the average of the pixels around whose neighbourhood
-looks like its own. Edges and texture stay because only like patches are averaged. Works on each
-frame alone, so it cannot smear motion.
+Buades, Coll, Morel (2005): every pixel becomes the average of the pixels around it whose patches
+are like its own. Edges and texture stay because only like patches are averaged. No frame takes part
+in the next one's result, so motion cannot smear.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def denoise(rgb: Tensor, strength: float) -> Tensor:
     if strength <= 0:
         return rgb
     sigma = strength * MAX_SIGMA
-    # Two noisy patches of the same picture differ by 2 sigma^2 on average; h = sigma is the usual
+    # Two noisy patches of the same frame differ by 2 sigma^2 on average; h = sigma is the usual
     # choice at this patch size.
     floor, scale = 2 * sigma**2, -1 / (sigma**2)
     reach = SEARCH_RADIUS_PX

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from gpu_worker_processors.media.color import FromRgb, ToRgb
-from gpu_worker_processors.media.frame import Picture, Plane
+from gpu_worker_processors.media.frame import Frame, Plane
 from gpu_worker_processors.media.probe import VideoInfo
-from gpu_worker_processors.models.cuda_streams import Landing, Lanes
+from gpu_worker_processors.models.cuda_streams import DeviceStreams, Download
 from gpu_worker_processors.upscale.denoise import denoise
 from gpu_worker_processors.upscale.plan import Plan
 
@@ -45,24 +45,24 @@ class Faces(Protocol):
 
 
 @dataclass(frozen=True)
-class Planes:
-    """Y, Cb, Cr of one frame on their way back from the device."""
+class DownloadedPlanes:
+    """Y, Cb, Cr of one frame that are being copied from the device."""
 
-    landing: Landing
-    """Of the frames that were computed together: three tensors (n, height, width), chroma
+    download: Download
+    """Three tensors (n, height, width) of the n frames that were computed together, chroma
     subsampled, uint8 or int16."""
     index: int
-    """Of this frame among them."""
+    """Number of this frame among the n, from 0."""
 
     def samples(self) -> list[Plane]:
         """The planes as the encoder takes them, uint8 or uint16. Waits until they are there: not in
         the network's thread."""
-        planes = [plane[self.index].numpy() for plane in self.landing.wait()]
+        planes = [plane[self.index].numpy() for plane in self.download.wait()]
         return [plane if plane.dtype == np.uint8 else plane.view(np.uint16) for plane in planes]
 
 
 class FrameEnlarger:
-    """Pictures -> planes of the output.
+    """Frames -> planes of the output.
 
     Args:
         net: the network. Its `device` is where everything is computed.
@@ -82,7 +82,7 @@ class FrameEnlarger:
         self._plan = plan
         self._video = video
         self._net = net
-        self._lanes = Lanes(net.device)
+        self._streams = DeviceStreams(net.device)
         self._strength = strength
         self._faces = faces
         self._to_rgb = ToRgb(plan.source_tags, net.device)
@@ -91,10 +91,10 @@ class FrameEnlarger:
         )
 
     @torch.inference_mode()
-    def __call__(self, pictures: Sequence[Picture]) -> list[Planes]:
-        """Planes of each picture, in order. May be called in several threads at once."""
-        with self._lanes.entered():
-            rgb = torch.stack([upright(self._rgb(picture), self._video) for picture in pictures])
+    def __call__(self, frames: Sequence[Frame]) -> list[DownloadedPlanes]:
+        """Planes of each frame, in order. May be called in several threads at once."""
+        with self._streams.entered():
+            rgb = torch.stack([upright(self._rgb(frame), self._video) for frame in frames])
             clean = denoise(rgb, self._strength)
             large = self._net(clean)
             size = (self._plan.height, self._plan.width)
@@ -104,11 +104,11 @@ class FrameEnlarger:
                 ).clamp_(0, 1)
             if self._faces is not None:
                 large = self._faces(clean, large)
-            landing = self._lanes.download(self._from_rgb(large))
-        return [Planes(landing, index) for index in range(len(pictures))]
+            download = self._streams.download(self._from_rgb(large))
+        return [DownloadedPlanes(download, index) for index in range(len(frames))]
 
-    def _rgb(self, picture: Picture) -> Tensor:
-        return self._to_rgb(self._lanes.upload(picture.planes), picture.bits, is_rgb=picture.is_rgb)
+    def _rgb(self, frame: Frame) -> Tensor:
+        return self._to_rgb(self._streams.upload(frame.planes), frame.bits, is_rgb=frame.is_rgb)
 
 
 def upright(rgb: Tensor, video: VideoInfo) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 CUT_DIFFERENCE = 0.12
-"""Mean absolute difference of two small RGB pictures, 0..1, above which they are two shots:
+"""Mean absolute difference of two small RGB frames, 0..1, above which they are two shots:
 PySceneDetect's content threshold, 30 of 255, is 0.118."""
 _SMALL_PX = (18, 32)
 

@@ -15,10 +15,10 @@ import torch
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.media.decode import DecodedFrame
 from gpu_worker_processors.media.encode import VideoWriter
-from gpu_worker_processors.media.frame import Picture, PictureReader
+from gpu_worker_processors.media.frame import Frame, PlaneReader
 from gpu_worker_processors.media.probe import VideoInfo
 from gpu_worker_processors.media.threads import drained, grouped, mapped, prefetched
-from gpu_worker_processors.upscale.enlarge import Planes
+from gpu_worker_processors.upscale.enlarge import DownloadedPlanes
 
 DECODED_AHEAD = 4
 """Frames decoded before the network asks for them."""
@@ -27,23 +27,8 @@ ENCODED_BEHIND = 3
 so few."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """A decoded frame on its way to the network."""
-
-    pts: int
-    duration: int
-    picture: Picture | None
-    """None: equal to the picture before."""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A frame on its way to the encoder."""
-
-    pts: int
-    duration: int
-    planes: Planes
+_Group = list[tuple[Frame, bool]]
+"""Consecutive frames, each with whether it repeats the one before it."""
 
 
 @dataclass(frozen=True)
@@ -63,58 +48,62 @@ class Counts:
 
 def run_pipe(
     decoded: Iterable[DecodedFrame],
-    enlarge: Callable[[Sequence[Picture]], list[Planes]],
+    enlarge: Callable[[Sequence[Frame]], list[DownloadedPlanes]],
     writer: VideoWriter,
     *,
     batch: int = 1,
-    lanes: int = 1,
+    parallel: int = 1,
     reuse_identical: bool = True,
-    progress: Callable[[int], object] = bool,
+    progress: Callable[[int], object] | None = None,
 ) -> Counts:
     """Moves every frame from the decoder through `enlarge` into `writer`.
 
     Args:
-        enlarge: pictures -> planes of the output, one for each.
-        batch: pictures handed to `enlarge` at once.
-        lanes: calls of `enlarge` that run side by side, each in a thread of its own. The order of
-            the frames stays.
-        progress: told the number of frames finished by the network.
+        enlarge: frames -> planes of the output, one for each.
+        batch: frames handed to `enlarge` at once.
+        parallel: calls of `enlarge` that run at the same time, each in a thread of its own. The
+            order of the frames stays.
+        progress: called with the number of frames that the network has finished.
 
     Raises:
-        TaskError: of whichever stage failed first; `output_invalid` when the counts of frames in
+        TaskError: of whichever step failed first; `output_invalid` when the counts of frames in
             and out differ.
     """
     done = reused = 0
-    first: Source | None = None
-    last: Source | None = None
-    planes: Planes | None = None
+    first: Frame | None = None
+    last: Frame | None = None
+    planes: DownloadedPlanes | None = None
     threads = torch.get_num_threads()  # of this thread; a new one would take all cores
 
-    def compute(group: list[Source]) -> tuple[list[Source], list[Planes]]:
-        pictures = [source.picture for source in group if source.picture is not None]
-        return group, enlarge(pictures) if pictures else []
+    def compute(group: _Group) -> tuple[_Group, list[DownloadedPlanes]]:
+        frames = [frame for frame, is_repeat in group if not is_repeat]
+        return group, enlarge(frames) if frames else []
 
-    def write(frame: Finished) -> None:
-        writer.write(frame.planes.samples(), frame.pts, frame.duration)
+    def write(item: tuple[DownloadedPlanes, int, int]) -> None:
+        planes, pts, duration = item
+        writer.write(planes.samples(), pts, duration)
 
     with (
         prefetched(
-            _sources(decoded, reuse_identical), max(DECODED_AHEAD, 2 * batch * lanes)
-        ) as sources,
+            _frames(decoded, reuse_identical), max(DECODED_AHEAD, 2 * batch * parallel)
+        ) as source,
         drained(write, max(ENCODED_BEHIND, batch)) as put,
     ):
         for group, enlarged in mapped(
-            grouped(sources, batch), compute, lanes, start=partial(torch.set_num_threads, threads)
+            grouped(source, batch), compute, parallel, start=partial(torch.set_num_threads, threads)
         ):
             results = iter(enlarged)
-            for source in group:
-                planes = planes if source.picture is None else next(results)
+            for frame, is_repeat in group:
+                if is_repeat:
+                    reused += 1
+                else:
+                    planes = next(results)
                 assert planes is not None, "the first frame is never a repetition"
-                reused += source.picture is None
-                first, last = first or source, source
-                put(Finished(source.pts, source.duration, planes))
+                first, last = first or frame, frame
+                put((planes, frame.pts, frame.duration))
                 done += 1
-                progress(done)
+                if progress is not None:
+                    progress(done)
     if first is None or last is None or writer.frames != done:
         raise TaskError(
             ErrorCode.output_invalid,
@@ -123,11 +112,11 @@ def run_pipe(
     return Counts(done, reused, first.pts, last.pts, last.duration)
 
 
-def _sources(decoded: Iterable[DecodedFrame], reuse_identical: bool) -> Iterator[Source]:
-    read = PictureReader()
-    before: Picture | None = None
-    for frame in decoded:
-        picture = read(frame.frame)
-        same = reuse_identical and before is not None and picture.same_as(before)
-        yield Source(frame.pts, frame.frame.duration or 0, None if same else picture)
-        before = picture
+def _frames(decoded: Iterable[DecodedFrame], reuse_identical: bool) -> Iterator[tuple[Frame, bool]]:
+    """Each frame, and whether it equals the one before it."""
+    read = PlaneReader()
+    before: Frame | None = None
+    for item in decoded:
+        frame = read(item.frame, item.pts)
+        yield frame, reuse_identical and before is not None and frame.same_as(before)
+        before = frame

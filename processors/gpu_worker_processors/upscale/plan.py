@@ -1,5 +1,5 @@
 """What an upscale job will do, decided before any frame is decoded: sizes, colours, encoder,
-denoising, and what to tell the caller. Pure: the same inputs give the same plan, and everything
+denoising, and the warnings for the caller. Pure: the same inputs give the same plan, and everything
 that can be refused is refused here.
 """
 
@@ -19,7 +19,7 @@ from gpu_worker_processors.media.encoders import (
     choose_encoder,
 )
 from gpu_worker_processors.media.probe import VideoInfo
-from gpu_worker_processors.media.warnings import losses
+from gpu_worker_processors.media.warnings import encoding_warnings
 from gpu_worker_processors.models.weights import DNI_PARTNERS
 
 Denoise = Literal["weights", "filter", "none"]
@@ -30,7 +30,7 @@ class Plan:
     """One job, decided."""
 
     width: int
-    """Of the output, even."""
+    """Width of the output, even."""
     height: int
     source_tags: ColorTags
     """What the decoded numbers mean."""
@@ -97,8 +97,8 @@ def target_size(width: int, height: int, scale: float) -> tuple[int, int]:
 
 
 def denoise_method(model: str, strength: float | None) -> Denoise:
-    """How a strength is honoured: by the network's own pair of weights where it has one, by a
-    filter before it elsewhere."""
+    """How a strength is honoured: by the network's own pair of weights where it has one, else by a
+    filter before the network."""
     if strength is None:
         return "none"
     if model in DNI_PARTNERS:
@@ -133,4 +133,4 @@ def _warnings(
     own = [
         ResultWarning(code=code, message=message) for applies, code, message in checks if applies
     ]
-    return own + losses(video, tags, encoder, scale=params.scale)
+    return own + encoding_warnings(video, tags, encoder, scale=params.scale)

@@ -1,4 +1,4 @@
-"""One upscale job from file to file: look, plan, run the pipe, look at what came out."""
+"""One upscale job from file to file: probe, plan, run the pipe, verify the output."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ network is done, x264 still holds 40 frames, and one thread took 8 % of the time
 frames for them."""
 
 
-LANES = {"cpu": 2, "cuda": 2}
+PARALLEL_FRAMES = {"cpu": 2, "cuda": 2}
 """Frames computed side by side by type of device. On a CPU each has its share of the cores: one
 frame on all cores leaves them waiting for each other whenever the encoder takes one (176x144 on two
-cores, 7.7 frames/s against 9.0 with two lanes). On CUDA each has its own stream: while one thread
+cores, 7.7 frames/s against 9.0 with two at once). On CUDA each has its own stream: while one thread
 waits to learn whether its frame is finite, the other has work on the device."""
 
 
@@ -101,7 +101,7 @@ def _run(
     total = video.expected_frames
     spec = _spec(plan, video, net.device)
     with (
-        side_by_side(net, video, faces) as lanes,
+        side_by_side(net, video, faces) as parallel,
         VideoWriter(job.require_output(), spec, source=(source, info), limits=job.limits) as writer,
     ):
         job.warnings.extend(writer.notes)
@@ -110,7 +110,7 @@ def _run(
             FrameEnlarger(plan, video, net, strength=strength, faces=faces),
             writer,
             batch=net.batch_for(video.height, video.width),
-            lanes=lanes,
+            parallel=parallel,
             reuse_identical=params.reuse_identical_frames,
             progress=lambda done: job.progress(
                 "process", done, max(done, total) if total else None
@@ -128,13 +128,13 @@ def side_by_side(net: TiledNetwork, video: VideoInfo, faces: object | None) -> G
     """
     threads = torch.get_num_threads()
     on_cpu = net.device.type == "cpu"
-    lanes = min(LANES["cpu"], threads) if on_cpu else LANES["cuda"]
+    parallel = min(PARALLEL_FRAMES["cpu"], threads) if on_cpu else PARALLEL_FRAMES["cuda"]
     if faces is not None or (on_cpu and net.tiles_for(video.height, video.width) > 1):
-        lanes = 1
+        parallel = 1
     if on_cpu:
-        torch.set_num_threads(threads // lanes)
+        torch.set_num_threads(threads // parallel)
     try:
-        yield lanes
+        yield parallel
     finally:
         torch.set_num_threads(threads)
 

@@ -17,7 +17,7 @@ from support.crop_kit import BRIGHT, DARK, crop, luma, marker, marker_places, wi
 from gpu_worker_processors.auto_crop.canvas import Canvas, FrameCropper, square_size
 from gpu_worker_processors.auto_crop.resample import Axis, band, resampled
 from gpu_worker_processors.media.color import ColorTags
-from gpu_worker_processors.media.frame import Picture
+from gpu_worker_processors.media.frame import Frame
 from gpu_worker_processors.media.probe import VideoInfo
 
 # ---- one plane, beside Pillow
@@ -92,7 +92,7 @@ def slope(x: Any, y: Any) -> Any:
     return 300 + 4.0 * x + 3.0 * y
 
 
-def coded_picture(video: VideoInfo, subsampling: tuple[int, int]) -> Picture:
+def coded_picture(video: VideoInfo, subsampling: tuple[int, int]) -> Frame:
     """The slope as a decoder hands it over: samples where H.264 puts them, lying as the stream
     says."""
     planes = []
@@ -110,7 +110,7 @@ def coded_picture(video: VideoInfo, subsampling: tuple[int, int]) -> Picture:
             x = video.width - x
         stretch = square_size(video)[0] / video.width
         planes.append(np.rint(slope(x * stretch, y)).astype(np.uint16))
-    return Picture(tuple(planes), 10, is_rgb=False)
+    return Frame(tuple(planes), 10, is_rgb=False)
 
 
 SOURCES: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
@@ -170,7 +170,7 @@ def test_ranges_and_depths_are_converted() -> None:
     )
     canvas = Canvas(32, 32, ColorTags(1, 1, 1, full_range=False), 10, half_height=False)
     found = FrameCropper(video, ColorTags(1, 1, 1, full_range=True), canvas)(
-        Picture(planes, 8, is_rgb=False), (0, 0, 64, 64), "crop"
+        Frame(planes, 8, is_rgb=False), (0, 0, 64, 64), "crop"
     )
     expected = [64 + 876 * 200 / 255, 512 + 896 * (90 - 128) / 255, 512 + 896 * (160 - 128) / 255]
     for plane, value in zip(found, expected, strict=True):
@@ -201,12 +201,10 @@ def test_a_source_in_rgb_and_one_in_grey() -> None:
     tags = ColorTags(1, 1, 1, full_range=False)
     canvas = Canvas(32, 32, tags, 8, half_height=True)
     red = tuple(np.full((64, 96), value, np.uint8) for value in (255, 0, 0))
-    found = FrameCropper(video, tags, canvas)(
-        Picture(red, 8, is_rgb=True), (3.5, 0, 64, 64), "crop"
-    )
+    found = FrameCropper(video, tags, canvas)(Frame(red, 8, is_rgb=True), (3.5, 0, 64, 64), "crop")
     assert [int(plane[5, 5]) for plane in found] == [63, 102, 240], "BT.709's red"
     grey = FrameCropper(video, tags, canvas)(
-        Picture((red[0] // 2,), 8, is_rgb=False), (3.5, 0, 64, 64), "crop"
+        Frame((red[0] // 2,), 8, is_rgb=False), (3.5, 0, 64, 64), "crop"
     )
     assert [int(plane[5, 5]) for plane in grey] == [127, 128, 128]
 

@@ -11,7 +11,7 @@ import pytest
 from support import clips, sounds
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
-from gpu_worker_processors.media.audio import SoundReader, find_sound
+from gpu_worker_processors.media.audio import AudioReader, find_audio
 from gpu_worker_processors.media.sniff import sniff
 
 RATE = 22_050
@@ -20,7 +20,7 @@ CLICK = 1.0
 
 
 def read(path: Path, rate: int = RATE, stream: int = 0) -> sounds.Sound:
-    return np.concatenate([np.zeros(0, np.float32), *SoundReader(find_sound(path, stream), rate)])
+    return np.concatenate([np.zeros(0, np.float32), *AudioReader(find_audio(path, stream), rate)])
 
 
 def tone(rate: int, seconds: float = SECONDS, gain: float = 0.5) -> sounds.Sound:
@@ -119,14 +119,14 @@ def test_the_chosen_stream_is_heard(tmp_path: Path) -> None:
     assert loudest_second(read(path)) == pytest.approx(0.5, abs=0.002)
     assert loudest_second(read(path, stream=1)) == pytest.approx(1.5, abs=0.002)
     with pytest.raises(TaskError, match="counted from 0") as caught:
-        find_sound(path, 2)
+        find_audio(path, 2)
     assert caught.value.code is ErrorCode.no_audio_stream
 
 
 def test_a_silent_film_has_no_sound(tmp_path: Path) -> None:
     path = clips.make(tmp_path / "silent.mp4", clips.Clip(frames=5))
     with pytest.raises(TaskError) as caught:
-        find_sound(path)
+        find_audio(path)
     assert caught.value.code is ErrorCode.no_audio_stream
 
 

@@ -19,7 +19,7 @@ from gpu_worker_client.protocol.beat import BeatParams, BeatResult
 from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.beat.processor import PROCESSOR
 from gpu_worker_processors.beat.refine import tempo_of
-from gpu_worker_processors.media.audio import SoundReader, find_sound
+from gpu_worker_processors.media.audio import AudioReader, find_audio
 
 TOLERANCE_SECONDS = 0.015
 TEMPO_TOLERANCE = 0.005
@@ -222,8 +222,8 @@ def test_the_mix_down_has_the_sound_and_a_click_on_every_beat(name: str, tmp_pat
     source = sounds.save(tmp_path / "s.wav", sounds.clicks(times, 8.3, 48_000), rate=48_000)
     job = LocalJob("t", BeatParams(onsets=True), tmp_path, source, output_path=tmp_path / name)
     result = PROCESSOR.run(job)
-    mixed = np.concatenate(list(SoundReader(find_sound(tmp_path / name), 48_000)))
-    plain = np.concatenate(list(SoundReader(find_sound(source), 48_000)))
+    mixed = np.concatenate(list(AudioReader(find_audio(tmp_path / name), 48_000)))
+    plain = np.concatenate(list(AudioReader(find_audio(source), 48_000)))
     assert len(mixed) / 48_000 == pytest.approx(len(plain) / 48_000, abs=0.1)
     if name == "mix.wav":
         added = mixed - np.float32(0.6) * plain

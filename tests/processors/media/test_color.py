@@ -18,7 +18,7 @@ from support.upscale_kit import Repeat, seen, upscaled
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.media.color import ColorTags, FromRgb, ToRgb, resolve_tags
 from gpu_worker_processors.media.frame import (
-    PictureReader,
+    PlaneReader,
     chroma_is_finer_than_420,
     has_alpha,
     plain_format,
@@ -209,7 +209,7 @@ def test_every_pixel_format_gives_the_same_picture(pix_fmt: str) -> None:
         interpolation="BICUBIC",
     )
     tags = resolve_tags(1, 1, 1, 2 if full else 1, height=96, pix_fmt=pix_fmt)
-    picture = PictureReader()(frame)
+    picture = PlaneReader()(frame)
     planes = [torch.from_numpy(plane.astype(np.int32)) for plane in picture.planes]
     rgb = ToRgb(tags, CPU)(planes, picture.bits, is_rgb=picture.is_rgb)
     # libswscale's sites and rounding differ a little from ours; a wrong matrix, range or plane
@@ -222,7 +222,7 @@ def test_grey_formats_stay_grey(pix_fmt: str) -> None:
     frame = av.VideoFrame.from_ndarray(PHOTOS["coffee"][:96, :128], format="rgb24").reformat(
         format=pix_fmt
     )
-    picture = PictureReader()(frame)
+    picture = PlaneReader()(frame)
     assert len(picture.planes) == 1
     planes = [torch.from_numpy(picture.planes[0].astype(np.int32))]
     red, green, blue = ToRgb(ColorTags(1, 1, 1, False), CPU)(planes, picture.bits)

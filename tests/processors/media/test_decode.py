@@ -14,7 +14,7 @@ from support import clips
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.base import Limits
-from gpu_worker_processors.media.decode import DecodedFrame, FrameReader, SmallPictures, Timeline
+from gpu_worker_processors.media.decode import DecodedFrame, FrameReader, ThumbnailScaler, Timeline
 from gpu_worker_processors.media.matroska import video_blocks
 from gpu_worker_processors.media.probe import probe
 
@@ -101,7 +101,7 @@ def test_leaving_early_closes_the_file(tmp_path: Path) -> None:
 )
 def test_timeline(pts: list[int | None], placed: list[int]) -> None:
     timeline = Timeline(Fraction(1, 1000), Fraction(25))
-    assert [timeline.place(p) for p in pts] == placed
+    assert [timeline.next_pts(p) for p in pts] == placed
 
 
 def test_more_frames_than_allowed(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_matroska_blocks_are_counted_per_video_track(tmp_path: Path, media: Path
 
 def test_small_pictures_pick_pixels(tmp_path: Path) -> None:
     path = clips.make(tmp_path / "a.mp4", clips.Clip(frames=2, width=128, height=96), clips.corners)
-    scale = SmallPictures(32, 24)
+    scale = ThumbnailScaler(32, 24)
     for item in FrameReader(path, probe(path)):
         small = scale(item.frame)
         assert (small.shape, small.dtype) == ((24, 32, 3), np.uint8)

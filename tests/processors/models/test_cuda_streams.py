@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from gpu_worker_processors.models.cuda_streams import Lanes, packed, unpacked
+from gpu_worker_processors.models.cuda_streams import DeviceStreams, packed, unpacked
 
 CPU = torch.device("cpu")
 
@@ -22,9 +22,9 @@ def planes() -> list[np.ndarray]:
 
 @torch.inference_mode()  # as in a job
 def test_one_block_holds_them_all() -> None:
-    block, places = packed(planes(), page_locked=False)
+    block, slices = packed(planes(), page_locked=False)
     assert block.dtype == torch.uint8 and block.is_contiguous()
-    for view, plane in zip(unpacked(block.clone(), places), planes(), strict=True):
+    for view, plane in zip(unpacked(block.clone(), slices), planes(), strict=True):
         assert view.shape == plane.shape
         np.testing.assert_array_equal(view.numpy(), plane)
 
@@ -41,10 +41,10 @@ def test_a_copy_is_no_larger_than_the_samples() -> None:
 
 
 def test_a_cpu_copies_nothing() -> None:
-    lanes = Lanes(CPU)
-    with lanes.entered():
-        (tensor,) = lanes.upload([array := np.arange(6, dtype=np.uint16).reshape(2, 3)])
-        landing = lanes.download([tensor])
+    streams = DeviceStreams(CPU)
+    with streams.entered():
+        (tensor,) = streams.upload([array := np.arange(6, dtype=np.uint16).reshape(2, 3)])
+        download = streams.download([tensor])
     array[0, 0] = 65_535
-    assert landing.arrived is None
-    assert landing.wait()[0].float()[0, 0] == 65_535
+    assert download.arrived is None
+    assert download.wait()[0].float()[0, 0] == 65_535

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scenedetect import ContentDetector, detect
 
 from gpu_worker_processors.detect_scenes.detectors import score_size
-from gpu_worker_processors.media.decode import FrameReader, SmallPictures
+from gpu_worker_processors.media.decode import FrameReader, ThumbnailScaler
 from gpu_worker_processors.media.probe import probe, require_video
 from gpu_worker_processors.track.shots import FLASH_FRAMES, marked_cuts
 
@@ -73,7 +73,7 @@ def test_every_cut_of_pyscenedetect_on_real_clips_without_flashes(media: Path, n
     path = media / "scenes" / name
     info = probe(path)
     video = require_video(info)
-    scale = SmallPictures(*score_size(video.coded_width, video.coded_height))
+    scale = ThumbnailScaler(*score_size(video.coded_width, video.coded_height))
     frames = ((item.index, scale(item.frame)) for item in FrameReader(path, info))
     expected = detect(str(path), ContentDetector(30.0, min_scene_len=0), start_in_scene=True)
     assert [index for index, is_cut in marked_cuts(frames) if is_cut] == [
@@ -86,7 +86,7 @@ def test_a_flash_over_a_real_picture(media: Path) -> None:
     leave it."""
     path = media / "tracking" / "basketball_720p24.mp4"
     info = probe(path)
-    scale = SmallPictures(256, 144)
+    scale = ThumbnailScaler(256, 144)
     pictures = [
         scale(item.frame) for item, _ in zip(FrameReader(path, info), range(12), strict=False)
     ]

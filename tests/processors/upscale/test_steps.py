@@ -160,7 +160,7 @@ def test_faces_are_restored_on_the_final_size_and_forgotten_at_a_cut(tmp_path: P
 @dataclass
 class InPairs(Repeat):
     """Answers no frame before the next one has come, as long as there is one: only a pipe with two
-    lanes gets through it."""
+    threads gets through it."""
 
     meeting: threading.Barrier = field(default_factory=lambda: threading.Barrier(2, timeout=60))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gpu_worker_processors.models.cuda_streams import Lanes
+from gpu_worker_processors.models.cuda_streams import DeviceStreams
 
 pytestmark = pytest.mark.gpu
 
@@ -21,13 +21,13 @@ def planes(seed: int) -> list[np.ndarray]:
 
 
 def test_every_thread_has_its_own_stream_and_its_frames() -> None:
-    lanes = Lanes(torch.device("cuda", 0))
+    streams = DeviceStreams(torch.device("cuda", 0))
 
     def there_and_back(seed: int) -> tuple[int, list[np.ndarray]]:
-        with lanes.entered():
-            landing = lanes.download(lanes.upload(planes(seed)))
+        with streams.entered():
+            download = streams.download(streams.upload(planes(seed)))
             stream = torch.cuda.current_stream().cuda_stream
-        return stream, [tensor.numpy() for tensor in landing.wait()]
+        return stream, [tensor.numpy() for tensor in download.wait()]
 
     with ThreadPoolExecutor(3) as pool:
         results = list(pool.map(there_and_back, range(60)))
