@@ -18,10 +18,9 @@ from gpu_worker.transfer.deliver import deliver_result
 from gpu_worker.transfer.limits import TransferLimits
 from gpu_worker.transfer.safe_url import parse_url
 from gpu_worker.transfer.urls import Target, UrlPolicy
+from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
 
 PUT_LIFETIME_SECONDS = 3600
-GET_LIFETIME_SECONDS = 7 * 24 * 3600
-"""The longest that R2 and S3 sign for."""
 
 
 def store_result(
@@ -51,7 +50,7 @@ def store_result(
     deliver_result(
         target, payload, policy=policy, limits=limits, cancelled=cancelled, folder=folder
     )
-    return _presign(bucket, "get_object", key, GET_LIFETIME_SECONDS)
+    return _presign(bucket, "get_object", key, MAX_EXPIRES_SECONDS)
 
 
 def _presign(bucket: Bucket, operation: str, key: str, lifetime_seconds: int) -> str:

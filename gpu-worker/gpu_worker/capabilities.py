@@ -23,8 +23,8 @@ from typing import Any
 
 from gpu_worker.settings import Settings
 from gpu_worker_client.protocol import TaskError
+from gpu_worker_processors.base import Policy
 from gpu_worker_processors.models.weights import WeightStore
-from gpu_worker_processors.sandbox.level import Policy
 from gpu_worker_processors.sandbox.paths import has_gpu
 
 PROBE_SECONDS = 120.0

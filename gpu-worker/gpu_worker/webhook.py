@@ -27,6 +27,7 @@ from gpu_worker.transfer.store_errors import Transient
 from gpu_worker.transfer.urls import UrlPolicy
 from gpu_worker.transfer.watchdog import Halted
 from gpu_worker_client.protocol import ErrorBody, ErrorCode, TaskBase, TaskError, TaskResult
+from gpu_worker_client.protocol.http import TRANSIENT_STATUS
 from gpu_worker_client.protocol.webhook import JOB_COMPLETED, JOB_FAILED, WebhookBody, WebhookData
 from gpu_worker_client.webhooks import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 
@@ -49,7 +50,6 @@ receiver refuses at once."""
 MAX_RESULT_BYTES = 256 * 1024
 """Largest result inside an event. Receivers commonly take 1 MB (nginx's default); the job itself
 has the whole."""
-TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _WHERE = "webhook_url"
 
 

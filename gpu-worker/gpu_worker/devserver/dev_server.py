@@ -18,10 +18,9 @@ from types import FrameType
 
 from gpu_worker.devserver.local import LocalPlatform
 from gpu_worker.devserver.store import private_files
+from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
 
 WATCH_SECONDS = 1.0
-EXAMPLE_SECONDS = 7 * 86_400
-"""Life of the example's presigned URLs, the longest there is."""
 
 
 def add_parser(
@@ -147,7 +146,7 @@ def _example(platform: LocalPlatform) -> str:
     gate = platform.gate
     for key in ("input", "output"):
         for method in ("PUT", "GET"):
-            url = gate.presign(method, f"{key}.mp4", EXAMPLE_SECONDS)
+            url = gate.presign(method, f"{key}.mp4", MAX_EXPIRES_SECONDS)
             private_files.write_text(folder / f"{method.lower()}-{key}.url", url)
     task = {"task": "detect_scenes", "input_url": (folder / "get-input.url").read_text()}
     private_files.write_text(folder / "task.json", json.dumps(task))

@@ -22,13 +22,14 @@ from gpu_worker.transfer.safe_url import SafeUrl
 from gpu_worker.transfer.store_errors import Transient
 from gpu_worker.transfer.urls import Source
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol.foreign import parse_integer
 from gpu_worker_processors.atomic_file import disk_errors
 
 LARGEST_RANGE_BYTES = 256 * MIB
 """So that a slow connection does not keep the rest waiting for long."""
 PROGRESS_BYTES = MIB // 4
 """A failure after this much new data is the first of a new row."""
-_CONTENT_RANGE = re.compile(r"bytes (?P<start>\d{1,18})-(?P<end>\d{1,18})/(?P<total>\d{1,18})")
+_CONTENT_RANGE = re.compile(r"bytes ([^-]*)-([^/]*)/(.*)")
 
 
 class _ObjectChanged(Exception):
@@ -263,8 +264,8 @@ def _content_range(response: Response) -> tuple[int, int, int] | None:
     match = _CONTENT_RANGE.fullmatch(response.header("Content-Range") or "")
     if match is None:
         return None
-    start, end, total = (int(match[name]) for name in ("start", "end", "total"))
-    return start, end + 1, total
+    start, end, total = (parse_integer(number) for number in match.groups())
+    return None if start is None or end is None or total is None else (start, end + 1, total)
 
 
 def _write_at(fd: int, data: memoryview, offset: int) -> None:

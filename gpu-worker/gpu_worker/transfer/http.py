@@ -27,6 +27,8 @@ from gpu_worker.transfer.store_errors import Direction, Refusal, Transient, judg
 from gpu_worker.transfer.urls import UrlPolicy
 from gpu_worker.transfer.watchdog import Guard, Halted
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol.foreign import parse_integer
+from gpu_worker_client.protocol.http import full_jitter_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +37,6 @@ SEND_BYTES = MIB // 4
 """`sendall` counts its timeout over all of it, so a piece must fit into it at the lowest allowed
 rate."""
 ERROR_BODY_BYTES = 65536
-FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 20.0
 TRAILING_SECONDS = 0.5
 """How long a server that should close the connection is given to do so, or to send more than it
@@ -88,7 +89,7 @@ class Response:
         if self.header("Transfer-Encoding") is not None or len(values) != 1:
             return None
         (value,) = values
-        return int(value) if value.isdigit() and len(value) <= 18 else None
+        return parse_integer(value)
 
     def chunks(self, size: int, count: Callable[[int], None]) -> Iterator[memoryview]:
         """The body in pieces of one reused buffer, exactly `size` bytes together.
@@ -362,7 +363,6 @@ class Retry:
 
 
 def pause_seconds(failures: int, retry_after_seconds: float | None, jitter: float) -> float:
-    """Full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/),
-    never less than Retry-After."""
-    ceiling = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (failures - 1))
-    return max(ceiling * jitter, retry_after_seconds or 0.0)
+    """Full jitter, never less than Retry-After."""
+    pause = full_jitter_seconds(failures - 1, LONGEST_PAUSE_SECONDS, jitter)
+    return max(pause, retry_after_seconds or 0.0)

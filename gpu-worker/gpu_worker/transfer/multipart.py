@@ -16,12 +16,13 @@ from xml.sax.saxutils import escape
 from gpu_worker.transfer.body import BytesBody, FileBody
 from gpu_worker.transfer.http import Channel, Response
 from gpu_worker.transfer.parallel import run_parallel
-from gpu_worker.transfer.presign_rules import check_expiry, signed_subset
+from gpu_worker.transfer.presign_rules import check_expiry
 from gpu_worker.transfer.put import output_exists, put
 from gpu_worker.transfer.safe_url import SafeUrl
 from gpu_worker.transfer.store_errors import Refusal, Transient, judge
 from gpu_worker.transfer.urls import Parts, Target
 from gpu_worker_client.protocol import ErrorCode, OutputPart, TaskError
+from gpu_worker_client.protocol.presigned import signed_subset
 
 MAX_ANSWER_BYTES = 1024 * 1024
 _ETAG = re.compile(rb"<ETag>([^<]{1,256})</ETag>")
@@ -80,7 +81,7 @@ def upload_parts(
             channel,
             url,
             where,
-            signed_subset(url, target.headers),
+            signed_subset(url.presign, target.headers),
             FileBody(fd, part.start, part.size),
             sent,
         )
@@ -112,7 +113,7 @@ def _complete(
     412."""
     where = f"{target.where}.complete.url"
     body = BytesBody(completion_xml(parts))
-    headers = {"Content-Type": "application/xml", **signed_subset(url, target.headers)}
+    headers = {"Content-Type": "application/xml", **signed_subset(url.presign, target.headers)}
     retry = channel.retry()
     ambiguous = False
     while True:

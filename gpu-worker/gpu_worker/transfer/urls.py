@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from gpu_worker.transfer.address import refusal
-from gpu_worker.transfer.presign_rules import Method, check_presign, signed_subset
+from gpu_worker.transfer.presign_rules import Method, check_presign
 from gpu_worker.transfer.safe_url import DEFAULT_PORTS, SafeUrl, literal_address, parse_url
 from gpu_worker_client.protocol import (
     ErrorCode,
@@ -25,6 +25,8 @@ from gpu_worker_client.protocol import (
     TaskBase,
     TaskError,
 )
+from gpu_worker_client.protocol.foreign import parse_integer
+from gpu_worker_client.protocol.presigned import signed_subset
 from gpu_worker_processors.local.paths import (
     check_distinct,
     check_suffix,
@@ -85,7 +87,7 @@ class UrlPolicy:
 
 def _host_matches(url: SafeUrl, entry: str) -> bool:
     host, _, port = entry.lower().strip().lstrip(".").partition(":")
-    on_port = url.port == (int(port) if port else DEFAULT_PORTS["https"])
+    on_port = url.port == (parse_integer(port) if port else DEFAULT_PORTS["https"])
     return on_port and (url.host == host or url.host.endswith(f".{host}"))
 
 
@@ -229,7 +231,7 @@ class _TaskCheck:
         location = self._place(text, where)
         if not isinstance(location, SafeUrl):
             return Source(location, {}, where)
-        signed = signed_subset(location, headers)
+        signed = signed_subset(location.presign, headers)
         self._check(location, where, "GET", signed, headers_field)
         return Source(location, signed, where)
 
@@ -271,7 +273,7 @@ class _TaskCheck:
         it."""
         url = parse_url(text, where)
         self.policy.check(url, where)
-        self._check(url, where, method, signed_subset(url, headers), "headers.output")
+        self._check(url, where, method, signed_subset(url.presign, headers), "headers.output")
         return url
 
     def _check(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpu_worker_client.protocol.beat import BeatParams, BeatResult, BeatStats
@@ -107,11 +106,8 @@ def _findings(job: LocalJob, spool: Spool) -> Findings:
 def _network(job: LocalJob):  # noqa: ANN202 - beat_this.Network, a module that the parent must not import
     from gpu_worker_processors.beat.beat_this import load
 
-    folder = job.settings.get("WEIGHTS_DIR")
-    weights = WeightStore(Path(folder) if folder else None, job.settings).resolve(
-        WEIGHTS[job.params.model]
-    )
-    return load(weights.path, job.settings.get("GPU_WORKER_DEVICE", "auto") != "cpu")
+    weights = WeightStore(job.settings.weights_dir).resolve(WEIGHTS[job.params.model])
+    return load(weights.path, job.settings.device != "cpu")
 
 
 def _mix_down(job: LocalJob, audio: AudioSource, found: Findings) -> None:

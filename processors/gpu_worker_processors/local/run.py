@@ -44,10 +44,10 @@ from gpu_worker_processors.base import ignore_progress
 from gpu_worker_processors.engine.errors import as_task_error
 from gpu_worker_processors.engine.host import Engine, EngineAnswer, EngineJob
 from gpu_worker_processors.engine.jobdir import LOCAL, JobDirectory, sweep
+from gpu_worker_processors.engine.settings import EngineSettings
 from gpu_worker_processors.engine.untrusted_file import open_made
 from gpu_worker_processors.environment import ConfigError
 from gpu_worker_processors.local.paths import Places, places_of
-from gpu_worker_processors.local.settings import LocalSettings
 from gpu_worker_processors.redact import install as install_redaction
 from gpu_worker_processors.redact import scrub
 from gpu_worker_processors.results import completed, encoded, summary, whole_answer
@@ -86,7 +86,7 @@ def main(words: Sequence[str]) -> int:
     try:
         if parent is not None:
             interrupt_with(parent)
-        settings = LocalSettings.from_env(os.environ)
+        settings = EngineSettings.from_env(os.environ)
         payload = sys.stdin.buffer.read(MAX_TASK_BYTES + 1)
     except (ConfigError, OSError) as error:
         sys.stderr.write(f"gpu_worker_processors: {error}\n")
@@ -120,12 +120,12 @@ def _end_by_interrupt() -> None:
         signal.signal(number, end)
 
 
-def run_task(payload: bytes, settings: LocalSettings, env: Mapping[str, str]) -> dict[str, Any]:
+def run_task(payload: bytes, settings: EngineSettings, env: Mapping[str, str]) -> dict[str, Any]:
     """One task to its answer. Never raises.
 
     Args:
         payload: the task's JSON.
-        env: a few variables of it go to the engine, see `engine_environment`.
+        env: a few variables of it go to the engine.
     """
     try:
         task = parse_task(payload)
@@ -141,7 +141,7 @@ class _Run:
     """One task on its way."""
 
     def __init__(
-        self, task: TaskBase, places: Places, settings: LocalSettings, env: Mapping[str, str]
+        self, task: TaskBase, places: Places, settings: EngineSettings, env: Mapping[str, str]
     ) -> None:
         self._task = task
         self._places = places

@@ -17,10 +17,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_processors.base import Policy
 from gpu_worker_processors.render.base import Rendering
 from gpu_worker_processors.render.failures import hardware_problem
 from gpu_worker_processors.sandbox import program
-from gpu_worker_processors.sandbox.program import Confinement, Policy
+from gpu_worker_processors.sandbox.program import Confinement
 
 STAND_INS = {"h264_nvenc": "libx264", "hevc_nvenc": "libx265", "av1_nvenc": "libsvtav1"}
 """Hardware encoder -> the software encoder of the same codec."""

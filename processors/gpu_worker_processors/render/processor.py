@@ -16,15 +16,12 @@ from gpu_worker_client.protocol import (
     TaskError,
     WorkerInfo,
 )
-from gpu_worker_processors.base import Limits, LocalJob
+from gpu_worker_processors.base import Limits, LocalJob, Policy
 from gpu_worker_processors.render.base import Rendering
 from gpu_worker_processors.render.failures import damage, failure, hardware_problem
 from gpu_worker_processors.render.hardware import STAND_INS, Choice, choose, fall_back, unavailable
 from gpu_worker_processors.render.progress import Report
 from gpu_worker_processors.sandbox import program
-from gpu_worker_processors.sandbox.program import Policy
-
-POLICY_VARIABLE = "GPU_WORKER_RENDER_SANDBOX"
 
 
 @lru_cache(maxsize=1)
@@ -47,7 +44,7 @@ class RenderProcessor:
     def prepare(self, job: LocalJob) -> None:
         """Tries the sandbox, so that a system without one is found out while the inputs still
         come."""
-        policy = _policy(job)
+        policy = job.settings.render_sandbox
         found = program.level(policy)
         if policy == "require":
             program.require(found)
@@ -55,7 +52,7 @@ class RenderProcessor:
     def run(self, job: LocalJob) -> RenderResult:
         started = time.perf_counter()
         params: RenderParams = job.params
-        policy = _policy(job)
+        policy = job.settings.render_sandbox
         rendering, vtt = planned(job, policy)
         choice = choose(
             rendering, ffmpeg_program(), policy, require_hardware=params.require_hardware
@@ -188,10 +185,6 @@ def _lengths(files: Iterable[Path], limits: Limits) -> Iterable[float]:
             continue
         with opened(path, kind, limits, decode=False) as container:
             yield (container.duration or 0) / av.time_base
-
-
-def _policy(job: LocalJob) -> Policy:
-    return cast(Policy, job.settings.get(POLICY_VARIABLE, "require"))
 
 
 PROCESSOR = RenderProcessor()

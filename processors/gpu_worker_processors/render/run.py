@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import IO
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
-from gpu_worker_processors.base import Limits
+from gpu_worker_client.protocol.foreign import parse_integer
+from gpu_worker_processors.base import Limits, Policy
 from gpu_worker_processors.render import progress
 from gpu_worker_processors.render.base import Rendering
 from gpu_worker_processors.render.progress import Report
 from gpu_worker_processors.sandbox import program
-from gpu_worker_processors.sandbox.program import Confinement, Policy
+from gpu_worker_processors.sandbox.program import Confinement
 
 _LOG_BYTES = 64 * 1024
 """Of FFmpeg's log, half from its beginning and half from its end: the cause stands in one of
@@ -157,6 +158,7 @@ def memory_bytes() -> int:
             text = path.read_text(encoding="ascii").strip()
         except OSError:
             continue
-        if text.isdecimal():
-            found.append(int(text))
+        limit = parse_integer(text)
+        if limit is not None:
+            found.append(limit)
     return min(found)

@@ -5,7 +5,6 @@ Light on import: the worker's parent process asks `required_weights` without eve
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpu_worker_client.protocol import TrackParams, TrackResult
@@ -38,13 +37,12 @@ def _detector(job: LocalJob) -> Detector:
     from gpu_worker_processors.models.devices import pick_device
 
     params: TrackParams = job.params
-    folder = job.settings.get("WEIGHTS_DIR")
     return load_detector(
         params.model,
         classes=classes_for(params.model, params.classes),
         iou_threshold=params.iou_threshold,
-        store=WeightStore(Path(folder) if folder else None, job.settings),
-        device=pick_device(job.settings.get("GPU_WORKER_DEVICE", "auto")),
+        store=WeightStore(job.settings.weights_dir),
+        device=pick_device(job.settings.device),
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from gpu_worker.transfer.download import LARGEST_RANGE_BYTES, split
 from gpu_worker.transfer.http import pause_seconds
-from gpu_worker.transfer.store_errors import Refusal, Transient, judge, retry_after_seconds
+from gpu_worker.transfer.store_errors import Refusal, Transient, judge
 from gpu_worker_client.protocol import ErrorCode, TaskError
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=timezone.utc)
@@ -148,7 +148,9 @@ def test_a_code_that_is_no_code_is_not_repeated(code: str) -> None:
     ],
 )
 def test_retry_after_in_both_forms(text: str | None, seconds: float | None) -> None:
-    assert retry_after_seconds(text, NOW) == seconds
+    judged = judge(Refusal(503, retry_after=text), "input_url", "download", NOW)
+    assert isinstance(judged, Transient)
+    assert judged.retry_after_seconds == seconds
 
 
 def test_pauses_double_up_to_a_ceiling_and_jitter_is_full() -> None:

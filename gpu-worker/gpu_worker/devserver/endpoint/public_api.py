@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hmac
 import json
-import re
 from collections import deque
 from typing import Any
 
@@ -15,6 +14,7 @@ from gpu_worker.devserver.endpoint.hub import Hub
 from gpu_worker.devserver.endpoint.job import Job
 from gpu_worker.devserver.endpoint.jobs import NotRetryable, UnknownJob
 from gpu_worker.devserver.limits import RATE_LIMITS, RATE_WINDOW_SECONDS, PolicyError
+from gpu_worker_client.protocol.foreign import parse_integer
 
 
 class PublicApi:
@@ -130,10 +130,10 @@ class PublicApi:
 
     def _wait_seconds(self, request: web.Request) -> float:
         low, high = self._hub.limits.runsync_wait_range_seconds
-        wait = request.query.get("wait", "")
-        if re.fullmatch(r"[0-9]{1,9}", wait) is None:
+        wait = parse_integer(request.query.get("wait"))
+        if wait is None:
             return self._hub.limits.runsync_wait_seconds
-        return min(max(int(wait) / 1000, low), high)
+        return min(max(wait / 1000, low), high)
 
     def _job(self, request: web.Request) -> Job:
         try:

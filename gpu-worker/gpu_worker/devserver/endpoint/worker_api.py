@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hmac
 import json
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ from aiohttp import web
 from gpu_worker.devserver.endpoint.hub import Hub
 from gpu_worker.devserver.endpoint.job import Job
 from gpu_worker.devserver.endpoint.jobs import UnknownJob
+from gpu_worker_client.protocol.foreign import parse_integer
 
 MAX_BATCH = 100
 
@@ -56,9 +56,8 @@ class WorkerApi:
         return web.json_response(_for_worker(jobs[0])) if jobs else web.Response(status=204)
 
     async def take_batch(self, request: web.Request) -> web.Response:
-        size = re.fullmatch(r"[0-9]{1,4}", request.query.get("batch_size", ""))
-        count = min(max(1, int(size[0])), MAX_BATCH) if size else 1
-        jobs = await self._taken(request, count)
+        size = parse_integer(request.query.get("batch_size")) or 1
+        jobs = await self._taken(request, min(size, MAX_BATCH))
         return (
             web.json_response([_for_worker(job) for job in jobs])
             if jobs

@@ -96,7 +96,7 @@ def _altered(reply: Reply, fault: Fault) -> Reply:
         return Reply(reply.status, {**headers, "Content-Encoding": "gzip"}, Body.of(packed))
     elif fault.kind is FaultKind.wrong_content_range and "Content-Range" in headers:
         shift = fault.options["shift"]
-        first, last, size = (int(number) for number in re.findall(r"\d+", headers["Content-Range"]))
+        first, last, size = map(int, re.findall(r"[0-9]+", headers["Content-Range"]))
         headers["Content-Range"] = f"bytes {first + shift}-{last + shift}/{size + shift}"
     return Reply(reply.status, headers, reply.body)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -16,7 +15,7 @@ from gpu_worker.devserver.faults.io import read_body
 from gpu_worker.devserver.faults.plan import Fault, FaultKind
 from gpu_worker.devserver.http_rules import Conditions, byte_range
 from gpu_worker.devserver.store.lists import list_objects, list_parts, list_uploads, xml_reply
-from gpu_worker.devserver.store.multipart import MAX_PART_NUMBER, Uploads
+from gpu_worker.devserver.store.multipart import Uploads
 from gpu_worker.devserver.store.objects import (
     SIGNED_PAYLOAD,
     Incoming,
@@ -27,6 +26,8 @@ from gpu_worker.devserver.store.objects import (
 from gpu_worker.devserver.store.s3_errors import S3Error
 from gpu_worker.devserver.store.sigv4 import UNSIGNED_PAYLOAD
 from gpu_worker.devserver.wire import Body, Reply
+from gpu_worker_client.protocol import MAX_PARTS
+from gpu_worker_client.protocol.foreign import parse_integer
 
 MAX_COMPLETE_BYTES = 2 * 1024 * 1024
 """Bound of a CompleteMultipartUpload document: 10 000 parts of about 130 bytes."""
@@ -131,12 +132,12 @@ class GateActions:
 
     async def _put_part(self, request: GateRequest) -> Reply:
         upload = self._uploads.get(request.query.get("uploadId", ""), request.key)
-        number = request.query["partNumber"]
-        if re.fullmatch(r"[0-9]{1,5}", number) is None or not 1 <= int(number) <= MAX_PART_NUMBER:
-            raise S3Error("InvalidArgument", f"partNumber must be 1 to {MAX_PART_NUMBER}")
+        number = parse_integer(request.query["partNumber"], least=1, most=MAX_PARTS)
+        if number is None:
+            raise S3Error("InvalidArgument", f"partNumber must be 1 to {MAX_PARTS}")
         with self._incoming(request, self._limits.max_part_bytes) as incoming:
             etag = await _receive(request, incoming)
-            self._uploads.put_part(upload, int(number), incoming, etag)
+            self._uploads.put_part(upload, number, incoming, etag)
         return Reply(200, {"ETag": f'"{etag}"'})
 
     async def _complete(self, request: GateRequest) -> Reply:

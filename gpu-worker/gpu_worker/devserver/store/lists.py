@@ -7,7 +7,6 @@ https://developers.cloudflare.com/r2/api/s3/api/
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from time import gmtime, strftime
 from typing import TypeVar
@@ -18,6 +17,7 @@ from gpu_worker.devserver.store.multipart import Part, Upload
 from gpu_worker.devserver.store.objects import StoredObject
 from gpu_worker.devserver.store.s3_errors import S3Error
 from gpu_worker.devserver.wire import Reply
+from gpu_worker_client.protocol.foreign import parse_integer
 
 MAX_PAGE = 1000
 """Entries of one page at most, and by default."""
@@ -86,10 +86,10 @@ def _page(rest: Sequence[T], query: Mapping[str, str], limit_name: str) -> tuple
 
 
 def _whole(query: Mapping[str, str], name: str, default: int) -> int:
-    text = query.get(name, "") or str(default)
-    if re.fullmatch(r"[0-9]{1,9}", text) is None:
+    number = parse_integer(query.get(name, "") or str(default))
+    if number is None:
         raise S3Error("InvalidArgument", f"{name} must be a whole number")
-    return int(text)
+    return number
 
 
 def _head(query: Mapping[str, str], cut: bool) -> dict[str, str]:

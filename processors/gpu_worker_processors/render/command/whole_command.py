@@ -164,7 +164,7 @@ def _is_negative(item: Filter, key: str) -> bool:
 
 
 def _is_positive(item: Filter, key: str) -> bool:
-    return _text(item, key)[:1].isdigit()
+    return _text(item, key)[:1] in set("0123456789")
 
 
 def _ends(item: Filter) -> bool:
