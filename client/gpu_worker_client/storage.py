@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from gpu_worker_client._checkpoint import checkpoint
+from gpu_worker_client._blocking import checkpoint
 from gpu_worker_client._s3 import S3, check_endpoint_url
 from gpu_worker_client._timing import Timing
 from gpu_worker_client.exceptions import ConfigError, StorageError
