@@ -16,10 +16,9 @@ from gpu_worker.settings import Bucket
 from gpu_worker.transfer.safe_url import parse_url
 from gpu_worker.transfer.transfers import Transfers
 from gpu_worker.transfer.urls import Target
+from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
 
 PUT_LIFETIME_SECONDS = 3600
-GET_LIFETIME_SECONDS = 7 * 24 * 3600
-"""The longest that R2 and S3 sign for."""
 
 
 def store_result(
@@ -44,7 +43,7 @@ def store_result(
         where="result",
     )
     transfers.deliver_result(target, payload, folder, None)
-    return _presign(bucket, "get_object", key, GET_LIFETIME_SECONDS)
+    return _presign(bucket, "get_object", key, MAX_EXPIRES_SECONDS)
 
 
 def _presign(bucket: Bucket, operation: str, key: str, lifetime_seconds: int) -> str:

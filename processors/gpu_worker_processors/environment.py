@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from gpu_worker_client.protocol.foreign import parse_integer
+
 
 class ConfigError(ValueError):
     """A variable's value is not usable. The message names the variable and what it accepts, never
@@ -44,9 +46,10 @@ class Reader:
 
     def whole(self, name: str, default: int) -> int:
         value = self._env.get(name, "")
-        if value and not value.isdecimal():
+        number = parse_integer(value)
+        if value and number is None:
             raise ConfigError(f"{name} must be a whole number")
-        return int(value) if value else default
+        return default if number is None else number
 
     def number(self, name: str, default: float) -> float:
         value = self._env.get(name, "")

@@ -1,6 +1,6 @@
 """Opens a connection to the address that was checked, and to no other.
 
-A name is looked up once per transfer; every address it has must be allowed, else none is used; the
+A name is resolved once per transfer; every address it has must be allowed, else none is used; the
 socket connects to such an address while TLS and the Host header go by the name. Proxies of the
 environment are never asked. What tests replace (lookup, connect, certificates, sleep, random)
 stands in `Network`.
@@ -31,7 +31,7 @@ MAX_DIALLED = 4
 """Addresses of one name that are tried in turn."""
 
 
-def look_up(host: str, port: int) -> list[SocketAddress]:
+def resolve(host: str, port: int) -> list[SocketAddress]:
     """Every address of a name, in the system's order of preference."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     return [entry[4] for entry in found]
@@ -53,7 +53,7 @@ def public_certificates() -> ssl.SSLContext:
 class Network:
     """The outside world of a transfer."""
 
-    look_up: Callable[[str, int], list[SocketAddress]] = look_up
+    resolve: Callable[[str, int], list[SocketAddress]] = resolve
     connect: Callable[[socket.socket, SocketAddress], None] = socket.socket.connect
     certificates: Callable[[], ssl.SSLContext] = public_certificates
     pause: Callable[[Guard, float], None] = Guard.pause
@@ -95,12 +95,12 @@ class Dialer:
     def _addresses(self, url: SafeUrl) -> list[SocketAddress]:
         with self._lock:
             if url.endpoint not in self._known:
-                addresses = self._look_up(url)
+                addresses = self._resolve(url)
                 self._refuse_bad(url, addresses)
                 self._known[url.endpoint] = addresses
             return self._known[url.endpoint]
 
-    def _look_up(self, url: SafeUrl) -> list[SocketAddress]:
+    def _resolve(self, url: SafeUrl) -> list[SocketAddress]:
         """`getaddrinfo` takes no timeout, so it runs in a thread that is left behind when it is
         late."""
         found: list[SocketAddress] = []
@@ -109,7 +109,7 @@ class Dialer:
 
         def ask() -> None:
             try:
-                found.extend(self._network.look_up(url.host, url.port))
+                found.extend(self._network.resolve(url.host, url.port))
             except OSError as error:
                 failed.append(error)
             except UnicodeError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gpu_worker_client.protocol import TaskError, TrackParams
 from gpu_worker_client.protocol.auto_crop import AutoCropParams, AutoCropResult
+from gpu_worker_client.protocol.foreign import parse_integer
 from gpu_worker_processors.auto_crop.tracks_file import INPUT_NAME
 from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.models.weights import WeightStore
@@ -77,11 +78,11 @@ def _named(params: AutoCropParams) -> list[tuple[str, str]]:
 def _at_its_place(error: TaskError, params: AutoCropParams) -> TaskError:
     """The detector's refusal of a class, named where the caller wrote it."""
     path = str(error.details.get("path", ""))
-    place = path.removeprefix("params.classes.")
     given = len(classes_for(params.model, params.classes))
-    if not place.isdecimal() or int(place) < given:
+    index = parse_integer(path.removeprefix("params.classes."), least=given)
+    if index is None:
         return error
-    own = _named(params)[int(place) - given][0]
+    own = _named(params)[index - given][0]
     return TaskError(
         error.code, error.message.replace(path, own), path=own, nearest=error.details.get("nearest")
     )
