@@ -20,10 +20,10 @@ from gpu_worker_client._redact import redact
 from gpu_worker_client._retry import (
     BACKOFF_CAP_SECONDS,
     backoff_seconds,
-    parse_retry_after,
     should_retry,
 )
 from gpu_worker_client.async_job import POLL_CAP_SECONDS, poll_seconds
+from gpu_worker_client.protocol.http import retry_after_seconds
 
 NOW = datetime(2030, 1, 1, 12, 0, 0, tzinfo=timezone.utc)
 REFUSED = APIConnectionError("", may_have_arrived=False)
@@ -92,7 +92,7 @@ def test_backoff_never_undercuts_retry_after() -> None:
     ],
 )
 def test_retry_after_in_seconds_or_as_a_date(value: str | None, seconds: float | None) -> None:
-    assert parse_retry_after(value, NOW) == seconds
+    assert retry_after_seconds(value, NOW) == seconds
 
 
 def test_polling_slows_down_from_a_quarter_second_to_five() -> None:
