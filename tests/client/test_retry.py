@@ -12,6 +12,7 @@ from gpu_worker_client import (
     APIError,
     AuthenticationError,
     ConfigError,
+    GpuWorkerError,
     RateLimitError,
     ServerError,
 )
@@ -53,7 +54,7 @@ BAD_CERTIFICATE = APIConnectionError("", may_have_arrived=False, transient=False
         pytest.param(ConfigError(""), False, False, id="our own refusal"),
     ],
 )
-def test_should_retry(error: Exception, any_effect: bool, not_accepted: bool) -> None:
+def test_should_retry(error: GpuWorkerError, any_effect: bool, not_accepted: bool) -> None:
     assert should_retry(error, "any") is any_effect
     assert should_retry(error, "not_accepted") is not_accepted
     assert should_retry(error, "none") is False
