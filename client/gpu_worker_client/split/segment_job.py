@@ -33,8 +33,8 @@ from gpu_worker_client.exceptions import (
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import State, UpscaleResult, UpscaleTask
 from gpu_worker_client.split.book import JobBook
-from gpu_worker_client.split.join import Piece, read_piece
 from gpu_worker_client.split.plan import Segment, SplitPlan
+from gpu_worker_client.split.remux import Piece, read_piece
 from gpu_worker_client.storage import Storage
 
 ATTEMPTS = 3
