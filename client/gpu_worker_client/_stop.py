@@ -95,12 +95,9 @@ def run_files_until(
     Raises:
         JobCancelled: it was stopped.
     """
-    from gpu_worker_client.async_client import AsyncClient  # here: it brings an event loop along
     from gpu_worker_client.async_files import run_files_async
 
     try:
-        return run_until(
-            stop, run_files_async(AsyncClient.sharing(client), work, timeout, on_event, policy)
-        )
+        return run_until(stop, run_files_async(client.core, work, timeout, on_event, policy))
     except asyncio.CancelledError:
         raise stopped() from None

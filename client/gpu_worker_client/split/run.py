@@ -1,67 +1,24 @@
-"""A plan carried out, from the first cut to the file at its place.
-
-Beside the output stands a folder, `out.mp4.split`, for as long as the work goes on: the ids of the
-jobs, and segments on their way out and back. A client that was killed is simply started again. When
-the work fails or is cancelled, the jobs that run are cancelled, and the folder stays, so that the
-next call goes on from there.
-"""
+"""`split_upscale` and `split_upscale_async`: one long video by many workers, blocking and awaited.
+The work is `work.py`'s."""
 
 from __future__ import annotations
 
-import shutil
-import threading
-import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
-from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from gpu_worker_client._at_once import as_they_end
-from gpu_worker_client._background import run_in_background, take_over
-from gpu_worker_client._drive_async import told
-from gpu_worker_client._in_thread import in_thread
-from gpu_worker_client._stage import FileWork
+from gpu_worker_client._blocking import in_thread, notify
+from gpu_worker_client._portal import call, on_callers_thread
 from gpu_worker_client.async_client import AsyncClient
 from gpu_worker_client.client import Client
-from gpu_worker_client.estimate import execution_timeout_seconds
-from gpu_worker_client.exceptions import ConfigError, GpuWorkerError
-from gpu_worker_client.policy import Policy, checked_policy
+from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import UpscaleParams
-from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
-from gpu_worker_client.split.cut import cut_segments
-from gpu_worker_client.split.errors import SplitError
-from gpu_worker_client.split.plan import DEFAULT_SEGMENTS, SplitPlan, plan_split
-from gpu_worker_client.split.remux import join
-from gpu_worker_client.split.segment_job import Done, SegmentEvent, SegmentRunner
-from gpu_worker_client.split.verify import check_output
+from gpu_worker_client.split.plan import DEFAULT_SEGMENTS, SplitPlan
+from gpu_worker_client.split.segment_job import SegmentEvent
+from gpu_worker_client.split.work import SplitResult, carried_out, order
 from gpu_worker_client.storage import Storage
 
-DAY_SECONDS = 86_400
 DEFAULT_IN_FLIGHT = 16
-_lock = threading.Lock()
-_in_work: set[Path] = set()
-
-
-@dataclass(frozen=True)
-class SplitResult:
-    """A video that was made in parts."""
-
-    output_path: Path
-    frames: int
-    segments: int
-    deduplicated: int
-    """Segments whose result had been paid for before."""
-    gpu_seconds: float
-    """Of all jobs, as the workers count them; what was found done costs nothing again and counts
-    all the same."""
-    usd: float | None
-    """Of all jobs; None where a worker knows no price."""
-    seconds: float
-    """Wall time of this call."""
-    warnings: tuple[str, ...]
-    """The plan's, the workers', and what the output's container does not carry."""
 
 
 def split_upscale(
@@ -82,7 +39,7 @@ def split_upscale(
 ) -> SplitResult:
     """Upscales one video by many workers, and joins what they made.
 
-    Every frame has the time that the source gave it, audio and subtitles are the source's own
+    Every frame has the time that the source gave it, sound and subtitles are the source's own
     packets. The output appears whole, after it was checked, or not at all.
 
     Args:
@@ -97,29 +54,33 @@ def split_upscale(
         policy: of every job; None makes one from the estimate.
         on_plan: shown the plan and its cost before anything leaves this machine; what it raises
             ends the call. `print` will do.
-        on_event: called with every `SegmentEvent`, in another thread than this, one at a time; the
-            other segments wait for it.
+        on_event: called with every `SegmentEvent`, one at a time; the other segments wait for it.
 
     Raises:
         SplitError: the video cannot be split or joined, or is too dear.
-        JobError: a segment failed for good; the others were cancelled, and what is done stays for
+        JobError: a segment failed for good; the others were cancelled, and what is done is kept for
             the next call.
         FileNotFoundError: the source, or the output's folder, is not there.
         ConfigError, StorageError, APIConnectionError, APIError: as their names say.
     """
-    ordered = order(
-        source, output, params, segments=segments, in_flight=in_flight, gpu=gpu, prices=prices
-    )
-    if on_plan is not None:
-        on_plan(ordered.plan)
-    ordered.plan.require_budget(max_usd)
-    try:
-        return run_in_background(
-            carried_out(ordered, AsyncClient.sharing(client), storage, policy, on_event)
+    return call(
+        partial(
+            split_upscale_async,
+            client.core,
+            storage,
+            source,
+            output,
+            params,
+            segments=segments,
+            in_flight=in_flight,
+            max_usd=max_usd,
+            gpu=gpu,
+            prices=prices,
+            policy=policy,
+            on_plan=on_callers_thread(on_plan),
+            on_event=on_callers_thread(on_event),
         )
-    except GpuWorkerError as error:
-        take_over(client, error)
-        raise
+    )
 
 
 async def split_upscale_async(
@@ -153,164 +114,6 @@ async def split_upscale_async(
     )
     ordered = await in_thread(planning)
     if on_plan is not None:
-        await told(on_plan, ordered.plan)
+        await notify(on_plan, ordered.plan)
     ordered.plan.require_budget(max_usd)
     return await carried_out(ordered, client, storage, policy, on_event)
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is to be made, looked at as far as that is possible before anything leaves this
-    machine."""
-
-    plan: SplitPlan
-    output: Path
-    in_flight: int
-    started: float
-    """Of `time.monotonic`."""
-
-    @property
-    def folder(self) -> Path:
-        return self.output.with_name(self.output.name + ".split")
-
-    @property
-    def suffix(self) -> str:
-        return self.output.suffix.lower()
-
-
-def order(
-    source: Path | str | SplitPlan,
-    output: Path | str,
-    params: UpscaleParams | None,
-    *,
-    segments: int,
-    in_flight: int,
-    gpu: str | None,
-    prices: Mapping[str, float] | None,
-) -> Order:
-    """Arguments and errors as of `split_upscale`; reads the source."""
-    started = time.monotonic()
-    path = source.source.path if isinstance(source, SplitPlan) else Path(source)
-    FileWork(
-        "upscale", {}, {"input_url": path}, output=output
-    ).check()  # what a video in one piece is refused for
-    if in_flight < 1:
-        raise ConfigError("in_flight must be at least 1")
-    plan = (
-        source
-        if isinstance(source, SplitPlan)
-        else plan_split(source, params, segments=segments, gpu=gpu, prices=prices)
-    )
-    return Order(plan, Path(output), in_flight, started)
-
-
-async def carried_out(
-    order: Order,
-    client: AsyncClient,
-    storage: Storage,
-    policy: Policy | None,
-    on_event: Callable[[SegmentEvent], object] | None,
-) -> SplitResult:
-    """The jobs, the joining, the file at its place. Arguments and errors as of `split_upscale`."""
-    policy = checked_policy(policy) or _policy(order.plan, order.in_flight)
-    with only_call(order.output):
-        order.folder.mkdir(exist_ok=True)
-        runner = SegmentRunner(
-            client,
-            storage,
-            order.plan,
-            order.folder,
-            suffix=order.suffix,
-            policy=policy,
-            expires_seconds=min(MAX_EXPIRES_SECONDS, round(policy.ttl_seconds or DAY_SECONDS)),
-            on_event=on_event,
-        )
-        done = await _all_done(order, runner)
-        joined = order.folder / f"joined{order.suffix}"
-        notes = await in_thread(partial(_joined, order.plan, done, joined))
-        joined.replace(order.output)  # not in a thread: a call that was cancelled leaves no output
-        await in_thread(partial(storage.delete, *(key for part in done for key in part.keys)))
-        await in_thread(partial(shutil.rmtree, order.folder))
-        return _result(order, done, notes)
-
-
-async def _all_done(order: Order, runner: SegmentRunner) -> list[Done]:
-    """Every segment through its job, in the plan's order. A segment is cut when its turn comes. The
-    first failure ends all."""
-
-    async def runs() -> AsyncGenerator[Coroutine[Any, Any, Done], None]:
-        cuts = cut_segments(order.plan, order.folder)
-        while (cut := await in_thread(partial(next, cuts, None))) is not None:
-            yield runner.run(*cut)
-
-    async with aclosing(as_they_end(runs(), order.in_flight)) as ended:
-        done = [part async for part in ended]
-    return sorted(done, key=lambda part: part.piece.segment.index)
-
-
-def _joined(plan: SplitPlan, done: list[Done], path: Path) -> list[str]:
-    """Joins and checks. Returns what is to be said of the output."""
-    copied, notes = join(plan, [part.piece for part in done], path)
-    check_output(plan, path, copied)
-    return notes
-
-
-def _policy(plan: SplitPlan, in_flight: int) -> Policy:
-    """Room for the longest segment to run, and for every job to wait until those before it have run
-    on a single worker."""
-    source = plan.source
-    longest = max(segment.duration_seconds for segment in plan.segments)
-    limit = execution_timeout_seconds(
-        {"task": "upscale", "params": plan.params.model_dump()},
-        longest,
-        width=source.width,
-        height=source.height,
-        fps=source.fps,
-        gpu=plan.gpu,
-    )
-    assert limit is not None, "the duration is known"
-    waiting = min(in_flight, len(plan.segments))
-    return Policy(
-        execution_timeout_seconds=limit,
-        ttl_seconds=min(MAX_EXPIRES_SECONDS, max(DAY_SECONDS, (waiting + 1) * limit)),
-    )
-
-
-def _result(order: Order, done: list[Done], notes: list[str]) -> SplitResult:
-    costs = [part.result.cost for part in done]
-    prices = [cost.usd if cost else None for cost in costs]
-    said = [warning.message for part in done for warning in part.result.warnings]
-    return SplitResult(
-        output_path=order.output,
-        frames=order.plan.frames,
-        segments=len(done),
-        deduplicated=sum(part.result.deduplicated for part in done),
-        gpu_seconds=sum(cost.gpu_seconds for cost in costs if cost),
-        usd=None if None in prices else sum(price for price in prices if price is not None),
-        seconds=time.monotonic() - order.started,
-        warnings=tuple(dict.fromkeys([*order.plan.warnings, *said, *notes])),
-    )
-
-
-@contextmanager
-def only_call(output: Path) -> Generator[None, None, None]:
-    """A block that makes the output. Two at a time would write into one folder, and each would
-    delete what the other needs; between processes that is the caller's to see to.
-
-    Raises:
-        SplitError: `busy`.
-    """
-    path = output.resolve()
-    with _lock:
-        if path in _in_work:
-            raise SplitError(
-                "busy",
-                f"another call is making {output.name}, or cleaning up after it was cancelled; wait"
-                " for it",
-            )
-        _in_work.add(path)
-    try:
-        yield
-    finally:
-        with _lock:
-            _in_work.remove(path)

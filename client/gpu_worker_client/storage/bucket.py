@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from gpu_worker_client._checkpoint import checkpoint
+from gpu_worker_client._blocking import checkpoint
 from gpu_worker_client._timing import Timing
 from gpu_worker_client.exceptions import ConfigError, StorageError
 from gpu_worker_client.protocol import (
