@@ -16,7 +16,7 @@ from gpu_worker_client._retry import (
     should_retry,
 )
 from gpu_worker_client._timing import Timing
-from gpu_worker_client.exceptions import APIConnectionError, APIError
+from gpu_worker_client.errors import APIConnectionError, APIError
 
 _log = logging.getLogger("gpu_worker_client")
 

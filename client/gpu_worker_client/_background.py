@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from gpu_worker_client._job_core import JobCore
 from gpu_worker_client._stop import Stop, run_until
 from gpu_worker_client._threads import Threads
-from gpu_worker_client.exceptions import GpuWorkerError
+from gpu_worker_client.protocol.errors import GpuWorkerError
 
 if TYPE_CHECKING:
     from gpu_worker_client.client import Client

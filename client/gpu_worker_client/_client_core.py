@@ -22,9 +22,10 @@ from gpu_worker_client._flow import Flow
 from gpu_worker_client._http import Transport
 from gpu_worker_client._job_core import JobCore
 from gpu_worker_client._timing import Timing
-from gpu_worker_client.exceptions import ConfigError, job_error
+from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import TASKS, ErrorCode, TaskBase, TaskError, TaskResult, parse_task
+from gpu_worker_client.protocol.errors import job_error
 from gpu_worker_client.stored_result import KeptResult
 
 MIN_WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 10.0

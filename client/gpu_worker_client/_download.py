@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gpu_worker_client._retry import MAX_RETRIES, backoff_seconds
 from gpu_worker_client._s3 import S3, connection_error
-from gpu_worker_client.exceptions import StorageError
+from gpu_worker_client.errors import StorageError
 
 if TYPE_CHECKING:
     from gpu_worker_client.storage import ObjectInfo

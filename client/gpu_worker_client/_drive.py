@@ -17,7 +17,7 @@ from gpu_worker_client._flow import Came, Finish, Flow, Send, Sleep, Step, Tell,
 from gpu_worker_client._http import Transport, too_slow
 from gpu_worker_client._threads import Threads
 from gpu_worker_client._timing import Timing
-from gpu_worker_client.exceptions import APIConnectionError
+from gpu_worker_client.errors import APIConnectionError
 
 T = TypeVar("T")
 _GRACE_SECONDS = 0.25

@@ -20,20 +20,19 @@ from urllib.parse import urlsplit
 from gpu_worker_client._attempts import attempts
 from gpu_worker_client._flow import Finish, Flow, Send
 from gpu_worker_client._http import MAX_ANSWER_BYTES, TOTAL_SECONDS, Reply, Request
-from gpu_worker_client._redact import redact
 from gpu_worker_client._retry import Retries, parse_retry_after
-from gpu_worker_client._shown import shown
 from gpu_worker_client._timing import Timing
-from gpu_worker_client.exceptions import (
+from gpu_worker_client.errors import (
     APIError,
     AuthenticationError,
     ConfigError,
-    GpuWorkerError,
     NotFoundError,
     PayloadTooLargeError,
     RateLimitError,
     ServerError,
 )
+from gpu_worker_client.protocol.errors import GpuWorkerError
+from gpu_worker_client.protocol.text import printable, redact
 
 DEFAULT_BASE_URL = "https://api.runpod.ai/v2"
 LAST_TIMEOUT_SECONDS = 2.0
@@ -233,7 +232,8 @@ def _read(reply: Reply, what: str, now: datetime) -> dict[str, Any]:
     if status >= 400:
         kind = _STATUS_ERRORS.get(status, ServerError if status >= 500 else APIError)
         raise kind(
-            f"{what}: {status} {shown(reply.reason)}".rstrip() + _HINTS.get(status, ""), **fields
+            f"{what}: {status} {printable(reply.reason)}".rstrip() + _HINTS.get(status, ""),
+            **fields,
         )
     try:
         data = json.loads(reply.body)

@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gpu_worker_client._redact import redact
-from gpu_worker_client.exceptions import APIConnectionError
+from gpu_worker_client.errors import APIConnectionError
+from gpu_worker_client.protocol.text import redact
 
 if TYPE_CHECKING:
     import requests

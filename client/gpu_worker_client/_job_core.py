@@ -14,15 +14,10 @@ from typing import Any, Generic, Literal, TypeVar, cast
 from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS, LAST_TIMEOUT_SECONDS, Endpoint
 from gpu_worker_client._flow import Flow, Sleep, Tell
 from gpu_worker_client._retry import RETRY_AFTER_CAP_SECONDS, should_retry
+from gpu_worker_client.errors import APIConnectionError, APIError, NotFoundError, WaitTimeout
 from gpu_worker_client.events import Health, Watcher
-from gpu_worker_client.exceptions import (
-    APIConnectionError,
-    APIError,
-    GpuWorkerError,
-    NotFoundError,
-    WaitTimeout,
-)
 from gpu_worker_client.protocol import State, TaskResult
+from gpu_worker_client.protocol.errors import GpuWorkerError
 from gpu_worker_client.status import JobStatus, read_result, read_status
 from gpu_worker_client.stored_result import KeptResult, is_summary, read_kept, read_whole
 

@@ -8,12 +8,8 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
-from gpu_worker_client.exceptions import (
-    APIConnectionError,
-    APIError,
-    GpuWorkerError,
-    RateLimitError,
-)
+from gpu_worker_client.errors import APIConnectionError, APIError, RateLimitError
+from gpu_worker_client.protocol.errors import GpuWorkerError
 
 MAX_RETRIES = 5
 BACKOFF_BASE_SECONDS = 0.5

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gpu_worker_client._stage import FileWork
-from gpu_worker_client.exceptions import JobError, job_error
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import ErrorBody, ErrorCode, TaskResult
+from gpu_worker_client.protocol.errors import JobError, job_error
 
 if TYPE_CHECKING:
     from gpu_worker_client.client import Client

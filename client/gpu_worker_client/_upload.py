@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from gpu_worker_client._s3 import S3
 from gpu_worker_client._threads import Threads
-from gpu_worker_client.exceptions import StorageError
+from gpu_worker_client.errors import StorageError
 from gpu_worker_client.protocol import MAX_PARTS
 
 T = TypeVar("T")

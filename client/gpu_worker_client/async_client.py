@@ -18,11 +18,12 @@ from gpu_worker_client._endpoint import Endpoint
 from gpu_worker_client._job_core import JobCore, OnTimeout, R
 from gpu_worker_client._timing import Timing
 from gpu_worker_client.async_files import AsyncFileTasks
+from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.events import Event
-from gpu_worker_client.exceptions import ConfigError, GpuWorkerError
 from gpu_worker_client.outcome import Outcome
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import AnsweredBy, TaskBase, TaskResult
+from gpu_worker_client.protocol.errors import GpuWorkerError
 from gpu_worker_client.status import JobStatus
 from gpu_worker_client.storage import Storage
 from gpu_worker_client.stored_result import KeptResult

@@ -11,7 +11,6 @@ from gpu_worker_client._in_thread import in_thread, in_thread_telling
 from gpu_worker_client._stage import FileWork, Place, stage
 from gpu_worker_client.commands import Compilable
 from gpu_worker_client.events import Event
-from gpu_worker_client.exceptions import JobError
 from gpu_worker_client.files import (
     HasStorage,
     OnEvent,
@@ -30,6 +29,7 @@ from gpu_worker_client.protocol import (
     TrackResult,
     UpscaleResult,
 )
+from gpu_worker_client.protocol.errors import JobError
 from gpu_worker_client.storage import Storage
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from pathlib import Path
 from gpu_worker_client._checkpoint import checkpoint
 from gpu_worker_client._s3 import S3, check_endpoint_url
 from gpu_worker_client._timing import Timing
-from gpu_worker_client.exceptions import ConfigError, StorageError
+from gpu_worker_client.errors import ConfigError, StorageError
 from gpu_worker_client.protocol import (
     MAX_PARTS,
     MIN_PART_BYTES,

@@ -22,7 +22,7 @@ from gpu_worker_client._flow import Flow
 from gpu_worker_client._http import Reply, Request
 from gpu_worker_client._retry import TRANSIENT_STATUS
 from gpu_worker_client._timing import Timing
-from gpu_worker_client.exceptions import APIConnectionError
+from gpu_worker_client.errors import APIConnectionError
 from gpu_worker_client.protocol import TASKS, TaskBase, TaskResult
 
 MAX_RESULT_BYTES = 1 << 30

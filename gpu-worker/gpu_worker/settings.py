@@ -216,7 +216,7 @@ class _Reader(Reader):
 
     def webhook_keys(self, name: str) -> tuple[bytes, ...]:
         # Here, because the engine reads settings too and needs none of the wire's models for that.
-        from gpu_worker_client.exceptions import ConfigError as ClientConfigError
+        from gpu_worker_client.errors import ConfigError as ClientConfigError
         from gpu_worker_client.webhooks import webhook_key
 
         secrets = [part.strip() for part in self._env.get(name, "").split(",") if part.strip()]

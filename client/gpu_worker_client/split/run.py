@@ -12,9 +12,9 @@ from gpu_worker_client._drive_async import told
 from gpu_worker_client._in_thread import in_thread
 from gpu_worker_client.async_client import AsyncClient
 from gpu_worker_client.client import Client
-from gpu_worker_client.exceptions import GpuWorkerError
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import UpscaleParams
+from gpu_worker_client.protocol.errors import GpuWorkerError
 from gpu_worker_client.split.plan import DEFAULT_SEGMENTS, SplitPlan
 from gpu_worker_client.split.segments import SegmentEvent
 from gpu_worker_client.split.work import SplitResult, carried_out, order

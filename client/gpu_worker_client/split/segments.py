@@ -23,15 +23,10 @@ from gpu_worker_client._checkpoint import checkpoint
 from gpu_worker_client._drive_async import told
 from gpu_worker_client._in_thread import in_thread
 from gpu_worker_client.async_client import AsyncClient, AsyncJob
-from gpu_worker_client.exceptions import (
-    GpuWorkerError,
-    JobError,
-    JobExpired,
-    ResultLost,
-    StorageError,
-)
+from gpu_worker_client.errors import StorageError
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import State, UpscaleResult, UpscaleTask
+from gpu_worker_client.protocol.errors import GpuWorkerError, JobError, JobExpired, ResultLost
 from gpu_worker_client.split.book import JobBook
 from gpu_worker_client.split.join import Piece, read_piece
 from gpu_worker_client.split.plan import Segment, SplitPlan

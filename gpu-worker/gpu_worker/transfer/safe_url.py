@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from gpu_worker.transfer.presign import Presign, read_presign
 from gpu_worker_client.protocol import ErrorCode, TaskError
-from gpu_worker_client.protocol.models import MAX_URL_CHARS
+from gpu_worker_client.protocol.base import MAX_URL_CHARS
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 _SHAPE = re.compile(
