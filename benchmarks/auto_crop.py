@@ -32,7 +32,7 @@ from gpu_worker_client.protocol import (
 )
 from gpu_worker_client.protocol.auto_crop import AutoCropParams
 from gpu_worker_processors.auto_crop.processor import PROCESSOR
-from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.base import LocalJob, ProcessorSettings
 from gpu_worker_processors.media.encoders import encoder_options
 
 WIDTH, HEIGHT, FPS, FRAMES = 1920, 1080, 25, 200
@@ -119,7 +119,7 @@ def tracked(positions: Any) -> TrackResult:
 
 def run_ours(folder: Path, video: Path, tracks: Path) -> None:
     params = AutoCropParams(crf=CRF)
-    output, settings = folder / "ours.mp4", {"GPU_WORKER_DEVICE": "cpu"}
+    output, settings = folder / "ours.mp4", ProcessorSettings(device="cpu")
     PROCESSOR.run(
         LocalJob("bench", params, folder, video, {"tracks": tracks}, output, settings=settings)
     )

@@ -32,7 +32,7 @@ import numpy as np
 from needed_weights import FOLDER, skipped
 
 from gpu_worker_client.protocol import TrackParams
-from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.base import LocalJob, ProcessorSettings
 from gpu_worker_processors.track.processor import PROCESSOR
 
 WIDTH, HEIGHT, FPS = 1280, 720, 25
@@ -87,8 +87,8 @@ def speed(folder: Path, model: str, frames: int) -> dict[str, Any]:
     }
 
 
-def settings(weights_dir: Path, device: str = "cpu") -> dict[str, str]:
-    return {"WEIGHTS_DIR": str(weights_dir), "GPU_WORKER_DEVICE": device}
+def settings(weights_dir: Path, device: str = "cpu") -> ProcessorSettings:
+    return ProcessorSettings(weights_dir, device)
 
 
 def real_weights(model: str) -> Path | None:

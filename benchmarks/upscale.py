@@ -31,7 +31,7 @@ from needed_weights import FOLDER, STORE, skipped
 from reference import load_reference
 
 from gpu_worker_client.protocol import UpscaleParams
-from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.base import LocalJob, ProcessorSettings
 from gpu_worker_processors.models.tensors import load_state_dict
 from gpu_worker_processors.upscale.processor import PROCESSOR
 
@@ -141,7 +141,7 @@ def upscale_once(seconds: int) -> float:
 
 
 def make_job(source: Path, output: Path, model: str = MODEL) -> LocalJob:
-    settings = {"WEIGHTS_DIR": FOLDER, "GPU_WORKER_DEVICE": "cpu"}
+    settings = ProcessorSettings(Path(FOLDER), "cpu")
     return LocalJob(
         "bench",
         UpscaleParams(model=model),

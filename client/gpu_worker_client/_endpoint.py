@@ -1,28 +1,24 @@
-"""The only file that speaks RunPod's HTTP API: paths, time limits, retries, and the map from
-answers to errors.
+"""The only file that knows RunPod's HTTP API: paths, time limits, retries, and the map from answers
+to errors. It makes the requests that `_http.py` sends.
 
-It accepts plain JSON values and hands back the endpoint's JSON object; what the values mean is the
-business of `job.py`. It guarantees that a request is retried only when that cannot start a job
-twice, that no retry starts after the deadline, and that no error text holds a key or a signature.
+It accepts plain JSON values, and a request is read as the endpoint's JSON object. It guarantees
+that a request is sent again only when that cannot start a job twice, that an answer is that of the
+job that was asked for, and that no error text holds a key or a signature.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from gpu_worker_client._attempts import attempts
-from gpu_worker_client._flow import Finish, Flow, Send
 from gpu_worker_client._http import MAX_ANSWER_BYTES, TOTAL_SECONDS, Reply, Request
 from gpu_worker_client._retry import Retries, parse_retry_after
-from gpu_worker_client._timing import Timing
 from gpu_worker_client.errors import (
+    APIConnectionError,
     APIError,
     AuthenticationError,
     ConfigError,
@@ -31,20 +27,15 @@ from gpu_worker_client.errors import (
     RateLimitError,
     ServerError,
 )
-from gpu_worker_client.protocol.errors import GpuWorkerError
 from gpu_worker_client.protocol.text import printable, redact
 
 DEFAULT_BASE_URL = "https://api.runpod.ai/v2"
-LAST_TIMEOUT_SECONDS = 2.0
-"""A request made at the deadline still gets this long: a last look that cannot be answered would be
-none."""
 LAST_CANCEL_SECONDS = 10.0
 """Longest that the end of the time, Ctrl-C or another way out is held up by cancelling the job."""
 BODY_EXCERPT_BYTES = 500
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_log = logging.getLogger("gpu_worker_client")
 
 
 def check_api_key(value: str) -> str:
@@ -82,38 +73,31 @@ def check_base_url(value: str) -> str:
 
 
 class Endpoint:
-    """One serverless endpoint. Its calls are flows: generators of the steps to take, for a driver.
+    """One serverless endpoint, and the requests to it.
 
     Args:
         endpoint_id: as RunPod shows it.
         base_url: RunPod's, or a dev-server's on loopback.
-        timing: clock and random numbers.
+        now: wall time, for `Retry-After` dates.
     """
 
-    def __init__(self, endpoint_id: str, base_url: str, timing: Timing) -> None:
+    def __init__(self, endpoint_id: str, base_url: str, now: Callable[[], datetime]) -> None:
         self.id = check_id(endpoint_id, "endpoint_id")
         self.base_url = check_base_url(base_url)
-        self.timing = timing
+        self._now = now
 
     @property
     def on_loopback(self) -> bool:
         return urlsplit(self.base_url).hostname in _LOOPBACK
 
     def submit(
-        self,
-        body: Mapping[str, Any],
-        *,
-        repeatable: bool,
-        deadline: float | None = None,
-        wait_seconds: float | None = None,
-    ) -> Flow[dict[str, Any]]:
+        self, body: Mapping[str, Any], *, repeatable: bool, wait_seconds: float | None = None
+    ) -> Request:
         """`POST /run`, or `POST /runsync` that is answered when the job has ended or `wait_seconds`
         have passed.
 
         `repeatable` says that a second job from the same body does no harm (the task has an
         idempotency key); without it only what the endpoint certainly did not take is sent again.
-        When the request is interrupted in flight, its answer is waited for, as only that names the
-        job, and the job is cancelled.
         """
         path = "run" if wait_seconds is None else f"runsync?wait={round(wait_seconds * 1000)}"
         try:
@@ -122,80 +106,51 @@ class Endpoint:
             raise ConfigError(
                 "the request is not plain JSON (finite numbers, valid text)"
             ) from None
-        retries: Retries = "any" if repeatable else "not_accepted"
-        return (
-            yield from self._call(
-                "POST", path, data, retries=retries, deadline=deadline, interrupted=self._take_back
-            )
+        return self._request(
+            "POST",
+            path,
+            retries="any" if repeatable else "not_accepted",
+            body=data,
+            headers={"Content-Type": "application/json"},
         )
 
-    def status(
-        self, job_id: str, *, retries: Retries = "any", deadline: float | None = None
-    ) -> Flow[dict[str, Any]]:
+    def status(self, job_id: str, *, retries: Retries = "any") -> Request:
         """`GET /status/{id}`."""
-        return self._call(
-            "GET", f"status/{check_id(job_id, 'job id')}", retries=retries, deadline=deadline
+        return self._request(
+            "GET", f"status/{check_id(job_id, 'job id')}", job_id=job_id, retries=retries
         )
 
-    def cancel(self, job_id: str, *, deadline: float | None = None) -> Flow[dict[str, Any]]:
+    def cancel(self, job_id: str) -> Request:
         """`POST /cancel/{id}`. Cancelling twice is cancelling once."""
         path = f"cancel/{check_id(job_id, 'job id')}"
-        return self._call("POST", path, retries="any", deadline=deadline, withdrawn=False)
+        return self._request("POST", path, job_id=job_id, withdrawn=False)
 
-    def health(
-        self, *, retries: Retries = "any", deadline: float | None = None
-    ) -> Flow[dict[str, Any]]:
+    def health(self, *, retries: Retries = "any") -> Request:
         """`GET /health`: counts of jobs and workers by state."""
-        return self._call("GET", "health", retries=retries, deadline=deadline)
-
-    def _call(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        *,
-        retries: Retries,
-        deadline: float | None,
-        interrupted: Callable[[Send], Flow[None]] | None = None,
-        withdrawn: bool = True,
-    ) -> Flow[dict[str, Any]]:
-        request = partial(self._request, method, path, body, deadline, withdrawn)
-        return attempts(
-            request, self.timing, retries=retries, deadline=deadline, interrupted=interrupted
-        )
-
-    def _take_back(self, send: Send) -> Flow[None]:
-        """Cancels the job that a request in flight may have queued."""
-        deadline = self.timing.clock() + LAST_CANCEL_SECONDS
-        try:
-            answer = yield Finish(send, LAST_CANCEL_SECONDS)
-            yield from self.cancel(job_id_of(answer), deadline=deadline)
-        except GpuWorkerError as error:
-            _log.warning(
-                "interrupted while a job was submitted, and it could not be cancelled: %s", error
-            )
+        return self._request("GET", "health", retries=retries)
 
     def _request(
-        self, method: str, path: str, body: bytes | None, deadline: float | None, withdrawn: bool
+        self, method: str, path: str, *, job_id: str | None = None, **fields: Any
     ) -> Request:
-        limit = TOTAL_SECONDS
-        if deadline is not None:
-            limit = min(limit, max(LAST_TIMEOUT_SECONDS, deadline - self.timing.clock()))
         what = f"{method} {path.partition('?')[0]}"
         return Request(
             method,
             f"{self.base_url}/{self.id}/{path}",
             what,
-            partial(self._read, what),
-            body=body,
-            headers={} if body is None else {"Content-Type": "application/json"},
-            limit_seconds=limit,
+            lambda reply: _of_job(_read(reply, what, self._now()), job_id, what),
+            limit_seconds=TOTAL_SECONDS,
             max_bytes=MAX_ANSWER_BYTES,
-            withdrawn=withdrawn,
+            **fields,
         )
 
-    def _read(self, what: str, reply: Reply) -> dict[str, Any]:
-        return _read(reply, what, self.timing.now())
+
+def _of_job(answer: dict[str, Any], job_id: str | None, what: str) -> dict[str, Any]:
+    named = answer.get("id")
+    if job_id is not None and isinstance(named, str) and named != job_id:
+        raise APIConnectionError(
+            f"{what}: the answer is that of another job", may_have_arrived=True
+        )
+    return answer
 
 
 def job_id_of(answer: Mapping[str, Any]) -> str:

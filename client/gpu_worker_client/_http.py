@@ -1,18 +1,27 @@
-"""HTTP as the SDK needs it: one request, one reply of bounded size, every failure an
-`APIConnectionError` that says whether the request can have had its effect. Blocking; `_drive.py`
-runs it on threads. The API key travels to the endpoint and nowhere else: redirects are not
-followed, and a request to storage goes without key, cookies or an entry of ~/.netrc."""
+"""HTTP as the SDK needs it: one request with its retries, one reply of bounded size, every failure
+an `APIConnectionError` that says whether the request can have had its effect.
+
+Requests are sent on a few threads, so that each ends at its limit however a server drags it out,
+and a cancel comes through at once. The API key travels to the endpoint and nowhere else: redirects
+are not followed, and a request to storage goes without key, cookies or an entry of ~/.netrc.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gpu_worker_client.errors import APIConnectionError
+from gpu_worker_client._blocking import retrieve
+from gpu_worker_client._portal import Threads
+from gpu_worker_client._retry import Retries, retry_seconds
+from gpu_worker_client._timing import Timing
+from gpu_worker_client.errors import APIConnectionError, APIError
 from gpu_worker_client.protocol.text import redact
 
 if TYPE_CHECKING:
@@ -23,10 +32,17 @@ READ_TIMEOUT_SECONDS = 30.0
 """Longest silence of a server that has the request."""
 TOTAL_SECONDS = 120.0
 """Longest whole request without a deadline: 20 MB, RunPod's largest answer, at 1.5 Mbit/s."""
+LAST_TIMEOUT_SECONDS = 2.0
+"""A request made at the deadline still gets this long: a last one that cannot be answered would be
+none."""
+_GRACE_SECONDS = 0.25
+"""The thread's own limit comes first, as its errors say more."""
 MAX_ANSWER_BYTES = 64 << 20
 """RunPod's limit is 20 MB; a server can answer without end."""
 _PIECE_BYTES = 1 << 16
 _CONNECTIONS = 32
+
+_log = logging.getLogger("gpu_worker_client")
 
 
 @dataclass(frozen=True)
@@ -49,9 +65,11 @@ class Request:
     """Makes the reply a value or raises; runs on the request's thread, for a large result takes its
     time."""
     limit_seconds: float
-    """For the whole of it, from name resolution to the last byte."""
+    """For the whole of it, from name resolution to the last byte; less when a deadline is near."""
     max_bytes: int
     """Of the reply's body."""
+    retries: Retries = "any"
+    """Which failures it is sent again after."""
     body: bytes | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     to_endpoint: bool = True
@@ -61,19 +79,64 @@ class Request:
     the same."""
 
 
-class Transport:
-    """Connections to one endpoint, kept open between requests; used from many threads."""
+class Http:
+    """Connections to one endpoint, kept open between requests; for any number of event loops."""
 
-    def __init__(self, api_key: str, *, trust_environment: bool) -> None:
-        self._endpoint = _session(api_key, trust_environment=trust_environment)
-        self._storage = _session(None, trust_environment=True)
+    def __init__(self, api_key: str, timing: Timing, *, trust_environment: bool) -> None:
+        self._open_sessions = partial(_sessions, api_key, trust_environment=trust_environment)
+        self._sessions, self._process = self._open_sessions(), os.getpid()
+        self._timing = timing
+        self.threads = Threads()
 
     def close(self) -> None:
-        self._endpoint.close()
-        self._storage.close()
+        for session in self._sessions:
+            session.close()
+
+    async def send(
+        self,
+        request: Request,
+        deadline: float | None = None,
+        interrupted: Callable[[Awaitable[Any]], Awaitable[None]] | None = None,
+    ) -> Any:
+        """What the request's reply is read as, after `MAX_RETRIES` retries at most. No retry starts
+        after the deadline, on the timing's clock.
+
+        Args:
+            interrupted: given the reply to come when a cancel strikes while the request is in
+                flight; cleans up.
+        """
+        import asyncio
+
+        attempt = 0
+        while True:
+            limited = replace(request, limit_seconds=self._limit_seconds(request, deadline))
+            future = self.threads.start(partial(self.exchange, limited))
+            reply = asyncio.wrap_future(future)
+            reply.add_done_callback(retrieve)
+            try:
+                # Not wait_for: before Python 3.12 it forgets a cancel that comes with the reply.
+                await asyncio.wait({reply}, timeout=limited.limit_seconds + _GRACE_SECONDS)
+            except BaseException:
+                is_in_flight = not (request.withdrawn and future.cancel())
+                if interrupted is not None and is_in_flight:
+                    await interrupted(reply)
+                raise
+            try:
+                if not reply.done():
+                    if request.withdrawn:
+                        future.cancel()
+                    raise _too_slow(limited)
+                return reply.result()
+            except (APIConnectionError, APIError) as error:
+                pause = retry_seconds(error, attempt, request.retries, self._timing, deadline)
+                if pause is None:
+                    raise
+                _log.debug("%s; retry %d in %.2f s", error, attempt + 1, pause)
+            await self._timing.async_sleep(pause)
+            attempt += 1
 
     def exchange(self, request: Request) -> Any:
-        """Sends the request and reads the reply.
+        """Sends the request and reads the reply. Blocks.
 
         Raises:
             APIConnectionError: there was none, or not a whole one.
@@ -81,8 +144,19 @@ class Transport:
         """
         import requests
 
+        if self._process != os.getpid():  # a forked one would share its parent's connections
+            self._sessions, self._process = self._open_sessions(), os.getpid()
+        limit = request.limit_seconds
         try:
-            with self._open(request) as response:
+            with self._sessions[0 if request.to_endpoint else 1].request(
+                request.method,
+                request.url,
+                data=request.body,
+                headers=request.headers,
+                timeout=(min(CONNECT_TIMEOUT_SECONDS, limit), min(READ_TIMEOUT_SECONDS, limit)),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
                 body = _bounded(response, request)
         except requests.RequestException as error:
             raise _connection_error(error, request.what) from None
@@ -90,18 +164,11 @@ class Transport:
             Reply(response.status_code, response.reason or "", response.headers, body)
         )
 
-    def _open(self, request: Request) -> AbstractContextManager[requests.Response]:
-        limit = request.limit_seconds
-        session = self._endpoint if request.to_endpoint else self._storage
-        return session.request(
-            request.method,
-            request.url,
-            data=request.body,
-            headers=request.headers,
-            timeout=(min(CONNECT_TIMEOUT_SECONDS, limit), min(READ_TIMEOUT_SECONDS, limit)),
-            allow_redirects=False,
-            stream=True,
-        )
+    def _limit_seconds(self, request: Request, deadline: float | None) -> float:
+        if deadline is None:
+            return request.limit_seconds
+        remaining = max(LAST_TIMEOUT_SECONDS, deadline - self._timing.clock())
+        return min(request.limit_seconds, remaining)
 
 
 def _bounded(response: requests.Response, request: Request) -> bytes:
@@ -117,15 +184,25 @@ def _bounded(response: requests.Response, request: Request) -> bytes:
                 may_have_arrived=True,
             )
         if time.monotonic() > end:
-            raise too_slow(request)
+            raise _too_slow(request)
     return b"".join(pieces)
 
 
-def too_slow(request: Request) -> APIConnectionError:
+def _too_slow(request: Request) -> APIConnectionError:
     return APIConnectionError(
         f"{request.what}: no whole answer within {request.limit_seconds:.3g} s; the request may"
         " have been taken all the same",
         may_have_arrived=True,
+    )
+
+
+def _sessions(
+    api_key: str, *, trust_environment: bool
+) -> tuple[requests.Session, requests.Session]:
+    """For the endpoint and for storage."""
+    return (
+        _session(api_key, trust_environment=trust_environment),
+        _session(None, trust_environment=True),
     )
 
 

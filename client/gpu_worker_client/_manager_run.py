@@ -6,14 +6,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-from gpu_worker_client._client_core import Connection
 from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS
-from gpu_worker_client._job_core import POLL_ERRORS_TOLERATED, outage_seconds
 from gpu_worker_client._manager_store import WAITING, Row, Store
 from gpu_worker_client._retry import backoff_seconds
 from gpu_worker_client.async_client import AsyncClient, AsyncJob
+from gpu_worker_client.async_job import POLL_ERRORS_TOLERATED, outage_seconds
 from gpu_worker_client.errors import (
     APIConnectionError,
     APIError,
@@ -30,7 +29,7 @@ from gpu_worker_client.protocol.errors import (
     ResultUnreadable,
     SubmitInDoubt,
 )
-from gpu_worker_client.stored_result import KeptResult, read_kept
+from gpu_worker_client.stored_result import StoredResult, read_stored
 
 DOUBT_LOOK_SECONDS = 5.0
 """Between two looks at an endpoint that may still be working on a job in doubt."""
@@ -43,28 +42,27 @@ InDoubt = Literal["fail", "resubmit"]
 _log = logging.getLogger("gpu_worker_client")
 
 
-class ManagedClient(AsyncClient):
+class ManagedClient:
     """A client that can also look for the result of a job whose id is lost."""
 
-    @classmethod
-    def on(cls, connection: Connection) -> ManagedClient:
-        """A client that shares the connections of another."""
-        client = cls.__new__(cls)
-        client._set_up(connection)
-        return client
+    def __init__(self, client: AsyncClient) -> None:
+        self._timing = client.connection.timing
+        self._http = client.connection.http
+        self.submit, self.health = client.submit, client.health
+        self._job: Any = client.job
 
     def attached(self, row: Row) -> AsyncJob[Any]:
         """The row's job on the endpoint."""
-        return cast("AsyncJob[Any]", self._job(row.job_id or "", row.task))
+        return self._job(row.job_id or "", row.task)
 
-    async def kept_result(self, row: Row) -> TaskResult | None:
+    async def stored_result(self, row: Row) -> TaskResult | None:
         """The finished result at the task's `result_get_url`; None when there is none of this task
         and key."""
-        kept = KeptResult.of(row.task)
-        if kept is None:
+        stored = StoredResult.of(row.task)
+        if stored is None:
             return None
         try:
-            fields = await self._driver.run(read_kept(kept, self._timing))
+            fields = await read_stored(self._http, stored)
         except APIConnectionError as error:
             if error.transient:
                 raise
@@ -287,7 +285,7 @@ class Runner:
         working on it."""
         deadline = self._client.seconds() + DOUBT_SECONDS
         while True:
-            result = await self._client.kept_result(row)
+            result = await self._client.stored_result(row)
             if result is not None:
                 self._store.completed(row, result)
                 self._ended()

@@ -1,5 +1,5 @@
 """When a request may be sent again, and how long to wait before: pure functions, so that every rule
-is one row of a test."""
+is one row of a test. `_http.py` has the loop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
+from gpu_worker_client._timing import Timing
 from gpu_worker_client.errors import APIConnectionError, APIError, RateLimitError
 from gpu_worker_client.protocol.errors import GpuWorkerError
 
@@ -42,6 +43,20 @@ def backoff_seconds(attempt: int, retry_after_seconds: float | None, jitter: flo
     1)."""
     spread = jitter * min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2**attempt)
     return spread if retry_after_seconds is None else retry_after_seconds + spread
+
+
+def retry_seconds(
+    error: GpuWorkerError, attempt: int, retries: Retries, timing: Timing, deadline: float | None
+) -> float | None:
+    """Seconds until the request is sent again after failure number `attempt` (from 0); None when it
+    is not. `deadline` is on the timing's clock."""
+    if attempt >= MAX_RETRIES or not should_retry(error, retries):
+        return None
+    asked = error.retry_after_seconds if isinstance(error, APIError) else None
+    if asked is not None and asked > RETRY_AFTER_CAP_SECONDS:
+        return None
+    pause = backoff_seconds(attempt, asked, timing.random())
+    return None if deadline is not None and timing.clock() + pause >= deadline else pause
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from gpu_worker_client._checkpoint import checkpoint
+from gpu_worker_client._blocking import checkpoint
 from gpu_worker_client._retry import MAX_RETRIES, backoff_seconds
 from gpu_worker_client._timing import Timing
 from gpu_worker_client.errors import ConfigError, StorageError

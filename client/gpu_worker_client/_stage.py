@@ -24,7 +24,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-from gpu_worker_client._client_core import typed_task
+from gpu_worker_client._tasks import typed_task
 from gpu_worker_client.errors import ConfigError, StorageError
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import OutputTask, TaskBase, TaskResult

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gpu_worker_client._portal import Threads
 from gpu_worker_client._s3 import S3
-from gpu_worker_client._threads import Threads
 from gpu_worker_client.errors import StorageError
 from gpu_worker_client.protocol import MAX_PARTS
 

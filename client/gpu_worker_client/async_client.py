@@ -1,93 +1,82 @@
-"""`AsyncClient` and `AsyncJob`: the surface of `Client` and `Job`, awaitable. Both carry out the
-same flows, so what is said there of arguments, errors, retries and time limits holds here;
-cancelling an asyncio task does what Ctrl-C does there.
+"""`AsyncClient`: every call on an endpoint, written once. `client.Client` is its blocking face, and
+says what the calls take and raise; cancelling an asyncio task does here what Ctrl-C does there.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+)
 from contextlib import aclosing
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import Any, overload
 
 from gpu_worker_client._at_once import as_they_end
-from gpu_worker_client._client_core import ClientCore, Connection
-from gpu_worker_client._drive_async import AsyncDriver
-from gpu_worker_client._endpoint import Endpoint
-from gpu_worker_client._job_core import JobCore, OnTimeout, R
+from gpu_worker_client._blocking import notify
+from gpu_worker_client._endpoint import (
+    DEFAULT_BASE_URL,
+    LAST_CANCEL_SECONDS,
+    Endpoint,
+    check_api_key,
+    check_id,
+    job_id_of,
+)
+from gpu_worker_client._http import Http
+from gpu_worker_client._tasks import is_web_url, web_task, wire_of
 from gpu_worker_client._timing import Timing
 from gpu_worker_client.async_files import AsyncFileTasks
+from gpu_worker_client.async_job import AsyncJob, Connection, R
 from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.events import Event
 from gpu_worker_client.outcome import Outcome
-from gpu_worker_client.policy import Policy
-from gpu_worker_client.protocol import AnsweredBy, TaskBase, TaskResult
+from gpu_worker_client.policy import Policy, checked_policy
+from gpu_worker_client.protocol import TASKS, AnsweredBy, TaskBase, TaskResult
 from gpu_worker_client.protocol.errors import GpuWorkerError
-from gpu_worker_client.status import JobStatus
 from gpu_worker_client.storage import Storage
-from gpu_worker_client.stored_result import KeptResult
+from gpu_worker_client.stored_result import StoredResult
 
-if TYPE_CHECKING:
-    from gpu_worker_client.client import Client
-
-
-class AsyncJob(JobCore[R]):
-    """One job. Made by `AsyncClient.submit` and `AsyncClient.job`.
-
-    `async with job:` cancels the remote job when the block is left by an exception before the job
-    ended, the cancellation of the asyncio task included.
-    """
-
-    def __init__(
-        self,
-        driver: AsyncDriver,
-        endpoint: Endpoint,
-        job_id: str,
-        result_type: type[R] | None = None,
-        kept: KeptResult | None = None,
-    ) -> None:
-        super().__init__(endpoint, job_id, result_type, kept)
-        self._driver = driver
-
-    async def __aenter__(self) -> AsyncJob[R]:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            await self._driver.run(self.abandon_flow())
-
-    async def status(self) -> JobStatus:
-        """As `Job.status`."""
-        return await self._driver.run(self.status_flow())
-
-    def events(
-        self, timeout: float | None = None, *, on_timeout: OnTimeout = "leave"
-    ) -> AsyncIterator[Event]:
-        """As `Job.events`, for `async for`."""
-        return self._driver.iterate(self.events_flow(timeout, on_timeout))
-
-    async def wait(
-        self, timeout: float | None = None, *, on_timeout: OnTimeout = "leave"
-    ) -> JobStatus:
-        """As `Job.wait`."""
-        return await self._driver.run(self.wait_flow(timeout, on_timeout))
-
-    async def result(self, timeout: float | None = None, *, on_timeout: OnTimeout = "leave") -> R:
-        """As `Job.result`."""
-        return await self._driver.run(self.result_flow(timeout, on_timeout))
-
-    async def cancel(self, timeout: float | None = None) -> JobStatus:
-        """As `Job.cancel`."""
-        return await self._driver.run(self.cancel_flow(timeout))
+MIN_WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 10.0
+"""Bounds of `run(wait_seconds=...)`. The lower one is RunPod's; the upper one is how long Ctrl-C
+may be held up, since only the answer names the job to cancel.
+https://docs.runpod.io/serverless/endpoints/operation-reference"""
+_log = logging.getLogger("gpu_worker_client")
 
 
-class AsyncClient(ClientCore, AsyncFileTasks):
+def connect(
+    endpoint_id: str | None,
+    api_key: str | None,
+    base_url: str | None,
+    env: Mapping[str, str],
+    timing: Timing,
+) -> Connection:
+    """Raises ConfigError: a setting is missing or cannot work. Nothing is sent."""
+    endpoint = Endpoint(
+        endpoint_id or _required(env, "GPU_WORKER_ENDPOINT_ID", "endpoint_id"),
+        base_url or env.get("GPU_WORKER_BASE_URL") or DEFAULT_BASE_URL,
+        timing.now,
+    )
+    key = check_api_key(api_key or _required(env, "RUNPOD_API_KEY", "api_key"))
+    # A proxy named by the environment is for the world outside, not for a dev-server on this
+    # machine.
+    http = Http(key, timing, trust_environment=not endpoint.on_loopback)
+    return Connection(endpoint, http, timing)
+
+
+def _required(env: Mapping[str, str], variable: str, argument: str) -> str:
+    value = env.get(variable, "")
+    if not value:
+        raise ConfigError(f"no {argument}: give it to the client or set {variable}")
+    return value
+
+
+class AsyncClient(AsyncFileTasks):
     """A client of one endpoint for programs with an event loop. Arguments and errors as of
     `Client`."""
 
@@ -101,24 +90,13 @@ class AsyncClient(ClientCore, AsyncFileTasks):
         timing: Timing | None = None,
         storage: Storage | None = None,
     ) -> None:
+        values = os.environ if env is None else env
         self._storage, self._env = storage, env
-        self._set_up(
-            Connection.open(
-                endpoint_id, api_key, base_url, os.environ if env is None else env, timing
-            )
-        )
+        self.connection = connect(endpoint_id, api_key, base_url, values, timing or Timing())
 
-    def _set_up(self, connection: Connection) -> None:
-        ClientCore.__init__(self, connection)
-        self._driver = AsyncDriver(connection.requests, connection.timing)
-
-    @classmethod
-    def sharing(cls, client: Client) -> AsyncClient:
-        """A client with the connections and the bucket of a blocking one."""
-        shared = cls.__new__(cls)
-        shared._set_up(client._connection)
-        shared._storage, shared._env = client._storage, client._env
-        return shared
+    def __repr__(self) -> str:
+        endpoint = self.connection.endpoint
+        return f"AsyncClient({endpoint.id!r}, base_url={endpoint.base_url!r})"
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -133,7 +111,7 @@ class AsyncClient(ClientCore, AsyncFileTasks):
 
     async def aclose(self) -> None:
         """Closes the connections. Jobs on the endpoint go on."""
-        self._connection.transport.close()
+        self.connection.http.close()
 
     @overload
     async def submit(
@@ -151,7 +129,7 @@ class AsyncClient(ClientCore, AsyncFileTasks):
         self, task: object, *, policy: Policy | None = None, webhook: str | None = None
     ) -> AsyncJob[Any]:
         """As `Client.submit`."""
-        return await self._driver.run(self._submit_flow(task, policy, webhook))
+        return await self._submit(task, policy, webhook)
 
     @overload
     async def run(
@@ -184,8 +162,17 @@ class AsyncClient(ClientCore, AsyncFileTasks):
     ) -> Any:
         """As `Client.run`. `on_event` may be a coroutine function. The remote job is cancelled with
         the asyncio task."""
-        flow = self._run_flow(task, timeout, policy, wait_seconds, watched=on_event is not None)
-        return await self._driver.run(flow, on_event)
+        deadline = self.connection.timing.deadline(timeout)
+        job = await self._submit(task, policy, None, deadline, wait_seconds)
+        async with job:
+            remaining = None if deadline is None else deadline - self.connection.timing.clock()
+            if on_event is None:
+                await job.wait(remaining, on_timeout="cancel")
+            else:
+                async with aclosing(job.events(remaining, on_timeout="cancel")) as events:
+                    async for event in events:
+                        await notify(on_event, event)
+            return await job.result()
 
     @overload
     def map(
@@ -219,12 +206,18 @@ class AsyncClient(ClientCore, AsyncFileTasks):
             raise ConfigError("max_parallel must be 1 or more")
 
         async def calls() -> AsyncGenerator[Coroutine[Any, Any, Outcome[Any]], None]:
-            for index, task in enumerate(tasks):
+            index = 0
+            async for task in self._each(tasks):
                 yield self._outcome(index, task, timeout, policy)
+                index += 1
 
         async with aclosing(as_they_end(calls(), max_parallel)) as outcomes:
             async for outcome in outcomes:
                 yield outcome
+
+    async def _each(self, tasks: Iterable[Any]) -> AsyncGenerator[Any, None]:
+        for task in tasks:
+            yield task
 
     async def _outcome(
         self, index: int, task: Any, timeout: float | None, policy: Policy | None
@@ -240,13 +233,81 @@ class AsyncClient(ClientCore, AsyncFileTasks):
     def job(self, job_id: str, task: str | None = None) -> AsyncJob[TaskResult]: ...
     def job(self, job_id: str, task: object = None) -> AsyncJob[Any]:
         """As `Client.job`. Sends nothing, so there is nothing to await."""
-        return cast("AsyncJob[Any]", self._job(job_id, task))
+        check_id(job_id, "job id")
+        if isinstance(task, TaskBase):
+            return self._job(job_id, TASKS[task.task].result, StoredResult.of(task))
+        if isinstance(task, str) and task not in TASKS:
+            raise ConfigError(f"task must be one of: {', '.join(TASKS)}")
+        if isinstance(task, str):
+            return self._job(job_id, TASKS[task].result)
+        kinds = [kind for kind in TASKS.values() if isinstance(task, type) and kind.request == task]
+        return self._job(job_id, kinds[0].result if kinds else None)
 
     async def health(self, timeout: float | None = None) -> dict[str, Any]:
         """As `Client.health`."""
-        return await self._driver.run(self._health_flow(timeout))
+        request = self.connection.endpoint.health(retries="any" if timeout is None else "none")
+        return await self.connection.http.send(request, self.connection.timing.deadline(timeout))
 
-    def _handle(
-        self, job_id: str, result_type: type[TaskResult] | None, kept: KeptResult | None
+    async def _submit(
+        self,
+        task: object,
+        policy: Policy | None,
+        webhook: str | None,
+        deadline: float | None = None,
+        wait_seconds: float | None = None,
     ) -> AsyncJob[Any]:
-        return AsyncJob(self._driver, self._endpoint, job_id, result_type, kept)
+        checked = web_task(task)
+        body: dict[str, Any] = {"input": wire_of(checked)}
+        limits = (checked_policy(policy) or Policy.for_task(checked)).to_wire()
+        if limits:
+            body["policy"] = limits
+        if webhook is not None:
+            if not is_web_url(webhook):
+                raise ConfigError("webhook must be an absolute https or http URL")
+            body["webhook"] = webhook
+        request = self.connection.endpoint.submit(
+            body,
+            repeatable=checked.idempotency_key is not None,
+            wait_seconds=self._hold_seconds(wait_seconds, deadline),
+        )
+        answer = await self.connection.http.send(request, deadline, self._take_back)
+        job_id, kind = job_id_of(answer), TASKS[checked.task].result
+        return self._job(job_id, kind, StoredResult.of(checked), answer)
+
+    async def _take_back(self, reply: Awaitable[Any]) -> None:
+        """Cancels the job that a submit in flight may have queued: its answer is waited for, as
+        only that names the job."""
+        import asyncio
+
+        timing, http = self.connection.timing, self.connection.http
+        deadline = timing.clock() + LAST_CANCEL_SECONDS
+        try:
+            answer = await asyncio.wait_for(asyncio.shield(reply), LAST_CANCEL_SECONDS)
+            await http.send(self.connection.endpoint.cancel(job_id_of(answer)), deadline)
+        except (GpuWorkerError, asyncio.TimeoutError) as error:
+            _log.warning(
+                "interrupted while a job was submitted, and it could not be cancelled: %s",
+                str(error) or "no answer",
+            )
+
+    def _hold_seconds(self, wait_seconds: float | None, deadline: float | None) -> float | None:
+        """How long the submit asks to be held open; None when there is no time to."""
+        if wait_seconds is None:
+            return None
+        if not MIN_WAIT_SECONDS <= wait_seconds <= MAX_WAIT_SECONDS:
+            raise ConfigError(f"wait_seconds must be {MIN_WAIT_SECONDS:g} to {MAX_WAIT_SECONDS:g}")
+        clock = self.connection.timing.clock
+        remaining = wait_seconds if deadline is None else deadline - clock()
+        return min(wait_seconds, remaining) if remaining >= MIN_WAIT_SECONDS else None
+
+    def _job(
+        self,
+        job_id: str,
+        result_type: type[TaskResult] | None,
+        stored: StoredResult | None = None,
+        answer: dict[str, Any] | None = None,
+    ) -> AsyncJob[Any]:
+        return self._made(AsyncJob(self.connection, job_id, result_type, stored, answer))
+
+    def _made(self, job: AsyncJob[Any]) -> AsyncJob[Any]:
+        return job

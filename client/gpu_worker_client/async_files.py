@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload
 
-from gpu_worker_client._in_thread import in_thread, in_thread_telling
+from gpu_worker_client._blocking import in_thread, in_thread_notifying
 from gpu_worker_client._stage import FileWork, Place, stage
 from gpu_worker_client.commands import Compilable
 from gpu_worker_client.events import Event
@@ -19,21 +19,20 @@ from gpu_worker_client.files import (
     split_arguments,
 )
 from gpu_worker_client.policy import Policy
-from gpu_worker_client.protocol import (
-    AutoCropResult,
-    BeatResult,
-    DetectScenesResult,
-    RenderResult,
-    TaskBase,
-    TaskResult,
-    TrackResult,
-    UpscaleResult,
-)
+from gpu_worker_client.protocol import TaskBase, TaskResult
 from gpu_worker_client.protocol.errors import JobError
 from gpu_worker_client.storage import Storage
 
 if TYPE_CHECKING:
     from gpu_worker_client.async_client import AsyncClient
+    from gpu_worker_client.protocol import (
+        AutoCropResult,
+        BeatResult,
+        DetectScenesResult,
+        RenderResult,
+        TrackResult,
+        UpscaleResult,
+    )
     from gpu_worker_client.split import SegmentEvent, SplitPlan, SplitResult
 
 
@@ -100,7 +99,8 @@ class AsyncFileTasks(HasStorage):
         """As `FileTasks.upscale`. `on_plan` may be a coroutine function too."""
         if not split:
             work = FileWork("upscale", params, {"input_url": input}, output=output)
-            return cast(UpscaleResult, await run_files_async(self, work, timeout, on_event, policy))
+            result = await run_files_async(self, work, timeout, on_event, policy)
+            return cast("UpscaleResult", result)
         await in_thread(_load_split)
         from gpu_worker_client.split import split_upscale_async
 
@@ -124,7 +124,7 @@ class AsyncFileTasks(HasStorage):
         """As `FileTasks.track`."""
         work = FileWork("track", params, {"input_url": input}, output=output)
         return cast(
-            TrackResult,
+            "TrackResult",
             await run_files_async(self, work, timeout, on_event, policy),
         )
 
@@ -142,7 +142,7 @@ class AsyncFileTasks(HasStorage):
         """As `FileTasks.auto_crop`."""
         reads = {"input_url": input, "tracks_url": tracks}
         work = FileWork("auto_crop", params, reads, output=output)
-        return cast(AutoCropResult, await run_files_async(self, work, timeout, on_event, policy))
+        return cast("AutoCropResult", await run_files_async(self, work, timeout, on_event, policy))
 
     async def detect_scenes(
         self: _AsyncRuns,
@@ -156,7 +156,7 @@ class AsyncFileTasks(HasStorage):
         """As `FileTasks.detect_scenes`."""
         work = FileWork("detect_scenes", params, {"input_url": input})
         return cast(
-            DetectScenesResult,
+            "DetectScenesResult",
             await run_files_async(self, work, timeout, on_event, policy),
         )
 
@@ -173,7 +173,7 @@ class AsyncFileTasks(HasStorage):
         """As `FileTasks.beat`."""
         work = FileWork("beat", params, {"input_url": input}, output=output)
         return cast(
-            BeatResult,
+            "BeatResult",
             await run_files_async(self, work, timeout, on_event, policy),
         )
 
@@ -191,7 +191,7 @@ class AsyncFileTasks(HasStorage):
     ) -> RenderResult:
         """As `FileTasks.render`."""
         work = render_work(command, inputs, one_output(output, output_url), require_hardware)
-        return cast(RenderResult, await run_files_async(self, work, timeout, on_event, policy))
+        return cast("RenderResult", await run_files_async(self, work, timeout, on_event, policy))
 
 
 async def run_files_async(
@@ -202,10 +202,11 @@ async def run_files_async(
     policy: Policy | None,
 ) -> TaskResult:
     """As `run_files`; what blocks does so in a thread."""
-    staged = await in_thread_telling(partial(stage, work, lambda: client.storage, policy), on_event)
+    staging = partial(stage, work, lambda: client.storage, policy)
+    staged = await in_thread_notifying(staging, on_event)
     try:
         result = await client.run(staged.task, timeout, on_event, policy=policy)
-        await in_thread_telling(partial(staged.collect, result), on_event)
+        await in_thread_notifying(partial(staged.collect, result), on_event)
     except JobError:
         await in_thread(staged.clean_up)
         raise

@@ -2,32 +2,35 @@
 
 It accepts the typed tasks of `protocol` or plain dicts of the same shape, and validates them here,
 so that a misspelt parameter fails in milliseconds and not in a queue. Results come back typed by
-the task that was submitted. `async_client.AsyncClient` is the same for programs with an event loop.
+the task that was submitted. It is the blocking face of `async_client.AsyncClient`, which is for
+programs with an event loop.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, cast, overload
 
-from gpu_worker_client._client_core import ClientCore, Connection
-from gpu_worker_client._drive import SyncDriver
+from gpu_worker_client._blocking import in_thread
+from gpu_worker_client._portal import call, iterate, on_callers_thread, sleeper
 from gpu_worker_client._timing import Timing
+from gpu_worker_client.async_client import AsyncClient
+from gpu_worker_client.async_job import AsyncJob, R
 from gpu_worker_client.events import Event
 from gpu_worker_client.files import FileTasks
-from gpu_worker_client.job import Job, R
+from gpu_worker_client.job import Job
 from gpu_worker_client.outcome import Outcome
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import AnsweredBy, TaskBase, TaskResult
 from gpu_worker_client.storage import Storage
-from gpu_worker_client.stored_result import KeptResult
 
 __all__ = ["Client", "Policy"]
 
 
-class Client(ClientCore, FileTasks):
+class Client(FileTasks):
     """A client of one endpoint.
 
     Args:
@@ -53,13 +56,25 @@ class Client(ClientCore, FileTasks):
         timing: Timing | None = None,
         storage: Storage | None = None,
     ) -> None:
-        super().__init__(
-            Connection.open(
-                endpoint_id, api_key, base_url, os.environ if env is None else env, timing
-            )
+        timing = timing or Timing()
+        timing = replace(timing, async_sleep=sleeper(timing.sleep, timing.async_sleep))
+        self.core: AsyncClient = _Core(
+            endpoint_id, api_key, base_url, env=env, timing=timing, storage=storage
         )
-        self._storage, self._env = storage, env
-        self._driver = SyncDriver(self._connection.requests, self._timing)
+        """Carries the calls out, for what calls more than one thing at once."""
+
+    def __repr__(self) -> str:
+        return repr(self.core).removeprefix("Async")
+
+    @property
+    def storage(self) -> Storage:
+        """The bucket for files. Raises ConfigError: none was given, and the environment names
+        none."""
+        return self.core.storage
+
+    @storage.setter
+    def storage(self, storage: Storage | None) -> None:
+        self.core.storage = storage
 
     def __enter__(self) -> Client:
         return self
@@ -74,7 +89,7 @@ class Client(ClientCore, FileTasks):
 
     def close(self) -> None:
         """Closes the connections. Jobs on the endpoint go on."""
-        self._connection.transport.close()
+        self.core.connection.http.close()
 
     @overload
     def submit(
@@ -107,7 +122,8 @@ class Client(ClientCore, FileTasks):
             InvalidTask: the task does not fit; nothing was sent.
             ConfigError, APIConnectionError, APIError: as their names say.
         """
-        return self._driver.run(self._submit_flow(task, policy, webhook))
+        submit: Any = partial(self.core.submit, policy=policy, webhook=webhook)
+        return call(submit, task).handle
 
     @overload
     def run(
@@ -148,15 +164,16 @@ class Client(ClientCore, FileTasks):
             policy: how long the job may wait and run; None is `Policy.for_task(task)`.
             wait_seconds: for jobs that take seconds: asks the endpoint to answer the submit when
                 the job has ended, or after this long (`runsync?wait=`, 1 to 10 s), which saves the
-                looks. Ctrl-C then waits for that answer, as only it names the job to cancel, and
+                polls. Ctrl-C then waits for that answer, as only it names the job to cancel, and
                 RunPod keeps the result of such a job for 1 minute instead of 30.
 
         Raises:
             JobError: the job ended without a result; its class says why.
             WaitTimeout, ConfigError, APIConnectionError, APIError: as their names say.
         """
-        flow = self._run_flow(task, timeout, policy, wait_seconds, watched=on_event is not None)
-        return self._driver.run(flow, on_event)
+        listener = on_callers_thread(on_event)
+        run: Any = partial(self.core.run, policy=policy, wait_seconds=wait_seconds)
+        return call(run, task, timeout, listener)
 
     @overload
     def map(
@@ -194,9 +211,8 @@ class Client(ClientCore, FileTasks):
             timeout: seconds of wall time for each task, its queue included.
             policy: how long each job may wait and run.
         """
-        from gpu_worker_client._map import in_background  # here: it brings an event loop along
-
-        return in_background(self, tasks, max_parallel=max_parallel, timeout=timeout, policy=policy)
+        outcomes = self.core.map(tasks, max_parallel=max_parallel, timeout=timeout, policy=policy)
+        return iterate(outcomes)
 
     @overload
     def job(self, job_id: str, task: type[AnsweredBy[R]] | AnsweredBy[R]) -> Job[R]: ...
@@ -211,19 +227,31 @@ class Client(ClientCore, FileTasks):
                 which a lost result is then recovered when it has a `result_get_url`. None goes by
                 the name in the result.
         """
-        return cast("Job[Any]", self._job(job_id, task))
+        return self.core.job(job_id, cast(Any, task)).handle
 
     def health(self, timeout: float | None = None) -> dict[str, Any]:
         """Counts of jobs and workers by state, as the endpoint gives them. No worker of any state
         and a queue that does not move: the endpoint was scaled to zero.
 
         Args:
-            timeout: seconds for one look that is not tried again, 2 or more; None tries again as
+            timeout: seconds for one request that is not tried again, 2 or more; None tries again as
                 every call does.
         """
-        return self._driver.run(self._health_flow(timeout))
+        return call(self.core.health, timeout)
 
-    def _handle(
-        self, job_id: str, result_type: type[TaskResult] | None, kept: KeptResult | None
-    ) -> Job[Any]:
-        return Job(self._driver, self._endpoint, job_id, result_type, kept)
+
+class _Core(AsyncClient):
+    """An `AsyncClient` for blocking callers: its errors carry blocking jobs, and what the tasks of
+    a `map` come from may block."""
+
+    async def _each(self, tasks: Iterable[Any]) -> AsyncGenerator[Any, None]:
+        source = iter(tasks)
+        while (task := await in_thread(partial(next, source, _END))) is not _END:
+            yield task
+
+    def _made(self, job: AsyncJob[Any]) -> AsyncJob[Any]:
+        job.handle = Job(job)
+        return job
+
+
+_END = object()

@@ -26,7 +26,6 @@ from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from gpu_worker_client._client_core import web_task
 from gpu_worker_client._manager_run import InDoubt, ManagedClient, Runner
 from gpu_worker_client._manager_store import (
     COMPLETED,
@@ -37,6 +36,7 @@ from gpu_worker_client._manager_store import (
     WAITING,
     Store,
 )
+from gpu_worker_client._tasks import web_task
 from gpu_worker_client.client import Client
 from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.outcome import Outcome
@@ -133,7 +133,7 @@ class JobManager:
         self._failure: BaseException | None = None
         self._loop = asyncio.new_event_loop()
         self._runner = Runner(
-            ManagedClient.on(client._connection),  # pyright: ignore[reportPrivateUsage]
+            ManagedClient(client.core),
             self._store,
             max_parallel=max_parallel,
             retries=retries,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic
 
-from gpu_worker_client._job_core import R
+from gpu_worker_client.async_job import R
 from gpu_worker_client.protocol.errors import GpuWorkerError
 
 

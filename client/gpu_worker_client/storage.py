@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from gpu_worker_client._checkpoint import checkpoint
+from gpu_worker_client._blocking import checkpoint
 from gpu_worker_client._s3 import S3, check_endpoint_url
 from gpu_worker_client._timing import Timing
 from gpu_worker_client.errors import ConfigError, StorageError
@@ -32,9 +32,8 @@ from gpu_worker_client.protocol import (
     OutputPart,
     UploadPart,
 )
+from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
 
-MAX_EXPIRES_SECONDS = 7 * 24 * 3600
-"""Longest life of a presigned URL. https://developers.cloudflare.com/r2/api/s3/presigned-urls/"""
 DEFAULT_EXPIRES_SECONDS = 24 * 3600
 """RunPod's default for the longest life of a job: its URLs must not die before it."""
 DEFAULT_PART_BYTES = 16 * 1024**2

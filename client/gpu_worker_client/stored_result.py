@@ -1,8 +1,8 @@
-"""Results that are not in the answer: one too large for it, of which the worker answered a summary
-with a presigned GET, and one that the endpoint lost or forgot, but that the task's own `result_url`
-has kept.
+"""Results that are read from storage, as the endpoint's answer does not hold them: one too large
+for it, whose answer is a summary with a presigned GET; and one that the endpoint lost or forgot,
+whose task had a `result_url`.
 
-Flows, for a driver; what is read is bounded, and the API key does not travel to storage.
+What is read is bounded, and the API key does not travel to storage.
 """
 
 from __future__ import annotations
@@ -17,11 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import ValidationError
 
-from gpu_worker_client._attempts import attempts
-from gpu_worker_client._flow import Flow
-from gpu_worker_client._http import Reply, Request
+from gpu_worker_client._http import Http, Reply, Request
 from gpu_worker_client._retry import TRANSIENT_STATUS
-from gpu_worker_client._timing import Timing
 from gpu_worker_client.errors import APIConnectionError
 from gpu_worker_client.protocol import TASKS, TaskBase, TaskResult
 
@@ -34,7 +31,7 @@ _OK = 200
 
 
 @dataclass(frozen=True)
-class KeptResult:
+class StoredResult:
     """Where the result of a task lies that had a `result_get_url`."""
 
     url: str = field(repr=False)
@@ -44,7 +41,7 @@ class KeptResult:
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
     @classmethod
-    def of(cls, task: TaskBase) -> KeptResult | None:
+    def of(cls, task: TaskBase) -> StoredResult | None:
         """None when the task did not say where."""
         if task.result_get_url is None or task.idempotency_key is None:
             return None
@@ -65,28 +62,28 @@ def _signed(url: str, headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name.lower() in names}
 
 
-def read_kept(
-    kept: KeptResult, timing: Timing, deadline: float | None = None
-) -> Flow[dict[str, Any] | None]:
-    """The fields of a kept result; None when the object holds that of other work.
+async def read_stored(
+    http: Http, stored: StoredResult, deadline: float | None = None
+) -> dict[str, Any] | None:
+    """The fields of a stored result; None when the object holds that of other work.
 
     Raises:
         APIConnectionError: storage does not answer, or not with a result.
     """
-    fields = yield from _read(kept.url, kept.task, timing, deadline, kept.headers)
-    ours = fields.get("task") == kept.task and fields.get("idempotency_key") == kept.key
+    request = _request(stored.url, stored.task, stored.headers)
+    fields: dict[str, Any] = await http.send(request, deadline)
+    ours = fields.get("task") == stored.task and fields.get("idempotency_key") == stored.key
     return fields if ours else None
 
 
-def read_whole(
-    output: object, timing: Timing, deadline: float | None = None, *, allow_http: bool = False
-) -> Flow[object]:
+async def read_whole(
+    http: Http, output: object, deadline: float | None = None, *, allow_http: bool = False
+) -> object:
     """The whole result of which `output` is a summary that says where; any other output as it is.
 
     Args:
         output: what the endpoint answered.
-        timing: clock and random numbers.
-        deadline: on that clock.
+        deadline: on the timing's clock.
         allow_http: for an endpoint on loopback, whose store is there too.
 
     Raises:
@@ -98,7 +95,8 @@ def read_whole(
     if not isinstance(url, str) or "?" not in url:
         return output
     _check_scheme(url, allow_http=allow_http)
-    return (yield from _read(url, answer.get("task"), timing, deadline)) | {"result_url": url}
+    fields: dict[str, Any] = await http.send(_request(url, answer.get("task"), {}), deadline)
+    return fields | {"result_url": url}
 
 
 def _check_scheme(url: str, *, allow_http: bool) -> None:
@@ -125,31 +123,18 @@ def is_summary(output: object) -> bool:
     )
 
 
-def _read(
-    url: str,
-    task: object,
-    timing: Timing,
-    deadline: float | None,
-    headers: Mapping[str, str] | None = None,
-) -> Flow[dict[str, Any]]:
+def _request(url: str, task: object, headers: Mapping[str, str]) -> Request:
     kind = TASKS[task].result if isinstance(task, str) and task in TASKS else TaskResult
-    gzipped = urlsplit(url).path.endswith(".gz")
-
-    def request() -> Request:
-        return Request(
-            "GET",
-            url,
-            "the bucket that holds the result",
-            partial(_parsed, kind=kind, gzipped=gzipped),
-            headers=headers or {},
-            limit_seconds=RESULT_SECONDS
-            if deadline is None
-            else min(RESULT_SECONDS, max(2.0, deadline - timing.clock())),
-            to_endpoint=False,
-            max_bytes=MAX_RESULT_BYTES,
-        )
-
-    return attempts(request, timing, retries="any", deadline=deadline)
+    return Request(
+        "GET",
+        url,
+        "the bucket that holds the result",
+        partial(_parsed, kind=kind, gzipped=urlsplit(url).path.endswith(".gz")),
+        headers=headers,
+        limit_seconds=RESULT_SECONDS,
+        to_endpoint=False,
+        max_bytes=MAX_RESULT_BYTES,
+    )
 
 
 def _parsed(reply: Reply, *, kind: type[TaskResult], gzipped: bool) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from gpu_worker_client.errors import ConfigError
+from gpu_worker_client.protocol.foreign import parse_integer
 
 Mode = Literal["auto", "remote", "local"]
 MODES: tuple[Mode, ...] = ("auto", "remote", "local")
@@ -88,9 +89,10 @@ def _jobs(env: Mapping[str, str]) -> int | None:
     name, value = _first(env, "GPU_WORKER_MAX_PARALLEL_JOBS", "MAX_PARALLEL_JOBS")
     if not value:
         return None
-    if not value.isdecimal() or not 1 <= int(value) <= 1000:
+    jobs = parse_integer(value, least=1, most=1000)
+    if jobs is None:
         raise ConfigError(f"{name} must be a whole number from 1 to 1000")
-    return int(value)
+    return jobs
 
 
 def _history(env: Mapping[str, str]) -> Path | None:

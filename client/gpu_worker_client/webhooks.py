@@ -14,7 +14,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -23,6 +22,7 @@ from typing import Any
 from gpu_worker_client.errors import ConfigError, WebhookError
 from gpu_worker_client.protocol import TASKS, State, TaskResult
 from gpu_worker_client.protocol.errors import JobError, job_error
+from gpu_worker_client.protocol.foreign import parse_integer
 from gpu_worker_client.protocol.webhook import WebhookBody, WebhookData
 
 ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER = (
@@ -155,9 +155,10 @@ def _read_headers(headers: Mapping[str, str]) -> tuple[str, int, str]:
         raise WebhookError(f"the request has no header {', '.join(missing)}")
     for name in (ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER):
         _encoded(named[name], name)
-    if re.fullmatch(r"[0-9]{1,12}", named[TIMESTAMP_HEADER]) is None:
+    timestamp = parse_integer(named[TIMESTAMP_HEADER], most=10**12)
+    if timestamp is None:
         raise WebhookError(f"{TIMESTAMP_HEADER} is no number of seconds")
-    return named[ID_HEADER], int(named[TIMESTAMP_HEADER]), named[SIGNATURE_HEADER]
+    return named[ID_HEADER], timestamp, named[SIGNATURE_HEADER]
 
 
 def _encoded(text: object, what: str) -> bytes:

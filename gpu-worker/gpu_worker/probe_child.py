@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from gpu_worker_client.protocol import TaskError
-from gpu_worker_processors.sandbox.level import Policy, SandboxSpec, apply
+from gpu_worker_processors.base import Policy
+from gpu_worker_processors.sandbox.level import SandboxSpec, apply
 
 MATRIX_SIDE = 64
 MAX_OUTPUT_BYTES = 1 << 30

@@ -16,9 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from gpu_worker_processors.base import Limits
+from gpu_worker_processors.engine.settings import EngineSettings, engine_fields
 from gpu_worker_processors.environment import ConfigError, Reader
-from gpu_worker_processors.sandbox.level import Policy
 
 PREFIX = "GPU_WORKER_"
 
@@ -58,17 +57,13 @@ class Bucket:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(EngineSettings):
     """Everything an operator can choose."""
 
-    weights_dir: Path | None = None
-    """`WEIGHTS_DIR`: folder of model weights, looked at before anything is downloaded."""
     weights_download: bool = False
     """A job may download missing weights that the manifest names, as `gpu-worker run` always does;
     else `weights_missing`."""
     work_root: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "gpu-worker")
-    """Where job directories live. Put it on a disk with room for the largest input and output
-    together."""
     allow_local_files: bool = False
     """Accept `file:///abs/path` and bare paths instead of URLs. For a laptop; the image never sets
     it."""
@@ -78,30 +73,12 @@ class Settings:
     exempt_hosts: frozenset[str] = frozenset()
     """`host:port` entries that may be plain http and private addresses: a development server's
     own."""
-    sandbox: Policy = "best_effort"
-    """Whether the engine must be sandboxed to start."""
-    render_sandbox: Policy = "require"
-    """The same for the sandbox inside the engine's in which FFmpeg runs a stranger's command."""
-    device: str = "auto"
-    """ "auto", "cpu", "cuda" or "cuda:N"."""
-    cuda_graphs: bool = False
-    """On a GPU, record the kernels of a super-resolution network once for each frame size and
-    launch them together from then on. Costs the memory of one more call. Off until it has been
-    measured."""
     inline_result_bytes: int = 1_000_000
     """Largest result JSON inside an answer when `result_url` was given."""
     max_answer_bytes: int = 9_000_000
     """Largest answer at all. RunPod drops more than 10 MB without a word."""
     max_input_bytes: int = 32 * 1024**3
     """Largest input; a larger one is `input_too_large` before it is read."""
-    max_output_bytes: int = 64 * 1024**3
-    """Largest output file."""
-    max_pixels: int = 36_000_000
-    """Pixels of one input frame: 8K UHD with room for its padding."""
-    max_frames: int = 2_000_000
-    """Frames of one input: 9 hours at 60 frames/s."""
-    job_time_limit_seconds: float = 6 * 3600
-    """A job that runs longer is stopped with `time_limit`."""
     transfer_time_limit_seconds: float = 3600
     """Longest fetch, and longest delivery."""
     min_url_lifetime_seconds: float = 60
@@ -124,16 +101,6 @@ class Settings:
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR. URLs are redacted at every level."""
 
-    @property
-    def limits(self) -> Limits:
-        """What one job may decode and write."""
-        return Limits(
-            max_pixels=self.max_pixels,
-            max_frames=self.max_frames,
-            max_output_bytes=self.max_output_bytes,
-            max_seconds=self.job_time_limit_seconds,
-        )
-
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
         """Reads the mapping (normally `os.environ`).
@@ -145,39 +112,16 @@ class Settings:
         read = _Reader(env)
         default = cls()
         return cls(
-            weights_dir=read.path("WEIGHTS_DIR", None),
+            **engine_fields(read, default),
             weights_download=read.flag("GPU_WORKER_WEIGHTS_DOWNLOAD", default.weights_download),
-            work_root=read.path("GPU_WORKER_WORK_ROOT", default.work_root) or default.work_root,
             allow_local_files=read.flag("GPU_WORKER_ALLOW_LOCAL_FILES", default.allow_local_files),
             allowed_hosts=read.names("GPU_WORKER_ALLOWED_HOSTS"),
             exempt_hosts=frozenset(read.names("GPU_WORKER_EXEMPT_HOSTS")),
-            sandbox=cast(
-                Policy,
-                read.choice(
-                    "GPU_WORKER_SANDBOX", ("require", "best_effort", "off"), default.sandbox
-                ),
-            ),
-            render_sandbox=cast(
-                Policy,
-                read.choice(
-                    "GPU_WORKER_RENDER_SANDBOX",
-                    ("require", "best_effort", "off"),
-                    default.render_sandbox,
-                ),
-            ),
-            device=env.get("GPU_WORKER_DEVICE", default.device) or default.device,
-            cuda_graphs=read.flag("GPU_WORKER_CUDA_GRAPHS", default.cuda_graphs),
             inline_result_bytes=read.whole(
                 "GPU_WORKER_INLINE_RESULT_BYTES", default.inline_result_bytes
             ),
             max_answer_bytes=read.whole("GPU_WORKER_MAX_ANSWER_BYTES", default.max_answer_bytes),
             max_input_bytes=read.whole("GPU_WORKER_MAX_INPUT_BYTES", default.max_input_bytes),
-            max_output_bytes=read.whole("GPU_WORKER_MAX_OUTPUT_BYTES", default.max_output_bytes),
-            max_pixels=read.whole("GPU_WORKER_MAX_PIXELS", default.max_pixels),
-            max_frames=read.whole("GPU_WORKER_MAX_FRAMES", default.max_frames),
-            job_time_limit_seconds=read.number(
-                "GPU_WORKER_JOB_TIME_LIMIT_SECONDS", default.job_time_limit_seconds
-            ),
             transfer_time_limit_seconds=read.number(
                 "GPU_WORKER_TRANSFER_TIME_LIMIT_SECONDS", default.transfer_time_limit_seconds
             ),

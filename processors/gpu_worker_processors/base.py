@@ -8,12 +8,15 @@ would miss.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from gpu_worker_client.protocol import ResultWarning, Stage, TaskResult
+
+Policy = Literal["require", "best_effort", "off"]
+"""What to do where a sandbox cannot be had: refuse to run, run with what there is, or use none."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,20 @@ class Limits:
     """Size of the output file."""
     max_seconds: float = 6 * 3600
     """Wall time of a program that a processor starts."""
+
+
+@dataclass(frozen=True)
+class ProcessorSettings:
+    """What an operator chooses that processors act on. No secret is among it."""
+
+    weights_dir: Path | None = None
+    """Folder of model weights; None: only those that come with this package."""
+    device: str = "auto"
+    """ "auto", "cpu", "cuda" or "cuda:N"."""
+    cuda_graphs: bool = False
+    """Whether super-resolution on a GPU records its kernels and replays them."""
+    render_sandbox: Policy = "require"
+    """Whether FFmpeg must be confined to run a stranger's command."""
 
 
 class ProgressSink(Protocol):
@@ -70,9 +87,7 @@ class LocalJob:
     progress: ProgressSink = ignore_progress
     warnings: list[ResultWarning] = field(default_factory=list[ResultWarning])
     """Append what the caller should know about a result that is right all the same."""
-    settings: Mapping[str, str] = field(default_factory=dict[str, str])
-    """The worker's environment that processors may read (`WEIGHTS_DIR`, `GPU_WORKER_DEVICE`, ...),
-    without any secret."""
+    settings: ProcessorSettings = ProcessorSettings()
 
     def require_input(self) -> Path:
         assert self.input_path is not None, "the task declares an input"
@@ -89,8 +104,9 @@ class Processor(Protocol):
     name: str
     """The task's name on the wire."""
 
-    def required_weights(self, params: Any) -> tuple[str, ...]:
-        """Manifest names of the weights that these parameters need. Cheap: the worker's parent
+    def required_weights(self, params: Any, inputs: Collection[str] = ()) -> tuple[str, ...]:
+        """Manifest names of the weights that these parameters and extra inputs (the names of
+        `LocalJob.inputs`) need. Cheap: the worker's parent
         process asks before it starts the engine, so a processor's module imports torch and its like
         inside functions only."""
         ...

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from gpu_worker_client.protocol.foreign import parse_integer
+
 
 class ConfigError(ValueError):
     """A variable's value is not usable. The message names the variable and what it accepts, never
@@ -22,6 +24,9 @@ class Reader:
         value = self._env.get(name, "")
         return Path(value).expanduser().resolve() if value else default
 
+    def text(self, name: str, default: str) -> str:
+        return self._env.get(name, "") or default
+
     def flag(self, name: str, default: bool) -> bool:
         value = self._env.get(name, "").lower()
         if value not in ("", "0", "1", "true", "false"):
@@ -34,16 +39,17 @@ class Reader:
         )
 
     def choice(self, name: str, allowed: tuple[str, ...], default: str) -> str:
-        value = self._env.get(name, "") or default
+        value = self.text(name, default)
         if value not in allowed:
             raise ConfigError(f"{name} must be one of: {', '.join(allowed)}")
         return value
 
     def whole(self, name: str, default: int) -> int:
         value = self._env.get(name, "")
-        if value and not value.isdecimal():
+        number = parse_integer(value)
+        if value and number is None:
             raise ConfigError(f"{name} must be a whole number")
-        return int(value) if value else default
+        return default if number is None else number
 
     def number(self, name: str, default: float) -> float:
         value = self._env.get(name, "")

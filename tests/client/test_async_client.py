@@ -17,8 +17,8 @@ import pytest
 from support.hostile_endpoint import Conversation, HostileEndpoint, hostile_endpoint
 from support.scripted_server import FakeTime
 
-from gpu_worker_client import AsyncClient, Client, Finished, Started, Timing
-from gpu_worker_client._threads import MAX_THREADS, Threads
+from gpu_worker_client import AsyncClient, Client, Finished, Started, Timing, _portal
+from gpu_worker_client._portal import MAX_THREADS, Threads
 
 TASK = {"task": "selftest"}
 QUEUED, RUNNING, CANCELLED = (
@@ -77,15 +77,16 @@ def test_ctrl_c_during_a_submit_cancels_the_job_it_queued(server: HostileEndpoin
 def test_ctrl_c_just_when_a_submit_begins_cancels_the_job_too(
     server: HostileEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The request is on its way on a thread, and the caller's has not yet noted that."""
-    start, asked = Threads.start, threading.Event()
+    """The call is on its way to the event loop, and the caller does not wait for it yet."""
+    loop, asked = _portal._portal.loop(), threading.Event()
+    begin = loop.call_soon_threadsafe
 
-    def interrupted(threads: Threads, *arguments: Any) -> Any:
-        future = start(threads, *arguments)
+    def interrupted(*arguments: Any) -> Any:
+        begun = begin(*arguments)
         if not asked.is_set():
             assert asked.wait(30)
             raise KeyboardInterrupt
-        return future
+        return begun
 
     def answer(conversation: Conversation) -> None:
         asked.set()
@@ -93,8 +94,9 @@ def test_ctrl_c_just_when_a_submit_begins_cancels_the_job_too(
 
     server.fault, server.times = answer, 1
     with Client("ep1", "key", server.url) as client, pytest.raises(KeyboardInterrupt):
-        monkeypatch.setattr(Threads, "start", interrupted)
-        client.submit(TASK)
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "call_soon_threadsafe", interrupted)
+            client.submit(TASK)
     assert server.asked == ["run", "cancel"]
 
 
@@ -229,7 +231,7 @@ def test_a_forked_process_starts_threads_of_its_own() -> None:
     pytest's has threads."""
     program = """
 import os
-from gpu_worker_client._threads import Threads
+from gpu_worker_client._portal import Threads
 threads = Threads()
 assert threads.start(lambda: 1).result(30) == 1
 child = os.fork()
@@ -248,7 +250,7 @@ def test_a_job_is_cancelled_though_whoever_cancels_it_is_cancelled_too(
 
     async def program() -> None:
         async with async_client(server) as client:
-            threads, gate = client._connection.requests._threads, threading.Event()
+            threads, gate = client.connection.http.threads, threading.Event()
             busy = [threads.start(gate.wait) for _ in range(MAX_THREADS)]
             calls = [
                 asyncio.create_task(client.job("j").cancel()),

@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 from support import clips
 
-from gpu_worker_client import Storage, StorageError, Timing, _in_thread
-from gpu_worker_client._checkpoint import Stopped, checkpoint
-from gpu_worker_client._in_thread import Tell, in_thread, in_thread_telling
-from gpu_worker_client._threads import MAX_THREADS, Threads
+from gpu_worker_client import Storage, StorageError, Timing, _blocking
+from gpu_worker_client._blocking import Notify, Stopped, checkpoint, in_thread, in_thread_notifying
+from gpu_worker_client._portal import MAX_THREADS, Threads
 from gpu_worker_client.protocol import UpscaleParams
 from gpu_worker_client.split import SplitPlan, plan_split
 from gpu_worker_client.split.check import check_output
@@ -116,7 +115,7 @@ def test_a_cancel_ends_every_step_of_a_split(name: str, plan: SplitPlan, tmp_pat
 
 
 def test_a_call_that_comes_to_no_checkpoint_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_in_thread, "STOP_SECONDS", 0.05)
+    monkeypatch.setattr(_blocking, "STOP_SECONDS", 0.05)
     begun, stuck = threading.Event(), threading.Event()
 
     def call() -> None:
@@ -160,7 +159,7 @@ def test_a_listener_is_cancelled_with_the_call_that_waits_for_it() -> None:
     """It neither holds up the cancel nor stays behind."""
     ends: list[str] = []
 
-    def call(tell: Tell) -> None:
+    def call(tell: Notify) -> None:
         try:
             tell("begun")
         except Stopped:
@@ -178,7 +177,7 @@ def test_a_listener_is_cancelled_with_the_call_that_waits_for_it() -> None:
                 ends.append("cancelled")
                 raise
 
-        work = asyncio.create_task(in_thread_telling(call, hear))
+        work = asyncio.create_task(in_thread_notifying(call, hear))
         await heard.wait()
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -200,10 +199,10 @@ def test_a_listener_hears_on_the_event_loop_in_the_context_of_the_call() -> None
             heard.append((value, request.get(), threading.current_thread() is here))
 
         request.set("seven")
-        await in_thread_telling(lambda tell: tell(1), hear)
-        await in_thread_telling(lambda tell: tell(2), None)
+        await in_thread_notifying(lambda tell: tell(1), hear)
+        await in_thread_notifying(lambda tell: tell(2), None)
         with pytest.raises(TimeoutError, match="the listener's own"):
-            await in_thread_telling(lambda tell: tell(3), fail)
+            await in_thread_notifying(lambda tell: tell(3), fail)
 
     async def fail(_: Any) -> None:
         raise TimeoutError("the listener's own")
@@ -215,19 +214,19 @@ def test_a_listener_hears_on_the_event_loop_in_the_context_of_the_call() -> None
 def test_listeners_may_need_threads_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many calls as there are threads, all of them waiting for listeners that make such a call
     themselves."""
-    monkeypatch.setattr(_in_thread, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(_blocking, "POLL_SECONDS", 0.01)
     together = threading.Barrier(MAX_THREADS)
 
     async def hear(_: Any) -> None:
         await in_thread(lambda: None)
 
-    def call(tell: Tell) -> None:
+    def call(tell: Notify) -> None:
         together.wait(30)
         tell(1)
 
     async def program() -> None:
         await asyncio.wait_for(
-            asyncio.gather(*(in_thread_telling(call, hear) for _ in range(MAX_THREADS))), 60
+            asyncio.gather(*(in_thread_notifying(call, hear) for _ in range(MAX_THREADS))), 60
         )
 
     asyncio.run(program())
@@ -235,13 +234,13 @@ def test_listeners_may_need_threads_of_their_own(monkeypatch: pytest.MonkeyPatch
 
 def test_an_event_loop_that_was_closed_ends_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing was cancelled, nobody will ever wait: the threads are free again."""
-    monkeypatch.setattr(_in_thread, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(_blocking, "POLL_SECONDS", 0.01)
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(lambda *_: None)  # of the tasks that are dropped unfinished
     silent, heard, ended = loop.create_future(), threading.Event(), threading.Event()
-    working = Endless(lambda: _in_thread.checkpoint())
+    working = Endless(lambda: _blocking.checkpoint())
 
-    def waiting(tell: Tell) -> None:
+    def waiting(tell: Notify) -> None:
         try:
             tell(1)
         finally:
@@ -253,7 +252,7 @@ def test_an_event_loop_that_was_closed_ends_the_calls(monkeypatch: pytest.Monkey
 
     async def program() -> None:
         tasks.append(asyncio.create_task(in_thread(working)))
-        tasks.append(asyncio.create_task(in_thread_telling(waiting, hear)))
+        tasks.append(asyncio.create_task(in_thread_notifying(waiting, hear)))
         assert await asyncio.to_thread(working.begun.wait, 30)
         assert await asyncio.to_thread(heard.wait, 30)
 
@@ -271,8 +270,8 @@ def test_an_event_loop_that_was_closed_ends_the_calls(monkeypatch: pytest.Monkey
 
 
 def test_nobody_complains_of_a_call_that_was_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_in_thread, "STOP_SECONDS", 0.0)
-    monkeypatch.setattr(_in_thread, "_threads", threads := Threads())
+    monkeypatch.setattr(_blocking, "STOP_SECONDS", 0.0)
+    monkeypatch.setattr(_blocking, "_threads", threads := Threads())
     complaints: list[dict[str, Any]] = []
     begun, gate = threading.Event(), threading.Event()
 

@@ -233,7 +233,6 @@ def test_the_api_key_is_in_no_text(
         client.health()
     shown = [
         repr(client),
-        repr(client._endpoint),
         str(caught.value),
         repr(caught.value),
         caught.value.body,

@@ -331,6 +331,15 @@ def test_a_job_the_endpoint_has_forgotten(client: Client, server: ScriptedServer
     assert len(server.seen) == 2
 
 
+def test_the_answer_of_another_job_is_none(client: Client, server: ScriptedServer) -> None:
+    """A connection that two processes share hands out each other's answers."""
+    server.say(DONE | {"id": "other"}, DONE)
+    assert client.job("j").status().state is State.completed
+    server.script[:] = [Answer(DONE | {"id": "other"})]
+    with pytest.raises(APIConnectionError, match="another job"):
+        client.job("j").result()
+
+
 # --- waiting
 # ------------------------------------------------------------------------------------------
 
@@ -405,7 +414,7 @@ def test_no_time_at_all_is_still_one_look(
 ) -> None:
     server.say(DONE)
     assert client.job("j").wait(timeout=0).state is State.completed
-    server.script[:] = [Answer(RUNNING)]
+    server.script[:] = [Answer(RUNNING | {"id": "k"})]
     with pytest.raises(WaitTimeout):
         client.job("k").wait(timeout=0)
     assert time.sleeps == []
@@ -461,7 +470,7 @@ def test_a_cancel_that_fails_is_told(client: Client, server: ScriptedServer) -> 
     server.say(*[Answer(status=500)] * 6, RUNNING)
     with pytest.raises(ServerError):
         client.job("j").cancel()
-    server.script[:] = [Answer(status=400), Answer(RUNNING)]
+    server.script[:] = [Answer(status=400), Answer(RUNNING | {"id": "k"})]
     with pytest.raises(APIError, match="POST cancel/k: 400"):
         client.job("k").cancel()
 

@@ -16,13 +16,13 @@ from gpu_worker_client import (
     ServerError,
 )
 from gpu_worker_client._endpoint import check_base_url, check_id
-from gpu_worker_client._job_core import POLL_CAP_SECONDS, poll_seconds
 from gpu_worker_client._retry import (
     BACKOFF_CAP_SECONDS,
     backoff_seconds,
     parse_retry_after,
     should_retry,
 )
+from gpu_worker_client.async_job import POLL_CAP_SECONDS, poll_seconds
 from gpu_worker_client.protocol.text import redact
 
 NOW = datetime(2030, 1, 1, 12, 0, 0, tzinfo=timezone.utc)

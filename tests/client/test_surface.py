@@ -29,7 +29,7 @@ def arguments(call: Callable[..., Any]) -> list[tuple[Any, ...]]:
 
 
 def test_both_clients_have_the_same_names() -> None:
-    assert public(AsyncClient) - {"aclose", "sharing"} == public(Client) - {"close"}
+    assert public(AsyncClient) - {"aclose"} == public(Client) - {"close"}
     assert public(AsyncJob) == public(Job)
 
 

@@ -28,7 +28,7 @@ from gpu_worker.devserver.endpoint.job import Status
 from gpu_worker.devserver.endpoint.worker_process import WorkerProcess
 from gpu_worker.devserver.limits import PlatformLimits
 from gpu_worker.devserver.local import LocalPlatform
-from gpu_worker_client import AsyncClient, Client, ConfigError, InvalidTask, JobError, Storage
+from gpu_worker_client import Client, ConfigError, InvalidTask, JobError, Storage
 from gpu_worker_client.protocol import UpscaleParams, UpscaleTask
 from gpu_worker_client.split import (
     SegmentEvent,
@@ -82,7 +82,7 @@ class Farm:
         return next(worker for worker in self.platform.workers if worker.worker_id == worker_id)
 
     def jobs(self) -> set[str]:
-        return set(self.platform.control.hub.book.jobs)
+        return set(self.platform.control.hub.queue.jobs)
 
     def unsplit(self, output: Path, params: UpscaleParams) -> Path:
         """The same video as one job, its files through the gate by themselves."""
@@ -360,7 +360,7 @@ def test_awaited_it_is_the_same_and_ctrl_c_leaves_nothing_running(
 
     async def go_on() -> SplitResult:
         options = params.model_dump(exclude_unset=True)
-        async with AsyncClient.sharing(farm.client) as client:
+        async with farm.client.core as client:
             return await client.upscale(
                 farm.source, output, split=True, segments=WORKERS, on_event=hear, **options
             )

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from gpu_worker_client.protocol import TrackParams, TrackResult
-from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.base import LocalJob, ProcessorSettings
 from gpu_worker_processors.track.processor import PROCESSOR
 
 pytestmark = pytest.mark.gpu
 
 
 def run(path: Path, work_dir: Path, weights_dir: Path, device: str, **params: Any) -> TrackResult:
-    settings = {"GPU_WORKER_DEVICE": device, "WEIGHTS_DIR": str(weights_dir)}
+    settings = ProcessorSettings(weights_dir, device)
     return PROCESSOR.run(
         LocalJob("job", TrackParams(**params), work_dir, path, settings=settings)
     ).unpacked()

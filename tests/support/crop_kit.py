@@ -22,7 +22,7 @@ from gpu_worker_client.protocol import (
 )
 from gpu_worker_client.protocol.auto_crop import AutoCropParams, AutoCropResult
 from gpu_worker_processors.auto_crop.processor import PROCESSOR
-from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.base import LocalJob, ProcessorSettings
 from support import clips
 
 DARK, BRIGHT = 40, 220
@@ -40,9 +40,7 @@ def job(
     weights_dir: Path | None = None,
     **params: Any,
 ) -> LocalJob:
-    settings = {"GPU_WORKER_DEVICE": "cpu"} | (
-        {"WEIGHTS_DIR": str(weights_dir)} if weights_dir else {}
-    )
+    settings = ProcessorSettings(weights_dir, "cpu")
     wanted = AutoCropParams.model_validate({"dry_run": output is None, **params}, strict=False)
     inputs = {"tracks": tracks} if tracks else {}
     return LocalJob("job", wanted, path.parent, path, inputs, output, settings=settings)

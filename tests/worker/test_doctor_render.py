@@ -7,8 +7,8 @@ import pytest
 
 from gpu_worker import doctor
 from gpu_worker.settings import Settings
+from gpu_worker_processors.base import Policy
 from gpu_worker_processors.sandbox import landlock, program
-from gpu_worker_processors.sandbox.level import Policy
 from gpu_worker_processors.sandbox.program import REFUSALS, Level
 
 

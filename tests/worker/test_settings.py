@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gpu_worker.settings import ConfigError, Settings
-from gpu_worker_processors.engine.host import engine_environment
+from gpu_worker_processors.base import ProcessorSettings
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
@@ -65,25 +65,23 @@ def test_a_misspelled_variable_gets_the_nearest_name() -> None:
         Settings.from_env({"GPU_WORKER_MAX_PIXLES": "5"})
 
 
-def test_the_engine_sees_no_secret() -> None:
-    env = {
-        "WEIGHTS_DIR": "/w",
-        "GPU_WORKER_DEVICE": "cpu",
-        "R2_SECRET_ACCESS_KEY": "s",
-        "RUNPOD_AI_API_KEY": "k",
-    }
-    assert engine_environment(env) == {"WEIGHTS_DIR": "/w", "GPU_WORKER_DEVICE": "cpu"}
+def test_processors_get_their_settings_and_no_secret() -> None:
+    settings = Settings.from_env(
+        {
+            "WEIGHTS_DIR": "/w",
+            "GPU_WORKER_DEVICE": "cpu",
+            "GPU_WORKER_CUDA_GRAPHS": "true",
+            "GPU_WORKER_RENDER_SANDBOX": "off",
+            "RUNPOD_AI_API_KEY": "k",
+        }
+    )
+    assert settings.processors == ProcessorSettings(Path("/w"), "cpu", True, "off")
 
 
-def test_the_engine_stands_elsewhere_and_gets_whole_paths(
+def test_paths_are_whole_since_the_engine_works_in_another_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = engine_environment(
-        {"WEIGHTS_DIR": "weights", "GPU_WORKER_MANIFEST": "m.toml", "GPU_WORKER_DEVICE": "cpu"}
-    )
-    paths = {
-        "WEIGHTS_DIR": str(tmp_path / "weights"),
-        "GPU_WORKER_MANIFEST": str(tmp_path / "m.toml"),
-    }
-    assert found == {**paths, "GPU_WORKER_DEVICE": "cpu"}
+    settings = Settings.from_env({"WEIGHTS_DIR": "weights", "GPU_WORKER_WORK_ROOT": "work"})
+    assert settings.processors.weights_dir == tmp_path / "weights"
+    assert settings.work_root == tmp_path / "work"

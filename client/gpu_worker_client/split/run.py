@@ -7,14 +7,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from gpu_worker_client._background import run_in_background, take_over
-from gpu_worker_client._drive_async import told
-from gpu_worker_client._in_thread import in_thread
+from gpu_worker_client._blocking import in_thread, notify
+from gpu_worker_client._portal import call, on_callers_thread
 from gpu_worker_client.async_client import AsyncClient
 from gpu_worker_client.client import Client
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import UpscaleParams
-from gpu_worker_client.protocol.errors import GpuWorkerError
 from gpu_worker_client.split.plan import DEFAULT_SEGMENTS, SplitPlan
 from gpu_worker_client.split.segments import SegmentEvent
 from gpu_worker_client.split.work import SplitResult, carried_out, order
@@ -56,8 +54,7 @@ def split_upscale(
         policy: of every job; None makes one from the estimate.
         on_plan: shown the plan and its cost before anything leaves this machine; what it raises
             ends the call. `print` will do.
-        on_event: told of every `SegmentEvent`, in another thread than this, one at a time; the
-            other segments wait for it.
+        on_event: called with every `SegmentEvent`, one at a time; the other segments wait for it.
 
     Raises:
         SplitError: the video cannot be split or joined, or is too dear.
@@ -66,19 +63,24 @@ def split_upscale(
         FileNotFoundError: the source, or the output's folder, is not there.
         ConfigError, StorageError, APIConnectionError, APIError: as their names say.
     """
-    ordered = order(
-        source, output, params, segments=segments, in_flight=in_flight, gpu=gpu, prices=prices
-    )
-    if on_plan is not None:
-        on_plan(ordered.plan)
-    ordered.plan.require_budget(max_usd)
-    try:
-        return run_in_background(
-            carried_out(ordered, AsyncClient.sharing(client), storage, policy, on_event)
+    return call(
+        partial(
+            split_upscale_async,
+            client.core,
+            storage,
+            source,
+            output,
+            params,
+            segments=segments,
+            in_flight=in_flight,
+            max_usd=max_usd,
+            gpu=gpu,
+            prices=prices,
+            policy=policy,
+            on_plan=on_callers_thread(on_plan),
+            on_event=on_callers_thread(on_event),
         )
-    except GpuWorkerError as error:
-        take_over(client, error)
-        raise
+    )
 
 
 async def split_upscale_async(
@@ -112,6 +114,6 @@ async def split_upscale_async(
     )
     ordered = await in_thread(planning)
     if on_plan is not None:
-        await told(on_plan, ordered.plan)
+        await notify(on_plan, ordered.plan)
     ordered.plan.require_budget(max_usd)
     return await carried_out(ordered, client, storage, policy, on_event)

@@ -19,9 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from gpu_worker_client._checkpoint import checkpoint
-from gpu_worker_client._drive_async import told
-from gpu_worker_client._in_thread import in_thread
+from gpu_worker_client._blocking import checkpoint, in_thread, notify
 from gpu_worker_client.async_client import AsyncClient, AsyncJob
 from gpu_worker_client.errors import StorageError
 from gpu_worker_client.policy import Policy
@@ -201,7 +199,7 @@ class SegmentRunner:
     async def _tell(self, segment: Segment, stage: Stage, job_id: str | None = None) -> None:
         if self._on_event is not None:
             async with self._telling:
-                await told(self._on_event, SegmentEvent(segment, stage, job_id))
+                await notify(self._on_event, SegmentEvent(segment, stage, job_id))
 
 
 def _heed(_done: int, _total: int) -> None:

@@ -22,7 +22,7 @@ import av
 from av.error import FFmpegError
 from av.stream import Disposition
 
-from gpu_worker_client._checkpoint import checkpoint
+from gpu_worker_client._blocking import checkpoint
 from gpu_worker_client.split.bitstream import starts_anew
 from gpu_worker_client.split.errors import SplitError
 from gpu_worker_client.split.times import reorder_delay

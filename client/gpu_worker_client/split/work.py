@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_worker_client._at_once import as_they_end
-from gpu_worker_client._in_thread import in_thread
+from gpu_worker_client._blocking import in_thread
 from gpu_worker_client._stage import FileWork
 from gpu_worker_client.async_client import AsyncClient
 from gpu_worker_client.errors import ConfigError

@@ -18,15 +18,14 @@ from types import FrameType
 
 from gpu_worker.devserver.local import LocalPlatform
 from gpu_worker.devserver.store import private_files
+from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
 
 WATCH_SECONDS = 1.0
-EXAMPLE_SECONDS = 7 * 86_400
-"""Life of the example's presigned URLs, the longest there is."""
 
 
 def add_parser(
-    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
-) -> None:  # pyright: ignore[reportPrivateUsage]
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],  # pyright: ignore[reportPrivateUsage]
+) -> None:
     summary = "RunPod's API, an R2 gate and a worker on loopback"
     parser = subparsers.add_parser(
         "dev-server", help=summary, description=__doc__.split("\n\n")[0] if __doc__ else summary
@@ -147,7 +146,7 @@ def _example(platform: LocalPlatform) -> str:
     gate = platform.gate
     for key in ("input", "output"):
         for method in ("PUT", "GET"):
-            url = gate.presign(method, f"{key}.mp4", EXAMPLE_SECONDS)
+            url = gate.presign(method, f"{key}.mp4", MAX_EXPIRES_SECONDS)
             private_files.write_text(folder / f"{method.lower()}-{key}.url", url)
     task = {"task": "detect_scenes", "input_url": (folder / "get-input.url").read_text()}
     private_files.write_text(folder / "task.json", json.dumps(task))

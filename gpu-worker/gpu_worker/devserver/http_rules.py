@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gpu_worker.devserver.store.s3_errors import S3Error
+from gpu_worker_client.protocol.foreign import parse_integer
 
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
@@ -53,14 +54,14 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
     bytes. Raises InvalidRange when nothing of the object lies in the range.
     """
     match = _RANGE.fullmatch(header.strip()) if header else None
-    if match is None or match.group(1) == match.group(2) == "":
+    first, last = (parse_integer(number) for number in match.groups()) if match else (None, None)
+    if first is None and last is None:
         return None
-    first, last = match.groups()
-    if first == "":
-        start, end = max(0, size - int(last)), size
+    if first is None:
+        start, end = max(0, size - (last or 0)), size
     else:
-        start, end = int(first), size if last == "" else int(last) + 1
-        if last != "" and end <= start:
+        start, end = first, size if last is None else last + 1
+        if last is not None and end <= start:
             return None
     if start >= size or end <= start:
         raise S3Error("InvalidRange", f"the object has {size} bytes")

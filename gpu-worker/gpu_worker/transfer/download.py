@@ -1,9 +1,9 @@
 """One object on its way into one file: ranges, resumption, and never a mix of two versions.
 
 The first request is a GET of the first range, never a HEAD (a GET signature does not cover it), and
-tells size and ETag. Later requests carry `If-Match` and are believed only when they continue
-exactly where asked; a store that does not answer ranges in a way to be trusted is read again from
-the start, in one piece.
+its answer names size and ETag. Later requests carry `If-Match` and are believed only when they
+continue exactly where asked; a store that does not answer ranges in a way to be trusted is read
+again from the start, in one piece.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu_worker.transfer.http import Channel, Response
+from gpu_worker.transfer.http import HttpChannel, Response
 from gpu_worker.transfer.limits import MIB, TransferLimits
 from gpu_worker.transfer.parallel import run_parallel
 from gpu_worker.transfer.progress import Meter, Progress
@@ -22,13 +22,14 @@ from gpu_worker.transfer.safe_url import SafeUrl
 from gpu_worker.transfer.store_errors import Transient
 from gpu_worker.transfer.urls import Source
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol.foreign import parse_integer
 from gpu_worker_processors.atomic_file import disk_errors
 
 LARGEST_RANGE_BYTES = 256 * MIB
 """So that a slow connection does not keep the rest waiting for long."""
 PROGRESS_BYTES = MIB // 4
 """A failure after this much new data is the first of a new row."""
-_CONTENT_RANGE = re.compile(r"bytes (?P<start>\d{1,18})-(?P<end>\d{1,18})/(?P<total>\d{1,18})")
+_CONTENT_RANGE = re.compile(r"bytes ([^-]*)-([^/]*)/(.*)")
 
 
 class _ObjectChanged(Exception):
@@ -79,7 +80,7 @@ class Download:
 
     def __init__(
         self,
-        channel: Channel,
+        channel: HttpChannel,
         source: Source,
         url: SafeUrl,
         fd: int,
@@ -184,7 +185,7 @@ class Download:
             raise TaskError(ErrorCode.length_required, message, path=self._source.where)
         if response.status == 200:
             self._ranges = False
-            return self._begin(response, piece, length, length)
+            return self._start(response, piece, length, length)
         found = _content_range(response)
         if (
             found is None
@@ -195,9 +196,9 @@ class Download:
             raise self._bad_range()
         if found[2] > found[1] and not _strong(response.etag):
             raise self._bad_range()  # without an ETag the next range could be of another version
-        return self._begin(response, piece, length, found[2])
+        return self._start(response, piece, length, found[2])
 
-    def _begin(self, response: Response, piece: Piece, length: int, total: int) -> int:
+    def _start(self, response: Response, piece: Piece, length: int, total: int) -> int:
         check_size(total, self._source.where, self._channel.limits)
         self._make_room(total)
         self.total = total
@@ -263,8 +264,8 @@ def _content_range(response: Response) -> tuple[int, int, int] | None:
     match = _CONTENT_RANGE.fullmatch(response.header("Content-Range") or "")
     if match is None:
         return None
-    start, end, total = (int(match[name]) for name in ("start", "end", "total"))
-    return start, end + 1, total
+    start, end, total = (parse_integer(number) for number in match.groups())
+    return None if start is None or end is None or total is None else (start, end + 1, total)
 
 
 def _write_at(fd: int, data: memoryview, offset: int) -> None:

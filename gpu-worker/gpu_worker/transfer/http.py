@@ -23,10 +23,12 @@ from typing import Protocol
 from gpu_worker.transfer.connect import Dialer, Network
 from gpu_worker.transfer.limits import MIB, TransferLimits
 from gpu_worker.transfer.safe_url import SafeUrl
-from gpu_worker.transfer.store_errors import Direction, Refusal, Transient, judge
+from gpu_worker.transfer.store_errors import Direction, StoreRefusal, Transient, judge
 from gpu_worker.transfer.urls import UrlPolicy
 from gpu_worker.transfer.watchdog import Guard, Halted
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol.foreign import parse_integer
+from gpu_worker_client.protocol.http import full_jitter_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +37,6 @@ SEND_BYTES = MIB // 4
 """`sendall` counts its timeout over all of it, so a piece must fit into it at the lowest allowed
 rate."""
 ERROR_BODY_BYTES = 65536
-FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 20.0
 TRAILING_SECONDS = 0.5
 """How long a server that should close the connection is given to do so, or to send more than it
@@ -52,7 +53,7 @@ _FAILED: dict[Direction, ErrorCode] = {
 
 
 class Body(Protocol):
-    """What an upload sends: readable again from any place, because any try may be the second."""
+    """What an upload sends: readable again from any offset, because any try may be the second."""
 
     @property
     def size(self) -> int: ...
@@ -88,7 +89,7 @@ class Response:
         if self.header("Transfer-Encoding") is not None or len(values) != 1:
             return None
         (value,) = values
-        return int(value) if value.isdigit() and len(value) <= 18 else None
+        return parse_integer(value)
 
     def chunks(self, size: int, count: Callable[[int], None]) -> Iterator[memoryview]:
         """The body in pieces of one reused buffer, exactly `size` bytes together.
@@ -146,7 +147,9 @@ class Response:
 
     def refusal(self) -> TaskError | Transient:
         """The error for this answer, when it is not the wanted one."""
-        refusal = Refusal(self.status, self.text(), self.header("Date"), self.header("Retry-After"))
+        refusal = StoreRefusal(
+            self.status, self.text(), self.header("Date"), self.header("Retry-After")
+        )
         return judge(refusal, self._where, self._direction, datetime.now(timezone.utc))
 
 
@@ -157,7 +160,7 @@ class _Progress:
     body_sent: bool = False
 
 
-class Channel:
+class HttpChannel:
     """The way of one transfer to its store: where it may dial, how long it may take. Thread-safe
     context manager."""
 
@@ -175,7 +178,7 @@ class Channel:
         self._network = network or Network()
         self._dialer = Dialer(policy, limits, self._network, self.guard)
 
-    def __enter__(self) -> Channel:
+    def __enter__(self) -> HttpChannel:
         self.guard.__enter__()
         return self
 
@@ -205,8 +208,8 @@ class Channel:
         covered too.
 
         Args:
-            where: place of the URL in the task, for messages.
-            sent: told the size of every piece of the body that left.
+            where: field of the task that holds the URL, for messages.
+            sent: called with the size of every piece of the body that left.
         """
         self.guard.check()
         progress = _Progress()
@@ -362,7 +365,6 @@ class Retry:
 
 
 def pause_seconds(failures: int, retry_after_seconds: float | None, jitter: float) -> float:
-    """Full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/),
-    never less than Retry-After."""
-    ceiling = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (failures - 1))
-    return max(ceiling * jitter, retry_after_seconds or 0.0)
+    """Full jitter, never less than Retry-After."""
+    pause = full_jitter_seconds(failures - 1, LONGEST_PAUSE_SECONDS, jitter)
+    return max(pause, retry_after_seconds or 0.0)

@@ -1,4 +1,4 @@
-"""What can be told about a presigned URL before any work: that the store will refuse it, and how to
+"""What a presigned URL shows before any work: that the store will refuse it, and how to
 sign it right.
 
 Every rule here costs microseconds; the same fault found by the store costs the caller an hour of
@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from gpu_worker.transfer.presign import Presign
 from gpu_worker.transfer.safe_url import SafeUrl
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol.presigned import Presign
 from gpu_worker_client.protocol.task import FRAMING_HEADERS
 
 Method = Literal["GET", "PUT", "POST"]
@@ -100,13 +100,6 @@ def check_expiry(
             remaining_seconds=round(left),
             needed_seconds=round(min_remaining_seconds),
         )
-
-
-def signed_subset(url: SafeUrl, headers: Mapping[str, str]) -> dict[str, str]:
-    """Those of `headers` that the URL's signature binds. Parts and completion of one upload sign
-    different ones."""
-    signed = url.presign.signed_headers if url.presign else frozenset[str]()
-    return {name: value for name, value in headers.items() if name.lower() in signed}
 
 
 def _check_conditions(headers: Mapping[str, str], headers_field: str) -> None:

@@ -13,9 +13,10 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
-from gpu_worker.transfer.presign import Presign, read_presign
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.base import MAX_URL_CHARS
+from gpu_worker_client.protocol.foreign import parse_integer
+from gpu_worker_client.protocol.presigned import Presign, read_presign
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 _SHAPE = re.compile(
@@ -158,8 +159,8 @@ def _host_name(host: str, field: str) -> str:
             "has a host that is no plain DNS name (international names go as xn--..., no trailing"
             " dot)",
         )
-    looks_numeric = labels[-1].isdigit() or re.fullmatch(r"0x[0-9a-f]*", labels[-1]) is not None
-    if looks_numeric and not isinstance(literal_address(host), ipaddress.IPv4Address):
+    is_numeric = re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1]) is not None
+    if is_numeric and not isinstance(literal_address(host), ipaddress.IPv4Address):
         # getaddrinfo reads 127.1, 0177.0.0.1, 0x7f000001 and 2130706433 as addresses; other parsers
         # as names.
         raise TaskError(
@@ -171,9 +172,10 @@ def _host_name(host: str, field: str) -> str:
 
 
 def _port(text: str, field: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65536:
+    port = parse_integer(text, least=1, most=65535)
+    if port is None:
         raise _refused(field, "has a port outside 1..65535")
-    return int(text)
+    return port
 
 
 def _refused(field: str, what: str) -> TaskError:

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol.foreign import parse_http_date
+from gpu_worker_client.protocol.http import TRANSIENT_STATUS, retry_after_seconds
 
 Direction = Literal["download", "upload"]
 
 _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9]{1,64})\s*</Code>")
 _EXPIRED_TEXT = re.compile(rb"<Message>[^<]{0,200}\bexpired\b", re.IGNORECASE)
-_RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _RETRIED_CODES = frozenset(
     {
         "BadGateway",
@@ -54,11 +54,11 @@ class Transient(Exception):
         """What to report when no try is left."""
         self.retry_after_seconds = retry_after_seconds
         self.ambiguous = ambiguous
-        """The store may have done what was asked although we did not hear so."""
+        """The store may have done what was asked although no answer said so."""
 
 
 @dataclass(frozen=True)
-class Refusal:
+class StoreRefusal:
     """An answer that is not the wanted one."""
 
     status: int
@@ -76,12 +76,12 @@ class Refusal:
 
 
 def judge(
-    refusal: Refusal, where: str, direction: Direction, now: datetime
+    refusal: StoreRefusal, where: str, direction: Direction, now: datetime
 ) -> TaskError | Transient:
     """The error for a refusal.
 
     Args:
-        where: place of the URL in the task.
+        where: field of the task that holds the URL.
         now: this machine's time, for the skew.
     """
     status, code = refusal.status, refusal.code
@@ -105,16 +105,17 @@ def judge(
             f"{where}: the store says the URL has expired ({shown}); sign a new one, for longer"
         )
         return TaskError(ErrorCode.url_expired, message, **details)
-    if code in _RETRIED_CODES or (status in _RETRIED_STATUS and status != 409):
+    if code in _RETRIED_CODES or status in TRANSIENT_STATUS:
         message = f"{where}: the store kept answering {shown}; submit again later"
         ambiguous = status not in _CLEAN_REFUSALS and code not in (
             "IncompleteBody",
             "RequestTimeout",
         )
         error = TaskError(ErrorCode.storage_unavailable, message, **details)
+        asked = retry_after_seconds(refusal.retry_after, now)
         return Transient(
             error,
-            retry_after_seconds=retry_after_seconds(refusal.retry_after, now),
+            retry_after_seconds=None if asked is None else min(asked, MAX_RETRY_AFTER_SECONDS),
             ambiguous=ambiguous,
         )
     return _permanent(status, code, where, direction, details)
@@ -156,7 +157,7 @@ def _hint(status: int, code: str) -> str:
     return "; check key, bucket and permissions of the signer" if status in (401, 403) else ""
 
 
-def _skewed(refusal: Refusal, where: str, now: datetime) -> TaskError:
+def _skewed(refusal: StoreRefusal, where: str, now: datetime) -> TaskError:
     offset = _offset_seconds(refusal.date, now)
     measured = (
         "" if offset is None else f" (the store's clock is {offset:+.0f} s from this worker's)"
@@ -173,28 +174,5 @@ def _skewed(refusal: Refusal, where: str, now: datetime) -> TaskError:
 
 
 def _offset_seconds(date: str | None, now: datetime) -> float | None:
-    parsed = _http_date(date)
+    parsed = parse_http_date(date)
     return None if parsed is None else (parsed - now).total_seconds()
-
-
-def retry_after_seconds(text: str | None, now: datetime) -> float | None:
-    """Seconds a Retry-After header asks for, whether it holds seconds or a date; None without a
-    readable one."""
-    if text is None:
-        return None
-    if text.strip().isdigit() and len(text.strip()) <= 9:
-        return min(float(text), MAX_RETRY_AFTER_SECONDS)
-    at = _http_date(text)
-    return (
-        None if at is None else min(max((at - now).total_seconds(), 0.0), MAX_RETRY_AFTER_SECONDS)
-    )
-
-
-def _http_date(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        parsed = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
-        return None
-    return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=timezone.utc)

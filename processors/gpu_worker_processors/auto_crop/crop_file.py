@@ -36,7 +36,7 @@ def crop_file(job: LocalJob, detector: Detector | None) -> AutoCropResult:
     params: AutoCropParams = job.params
     info = probe(job.require_input(), job.limits)
     video = require_video(info)
-    device = pick_device(job.settings.get("GPU_WORKER_DEVICE", "auto"))
+    device = pick_device(job.settings.device)
     job.warnings.extend((*info.warnings, *_shape_warnings(video)))
     frame = square_size(video)
     look = None

@@ -6,11 +6,12 @@ Light on import: the worker's parent process asks `required_weights` without eve
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from gpu_worker_client.protocol import TaskError, TrackParams
 from gpu_worker_client.protocol.auto_crop import AutoCropParams, AutoCropResult
+from gpu_worker_client.protocol.foreign import parse_integer
 from gpu_worker_processors.auto_crop.tracks_file import INPUT_NAME
 from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.models.weights import WeightStore
@@ -25,8 +26,11 @@ class AutoCropProcessor:
 
     name = "auto_crop"
 
-    def required_weights(self, params: AutoCropParams) -> tuple[str, ...]:
-        return () if params.keyframes is not None else required_weights(params.model)
+    def required_weights(
+        self, params: AutoCropParams, inputs: Collection[str] = ()
+    ) -> tuple[str, ...]:
+        brings_its_path = params.keyframes is not None or INPUT_NAME in inputs
+        return () if brings_its_path else required_weights(params.model)
 
     def prepare(self, job: LocalJob) -> None:
         _detector(job)
@@ -44,14 +48,13 @@ def _detector(job: LocalJob) -> Detector | None:
         return None
     from gpu_worker_processors.models.devices import pick_device
 
-    folder = job.settings.get("WEIGHTS_DIR")
     try:
         return load_detector(
             params.model,
             classes=classes_to_find(params),
             iou_threshold=TrackParams().iou_threshold,
-            store=WeightStore(Path(folder) if folder else None, job.settings),
-            device=pick_device(job.settings.get("GPU_WORKER_DEVICE", "auto")),
+            store=WeightStore(job.settings.weights_dir),
+            device=pick_device(job.settings.device),
         )
     except TaskError as error:
         raise _at_its_place(error, params) from None
@@ -75,11 +78,11 @@ def _named(params: AutoCropParams) -> list[tuple[str, str]]:
 def _at_its_place(error: TaskError, params: AutoCropParams) -> TaskError:
     """The detector's refusal of a class, named where the caller wrote it."""
     path = str(error.details.get("path", ""))
-    place = path.removeprefix("params.classes.")
     given = len(classes_for(params.model, params.classes))
-    if not place.isdecimal() or int(place) < given:
+    index = parse_integer(path.removeprefix("params.classes."), least=given)
+    if index is None:
         return error
-    own = _named(params)[int(place) - given][0]
+    own = _named(params)[index - given][0]
     return TaskError(
         error.code, error.message.replace(path, own), path=own, nearest=error.details.get("nearest")
     )

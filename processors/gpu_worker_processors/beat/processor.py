@@ -10,8 +10,8 @@ longer than the next.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpu_worker_client.protocol.beat import BeatParams, BeatResult, BeatStats
@@ -32,7 +32,7 @@ class BeatProcessor:
 
     name = "beat"
 
-    def required_weights(self, params: BeatParams) -> tuple[str, ...]:
+    def required_weights(self, params: BeatParams, inputs: Collection[str] = ()) -> tuple[str, ...]:
         return (WEIGHTS[params.model],) if params.engine == "beat_this" else ()
 
     def prepare(self, job: LocalJob) -> None:
@@ -107,11 +107,8 @@ def _findings(job: LocalJob, spool: Spool) -> Findings:
 def _network(job: LocalJob):  # noqa: ANN202 - beat_this.Network, a module that the parent must not import
     from gpu_worker_processors.beat.beat_this import load
 
-    folder = job.settings.get("WEIGHTS_DIR")
-    weights = WeightStore(Path(folder) if folder else None, job.settings).resolve(
-        WEIGHTS[job.params.model]
-    )
-    return load(weights.path, job.settings.get("GPU_WORKER_DEVICE", "auto") != "cpu")
+    weights = WeightStore(job.settings.weights_dir).resolve(WEIGHTS[job.params.model])
+    return load(weights.path, job.settings.device != "cpu")
 
 
 def _mix_down(job: LocalJob, audio: AudioSource, found: Findings) -> None:

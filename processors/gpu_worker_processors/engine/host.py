@@ -20,11 +20,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, cast, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
+
+from pydantic import TypeAdapter
 
 from gpu_worker_client.protocol import ErrorBody, ErrorCode, Stage, TaskBase, TaskError
 from gpu_worker_processors import registry
-from gpu_worker_processors.base import Limits, ignore_progress
+from gpu_worker_processors.base import ProcessorSettings, ignore_progress
 from gpu_worker_processors.engine.events import (
     Done,
     Event,
@@ -35,9 +37,11 @@ from gpu_worker_processors.engine.events import (
     read_event,
 )
 from gpu_worker_processors.engine.jobdir import RESULT_NAME, engine_home
+from gpu_worker_processors.engine.settings import EngineSettings
 from gpu_worker_processors.engine.untrusted_file import open_made
+from gpu_worker_processors.models.manifest import MANIFEST_VARIABLE
 from gpu_worker_processors.sandbox.identity import hand_over
-from gpu_worker_processors.sandbox.level import Policy, SandboxSpec
+from gpu_worker_processors.sandbox.level import SandboxSpec
 
 logger = logging.getLogger(__name__)
 
@@ -66,41 +70,7 @@ _PASSED_ON = (
 """Variables of the parent that the child needs to find its libraries and its GPU. Keys and tokens
 are not among them."""
 
-ENGINE_VARIABLES = (
-    "WEIGHTS_DIR",
-    "GPU_WORKER_DEVICE",
-    "GPU_WORKER_MANIFEST",
-    "GPU_WORKER_SANDBOX",
-    "GPU_WORKER_RENDER_SANDBOX",
-    "GPU_WORKER_CUDA_GRAPHS",
-)
-"""What the engine may see of the environment besides paths and GPU selection: no key, no token."""
-
-
-_PATH_VARIABLES = frozenset({"WEIGHTS_DIR", "GPU_WORKER_MANIFEST"})
-
-
-def engine_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """What a processor may read of its owner's environment. The engine stands in another folder, so
-    paths are made whole."""
-    given = {name: env[name] for name in ENGINE_VARIABLES if env.get(name)}
-    return {
-        name: str(Path(v).expanduser().resolve()) if name in _PATH_VARIABLES else v
-        for name, v in given.items()
-    }
-
-
-class EngineSettings(Protocol):
-    """What an engine's owner chooses: the worker's `Settings`, or a local run's."""
-
-    @property
-    def sandbox(self) -> Policy: ...
-    @property
-    def work_root(self) -> Path: ...
-    @property
-    def weights_dir(self) -> Path | None: ...
-    @property
-    def limits(self) -> Limits: ...
+_SETTINGS = TypeAdapter(ProcessorSettings)
 
 
 @dataclass(frozen=True)
@@ -136,7 +106,7 @@ class Engine:
 
     Args:
         settings: its sandbox and limits.
-        env: this process's variables; the child gets a few of them, see `engine_environment`.
+        env: this process's variables; the child gets a few of them: no key, no token.
         readable: files outside the work root that its jobs read where they lie.
     """
 
@@ -304,7 +274,7 @@ class Engine:
                 "inputs": {name: str(path) for name, path in job.extra_inputs.items()},
             },
             "limits": asdict(self._settings.limits),
-            "settings": engine_environment(self._env),
+            "settings": _SETTINGS.dump_python(self._settings.processors, mode="json"),
         }
 
     def _read_event(self, process: subprocess.Popen[str]) -> Event:
@@ -352,7 +322,8 @@ class Engine:
     def _child_environment(self, home: Path, sandbox: SandboxSpec) -> dict[str, str]:
         env = {name: self._env[name] for name in _PASSED_ON if name in self._env}
         env |= {name: value for name, value in self._env.items() if name.startswith("NVIDIA_")}
-        env |= engine_environment(self._env)
+        if manifest := self._env.get(MANIFEST_VARIABLE):
+            env[MANIFEST_VARIABLE] = str(Path(manifest).expanduser().resolve())
         env |= {
             "HOME": str(home),
             "TMPDIR": str(home),

@@ -16,9 +16,11 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
+from pydantic import TypeAdapter
+
 from gpu_worker_client.protocol import TASKS, Stage, TaskError
 from gpu_worker_processors import registry
-from gpu_worker_processors.base import Limits, LocalJob
+from gpu_worker_processors.base import Limits, LocalJob, ProcessorSettings
 from gpu_worker_processors.engine.errors import as_task_error
 from gpu_worker_processors.engine.jobdir import RESULT_NAME
 from gpu_worker_processors.redact import install as install_redaction
@@ -27,6 +29,9 @@ from gpu_worker_processors.sandbox.level import SandboxLevel, SandboxSpec, apply
 PROGRESS_INTERVAL_SECONDS = 0.2
 """Reports closer together than this are dropped here: the pipe carries a handful a second, not one
 a frame."""
+
+
+_SETTINGS = TypeAdapter(ProcessorSettings)
 
 
 class Events:
@@ -68,7 +73,7 @@ def local_job(command: dict[str, Any], events: Events) -> LocalJob:
         output_name=paths.get("output_name", ""),
         limits=Limits(**command["limits"]),
         progress=events.progress,
-        settings=command["settings"],
+        settings=_SETTINGS.validate_python(command["settings"]),
     )
 
 

@@ -17,10 +17,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_processors.base import Policy
 from gpu_worker_processors.render.base import Rendering
 from gpu_worker_processors.render.failures import hardware_problem
 from gpu_worker_processors.sandbox import program
-from gpu_worker_processors.sandbox.program import Confinement, Policy
+from gpu_worker_processors.sandbox.program import Confinement
 
 STAND_INS = {"h264_nvenc": "libx264", "hevc_nvenc": "libx265", "av1_nvenc": "libsvtav1"}
 """Hardware encoder -> the software encoder of the same codec."""
@@ -82,7 +83,7 @@ _PIXEL_FORMATS = {
     "bgra": "yuv420p",
     "rgba": "yuv420p",
 }
-"""Formats that NVENC takes and the others do not; from RGB it makes 4:2:0."""
+"""Formats that NVENC takes and no other hardware encoder; from RGB it makes 4:2:0."""
 _TAKEN_OVER = ("g", "bf", "refs", "keyint_min", "forced-idr")
 _LOW_LATENCY = ("ll", "ull")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([kKmMgG]?)")

@@ -1,10 +1,10 @@
 """The render task: a command or a timeline is checked, run in FFmpeg's sandbox, and its file is
-looked at before it leaves."""
+checked before it is delivered."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import cast
@@ -16,15 +16,12 @@ from gpu_worker_client.protocol import (
     TaskError,
     WorkerInfo,
 )
-from gpu_worker_processors.base import Limits, LocalJob
+from gpu_worker_processors.base import Limits, LocalJob, Policy
 from gpu_worker_processors.render.base import Rendering
 from gpu_worker_processors.render.failures import damage, failure, hardware_problem
 from gpu_worker_processors.render.hardware import STAND_INS, Choice, choose, fall_back, unavailable
 from gpu_worker_processors.render.progress import Report
 from gpu_worker_processors.sandbox import program
-from gpu_worker_processors.sandbox.program import Policy
-
-POLICY_VARIABLE = "GPU_WORKER_RENDER_SANDBOX"
 
 
 @lru_cache(maxsize=1)
@@ -41,13 +38,15 @@ class RenderProcessor:
 
     name = "render"
 
-    def required_weights(self, params: RenderParams) -> tuple[str, ...]:  # noqa: ARG002 - the interface
+    def required_weights(
+        self, params: RenderParams, inputs: Collection[str] = ()
+    ) -> tuple[str, ...]:
         return ()
 
     def prepare(self, job: LocalJob) -> None:
         """Tries the sandbox, so that a system without one is found out while the inputs still
         come."""
-        policy = _policy(job)
+        policy = job.settings.render_sandbox
         found = program.level(policy)
         if policy == "require":
             program.require(found)
@@ -55,7 +54,7 @@ class RenderProcessor:
     def run(self, job: LocalJob) -> RenderResult:
         started = time.perf_counter()
         params: RenderParams = job.params
-        policy = _policy(job)
+        policy = job.settings.render_sandbox
         rendering, vtt = planned(job, policy)
         choice = choose(
             rendering, ffmpeg_program(), policy, require_hardware=params.require_hardware
@@ -99,11 +98,11 @@ def planned(job: LocalJob, policy: Policy) -> tuple[Rendering, str | None]:
     from gpu_worker_processors.render.timeline import (
         SOFTWARE_ENCODERS,
         compile_timeline,
-        look_at_inputs,
+        inspect_inputs,
         planned_sheet,
     )
 
-    sources = look_at_inputs(params.timeline, job.inputs, job.limits)
+    sources = inspect_inputs(params.timeline, job.inputs, job.limits)
     works = {name for name in STAND_INS if unavailable(ffmpeg_program(), name, policy) is None}
     output = job.require_output()
     rendering = compile_timeline(
@@ -170,7 +169,7 @@ def _total_seconds(rendering: Rendering, limits: Limits) -> float | None:
 
 
 def _lengths(files: Iterable[Path], limits: Limits) -> Iterable[float]:
-    """Seconds of those files that are films or sounds.
+    """Seconds of those files that are videos or audio.
 
     Raises:
         TaskError: `corrupt_media`, `no_frames`, `media_limit`: one of them cannot be opened, or is
@@ -184,14 +183,10 @@ def _lengths(files: Iterable[Path], limits: Limits) -> Iterable[float]:
     for path in files:
         try:
             kind = sniff(path)
-        except TaskError:  # a picture, subtitles, a font: its use was checked with the command
+        except TaskError:  # a frame, subtitles, a font: its use was checked with the command
             continue
         with opened(path, kind, limits, decode=False) as container:
             yield (container.duration or 0) / av.time_base
-
-
-def _policy(job: LocalJob) -> Policy:
-    return cast(Policy, job.settings.get(POLICY_VARIABLE, "require"))
 
 
 PROCESSOR = RenderProcessor()

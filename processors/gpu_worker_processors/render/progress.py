@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from gpu_worker_client.protocol.foreign import parse_integer
+
 _KEYS = frozenset({"frame", "out_time_us"})
 MAX_LINE_BYTES = 1024
 """Longer ones FFmpeg does not write: a reader may take the rest for another line."""
@@ -42,4 +44,4 @@ def reports(lines: Iterable[bytes]) -> Iterator[Report]:
 
 def _whole(text: str) -> int:
     """A count; 0 for "N/A" and for what is below."""
-    return int(text) if text.isdecimal() else 0
+    return parse_integer(text) or 0

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from gpu_worker_client.protocol import ErrorBody, ErrorCode, TaskError
+from gpu_worker_processors.base import Limits, Policy
 from gpu_worker_processors.sandbox import (
     canaries,
     identity,
@@ -34,8 +35,6 @@ from gpu_worker_processors.sandbox import (
     seccomp,
 )
 
-Policy = Literal["require", "best_effort", "off"]
-
 
 @dataclass(frozen=True)
 class SandboxSpec:
@@ -46,7 +45,7 @@ class SandboxSpec:
     """The one place to write. Must exist. What the engine gets in it must belong to `user` when
     there is one."""
     weights_dir: Path | None = None
-    max_output_bytes: int = 64 * 1024**3
+    max_output_bytes: int = Limits.max_output_bytes
     """Largest file the engine can write."""
     executables: tuple[Path, ...] = ()
     """Programs it may start. Empty: it cannot start a process at all."""

@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Literal
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_processors.base import Limits, Policy
 from gpu_worker_processors.sandbox import enter, kernel, landlock, seccomp
 from gpu_worker_processors.sandbox.landlock import DEVICE, READ, Access, Rule
-
-Policy = Literal["require", "best_effort", "off"]
 
 REFUSALS = frozenset({"read", "write", "tcp", "udp"})
 """Every way out that the sandbox must have shut; the names are those of `enter`."""
@@ -81,7 +80,7 @@ class Confinement:
     """Files that exist."""
     openings: int = 0
     """How many of those it has open at once, one that is read twice counted twice."""
-    max_file_bytes: int = 64 * 1024**3
+    max_file_bytes: int = Limits.max_output_bytes
     """Larger a file cannot become: SIGXFSZ ends the program."""
     max_memory_bytes: int | None = None
     """Of its data (RLIMIT_DATA, not the address space: threads reserve much that they never

@@ -15,7 +15,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from functools import lru_cache
 from importlib import metadata
@@ -64,7 +64,9 @@ class SelftestProcessor:
     def __init__(self) -> None:
         self._proven: dict[str, ProcessorCheck] = {}
 
-    def required_weights(self, params: SelftestParams) -> tuple[str, ...]:  # noqa: ARG002 - the interface
+    def required_weights(
+        self, params: SelftestParams, inputs: Collection[str] = ()
+    ) -> tuple[str, ...]:
         """None: weights that are missing are part of the answer."""
         return ()
 
@@ -80,9 +82,9 @@ class SelftestProcessor:
             checks[name] = self._check(name, job)
         return SelftestResult(
             versions=versions(),
-            device=device(job.settings.get("GPU_WORKER_DEVICE", "auto")),
+            device=device(job.settings.device),
             encoders=encoders(),
-            weights=weights(job.settings),
+            weights=weights(WeightStore(job.settings.weights_dir)),
             processors=checks,
             sandbox=sandbox(),
             stats=Stats(processing_time_sec=round(time.perf_counter() - started, 4)),
@@ -106,7 +108,7 @@ def _attempt(name: str, job: LocalJob) -> tuple[bool, str]:
     sample = SAMPLES.get(name, Sample())
     try:
         processor = registry.get(name)
-        params = _runnable(processor, sample, _store(job.settings))
+        params = _runnable(processor, sample, WeightStore(job.settings.weights_dir))
         tiny = _tiny_job(name, params, sample, job)
         processor.prepare(tiny)
         wrong = sample.judge(processor.run(tiny))
@@ -189,20 +191,14 @@ def device(setting: str) -> str:
         return f"unavailable: {error.message}"
 
 
-def weights(settings: Mapping[str, str]) -> dict[str, bool]:
+def weights(store: WeightStore) -> dict[str, bool]:
     """Manifest name -> whether its file is there with the size that the manifest gives. Contents
     are proven by running."""
-    store = _store(settings)
     return {spec.name: _size_fits(store.path(spec.name), spec.bytes) for spec in store.list()}
 
 
 def _size_fits(path: Path | None, size_bytes: int) -> bool:
     return path is not None and (not size_bytes or path.stat().st_size == size_bytes)
-
-
-def _store(settings: Mapping[str, str]) -> WeightStore:
-    folder = settings.get("WEIGHTS_DIR")
-    return WeightStore(Path(folder) if folder else None, settings)
 
 
 def sandbox() -> dict[str, Any]:

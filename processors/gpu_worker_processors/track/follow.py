@@ -93,7 +93,7 @@ def _drawn(job: LocalJob, store: TrackStore, cuts: Sequence[TrackCut]) -> str | 
         store.by_frame(),
         cuts={cut.frame for cut in cuts},
         hold_frames=job.params.frame_stride,
-        device=job.settings.get("GPU_WORKER_DEVICE", "auto"),
+        device=job.settings.device,
         limits=job.limits,
         progress=lambda done, total: job.progress(
             "encode", done, max(done, total) if total else None

@@ -5,7 +5,7 @@ Light on import: the worker's parent process asks `required_weights` without eve
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from gpu_worker_client.protocol import TrackParams, TrackResult
@@ -22,7 +22,9 @@ class TrackProcessor:
 
     name = "track"
 
-    def required_weights(self, params: TrackParams) -> tuple[str, ...]:
+    def required_weights(
+        self, params: TrackParams, inputs: Collection[str] = ()
+    ) -> tuple[str, ...]:
         return required_weights(params.model)
 
     def prepare(self, job: LocalJob) -> None:
@@ -38,13 +40,12 @@ def _detector(job: LocalJob) -> Detector:
     from gpu_worker_processors.models.devices import pick_device
 
     params: TrackParams = job.params
-    folder = job.settings.get("WEIGHTS_DIR")
     return load_detector(
         params.model,
         classes=classes_for(params.model, params.classes),
         iou_threshold=params.iou_threshold,
-        store=WeightStore(Path(folder) if folder else None, job.settings),
-        device=pick_device(job.settings.get("GPU_WORKER_DEVICE", "auto")),
+        store=WeightStore(job.settings.weights_dir),
+        device=pick_device(job.settings.device),
     )
 
 

@@ -5,7 +5,7 @@ Light on import: the worker's parent process asks `required_weights` without eve
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from gpu_worker_client.protocol import UpscaleParams, UpscaleResult
@@ -27,7 +27,9 @@ class UpscaleProcessor:
 
     name = "upscale"
 
-    def required_weights(self, params: UpscaleParams) -> tuple[str, ...]:
+    def required_weights(
+        self, params: UpscaleParams, inputs: Collection[str] = ()
+    ) -> tuple[str, ...]:
         return upscale_weights(
             network_for(params.model, params.scale), params.denoise_strength, params.face_enhance
         )
@@ -54,13 +56,11 @@ def _network(job: LocalJob) -> SuperResolver:
     params: UpscaleParams = job.params
     return load(
         network_for(params.model, params.scale),
-        store=_store(job),
-        device=pick_device(job.settings.get("GPU_WORKER_DEVICE", "auto")),
+        store=WeightStore(job.settings.weights_dir),
+        device=pick_device(job.settings.device),
         denoise_strength=params.denoise_strength if params.model in DNI_PARTNERS else None,
         tile=params.tile,
-        execution="graphs"
-        if job.settings.get("GPU_WORKER_CUDA_GRAPHS", "").lower() in ("1", "true")
-        else "eager",
+        execution="graphs" if job.settings.cuda_graphs else "eager",
     )
 
 
@@ -70,12 +70,7 @@ def _faces(job: LocalJob, net: SuperResolver) -> FollowedFaces | None:
     from gpu_worker_processors.models.faces import FaceEnhancer
     from gpu_worker_processors.upscale.faces import FollowedFaces
 
-    return FollowedFaces(FaceEnhancer(_store(job), net.device))
-
-
-def _store(job: LocalJob) -> WeightStore:
-    folder = job.settings.get("WEIGHTS_DIR")
-    return WeightStore(Path(folder) if folder else None, job.settings)
+    return FollowedFaces(FaceEnhancer(WeightStore(job.settings.weights_dir), net.device))
 
 
 PROCESSOR = UpscaleProcessor()

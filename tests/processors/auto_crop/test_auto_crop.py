@@ -31,7 +31,7 @@ from gpu_worker_client.protocol import ErrorCode, TaskError, TrackParams, TrackR
 from gpu_worker_client.protocol.auto_crop import AutoCropParams, CropOverride
 from gpu_worker_processors.auto_crop.analyse import rising
 from gpu_worker_processors.auto_crop.processor import PROCESSOR, classes_to_find
-from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.base import LocalJob, ProcessorSettings
 from gpu_worker_processors.media.decode import FrameReader
 from gpu_worker_processors.media.probe import probe
 from gpu_worker_processors.track.processor import PROCESSOR as TRACK
@@ -401,7 +401,7 @@ def game(
     """Two players and a ball, and what the track task says of them."""
     folder = tmp_path_factory.mktemp("game")
     source = media / "tracking" / "basketball_720p24.mp4"
-    settings = {"GPU_WORKER_DEVICE": "cpu", "WEIGHTS_DIR": str(weights_dir)}
+    settings = ProcessorSettings(weights_dir, "cpu")
     follow = LocalJob("track", TrackParams(), folder, source, settings=settings)
     TRACK.prepare(follow)
     tracks = TRACK.run(follow)

@@ -12,7 +12,7 @@ from support import onnx_beats, sounds
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.beat import BeatParams, BeatResult
-from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.base import LocalJob, ProcessorSettings
 from gpu_worker_processors.beat import beat_this
 from gpu_worker_processors.beat.processor import PROCESSOR
 from gpu_worker_processors.beat.waveform_file import Spool
@@ -41,7 +41,7 @@ def weights_folder(tmp_path: Path, content: bytes) -> Path:
 
 def run(sound: sounds.Sound, tmp_path: Path, content: bytes) -> BeatResult:
     source = sounds.save(tmp_path / "s.wav", sound)
-    settings = {"WEIGHTS_DIR": str(weights_folder(tmp_path, content))}
+    settings = ProcessorSettings(weights_folder(tmp_path, content))
     job = LocalJob("t", BeatParams(engine="beat_this"), tmp_path, source, settings=settings)
     PROCESSOR.prepare(job)
     return PROCESSOR.run(job)
@@ -170,7 +170,7 @@ def test_another_file_is_rejected(content: bytes, tmp_path: Path) -> None:
 
 def test_without_weights_it_says_so(tmp_path: Path) -> None:
     job = LocalJob(
-        "t", BeatParams(engine="beat_this"), tmp_path, settings={"WEIGHTS_DIR": str(tmp_path)}
+        "t", BeatParams(engine="beat_this"), tmp_path, settings=ProcessorSettings(tmp_path)
     )
     with pytest.raises(TaskError) as caught:
         PROCESSOR.prepare(job)
@@ -188,7 +188,7 @@ def test_without_the_runtime_it_says_so(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(beat_this, "import_module", missing)
     folder = weights_folder(tmp_path, onnx_beats.beat_network(bands=64))
     job = LocalJob(
-        "t", BeatParams(engine="beat_this"), tmp_path, settings={"WEIGHTS_DIR": str(folder)}
+        "t", BeatParams(engine="beat_this"), tmp_path, settings=ProcessorSettings(folder)
     )
     with pytest.raises(TaskError, match=r"gpu-worker-processors\[beat_this\]") as caught:
         PROCESSOR.prepare(job)

@@ -58,6 +58,20 @@ def test_the_child_gets_no_secret_and_no_url(engine: Engine) -> None:
     assert "secret" not in " ".join(child.cmdline())
 
 
+def test_the_child_finds_the_manifest_from_its_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    env = {**os.environ, "GPU_WORKER_MANIFEST": "m.toml"}
+    engine = Engine(Settings(work_root=tmp_path / "work"), env)
+    try:
+        engine.start()
+        child = psutil.Process(engine.pid).environ()
+        assert child["GPU_WORKER_MANIFEST"] == str(tmp_path / "m.toml")
+    finally:
+        engine.close()
+
+
 @pytest.mark.parametrize(("given", "threads"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "3"}, "3")])
 def test_it_starts_no_threads_that_spin_unless_told(
     tmp_path: Path, given: dict[str, str], threads: str

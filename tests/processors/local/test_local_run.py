@@ -20,8 +20,8 @@ import pytest
 from support import clips
 
 from gpu_worker_client.protocol import MAX_TASK_BYTES, ErrorBody
+from gpu_worker_processors.engine.settings import EngineSettings
 from gpu_worker_processors.environment import ConfigError
-from gpu_worker_processors.local.settings import LocalSettings
 from gpu_worker_processors.sandbox import landlock
 
 COMMAND = [sys.executable, "-m", "gpu_worker_processors"]
@@ -263,7 +263,7 @@ def test_limits_hold(
 )
 def test_a_variable_that_does_not_parse_is_named(variable: str) -> None:
     with pytest.raises(ConfigError, match=f"GPU_WORKER_{variable}"):
-        LocalSettings.from_env({f"GPU_WORKER_{variable}": "maybe"})
+        EngineSettings.from_env({f"GPU_WORKER_{variable}": "maybe"})
 
 
 def test_settings_that_do_not_parse_end_it_with_2(place: Path) -> None:
@@ -277,8 +277,8 @@ def test_settings_that_do_not_parse_end_it_with_2(place: Path) -> None:
 def test_nothing_of_the_worker_is_imported(place: Path) -> None:
     program = (
         "import json, os, sys\nfrom gpu_worker_processors.local import run\nfrom"
-        " gpu_worker_processors.local.settings import LocalSettings\nanswer ="
-        f" run.run_task({json.dumps(SCENES).encode()!r}, LocalSettings.from_env(os.environ),"
+        " gpu_worker_processors.engine.settings import EngineSettings\nanswer ="
+        f" run.run_task({json.dumps(SCENES).encode()!r}, EngineSettings.from_env(os.environ),"
         " os.environ)\nprint(json.dumps([answer['status'], sorted(sys.modules)]))"
     )
     done = subprocess.run(

@@ -28,7 +28,7 @@ from support import clips
 from support.paths import ROOT
 
 from gpu_worker_client.protocol import UpscaleParams
-from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.base import LocalJob, ProcessorSettings
 from gpu_worker_processors.models import sr
 from gpu_worker_processors.models.weights import SHIPPED, WeightStore, network_for
 from gpu_worker_processors.upscale.processor import PROCESSOR
@@ -161,7 +161,7 @@ def test_the_next_larger_network_enlarges(tmp_path: Path, scale: float, name: st
         tmp_path,
         source,
         output_path=tmp_path / "out.mp4",
-        settings={"GPU_WORKER_DEVICE": "cpu"},
+        settings=ProcessorSettings(device="cpu"),
     )
     stats = PROCESSOR.run(job).stats
     assert (stats.output_resolution, stats.frames_processed) == (

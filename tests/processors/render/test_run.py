@@ -16,7 +16,7 @@ import pytest
 from support import clips, sounds
 
 from gpu_worker_client.protocol import ErrorCode, RenderParams, RenderResult, TaskError
-from gpu_worker_processors.base import Limits, LocalJob
+from gpu_worker_processors.base import Limits, LocalJob, ProcessorSettings
 from gpu_worker_processors.render import run as run_module
 from gpu_worker_processors.render.base import Expectation
 from gpu_worker_processors.render.check import check_output
@@ -395,5 +395,5 @@ def test_off_is_a_choice_that_is_said(bench: Bench) -> None:
     job = bench.job(
         "-i", "a.mp4", *FAST, "out.mp4", a=bench.clip(clip=clips.Clip(frames=5, rate=Fraction(25)))
     )
-    result = PROCESSOR.run(replace(job, settings={"GPU_WORKER_RENDER_SANDBOX": "off"}))
+    result = PROCESSOR.run(replace(job, settings=ProcessorSettings(render_sandbox="off")))
     assert result.stats.sandbox == "off"

@@ -11,7 +11,7 @@ from support.clips import Clip
 from support.timeline_kit import Tape, bed, still
 
 from gpu_worker_client.protocol import RenderParams, RenderResult
-from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.base import LocalJob, ProcessorSettings
 from gpu_worker_processors.render.processor import PROCESSOR
 
 
@@ -28,7 +28,7 @@ def run(folder: Path, timeline: dict[str, Any], output: str, output_name: str = 
     params = RenderParams.model_validate({"timeline": timeline}, strict=False)
     work = folder / "work"
     work.mkdir()
-    settings = {"GPU_WORKER_RENDER_SANDBOX": "best_effort"}
+    settings = ProcessorSettings(render_sandbox="best_effort")
     job = LocalJob("job", params, work, None, inputs, work / output, output_name, settings=settings)
     PROCESSOR.prepare(job)
     return PROCESSOR.run(job)

@@ -23,13 +23,14 @@ from gpu_worker_client.protocol import (
     UpscaleStats,
 )
 from gpu_worker_processors import registry
-from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.base import LocalJob, ProcessorSettings
+from gpu_worker_processors.models.weights import WeightStore
 from gpu_worker_processors.selftest import processor as selftest
 from gpu_worker_processors.selftest import samples
 
 
 def run(
-    work_dir: Path, engine: selftest.SelftestProcessor | None = None, **settings: str
+    work_dir: Path, engine: selftest.SelftestProcessor | None = None, **settings: Any
 ) -> SelftestResult:
     """One selftest; the same `engine` twice is a warm engine."""
     work_dir.mkdir(exist_ok=True)
@@ -37,7 +38,7 @@ def run(
         id="t",
         params=SelftestParams(),
         work_dir=work_dir,
-        settings=settings | {"GPU_WORKER_DEVICE": "cpu"},
+        settings=ProcessorSettings(device="cpu", **settings),
     )
     return (engine or selftest.SelftestProcessor()).run(job)
 
@@ -90,7 +91,7 @@ def test_missing_weights_are_an_answer_and_are_tried_again(
 def test_a_network_really_runs_when_its_weights_are_there(
     tmp_path: Path, weights_dir: Path
 ) -> None:
-    result = run(tmp_path / "job", WEIGHTS_DIR=str(weights_dir))
+    result = run(tmp_path / "job", weights_dir=weights_dir)
     assert result.processors["upscale"].detail == "ran with model realesr-animevideov3"
     with av.open(str(tmp_path / "job" / "selftest-upscale" / "output.mp4")) as container:
         assert container.streams.video[0].width == 256
@@ -100,7 +101,7 @@ def test_a_network_really_runs_when_its_weights_are_there(
 
 def test_weights_of_the_wrong_size_are_not_present(tmp_path: Path) -> None:
     (tmp_path / "RealESRGAN_x4plus.pth").write_bytes(b"short")
-    assert selftest.weights({"WEIGHTS_DIR": str(tmp_path)})["RealESRGAN_x4plus"] is False
+    assert selftest.weights(WeightStore(tmp_path))["RealESRGAN_x4plus"] is False
 
 
 def test_a_broken_processor_is_reported_without_its_message(
@@ -109,7 +110,7 @@ def test_a_broken_processor_is_reported_without_its_message(
     class Broken:
         name = "detect_scenes"
 
-        def required_weights(self, params: Any) -> tuple[str, ...]:
+        def required_weights(self, params: Any, inputs: Any = ()) -> tuple[str, ...]:
             return ()
 
         def prepare(self, job: LocalJob) -> None:

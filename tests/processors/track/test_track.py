@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from support import clips
 
 from gpu_worker_client.protocol import ErrorCode, TaskError, TrackParams, TrackResult
-from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.base import LocalJob, ProcessorSettings
 from gpu_worker_processors.track.processor import PROCESSOR
 
 Picture = NDArray[np.uint8]
@@ -26,9 +26,7 @@ Picture = NDArray[np.uint8]
 def run(
     path: Path, weights_dir: Path | None, output: Path | None = None, **params: Any
 ) -> TrackResult:
-    settings = {"GPU_WORKER_DEVICE": "cpu"} | (
-        {"WEIGHTS_DIR": str(weights_dir)} if weights_dir else {}
-    )
+    settings = ProcessorSettings(weights_dir, "cpu")
     job = LocalJob(
         "job", TrackParams(**params), path.parent, path, output_path=output, settings=settings
     )

@@ -20,7 +20,7 @@ from support import clips
 from support.upscale_kit import Repeat, job, packets, seen, upscaled
 
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
-from gpu_worker_processors.base import Limits
+from gpu_worker_processors.base import Limits, ProcessorSettings
 from gpu_worker_processors.upscale.upscale import upscale_file
 
 VFR = [0, 3000, 4500, 12000, 15003, 15903, 40000, 40900, 90000, 91000, 93000, 99000]
@@ -444,7 +444,7 @@ def test_the_registered_processor_runs_a_job(tmp_path: Path, weights_dir: Path) 
     )
     task = replace(
         job(source, tmp_path / "out.mp4"),
-        settings={"WEIGHTS_DIR": str(weights_dir), "GPU_WORKER_DEVICE": "cpu"},
+        settings=ProcessorSettings(weights_dir, "cpu"),
     )
     processor = get("upscale")
     processor.prepare(task)

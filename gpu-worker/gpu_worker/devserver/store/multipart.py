@@ -19,15 +19,15 @@ from pathlib import Path
 from gpu_worker.devserver.http_rules import Conditions
 from gpu_worker.devserver.store.objects import Incoming, ObjectStore, StoredObject
 from gpu_worker.devserver.store.s3_errors import S3Error
+from gpu_worker_client.protocol.foreign import parse_integer
 
-MAX_PART_NUMBER = 10_000
 _PART = re.compile(r"<Part>(.*?)</Part>", re.DOTALL)
-_NUMBER = re.compile(r"<PartNumber>\s*(\d{1,5})\s*</PartNumber>")
+_NUMBER = re.compile(r"<PartNumber>\s*([^<\s]*)\s*</PartNumber>")
 _ETAG = re.compile(r"<ETag>\s*(?:&quot;|&#34;|\")?([0-9a-fA-F]+)(?:&quot;|&#34;|\")?\s*</ETag>")
 
 
 @dataclass(frozen=True)
-class Part:
+class StoredPart:
     number: int
     path: Path
     size: int
@@ -41,25 +41,26 @@ class Upload:
     headers: Mapping[str, str]
     initiated: float = 0.0
     """Seconds since the epoch."""
-    parts: dict[int, Part] = field(default_factory=dict[int, Part])
+    parts: dict[int, StoredPart] = field(default_factory=dict[int, StoredPart])
 
 
 def parse_complete(body: bytes) -> list[tuple[int, str]]:
     """The (number, etag) pairs of a CompleteMultipartUpload document, in its order."""
     listed: list[tuple[int, str]] = []
     for item in _PART.findall(body.decode("utf-8", "replace")):
-        number, etag = _NUMBER.search(item), _ETAG.search(item)
+        numbers, etag = _NUMBER.findall(item), _ETAG.search(item)
+        number = parse_integer(numbers[0]) if numbers else None
         if number is None or etag is None:
             raise S3Error("MalformedXML", "a Part needs PartNumber and ETag")
-        listed.append((int(number.group(1)), etag.group(1).lower()))
+        listed.append((number, etag.group(1).lower()))
     if not listed:
         raise S3Error("MalformedXML", "the document lists no Part")
     return listed
 
 
 def choose_parts(
-    listed: Sequence[tuple[int, str]], stored: Mapping[int, Part], min_part_bytes: int
-) -> list[Part]:
+    listed: Sequence[tuple[int, str]], stored: Mapping[int, StoredPart], min_part_bytes: int
+) -> list[StoredPart]:
     """The parts that make the object, or the refusal a real store would send."""
     numbers = [number for number, _ in listed]
     if numbers != sorted(set(numbers)):
@@ -115,7 +116,7 @@ class Uploads:
             path = self._store.new_file(f"part-{number}")
             incoming.path.rename(path)
             replaced = upload.parts.get(number)
-            upload.parts[number] = Part(number, path, incoming.size, etag)
+            upload.parts[number] = StoredPart(number, path, incoming.size, etag)
         if replaced is not None:
             replaced.path.unlink(missing_ok=True)
 

@@ -11,19 +11,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from calendar import timegm
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from time import strptime
 from urllib.parse import parse_qsl, quote, unquote
 
 from gpu_worker.devserver.store.s3_errors import S3Error
+from gpu_worker_client.protocol.foreign import parse_integer, parse_sigv4_date
+from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
 
-MAX_EXPIRES_SECONDS = 604_800
-"""Seven days, the longest life of a presigned URL.
-https://developers.cloudflare.com/r2/api/s3/presigned-urls/"""
 MAX_SKEW_SECONDS = 900
-"""A request dated further in the future, or signed in its header further in the past, is refused.
+"""A request whose date is more than this ahead, or whose signed header is older, is refused.
 AWS: RequestTimeTooSkewed after 15 minutes."""
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 _ALGORITHM = "AWS4-HMAC-SHA256"
@@ -178,13 +175,12 @@ def _check_headers(signed: list[str], headers: Mapping[str, str]) -> None:
 
 
 def _check_time(claim: _Claim, now: float) -> None:
-    try:
-        signed_at = timegm(strptime(claim.date, "%Y%m%dT%H%M%SZ"))
-        expires = None if claim.expires is None else int(claim.expires)
-    except ValueError:
+    date, expires = parse_sigv4_date(claim.date), parse_integer(claim.expires)
+    if date is None or (claim.expires is not None and expires is None):
         raise S3Error(
             "AuthorizationQueryParametersError", "X-Amz-Date or X-Amz-Expires is malformed"
-        ) from None
+        )
+    signed_at = date.timestamp()
     if signed_at > now + MAX_SKEW_SECONDS or (
         expires is None and signed_at < now - MAX_SKEW_SECONDS
     ):

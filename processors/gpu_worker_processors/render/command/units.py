@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 
+from gpu_worker_processors.base import Limits
+
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-MAX_PIXELS = 36_000_000
-"""Of a picture that a command asks for, as of one that it brings."""
+MAX_PIXELS = Limits.max_pixels
+"""Largest frame that a command may ask for; the same limit holds for its inputs."""
 MAX_CELLS = 100
 """Of a mosaic."""
 MAX_RATE = 240

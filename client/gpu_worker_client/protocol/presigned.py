@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from urllib.parse import parse_qsl
 
+from gpu_worker_client.protocol.foreign import parse_integer, parse_sigv4_date, parse_unix_time
+from gpu_worker_client.protocol.task import MAX_PARTS
+
 MAX_EXPIRES_SECONDS = 7 * 24 * 3600
-"""Longest life of a SigV4 signature. https://developers.cloudflare.com/r2/api/s3/presigned-urls/"""
+"""Longest life of a presigned URL. https://developers.cloudflare.com/r2/api/s3/presigned-urls/"""
 
 
 @dataclass(frozen=True)
@@ -49,19 +52,28 @@ def read_presign(query: str) -> Presign | None:
     return None
 
 
+def signed_subset(presign: Presign | None, headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of `headers` that the signature binds."""
+    signed = presign.signed_headers if presign else frozenset[str]()
+    return {name: value for name, value in headers.items() if name.lower() in signed}
+
+
 def _version_4(values: Mapping[str, str], prefix: str) -> Presign:
     expires_at, seconds, problem = _life(
         values.get(f"{prefix}date", ""), values.get(f"{prefix}expires", ""), prefix
     )
+    part = values.get("partnumber")
+    part_number = parse_integer(part, least=1, most=MAX_PARTS)
+    if part is not None and part_number is None:
+        problem = problem or f"partNumber is not a number from 1 to {MAX_PARTS}"
     names = values.get(f"{prefix}signedheaders", "").lower().split(";")
-    part = values.get("partnumber", "")
     return Presign(
         expires_at=expires_at,
         expires_seconds=seconds,
         signed_headers=frozenset(name for name in names if name and name != "host"),
         checksum=next((name for name in sorted(values) if _fixes_body(name)), None),
         operation=values.get("x-id") or None,
-        part_number=int(part) if part.isdigit() and len(part) <= 5 else None,
+        part_number=part_number,
         adds_type=True,
         problem=problem,
     )
@@ -76,13 +88,12 @@ def _fixes_body(name: str) -> bool:
 
 def _life(date: str, expires: str, prefix: str) -> tuple[datetime | None, int | None, str | None]:
     name = prefix.title()
-    try:
-        start = datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
-    except ValueError:
+    start = parse_sigv4_date(date)
+    if start is None:
         return None, None, f"{name}Date is not of the form 20260131T235959Z"
-    if not (expires.isdigit() and 0 < len(expires) <= 9 and int(expires) > 0):
+    seconds = parse_integer(expires, least=1)
+    if seconds is None:
         return None, None, f"{name}Expires is not a number of seconds"
-    seconds = int(expires)
     if seconds > MAX_EXPIRES_SECONDS:
         return (
             None,
@@ -96,15 +107,14 @@ def _life(date: str, expires: str, prefix: str) -> tuple[datetime | None, int | 
 
 
 def _version_2(values: Mapping[str, str]) -> Presign:
-    text = values["expires"]
-    readable = text.isdigit() and len(text) <= 11
+    expires_at = parse_unix_time(values["expires"])
     return Presign(
-        expires_at=datetime.fromtimestamp(int(text), timezone.utc) if readable else None,
+        expires_at=expires_at,
         expires_seconds=None,
         signed_headers=frozenset(),
         checksum=None,
         operation=None,
         part_number=None,
         adds_type=False,
-        problem=None if readable else "Expires is not a Unix time",
+        problem="Expires is not a Unix time" if expires_at is None else None,
     )

@@ -1,0 +1,122 @@
+"""Work that blocks (boto3, PyAV, files), beside an event loop: made on a thread, and stopped there
+when the asyncio task that waits is cancelled, or its event loop closed.
+
+A thread cannot be interrupted from outside. So what may take long comes to a `checkpoint` where it
+can be left in good order: at each request to the bucket, at each piece of a transfer or a file, at
+each packet of a video.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from contextvars import copy_context
+from functools import partial
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from gpu_worker_client._portal import Threads
+
+if TYPE_CHECKING:
+    import asyncio
+
+STOP_SECONDS = 5.0
+"""Longest that the cancellation of an asyncio task is held up by a call that does not come to a
+checkpoint."""
+POLL_SECONDS = 1.0
+"""How often a thread that waits for a listener checks that its event loop is still there. From the
+first check on it is lent: the listener may need a thread."""
+T = TypeVar("T")
+Notify = Callable[[Any], None]
+
+_threads = Threads()
+"""Not the event loop's own executor: a few uploads of hours would keep the program's other calls
+from a thread."""
+_here = threading.local()
+
+
+class Stopped(Exception):
+    """Nobody waits for this call any more."""
+
+
+def checkpoint() -> None:
+    """Raises Stopped in a call of `in_thread` that is to stop. Anywhere else nothing happens."""
+    is_stopped: Callable[[], bool] | None = getattr(_here, "is_stopped", None)
+    if is_stopped is not None and is_stopped():
+        raise Stopped
+
+
+async def notify(listener: Callable[..., object], *args: object) -> Any:
+    """Calls a function or a coroutine function of the caller's."""
+    answer = listener(*args)
+    return await answer if isawaitable(answer) else None
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """The value of a call that blocks. A cancel ends it at its next checkpoint, and that is waited
+    for a little: it should not go on unseen."""
+    return await _made(call, threading.Event(), [])
+
+
+async def in_thread_notifying(
+    call: Callable[[Notify], T], listener: Callable[[Any], object] | None
+) -> T:
+    """The same of a call that is given a function to notify with. `listener`, a function or a
+    coroutine function, is called on the event loop, in the context of this task, and the call goes
+    on when it has answered. A cancel reaches it too. Each notification is a checkpoint."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    answers: list[Future[Any]] = []
+
+    def notified(value: Any) -> None:
+        checkpoint()
+        if listener is None:
+            return
+        answer = asyncio.run_coroutine_threadsafe(notify(listener, value), loop)
+        answers[:] = [answer]
+        try:
+            checkpoint()
+            if not wait([answer], POLL_SECONDS).done:
+                with _threads.lent():
+                    while not wait([answer], POLL_SECONDS).done:
+                        checkpoint()
+        finally:
+            answer.cancel()
+        checkpoint()
+        answer.result()
+
+    return await _made(partial(call, notified), threading.Event(), answers)
+
+
+async def _made(call: Callable[[], T], stop: threading.Event, answers: list[Future[Any]]) -> T:
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+
+    def stoppable() -> T:
+        _here.is_stopped = lambda: stop.is_set() or loop.is_closed()
+        try:
+            return call()
+        finally:
+            _here.is_stopped = None
+
+    begun = _threads.start(partial(copy_context().run, stoppable))
+    work: asyncio.Future[T] = asyncio.wrap_future(begun)
+    work.add_done_callback(retrieve)
+    try:
+        await asyncio.wait({work})
+    except asyncio.CancelledError:
+        stop.set()
+        for future in (begun, *answers):
+            future.cancel()  # a call that has not begun will not; a listener is not waited for
+        await asyncio.wait({work}, timeout=STOP_SECONDS)
+        raise
+    return work.result()
+
+
+def retrieve(future: asyncio.Future[Any]) -> None:
+    """Retrieves the outcome, or the event loop complains of an error that nobody saw."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,266 @@
+"""The threads of the SDK. One runs an event loop, on which every blocking call is carried out as
+the asynchronous call that it is (`call`); a few more make what blocks by nature (`Threads`).
+
+All of them are daemons, so that none holds up the end of a program, and a forked process starts
+its own. Callbacks and sleeps of a blocking call are made on its caller's thread.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+if TYPE_CHECKING:
+    import asyncio
+
+MAX_THREADS = 32
+"""Requests in flight at once; more wait for their turn."""
+IDLE_SECONDS = 10.0
+"""A thread with nothing to do ends after this long."""
+
+T = TypeVar("T")
+_END = object()
+
+
+class _Call(Generic[T]):
+    """A blocking call: its task on the event loop, and the thread that waits for it."""
+
+    def __init__(self) -> None:
+        self.orders: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
+        """What the waiting thread is to do; None when the task has ended."""
+        self.task: asyncio.Task[None] | None = None
+        self.value: T | None = None
+        self.error: BaseException | None = None
+
+    def begin(
+        self, loop: asyncio.AbstractEventLoop, call: Callable[..., Awaitable[T]], args: Any
+    ) -> None:
+        self.task = loop.create_task(self._made(call, args))
+        self.task.add_done_callback(lambda _: self.orders.put(None))
+
+    async def _made(self, call: Callable[..., Awaitable[T]], args: Any) -> None:
+        _waiting.set(self)
+        try:
+            self.value = await call(*args)
+        except BaseException as error:  # noqa: BLE001 - it belongs to the thread that waits
+            self.error = error
+
+    def cancel(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+
+    async def order(self, function: Callable[..., T], *args: Any) -> T:
+        """Has the waiting thread make a call. What it raises ends the whole blocking call."""
+        import asyncio  # here, as in this whole file: it doubles the time of importing the package
+
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+
+        def settle(value: T) -> None:
+            if not done.done():
+                done.set_result(value)
+
+        self.orders.put(lambda: loop.call_soon_threadsafe(settle, function(*args)))
+        return await done
+
+
+_waiting: ContextVar[_Call[Any]] = ContextVar("_waiting")
+
+
+def call(function: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """The value of an asynchronous call, for any thread; one with an event loop (a notebook's) is
+    blocked meanwhile. Ctrl-C, or an error of a callback, cancels the call and waits until it has
+    cleaned up; a second one does not wait."""
+    loop = _portal.loop()
+    made = _Call[T]()
+    try:
+        loop.call_soon_threadsafe(made.begin, loop, function, args)
+        while (order := made.orders.get()) is not None:
+            order()
+        if made.error is not None:
+            raise made.error
+        return cast(T, made.value)
+    except BaseException as error:
+        if made.error is not error:
+            _end(loop, made)
+        raise
+    finally:
+        made.error = None  # a traceback holds this frame
+
+
+def _end(loop: asyncio.AbstractEventLoop, made: _Call[Any]) -> None:
+    loop.call_soon_threadsafe(made.cancel)
+    try:
+        while (order := made.orders.get()) is not None:
+            order()
+    except BaseException:
+        loop.call_soon_threadsafe(made.cancel)
+        raise
+
+
+def iterate(source: AsyncGenerator[T, None]) -> Iterator[T]:
+    """What an asynchronous generator yields. It is closed when the loop over it is left."""
+    import asyncio
+
+    one_at_a_time = asyncio.Lock()  # an interrupted wait may still be cleaning up
+
+    async def following() -> Any:
+        async with one_at_a_time:
+            return await anext(source, _END)
+
+    async def close() -> None:
+        async with one_at_a_time:
+            await source.aclose()
+
+    try:
+        while (value := call(following)) is not _END:
+            yield value
+    finally:
+        if _portal.is_here():  # the garbage collector's doing: nobody may wait here
+            asyncio.get_running_loop().create_task(close())
+        elif not sys.is_finalizing():  # then the event loop's thread stands still for good
+            call(close)
+
+
+def on_callers_thread(function: Callable[..., T] | None) -> Callable[..., Awaitable[T]] | None:
+    """The function as a coroutine function, that has it called on the thread of the blocking
+    call."""
+    if function is None:
+        return None
+
+    async def ordered(*args: Any) -> T:
+        return await _waiting.get().order(function, *args)
+
+    return ordered
+
+
+def sleeper(
+    blocking: Callable[[float], None], otherwise: Callable[[float], Awaitable[None]]
+) -> Callable[[float], Awaitable[None]]:
+    """Sleeps on the thread of a blocking call; `otherwise` where it waits for many tasks."""
+
+    async def sleep(seconds: float) -> None:
+        import asyncio
+
+        waiting = _waiting.get(None)
+        if waiting is None or waiting.task is not asyncio.current_task():
+            await otherwise(seconds)
+        else:
+            await waiting.order(blocking, seconds)
+
+    return sleep
+
+
+class _Portal:
+    """The event loop and its thread, made when first used."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        if self.is_here():
+            raise RuntimeError("a blocking call on the SDK's own event loop would wait for itself")
+        with self._lock:
+            if self._loop is None:
+                import asyncio
+
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="gpu-worker-client-loop", daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+    def is_here(self) -> bool:
+        return threading.current_thread() is self._thread
+
+
+_portal = _Portal()
+_left_behind: list[_Portal] = []
+"""In a forked process, the loops of its parents: were one collected, it would complain."""
+
+
+def _forked() -> None:
+    global _portal  # noqa: PLW0603 - the fork has made all of this process's state another's
+    _left_behind.append(_portal)
+    _portal = _Portal()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+class Threads:
+    """Makes calls on daemon threads, `MAX_THREADS` at most. Not `ThreadPoolExecutor`: the
+    interpreter waits for that one's threads when it exits, and a server that answers a byte a
+    minute would hold up the end of a program that gave up on it long ago."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._changed = threading.Condition()
+        self._alive = 0
+        self._idle = 0
+
+    def start(self, function: Callable[[], T]) -> Future[T]:
+        """Makes the call on a thread. Cancelling the future keeps a call that has not begun from
+        beginning."""
+        if self._process != os.getpid():
+            self.__init__()  # a forked process has none of the threads
+        future: Future[T] = Future()
+        with self._changed:
+            self._calls.append((future, function))
+            if len(self._calls) <= self._idle:
+                self._changed.notify()
+            else:
+                self._add()
+        return future
+
+    @contextmanager
+    def lent(self) -> Generator[None, None, None]:
+        """While inside, this thread does not count against `MAX_THREADS`, so the call it waits for
+        can start."""
+        with self._changed:
+            self._alive -= 1
+            if len(self._calls) > self._idle:
+                self._add()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._alive += 1
+
+    def _add(self) -> None:
+        if self._alive < MAX_THREADS:
+            self._alive += 1
+            threading.Thread(target=self._serve, name="gpu-worker-client", daemon=True).start()
+
+    def _serve(self) -> None:
+        while (following := self._next()) is not None:
+            future, function = following
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function())
+                except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits
+                    future.set_exception(error)
+            del following, future, function  # or they would be held until there are others
+
+    def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
+        with self._changed:
+            self._idle += 1
+            self._changed.wait_for(lambda: self._calls, IDLE_SECONDS)
+            self._idle -= 1
+            if self._calls:
+                return self._calls.popleft()
+            self._alive -= 1
+            return None
