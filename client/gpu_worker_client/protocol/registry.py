@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gpu_worker_client.protocol.result import TaskResult
-from gpu_worker_client.protocol.task import TaskBase, Wire
+if TYPE_CHECKING:  # who only looks up a result needs no models of tasks
+    from gpu_worker_client.protocol.result import TaskResult
+    from gpu_worker_client.protocol.task import TaskBase, Wire
 
 
 class TaskKind(NamedTuple):
