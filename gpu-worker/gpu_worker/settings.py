@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from gpu_worker_client.exceptions import ConfigError as ClientConfigError
+from gpu_worker_client.errors import ConfigError as ClientConfigError
 from gpu_worker_client.storage import Storage
 from gpu_worker_client.storage.bucket import VARIABLES as STORAGE_VARIABLES
 from gpu_worker_client.webhooks import webhook_key

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from gpu_worker_client._blocking import checkpoint
 from gpu_worker_client._timing import Timing
-from gpu_worker_client.exceptions import ConfigError, StorageError
+from gpu_worker_client.errors import ConfigError, StorageError
 from gpu_worker_client.protocol import (
     MAX_PARTS,
     MIN_PART_BYTES,
