@@ -12,19 +12,19 @@ from support import clips
 from gpu_worker_processors.media.decode import FrameReader
 from gpu_worker_processors.media.probe import probe, require_video
 from gpu_worker_processors.track.detectors.hog import HogDetector
-from gpu_worker_processors.track.loop import Look, Step, lookers_for
+from gpu_worker_processors.track.loop import FrameSource, Step, scaler_threads
 
 
-def looked(path: Path, lookers: int, stride: int) -> tuple[list[Step], Look]:
+def looked(path: Path, lookers: int, stride: int) -> tuple[list[Step], FrameSource]:
     info = probe(path)
     video = require_video(info)
-    look = Look(
+    look = FrameSource(
         FrameReader(path, info),
         video,
         HogDetector(["person"], 0.5),
         stride,
         with_gray=True,
-        lookers=lookers,
+        scalers=lookers,
     )
     return list(look), look
 
@@ -60,4 +60,4 @@ def test_several_threads_see_what_one_sees(tmp_path: Path, stride: int) -> None:
     [("cpu", 64, 1), ("cuda:0", 16, 8), ("cuda:0", 4, 2), ("cuda:0", 1, 1)],
 )
 def test_how_many_threads(device: str, cores: int, expected: int) -> None:
-    assert lookers_for(device, cores) == expected
+    assert scaler_threads(device, cores) == expected
