@@ -45,11 +45,9 @@ def test_several_threads_see_what_one_sees(tmp_path: Path, stride: int) -> None:
     assert [step.frame.index for step in one if step.is_cut] == [10, 20, 30]
     for a, b in zip(one, several, strict=True):
         assert a.frame.time_seconds == b.frame.time_seconds
-        assert (
-            (a.frame.picture is None) == (b.frame.picture is None) == (a.frame.index % stride != 0)
-        )
-        if a.frame.picture is not None:
-            np.testing.assert_array_equal(a.frame.picture, b.frame.picture)
+        assert (a.frame.image is None) == (b.frame.image is None) == (a.frame.index % stride != 0)
+        if a.frame.image is not None:
+            np.testing.assert_array_equal(a.frame.image, b.frame.image)
             np.testing.assert_array_equal(a.frame.gray, b.frame.gray)
     assert len(first.times) == len(second.times) == 40
     assert first.gray_scale == second.gray_scale
