@@ -18,6 +18,8 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
+import certifi
+
 from gpu_worker.transfer.address import refusal
 from gpu_worker.transfer.limits import TransferLimits
 from gpu_worker.transfer.safe_url import SafeUrl
@@ -39,12 +41,9 @@ def resolve(host: str, port: int) -> list[SocketAddress]:
 
 @lru_cache(maxsize=1)
 def public_certificates() -> ssl.SSLContext:
-    """Trusts the system's store and the one `requests` ships: slim images come without the
-    former."""
-    from requests.utils import DEFAULT_CA_BUNDLE_PATH
-
+    """Trusts the system's store and certifi's: slim images come without the former."""
     context = ssl.create_default_context()
-    context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+    context.load_verify_locations(certifi.where())
     context.set_alpn_protocols(["http/1.1"])
     return context
 

@@ -4,7 +4,7 @@ checked before it is delivered."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import cast
@@ -38,7 +38,9 @@ class RenderProcessor:
 
     name = "render"
 
-    def required_weights(self, params: RenderParams) -> tuple[str, ...]:  # noqa: ARG002 - the interface
+    def required_weights(
+        self, params: RenderParams, inputs: Collection[str] = ()
+    ) -> tuple[str, ...]:
         return ()
 
     def prepare(self, job: LocalJob) -> None:
