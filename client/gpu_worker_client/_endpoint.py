@@ -16,10 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gpu_worker_client._http import MAX_ANSWER_BYTES, TOTAL_SECONDS, Reply, Request
-from gpu_worker_client._redact import redact
-from gpu_worker_client._retry import Retries, parse_retry_after
-from gpu_worker_client._shown import shown
-from gpu_worker_client.exceptions import (
+from gpu_worker_client._retry import Retries
+from gpu_worker_client.errors import (
     APIConnectionError,
     APIError,
     AuthenticationError,
@@ -29,6 +27,8 @@ from gpu_worker_client.exceptions import (
     RateLimitError,
     ServerError,
 )
+from gpu_worker_client.protocol.http import LOOPBACK_HOSTS, retry_after_seconds
+from gpu_worker_client.protocol.text import printable, redact
 
 DEFAULT_BASE_URL = "https://api.runpod.ai/v2"
 LAST_CANCEL_SECONDS = 10.0
@@ -36,7 +36,6 @@ LAST_CANCEL_SECONDS = 10.0
 BODY_EXCERPT_BYTES = 500
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def check_api_key(value: str) -> str:
@@ -63,7 +62,7 @@ def check_base_url(value: str) -> str:
         raise ConfigError("base_url is not a URL") from None
     if parts.scheme not in ("https", "http") or not host:
         raise ConfigError(f"base_url must be an https URL such as {DEFAULT_BASE_URL}")
-    if parts.scheme == "http" and host not in _LOOPBACK:
+    if parts.scheme == "http" and host not in LOOPBACK_HOSTS:
         raise ConfigError(
             "base_url must be https: over http the API key would travel readable (http is for"
             " loopback only)"
@@ -89,7 +88,7 @@ class Endpoint:
 
     @property
     def on_loopback(self) -> bool:
-        return urlsplit(self.base_url).hostname in _LOOPBACK
+        return urlsplit(self.base_url).hostname in LOOPBACK_HOSTS
 
     def submit(
         self, body: Mapping[str, Any], *, repeatable: bool, wait_seconds: float | None = None
@@ -178,7 +177,7 @@ def _read(reply: Reply, what: str, now: datetime) -> dict[str, Any]:
         "status": status,
         "request_id": reply.headers.get("x-request-id") or reply.headers.get("cf-ray"),
         "body": redact(reply.body[:BODY_EXCERPT_BYTES].decode("utf-8", "replace")),
-        "retry_after_seconds": parse_retry_after(reply.headers.get("retry-after"), now),
+        "retry_after_seconds": retry_after_seconds(reply.headers.get("retry-after"), now),
     }
     if 300 <= status < 400:
         raise APIError(
@@ -188,7 +187,8 @@ def _read(reply: Reply, what: str, now: datetime) -> dict[str, Any]:
     if status >= 400:
         kind = _STATUS_ERRORS.get(status, ServerError if status >= 500 else APIError)
         raise kind(
-            f"{what}: {status} {shown(reply.reason)}".rstrip() + _HINTS.get(status, ""), **fields
+            f"{what}: {status} {printable(reply.reason)}".rstrip() + _HINTS.get(status, ""),
+            **fields,
         )
     try:
         data = json.loads(reply.body)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gpu_worker_client._tasks import typed_task
-from gpu_worker_client.exceptions import ConfigError, StorageError
+from gpu_worker_client.errors import ConfigError, StorageError
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import OutputTask, TaskBase, TaskResult
 from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS

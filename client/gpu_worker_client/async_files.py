@@ -11,7 +11,6 @@ from gpu_worker_client._blocking import in_thread, in_thread_notifying
 from gpu_worker_client._stage import FileWork, Place, stage
 from gpu_worker_client.commands import Compilable
 from gpu_worker_client.events import Event
-from gpu_worker_client.exceptions import JobError
 from gpu_worker_client.files import (
     HasStorage,
     OnEvent,
@@ -21,6 +20,7 @@ from gpu_worker_client.files import (
 )
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import TaskBase, TaskResult
+from gpu_worker_client.protocol.errors import JobError
 from gpu_worker_client.storage import Storage
 
 if TYPE_CHECKING:

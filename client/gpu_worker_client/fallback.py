@@ -20,13 +20,11 @@ from gpu_worker_client._blocking import in_thread
 from gpu_worker_client._stage import FileWork, Transfer
 from gpu_worker_client.async_files import run_files_async
 from gpu_worker_client.client import Client
-from gpu_worker_client.exceptions import (
+from gpu_worker_client.errors import (
     APIConnectionError,
     APIError,
     AuthenticationError,
     ConfigError,
-    GpuWorkerError,
-    JobError,
     RateLimitError,
     ServerError,
     StorageError,
@@ -36,6 +34,7 @@ from gpu_worker_client.history import History, PastJob, Where, expected_seconds,
 from gpu_worker_client.local import obstacle, run_local
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import TaskResult
+from gpu_worker_client.protocol.errors import GpuWorkerError, JobError
 from gpu_worker_client.switches import Mode
 
 LOOK_SECONDS = 3.0

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload
 
 from gpu_worker_client._stage import FileWork, Place, Tell, Transfer, is_url, stage
 from gpu_worker_client.commands import Compilable, command_args, plainly_named
+from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.events import Event
-from gpu_worker_client.exceptions import ConfigError, JobError
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import TaskBase, TaskResult
+from gpu_worker_client.protocol.errors import JobError
 from gpu_worker_client.storage import Storage
 
 if TYPE_CHECKING:

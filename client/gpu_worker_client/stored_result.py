@@ -13,14 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from gpu_worker_client._http import Http, Reply, Request
-from gpu_worker_client._retry import TRANSIENT_STATUS
-from gpu_worker_client.exceptions import APIConnectionError
+from gpu_worker_client.errors import APIConnectionError
 from gpu_worker_client.protocol import TASKS, TaskBase, TaskResult
+from gpu_worker_client.protocol.http import TRANSIENT_STATUS
+from gpu_worker_client.protocol.presigned import read_presign, signed_subset
 
 MAX_RESULT_BYTES = 1 << 30
 """What is read of a result at most: an hour of a hundred people, at 100 bytes a box, twice. A
@@ -45,21 +46,9 @@ class StoredResult:
         """None when the task did not say where."""
         if task.result_get_url is None or task.idempotency_key is None:
             return None
-        return cls(
-            task.result_get_url,
-            task.idempotency_key,
-            task.task,
-            _signed(task.result_get_url, task.headers.result),
-        )
-
-
-def _signed(url: str, headers: Mapping[str, str]) -> dict[str, str]:
-    """Those of the headers that were signed into the URL."""
-    query = {name.lower(): values for name, values in parse_qs(urlsplit(url).query).items()}
-    names = {
-        name for value in query.get("x-amz-signedheaders", []) for name in value.lower().split(";")
-    }
-    return {name: value for name, value in headers.items() if name.lower() in names}
+        signature = read_presign(urlsplit(task.result_get_url).query)
+        headers = signed_subset(signature, task.headers.result)
+        return cls(task.result_get_url, task.idempotency_key, task.task, headers)
 
 
 async def read_stored(

@@ -12,18 +12,19 @@ from gpu_worker_client import (
     APIError,
     AuthenticationError,
     ConfigError,
+    GpuWorkerError,
     RateLimitError,
     ServerError,
 )
 from gpu_worker_client._endpoint import check_base_url, check_id
-from gpu_worker_client._redact import redact
 from gpu_worker_client._retry import (
     BACKOFF_CAP_SECONDS,
     backoff_seconds,
-    parse_retry_after,
     should_retry,
 )
 from gpu_worker_client.async_job import POLL_CAP_SECONDS, poll_seconds
+from gpu_worker_client.protocol.http import retry_after_seconds
+from gpu_worker_client.protocol.text import redact
 
 NOW = datetime(2030, 1, 1, 12, 0, 0, tzinfo=timezone.utc)
 REFUSED = APIConnectionError("", may_have_arrived=False)
@@ -53,7 +54,7 @@ BAD_CERTIFICATE = APIConnectionError("", may_have_arrived=False, transient=False
         pytest.param(ConfigError(""), False, False, id="our own refusal"),
     ],
 )
-def test_should_retry(error: Exception, any_effect: bool, not_accepted: bool) -> None:
+def test_should_retry(error: GpuWorkerError, any_effect: bool, not_accepted: bool) -> None:
     assert should_retry(error, "any") is any_effect
     assert should_retry(error, "not_accepted") is not_accepted
     assert should_retry(error, "none") is False
@@ -92,7 +93,7 @@ def test_backoff_never_undercuts_retry_after() -> None:
     ],
 )
 def test_retry_after_in_seconds_or_as_a_date(value: str | None, seconds: float | None) -> None:
-    assert parse_retry_after(value, NOW) == seconds
+    assert retry_after_seconds(value, NOW) == seconds
 
 
 def test_polling_slows_down_from_a_quarter_second_to_five() -> None:

@@ -6,7 +6,7 @@ Needs the extra `split` (PyAV): `pip install 'gpu-worker-client[split]'`.
 
 from importlib.util import find_spec
 
-from gpu_worker_client.exceptions import ConfigError
+from gpu_worker_client.errors import ConfigError
 
 if find_spec("av") is None:
     raise ConfigError("splitting needs PyAV: pip install 'gpu-worker-client[split]'")
