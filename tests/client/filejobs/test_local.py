@@ -323,7 +323,7 @@ def command_of(process: psutil.Process) -> list[str]:
         return []
 
 
-@pytest.mark.parametrize("absent", ["none", "gpu_worker"])
+@pytest.mark.parametrize("absent", ["none", pytest.param("gpu_worker", marks=pytest.mark.slow)])
 def test_what_it_started_ends_with_a_program_that_is_killed(
     film: Path, tmp_path: Path, absent: str
 ) -> None:
