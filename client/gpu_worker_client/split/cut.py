@@ -63,7 +63,7 @@ def _write(
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as output:
         target = output.add_stream_from_template(stream, opaque=True)
         target.time_base = source.time_base
-        for place in range(segment.frames):
+        for index in range(segment.frames):
             packet = next(packets, None)
             if packet is None or packet.pts is None or packet.pts - first not in expected:
                 raise SplitError(
@@ -72,7 +72,7 @@ def _write(
                 )
             packet.pts, packet.dts = (
                 packet.pts - first,
-                decode_times(shown, source.reorder_delay, place),
+                decode_times(shown, source.reorder_delay, index),
             )
             packet.time_base, packet.stream = source.time_base, target
             output.mux(packet)
