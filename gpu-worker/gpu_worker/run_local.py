@@ -87,7 +87,8 @@ async def _run(settings: Settings, payload: bytes, bar: TextIO | None) -> dict[s
 
 
 def progress_line(report: dict[str, Any], terminal: bool) -> str:
-    """One report as a bar that overwrites itself on a terminal, as a plain line elsewhere."""
+    """One report as a bar that overwrites itself on a terminal, as a plain line in a file or
+    pipe."""
     fraction, total = report.get("fraction"), report.get("total")
     filled = round((fraction or 0) * BAR_CELLS)
     bar = "#" * filled + "." * (BAR_CELLS - filled)
