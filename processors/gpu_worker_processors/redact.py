@@ -1,8 +1,8 @@
 """Keeps signatures and secrets out of logs, tracebacks and messages.
 
 `scrub` cleans one text. `install` makes every log record of this process pass through it, message
-and traceback alike, whichever handler prints it, and silences the libraries that log whole URLs.
-The rule elsewhere stays: do not put a secret into a text in the first place; this is the net below.
+and traceback alike, whichever handler prints it, and silences the libraries that log whole URLs. It
+does not replace the first rule, which is to put no secret into a text.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def scrub(text: str) -> str:
 
 
 def clean_record(record: logging.LogRecord) -> logging.LogRecord:
-    """Scrubs message, traceback and stack of a record in place."""
+    """Scrubs message, traceback and stack in the record itself."""
     try:
         record.msg = scrub(record.getMessage())
     except (TypeError, ValueError, KeyError):
