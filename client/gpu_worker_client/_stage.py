@@ -28,12 +28,8 @@ from gpu_worker_client._tasks import typed_task
 from gpu_worker_client.exceptions import ConfigError, StorageError
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import OutputTask, TaskBase, TaskResult
-from gpu_worker_client.storage import (
-    DEFAULT_EXPIRES_SECONDS,
-    MAX_EXPIRES_SECONDS,
-    PartsUpload,
-    Storage,
-)
+from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
+from gpu_worker_client.storage import DEFAULT_EXPIRES_SECONDS, PartsUpload, Storage
 
 Place = str | PathLike[str]
 """A local path, or a URL: a text with `://` in it is a URL, anything else is a path."""

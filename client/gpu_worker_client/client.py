@@ -89,7 +89,7 @@ class Client(FileTasks):
 
     def close(self) -> None:
         """Closes the connections. Jobs on the endpoint go on."""
-        call(self.core.aclose)
+        self.core.connection.http.close()
 
     @overload
     def submit(

@@ -120,7 +120,7 @@ class StorageError(GpuWorkerError):
         super().__init__(message)
         self.code = code
         """`not_found`, `denied`, `unavailable`, `unreachable`, `changed`, ...: the table in
-        `_s3.py`."""
+        `storage/s3.py`."""
         self.retryable = retryable
         """Whether the same call can succeed later."""
 

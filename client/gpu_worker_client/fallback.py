@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from gpu_worker_client._blocking import in_thread
 from gpu_worker_client._stage import FileWork, Transfer
-from gpu_worker_client._stop import Stop, run_files_until
+from gpu_worker_client.async_files import run_files_async
 from gpu_worker_client.client import Client
 from gpu_worker_client.exceptions import (
     APIConnectionError,
@@ -30,7 +31,7 @@ from gpu_worker_client.exceptions import (
     ServerError,
     StorageError,
 )
-from gpu_worker_client.files import OnEvent, run_files
+from gpu_worker_client.files import OnEvent
 from gpu_worker_client.history import History, PastJob, Where, expected_seconds, measured_bandwidth
 from gpu_worker_client.local import obstacle, run_local
 from gpu_worker_client.policy import Policy
@@ -171,29 +172,28 @@ class Place:
     timeout: float | None = None
     on_event: OnEvent | None = None
     policy: Policy | None = None
-    stop: Stop | None = None
-    """Ends the job from another thread; for a job in a thread of its own."""
     env: Mapping[str, str] | None = None
     """Of the child process of a local run; None is this process's."""
 
 
-def run_anywhere(work: FileWork, place: Place) -> Done:
+async def run_anywhere(work: FileWork, place: Place) -> Done:
     """Runs a task on files where it is best; once more here when the endpoint failed in a way that
     says nothing of the task.
 
     Raises:
         GpuWorkerError, OSError: it failed wherever it was run.
     """
-    where, reason = choose(work, place)
+    where, reason = await in_thread(partial(choose, work, place))
     if where == "local":
-        return Done(_local(work, place), where, reason)
+        return Done(await in_thread(partial(_local, work, place)), where, reason)
     try:
-        return Done(_remote(work, place), where, reason)
+        return Done(await _remote(work, place), where, reason)
     except GpuWorkerError as error:
         if place.mode != "auto" or not may_pass(error) or obstacle(work) is not None:
             raise
         _log.warning("the endpoint failed, running here: %s", error)
-        return Done(_local(work, place), "local", "the endpoint failed", failed_remotely=error)
+        result = await in_thread(partial(_local, work, place))
+        return Done(result, "local", "the endpoint failed", failed_remotely=error)
 
 
 def choose(work: FileWork, place: Place) -> tuple[Where, str]:
@@ -233,15 +233,14 @@ def kind_of(work: FileWork) -> str:
     return f"{work.task}/{model}" if isinstance(model, str) else work.task
 
 
-def _remote(work: FileWork, place: Place) -> TaskResult:
+async def _remote(work: FileWork, place: Place) -> TaskResult:
     if place.client is None:
         raise ConfigError(
             "no endpoint is set up: set GPU_WORKER_ENDPOINT_ID and RUNPOD_API_KEY, or give a client"
         )
     meter = UploadMeter(place.on_event)
     started = time.monotonic()
-    run = run_files if place.stop is None else partial(run_files_until, place.stop)
-    result = run(place.client, work, place.timeout, meter, place.policy)
+    result = await run_files_async(place.client.core, work, place.timeout, meter, place.policy)
     if not result.deduplicated:
         seconds = time.monotonic() - started - meter.seconds
         _remember(work, place, "remote", max(0.0, seconds), meter)
@@ -250,7 +249,7 @@ def _remote(work: FileWork, place: Place) -> TaskResult:
 
 def _local(work: FileWork, place: Place) -> TaskResult:
     started = time.monotonic()
-    result = run_local(work, place.timeout, place.env, place.stop)
+    result = run_local(work, place.timeout, place.env)
     _remember(work, place, "local", time.monotonic() - started, UploadMeter(None))
     return result
 
@@ -294,11 +293,10 @@ class UploadMeter:
         self.bytes = 0
         self.seconds = 0.0
 
-    def __call__(self, event: Any) -> None:
+    def __call__(self, event: Any) -> object:
         if isinstance(event, Transfer) and event.direction == "upload":
             self._see(event)
-        if self._on_event is not None:
-            self._on_event(event)
+        return None if self._on_event is None else self._on_event(event)
 
     def _see(self, transfer: Transfer) -> None:
         now = self._clock()

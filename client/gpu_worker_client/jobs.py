@@ -16,18 +16,27 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import (
+    AsyncGenerator,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from typing_extensions import Unpack
 
+from gpu_worker_client._at_once import as_they_end
+from gpu_worker_client._blocking import in_thread
 from gpu_worker_client._job_options import JobOptions, sort_keywords
+from gpu_worker_client._portal import call, iterate, on_callers_thread
 from gpu_worker_client._stage import FileWork, check_output_place, is_url
-from gpu_worker_client._stop import Stop
 from gpu_worker_client.client import Client
 from gpu_worker_client.commands import Compilable, create_nvenc_command
 from gpu_worker_client.commands import command_args as words_of
@@ -41,6 +50,7 @@ from gpu_worker_client.exceptions import (
 from gpu_worker_client.fallback import Done, may_pass, run_anywhere
 from gpu_worker_client.fallback import Place as WhereToRun
 from gpu_worker_client.files import (
+    OnEvent,
     render_work,
 )
 from gpu_worker_client.history import History
@@ -82,20 +92,20 @@ class FileJob:
     def __init__(self, work: FileWork, report_path: Path | None, options: JobOptions) -> None:
         self.work = work
         self.report_path = report_path
-        self._options = options
+        self.options = options
 
-    def execute(self, stop: Stop | None = None) -> JobResult:
-        """Runs the job to its end, whatever that is.
+    def execute(self) -> JobResult:
+        """Runs the job to its end, whatever that is. Ctrl-C cancels it."""
+        return call(self.executed, on_callers_thread(self.options.get("on_event")))
 
-        Args:
-            stop: of `execute_all`, which gives each job a thread; None is for any thread, and
-                Ctrl-C ends it.
-        """
+    async def executed(self, on_event: OnEvent | None) -> JobResult:
+        """`execute`, awaited. `on_event`, a function or a coroutine function, is called with every
+        event in place of the option."""
         started = time.monotonic()
         try:
             self._check_places()
-            done = self._done(stop)
-            self.save(done.result)
+            done = await self._done(on_event)
+            await in_thread(partial(self.save, done.result))
         except (GpuWorkerError, OSError) as error:
             _log.warning("%s failed: %s", self.work.task, error)
             return JobResult(
@@ -121,8 +131,8 @@ class FileJob:
             if path.absolute() in inputs:
                 raise ConfigError(f"{path.name} is the input; give the output a name of its own")
 
-    def _done(self, stop: Stop | None) -> Done:
-        options = self._options
+    async def _done(self, on_event: OnEvent | None) -> Done:
+        options = self.options
         given = options.get("env")
         env = os.environ if given is None else given
         switches = Switches.from_env(env)
@@ -135,12 +145,11 @@ class FileJob:
                 else options.get("client") or _client_of(env, closing),
                 history=History(switches.history),
                 timeout=options.get("timeout", switches.timeout_seconds),
-                on_event=options.get("on_event"),
+                on_event=on_event,
                 policy=options.get("policy"),
-                stop=stop,
                 env=None if given is None else {**os.environ, **given},
             )
-            return run_anywhere(self.work, place)
+            return await run_anywhere(self.work, place)
 
 
 def _client_of(env: Mapping[str, str], closing: ExitStack) -> Client | None:
@@ -410,12 +419,19 @@ def execute_all(
         max_parallel: at once; default: `GPU_WORKER_MAX_PARALLEL_JOBS`, else 2.
     """
     places = max_parallel or Switches.from_env(os.environ).max_parallel_jobs or DEFAULT_PARALLEL
-    stop = Stop()
-    with ThreadPoolExecutor(places, "jobs") as pool:
-        running = {pool.submit(job.execute, stop): job for job in jobs}
-        try:
-            for ended in as_completed(running):
-                yield running[ended], ended.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            stop.ask()
+
+    async def calls() -> AsyncGenerator[Coroutine[Any, Any, tuple[FileJob, JobResult]], None]:
+        for job in list(jobs):
+            yield _executed(job)
+
+    return iterate(as_they_end(calls(), places))
+
+
+async def _executed(job: FileJob) -> tuple[FileJob, JobResult]:
+    listener = job.options.get("on_event")
+
+    async def on_event(event: Any) -> None:
+        if listener is not None:  # on a thread: between two results nobody waits on the caller's
+            await in_thread(partial(listener, event))
+
+    return job, await job.executed(on_event)

@@ -15,15 +15,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
+import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
+from gpu_worker_client._blocking import checkpoint
 from gpu_worker_client._redact import redact
 from gpu_worker_client._stage import FileWork, Place, is_url
-from gpu_worker_client._stop import Stop, stopped
 from gpu_worker_client.exceptions import ConfigError, job_error
 from gpu_worker_client.protocol import TASKS, ErrorBody, ErrorCode, TaskResult
 
@@ -32,6 +32,8 @@ STOP_SECONDS = 5.0
 WRONG_SETTINGS_STATUS = 2
 """The child's exit status when a variable does not parse; what it says names the variable."""
 LAST_WORDS_CHARS, TRACEBACK_CHARS = 500, 5000
+CHECKPOINT_SECONDS = 0.1
+"""Between two checkpoints of a call that waits for the child."""
 _SECRET = ("RUNPOD_", "R2_", "AWS_")
 """Beginnings of variables that the child has no use for."""
 
@@ -84,21 +86,19 @@ def run_local(
     work: FileWork,
     timeout: float | None = None,
     env: Mapping[str, str] | None = None,
-    stop: Stop | None = None,
 ) -> TaskResult:
-    """Runs a task here.
+    """Runs a task here. A `checkpoint` ends the child.
 
     Args:
         work: its output, when it has one, appears whole or not at all.
         timeout: seconds of wall time; None waits for ever.
         env: environment of the child; default: this process's. Keys of endpoint and bucket are left
             out.
-        stop: ends the child at once when it is asked for.
 
     Raises:
         ConfigError: what is needed is not installed, and the message says the pip line; or a
             variable does not parse.
-        JobError: the task failed, was stopped, or took longer than `timeout`; nothing was written.
+        JobError: the task failed, or took longer than `timeout`; nothing was written.
         OSError: an input or the output's folder is not there.
     """
     if (problem := obstacle(work)) is not None:
@@ -107,15 +107,11 @@ def run_local(
     with tempfile.TemporaryDirectory(prefix="gpu-worker-client-") as folder:
         result = Path(folder) / "result.json"
         task = checked.model_copy(update={"result_url": str(result)}).to_wire()
-        _answered(
-            json.dumps(task).encode(), timeout, os.environ if env is None else env, stop or Stop()
-        )
+        _answered(json.dumps(task).encode(), timeout, os.environ if env is None else env)
         return TASKS[work.task].result.from_json(result.read_bytes())
 
 
-def _answered(
-    task: bytes, timeout: float | None, env: Mapping[str, str], stop: Stop
-) -> dict[str, Any]:
+def _answered(task: bytes, timeout: float | None, env: Mapping[str, str]) -> dict[str, Any]:
     """The child's answer to a task; raises its error."""
     with tempfile.TemporaryFile() as notes:
         child = subprocess.Popen(
@@ -127,20 +123,26 @@ def _answered(
             start_new_session=True,  # so that it can be ended whole; Ctrl-C is passed on by `_end`
         )
         try:
-            with stop.calling(
-                threading.Thread(target=_end, args=[child], name="gpu-worker-client-stop").start
-            ):
-                output, _ = child.communicate(task, timeout)
-        except subprocess.TimeoutExpired:
-            message = f"the task did not end within {timeout:g} s on this machine"
-            raise job_error(ErrorBody(code=ErrorCode.time_limit.value, message=message)) from None
+            output = _output(child, task, timeout)
         finally:
             _end(child)
             if child.stdout is not None:
                 child.stdout.close()
-        if stop.asked and child.returncode:
-            raise stopped()
         return _read(output, child.returncode, notes)
+
+
+def _output(child: subprocess.Popen[bytes], task: bytes, timeout: float | None) -> bytes:
+    end = None if timeout is None else time.monotonic() + timeout
+    given: bytes | None = task
+    while True:
+        checkpoint()
+        try:
+            return child.communicate(given, CHECKPOINT_SECONDS)[0]
+        except subprocess.TimeoutExpired:
+            given = None  # what is not written yet is remembered
+        if end is not None and time.monotonic() >= end:
+            message = f"the task did not end within {timeout:g} s on this machine"
+            raise job_error(ErrorBody(code=ErrorCode.time_limit.value, message=message))
 
 
 def _read(output: bytes, code: int, notes: IO[bytes]) -> dict[str, Any]:

@@ -6,48 +6,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gpu_worker import __version__
 from gpu_worker.settings import Settings
-from gpu_worker.transfer.deliver import Delivered
-from gpu_worker.transfer.urls import TaskUrls
 from gpu_worker_client.protocol import (
     TASKS,
     ErrorCode,
-    TaskBase,
     TaskError,
     TaskResult,
-    Timings,
-    WorkerInfo,
 )
-from gpu_worker_processors.engine.host import EngineAnswer
-from gpu_worker_processors.results import completed, encoded, summary, whole_answer
-
-PACKAGE = "gpu-worker"
-"""The distribution's name, for `WorkerInfo.package`."""
+from gpu_worker_processors.results import encoded, summary, whole_answer
 
 PLATFORM_KEYS = frozenset({"error", "refresh_worker"})
 """What RunPod's SDK acts on in an answer."""
-
-
-def complete_answer(
-    task: TaskBase,
-    urls: TaskUrls,
-    answer: EngineAnswer,
-    delivered: Delivered | None,
-    timings: Timings,
-    settings: Settings,
-) -> TaskResult:
-    """The whole result."""
-    price = settings.prices.get(answer.gpu) if answer.gpu else None
-    made_by = WorkerInfo(version=__version__, device=answer.device, package=PACKAGE)
-    result = completed(task, answer, timings, made_by, usd_per_second=price)
-    return result.model_copy(
-        update={
-            "output_url": str(urls.output.location) if urls.output else None,
-            "output_parts": delivered.parts if delivered else None,
-            "result_url": str(urls.result.location) if urls.result else None,
-        }
-    )
 
 
 def is_large(result: TaskResult, settings: Settings) -> bool:

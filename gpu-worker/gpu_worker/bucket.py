@@ -7,17 +7,15 @@ the signing needs the key.
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from gpu_worker.settings import Bucket
-from gpu_worker.transfer.deliver import deliver_result
-from gpu_worker.transfer.limits import TransferLimits
 from gpu_worker.transfer.safe_url import parse_url
-from gpu_worker.transfer.urls import Target, UrlPolicy
+from gpu_worker.transfer.transfers import Transfers
+from gpu_worker.transfer.urls import Target
 from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
 
 PUT_LIFETIME_SECONDS = 3600
@@ -26,11 +24,8 @@ PUT_LIFETIME_SECONDS = 3600
 def store_result(
     bucket: Bucket,
     payload: Iterable[bytes],
-    *,
-    policy: UrlPolicy,
-    limits: TransferLimits,
-    cancelled: threading.Event,
-    folder: Path | None = None,
+    transfers: Transfers,
+    folder: Path,
 ) -> str:
     """Puts a result's JSON under `results/` and returns a presigned GET of it. The caller passes
     that URL on: it is the answer.
@@ -47,9 +42,7 @@ def store_result(
         parse_url(_presign(bucket, "put_object", key, PUT_LIFETIME_SECONDS), "result"),
         where="result",
     )
-    deliver_result(
-        target, payload, policy=policy, limits=limits, cancelled=cancelled, folder=folder
-    )
+    transfers.deliver_result(target, payload, folder, None)
     return _presign(bucket, "get_object", key, MAX_EXPIRES_SECONDS)
 
 

@@ -3,7 +3,7 @@ compute, encoders that encoded a frame, weights that are there, room on the disk
 closes.
 
 Whatever may crash or hang (drivers) runs in a sandboxed child with a time limit, where an engine
-would stand. The slow findings are made once per process; disk, memory and weights are looked up at
+would stand. The slow findings are made once per process; disk, memory and weights are read at
 every call.
 """
 
@@ -60,7 +60,7 @@ class GpuState:
     """The CUDA version that torch was built for; None when it was not asked (no device nodes) or is
     a CPU build."""
     problem: str | None = None
-    """What kept the probe from an answer."""
+    """Why the probe gave no answer."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Capabilities:
     weights_problem: str | None
     """Why the manifest cannot be used."""
     disks: tuple[Disk, ...]
-    """The root file system, which RunPod's SDK looks at, and the one that jobs work on."""
+    """The root file system, which RunPod's SDK checks, and the one that jobs work on."""
     memory_available_bytes: int
     sandbox: dict[str, Any]
     """`SandboxLevel.summary()` of a sandbox closed for this purpose, or `{"level": "none",
@@ -174,16 +174,16 @@ def weights(weights_dir: Path | None) -> tuple[dict[str, bool], str | None]:
 
 
 def disks(work_root: Path) -> tuple[Disk, ...]:
-    places = dict.fromkeys((Path("/"), _existing(work_root)))
+    paths = dict.fromkeys((Path("/"), _existing(work_root)))
     return tuple(
         Disk(str(path), usage.free, usage.total)
-        for path in places
+        for path in paths
         if (usage := shutil.disk_usage(path)).total
     )
 
 
 def _existing(path: Path) -> Path:
-    return next(place for place in (path, *path.resolve().parents) if place.exists())
+    return next(found for found in (path, *path.resolve().parents) if found.exists())
 
 
 def memory_available_bytes() -> int:

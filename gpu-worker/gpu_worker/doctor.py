@@ -1,4 +1,4 @@
-"""`gpu-worker doctor`: looks at everything a job needs here and says, for what is not right, what
+"""`gpu-worker doctor`: checks everything a job needs here and says, for what is not right, what
 to do about it.
 
 Each check is `ok`, `warn` (something is slower or missing that not every job needs) or `fail` (jobs
@@ -68,8 +68,8 @@ class Check:
 
 
 def add_parser(
-    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
-) -> None:  # pyright: ignore[reportPrivateUsage]
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],  # pyright: ignore[reportPrivateUsage]
+) -> None:
     parser = subparsers.add_parser(
         "doctor", help="check this machine: GPU, encoders, weights, disk, sandbox"
     )

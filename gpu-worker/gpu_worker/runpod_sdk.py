@@ -14,7 +14,7 @@ import cpuinfo
 
 
 def _cpu_info() -> dict[str, str]:
-    """In place of `cpuinfo.get_cpu_info`: the one value that the SDK reads of it, or nothing, which
+    """Instead of `cpuinfo.get_cpu_info`: the one value that the SDK reads of it, or nothing, which
     it bears."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

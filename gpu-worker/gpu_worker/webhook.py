@@ -1,5 +1,5 @@
-"""Tells a task's `webhook_url` how its job ended: one signed event, sent before the answer goes to
-the platform.
+"""Notifies a task's `webhook_url` of how its job ended: one signed event, sent before the answer
+goes to the platform.
 
 Before, because the platform may stop the worker as soon as it has the answer. So the answer waits
 for the event, `SEND_SECONDS` at the most; then it goes out with the warning `webhook_undelivered`,
@@ -20,7 +20,7 @@ from typing import Any, cast
 
 from gpu_worker.transfer.body import BytesBody
 from gpu_worker.transfer.connect import Network
-from gpu_worker.transfer.http import Channel, Response
+from gpu_worker.transfer.http import HttpChannel, Response
 from gpu_worker.transfer.limits import TransferLimits
 from gpu_worker.transfer.safe_url import SafeUrl, parse_url
 from gpu_worker.transfer.store_errors import Transient
@@ -63,7 +63,7 @@ class Webhooks:
     network: Network | None = None
 
     def notice(self, job_id: str, task: TaskBase) -> Notice | None:
-        """The event to come of a job; None when its task wants none. Pure: looks up no name.
+        """The event to come of a job; None when its task wants none. Pure: resolves no name.
 
         Raises:
             TaskError: `webhook_unavailable` without a key; `url_not_allowed`,
@@ -118,7 +118,7 @@ class Notice:
     def _post(
         self, body: bytes, event_id: str, limits: TransferLimits, cancelled: threading.Event
     ) -> None:
-        with Channel(
+        with HttpChannel(
             self.webhooks.policy, limits, cancelled, "upload", self.webhooks.network
         ) as channel:
             retry = channel.retry()

@@ -21,7 +21,7 @@ from urllib.parse import urljoin
 
 from gpu_worker.transfer.connect import Network
 from gpu_worker.transfer.fetch import fetch
-from gpu_worker.transfer.http import Channel
+from gpu_worker.transfer.http import HttpChannel
 from gpu_worker.transfer.limits import GIB, TransferLimits
 from gpu_worker.transfer.safe_url import SafeUrl, parse_url
 from gpu_worker.transfer.store_errors import Transient
@@ -31,7 +31,7 @@ from gpu_worker_processors.models.manifest import LOCAL_MANIFEST, WeightSpec
 from gpu_worker_processors.models.weights import verify
 
 MAX_REDIRECTS = 3
-"""GitHub needs one hop for a release file, two for a file kept in Git LFS."""
+"""GitHub needs one hop for a release file, two for a file in Git LFS."""
 MAX_WEIGHT_BYTES = 8 * GIB
 """For an entry whose size the manifest does not know."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -71,10 +71,10 @@ class Puller:
         """
         path = self.folder / spec.file
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _lock(self.folder / f".{spec.file}.lock") as alone:
+        with _lock(self.folder / f".{spec.file}.lock") as exclusive:
             if problem_with(path, spec) is None:
                 return path
-            if alone:
+            if exclusive:
                 for stale in self.folder.glob(f".{spec.file}.*.part"):
                     stale.unlink(missing_ok=True)
             self._check_source(spec)
@@ -157,7 +157,9 @@ class Puller:
 
     def _location(self, url: SafeUrl, where: str) -> str | None:
         """Where one answer redirects to; None when it is no redirect. Reads no body."""
-        with Channel(self.policy, self.limits, self.cancelled, "download", self.network) as channel:
+        with HttpChannel(
+            self.policy, self.limits, self.cancelled, "download", self.network
+        ) as channel:
             retry = channel.retry()
             while True:
                 try:

@@ -8,7 +8,7 @@ would miss.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -104,8 +104,9 @@ class Processor(Protocol):
     name: str
     """The task's name on the wire."""
 
-    def required_weights(self, params: Any) -> tuple[str, ...]:
-        """Manifest names of the weights that these parameters need. Cheap: the worker's parent
+    def required_weights(self, params: Any, inputs: Collection[str] = ()) -> tuple[str, ...]:
+        """Manifest names of the weights that these parameters and extra inputs (the names of
+        `LocalJob.inputs`) need. Cheap: the worker's parent
         process asks before it starts the engine, so a processor's module imports torch and its like
         inside functions only."""
         ...

@@ -29,7 +29,6 @@ def completed(
     answer: EngineAnswer,
     timings: Timings,
     made_by: WorkerInfo,
-    *,
     usd_per_second: float | None = None,
 ) -> TaskResult:
     """The whole result, but for where its files went.

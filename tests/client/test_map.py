@@ -49,7 +49,7 @@ class Service:
         self._worker = HandWorker(platform)
 
     def unfinished(self) -> list[str]:
-        jobs = list(self.platform.control.hub.book.jobs.values())
+        jobs = list(self.platform.control.hub.queue.jobs.values())
         return [job.id for job in jobs if not job.status.is_final]
 
     def serve(self, count: int, group: int = 1) -> None:
@@ -150,7 +150,7 @@ def test_leaving_early_cancels_what_runs(service: Service, mapped: Map) -> None:
     worker.join()
     assert only.ok
     assert service.unfinished() == []
-    assert len(service.platform.control.hub.book.jobs) <= 5
+    assert len(service.platform.control.hub.queue.jobs) <= 5
 
 
 def test_an_error_of_the_tasks_themselves_cancels_what_runs(service: Service, mapped: Map) -> None:

@@ -246,14 +246,14 @@ def test_a_submit_whose_answer_is_lost_is_queued_once(
     platform.faults.add(Fault.lose_response(path="run"))
     with pytest.raises(APIConnectionError, match="may have taken"):
         client.submit(TASK)
-    assert len(platform.control.hub.book.jobs) == 1
+    assert len(platform.control.hub.queue.jobs) == 1
 
 
 def test_with_a_key_it_is_sent_again(client: Client, acts: Acts, platform: LocalPlatform) -> None:
     platform.faults.add(Fault.lose_response(path="run"))
     acts.left = [lambda: None]
     job = client.submit(SelftestTask(idempotency_key="once"))
-    assert job.id in platform.control.hub.book.jobs
+    assert job.id in platform.control.hub.queue.jobs
 
 
 def test_rate_limits_are_waited_out(client: Client, acts: Acts, platform: LocalPlatform) -> None:

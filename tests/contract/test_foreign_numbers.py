@@ -69,7 +69,7 @@ NOT_FOREIGN = {
     "int(side)",  # of our own answer
     "int(time.time())",
     "int(address)",  # an IPv4Address
-    "int(max(3600, sum((_time_limit(panel, film) for panel in panels))))",
+    "int(max(3600, sum((_time_limit(panel, video) for panel in panels))))",
     "int(getattr(stats, 'frames_processed', 0) or getattr(stats, 'total_frames', 0))",
     "int(fields['MemAvailable'].split()[0])",  # /proc/meminfo
     "int(gpu.driver.split('.')[0])",

@@ -94,7 +94,7 @@ def test_five_hundred_jobs_and_a_kill_halfway(platform: LocalPlatform, tmp_path:
     assert len(told) == JOBS and all(ok for _, ok, _, _ in told)
     assert {key for *_, key in told} == {f"job-{number}" for number in range(JOBS)}
 
-    jobs = list(platform.control.hub.book.jobs.values())
+    jobs = list(platform.control.hub.queue.jobs.values())
     ran = Counter(
         job.input["idempotency_key"] for job in jobs if not job.answer["output"]["deduplicated"]
     )

@@ -82,7 +82,7 @@ class Farm:
         return next(worker for worker in self.platform.workers if worker.worker_id == worker_id)
 
     def jobs(self) -> set[str]:
-        return set(self.platform.control.hub.book.jobs)
+        return set(self.platform.control.hub.queue.jobs)
 
     def unsplit(self, output: Path, params: UpscaleParams) -> Path:
         """The same video as one job, its files through the gate by themselves."""

@@ -18,7 +18,7 @@ from gpu_worker.devserver.store.multipart import parse_complete
 from gpu_worker.devserver.store.s3_errors import S3Error
 from gpu_worker.devserver.store.sigv4 import Credentials, verify
 from gpu_worker.transfer.http import Response
-from gpu_worker.transfer.store_errors import Refusal, Transient, judge
+from gpu_worker.transfer.store_errors import StoreRefusal, Transient, judge
 from gpu_worker.transfer.urls import UrlPolicy, check_task
 from gpu_worker_client.protocol import ErrorCode, TaskError, parse_task
 
@@ -96,14 +96,16 @@ def test_a_part_number_that_is_none_is_named(number: str) -> None:
 def test_a_retry_after_that_cannot_be_read_counts_as_absent(text: str) -> None:
     if text in (" 360", "360\n", "3.5"):
         return  # HTTP allows blanks around a value, and our own dev-server sends fractions
-    judged = judge(Refusal(503, retry_after=text), "input_url", "download", NOW)
+    judged = judge(StoreRefusal(503, retry_after=text), "input_url", "download", NOW)
     assert isinstance(judged, Transient)
     assert judged.retry_after_seconds is None
 
 
 @pytest.mark.parametrize("text", HTTP_DATES.values(), ids=HTTP_DATES)
 def test_a_date_that_cannot_be_read_measures_no_clock(text: str) -> None:
-    judged = judge(Refusal(403, b"<Code>RequestTimeTooSkewed</Code>", text), "x", "download", NOW)
+    judged = judge(
+        StoreRefusal(403, b"<Code>RequestTimeTooSkewed</Code>", text), "x", "download", NOW
+    )
     assert isinstance(judged, TaskError)
     assert judged.code is ErrorCode.clock_skew
     assert judged.details["offset_seconds"] is None

@@ -8,7 +8,7 @@ from random import Random
 
 from gpu_worker_processors.render.command import formats
 from gpu_worker_processors.render.command.filters import FILTERS, FilterSpec
-from gpu_worker_processors.render.command.options import OPTIONS, Option, Place
+from gpu_worker_processors.render.command.options import OPTIONS, Option, Scope
 
 NAMES = ("in.mp4", "logo.png", "subs.srt", "look.cube", "font.ttf")
 """Inputs of the task."""
@@ -168,9 +168,9 @@ def graph(rng: Random) -> str:
 
 _FILTERS = list(FILTERS.values())
 _BEFORE = [
-    option for option in OPTIONS if option.place in (Place.INPUT, Place.GLOBAL, Place.IGNORED)
+    option for option in OPTIONS if option.scope in (Scope.INPUT, Scope.GLOBAL, Scope.IGNORED)
 ]
-_AFTER = [option for option in OPTIONS if option.place is not Place.INPUT]
+_AFTER = [option for option in OPTIONS if option.scope is not Scope.INPUT]
 
 
 def option_words(rng: Random, options: list[Option]) -> list[str]:

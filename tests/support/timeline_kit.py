@@ -22,7 +22,7 @@ from gpu_worker_client.protocol.timeline import Timeline
 from gpu_worker_processors.render.timeline import (
     TimelineRendering,
     compile_timeline,
-    look_at_inputs,
+    inspect_inputs,
 )
 from support import clips, sounds
 
@@ -144,7 +144,7 @@ def compiled(
     timeline: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, **more: Any
 ) -> TimelineRendering:
     wanted = Timeline.model_validate(timeline, strict=False)
-    return compile_timeline(wanted, look_at_inputs(wanted, inputs), output, **more)
+    return compile_timeline(wanted, inspect_inputs(wanted, inputs), output, **more)
 
 
 def render(

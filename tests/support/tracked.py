@@ -21,10 +21,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from gpu_worker import app
 from gpu_worker.app import Worker
 from gpu_worker.settings import Settings
 from gpu_worker_client.protocol import TrackCut, TrackResult, TrackVideo
+from gpu_worker_processors import runner
 from gpu_worker_processors.engine.host import (
     Engine,
     EngineAnswer,
@@ -90,12 +90,14 @@ class Tracked(Engine):
         return EngineAnswer(result=_read_result(path), seconds=1.0, device="cpu", gpu=None)
 
 
-REGISTRY = SimpleNamespace(get=lambda _name: SimpleNamespace(required_weights=lambda _params: ()))
+REGISTRY = SimpleNamespace(
+    get=lambda _name: SimpleNamespace(required_weights=lambda _params, _inputs: ())
+)
 
 
 def answer(settings: Settings, result: bytes, source: Path, **task: Any) -> dict[str, Any]:
-    """The worker's answer to a task whose engine leaves these bytes. `app.registry` and `TASKS` are
-    the caller's to replace."""
+    """The worker's answer to a task whose engine leaves these bytes. `runner.registry` and `TASKS`
+    are the caller's to replace."""
     worker = Worker(settings, Tracked(settings, result))
     return asyncio.run(
         worker.handle({"id": "job", "input": {"task": "track", "input_url": str(source), **task}})
@@ -109,7 +111,7 @@ def _main(step: str, place: str, *more: str) -> dict[str, Any]:
         (path / RESULT_NAME).write_text(made.model_dump_json())
         return {"characters": len(made.tracks_columnar or "")}
     if step == "worker":
-        app.registry = REGISTRY
+        runner.registry = REGISTRY
         settings = dataclasses.replace(
             Settings.from_env(os.environ), allow_local_files=True, work_root=path / "work"
         )

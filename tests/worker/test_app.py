@@ -219,6 +219,47 @@ class Watched(Engine):
         return super().run(job, seen)
 
 
+class SlowToStart(Watched):
+    """An engine of which the first start for `render` goes on when the next job is computing, or
+    never will be before that start has ended."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.waited = False
+
+    def start(self, task: str = "") -> bool:
+        if task == "render" and not self.waited:
+            self.waited = True
+            self.computing.wait(1)
+        return super().start(task)
+
+
+def test_the_load_of_a_failed_job_never_ends_the_next_one(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """The two need engines of different kinds, so that the start of one ends the other."""
+    clip = clips.make(tmp_path / "long.mp4", clips.Clip(width=320, height=240, frames=500))
+    engine = SlowToStart(settings)
+    words = ["-i", "a.mp4", "out.mp4"]
+    failing = {
+        "task": "render",
+        "inputs": {"a.mp4": "/no/such/file.mp4"},
+        "output_url": str(tmp_path / "out.mp4"),
+        "params": {"command_args": words, "output_filename": "out.mp4"},
+    }
+
+    async def scenario() -> None:
+        worker = Worker(settings, engine)
+        assert body(await worker.handle({"id": "1", "input": failing})).code == "input_not_found"
+        good = {"task": "detect_scenes", "input_url": str(clip)}
+        assert (await worker.handle({"id": "2", "input": good})).get("status") == "completed"
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        engine.close()
+
+
 def test_a_cancel_is_raised_and_kills_the_engine(settings: Settings, tmp_path: Path) -> None:
     clip = clips.make(tmp_path / "long.mp4", clips.Clip(width=320, height=240, frames=1500))
     engine = Watched(settings)

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from support import tracked
 
-from gpu_worker import app
 from gpu_worker.answer import fit_answer, reused_answer
 from gpu_worker.devserver.local import LocalPlatform
 from gpu_worker.settings import Bucket, Settings
 from gpu_worker_client.protocol import ErrorBody, TaskError, TrackResult, TrackStats
+from gpu_worker_processors import runner
 from gpu_worker_processors.results import answer_bytes, summary
 
 BOXES = 3000
@@ -40,7 +40,7 @@ def expected(packed: TrackResult) -> TrackResult:
 @pytest.fixture
 def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: TrackResult) -> Answer:
     """Sends a task through the worker, with settings changed."""
-    monkeypatch.setattr(app, "registry", tracked.REGISTRY)
+    monkeypatch.setattr(runner, "registry", tracked.REGISTRY)
     source = tmp_path / "in.mp4"
     source.touch()
     settings = Settings(work_root=tmp_path / "work", allow_local_files=True)

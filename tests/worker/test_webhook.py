@@ -144,7 +144,7 @@ def test_another_end_of_the_same_job_has_another_id(hook: Receiver) -> None:
 def test_a_name_that_leads_inside_is_never_dialled(hook: Receiver) -> None:
     dialled: list[object] = []
     network = Network(
-        look_up=lambda host, port: [("10.0.0.1", port)],
+        resolve=lambda host, port: [("10.0.0.1", port)],
         connect=lambda sock, address: dialled.append(address),
         pause=lambda guard, _: guard.check(),
     )

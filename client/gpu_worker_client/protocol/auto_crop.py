@@ -1,7 +1,7 @@
 """auto_crop: a video in another aspect ratio, its window led after the subject as a camera operator
 would.
 
-Lengths and places are pixels of the upright source, or shares of its width and height with
+Lengths and positions are pixels of the upright source, or shares of its width and height with
 `normalised`; times are seconds from the first frame. What `crop_keyframes` answers can be changed
 and sent back as `keyframes`.
 """
@@ -47,14 +47,14 @@ Subject = Annotated[
 ]
 """`"auto"`, a track's id, or the name of a class."""
 Layout = Literal["crop", "blur", "pad"]
-"""`crop`: the window fills the output. `blur` and `pad`: a wider window, up to the whole picture,
+"""`crop`: the window fills the output. `blur` and `pad`: a wider window, up to the whole frame,
 in a band across the output, over a blurred copy of itself or over black."""
 OutputSide = Annotated[int, Field(ge=16, le=16384, multiple_of=2)]
 Seconds = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class CropOverride(Wire):
-    """What to follow, where to stand, or how to show the picture, for a time."""
+    """What to follow, where to stand, or how to show the frame, for a time."""
 
     start_time: Seconds
     """Seconds; the first frame at or after it is the first one meant."""
@@ -69,7 +69,7 @@ class CropOverride(Wire):
     """Top edge, as `x`. The window has room up and down in a source that is taller than the target,
     or with `zoom`."""
     layout: Layout | None = None
-    """`blur` or `pad` show the whole picture, `crop` the window where `fallback` would not."""
+    """`blur` or `pad` show the whole frame, `crop` the window where `fallback` would not."""
 
     @model_validator(mode="after")
     def _one_wish_for_some_time(self) -> CropOverride:
@@ -87,7 +87,7 @@ class CropKeyframe(Wire):
     frames."""
 
     frame: Annotated[int, Field(ge=0, lt=2**53)] | None = None
-    """0-based, display order. Where it is given it decides, and `time` is not looked at."""
+    """0-based, display order. Where it is given it decides, and `time` is ignored."""
     time: Seconds | None = None
     """Seconds from the first frame."""
     x: float = Field(ge=0, le=1e5)
@@ -122,12 +122,12 @@ class AutoCropParams(Wire):
     leave the window."""
     padding: float = Field(default=0.2, ge=0, le=1)
     """Space around the subject inside the window, on each side, as a share of the subject's own
-    size; none where it does not fit. Nobody is left out, and no window widened, for padding
-    alone."""
+    size; none where it does not fit. Padding by itself leaves nobody out and
+    widens no window."""
     anticipation: float = Field(default=0.5, ge=0, le=5)
     """Seconds: the window is led to where the subject will be on average during this time."""
     keyframe_interval: int = Field(default=30, ge=1, le=3600)
-    """Frames: `crop_keyframes` are no farther apart. There are more of them where the path
+    """Frames: longest step between two `crop_keyframes`. There are more of them where the path
     bends."""
     keyframes: list[CropKeyframe] | None = Field(
         default=None, min_length=1, max_length=MAX_KEYFRAMES
@@ -150,7 +150,7 @@ class AutoCropParams(Wire):
     output_height: OutputSide | None = None
     """Pixels, even. One of the two is enough."""
     normalised: bool = False
-    """Places and sizes, asked and answered, are shares of the source's width and height, 0 to 1."""
+    """Positions and sizes, in and out, are shares of the source's width and height, 0 to 1."""
     codec: Codec = "h264"
     """Of the output; a codec that cannot hold the output's size is refused."""
     crf: int = Field(default=18, ge=0, le=51)
@@ -158,12 +158,12 @@ class AutoCropParams(Wire):
     model: ModelName = "yolov8n"
     """Detector of the tracking inside, by its name in the weights manifest; see `track`."""
     classes: list[ClassName] = Field(default=["person", "sports ball"], min_length=1, max_length=80)
-    """What that tracking looks for, besides the classes that `subject` and `overrides` name. `hog`
-    knows people only; with it the default means them alone."""
+    """What that tracking finds, besides the classes that `subject` and `overrides` name. `hog`
+    knows people only; with it the default means people."""
     confidence_threshold: float = Field(default=0.5, ge=0, le=1)
     """Of that tracking."""
     frame_stride: int = Field(default=1, ge=1, le=1000)
-    """That tracking looks at every n-th frame only; between them boxes lie on straight lines."""
+    """That tracking reads every n-th frame only; between them boxes lie on straight lines."""
 
     @property
     def aspect(self) -> float:
@@ -173,7 +173,7 @@ class AutoCropParams(Wire):
 
     @field_validator("target_aspect")
     @classmethod
-    def _aspect_is_a_picture(cls, aspect: str) -> str:
+    def _aspect_is_a_shape(cls, aspect: str) -> str:
         if not _ASPECT.fullmatch(aspect):
             raise ValueError(
                 'give two whole numbers with a colon between, "9:16" for example; 1.85 to 1 is'
@@ -220,12 +220,12 @@ class AutoCropParams(Wire):
 
 
 def _check_order(keyframes: Sequence[CropKeyframe]) -> None:
-    places: list[float] = [key.frame for key in keyframes if key.frame is not None]
-    if len(places) < len(keyframes):
-        places = [key.time for key in keyframes if key.time is not None]
-    if len(places) < len(keyframes):
+    positions: list[float] = [key.frame for key in keyframes if key.frame is not None]
+    if len(positions) < len(keyframes):
+        positions = [key.time for key in keyframes if key.time is not None]
+    if len(positions) < len(keyframes):
         raise ValueError("keyframes: give frame in all of them, or time in all of them")
-    for index, (before, after) in enumerate(zip(places, places[1:], strict=False), 1):
+    for index, (before, after) in enumerate(zip(positions, positions[1:], strict=False), 1):
         if before >= after:
             raise ValueError(
                 f"keyframes.{index} is not later than the one before; keyframes must be in order"
@@ -246,7 +246,7 @@ class CropWindow(Reply):
     """Top edge, to 0.01 px."""
     width: float
     """Even, or a share with `normalised`; more where the window is widened (`fallback`), the
-    picture's where all is shown."""
+    frame's where all is shown."""
     height: float
     """As `width`."""
 
@@ -263,8 +263,8 @@ class CropSubject(Reply):
     )
     """Its class. `class` in JSON, `class_name` in Python."""
     track_ids: Many[int] = []
-    """Everyone the window is led by, the most important first. Whoever is merely in the picture is
-    not among them. Where it is widened for the sake of two or three, all of these, and their
+    """Everyone that the window follows, the most important first. A person who is merely in the
+    frame is not listed. Where the window is widened for two or three, all of them and their
     ball."""
     reason: str = ""
     """Why this one: a sentence."""
@@ -305,12 +305,13 @@ class AutoCropStats(Stats):
     duration: float = 0.0
     """Seconds of video."""
     shots: int | None = None
-    """One more than there are cuts; None with `keyframes`, where nobody looks for any."""
+    """One more than there are cuts; None with `keyframes`, which are rendered without detection."""
     subject_frames: int = 0
-    """Frames in which the subject was seen, but those that show the whole picture."""
+    """Frames in which the subject was seen, but those that show the whole frame."""
     in_view: float | None = None
-    """Share of those in which it is wholly inside, or all for whom the window is widened, or, of
-    one larger than the window, the half of the window that is kept for it; None without any."""
+    """Share of `subject_frames` in which the subject is wholly inside, or all for whom the window
+    is widened. Of a subject larger than the window, the half of the window that is its own counts.
+    None without such frames."""
     mean_offset: float | None = None
     """Its mean distance from the middle of the window, in window widths."""
     still: float = 0.0
@@ -323,8 +324,8 @@ class AutoCropStats(Stats):
 class AutoCropResult(TaskResult):
     task: Literal["auto_crop"] = "auto_crop"
     crop_keyframes: Many[CropWindow] = []
-    """The path. Left out, with `crop_keyframes_count` in its place, of an answer over the inline
-    limit: the whole result is then at `result_url`."""
+    """The path. An answer over the inline limit has `crop_keyframes_count` instead: the whole
+    result is then at `result_url`."""
     subject: CropSubject = CropSubject.model_construct()
     """Of the segments that take most of the time."""
     segments: Many[CropSegment] = []
@@ -332,7 +333,7 @@ class AutoCropResult(TaskResult):
     equal parts of at most that, and the subject chosen anew in each, with an advantage for the one
     before; overrides divide as well."""
     normalised: bool = False
-    """As asked: places and sizes are shares."""
+    """As asked: positions and sizes are shares."""
     stats: AutoCropStats
 
 

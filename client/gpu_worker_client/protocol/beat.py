@@ -1,4 +1,4 @@
-"""beat: where the music hits, how fast it is and how loud, from the sound of a video or an audio
+"""beat: where the music hits, how fast it is and how loud, from the audio of a video or an audio
 file."""
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from gpu_worker_client.protocol.envelope import OptionalFileTask, Stats, TaskRes
 from gpu_worker_client.protocol.models import AnsweredBy, Many, Reply, Wire
 
 ANALYSIS_RATE_HZ = 22_050
-"""Every sound is brought to this rate, librosa's and Beat This!'s."""
+"""All audio is resampled to this rate, librosa's and Beat This!'s."""
 MIN_BPM, MAX_BPM = 30.0, 300.0
-"""Slowest and fastest tempo that is looked for."""
+"""Slowest and fastest tempo that is considered."""
 
 Bpm = Annotated[float, Field(ge=MIN_BPM, le=MAX_BPM)]
 
@@ -28,7 +28,7 @@ class BeatParams(Wire):
     """Values of `energy` per second."""
     engine: Literal["librosa", "beat_this"] = "librosa"
     """`librosa`: onset strength and tempo as that library defines them, beats followed through
-    changes of tempo and moved onto the attack; where bass and cymbals play apart, onto that of the
+    changes of tempo and moved onto the attack; where bass and cymbals differ, onto that of the
     steadier. `beat_this`: the network of that name, which finds downbeats as well; needs its
     weights."""
     model: Literal["small", "final"] = "final"
@@ -37,7 +37,7 @@ class BeatParams(Wire):
     audio_stream: int = Field(default=0, ge=0, le=63)
     """Which of the file's audio streams to listen to, counted from 0."""
     bpm: Bpm | None = None
-    """The tempo, when it is known: beats are looked for near it."""
+    """The tempo, when it is known: beats are searched near it."""
     min_bpm: Bpm = 40.0
     """No slower tempo is considered."""
     max_bpm: Bpm = MAX_BPM
@@ -76,7 +76,7 @@ class BeatStats(Stats):
     beats: int = 0
     """Length of `beat_times`."""
     codec: str | None = None
-    """Of the sound, as stored."""
+    """Codec of the audio stream."""
     source_sample_rate: int | None = None
     """Hz, as stored."""
     channels: int | None = None
@@ -90,7 +90,7 @@ class BeatResult(TaskResult):
     beat_times: Many[float] = []
     """Seconds, rising: from the first frame in a video, from the first sample in an audio file."""
     confidence: Many[float] = []
-    """0 to 1 for each beat: whether something sounds there, and how well it fits its neighbours."""
+    """0 to 1 for each beat: whether there is an attack, and how well it fits its neighbours."""
     downbeats: Many[float] | None = None
     """Times of the first beats of bars, each one of `beat_times`. None from an engine that does not
     know them."""
@@ -101,14 +101,14 @@ class BeatResult(TaskResult):
     energy: Energy = Energy.model_construct()
     """How loud it is over time."""
     duration: float = 0.0
-    """Seconds of sound, gaps and a late start included."""
+    """Seconds of audio, gaps and a late start included."""
     sample_rate: int = ANALYSIS_RATE_HZ
-    """Hz of the sound that was analysed."""
+    """Hz of the audio that was analysed."""
     stats: BeatStats
 
 
 class BeatTask(OptionalFileTask, AnsweredBy[BeatResult]):
-    """With `output_url` a mix-down comes as well: the sound with a click on every beat, for the ear
+    """With `output_url` a mix-down comes as well: the audio with a click on every beat, for the ear
     to judge. The name's suffix chooses the format: .wav, .flac, .mp3, .m4a, .ogg, or a video's for
     AAC."""
 

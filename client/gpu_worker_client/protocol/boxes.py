@@ -33,7 +33,7 @@ class TrackBox(Reply):
 
 
 class TrackFrames(Sequence[TrackBox]):
-    """An immutable sequence of `TrackBox`, made when looked at."""
+    """An immutable sequence of `TrackBox`, made when read."""
 
     __slots__ = ("columns",)
 

@@ -82,7 +82,7 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class _Reader:
-    """A place in JSON text. Containers are walked through one item at a time; what is in them is
+    """A position in JSON text. Containers are walked through one item at a time; what is in them is
     read by `json`."""
 
     def __init__(self, text: str) -> None:

@@ -11,12 +11,12 @@ member, numbers little-endian:
 
 A column holds, for each value, its distance from a prediction, as zigzag (0, -1, 1, -2 -> 0, 1, 2,
 3), one plane after another for the lowest, second, third and highest byte: confidence has two
-planes, interpolated one (0 or 1, as it is), all others four. The prediction is the value before (0
-before the first); for a frame one more than that; for a coordinate, from the third box of a track
-on, the value before plus half of its last step, rounded down. Half suits smooth paths as well as
-noisy detections: on SportsMOT's training boxes with 0.5 to 3 px of noise the coordinates' entropy
-is 1.5 to 6 % lower than with no step, and 2 to 3 % lower than with three quarters of it. The same
-boxes with 3 px take 5.3 bytes each.
+planes, interpolated one (0 or 1, as it is), each other column four. The prediction is the value
+before (0 before the first); for a frame one more than that; for a coordinate, from the third box of
+a track on, the value before plus half of its last step, rounded down. Half suits smooth paths as
+well as noisy detections: on SportsMOT's training boxes with 0.5 to 3 px of noise the entropy of
+the coordinates is 1.5 to 6 % lower than with no step, and 2 to 3 % lower than with three quarters
+of it. The same boxes with 3 px take 5.3 bytes each.
 """
 
 from __future__ import annotations
@@ -272,7 +272,7 @@ class _Path:
         self._before = 0
 
     def steps(self, values: list[int], starts: Sequence[int]) -> list[int]:
-        """Distances of the values from their predictions. `starts` are the places where a track
+        """Distances of the values from their predictions. `starts` are the indices where a track
         begins."""
         last, before = [self._last, *values], [self._before, self._last, *values]
         for start in starts:  # no step leads into a track, none over from another

@@ -66,9 +66,9 @@ class DetectScenesStats(Stats):
 class DetectScenesResult(TaskResult):
     task: Literal["detect_scenes"] = "detect_scenes"
     scenes: Many[Scene] = []
-    """In order, without gaps. Left out, with `scenes_count` in its place, of an answer over the
-    inline limit: the whole result is then at `result_url`."""
-    """In order, without gaps: the first starts at frame 0, the last ends at the last frame."""
+    """In order, without gaps: the first starts at frame 0, the last ends at the last frame. An
+    answer over the inline limit has `scenes_count` instead, and its whole result is at
+    `result_url`."""
     stats: DetectScenesStats
 
 

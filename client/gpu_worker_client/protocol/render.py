@@ -1,5 +1,5 @@
 """render: an FFmpeg command, checked word by word and run where nothing but its own files can be
-reached; or a film from an edit list.
+reached; or a video from an edit list.
 
 `inputs` gives every file a name; command and edit list say those names and never a path or a URL.
 The last word of a command is the output file, whose suffix chooses the container.
@@ -98,7 +98,7 @@ class RenderTask(OutputTask, AnsweredBy[RenderResult]):
     params: RenderParams
 
     @model_validator(mode="after")
-    def _a_place_for_the_output(self) -> RenderTask:
+    def _has_an_output(self) -> RenderTask:
         if not self.makes_a_file:
             raise ValueError("give exactly one of output_url and output_multipart")
         return self
@@ -121,11 +121,11 @@ class RenderTask(OutputTask, AnsweredBy[RenderResult]):
 
     @model_validator(mode="after")
     def _the_timeline_uses_inputs(self) -> RenderTask:
-        for name, place in (
+        for name, path in (
             self.params.timeline.input_names if self.params.timeline else {}
         ).items():
             if name not in self.inputs:
-                raise ValueError(f"params.timeline.{place} is not the name of an input")
+                raise ValueError(f"params.timeline.{path} is not the name of an input")
         return self
 
     def reads(self) -> dict[str, str]:

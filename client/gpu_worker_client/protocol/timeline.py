@@ -1,9 +1,9 @@
 """The edit list of `render`: clips one after the other, what joins them, what lies over and under
 them, and what comes out.
 
-Times inside an input are seconds from its first video frame; times of the film are seconds from its
-own beginning. Places and sizes are pixels, of the upright input in `keyframes`, of the output in
-`overlays`. A time is taken to the nearest frame.
+Times inside an input are seconds from its first video frame; times of the output are seconds from
+its start. Positions and sizes are pixels: of the upright input in `keyframes`, of the output in
+`overlays`. A time is rounded to the nearest frame.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
 
 
 class ClipKeyframe(Wire):
-    """The part of the picture that is shown at a time. Between two of them it moves and grows
+    """The part of the frame that is shown at a time. Between two keyframes it moves and grows
     evenly with time; before the first and after the last it stands. One of `auto_crop`'s
     `crop_keyframes` can be sent as it is."""
 
@@ -50,33 +50,33 @@ class ClipKeyframe(Wire):
 
 
 class Transition(Wire):
-    """How one clip becomes the next, in picture and sound alike."""
+    """How one clip becomes the next, in video and audio alike."""
 
     kind: Literal["cut", "fade", "dissolve"] = "cut"
-    """`fade` goes through black and silence, half of the time on either side, and makes the film no
-    shorter. `dissolve` lays the end of one clip over the beginning of the next, so each makes the
-    film shorter by `seconds`."""
+    """`fade` goes through black and silence, half of the time on either side, and makes the output
+    no shorter. `dissolve` lays the end of one clip over the start of the next, so each makes the
+    output shorter by `seconds`."""
     seconds: float = Field(default=0.5, gt=0, le=30)
     """Length; a `cut` has none."""
 
 
 class TimelineClip(Wire):
     input: FileName
-    """Name of a video or a still picture (PNG, JPEG) in `inputs`."""
+    """Name of a video or a still image (PNG, JPEG) in `inputs`."""
     start: Seconds = 0.0
     """Seconds; the frame nearest to it is the clip's first one."""
     end: Seconds | None = None
     """Seconds; the frame nearest to it is the first one no longer shown. By default the input's
-    end; a still picture needs one. Up to a quarter of a second more than there is is taken as the
-    input's end."""
+    end; a still image needs one. A time up to a quarter of a second after the input's end means its
+    end."""
     speed: float = Field(default=1.0, ge=MIN_SPEED, le=MAX_SPEED)
     """2 is twice as fast, 0.5 slow motion. Voices keep their pitch."""
     volume_db: Decibels = 0.0
-    """Gain of the clip's sound; -90 is silence."""
+    """Gain of the clip's audio; -90 is silence."""
     keyframes: list[ClipKeyframe] | None = Field(
         default=None, min_length=1, max_length=MAX_KEYFRAMES
     )
-    """Path of a crop window; by default the whole picture is shown."""
+    """Path of a crop window; by default the whole frame is shown."""
     transition: Transition | None = None
     """Into this clip, instead of the timeline's own. The first clip has none."""
     title: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
@@ -98,28 +98,28 @@ class TimelineClip(Wire):
 
 
 class Music(Wire):
-    """A sound under the whole film."""
+    """Audio under the whole output."""
 
     input: FileName
-    """Name of a file with sound in `inputs`."""
+    """Name of a file with audio in `inputs`."""
     start: Seconds = 0.0
-    """Seconds of it to leave out at its beginning."""
+    """Seconds of it to leave out at its start."""
     gain_db: Decibels = 0.0
     """Louder above 0, quieter below."""
     duck_db: float | None = Field(default=None, gt=0, le=40)
-    """How far it steps back while the clips are loud. Their sound is compared with -45 dBFS; the
+    """How much quieter it gets while the clips are loud. Their audio is compared with -45 dBFS; the
     music goes down within 20 ms and comes back within half a second."""
     fade_out_seconds: float = Field(default=0.0, ge=0, le=30)
-    """It is faded out during the last seconds of the film. Music that is shorter than the film ends
-    before."""
+    """Seconds at the output's end during which it fades out. Music that is shorter than the output
+    ends before."""
 
 
 class Overlay(Wire):
-    """A picture, a video or a line of text over the film."""
+    """An image, a video or a line of text over the output."""
 
     input: FileName | None = None
-    """Name of a picture (PNG with its transparency, JPEG) or a video in `inputs`. A video plays
-    from its beginning, without sound, and stays on its last frame."""
+    """Name of an image (PNG with its transparency, JPEG) or a video in `inputs`. A video plays from
+    its start, without audio, and stays on its last frame."""
     text: (
         Annotated[
             str,
@@ -129,17 +129,17 @@ class Overlay(Wire):
         ]
         | None
     ) = None
-    """Shown letter for letter; a line feed begins a new line."""
+    """Shown letter for letter; a line feed starts a new line."""
     x: int = Field(ge=-16384, le=16384)
     """Left edge, pixels of the output."""
     y: int = Field(ge=-16384, le=16384)
     """Top edge; of a text that of its first line."""
     start: Seconds = 0.0
-    """Seconds of the film; shown from the frame nearest to it."""
+    """Seconds of the output; shown from the frame nearest to it."""
     end: Seconds | None = None
-    """Seconds of the film; by default its end."""
+    """Seconds of the output; by default its end."""
     width: Side | None = None
-    """Of a picture: pixels of the output, the height follows; by default its own."""
+    """Width of an image or video, pixels of the output; the height follows. By default its own."""
     font_size: int = Field(default=48, ge=8, le=1000)
     """Of a text: pixels of the output."""
     color: Annotated[str, StringConstraints(max_length=7)] = "#ffffff"
@@ -175,8 +175,8 @@ class TimelineOutput(Wire):
     height: Side | None = None
     """Pixels, as `width`."""
     fit: Literal["contain", "cover"] = "contain"
-    """A picture of another shape: `contain` shows all of it on black, `cover` fills the output and
-    cuts what stands over."""
+    """For a clip of another aspect ratio: `contain` shows all of it on black, `cover` fills
+    the output and cuts off what is outside."""
     fps: float | None = Field(default=None, ge=1, le=240)
     """Constant rate. 23.976, 29.97, 59.94 are taken as 24000/1001 and so on. By default the
     standard rate nearest to the highest of the clips' own, 23.976 to 60."""
@@ -200,11 +200,11 @@ class TimelineOutput(Wire):
 
 
 class Thumbnails(Wire):
-    """One picture with small ones in rows, and when each is shown: what a player's seek bar
+    """One image with small ones in rows, and when each is shown: what a player's seek bar
     takes."""
 
     every_seconds: float = Field(default=5.0, ge=0.1, le=3600)
-    """Each stands for so much of the film and shows its middle."""
+    """Each stands for so much of the output and shows its middle."""
     width: int = Field(default=160, ge=32, le=640, multiple_of=2)
     """Pixels of one; the height follows the output's aspect ratio."""
     columns: int = Field(default=10, ge=1, le=50)
@@ -213,18 +213,18 @@ class Thumbnails(Wire):
 
 class Timeline(Wire):
     clips: list[TimelineClip] = Field(min_length=1, max_length=MAX_CLIPS)
-    """In the order of the film."""
+    """In the order of the output."""
     transition: Transition = Transition.model_construct()
     """Between any two clips."""
     music: Music | None = None
-    """A sound under the whole film."""
+    """Audio under the whole output."""
     loudness_lufs: float | None = Field(default=None, ge=-50, le=-5)
-    """Integrated loudness of the film by EBU R 128, -14 or -23 for example, its true peak below
+    """Integrated loudness of the output by EBU R 128, -14 or -23 for example, its true peak below
     -1.5 dBTP. By default levels stay as they are."""
     overlays: list[Overlay] = Field(default=[], max_length=MAX_OVERLAYS)
     """A later one lies over an earlier one."""
     output: TimelineOutput = TimelineOutput.model_construct()
-    """Size, rate and codec of the film."""
+    """Size, rate and codec of the output."""
     chapters: bool = False
     """A chapter for each clip, from the middle of the transition into it."""
     thumbnails: Thumbnails | None = None
@@ -237,11 +237,11 @@ class Timeline(Wire):
             raise ValueError(
                 "clips.0.transition: nothing comes before the first clip; leave it out"
             )
-        sound = [name for name in ("music", "loudness_lufs") if getattr(self, name) is not None]
-        idle = sound + (["chapters"] if self.chapters else [])
+        audio = [name for name in ("music", "loudness_lufs") if getattr(self, name) is not None]
+        idle = audio + (["chapters"] if self.chapters else [])
         if self.thumbnails is not None and idle:
             raise ValueError(
-                f"a sheet of thumbnails has no sound and no chapters: leave out {', '.join(idle)}"
+                f"a sheet of thumbnails has no audio and no chapters: leave out {', '.join(idle)}"
             )
         return self
 
@@ -252,13 +252,13 @@ class Timeline(Wire):
 
     @property
     def input_names(self) -> dict[str, str]:
-        """Every name of an input that is used, and the place where it first stands: `{"a.mp4":
+        """Every name of an input that is used, and the path where it is used first: `{"a.mp4":
         "clips.0.input"}`."""
-        places = [(clip.input, f"clips.{n}.input") for n, clip in enumerate(self.clips)]
-        places += [(self.music.input, "music.input")] if self.music else []
-        places += [
+        paths = [(clip.input, f"clips.{n}.input") for n, clip in enumerate(self.clips)]
+        paths += [(self.music.input, "music.input")] if self.music else []
+        paths += [
             (over.input, f"overlays.{n}.input")
             for n, over in enumerate(self.overlays)
             if over.input is not None
         ]
-        return dict(reversed(places))
+        return dict(reversed(paths))

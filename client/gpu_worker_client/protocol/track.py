@@ -2,7 +2,7 @@
 it is gone.
 
 A result may hold a million boxes. `Track.frames` keeps them as arrays, 23 bytes a box, and makes a
-`TrackBox` of one when it is looked at; on the wire they are JSON, or columns (`tracks_columnar`)
+`TrackBox` of one when it is read; on the wire they are JSON, or columns (`tracks_columnar`)
 that are read back without a word.
 """
 
@@ -71,8 +71,8 @@ class TrackState(Wire):
     """Frames of all pieces so far: what to add to the next piece's frame numbers, which start at 0
     again."""
     tracker: dict[str, JsonValue]
-    """What the tracker remembers: the next id, and position, speed and age of whoever may be seen
-    again."""
+    """What the tracker remembers: the next id, and position, speed and age of tracks that may be
+    seen again."""
 
     @field_validator("tracker")
     @classmethod
@@ -88,7 +88,7 @@ class TrackParams(Wire):
     or another one listed there; `hog` is OpenCV's person detector and needs no weights."""
     classes: list[ClassName] = Field(default=["person", "sports ball"], min_length=1, max_length=80)
     """What to follow, by the model's class names (COCO's for the listed ones). `hog` knows people
-    only; with it the default means them alone."""
+    only; with it the default means people."""
     confidence_threshold: float = Field(default=0.5, ge=0, le=1)
     """What is reported; 0.3 finds a ball in more frames. The tracker sees weaker boxes as well, so
     that an id survives a moment of doubt."""
@@ -98,9 +98,9 @@ class TrackParams(Wire):
     track_algorithm: Literal["botsort", "bytetrack"] = "botsort"
     """`botsort` makes up for a moving camera; `bytetrack` is a little faster."""
     reset_at_cuts: bool = True
-    """No track goes on over a cut: whoever is in the next shot gets a new id."""
+    """No track goes on over a cut: the next shot starts with new ids."""
     frame_stride: int = Field(default=1, ge=1, le=1000)
-    """Look at every n-th frame only, from the first on. Frames keep their numbers; a drawn video
+    """Read every n-th frame only, from the first on. Frames keep their numbers; a drawn video
     shows boxes until the next."""
     state_in: TrackState | None = None
     """`state_out` of the piece of video before this one: ids go on where it ended. Frames and shots
@@ -164,9 +164,9 @@ class TrackVideo(Reply):
     """What the boxes refer to."""
 
     width: int
-    """Of the upright picture, pixels."""
+    """Pixels, of the upright frame."""
     height: int
-    """Of the upright picture, pixels."""
+    """Pixels, of the upright frame."""
     fps: float = Field(gt=0)
     """Frames per second, on average."""
     duration: float = 0.0
@@ -178,7 +178,7 @@ class TrackVideo(Reply):
     of them time runs evenly, to a quarter of a frame. Empty otherwise."""
 
     def seconds_of(self, frame: int) -> float:
-        """Time of a frame, from the first frame: near enough to tell it from its neighbours."""
+        """Time of a frame, from the first frame: near enough to separate it from its neighbours."""
         after = bisect_right(self.times, (frame, inf))
         if not 0 < after < len(self.times):
             last_frame, last_time = self.times[-1] if after else (0, 0.0)
@@ -203,11 +203,11 @@ class TrackStats(Stats):
 class TrackResult(TaskResult):
     task: Literal["track"] = "track"
     tracks: Many[Track] = []
-    """By rising id. Left out, with `tracks_count` in its place, of an answer over the inline limit
-    whose whole result is at `result_url`."""
+    """By rising id. An answer over the inline limit has `tracks_count` instead, and its whole
+    result is at `result_url`."""
     tracks_columnar: str | None = None
-    """The tracks of a result over the inline limit that has no other place to go to: gzip and
-    base64, some 7 bytes a box. The SDK reads it into `tracks`; the layout is in
+    """The tracks of a result over the inline limit without a `result_url` or a bucket: gzip
+    and base64, some 7 bytes a box. The SDK reads it into `tracks`; the layout is in
     `gpu_worker_client/protocol/columnar.py`."""
     cuts: Many[TrackCut] = []
     """First frames of all shots but the first."""

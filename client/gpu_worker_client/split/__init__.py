@@ -14,7 +14,7 @@ if find_spec("av") is None:
 from gpu_worker_client.split.errors import SplitError
 from gpu_worker_client.split.plan import Segment, SplitPlan, plan_split
 from gpu_worker_client.split.run import split_upscale, split_upscale_async
-from gpu_worker_client.split.segments import SegmentEvent
+from gpu_worker_client.split.segment_job import SegmentEvent
 from gpu_worker_client.split.work import SplitResult
 
 __all__ = [

@@ -17,7 +17,7 @@ from av.error import FFmpegError
 from gpu_worker_client.split.errors import SplitError
 from gpu_worker_client.split.plan import Segment, SplitPlan
 from gpu_worker_client.split.source import SourceVideo, packets_of
-from gpu_worker_client.split.times import decode_times
+from gpu_worker_client.split.timestamps import decode_times
 
 _KEPT_SUFFIXES = {".mp4": ".mp4", ".m4v": ".mp4", ".mov": ".mov"}
 """Suffix of the source -> of its segments: a container that keeps its clock. Others become

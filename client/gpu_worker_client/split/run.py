@@ -14,7 +14,7 @@ from gpu_worker_client.client import Client
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import UpscaleParams
 from gpu_worker_client.split.plan import DEFAULT_SEGMENTS, SplitPlan
-from gpu_worker_client.split.segments import SegmentEvent
+from gpu_worker_client.split.segment_job import SegmentEvent
 from gpu_worker_client.split.work import SplitResult, carried_out, order
 from gpu_worker_client.storage import Storage
 

@@ -23,9 +23,9 @@ from av.error import FFmpegError
 from av.stream import Disposition
 
 from gpu_worker_client._blocking import checkpoint
-from gpu_worker_client.split.bitstream import starts_anew
 from gpu_worker_client.split.errors import SplitError
-from gpu_worker_client.split.times import reorder_delay
+from gpu_worker_client.split.keyframes import starts_anew
+from gpu_worker_client.split.timestamps import reorder_delay
 
 EPOCH_FORMATS = frozenset({"mpegts", "mpeg", "flv", "ogg"})
 """Formats whose clock starts anywhere: their first timestamp becomes 0. In the others 0 is meant,

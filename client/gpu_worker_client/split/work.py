@@ -25,13 +25,14 @@ from gpu_worker_client.estimate import execution_timeout_seconds
 from gpu_worker_client.exceptions import ConfigError
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import UpscaleParams
+from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
 from gpu_worker_client.split.alone import alone
-from gpu_worker_client.split.check import check_output
 from gpu_worker_client.split.cut import cut_segments
-from gpu_worker_client.split.join import join
 from gpu_worker_client.split.plan import SplitPlan, plan_split
-from gpu_worker_client.split.segments import Done, SegmentEvent, SegmentRunner
-from gpu_worker_client.storage import MAX_EXPIRES_SECONDS, Storage
+from gpu_worker_client.split.remux import join
+from gpu_worker_client.split.segment_job import Done, SegmentEvent, SegmentRunner
+from gpu_worker_client.split.verify import check_output
+from gpu_worker_client.storage import Storage
 
 DAY_SECONDS = 86_400
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from gpu_worker.demo.images import data_uri, frames_at, thumbnail
-from gpu_worker.demo.panel import Desk, Film, Panel
+from gpu_worker.demo.panel import Desk, Panel, Video
 from gpu_worker.demo.track_panel import MODEL, NO_WEIGHTS, NO_WEIGHTS_STRIDE
 from gpu_worker_client.protocol import AutoCropResult
 
 OUTPUT = "cropped.mp4"
 PAIRS = 4
 SHEET = 12
-PICTURE_PX = 480
+IMAGE_PX = 480
 SHEET_PX = 200
 PATH_PX = 160
 
@@ -35,8 +35,8 @@ def request(desk: Desk) -> dict[str, Any]:
     }
 
 
-def estimate_seconds(film: Film) -> float:
-    return 3 + film.frames / 15  # yolov8n, then x264, on two cores
+def estimate_seconds(video: Video) -> float:
+    return 3 + video.frames / 15  # yolov8n, then x264, on two cores
 
 
 def summary(result: AutoCropResult) -> str:
@@ -47,11 +47,11 @@ def summary(result: AutoCropResult) -> str:
     )
 
 
-def html(result: AutoCropResult, film: Film, folder: Path) -> str:
+def html(result: AutoCropResult, video: Video, folder: Path) -> str:
     frames = result.stats.frames_processed
     pairs = [(2 * n + 1) * frames // (2 * PAIRS) for n in range(PAIRS)]
     sheet = [(2 * n + 1) * frames // (2 * SHEET) for n in range(SHEET)]
-    before, after = frames_at(film.path, pairs), frames_at(folder / OUTPUT, {*pairs, *sheet})
+    before, after = frames_at(video.path, pairs), frames_at(folder / OUTPUT, {*pairs, *sheet})
     rows = "".join(_pair(result, frame, before[frame], after[frame]) for frame in sorted(before))
     strip = "".join(
         _figure(data_uri(thumbnail(after[frame], SHEET_PX)), f"frame {frame}")
@@ -77,10 +77,10 @@ def window_at(result: AutoCropResult, frame: int) -> Window:
 def _pair(result: AutoCropResult, frame: int, source: Any, cropped: Any) -> str:
     width, height = _size(result)
     x, y, w, h = window_at(result, frame)
-    picture = data_uri(thumbnail(source, PICTURE_PX))
+    image = data_uri(thumbnail(source, IMAGE_PX))
     drawn = (
         f'<svg viewBox="0 0 {width} {height}" style="width:100%" role="img" aria-label="window at'
-        f' frame {frame}"><image href="{picture}" width="{width}" height="{height}"'
+        f' frame {frame}"><image href="{image}" width="{width}" height="{height}"'
         f' preserveAspectRatio="none"/><path d="M0 0H{width}V{height}H0ZM{x:g}'
         f' {y:g}v{h:g}h{w:g}v{-h:g}Z" fill="#000" fill-opacity=".45"/><rect x="{x:g}" y="{y:g}"'
         f' width="{w:g}" height="{h:g}" fill="none" stroke="#fff"'
@@ -90,7 +90,7 @@ def _pair(result: AutoCropResult, frame: int, source: Any, cropped: Any) -> str:
         f"<figure>{drawn}<figcaption>frame {frame}, window {w:.0f}x{h:.0f} at {x:.2f},"
         f" {y:.2f}</figcaption></figure>"
     )
-    right = _figure(data_uri(thumbnail(cropped, PICTURE_PX)), "result")
+    right = _figure(data_uri(thumbnail(cropped, IMAGE_PX)), "result")
     share = width / (width + height * cropped.shape[1] / cropped.shape[0])
     return (
         f'<div style="display:grid;gap:8px;grid-template-columns:{share:.3f}fr'
@@ -99,7 +99,7 @@ def _pair(result: AutoCropResult, frame: int, source: Any, cropped: Any) -> str:
 
 
 def _path(result: AutoCropResult) -> str:
-    """Time goes right; the band is what the window shows of the picture's width. A new band begins
+    """Time goes right; the band is what the window shows of the image's width. A new band begins
     at every cut."""
     width, _ = _size(result)
     last = max(1, result.stats.frames_processed)
@@ -154,10 +154,8 @@ def _who(result: AutoCropResult) -> str:
     return f"<table><tr><th>when</th><th>layout</th><th>who</th><th>why</th></tr>{rows}</table>"
 
 
-def _figure(picture: str, caption: str) -> str:
-    return (
-        f'<figure><img src="{picture}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
-    )
+def _figure(image: str, caption: str) -> str:
+    return f'<figure><img src="{image}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
 
 
 def _size(result: AutoCropResult) -> tuple[int, int]:

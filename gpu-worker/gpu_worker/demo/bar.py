@@ -1,5 +1,5 @@
 """Progress on stderr: a bar that overwrites itself on a terminal, a plain line per stage and per
-five seconds elsewhere."""
+five seconds otherwise."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from gpu_worker.demo.panel import Desk, Film, Panel
+from gpu_worker.demo.panel import Desk, Panel, Video
 from gpu_worker_client.protocol import BeatResult, TaskError
 
 MIX_DOWN = "beats.mp3"
@@ -16,7 +16,7 @@ ENERGY_HZ = 40
 WIDTH, HEIGHT = 1200, 160
 """Units of the drawing; it is scaled to the page."""
 MAX_SECONDS = 120.0
-"""A long film of its own gets a drawing of its beginning only."""
+"""A long video of its own gets a drawing of its beginning only."""
 MAX_INLINE_BYTES = 2_000_000
 """Two minutes of the mix-down."""
 _TRUE_SECONDS = 0.015
@@ -32,16 +32,16 @@ def request(desk: Desk) -> dict[str, Any]:
     }
 
 
-def estimate_seconds(film: Film) -> float:
-    return 1 + film.frames / film.fps / 60  # about 100 times as fast as it sounds, on one core
+def estimate_seconds(video: Video) -> float:
+    return 1 + video.frames / video.fps / 60  # about 100 times as fast as it sounds, on one core
 
 
-def unfit(film: Film) -> str | None:
-    """Why there is nothing to hear; None when there is."""
+def unfit(video: Video) -> str | None:
+    """Why the video has no audio to analyse; None when it has."""
     from gpu_worker_processors.media.audio import find_audio
 
     try:
-        find_audio(film.path)
+        find_audio(video.path)
     except TaskError as error:
         return error.message
     return None
@@ -55,11 +55,11 @@ def summary(result: BeatResult) -> str:
     )
 
 
-def html(result: BeatResult, film: Film, folder: Path) -> str:
-    others = ", ".join(f"{c.bpm:.1f} ({c.score:.0%})" for c in result.tempo_candidates)
-    said = f"<p>Tempos by evidence: {escape(others)}.</p>" if others else ""
+def html(result: BeatResult, video: Video, folder: Path) -> str:
+    tempos = ", ".join(f"{c.bpm:.1f} ({c.score:.0%})" for c in result.tempo_candidates)
+    said = f"<p>Tempos by evidence: {escape(tempos)}.</p>" if tempos else ""
     player = f'<p><audio controls preload="none" src="{_playable(folder / MIX_DOWN)}"></audio></p>'
-    return f"{drawing(result)}{player}{said}{_truth(result, film)}"
+    return f"{drawing(result)}{player}{said}{_truth(result, video)}"
 
 
 def drawing(result: BeatResult) -> str:
@@ -91,16 +91,16 @@ def drawing(result: BeatResult) -> str:
 
 
 def _playable(path: Path) -> str:
-    """A short sound as a data URI, so that the report needs nothing beside it; a long one by its
+    """A short click as a data URI, so that the report needs nothing beside it; a long one by its
     name."""
     if path.stat().st_size > MAX_INLINE_BYTES:
         return path.name
     return f"data:audio/mpeg;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _truth(result: BeatResult, film: Film) -> str:
+def _truth(result: BeatResult, video: Video) -> str:
     """For the demo's own clip: how near the beats found are to the clicks that were made."""
-    if film.cuts is None:
+    if video.cuts is None:
         return ""
     from gpu_worker.demo.clip import beat_times
 

@@ -52,7 +52,7 @@ class Shot:
 
 
 SHOTS = (
-    # Public-domain or freely licensed sample pictures, read where pip put them; see each package's
+    # Public-domain or freely licensed sample images, read where pip put them; see each package's
     # data README.
     Shot(
         "ultralytics", "assets/bus.jpg", Window(0.40, 0.58, 0.80), Window(0.56, 0.60, 0.80)
@@ -94,25 +94,25 @@ def make_clip(path: Path) -> Path:
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=FPS, options={"crf": "16", "preset": "medium"})
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        sound = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
-        for index, picture in enumerate(pictures()):
-            frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
+        audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
+        for index, image in enumerate(images()):
+            frame = av.VideoFrame.from_ndarray(image, format="bgr24")
             frame.pts, frame.time_base = index, Fraction(1, FPS)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
-        for block in _sound_blocks():
-            container.mux(sound.encode(block))
-        container.mux(sound.encode(None))
+        for block in _audio_blocks():
+            container.mux(audio.encode(block))
+        container.mux(audio.encode(None))
     return path
 
 
-def pictures() -> Iterator[NDArray[np.uint8]]:
+def images() -> Iterator[NDArray[np.uint8]]:
     """Every frame in order, uint8 BGR of shape (HEIGHT, WIDTH, 3)."""
     import cv2
 
     for shot, photograph in zip(chosen_shots(), _photographs(), strict=True):
         for index in range(SHOT_FRAMES):
-            yield _look(cv2, photograph, between(shot.start, shot.end, index / (SHOT_FRAMES - 1)))
+            yield _view(cv2, photograph, between(shot.start, shot.end, index / (SHOT_FRAMES - 1)))
 
 
 def chosen_shots() -> list[Shot]:
@@ -134,12 +134,12 @@ def between(start: Window, end: Window, fraction: float) -> Window:
 
 
 def beat_times() -> list[float]:
-    """Seconds at which a click sounds."""
+    """Seconds at which there is a click."""
     return [frame / FPS for frame in range(0, FRAMES, BEAT_FRAMES)]
 
 
 def click_track() -> NDArray[np.float32]:
-    """The whole sound, float32 in -1..1 of shape (samples,): a short decaying tone on each beat,
+    """The whole audio, float32 in -1..1 of shape (samples,): a short decaying tone on each beat,
     higher on each cut."""
     import numpy as np
 
@@ -153,7 +153,7 @@ def click_track() -> NDArray[np.float32]:
     return samples
 
 
-def _sound_blocks() -> Iterator[Any]:
+def _audio_blocks() -> Iterator[Any]:
     import av
 
     samples, block = click_track(), 1024
@@ -170,7 +170,7 @@ def _astuple(window: Window) -> tuple[float, float, float]:
 
 
 def _locate(shot: Shot) -> Path | None:
-    """Where the photograph lies, found without importing the package (ultralytics alone would take
+    """Where the photograph lies, found without importing the package (importing ultralytics takes
     seconds)."""
     spec = importlib.util.find_spec(shot.package)
     for folder in (spec.submodule_search_locations or []) if spec else []:
@@ -183,17 +183,17 @@ def _photographs() -> Iterator[NDArray[np.uint8]]:
     import cv2
 
     for shot in chosen_shots():
-        picture = cv2.imread(str(_locate(shot)), cv2.IMREAD_COLOR)
-        if picture is None:
+        image = cv2.imread(str(_locate(shot)), cv2.IMREAD_COLOR)
+        if image is None:
             raise NoPhotographs(
                 f"{shot.package}'s {shot.path} cannot be read; reinstall it, or give --video"
             )
-        yield picture  # pyright: ignore[reportReturnType] - cv2's stubs widen the dtype
+        yield image  # pyright: ignore[reportReturnType] - cv2's stubs widen the dtype
 
 
-def _look(cv2: Any, photograph: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
+def _view(cv2: Any, photograph: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
     """The part of the photograph inside the window, drawn large and averaged down. Beyond its edge
-    the picture is mirrored."""
+    the image is mirrored."""
     import numpy as np
 
     height, width = photograph.shape[:2]

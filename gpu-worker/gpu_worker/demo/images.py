@@ -1,4 +1,4 @@
-"""Frames as pictures inside the report: read by index, enlarged the plain way for comparison,
+"""Frames as images inside the report: read by index, enlarged the plain way for comparison,
 inlined as data URIs."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ JPEG_QUALITY = 90
 kB."""
 
 
-def read_film(path: Path) -> tuple[int, int, int, float]:
+def read_video(path: Path) -> tuple[int, int, int, float]:
     """Width and height as displayed, number of frames, and average frames/s. Frames are counted by
     demuxing, not decoding."""
     from gpu_worker_processors.base import Limits
@@ -44,39 +44,39 @@ def frames_at(path: Path, indices: Collection[int]) -> dict[int, NDArray[np.uint
 
 
 def enlarge(
-    picture: NDArray[np.uint8], width: int, height: int, *, smooth: bool
+    image: NDArray[np.uint8], width: int, height: int, *, smooth: bool
 ) -> NDArray[np.uint8]:
-    """The picture at another size by bicubic interpolation, or by repeating pixels."""
+    """The image at another size by bicubic interpolation, or by repeating pixels."""
     import cv2
 
     how = cv2.INTER_CUBIC if smooth else cv2.INTER_NEAREST
-    return cv2.resize(picture, (width, height), interpolation=how)  # pyright: ignore[reportReturnType] - cv2's stubs
+    return cv2.resize(image, (width, height), interpolation=how)  # pyright: ignore[reportReturnType] - cv2's stubs
 
 
 def crop(
-    picture: NDArray[np.uint8], x: float, y: float, width: int, height: int
+    image: NDArray[np.uint8], x: float, y: float, width: int, height: int
 ) -> NDArray[np.uint8]:
-    """A part of the picture, its centre at the fractions x and y as far as the edges allow."""
-    left = min(max(0, round(x * picture.shape[1] - width / 2)), max(0, picture.shape[1] - width))
-    top = min(max(0, round(y * picture.shape[0] - height / 2)), max(0, picture.shape[0] - height))
-    return picture[top : top + height, left : left + width]
+    """A part of the image, its centre at the fractions x and y as far as the edges allow."""
+    left = min(max(0, round(x * image.shape[1] - width / 2)), max(0, image.shape[1] - width))
+    top = min(max(0, round(y * image.shape[0] - height / 2)), max(0, image.shape[0] - height))
+    return image[top : top + height, left : left + width]
 
 
-def thumbnail(picture: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
-    """The picture averaged down to this width; one that is narrower stays as it is."""
+def thumbnail(image: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+    """The image averaged down to this width; one that is narrower stays as it is."""
     import cv2
 
-    if picture.shape[1] <= width:
-        return picture
-    height = max(1, round(picture.shape[0] * width / picture.shape[1]))
-    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)  # pyright: ignore[reportReturnType]
+    if image.shape[1] <= width:
+        return image
+    height = max(1, round(image.shape[0] * width / image.shape[1]))
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # pyright: ignore[reportReturnType]
 
 
-def data_uri(picture: NDArray[np.uint8]) -> str:
-    """The picture as a JPEG inside a `data:` URI."""
+def data_uri(image: NDArray[np.uint8]) -> str:
+    """The image as a JPEG inside a `data:` URI."""
     import cv2
 
-    _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    _, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()
 
 

@@ -15,7 +15,7 @@ from gpu_worker_client.protocol import TaskResult
 
 
 @dataclass(frozen=True)
-class Film:
+class Video:
     """The clip that goes through the tasks."""
 
     path: Path
@@ -32,7 +32,7 @@ class Film:
 class Desk:
     """What a panel makes its task from."""
 
-    film: Film
+    video: Video
     input_url: Callable[[], str]
     """Presigned GET of the clip."""
     output_url: Callable[[str], str]
@@ -51,17 +51,17 @@ class Panel:
     """Makes the task JSON."""
     summary: Callable[[Any], str]
     """The result in a few words, for the table."""
-    html: Callable[[Any, Film, Path], str]
-    """The result as the panel's part of the report, from the film and the folder in which the
+    html: Callable[[Any, Video, Path], str]
+    """The result as the panel's part of the report, from the video and the folder in which the
     task's files lie."""
-    estimate_seconds: Callable[[Film], float]
+    estimate_seconds: Callable[[Video], float]
     """Rough time on two CPU cores, to warn before a long run."""
     weights: tuple[str, ...] = ()
     """Manifest names without which the task cannot run."""
-    unfit: Callable[[Film], str | None] = lambda _film: None
-    """Why this film has nothing for the task (no sound); None when it has."""
+    unfit: Callable[[Video], str | None] = lambda _video: None
+    """Why this video has nothing for the task (no audio); None when it has."""
     outputs: tuple[str, ...] = ()
-    """Names of the files that the task makes; they are kept beside the report."""
+    """Names of the files that the task makes; they lie beside the report."""
 
 
 @dataclass(frozen=True)
@@ -75,5 +75,5 @@ class Row:
     seconds: float | None = None
     """From submit to result, queue and transfer included."""
     frames_per_second: float | None = None
-    """Of the processor alone, where the task works on frames."""
+    """Frames per second of the processor, where the task works on frames."""
     result: TaskResult | None = None

@@ -1,4 +1,4 @@
-"""render in the demo: an edit list that joins the film's halves the other way round, by a
+"""render in the demo: an edit list that joins the video's halves the other way round, by a
 dissolve."""
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_worker.demo.images import data_uri, frames_at
-from gpu_worker.demo.panel import Desk, Film, Panel
+from gpu_worker.demo.panel import Desk, Panel, Video
 from gpu_worker_client.protocol import RenderResult
 
 INPUT, OUTPUT = "film.mp4", "render.mp4"
@@ -20,7 +20,7 @@ STILLS = 5
 
 
 def request(desk: Desk) -> dict[str, Any]:
-    middle = round(desk.film.frames / desk.film.fps / 2, 3)
+    middle = round(desk.video.frames / desk.video.fps / 2, 3)
     clips = [{"input": INPUT, "start": middle}, {"input": INPUT, "end": middle}]
     timeline = {
         "clips": clips,
@@ -35,17 +35,17 @@ def request(desk: Desk) -> dict[str, Any]:
     }
 
 
-def unfit(film: Film) -> str | None:
+def unfit(video: Video) -> str | None:
     """Why there is nothing to join; None when there is."""
     return (
         None
-        if film.frames / film.fps >= MIN_SECONDS
-        else f"the film is shorter than {MIN_SECONDS:g} s"
+        if video.frames / video.fps >= MIN_SECONDS
+        else f"the video is shorter than {MIN_SECONDS:g} s"
     )
 
 
-def estimate_seconds(film: Film) -> float:
-    return 1 + film.frames * film.width * film.height / 1e6 * SECONDS_PER_MEGAPIXEL
+def estimate_seconds(video: Video) -> float:
+    return 1 + video.frames * video.width * video.height / 1e6 * SECONDS_PER_MEGAPIXEL
 
 
 def summary(result: RenderResult) -> str:
@@ -56,15 +56,15 @@ def summary(result: RenderResult) -> str:
     )
 
 
-def html(result: RenderResult, _film: Film, folder: Path) -> str:
-    """Stills of the made film from its beginning to its end; the middle one lies in the
+def html(result: RenderResult, _video: Video, folder: Path) -> str:
+    """Stills of the made video from its beginning to its end; the middle one lies in the
     dissolve."""
     count = result.stats.frames
     stills = frames_at(folder / OUTPUT, [n * (count - 1) // (STILLS - 1) for n in range(STILLS)])
     figures = [
-        f'<figure><img src="{data_uri(picture)}" alt="frame {index}"><figcaption>frame'
+        f'<figure><img src="{data_uri(image)}" alt="frame {index}"><figcaption>frame'
         f" {index}</figcaption></figure>"
-        for index, picture in sorted(stills.items())
+        for index, image in sorted(stills.items())
     ]
     reason = result.stats.fallback_reason
     said = f" {escape(reason)}." if reason else ""

@@ -1,4 +1,4 @@
-"""demo-output/report.html: one file that needs nothing beside it, every picture inlined, readable
+"""demo-output/report.html: one file that needs nothing beside it, every image inlined, readable
 in light and dark."""
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from html import escape
 from pathlib import Path
 
 from gpu_worker import __version__
-from gpu_worker.demo.panel import Film, Panel, Row
+from gpu_worker.demo.panel import Panel, Row, Video
 
 WAY = (
-    "The film was put into a local object store. Each task was submitted by the client SDK over"
+    "The video was put into a local object store. Each task was submitted by the client SDK over"
     " HTTP, taken by the RunPod SDK's own worker loop and run by the warm engine process; every"
     " file came and went through presigned URLs."
 )
 
 
-def write_report(path: Path, rows: Sequence[Row], panels: Sequence[Panel], film: Film) -> None:
+def write_report(path: Path, rows: Sequence[Row], panels: Sequence[Panel], video: Video) -> None:
     """Writes the report. The files that tasks made lie in the same folder."""
     sections = [
-        _section(row, panel, film, path.parent)
+        _section(row, panel, video, path.parent)
         for row in rows
         for panel in panels
         if panel.task == row.task
@@ -32,15 +32,16 @@ def write_report(path: Path, rows: Sequence[Row], panels: Sequence[Panel], film:
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport"'
         ' content="width=device-width">'
         f"<title>gpu-worker demo</title><style>{_style()}</style>"
-        f'<h1>gpu-worker demo</h1><p class="soft">{escape(_subtitle(film))}</p><p>{escape(WAY)}</p>'
+        f'<h1>gpu-worker demo</h1><p class="soft">{escape(_subtitle(video))}</p>'
+        f"<p>{escape(WAY)}</p>"
         f"<section><h2>Tasks</h2>{_table(rows)}</section>{''.join(sections)}</html>\n"
     )
     path.write_text(page, encoding="utf-8")
 
 
-def _section(row: Row, panel: Panel, film: Film, folder: Path) -> str:
+def _section(row: Row, panel: Panel, video: Video, folder: Path) -> str:
     body = (
-        panel.html(row.result, film, folder) if row.result is not None else f"<p>{_text(row)}</p>"
+        panel.html(row.result, video, folder) if row.result is not None else f"<p>{_text(row)}</p>"
     )
     return f'<section id="{escape(row.task)}"><h2>{escape(row.task)}</h2>{body}</section>'
 
@@ -66,12 +67,12 @@ def _text(row: Row) -> str:
     return escape(row.text)
 
 
-def _subtitle(film: Film) -> str:
+def _subtitle(video: Video) -> str:
     when = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    clip = f"{film.width}x{film.height}, {film.frames} frames, {film.fps:g} frames/s"
+    clip = f"{video.width}x{video.height}, {video.frames} frames, {video.fps:g} frames/s"
     return (
         f"{when}, version {__version__}, {platform.machine()} with {os.cpu_count()} CPU cores."
-        f" Film: {clip}."
+        f" Video: {clip}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Runs the demo: platform up, worker up, the film into the store, every task through the client
+"""Runs the demo: platform up, worker up, the video into the store, every task through the client
 SDK, results into a table.
 
 Nothing here knows a task: what differs lies in the panels. A task whose weights are not here is
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from gpu_worker.demo.bar import Bar
-from gpu_worker.demo.panel import Desk, Film, Panel, Row
+from gpu_worker.demo.panel import Desk, Panel, Row, Video
 from gpu_worker.devserver import LocalPlatform, WorkerProcess
 from gpu_worker_client import (
     Client,
@@ -50,15 +50,15 @@ class Stage:
 
 
 def run_demo(
-    film: Film, output_dir: Path, panels: Sequence[Panel], weights_dir: Path | None, err: TextIO
+    video: Video, output_dir: Path, panels: Sequence[Panel], weights_dir: Path | None, err: TextIO
 ) -> list[Row]:
-    """Runs every panel's task on the film. Files that tasks make are copied into `output_dir`."""
+    """Runs every panel's task on the video. Files that tasks make are copied into `output_dir`."""
     print("starting the local platform and a worker", file=err)
     with LocalPlatform() as platform:
-        platform.gate.put(INPUT_KEY, film.path)
-        lifetime = int(max(3600, sum(_time_limit(panel, film) for panel in panels)))
+        platform.gate.put(INPUT_KEY, video.path)
+        lifetime = int(max(3600, sum(_time_limit(panel, video) for panel in panels)))
         desk = Desk(
-            film=film,
+            video=video,
             input_url=lambda: platform.gate.presign("GET", INPUT_KEY, expires=lifetime),
             output_url=lambda name: platform.gate.presign(
                 "PUT", f"output/{name}", expires=lifetime
@@ -69,11 +69,11 @@ def run_demo(
         platform.wait_ready(worker)
         with Client(platform.endpoint_id, platform.api_key, platform.base_url) as client:
             stage = Stage(platform, worker, client, desk, output_dir, err)
-            return [_skipped(panel, film, weights_dir) or _run(panel, stage) for panel in panels]
+            return [_skipped(panel, video, weights_dir) or _run(panel, stage) for panel in panels]
 
 
-def _skipped(panel: Panel, film: Film, weights_dir: Path | None) -> Row | None:
-    reason = panel.unfit(film) or missing_weights(panel, weights_dir)
+def _skipped(panel: Panel, video: Video, weights_dir: Path | None) -> Row | None:
+    reason = panel.unfit(video) or missing_weights(panel, weights_dir)
     return Row(panel.task, "skipped", reason) if reason else None
 
 
@@ -103,7 +103,7 @@ def _run(panel: Panel, stage: Stage) -> Row:
 
 
 def _result(panel: Panel, stage: Stage) -> TaskResult:
-    policy = Policy(execution_timeout_seconds=_time_limit(panel, stage.desk.film))
+    policy = Policy(execution_timeout_seconds=_time_limit(panel, stage.desk.video))
     with (
         Bar(panel.task, stage.err) as bar,
         stage.client.submit(panel.request(stage.desk), policy=policy) as job,
@@ -143,8 +143,8 @@ def _usable(store: WeightStore, name: str) -> bool:
     return True
 
 
-def _time_limit(panel: Panel, film: Film) -> float:
-    return max(MIN_EXECUTION_SECONDS, ESTIMATE_MARGIN * panel.estimate_seconds(film))
+def _time_limit(panel: Panel, video: Video) -> float:
+    return max(MIN_EXECUTION_SECONDS, ESTIMATE_MARGIN * panel.estimate_seconds(video))
 
 
 def _frames(result: object) -> int:
@@ -163,12 +163,12 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
         yield f"{row.task:14} {text:{width}} {seconds:>8} {rate:>9}"
 
 
-def warn_if_long(panels: Sequence[Panel], film: Film, out: TextIO = sys.stderr) -> None:
-    """Says beforehand what a long film will take on a CPU. Nothing is ever cut."""
-    seconds = sum(panel.estimate_seconds(film) for panel in panels)
+def warn_if_long(panels: Sequence[Panel], video: Video, out: TextIO = sys.stderr) -> None:
+    """Says beforehand what a long video will take on a CPU. Nothing is ever cut."""
+    seconds = sum(panel.estimate_seconds(video) for panel in panels)
     if seconds > 180:
         print(
-            f"this film takes about {seconds / 60:.0f} minutes on two CPU cores (less with a GPU);"
+            f"this video takes about {seconds / 60:.0f} minutes on two CPU cores (less with a GPU);"
             " Ctrl-C stops it",
             file=out,
         )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from gpu_worker.demo.panel import Film, Panel
+from gpu_worker.demo.panel import Panel, Video
 from gpu_worker_client.protocol import SelftestResult
 
 
@@ -19,7 +19,7 @@ def summary(result: SelftestResult) -> str:
     )
 
 
-def html(result: SelftestResult, _film: Film, _folder: Path) -> str:
+def html(result: SelftestResult, _video: Video, _folder: Path) -> str:
     checks = {name: f"{_mark(c.ok)} {escape(c.detail)}" for name, c in result.processors.items()}
     return (
         '<div class="facts">'

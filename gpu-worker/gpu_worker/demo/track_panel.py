@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_worker.demo.images import data_uri, frames_at, thumbnail
-from gpu_worker.demo.panel import Desk, Film, Panel
+from gpu_worker.demo.panel import Desk, Panel, Video
 from gpu_worker_client.protocol import Track, TrackResult
 
 MODEL = "yolov8n"
@@ -17,10 +17,10 @@ NO_WEIGHTS = "hog"
 """Finds standing people without any weights; taken where the network's are not here."""
 NO_WEIGHTS_STRIDE = 4
 """It takes a fifth of a second for a frame."""
-PICTURES = 4
-PICTURE_PX = 480
+IMAGES = 4
+IMAGE_PX = 480
 MAX_BARS = 40
-"""A film of its own may have hundreds of tracks; the timeline shows the longest."""
+"""A video of its own may have hundreds of tracks; the timeline shows the longest."""
 BAR_PX = 14
 _GOLDEN_ANGLE = 0.381966
 
@@ -32,28 +32,28 @@ def request(desk: Desk) -> dict[str, Any]:
     return {"task": "track", "input_url": desk.input_url(), "params": params}
 
 
-def estimate_seconds(film: Film) -> float:
-    return 3 + film.frames / 20  # yolov8n on two cores
+def estimate_seconds(video: Video) -> float:
+    return 3 + video.frames / 20  # yolov8n on two cores
 
 
 def summary(result: TrackResult) -> str:
     return f"{result.stats.unique_tracks} tracks, {result.stats.boxes} boxes"
 
 
-def html(result: TrackResult, film: Film, _folder: Path) -> str:
+def html(result: TrackResult, video: Video, _folder: Path) -> str:
     if not result.tracks:
-        return "<p>Nothing of the asked classes is in this film.</p>"
-    busiest = busiest_frames(result.tracks, film.frames)
-    pictures = frames_at(film.path, busiest)
+        return "<p>Nothing of the asked classes is in this video.</p>"
+    busiest = busiest_frames(result.tracks, video.frames)
+    images = frames_at(video.path, busiest)
     figures = "".join(
-        _figure(result.tracks, frame, data_uri(thumbnail(pictures[frame], PICTURE_PX)), film)
+        _figure(result.tracks, frame, data_uri(thumbnail(images[frame], IMAGE_PX)), video)
         for frame in busiest
     )
-    return f'<div class="frames">{figures}</div>{_timeline(result, film)}'
+    return f'<div class="frames">{figures}</div>{_timeline(result, video)}'
 
 
 def busiest_frames(tracks: Sequence[Track], frames: int) -> list[int]:
-    """The frame with most boxes of each quarter of the film, in order; a quarter without any is
+    """The frame with most boxes of each quarter of the video, in order; a quarter without any is
     left out."""
     counts: dict[int, int] = {}
     for track in tracks:
@@ -61,31 +61,31 @@ def busiest_frames(tracks: Sequence[Track], frames: int) -> list[int]:
             counts[box.frame] = counts.get(box.frame, 0) + 1
     quarters: dict[int, int] = {}
     for frame, count in sorted(counts.items()):
-        quarter = frame * PICTURES // max(1, frames)
+        quarter = frame * IMAGES // max(1, frames)
         if count > counts.get(quarters.get(quarter, -1), 0):
             quarters[quarter] = frame
     return [quarters[quarter] for quarter in sorted(quarters)]
 
 
-def _figure(tracks: Sequence[Track], frame: int, picture: str, film: Film) -> str:
+def _figure(tracks: Sequence[Track], frame: int, image: str, video: Video) -> str:
     boxes = [(track, box) for track in tracks for box in track.frames if box.frame == frame]
-    line = film.width / 200
+    line = video.width / 200
     shapes = "".join(
         f'<rect x="{x1:g}" y="{y1:g}" width="{x2 - x1:g}" height="{y2 - y1:g}" fill="none"'
         f' stroke="{_color(track)}" stroke-width="{line:g}"/><text x="{x1:g}"'
-        f' y="{max(y1 - line, 4 * line):g}" font-size="{film.height / 14:g}"'
+        f' y="{max(y1 - line, 4 * line):g}" font-size="{video.height / 14:g}"'
         f' fill="{_color(track)}">{track.track_id} {escape(track.class_name)}</text>'
         for track, box in boxes
         for x1, y1, x2, y2 in [box.bbox]
     )
     return (
-        f'<figure><svg viewBox="0 0 {film.width} {film.height}" style="width:100%" role="img"'
-        f' aria-label="frame {frame}"><image href="{picture}" width="{film.width}"'
-        f' height="{film.height}"/>{shapes}</svg><figcaption>frame {frame}</figcaption></figure>'
+        f'<figure><svg viewBox="0 0 {video.width} {video.height}" style="width:100%" role="img"'
+        f' aria-label="frame {frame}"><image href="{image}" width="{video.width}"'
+        f' height="{video.height}"/>{shapes}</svg><figcaption>frame {frame}</figcaption></figure>'
     )
 
 
-def _timeline(result: TrackResult, film: Film) -> str:
+def _timeline(result: TrackResult, video: Video) -> str:
     longest = sorted(result.tracks, key=lambda track: -len(track.frames))[:MAX_BARS]
     bars = sorted(longest, key=lambda track: track.track_id)
     rows = "".join(
@@ -100,7 +100,7 @@ def _timeline(result: TrackResult, film: Film) -> str:
         for cut in result.cuts
     )
     return (
-        f'<svg viewBox="0 0 {film.frames} {height}" preserveAspectRatio="none"'
+        f'<svg viewBox="0 0 {video.frames} {height}" preserveAspectRatio="none"'
         f' style="width:100%;height:{height}px" role="img" aria-label="timeline of'
         f' tracks">{rows}{cuts}</svg><p>One bar per track from its first frame to its last; lines'
         " are cuts, which no track crosses.</p>"

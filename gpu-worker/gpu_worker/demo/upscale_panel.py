@@ -1,4 +1,4 @@
-"""upscale in the demo: the film four times as large, beside what repeating pixels and bicubic
+"""upscale in the demo: the video four times as large, beside what repeating pixels and bicubic
 interpolation make of it."""
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_worker.demo.images import crop, data_uri, enlarge, frames_at
-from gpu_worker.demo.panel import Desk, Film, Panel
+from gpu_worker.demo.panel import Desk, Panel, Video
 from gpu_worker_client.protocol import UpscaleResult
 
 MODEL = "realesr-animevideov3"
@@ -31,8 +31,8 @@ def request(desk: Desk) -> dict[str, Any]:
     }
 
 
-def estimate_seconds(film: Film) -> float:
-    return film.frames * film.width * film.height / 1e6 * SECONDS_PER_MEGAPIXEL
+def estimate_seconds(video: Video) -> float:
+    return video.frames * video.width * video.height / 1e6 * SECONDS_PER_MEGAPIXEL
 
 
 def summary(result: UpscaleResult) -> str:
@@ -40,14 +40,14 @@ def summary(result: UpscaleResult) -> str:
     return f"{stats.input_resolution} to {stats.output_resolution}, {stats.frames_processed} frames"
 
 
-def html(_result: UpscaleResult, film: Film, folder: Path) -> str:
-    indices = [(2 * n + 1) * film.frames // (2 * PAIRS) for n in range(PAIRS)]
-    before, after = frames_at(film.path, indices), frames_at(folder / OUTPUT, indices)
+def html(_result: UpscaleResult, video: Video, folder: Path) -> str:
+    indices = [(2 * n + 1) * video.frames // (2 * PAIRS) for n in range(PAIRS)]
+    before, after = frames_at(video.path, indices), frames_at(folder / OUTPUT, indices)
     rows = [_row(index, before[index], after[index]) for index in sorted(after)]
     slider = _slider(before[min(after)], after[min(after)])
     network = f"{MODEL}, or {NO_WEIGHTS} where its weights are not here"
     return (
-        f'{slider}{"".join(rows)}<p>The whole film: <a href="{OUTPUT}">{OUTPUT}</a>. Network:'
+        f'{slider}{"".join(rows)}<p>The whole video: <a href="{OUTPUT}">{OUTPUT}</a>. Network:'
         f" {network}.</p>"
     )
 
@@ -60,7 +60,7 @@ def _row(index: int, small: Any, large: Any) -> str:
         ("bicubic", enlarge(small, width, height, smooth=True)),
         ("network", large),
     )
-    shown = [(name, data_uri(crop(picture, 0.5, 0.4, *CROP_PX))) for name, picture in ways]
+    shown = [(name, data_uri(crop(image, 0.5, 0.4, *CROP_PX))) for name, image in ways]
     figures = [
         f'<figure><img src="{uri}" alt="{name}"><figcaption>{name}</figcaption></figure>'
         for name, uri in shown

@@ -14,7 +14,7 @@ system_clock: Clock = time.time
 
 
 class ManualClock:
-    """A clock that stands still until it is told to move. Safe to advance from any thread."""
+    """A clock that stands still until it is advanced. Safe to advance from any thread."""
 
     def __init__(self, start: float | None = None) -> None:
         self._now = time.time() if start is None else start

@@ -24,8 +24,8 @@ WATCH_SECONDS = 1.0
 
 
 def add_parser(
-    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
-) -> None:  # pyright: ignore[reportPrivateUsage]
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],  # pyright: ignore[reportPrivateUsage]
+) -> None:
     summary = "RunPod's API, an R2 gate and a worker on loopback"
     parser = subparsers.add_parser(
         "dev-server", help=summary, description=__doc__.split("\n\n")[0] if __doc__ else summary

@@ -6,7 +6,7 @@ processes.
         platform.start_worker()
         client = Client(platform.endpoint_id, platform.api_key, platform.base_url)
 
-Both services listen on loopback, on free ports unless told otherwise, in one background thread with
+Both services listen on loopback, on free ports by default, in one background thread with
 its own event loop. Leaving the context ends every worker it started and removes its files, unless
 `data_dir` was given.
 """
@@ -167,11 +167,11 @@ class LocalPlatform:
 
     def is_ready(self, worker: WorkerProcess) -> bool:
         """Whether the worker has ever asked for a job."""
-        return worker.worker_id in self.control.hub.book.ready_workers
+        return worker.worker_id in self.control.hub.queue.ready_workers
 
     def job(self, job_id: str) -> Job:
         """The control plane's own record of a job, with its history."""
-        return self.control.hub.book.jobs[job_id]
+        return self.control.hub.queue.jobs[job_id]
 
     def wait_until(
         self, attempt: Callable[[], T | None], timeout_seconds: float = CALL_SECONDS

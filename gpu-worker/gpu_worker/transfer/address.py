@@ -1,5 +1,5 @@
-"""Which network addresses a URL may lead to: public unicast, nothing else, with every tunnel and
-translation looked through.
+"""Which network addresses a URL may lead to: public unicast, nothing else, also behind tunnels
+and address translation.
 
 The table is our own. `ipaddress.is_global` of the supported Python versions calls NAT64, 6to4,
 site-local and multicast addresses global, and those reach 127.0.0.1 or a cloud's metadata service

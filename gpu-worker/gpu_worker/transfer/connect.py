@@ -1,6 +1,6 @@
 """Opens a connection to the address that was checked, and to no other.
 
-A name is looked up once per transfer; every address it has must be allowed, else none is used; the
+A name is resolved once per transfer; every address it has must be allowed, else none is used; the
 socket connects to such an address while TLS and the Host header go by the name. Proxies of the
 environment are never asked. What tests replace (lookup, connect, certificates, sleep, random)
 stands in `Network`.
@@ -18,6 +18,8 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
+import certifi
+
 from gpu_worker.transfer.address import refusal
 from gpu_worker.transfer.limits import TransferLimits
 from gpu_worker.transfer.safe_url import SafeUrl
@@ -31,7 +33,7 @@ MAX_DIALLED = 4
 """Addresses of one name that are tried in turn."""
 
 
-def look_up(host: str, port: int) -> list[SocketAddress]:
+def resolve(host: str, port: int) -> list[SocketAddress]:
     """Every address of a name, in the system's order of preference."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     return [entry[4] for entry in found]
@@ -39,12 +41,9 @@ def look_up(host: str, port: int) -> list[SocketAddress]:
 
 @lru_cache(maxsize=1)
 def public_certificates() -> ssl.SSLContext:
-    """Trusts the system's store and the one `requests` ships: slim images come without the
-    former."""
-    from requests.utils import DEFAULT_CA_BUNDLE_PATH
-
+    """Trusts the system's store and certifi's: slim images come without the former."""
     context = ssl.create_default_context()
-    context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+    context.load_verify_locations(certifi.where())
     context.set_alpn_protocols(["http/1.1"])
     return context
 
@@ -53,7 +52,7 @@ def public_certificates() -> ssl.SSLContext:
 class Network:
     """The outside world of a transfer."""
 
-    look_up: Callable[[str, int], list[SocketAddress]] = look_up
+    resolve: Callable[[str, int], list[SocketAddress]] = resolve
     connect: Callable[[socket.socket, SocketAddress], None] = socket.socket.connect
     certificates: Callable[[], ssl.SSLContext] = public_certificates
     pause: Callable[[Guard, float], None] = Guard.pause
@@ -95,12 +94,12 @@ class Dialer:
     def _addresses(self, url: SafeUrl) -> list[SocketAddress]:
         with self._lock:
             if url.endpoint not in self._known:
-                addresses = self._look_up(url)
+                addresses = self._resolve(url)
                 self._refuse_bad(url, addresses)
                 self._known[url.endpoint] = addresses
             return self._known[url.endpoint]
 
-    def _look_up(self, url: SafeUrl) -> list[SocketAddress]:
+    def _resolve(self, url: SafeUrl) -> list[SocketAddress]:
         """`getaddrinfo` takes no timeout, so it runs in a thread that is left behind when it is
         late."""
         found: list[SocketAddress] = []
@@ -109,7 +108,7 @@ class Dialer:
 
         def ask() -> None:
             try:
-                found.extend(self._network.look_up(url.host, url.port))
+                found.extend(self._network.resolve(url.host, url.port))
             except OSError as error:
                 failed.append(error)
             except UnicodeError as error:

@@ -22,7 +22,7 @@ from typing import BinaryIO
 from gpu_worker.transfer.body import FileBody
 from gpu_worker.transfer.connect import Network
 from gpu_worker.transfer.fetch import read_result
-from gpu_worker.transfer.http import Channel
+from gpu_worker.transfer.http import HttpChannel
 from gpu_worker.transfer.limits import TransferLimits
 from gpu_worker.transfer.local import copy_bytes
 from gpu_worker.transfer.multipart import upload_parts
@@ -42,7 +42,7 @@ less."""
 
 @dataclass(frozen=True)
 class Delivered:
-    """What is in place now."""
+    """What was delivered."""
 
     url: str
     """Where, without the query."""
@@ -78,7 +78,7 @@ def deliver(
         if isinstance(target.location, Path):
             _copy_out(target.location, target.where, handle, limits, meter, cancelled)
             return Delivered(str(target), size, None, None, time.monotonic() - started)
-        with Channel(policy, limits, cancelled, "upload", network) as channel:
+        with HttpChannel(policy, limits, cancelled, "upload", network) as channel:
             if target.multipart is not None:
                 parts, etag = upload_parts(
                     channel, target, target.multipart, handle.fileno(), size, meter.add
@@ -129,7 +129,7 @@ def deliver_result(
         _check_put_size(size, target.where, limits)
         headers = _with_type(target.location, target.headers)
         try:
-            with Channel(policy, limits, cancelled, "upload", network) as channel:
+            with HttpChannel(policy, limits, cancelled, "upload", network) as channel:
                 etag = put(
                     channel,
                     target.location,

@@ -1,9 +1,9 @@
 """One object on its way into one file: ranges, resumption, and never a mix of two versions.
 
 The first request is a GET of the first range, never a HEAD (a GET signature does not cover it), and
-tells size and ETag. Later requests carry `If-Match` and are believed only when they continue
-exactly where asked; a store that does not answer ranges in a way to be trusted is read again from
-the start, in one piece.
+its answer names size and ETag. Later requests carry `If-Match` and are believed only when they
+continue exactly where asked; a store that does not answer ranges in a way to be trusted is read
+again from the start, in one piece.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu_worker.transfer.http import Channel, Response
+from gpu_worker.transfer.http import HttpChannel, Response
 from gpu_worker.transfer.limits import MIB, TransferLimits
 from gpu_worker.transfer.parallel import run_parallel
 from gpu_worker.transfer.progress import Meter, Progress
@@ -80,7 +80,7 @@ class Download:
 
     def __init__(
         self,
-        channel: Channel,
+        channel: HttpChannel,
         source: Source,
         url: SafeUrl,
         fd: int,
@@ -185,7 +185,7 @@ class Download:
             raise TaskError(ErrorCode.length_required, message, path=self._source.where)
         if response.status == 200:
             self._ranges = False
-            return self._begin(response, piece, length, length)
+            return self._start(response, piece, length, length)
         found = _content_range(response)
         if (
             found is None
@@ -196,9 +196,9 @@ class Download:
             raise self._bad_range()
         if found[2] > found[1] and not _strong(response.etag):
             raise self._bad_range()  # without an ETag the next range could be of another version
-        return self._begin(response, piece, length, found[2])
+        return self._start(response, piece, length, found[2])
 
-    def _begin(self, response: Response, piece: Piece, length: int, total: int) -> int:
+    def _start(self, response: Response, piece: Piece, length: int, total: int) -> int:
         check_size(total, self._source.where, self._channel.limits)
         self._make_room(total)
         self.total = total

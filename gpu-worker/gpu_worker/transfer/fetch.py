@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gpu_worker.transfer.connect import Network
 from gpu_worker.transfer.download import Download, check_size
-from gpu_worker.transfer.http import Channel
+from gpu_worker.transfer.http import HttpChannel
 from gpu_worker.transfer.limits import TransferLimits
 from gpu_worker.transfer.local import copy_bytes, open_input
 from gpu_worker.transfer.progress import Meter, Progress
@@ -62,7 +62,7 @@ def fetch(
                     source.where, source.location, file.fileno(), limits, progress, cancelled
                 )
                 return Fetched(size, None, time.monotonic() - started, 0)
-            with Channel(policy, limits, cancelled, "download", network) as channel:
+            with HttpChannel(policy, limits, cancelled, "download", network) as channel:
                 download = Download(
                     channel, source, source.location, file.fileno(), dest.parent, progress
                 )
@@ -110,14 +110,14 @@ def read_result(
             data = file.read(limits.max_result_bytes + 1)
         _check_result_size(len(data), source.where, limits)
     else:
-        with Channel(policy, limits, cancelled, "download", network) as channel:
+        with HttpChannel(policy, limits, cancelled, "download", network) as channel:
             data = _get(channel, source.location, source)
     if data is None or source.location.suffix.lower() != ".gz":
         return data
     return _gunzip(data, source.where, limits)
 
 
-def _get(channel: Channel, url: SafeUrl, source: Source) -> bytes | None:
+def _get(channel: HttpChannel, url: SafeUrl, source: Source) -> bytes | None:
     retry = channel.retry()
     while True:
         try:

@@ -23,7 +23,7 @@ from typing import Protocol
 from gpu_worker.transfer.connect import Dialer, Network
 from gpu_worker.transfer.limits import MIB, TransferLimits
 from gpu_worker.transfer.safe_url import SafeUrl
-from gpu_worker.transfer.store_errors import Direction, Refusal, Transient, judge
+from gpu_worker.transfer.store_errors import Direction, StoreRefusal, Transient, judge
 from gpu_worker.transfer.urls import UrlPolicy
 from gpu_worker.transfer.watchdog import Guard, Halted
 from gpu_worker_client.protocol import ErrorCode, TaskError
@@ -53,7 +53,7 @@ _FAILED: dict[Direction, ErrorCode] = {
 
 
 class Body(Protocol):
-    """What an upload sends: readable again from any place, because any try may be the second."""
+    """What an upload sends: readable again from any offset, because any try may be the second."""
 
     @property
     def size(self) -> int: ...
@@ -147,7 +147,9 @@ class Response:
 
     def refusal(self) -> TaskError | Transient:
         """The error for this answer, when it is not the wanted one."""
-        refusal = Refusal(self.status, self.text(), self.header("Date"), self.header("Retry-After"))
+        refusal = StoreRefusal(
+            self.status, self.text(), self.header("Date"), self.header("Retry-After")
+        )
         return judge(refusal, self._where, self._direction, datetime.now(timezone.utc))
 
 
@@ -158,7 +160,7 @@ class _Progress:
     body_sent: bool = False
 
 
-class Channel:
+class HttpChannel:
     """The way of one transfer to its store: where it may dial, how long it may take. Thread-safe
     context manager."""
 
@@ -176,7 +178,7 @@ class Channel:
         self._network = network or Network()
         self._dialer = Dialer(policy, limits, self._network, self.guard)
 
-    def __enter__(self) -> Channel:
+    def __enter__(self) -> HttpChannel:
         self.guard.__enter__()
         return self
 
@@ -206,8 +208,8 @@ class Channel:
         covered too.
 
         Args:
-            where: place of the URL in the task, for messages.
-            sent: told the size of every piece of the body that left.
+            where: field of the task that holds the URL, for messages.
+            sent: called with the size of every piece of the body that left.
         """
         self.guard.check()
         progress = _Progress()

@@ -38,8 +38,8 @@ class TransferLimits:
     max_put_bytes: int = 5 * GIB - 5 * MIB
     """Largest single PUT. R2: 4.995 GiB, https://developers.cloudflare.com/r2/platform/limits/"""
     first_range_bytes: int = 8 * MIB
-    """The first request asks for this much: it tells size and ETag, and is all there is for a small
-    file."""
+    """The first request asks for this much: its answer names size and ETag, and is all there is for
+    a small file."""
     parallel_from_bytes: int = 32 * MIB
     """Smaller objects are read over one connection."""
     range_parallelism: int = 6

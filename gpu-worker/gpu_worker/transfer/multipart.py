@@ -1,4 +1,4 @@
-"""An upload in parts: equal pieces of one file, several at a time, each tried again alone.
+"""An upload in parts: equal pieces of one file, several at a time, each retried by itself.
 
 Nothing is visible until the upload is completed, by the given URL or by the caller with the
 returned part list; an upload that fails leaves no object, and the store drops its parts by itself
@@ -14,12 +14,12 @@ from datetime import datetime, timezone
 from xml.sax.saxutils import escape
 
 from gpu_worker.transfer.body import BytesBody, FileBody
-from gpu_worker.transfer.http import Channel, Response
+from gpu_worker.transfer.http import HttpChannel, Response
 from gpu_worker.transfer.parallel import run_parallel
 from gpu_worker.transfer.presign_rules import check_expiry
 from gpu_worker.transfer.put import output_exists, put
 from gpu_worker.transfer.safe_url import SafeUrl
-from gpu_worker.transfer.store_errors import Refusal, Transient, judge
+from gpu_worker.transfer.store_errors import StoreRefusal, Transient, judge
 from gpu_worker.transfer.urls import Parts, Target
 from gpu_worker_client.protocol import ErrorCode, OutputPart, TaskError
 from gpu_worker_client.protocol.presigned import signed_subset
@@ -29,7 +29,7 @@ _ETAG = re.compile(rb"<ETag>([^<]{1,256})</ETag>")
 
 
 @dataclass(frozen=True)
-class Part:
+class PlannedPart:
     """One slice of the file."""
 
     n: int
@@ -38,7 +38,7 @@ class Part:
     size: int
 
 
-def plan_parts(size: int, part_size: int, available: int) -> list[Part]:
+def plan_parts(size: int, part_size: int, available: int) -> list[PlannedPart]:
     """Equal parts but for the last, which is not larger: R2 accepts nothing else.
 
     Raises:
@@ -57,11 +57,19 @@ def plan_parts(size: int, part_size: int, available: int) -> list[Part]:
             parts_needed=count,
             parts_given=available,
         )
-    return [Part(n + 1, n * part_size, min(part_size, size - n * part_size)) for n in range(count)]
+    return [
+        PlannedPart(n + 1, n * part_size, min(part_size, size - n * part_size))
+        for n in range(count)
+    ]
 
 
 def upload_parts(
-    channel: Channel, target: Target, upload: Parts, fd: int, size: int, sent: Callable[[int], None]
+    channel: HttpChannel,
+    target: Target,
+    upload: Parts,
+    fd: int,
+    size: int,
+    sent: Callable[[int], None],
 ) -> tuple[list[OutputPart], str | None]:
     """Uploads a file's parts and completes the upload when its URL was given.
 
@@ -74,7 +82,7 @@ def upload_parts(
     )
     etags: dict[int, str] = {}
 
-    def send(part: Part) -> None:
+    def send(part: PlannedPart) -> None:
         url = upload.urls[part.n - 1]
         where = f"{target.where}.parts.{part.n}.url"
         etag = put(
@@ -107,7 +115,7 @@ def _check_all(where: str, urls: Sequence[SafeUrl]) -> None:
 
 
 def _complete(
-    channel: Channel, target: Target, url: SafeUrl, parts: Sequence[OutputPart]
+    channel: HttpChannel, target: Target, url: SafeUrl, parts: Sequence[OutputPart]
 ) -> str | None:
     """Makes the parts one object. Tried again, an answer that was lost shows as "no such upload" or
     412."""
@@ -146,7 +154,7 @@ def _read_completion(response: Response, where: str) -> str | None:
     status = (
         400 if b"<Error>" in answer else 502
     )  # an empty or cut-off answer says nothing: try again
-    raise judge(Refusal(status, answer), where, "upload", datetime.now(timezone.utc))
+    raise judge(StoreRefusal(status, answer), where, "upload", datetime.now(timezone.utc))
 
 
 def completion_xml(parts: Sequence[OutputPart]) -> bytes:

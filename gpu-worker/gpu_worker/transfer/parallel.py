@@ -13,7 +13,7 @@ def run_parallel(work: Sequence[Callable[[], None]], connections: int, guard: Gu
     more.
 
     Raises:
-        The first failure; the sockets of the others are shut down before.
+        The first failure; every other socket is shut down before.
     """
     if len(work) == 1:
         return work[0]()

@@ -1,4 +1,4 @@
-"""What can be told about a presigned URL before any work: that the store will refuse it, and how to
+"""What a presigned URL shows before any work: that the store will refuse it, and how to
 sign it right.
 
 Every rule here costs microseconds; the same fault found by the store costs the caller an hour of

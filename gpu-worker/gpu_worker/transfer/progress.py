@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 
 Progress = Callable[[int, int | None], None]
-"""Told (bytes done, bytes in all); never by two threads at once. `done` falls when a failed try is
-taken back."""
+"""Called with (bytes done, bytes in all); never by two threads at once. `done` falls when a failed
+try is taken back."""
 
 
 class Meter:

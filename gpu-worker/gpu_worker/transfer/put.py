@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 
-from gpu_worker.transfer.http import Body, Channel
+from gpu_worker.transfer.http import Body, HttpChannel
 from gpu_worker.transfer.presign_rules import check_expiry
 from gpu_worker.transfer.safe_url import SafeUrl
 from gpu_worker.transfer.store_errors import Transient
@@ -19,7 +19,7 @@ from gpu_worker_client.protocol import ErrorCode, TaskError
 
 
 def put(
-    channel: Channel,
+    channel: HttpChannel,
     url: SafeUrl,
     where: str,
     headers: Mapping[str, str],
@@ -29,7 +29,8 @@ def put(
     """Uploads `body` and returns the ETag, None when the store gave none or its answer was lost.
 
     Args:
-        sent: told every piece that left; a negative size takes back what a failed try had counted.
+        sent: called with the size of every piece that left; a negative size takes back what a
+            failed try had counted.
 
     Raises:
         TaskError: typed; `output_exists` for a 412 that cannot be our own doing.

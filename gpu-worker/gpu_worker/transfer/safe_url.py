@@ -159,8 +159,8 @@ def _host_name(host: str, field: str) -> str:
             "has a host that is no plain DNS name (international names go as xn--..., no trailing"
             " dot)",
         )
-    looks_numeric = re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1]) is not None
-    if looks_numeric and not isinstance(literal_address(host), ipaddress.IPv4Address):
+    is_numeric = re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1]) is not None
+    if is_numeric and not isinstance(literal_address(host), ipaddress.IPv4Address):
         # getaddrinfo reads 127.1, 0177.0.0.1, 0x7f000001 and 2130706433 as addresses; other parsers
         # as names.
         raise TaskError(

@@ -54,11 +54,11 @@ class Transient(Exception):
         """What to report when no try is left."""
         self.retry_after_seconds = retry_after_seconds
         self.ambiguous = ambiguous
-        """The store may have done what was asked although we did not hear so."""
+        """The store may have done what was asked although no answer said so."""
 
 
 @dataclass(frozen=True)
-class Refusal:
+class StoreRefusal:
     """An answer that is not the wanted one."""
 
     status: int
@@ -76,12 +76,12 @@ class Refusal:
 
 
 def judge(
-    refusal: Refusal, where: str, direction: Direction, now: datetime
+    refusal: StoreRefusal, where: str, direction: Direction, now: datetime
 ) -> TaskError | Transient:
     """The error for a refusal.
 
     Args:
-        where: place of the URL in the task.
+        where: field of the task that holds the URL.
         now: this machine's time, for the skew.
     """
     status, code = refusal.status, refusal.code
@@ -157,7 +157,7 @@ def _hint(status: int, code: str) -> str:
     return "; check key, bucket and permissions of the signer" if status in (401, 403) else ""
 
 
-def _skewed(refusal: Refusal, where: str, now: datetime) -> TaskError:
+def _skewed(refusal: StoreRefusal, where: str, now: datetime) -> TaskError:
     offset = _offset_seconds(refusal.date, now)
     measured = (
         "" if offset is None else f" (the store's clock is {offset:+.0f} s from this worker's)"

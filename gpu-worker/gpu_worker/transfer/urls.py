@@ -1,4 +1,4 @@
-"""From the URLs of a task to places the worker may read and write: the policy, and the check of a
+"""From the URLs of a task to what the worker may read and write: the policy, and the check of a
 whole task before any work.
 
 Accepts a parsed task. Guarantees that every URL in the returned `TaskUrls` is well-formed, allowed
@@ -55,7 +55,7 @@ class UrlPolicy:
         return url.endpoint in self.exempt_hosts
 
     def check(self, url: SafeUrl, where: str) -> None:
-        """Raises `url_not_allowed` or `address_not_allowed`. Pure: names are looked up when they
+        """Raises `url_not_allowed` or `address_not_allowed`. Pure: names are resolved when they
         are dialled."""
         if self.is_exempt(url):
             return
@@ -133,7 +133,7 @@ class Target:
 
     @property
     def name(self) -> str:
-        """Last part of the path as a relative URL says it: percent-encoded, "my%20film.mp4" for
+        """Last part of the path as a relative URL says it: percent-encoded, "my%20clip.mp4" for
         example."""
         if isinstance(self.location, SafeUrl):
             return quote(self.location.path.rpartition("/")[2], safe="%")
@@ -146,7 +146,7 @@ class Target:
 
 @dataclass(frozen=True)
 class TaskUrls:
-    """Every place a task names."""
+    """Everything a task reads and writes."""
 
     input: Source | None = None
     output: Target | None = None
@@ -159,7 +159,7 @@ class TaskUrls:
 def check_task(
     task: TaskBase, policy: UrlPolicy, *, now: datetime, min_remaining_seconds: float
 ) -> TaskUrls:
-    """Looks at every URL of a task before any work is done for it.
+    """Checks every URL of a task before any work is done for it.
 
     Args:
         now: aware, UTC.
@@ -167,7 +167,7 @@ def check_task(
 
     Raises:
         TaskError: `url_not_allowed`, `address_not_allowed`, `url_expired`, `url_denied` or
-            `invalid_task`; the message starts with the URL's place in the task.
+            `invalid_task`; the message starts with the field that holds the URL.
     """
     check = _TaskCheck(policy, now, min_remaining_seconds)
     headers = task.headers
@@ -191,9 +191,9 @@ def check_task(
         check_suffix(task, output.suffix, output.where)
     extra_inputs = check.extra_inputs(task, headers.input)
     named = [
-        place for place in (source, output, result, *extra_inputs.values()) if place is not None
+        found for found in (source, output, result, *extra_inputs.values()) if found is not None
     ]
-    check_distinct([(place.where, place.location) for place in named], _same)
+    check_distinct([(found.where, found.location) for found in named], _same)
     return TaskUrls(source, output, result, earlier, extra_inputs)
 
 
@@ -208,7 +208,7 @@ class _TaskCheck:
     def source(
         self, text: str, where: str, headers: Mapping[str, str], headers_field: str
     ) -> Source:
-        location = self._place(text, where)
+        location = self._location(text, where)
         if isinstance(location, SafeUrl):
             self._check(location, where, "GET", headers, headers_field)
         return Source(location, headers, where)
@@ -228,7 +228,7 @@ class _TaskCheck:
     def _with_its_own(
         self, text: str, where: str, headers: Mapping[str, str], headers_field: str
     ) -> Source:
-        location = self._place(text, where)
+        location = self._location(text, where)
         if not isinstance(location, SafeUrl):
             return Source(location, {}, where)
         signed = signed_subset(location.presign, headers)
@@ -238,7 +238,7 @@ class _TaskCheck:
     def target(
         self, text: str, where: str, headers: Mapping[str, str], headers_field: str
     ) -> Target:
-        location = self._place(text, where)
+        location = self._location(text, where)
         if isinstance(location, SafeUrl):
             self._check(location, where, "PUT", headers, headers_field)
         return Target(location, headers, where)
@@ -299,7 +299,7 @@ class _TaskCheck:
             min_remaining_seconds=needed,
         )
 
-    def _place(self, text: str, where: str) -> SafeUrl | Path:
+    def _location(self, text: str, where: str) -> SafeUrl | Path:
         local = local_path(text)
         if local is None or not self.policy.allow_local_files:
             url = parse_url(text, where)

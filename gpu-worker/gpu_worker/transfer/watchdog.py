@@ -20,7 +20,7 @@ from gpu_worker.transfer.limits import TransferLimits
 from gpu_worker_client.protocol import ErrorCode, TaskError
 
 WATCH_SECONDS = 0.1
-"""How often the guard looks; a cancel is felt within that."""
+"""How often the guard checks; a cancel is felt within that."""
 
 
 class Halted(Exception):
@@ -71,7 +71,7 @@ class Guard:
             TaskError: `cancelled`, or the timeout code.
             Halted: a sibling failed.
         """
-        self._look()
+        self._inspect()
         if self._error is not None:
             raise self._error
         if self._halted:
@@ -123,13 +123,13 @@ class Guard:
 
     def _watch(self) -> None:
         while not self._done.wait(WATCH_SECONDS):
-            self._look()
+            self._inspect()
             with self._lock:
                 if self._error is not None or self._halted:
                     # Again at every turn: a thread may have opened a socket since.
                     self._shut_down()
 
-    def _look(self) -> None:
+    def _inspect(self) -> None:
         with self._lock:
             if self._error is None:
                 self._error = self._reason()

@@ -6,6 +6,7 @@ Light on import: the worker's parent process asks `required_weights` without eve
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from gpu_worker_client.protocol import TaskError, TrackParams
@@ -25,8 +26,11 @@ class AutoCropProcessor:
 
     name = "auto_crop"
 
-    def required_weights(self, params: AutoCropParams) -> tuple[str, ...]:
-        return () if params.keyframes is not None else required_weights(params.model)
+    def required_weights(
+        self, params: AutoCropParams, inputs: Collection[str] = ()
+    ) -> tuple[str, ...]:
+        brings_its_path = params.keyframes is not None or INPUT_NAME in inputs
+        return () if brings_its_path else required_weights(params.model)
 
     def prepare(self, job: LocalJob) -> None:
         _detector(job)

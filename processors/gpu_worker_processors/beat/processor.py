@@ -10,6 +10,7 @@ longer than the next.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ class BeatProcessor:
 
     name = "beat"
 
-    def required_weights(self, params: BeatParams) -> tuple[str, ...]:
+    def required_weights(self, params: BeatParams, inputs: Collection[str] = ()) -> tuple[str, ...]:
         return (WEIGHTS[params.model],) if params.engine == "beat_this" else ()
 
     def prepare(self, job: LocalJob) -> None:

@@ -7,7 +7,7 @@ moment. It needs no weights and no GPU. Light on import: OpenCV and PyAV come in
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib import import_module
 from itertools import chain
 from typing import TYPE_CHECKING, cast
@@ -37,7 +37,9 @@ class DetectScenesProcessor:
 
     name = "detect_scenes"
 
-    def required_weights(self, params: DetectScenesParams) -> tuple[str, ...]:  # noqa: ARG002 - none for any parameters
+    def required_weights(
+        self, params: DetectScenesParams, inputs: Collection[str] = ()
+    ) -> tuple[str, ...]:
         return ()
 
     def prepare(self, job: LocalJob) -> None:  # noqa: ARG002 - the parameters change nothing

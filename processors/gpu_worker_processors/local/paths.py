@@ -28,7 +28,7 @@ _REMOTE_FIELDS = ("output_multipart", "result_get_url")
 
 
 @dataclass(frozen=True)
-class Places:
+class TaskPaths:
     """Every file that a task names."""
 
     input: Path | None = None
@@ -38,7 +38,7 @@ class Places:
     """As `LocalJob.inputs`."""
 
 
-def places_of(task: TaskBase) -> Places:
+def paths_of(task: TaskBase) -> TaskPaths:
     """
     Raises:
         TaskError: `url_not_allowed` for what the worker alone can reach, `webhook_unavailable`,
@@ -63,7 +63,7 @@ def places_of(task: TaskBase) -> Places:
         [(where, path) for where, path in named if path is not None],
         lambda a, b: a.resolve() == b.resolve(),
     )
-    return Places(source, output, result, inputs)
+    return TaskPaths(source, output, result, inputs)
 
 
 def local_path(text: str) -> Path | None:

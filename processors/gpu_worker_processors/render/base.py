@@ -3,7 +3,7 @@ the runner.
 
 Whoever makes one vouches for every word of it: nothing of a caller's text is in `argv` that was not
 parsed and written anew. The runner adds what belongs to running (progress, the sandbox) and never
-looks into the words.
+reads the words.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Rendering(Protocol):
         ...
 
     def with_encoder(self, name: str, options: Mapping[str, str]) -> Self:
-        """The same rendering with another video encoder, `options` in place of all of
+        """The same rendering with another video encoder, `options` instead of all
         `video_options`."""
         ...
 

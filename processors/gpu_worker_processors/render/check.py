@@ -1,8 +1,8 @@
-"""The look at a rendered file before it may leave: a status of 0 is not yet a file.
+"""Checks a rendered file before it is delivered: a status of 0 is not yet a file.
 
-Reads every packet's timestamp, decodes the first picture, the last one that stands alone and the
-first sound, and compares with what FFmpeg said it wrote and with what the command promises. It says
-what is there; anything short of it is `output_invalid`.
+Reads every packet's timestamp, decodes the first frame, the last key frame and the first audio, and
+compares with what FFmpeg said it wrote and with what the command promises. Anything short of that
+is `output_invalid`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.render.base import Expectation
 from gpu_worker_processors.render.progress import Report
 
-_SOUND_TOLERANCE_SECONDS = 0.05
+_AUDIO_TOLERANCE_SECONDS = 0.05
 """Two AAC frames at 44.1 kHz: what priming and padding add to a stream."""
 _WEBP_ANIMATION = 0x02
-"""Of the flags of a VP8X chunk."""
+"""The flag in a VP8X chunk."""
 _DEMUXERS = (
     "mov",
     "matroska",
@@ -80,17 +80,17 @@ def check_output(path: Path, expected: Expectation, written: Report) -> Output:
     if not path.stat().st_size:
         _fail("it is empty", reason="empty_output")
     try:
-        output = _look(path)
+        output = _inspected(path)
     except (FFmpegError, OSError) as error:
         _fail(f"it cannot be read back: {type(error).__name__}", error)
     _compare(output, expected, written, _frame_seconds(output))
     return output
 
 
-def _look(path: Path) -> Output:
-    pictures = animated_webp(path)
-    if pictures is not None:
-        return pictures
+def _inspected(path: Path) -> Output:
+    webp = animated_webp(path)
+    if webp is not None:
+        return webp
     with av.open(f"file:{path}", options=_OPTIONS) as container:
         output, last_key = _read(container)
     _decode(path, last_key)
@@ -196,8 +196,8 @@ def _first_frame(frames: Iterable[Any], what: str) -> None:
 
 
 def _frame_seconds(output: Output) -> float:
-    """How long one frame lasts, about; for sound alone what an encoder may add."""
-    return max(_SOUND_TOLERANCE_SECONDS, output.seconds / output.frames if output.frames else 0.0)
+    """About how long one frame lasts; without video, what an audio encoder may add."""
+    return max(_AUDIO_TOLERANCE_SECONDS, output.seconds / output.frames if output.frames else 0.0)
 
 
 def _compare(output: Output, expected: Expectation, written: Report, frame_seconds: float) -> None:

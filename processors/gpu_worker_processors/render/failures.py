@@ -23,7 +23,7 @@ class _Sentence:
     code: ErrorCode
     message: str
     reason: str = ""
-    """For `details`: tells apart what has the same code."""
+    """`details.reason`, which distinguishes errors of the same code."""
 
 
 def _says(pattern: str, code: ErrorCode, message: str, *, reason: str = "") -> _Sentence:

@@ -83,7 +83,7 @@ _PIXEL_FORMATS = {
     "bgra": "yuv420p",
     "rgba": "yuv420p",
 }
-"""Formats that NVENC takes and the others do not; from RGB it makes 4:2:0."""
+"""Formats that NVENC takes and no other hardware encoder; from RGB it makes 4:2:0."""
 _TAKEN_OVER = ("g", "bf", "refs", "keyint_min", "forced-idr")
 _LOW_LATENCY = ("ll", "ull")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([kKmMgG]?)")

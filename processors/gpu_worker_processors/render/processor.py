@@ -1,10 +1,10 @@
 """The render task: a command or a timeline is checked, run in FFmpeg's sandbox, and its file is
-looked at before it leaves."""
+checked before it is delivered."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import cast
@@ -38,7 +38,9 @@ class RenderProcessor:
 
     name = "render"
 
-    def required_weights(self, params: RenderParams) -> tuple[str, ...]:  # noqa: ARG002 - the interface
+    def required_weights(
+        self, params: RenderParams, inputs: Collection[str] = ()
+    ) -> tuple[str, ...]:
         return ()
 
     def prepare(self, job: LocalJob) -> None:
@@ -96,11 +98,11 @@ def planned(job: LocalJob, policy: Policy) -> tuple[Rendering, str | None]:
     from gpu_worker_processors.render.timeline import (
         SOFTWARE_ENCODERS,
         compile_timeline,
-        look_at_inputs,
+        inspect_inputs,
         planned_sheet,
     )
 
-    sources = look_at_inputs(params.timeline, job.inputs, job.limits)
+    sources = inspect_inputs(params.timeline, job.inputs, job.limits)
     works = {name for name in STAND_INS if unavailable(ffmpeg_program(), name, policy) is None}
     output = job.require_output()
     rendering = compile_timeline(
@@ -167,7 +169,7 @@ def _total_seconds(rendering: Rendering, limits: Limits) -> float | None:
 
 
 def _lengths(files: Iterable[Path], limits: Limits) -> Iterable[float]:
-    """Seconds of those files that are films or sounds.
+    """Seconds of those files that are videos or audio.
 
     Raises:
         TaskError: `corrupt_media`, `no_frames`, `media_limit`: one of them cannot be opened, or is
@@ -181,7 +183,7 @@ def _lengths(files: Iterable[Path], limits: Limits) -> Iterable[float]:
     for path in files:
         try:
             kind = sniff(path)
-        except TaskError:  # a picture, subtitles, a font: its use was checked with the command
+        except TaskError:  # a frame, subtitles, a font: its use was checked with the command
             continue
         with opened(path, kind, limits, decode=False) as container:
             yield (container.duration or 0) / av.time_base

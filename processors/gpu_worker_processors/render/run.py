@@ -28,8 +28,8 @@ _MEMORY_SHARE = 0.8
 process to end."""
 _CPU_MARGIN_SECONDS = 5
 """Of processor time beyond what all cores can give until the clock ends the run. The clock knows
-what to say, but on a busy machine it may be late; the kernel's limit is for when nobody is left to
-look at a clock."""
+what to say, but on a busy machine it may be late; the kernel's limit is for when no process is left
+that watches the clock."""
 _MEMORY_FILES = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
@@ -37,7 +37,7 @@ _MEMORY_FILES = (
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedRun:
     """How a run ended."""
 
     status: int
@@ -57,7 +57,7 @@ def run(
     policy: Policy,
     gpu: bool,
     on_report: Callable[[Report], None],
-) -> Finished:
+) -> FinishedRun:
     """Runs it to its end. Call it from a thread that outlives the run; the output file is made
     here, anew.
 
@@ -87,7 +87,7 @@ def run(
 
 def _listen(
     child: subprocess.Popen[bytes], max_seconds: float, on_report: Callable[[Report], None]
-) -> Finished:
+) -> FinishedRun:
     assert child.stdout is not None and child.stderr is not None
     late = threading.Event()
     log = _Log(child.stderr)
@@ -117,7 +117,7 @@ def _listen(
             " faster preset"
         )
         raise TaskError(ErrorCode.time_limit, message, limit_seconds=max_seconds)
-    return Finished(status, text, last)
+    return FinishedRun(status, text, last)
 
 
 def _lines(pipe: IO[bytes]) -> Iterator[bytes]:
@@ -145,7 +145,7 @@ class _Log:
             self._tail = (self._tail + chunk[room:])[-half:] if len(chunk) > room else self._tail
 
     def text(self) -> str:
-        """All that was kept; waits for the writer's end."""
+        """The two halves of the log; waits for the writer's end."""
         self._thread.join()
         return (self._head + b"\n" + self._tail).decode("utf-8", "replace")
 

@@ -15,6 +15,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from functools import lru_cache
 from importlib import metadata
@@ -63,7 +64,9 @@ class SelftestProcessor:
     def __init__(self) -> None:
         self._proven: dict[str, ProcessorCheck] = {}
 
-    def required_weights(self, params: SelftestParams) -> tuple[str, ...]:  # noqa: ARG002 - the interface
+    def required_weights(
+        self, params: SelftestParams, inputs: Collection[str] = ()
+    ) -> tuple[str, ...]:
         """None: weights that are missing are part of the answer."""
         return ()
 

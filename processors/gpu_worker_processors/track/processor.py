@@ -5,6 +5,7 @@ Light on import: the worker's parent process asks `required_weights` without eve
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from gpu_worker_client.protocol import TrackParams, TrackResult
@@ -21,7 +22,9 @@ class TrackProcessor:
 
     name = "track"
 
-    def required_weights(self, params: TrackParams) -> tuple[str, ...]:
+    def required_weights(
+        self, params: TrackParams, inputs: Collection[str] = ()
+    ) -> tuple[str, ...]:
         return required_weights(params.model)
 
     def prepare(self, job: LocalJob) -> None:

@@ -5,6 +5,7 @@ Light on import: the worker's parent process asks `required_weights` without eve
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from gpu_worker_client.protocol import UpscaleParams, UpscaleResult
@@ -26,7 +27,9 @@ class UpscaleProcessor:
 
     name = "upscale"
 
-    def required_weights(self, params: UpscaleParams) -> tuple[str, ...]:
+    def required_weights(
+        self, params: UpscaleParams, inputs: Collection[str] = ()
+    ) -> tuple[str, ...]:
         return upscale_weights(
             network_for(params.model, params.scale), params.denoise_strength, params.face_enhance
         )

@@ -3,6 +3,7 @@ not, and a child process."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,6 @@ from gpu_worker_client import (
     local,
 )
 from gpu_worker_client._stage import FileWork
-from gpu_worker_client._stop import Stop
 from gpu_worker_client.exceptions import (
     APIConnectionError,
     AuthenticationError,
@@ -315,24 +315,12 @@ def test_without_a_bucket_a_file_stays_here(
 
 def test_a_task_in_a_child_process(film: Path, tmp_path: Path) -> None:
     history = History(tmp_path / "history.jsonl")
-    done = run_anywhere(scenes_of(film), place_of("local", None, history))
+    done = asyncio.run(run_anywhere(scenes_of(film), place_of("local", None, history)))
     assert isinstance(done.result, DetectScenesResult)
     assert [scene.start_frame for scene in done.result.scenes] == [0, 25]
     assert (done.where, done.failed_remotely) == ("local", None)
     (job,) = history.jobs()
     assert (job.kind, job.where, job.input_bytes) == ("detect_scenes", "local", film.stat().st_size)
-
-
-def test_a_stop_is_heard_once_by_all_that_work_and_by_none_that_has_ended() -> None:
-    stop, heard = Stop(), list[str]()
-    with stop.calling(lambda: heard.append("ended")):
-        pass
-    with stop.calling(lambda: heard.append("working")):
-        stop.ask()
-        stop.ask()
-    with stop.calling(lambda: heard.append("late")):
-        pass
-    assert (heard, stop.asked) == (["working", "late"], True)
 
 
 def test_what_failed_there_on_urls_is_not_tried_without_the_worker(
@@ -350,7 +338,7 @@ def test_what_failed_there_on_urls_is_not_tried_without_the_worker(
     worker.answer = lambda _: {"error": TaskError(ErrorCode.gpu_oom, "m").body().to_wire()}
     worker.serve()
     with pytest.raises(OutOfMemory):
-        run_anywhere(work, place_of("auto", client))
+        asyncio.run(run_anywhere(work, place_of("auto", client)))
 
 
 @pytest.mark.parametrize(
@@ -362,7 +350,7 @@ def test_what_failed_there_is_done_here_once(
     worker = ToyWorker(platform)
     worker.answer = lambda _: {"error": TaskError(code, "m").body().to_wire()}
     worker.serve()
-    done = run_anywhere(scenes_of(film), place_of(mode, client))
+    done = asyncio.run(run_anywhere(scenes_of(film), place_of(mode, client)))
     assert (done.where, len(worker.tasks)) == ("local", 1)
     assert done.failed_remotely is not None and code.value in str(done.failed_remotely)
 
@@ -377,5 +365,5 @@ def test_what_would_fail_here_too_is_not_done_again(
     worker.answer = lambda _: {"error": TaskError(code, "m").body().to_wire()}
     worker.serve()
     with pytest.raises(GpuWorkerError) as caught:
-        run_anywhere(scenes_of(film), place_of(mode, client))
+        asyncio.run(run_anywhere(scenes_of(film), place_of(mode, client)))
     assert json.dumps(code.value).strip('"') in str(caught.value)

@@ -366,7 +366,7 @@ def at_last(worker: ToyWorker) -> Iterator[None]:
 
 
 def states(platform: LocalPlatform) -> list[str]:
-    return [job.status for job in platform.control.hub.book.jobs.values()]
+    return [job.status for job in platform.control.hub.queue.jobs.values()]
 
 
 def when_queued(call: Callable[[], object]) -> Callable[[object], None]:

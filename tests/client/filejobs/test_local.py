@@ -3,10 +3,12 @@ every failure typed."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import av
@@ -17,15 +19,14 @@ from support import clips
 from gpu_worker_client import (
     ConfigError,
     FFmpegRenderJob,
-    JobCancelled,
     JobTimedOut,
     SceneDetectionJob,
     UnsupportedMedia,
     WorkerFault,
     local,
 )
+from gpu_worker_client._blocking import in_thread
 from gpu_worker_client._stage import FileWork
-from gpu_worker_client._stop import Stop
 from gpu_worker_client.exceptions import GpuWorkerError
 from gpu_worker_client.local import run_local
 from gpu_worker_client.protocol import DetectScenesResult, ErrorCode, TaskError
@@ -112,10 +113,19 @@ def test_a_child_gets_no_key(film: Path, tmp_path: Path) -> None:
 
 def test_a_child_that_is_stopped_ends_at_once(film: Path) -> None:
     before = {process.pid for process in psutil.Process().children(recursive=True)}
-    stop = Stop()
-    stop.ask()
-    with pytest.raises(JobCancelled):
-        run_local(scenes_of(film), stop=stop)
+
+    def children() -> set[int]:
+        return {process.pid for process in psutil.Process().children(recursive=True)}
+
+    async def program() -> None:
+        run = asyncio.create_task(in_thread(partial(run_local, scenes_of(film))))
+        while children() <= before:
+            await asyncio.sleep(0.01)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+
+    asyncio.run(program())
     assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
 
 

@@ -444,7 +444,7 @@ def test_cancelling_the_asyncio_task_cancels_the_remote_job(
             await work
 
     asyncio.run(cancelled())
-    (job,) = platform.control.hub.book.jobs.values()
+    (job,) = platform.control.hub.queue.jobs.values()
     assert job.status == "CANCELLED"
 
 

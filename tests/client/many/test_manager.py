@@ -132,7 +132,7 @@ def test_all_are_done_and_no_more_at_once_than_allowed(
         assert platform.wait_until(lambda: True if len(crew.took) == 3 else None)
         summary = jobs.summary()
         assert summary.running + summary.waiting == 20
-        assert len(platform.control.hub.book.jobs) == 3
+        assert len(platform.control.hub.queue.jobs) == 3
         crew.hold.set()
         outcomes = list(jobs.results())
         assert sorted(outcome.index for outcome in outcomes) == list(range(20))
@@ -210,7 +210,9 @@ def test_the_next_manager_takes_up_what_runs(
     with JobManager(client, 2, state) as jobs:
         jobs.submit_all(scenes(n) for n in range(5))
         assert platform.wait_until(lambda: True if len(crew.took) == 2 else None)
-    assert all(job.status.value == "IN_PROGRESS" for job in platform.control.hub.book.jobs.values())
+    assert all(
+        job.status.value == "IN_PROGRESS" for job in platform.control.hub.queue.jobs.values()
+    )
     crew.hold.set()
     with JobManager(client, 2, state) as jobs:
         jobs.submit_all(scenes(n) for n in range(5))
@@ -244,7 +246,7 @@ def test_a_job_the_endpoint_forgot_is_not_run_again(
     with JobManager(client, state=state) as jobs:
         jobs.submit(scenes(1))
         assert platform.wait_until(lambda: True if crew.took else None)
-    platform.control.hub.book.jobs.clear()
+    platform.control.hub.queue.jobs.clear()
     with JobManager(client, state=state) as jobs:
         (outcome,) = jobs.results()
     assert isinstance(outcome.error, JobExpired)
@@ -426,7 +428,7 @@ def test_leaving_by_an_exception_cancels_what_nobody_could_take_up(
         jobs.submit_all(scenes(n) for n in range(5))
         assert platform.wait_until(lambda: True if len(crew.took) == 2 else None)
         raise KeyboardInterrupt
-    assert [job.status.value for job in platform.control.hub.book.jobs.values()] == [
+    assert [job.status.value for job in platform.control.hub.queue.jobs.values()] == [
         "CANCELLED"
     ] * 2
 
@@ -443,7 +445,7 @@ def test_cancel_ends_every_job(
     assert len(outcomes) == 5 and all(
         isinstance(outcome.error, JobCancelled) for outcome in outcomes
     )
-    assert [job.status.value for job in platform.control.hub.book.jobs.values()] == [
+    assert [job.status.value for job in platform.control.hub.queue.jobs.values()] == [
         "CANCELLED"
     ] * 2
 

@@ -22,13 +22,13 @@ from support.scripted_server import ScriptedServer
 from gpu_worker_client import Client, ConfigError, Storage
 from gpu_worker_client.protocol import UpscaleParams, UpscaleTask
 from gpu_worker_client.split import SplitError, SplitPlan, plan_split
-from gpu_worker_client.split.bitstream import starts_anew, units
-from gpu_worker_client.split.check import check_output
 from gpu_worker_client.split.cut import cut_segments
-from gpu_worker_client.split.join import CONTAINERS, Piece, join, read_piece
+from gpu_worker_client.split.keyframes import starts_anew, units
 from gpu_worker_client.split.plan import choose_cuts, longest_seconds
+from gpu_worker_client.split.remux import CONTAINERS, Piece, join, read_piece
 from gpu_worker_client.split.source import closed_cuts, read_source
-from gpu_worker_client.split.times import decode_times, reorder_delay
+from gpu_worker_client.split.timestamps import decode_times, reorder_delay
+from gpu_worker_client.split.verify import check_output
 
 B_FRAMES = (("crf", "20"), ("preset", "medium"), ("g", "12"))
 CLOSED_HEVC = (("x265-params", "keyint=12:open-gop=0:log-level=error"), ("preset", "ultrafast"))

@@ -121,7 +121,7 @@ def shown(path: Path) -> list[str]:
 
 
 def states(platform: LocalPlatform) -> Counter[str]:
-    return Counter(job.status.value for job in platform.control.hub.book.jobs.values())
+    return Counter(job.status.value for job in platform.control.hub.queue.jobs.values())
 
 
 class Log:

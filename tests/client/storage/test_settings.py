@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from gpu_worker_client import ConfigError, GpuWorkerError, Storage, StorageError
-from gpu_worker_client._s3 import REFUSALS
+from gpu_worker_client.storage.s3 import REFUSALS
 
 SECRET = "CANARYsecret0123456789"
 

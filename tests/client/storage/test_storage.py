@@ -14,9 +14,9 @@ import requests
 
 from gpu_worker.devserver import Fault, Faults, GateLimits, LocalPlatform, R2Gate
 from gpu_worker_client import ConfigError, Storage, StorageError, Timing
-from gpu_worker_client._s3 import refusal
-from gpu_worker_client._upload import plan_parts
 from gpu_worker_client.protocol import OutputPart
+from gpu_worker_client.storage.s3 import refusal
+from gpu_worker_client.storage.upload import plan_parts
 
 PART = 100_000
 SECRET = "CANARYsecret0123456789"

@@ -28,9 +28,9 @@ from support.timeline_kit import (
 )
 
 from gpu_worker_client.protocol.timeline import Timeline
-from gpu_worker_processors.render.timeline import look_at_inputs
+from gpu_worker_processors.render.timeline import inspect_inputs
 from gpu_worker_processors.render.timeline.audio import stretched
-from gpu_worker_processors.render.timeline.plan import plan_film
+from gpu_worker_processors.render.timeline.plan import plan_video
 
 
 def level_db(sound: NDArray[np.float64], begin: float, end: float, hertz: float = 440) -> float:
@@ -174,7 +174,7 @@ def test_sound_and_picture_never_drift_apart(tmp_path: Path) -> None:
     wanted = Timeline.model_validate(
         {"clips": [{"input": "a.mp4", "end": 1.01}] * 200, "output": {"fps": 29.97}}, strict=False
     )
-    film = plan_film(wanted, look_at_inputs(wanted, {"a.mp4": tape.record(tmp_path)}))
+    film = plan_video(wanted, inspect_inputs(wanted, {"a.mp4": tape.record(tmp_path)}))
     for placed in film.clips:
         assert abs(
             film.sample_at(placed.first) - placed.first * 48_000 * Fraction(1001, 30000)

@@ -18,7 +18,7 @@ from support.crop_kit import marker, marker_places
 from support.timeline_kit import Tape, bits, cells, ffmpeg, lumas, render, still
 
 from gpu_worker_client.protocol.timeline import Timeline
-from gpu_worker_processors.render.timeline import look_at_inputs, planned_sheet
+from gpu_worker_processors.render.timeline import inspect_inputs, planned_sheet
 from gpu_worker_processors.render.timeline.overlays import text_font
 
 SHAPE = Fraction(16, 9)
@@ -280,7 +280,7 @@ def test_a_sheet_shows_the_middle_of_each_stretch_and_its_text_says_where(
     picture = cv2.imread(str(sheet), cv2.IMREAD_GRAYSCALE)
     assert picture is not None and picture.shape == (144, 384)
     wanted = Timeline.model_validate(timeline, strict=False)
-    plan = planned_sheet(wanted, look_at_inputs(wanted, {"tape1.mp4": tape}))
+    plan = planned_sheet(wanted, inspect_inputs(wanted, {"tape1.mp4": tape}))
     assert plan is not None
     text = plan.vtt("sheet.jpg")
     found = re.findall(r"(\S+) --> (\S+)\nsheet.jpg#xywh=(\d+),(\d+),(\d+),(\d+)\n", text)

@@ -14,8 +14,8 @@ from support.timeline_kit import bed, compiled, still
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.timeline import TimelineOutput
 from gpu_worker_processors.media.color import ColorTags
-from gpu_worker_processors.render.timeline.plan import film_rate, film_size
-from gpu_worker_processors.render.timeline.sources import Picture
+from gpu_worker_processors.render.timeline.plan import video_rate, video_size
+from gpu_worker_processors.render.timeline.sources import SourceVideo
 
 REFUSED = [
     pytest.param(
@@ -154,7 +154,7 @@ def test_another_encoder_takes_the_place_of_the_first(tmp_path: Path) -> None:
     assert "nvenc" not in words and "-cq" not in words
 
 
-PICTURE = Picture(
+PICTURE = SourceVideo(
     0, 720, 576, Fraction(16, 15), Fraction(25), "yuv420p", 8, ColorTags(5, 5, 6, full_range=False)
 )
 
@@ -170,7 +170,7 @@ PICTURE = Picture(
     ],
 )
 def test_size_of_the_film(output: dict[str, Any], size: tuple[int, int]) -> None:
-    assert film_size(TimelineOutput.model_validate(output), PICTURE) == size
+    assert video_size(TimelineOutput.model_validate(output), PICTURE) == size
 
 
 @pytest.mark.parametrize(
@@ -186,4 +186,4 @@ def test_size_of_the_film(output: dict[str, Any], size: tuple[int, int]) -> None
     ],
 )
 def test_rate_of_the_film(wanted: float | None, rates: list[str], rate: str) -> None:
-    assert film_rate(wanted, [Fraction(one) for one in rates]) == Fraction(rate)
+    assert video_rate(wanted, [Fraction(one) for one in rates]) == Fraction(rate)

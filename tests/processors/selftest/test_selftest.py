@@ -110,7 +110,7 @@ def test_a_broken_processor_is_reported_without_its_message(
     class Broken:
         name = "detect_scenes"
 
-        def required_weights(self, params: Any) -> tuple[str, ...]:
+        def required_weights(self, params: Any, inputs: Any = ()) -> tuple[str, ...]:
             return ()
 
         def prepare(self, job: LocalJob) -> None:

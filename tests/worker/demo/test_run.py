@@ -18,7 +18,7 @@ from support import clips
 
 from gpu_worker.demo import auto_crop_panel, cli, scenes_panel, upscale_panel
 from gpu_worker.demo.bar import Bar, line
-from gpu_worker.demo.panel import Desk, Film, Panel
+from gpu_worker.demo.panel import Desk, Panel, Video
 from gpu_worker.demo.panels import PANELS
 from gpu_worker.demo.report import write_report
 from gpu_worker.demo.runner import missing_weights, run_demo, table, warn_if_long
@@ -80,7 +80,7 @@ def test_your_own_film_a_failing_task_and_a_skipped_one(tmp_path: Path) -> None:
     path = clips.make(
         tmp_path / "mine.mp4", clips.Clip(frames=50), clips.flat((255, 0, 0), (0, 0, 255), every=25)
     )
-    film = Film(path, 64, 48, 50, 25.0)
+    video = Video(path, 64, 48, 50, 25.0)
     broken = Panel(
         "upscale",
         lambda desk: {"task": "detect_scenes", "input_url": desk.output_url("absent")},
@@ -97,7 +97,7 @@ def test_your_own_film_a_failing_task_and_a_skipped_one(tmp_path: Path) -> None:
         weights=("ESRGAN_4x",),
     )
     err = io.StringIO()
-    rows = run_demo(film, tmp_path, [scenes_panel.PANEL, broken, needy], None, err)
+    rows = run_demo(video, tmp_path, [scenes_panel.PANEL, broken, needy], None, err)
     assert [row.state for row in rows] == ["completed", "failed", "skipped"]
     assert rows[0].text.startswith("2 scenes") and rows[0].frames_per_second
     assert "X-Amz-Signature" not in rows[1].text + err.getvalue()
@@ -107,9 +107,9 @@ def test_your_own_film_a_failing_task_and_a_skipped_one(tmp_path: Path) -> None:
         .removesuffix(" weights pull ESRGAN_4x")
     )
     assert shutil.which(command), "it can be pasted as it stands"
-    write_report(tmp_path / "report.html", rows, [scenes_panel.PANEL, broken, needy], film)
+    write_report(tmp_path / "report.html", rows, [scenes_panel.PANEL, broken, needy], video)
     report = (tmp_path / "report.html").read_text()
-    assert "Cuts were made" not in report, "nobody knows the cuts of your own film"
+    assert "Cuts were made" not in report, "nobody knows the cuts of your own video"
     assert [text.split()[0] for text in table(rows)] == [
         "task",
         "detect_scenes",
@@ -133,7 +133,7 @@ def test_a_failed_task_is_exit_1(
 def test_a_film_that_cannot_be_read_is_exit_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "notes.mp4").write_text("not a film")
+    (tmp_path / "notes.mp4").write_text("not a video")
     assert cli.run(argparse.Namespace(video=tmp_path / "notes.mp4", output=tmp_path)) == 2
     assert "not_media" in capsys.readouterr().err
 
@@ -141,9 +141,9 @@ def test_a_film_that_cannot_be_read_is_exit_2(
 def test_a_long_film_is_announced_and_a_short_one_is_not(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    warn_if_long(PANELS, Film(Path("a"), 1920, 1080, 24 * 600, 24.0), sys.stdout)
+    warn_if_long(PANELS, Video(Path("a"), 1920, 1080, 24 * 600, 24.0), sys.stdout)
     assert "minutes" in capsys.readouterr().out
-    warn_if_long(PANELS, Film(Path("a"), 256, 144, 160, 24.0), sys.stdout)
+    warn_if_long(PANELS, Video(Path("a"), 256, 144, 160, 24.0), sys.stdout)
     assert capsys.readouterr().out == ""
 
 
@@ -157,9 +157,11 @@ def test_weights_in_place_are_not_missing(weights_dir: Path) -> None:
 
 
 def test_the_larger_network_is_taken_where_its_weights_are() -> None:
-    film = Film(Path("a"), 256, 144, 160, 24.0)
+    video = Video(Path("a"), 256, 144, 160, 24.0)
     for there, model in ((True, "realesr-animevideov3"), (False, "lite")):
-        desk = Desk(film, lambda: "in", lambda name: name, has_weights=lambda _, there=there: there)
+        desk = Desk(
+            video, lambda: "in", lambda name: name, has_weights=lambda _, there=there: there
+        )
         assert upscale_panel.request(desk)["params"]["model"] == model
 
 

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from gpu_worker.devserver import ManualClock, R2Gate
-from gpu_worker.devserver.store.multipart import Part, choose_parts, parse_complete
+from gpu_worker.devserver.store.multipart import StoredPart, choose_parts, parse_complete
 from gpu_worker.devserver.store.s3_errors import S3Error
 from gpu_worker_client.protocol import OutputMultipart
 
@@ -26,8 +26,8 @@ def document(*parts: tuple[int, str]) -> bytes:
     return f'<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{inner}</CompleteMultipartUpload>'.encode()
 
 
-def parts(*sizes: int) -> dict[int, Part]:
-    return {n: Part(n, Path(), size, f"{n:032x}") for n, size in enumerate(sizes, 1)}
+def parts(*sizes: int) -> dict[int, StoredPart]:
+    return {n: StoredPart(n, Path(), size, f"{n:032x}") for n, size in enumerate(sizes, 1)}
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_a_job_is_not_given_to_a_worker_that_has_gone() -> None:
                 f"GET {url.path}?{url.query} HTTP/1.1\r\nHost: {url.netloc}\r\n\r\n".encode()
             )
             assert patient.wait_until(
-                lambda: True if "gone" in patient.control.hub.book.ready_workers else None
+                lambda: True if "gone" in patient.control.hub.queue.ready_workers else None
             )
         other = Api(patient)
         job_id = other.post("run", {"input": 1}).json()["id"]
@@ -214,7 +214,7 @@ def test_a_broken_result_changes_nothing(api: Api) -> None:
 
 def test_runsync_answers_with_the_result(api: Api, platform: LocalPlatform) -> None:
     def work() -> None:
-        job = platform.wait_until(lambda: next(iter(platform.control.hub.book.jobs), None), 10)
+        job = platform.wait_until(lambda: next(iter(platform.control.hub.queue.jobs), None), 10)
         assert api.take("/w1?gpu=x").json()["id"] == job
         api.done(str(job), {"output": 7})
 

@@ -44,7 +44,7 @@ class World:
     pauses: list[float] = field(default_factory=list)
     certificates: Callable[[], ssl.SSLContext] = ssl.create_default_context
 
-    def look_up(self, host: str, port: int) -> list[SocketAddress]:
+    def resolve(self, host: str, port: int) -> list[SocketAddress]:
         answer = self.answers[min(self.lookups, len(self.answers) - 1)]
         self.lookups += 1
         return [(address, port) for address in answer]
@@ -57,7 +57,7 @@ class World:
         def pause(guard: Guard, seconds: float) -> None:
             self.pauses.append(seconds)
 
-        return Network(self.look_up, self.connect, self.certificates, pause, lambda: 0.0)
+        return Network(self.resolve, self.connect, self.certificates, pause, lambda: 0.0)
 
 
 def get(
@@ -196,7 +196,7 @@ def test_cancel_ends_a_connect(blackhole: int, tmp_path: Path) -> None:
             limits=TransferLimits(connect_seconds=600),
             progress=lambda done, total: None,
             cancelled=cancelled,
-            network=Network(world.look_up, connect),
+            network=Network(world.resolve, connect),
         )
     assert caught.value.code is ErrorCode.cancelled
 

@@ -16,7 +16,7 @@ from support.transfer_kit import KIB, Kit, noise, strict_gate
 from gpu_worker.devserver.faults.plan import Fault
 from gpu_worker.devserver.store.gate import R2Gate
 from gpu_worker.transfer import Source, Target, TransferLimits
-from gpu_worker.transfer.multipart import Part, completion_xml, plan_parts
+from gpu_worker.transfer.multipart import PlannedPart, completion_xml, plan_parts
 from gpu_worker_client.protocol import MIN_PART_BYTES, ErrorCode, OutputPart, TaskError
 
 DATA = noise(700 * KIB + 77)
@@ -135,7 +135,7 @@ def test_one_write_a_second_is_waited_for(tmp_path: Path, output: Path) -> None:
 def test_plan_has_equal_parts_but_for_the_last(
     size: int, part_size: int, expected: list[tuple[int, int, int]]
 ) -> None:
-    assert plan_parts(size, part_size, 3) == [Part(*part) for part in expected]
+    assert plan_parts(size, part_size, 3) == [PlannedPart(*part) for part in expected]
 
 
 def test_plan_needs_enough_urls() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from gpu_worker.transfer.download import LARGEST_RANGE_BYTES, split
 from gpu_worker.transfer.http import pause_seconds
-from gpu_worker.transfer.store_errors import Refusal, Transient, judge
+from gpu_worker.transfer.store_errors import StoreRefusal, Transient, judge
 from gpu_worker_client.protocol import ErrorCode, TaskError
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=timezone.utc)
@@ -19,7 +19,7 @@ def xml(code: str, message: str = "words of the store") -> bytes:
     return f"<?xml version='1.0'?>{xml}".encode()
 
 
-def verdict(refusal: Refusal, direction: str = "download") -> tuple[ErrorCode, bool]:
+def verdict(refusal: StoreRefusal, direction: str = "download") -> tuple[ErrorCode, bool]:
     """(code, tried again)"""
     judged = judge(refusal, "input_url", direction, NOW)  # type: ignore[arg-type]
     if isinstance(judged, Transient):
@@ -52,7 +52,7 @@ FINAL = [
 
 @pytest.mark.parametrize(("status", "code", "expected"), FINAL)
 def test_final_refusals(status: int, code: str, expected: ErrorCode) -> None:
-    assert verdict(Refusal(status, xml(code))) == (expected, False)
+    assert verdict(StoreRefusal(status, xml(code))) == (expected, False)
     assert not expected.retryable
 
 
@@ -67,7 +67,7 @@ def test_final_refusals(status: int, code: str, expected: ErrorCode) -> None:
     ],
 )
 def test_refusals_that_are_tried_again(status: int, code: str) -> None:
-    assert verdict(Refusal(status, xml(code))) == (ErrorCode.storage_unavailable, True)
+    assert verdict(StoreRefusal(status, xml(code))) == (ErrorCode.storage_unavailable, True)
 
 
 @pytest.mark.parametrize(
@@ -83,20 +83,20 @@ def test_refusals_that_are_tried_again(status: int, code: str) -> None:
 def test_only_a_failure_inside_the_store_may_have_stored_the_object(
     status: int, code: str, ambiguous: bool
 ) -> None:
-    judged = judge(Refusal(status, xml(code)), "output_url", "upload", NOW)
+    judged = judge(StoreRefusal(status, xml(code)), "output_url", "upload", NOW)
     assert isinstance(judged, Transient)
     assert judged.ambiguous is ambiguous
 
 
 def test_aws_says_expired_in_words() -> None:
-    assert verdict(Refusal(403, xml("AccessDenied", "Request has expired"))) == (
+    assert verdict(StoreRefusal(403, xml("AccessDenied", "Request has expired"))) == (
         ErrorCode.url_expired,
         False,
     )
 
 
 def test_s20_clock_skew_is_measured_from_the_date_header() -> None:
-    refusal = Refusal(403, xml("RequestTimeTooSkewed"), date="Thu, 01 Jan 2026 12:20:00 GMT")
+    refusal = StoreRefusal(403, xml("RequestTimeTooSkewed"), date="Thu, 01 Jan 2026 12:20:00 GMT")
     error = judge(refusal, "input_url", "download", NOW)
     assert isinstance(error, TaskError)
     assert error.details["offset_seconds"] == 1200
@@ -105,13 +105,13 @@ def test_s20_clock_skew_is_measured_from_the_date_header() -> None:
 
 def test_a_skewed_clock_is_mentioned_beside_an_expiry() -> None:
     ahead = judge(
-        Refusal(400, xml("ExpiredRequest"), date="Thu, 01 Jan 2026 14:00:00 GMT"),
+        StoreRefusal(400, xml("ExpiredRequest"), date="Thu, 01 Jan 2026 14:00:00 GMT"),
         "input_url",
         "download",
         NOW,
     )
     right = judge(
-        Refusal(400, xml("ExpiredRequest"), date="Thu, 01 Jan 2026 12:00:01 GMT"),
+        StoreRefusal(400, xml("ExpiredRequest"), date="Thu, 01 Jan 2026 12:00:01 GMT"),
         "input_url",
         "download",
         NOW,
@@ -126,7 +126,7 @@ def test_a_skewed_clock_is_mentioned_beside_an_expiry() -> None:
     "code", ["<b>", "A" * 65, "a b", "&lt;", "https://host/?X-Amz-Signature=s"]
 )
 def test_a_code_that_is_no_code_is_not_repeated(code: str) -> None:
-    judged = judge(Refusal(403, xml(code)), "input_url", "download", NOW)
+    judged = judge(StoreRefusal(403, xml(code)), "input_url", "download", NOW)
     assert isinstance(judged, TaskError)
     assert "storage_code" not in judged.details
     assert code not in judged.message
@@ -148,7 +148,7 @@ def test_a_code_that_is_no_code_is_not_repeated(code: str) -> None:
     ],
 )
 def test_retry_after_in_both_forms(text: str | None, seconds: float | None) -> None:
-    judged = judge(Refusal(503, retry_after=text), "input_url", "download", NOW)
+    judged = judge(StoreRefusal(503, retry_after=text), "input_url", "download", NOW)
     assert isinstance(judged, Transient)
     assert judged.retry_after_seconds == seconds
 

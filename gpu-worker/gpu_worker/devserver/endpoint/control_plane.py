@@ -1,7 +1,7 @@
 """A faithful RunPod control plane on loopback: the unmodified runpod worker loop on one side, any
 client on the other.
 
-Assembles the two APIs over one job book, lets time pass in it, sends webhooks, and carries out
+Assembles the two APIs over one job queue, lets time pass in it, sends webhooks, and carries out
 injected faults.
 """
 
@@ -24,7 +24,7 @@ from gpu_worker.devserver.endpoint.worker_api import WorkerApi
 from gpu_worker.devserver.faults.io import answer
 from gpu_worker.devserver.faults.plan import Faults
 from gpu_worker.devserver.limits import PlatformLimits
-from gpu_worker.devserver.wire import Body, Reply
+from gpu_worker.devserver.responses import Body, LocalResponse
 
 TICK_SECONDS = 0.1
 """How often time is applied when no request does it: the granularity of timeouts seen by a waiting
@@ -86,19 +86,19 @@ class ControlPlane:
 
     async def _tick_forever(self) -> None:
         while True:
-            self.hub.book.tick()
+            self.hub.queue.tick()
             self.hub.changed()
             self._send_webhooks()
             self._stop_pods()
             await asyncio.sleep(TICK_SECONDS)
 
     def _send_webhooks(self) -> None:
-        due, self.hub.book.webhooks = self.hub.book.webhooks, []
+        due, self.hub.queue.webhooks = self.hub.queue.webhooks, []
         for url, body in due:
             self.webhooks.send(url, body)
 
     def _stop_pods(self) -> None:
-        stopping, self.hub.book.stopping = self.hub.book.stopping, []
+        stopping, self.hub.queue.stopping = self.hub.queue.stopping, []
         for worker_id in stopping:
             if self.on_stop_pod is not None:
                 self.on_stop_pod(worker_id)
@@ -125,8 +125,8 @@ class ControlPlane:
 
 async def _replied(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> Reply:
-    """A handler's answer, always small, as a `Reply`."""
+) -> LocalResponse:
+    """A handler's answer, always small, as a `LocalResponse`."""
     try:
         response = await handler(request)
     except web.HTTPException as refused:
@@ -136,10 +136,10 @@ async def _replied(
         if isinstance(response, web.Response) and isinstance(response.body, bytes)
         else b""
     )
-    return Reply(response.status, {"Content-Type": response.content_type}, Body.of(data))
+    return LocalResponse(response.status, {"Content-Type": response.content_type}, Body.of(data))
 
 
-def _refusal(status: int, code: str | None) -> Reply:
-    return Reply.bytes(
+def _refusal(status: int, code: str | None) -> LocalResponse:
+    return LocalResponse.bytes(
         status, json.dumps({"error": code or "injected fault"}).encode(), "application/json"
     )

@@ -95,7 +95,7 @@ class Fleet:
 def _inherited() -> dict[str, str]:
     """This process's environment without RunPod's, which on a pod would point the worker at the
     real endpoint, and without a bucket, which is a client's."""
-    kept = {
+    passed = {
         name: value for name, value in os.environ.items() if not name.startswith(("RUNPOD_", "R2_"))
     }
-    return {**kept, "PYTHONUNBUFFERED": "1"}
+    return {**passed, "PYTHONUNBUFFERED": "1"}

@@ -1,4 +1,4 @@
-"""The shared heart of the control plane's handlers: the job book, and waiting until something in it
+"""What the control plane's handlers share: the job queue, and waiting until something in it
 changes."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from gpu_worker.devserver.clock import Clock, system_clock
-from gpu_worker.devserver.endpoint.jobs import JobBook
+from gpu_worker.devserver.endpoint.jobs import JobQueue
 from gpu_worker.devserver.limits import PlatformLimits
 
 T = TypeVar("T")
@@ -37,11 +37,11 @@ class Hub:
         self.clock = clock
         self.poll_seconds = poll_seconds
         """How long job-take and job-stop hold a request open. A draining worker waits for it."""
-        self.book = JobBook(limits, clock)
+        self.queue = JobQueue(limits, clock)
         self._change = asyncio.Event()
 
     def changed(self) -> None:
-        """Wakes every waiter to look again."""
+        """Wakes every waiter."""
         waiting, self._change = self._change, asyncio.Event()
         waiting.set()
 

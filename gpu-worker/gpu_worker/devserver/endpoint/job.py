@@ -1,4 +1,4 @@
-"""One job of the queue and one worker of it: plain data, and how a job looks from outside."""
+"""One job of the queue and one worker of it: plain data, and what the API shows of a job."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ class Job:
 
 
 @dataclass
-class Worker:
+class WorkerRecord:
     id: str
     last_seen: float
     running: set[str] = field(default_factory=set[str])
     leaving: bool = False
     """Its last result asked for a fresh worker: it gets no more jobs."""
     to_stop: list[str] = field(default_factory=list[str])
-    """Jobs that its next job-stop poll is told to stop."""
+    """Jobs that its next job-stop poll names."""
 
 
 def _milliseconds(seconds: float) -> int:

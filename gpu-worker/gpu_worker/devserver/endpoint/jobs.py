@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gpu_worker.devserver.clock import Clock
-from gpu_worker.devserver.endpoint.job import Job, Status, Worker
+from gpu_worker.devserver.endpoint.job import Job, Status, WorkerRecord
 from gpu_worker.devserver.limits import PlatformLimits, Policy
 
 
@@ -25,11 +25,11 @@ class NotRetryable(Exception):
     """Only FAILED and TIMED_OUT jobs can be retried."""
 
 
-class JobBook:
+class JobQueue:
     def __init__(self, limits: PlatformLimits, clock: Clock) -> None:
         self.limits = limits
         self.jobs: dict[str, Job] = {}
-        self.workers: dict[str, Worker] = {}
+        self.workers: dict[str, WorkerRecord] = {}
         self.ready_workers: set[str] = set()
         """Every worker that has ever asked for a job."""
         self.retried = 0
@@ -131,9 +131,9 @@ class JobBook:
 
     # What a worker does.
 
-    def seen(self, worker_id: str) -> Worker:
+    def seen(self, worker_id: str) -> WorkerRecord:
         """A sign of life."""
-        worker = self.workers.setdefault(worker_id, Worker(worker_id, self._clock()))
+        worker = self.workers.setdefault(worker_id, WorkerRecord(worker_id, self._clock()))
         worker.last_seen = self._clock()
         return worker
 
@@ -240,7 +240,7 @@ class JobBook:
         )
         return job.finished_at is not None and now - job.finished_at > keep
 
-    def _lose(self, worker: Worker) -> None:
+    def _lose(self, worker: WorkerRecord) -> None:
         del self.workers[worker.id]
         for job_id in worker.running:
             job = self.jobs.get(job_id)
@@ -268,7 +268,7 @@ class JobBook:
             )
 
     def _release(self, job: Job, *, stop: bool) -> None:
-        """Takes the job from the queue and from its worker, which is told to stop it."""
+        """Takes the job from the queue and from its worker, which has to stop it."""
         if job.id in self._queue:
             self._queue.remove(job.id)
         worker = self.workers.get(job.worker_id or "")

@@ -61,13 +61,13 @@ class PublicApi:
             lambda: job if job.stream or job.status.is_final else None, self._hub.poll_seconds
         )
         return web.json_response(
-            {"status": job.status.value, "stream": self._hub.book.take_stream(job)}
+            {"status": job.status.value, "stream": self._hub.queue.take_stream(job)}
         )
 
     async def cancel(self, request: web.Request) -> web.Response:
         self._admit(request, "cancel")
         self._job(request)
-        job = self._hub.book.cancel(request.match_info["job"])
+        job = self._hub.queue.cancel(request.match_info["job"])
         self._hub.changed()
         return web.json_response({"id": job.id, "status": job.status.value})
 
@@ -75,7 +75,7 @@ class PublicApi:
         self._admit(request, "retry")
         self._job(request)
         try:
-            job = self._hub.book.retry(request.match_info["job"])
+            job = self._hub.queue.retry(request.match_info["job"])
         except NotRetryable as error:
             raise _refusal(web.HTTPBadRequest, str(error)) from None
         self._hub.changed()
@@ -83,11 +83,11 @@ class PublicApi:
 
     async def health(self, request: web.Request) -> web.Response:
         self._admit(request, "health")
-        return web.json_response(self._hub.book.health())
+        return web.json_response(self._hub.queue.health())
 
     async def purge(self, request: web.Request) -> web.Response:
         self._admit(request, "purge-queue")
-        removed = self._hub.book.purge()
+        removed = self._hub.queue.purge()
         self._hub.changed()
         return web.json_response({"removed": removed, "status": "completed"})
 
@@ -122,7 +122,7 @@ class PublicApi:
         if len(data) > limit:
             raise _too_large(limit)
         try:
-            job = self._hub.book.submit(_request_of(data), sync=sync)
+            job = self._hub.queue.submit(_request_of(data), sync=sync)
         except PolicyError as error:
             raise _refusal(web.HTTPBadRequest, str(error)) from None
         self._hub.changed()
@@ -137,7 +137,7 @@ class PublicApi:
 
     def _job(self, request: web.Request) -> Job:
         try:
-            return self._hub.book.get(request.match_info["job"])
+            return self._hub.queue.get(request.match_info["job"])
         except UnknownJob:
             raise _refusal(web.HTTPNotFound, "job not found") from None
 

@@ -3,7 +3,7 @@ expects (1.12).
 
 `GET job-take` and `job-stop` are long polls; `POST job-done` carries results and progress as JSON
 under a form content type; `GET ping` is the heartbeat of a separate process. The workers' key is
-part of the path, which only they are told: without it whoever else is on this machine could take a
+part of the path, which only they know: without it whoever else is on this machine could take a
 job with its presigned URLs, or answer one. It is not in the Authorization header, because a
 developer's own `~/.runpod/config.toml` replaces what the environment says of that.
 """
@@ -67,7 +67,7 @@ class WorkerApi:
     async def _taken(self, request: web.Request, count: int) -> list[Job]:
         worker = request.match_info["worker"]
         jobs = await self._hub.until(
-            lambda: self._hub.book.take(worker, count) or None, self._hub.poll_seconds
+            lambda: self._hub.queue.take(worker, count) or None, self._hub.poll_seconds
         )
         if jobs:
             self._hub.changed()
@@ -76,21 +76,21 @@ class WorkerApi:
     async def stop(self, request: web.Request) -> web.Response:
         worker = request.match_info["worker"]
         stops = await self._hub.until(
-            lambda: self._hub.book.take_stops(worker) or None, self._hub.poll_seconds
+            lambda: self._hub.queue.take_stops(worker) or None, self._hub.poll_seconds
         )
         return web.json_response({"jobsToStop": stops}) if stops else web.Response(status=204)
 
     async def ping(self, request: web.Request) -> web.Response:
-        self._hub.book.seen(request.match_info["worker"])
+        self._hub.queue.seen(request.match_info["worker"])
         return web.json_response({})
 
     async def done(self, request: web.Request) -> web.Response:
         job_id, worker = request.match_info["job"], request.match_info["worker"]
-        book = self._hub.book
+        queue = self._hub.queue
         try:
-            body = await _read_up_to(request, book.result_limit_bytes(job_id))
+            body = await _read_up_to(request, queue.result_limit_bytes(job_id))
             if body is None:
-                book.refuse_result(job_id, worker)
+                queue.refuse_result(job_id, worker)
                 return web.json_response({"error": "result exceeds the size limit"}, status=400)
             self._accept(job_id, worker, json.loads(body))
         except UnknownJob:
@@ -105,14 +105,14 @@ class WorkerApi:
         if not isinstance(body, dict):
             raise ValueError("a result is an object")
         if body.get("status") == "IN_PROGRESS":
-            self._hub.book.progress(job_id, worker, body.get("output"))
+            self._hub.queue.progress(job_id, worker, body.get("output"))
         else:
-            self._hub.book.finish(job_id, worker, body)
+            self._hub.queue.finish(job_id, worker, body)
 
     async def stream(self, request: web.Request) -> web.Response:
         data = await request.read()
         try:
-            self._hub.book.add_stream(
+            self._hub.queue.add_stream(
                 request.match_info["job"], request.match_info["worker"], json.loads(data), len(data)
             )
         except UnknownJob:
@@ -131,10 +131,10 @@ def _for_worker(job: Job) -> dict[str, Any]:
 async def _read_up_to(request: web.Request, limit: int) -> bytes | None:
     """The body, or None when it is longer than `limit`; the rest is read and dropped so that the
     sender gets the answer."""
-    kept = bytearray()
+    data = bytearray()
     total = 0
     async for chunk in request.content.iter_chunked(64 * 1024):
         total += len(chunk)
         if total <= limit:
-            kept += chunk
-    return bytes(kept) if total <= limit else None
+            data += chunk
+    return bytes(data) if total <= limit else None

@@ -16,16 +16,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from aiohttp import web
 
 from gpu_worker.devserver.faults.plan import MAX_FAULT_SECONDS, Fault, FaultKind
-from gpu_worker.devserver.wire import CHUNK_BYTES, Body, Reply, begin, close, send
+from gpu_worker.devserver.responses import CHUNK_BYTES, Body, LocalResponse, close, send, start
 
 FLUSH_SECONDS = 2.0
 """How long a reset waits for a reader that is slow to take what was sent before it."""
 
-Serve = Callable[[Fault | None], Awaitable[Reply]]
-Refuse = Callable[[int, str | None], Reply]
+Serve = Callable[[Fault | None], Awaitable[LocalResponse]]
+Refuse = Callable[[int, str | None], LocalResponse]
 """(status, error code or None) -> the service's own error answer."""
 Seen = Callable[[int], None]
-"""Told the status of the answer, 0 when there is none."""
+"""Called with the status of the answer, 0 when there is none."""
 
 
 async def answer(
@@ -47,14 +47,14 @@ async def answer(
         close(reply)
 
 
-async def _reply(fault: Fault | None, serve: Serve, refuse: Refuse) -> Reply:
+async def _reply(fault: Fault | None, serve: Serve, refuse: Refuse) -> LocalResponse:
     """What the service answers: its own reply, altered or replaced by the fault."""
     if fault is None:
         return await serve(None)
     if fault.kind is FaultKind.status:
         return _status_reply(fault, refuse)
     if fault.kind is FaultKind.redirect:
-        return Reply(fault.options["status"], {"Location": fault.options["url"]})
+        return LocalResponse(fault.options["status"], {"Location": fault.options["url"]})
     if fault.kind is FaultKind.expire:
         return refuse(400, "ExpiredRequest")
     if fault.kind is FaultKind.delay:
@@ -75,37 +75,37 @@ async def read_body(request: web.Request, fault: Fault | None) -> AsyncIterator[
             await asyncio.sleep(fault.options["seconds"])
 
 
-Sender = Callable[[web.Request, Reply], Awaitable[web.StreamResponse]]
+Sender = Callable[[web.Request, LocalResponse], Awaitable[web.StreamResponse]]
 
 
-def _status_reply(fault: Fault, refuse: Refuse) -> Reply:
+def _status_reply(fault: Fault, refuse: Refuse) -> LocalResponse:
     options = fault.options
     reply = refuse(options["status"], options["code"])
     if options["body"] is not None:
-        reply = Reply.bytes(options["status"], options["body"])
-    return Reply(reply.status, {**reply.headers, **options["headers"]}, reply.body)
+        reply = LocalResponse.bytes(options["status"], options["body"])
+    return LocalResponse(reply.status, {**reply.headers, **options["headers"]}, reply.body)
 
 
-def _altered(reply: Reply, fault: Fault) -> Reply:
+def _altered(reply: LocalResponse, fault: Fault) -> LocalResponse:
     headers = dict(reply.headers)
     if fault.kind is FaultKind.etag:
         headers["ETag"] = f'"{fault.options["value"]}"'
     elif fault.kind is FaultKind.gzip:
         packed = gzip.compress(reply.body.read(reply.body.size))
         close(reply)
-        return Reply(reply.status, {**headers, "Content-Encoding": "gzip"}, Body.of(packed))
+        return LocalResponse(reply.status, {**headers, "Content-Encoding": "gzip"}, Body.of(packed))
     elif fault.kind is FaultKind.wrong_content_range and "Content-Range" in headers:
         shift = fault.options["shift"]
         first, last, size = map(int, re.findall(r"[0-9]+", headers["Content-Range"]))
         headers["Content-Range"] = f"bytes {first + shift}-{last + shift}/{size + shift}"
-    return Reply(reply.status, headers, reply.body)
+    return LocalResponse(reply.status, headers, reply.body)
 
 
 def _sender(fault: Fault | None) -> Sender:
     if fault is None:
         return send
     senders: dict[
-        FaultKind, Callable[[web.Request, Reply, Fault], Awaitable[web.StreamResponse]]
+        FaultKind, Callable[[web.Request, LocalResponse, Fault], Awaitable[web.StreamResponse]]
     ] = {
         FaultKind.reset_download: _send_reset,
         FaultKind.truncated: _send_truncated,
@@ -119,23 +119,29 @@ def _sender(fault: Fault | None) -> Sender:
     return lambda request, reply: chosen(request, reply, fault)
 
 
-async def _send_reset(request: web.Request, reply: Reply, fault: Fault) -> web.StreamResponse:
-    response = await begin(request, reply)
+async def _send_reset(
+    request: web.Request, reply: LocalResponse, fault: Fault
+) -> web.StreamResponse:
+    response = await start(request, reply)
     await _write_some(response, reply, fault.options["after_bytes"])
     await _reset(request)
     return response
 
 
-async def _send_truncated(request: web.Request, reply: Reply, fault: Fault) -> web.StreamResponse:
+async def _send_truncated(
+    request: web.Request, reply: LocalResponse, fault: Fault
+) -> web.StreamResponse:
     if not fault.options["declare_length"]:
         return _send_without_length(request, reply, fault.options["after_bytes"])
-    response = await begin(request, reply)
+    response = await start(request, reply)
     response.force_close()
     await _write_some(response, reply, fault.options["after_bytes"])
     return response
 
 
-def _send_without_length(request: web.Request, reply: Reply, count: int) -> web.StreamResponse:
+def _send_without_length(
+    request: web.Request, reply: LocalResponse, count: int
+) -> web.StreamResponse:
     """Writes to the transport itself: aiohttp would choose chunked encoding, which does show its
     end."""
     lines = [
@@ -149,8 +155,10 @@ def _send_without_length(request: web.Request, reply: Reply, count: int) -> web.
     return web.Response()  # the transport is closed: aiohttp finds that out and drops this
 
 
-async def _send_slowly(request: web.Request, reply: Reply, fault: Fault) -> web.StreamResponse:
-    response = await begin(request, reply)
+async def _send_slowly(
+    request: web.Request, reply: LocalResponse, fault: Fault
+) -> web.StreamResponse:
+    response = await start(request, reply)
     deadline = time.monotonic() + MAX_FAULT_SECONDS
     while chunk := reply.body.read(fault.options["bytes"]):
         if time.monotonic() > deadline:
@@ -162,7 +170,9 @@ async def _send_slowly(request: web.Request, reply: Reply, fault: Fault) -> web.
     return response
 
 
-async def _send_longer(request: web.Request, reply: Reply, fault: Fault) -> web.StreamResponse:
+async def _send_longer(
+    request: web.Request, reply: LocalResponse, fault: Fault
+) -> web.StreamResponse:
     response = await send(request, reply)
     response.force_close()
     if request.transport is not None:
@@ -170,8 +180,10 @@ async def _send_longer(request: web.Request, reply: Reply, fault: Fault) -> web.
     return response
 
 
-async def _send_endless(request: web.Request, reply: Reply, fault: Fault) -> web.StreamResponse:
-    response = await begin(request, reply, chunked=True)
+async def _send_endless(
+    request: web.Request, reply: LocalResponse, fault: Fault
+) -> web.StreamResponse:
+    response = await start(request, reply, chunked=True)
     deadline, sent, block = time.monotonic() + MAX_FAULT_SECONDS, 0, b"\0" * CHUNK_BYTES
     while sent < fault.options["max_bytes"] and time.monotonic() < deadline:
         await response.write(block)
@@ -180,7 +192,7 @@ async def _send_endless(request: web.Request, reply: Reply, fault: Fault) -> web
     return response
 
 
-async def _write_some(response: web.StreamResponse, reply: Reply, count: int) -> None:
+async def _write_some(response: web.StreamResponse, reply: LocalResponse, count: int) -> None:
     while count > 0 and (chunk := reply.body.read(min(count, CHUNK_BYTES))):
         await response.write(chunk)
         count -= len(chunk)

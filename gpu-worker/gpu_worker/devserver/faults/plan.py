@@ -118,7 +118,7 @@ class Fault:
     @classmethod
     def truncated(cls, *, after_bytes: int, declare_length: bool = True, **match: Any) -> Fault:
         """A clean end after `after_bytes`. Without `declare_length` the answer has no
-        Content-Length: HTTP cannot tell."""
+        Content-Length: HTTP cannot show it."""
         return cls(
             FaultKind.truncated,
             **match,

@@ -14,18 +14,18 @@ from aiohttp import web
 from gpu_worker.devserver.faults.io import read_body
 from gpu_worker.devserver.faults.plan import Fault, FaultKind
 from gpu_worker.devserver.http_rules import Conditions, byte_range
-from gpu_worker.devserver.store.lists import list_objects, list_parts, list_uploads, xml_reply
+from gpu_worker.devserver.responses import Body, LocalResponse
+from gpu_worker.devserver.store.lists import list_objects, list_parts, list_uploads, xml_response
 from gpu_worker.devserver.store.multipart import Uploads
 from gpu_worker.devserver.store.objects import (
     SIGNED_PAYLOAD,
     Incoming,
     ObjectStore,
     expected_checksums,
-    kept_headers,
+    stored_headers,
 )
 from gpu_worker.devserver.store.s3_errors import S3Error
 from gpu_worker.devserver.store.sigv4 import UNSIGNED_PAYLOAD
-from gpu_worker.devserver.wire import Body, Reply
 from gpu_worker_client.protocol import MAX_PARTS
 from gpu_worker_client.protocol.foreign import parse_integer
 
@@ -59,7 +59,7 @@ class GateActions:
         self._store = store
         self._uploads = uploads
         self._limits = limits
-        self._actions: dict[tuple[str, str], Callable[[GateRequest], Awaitable[Reply]]] = {
+        self._actions: dict[tuple[str, str], Callable[[GateRequest], Awaitable[LocalResponse]]] = {
             ("GET", "object"): self._get,
             ("HEAD", "object"): self._get,
             ("PUT", "object"): self._put,
@@ -74,7 +74,7 @@ class GateActions:
             ("HEAD", "bucket:"): self._head_bucket,
         }
 
-    async def act(self, request: GateRequest) -> Reply:
+    async def act(self, request: GateRequest) -> LocalResponse:
         """Carries out one verified request or raises `S3Error`."""
         unknown = [name for name in request.query if name.startswith("response-")]
         if unknown:
@@ -84,7 +84,7 @@ class GateActions:
             raise S3Error("NotImplemented", "this operation is not implemented")
         return await action(request)
 
-    async def _get(self, request: GateRequest) -> Reply:
+    async def _get(self, request: GateRequest) -> LocalResponse:
         found = self._store.get(request.key)
         headers = {
             "ETag": f'"{found.etag}"',
@@ -97,7 +97,7 @@ class GateActions:
             },
         }
         if Conditions.of(request.headers).unmodified(found.etag):
-            return Reply(304, headers)
+            return LocalResponse(304, headers)
         if_range = request.headers.get("if-range")
         wanted = None
         if not _is(request.fault, FaultKind.ignore_range) and (
@@ -105,32 +105,32 @@ class GateActions:
         ):
             wanted = byte_range(request.headers.get("range"), found.size)
         if wanted is None:
-            return Reply(200, headers, Body.of_file(found.path, 0, found.size))
+            return LocalResponse(200, headers, Body.of_file(found.path, 0, found.size))
         start, end = wanted
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{found.size}"
-        return Reply(206, headers, Body.of_file(found.path, start, end))
+        return LocalResponse(206, headers, Body.of_file(found.path, start, end))
 
-    async def _put(self, request: GateRequest) -> Reply:
+    async def _put(self, request: GateRequest) -> LocalResponse:
         conditions = Conditions.of(request.headers)
         self._store.check_write(request.key, conditions)
         with self._incoming(request, self._limits.max_put_bytes) as incoming:
             etag = await _receive(request, incoming)
             self._store.publish(
-                request.key, incoming.path, etag, kept_headers(request.headers), conditions
+                request.key, incoming.path, etag, stored_headers(request.headers), conditions
             )
-        return Reply(200, {"ETag": f'"{etag}"'})
+        return LocalResponse(200, {"ETag": f'"{etag}"'})
 
-    async def _delete(self, request: GateRequest) -> Reply:
+    async def _delete(self, request: GateRequest) -> LocalResponse:
         self._store.delete(request.key)
-        return Reply(204)
+        return LocalResponse(204)
 
-    async def _create(self, request: GateRequest) -> Reply:
-        upload_id = self._uploads.create(request.key, kept_headers(request.headers))
-        return xml_reply(
+    async def _create(self, request: GateRequest) -> LocalResponse:
+        upload_id = self._uploads.create(request.key, stored_headers(request.headers))
+        return xml_response(
             "InitiateMultipartUploadResult", {"Key": request.key, "UploadId": upload_id}
         )
 
-    async def _put_part(self, request: GateRequest) -> Reply:
+    async def _put_part(self, request: GateRequest) -> LocalResponse:
         upload = self._uploads.get(request.query.get("uploadId", ""), request.key)
         number = parse_integer(request.query["partNumber"], least=1, most=MAX_PARTS)
         if number is None:
@@ -138,9 +138,9 @@ class GateActions:
         with self._incoming(request, self._limits.max_part_bytes) as incoming:
             etag = await _receive(request, incoming)
             self._uploads.put_part(upload, number, incoming, etag)
-        return Reply(200, {"ETag": f'"{etag}"'})
+        return LocalResponse(200, {"ETag": f'"{etag}"'})
 
-    async def _complete(self, request: GateRequest) -> Reply:
+    async def _complete(self, request: GateRequest) -> LocalResponse:
         upload = self._uploads.get(request.query["uploadId"], request.key)
         if _declared(request) > MAX_COMPLETE_BYTES:
             raise S3Error("EntityTooLarge", f"the document may have {MAX_COMPLETE_BYTES} bytes")
@@ -155,31 +155,31 @@ class GateActions:
         stored = await asyncio.to_thread(
             self._uploads.complete, upload, body, Conditions.of(request.headers)
         )
-        return xml_reply(
+        return xml_response(
             "CompleteMultipartUploadResult", {"Key": stored.key, "ETag": f'"{stored.etag}"'}
         )
 
-    async def _abort(self, request: GateRequest) -> Reply:
+    async def _abort(self, request: GateRequest) -> LocalResponse:
         self._uploads.abort(self._uploads.get(request.query["uploadId"], request.key))
-        return Reply(204)
+        return LocalResponse(204)
 
-    async def _list_parts(self, request: GateRequest) -> Reply:
+    async def _list_parts(self, request: GateRequest) -> LocalResponse:
         return list_parts(self._uploads.get(request.query["uploadId"], request.key), request.query)
 
-    async def _list_objects(self, request: GateRequest) -> Reply:
+    async def _list_objects(self, request: GateRequest) -> LocalResponse:
         prefix = request.query.get("prefix", "")
         found = [self._store.get(key) for key in self._store.keys() if key.startswith(prefix)]  # noqa: SIM118 - no mapping
         return list_objects(found, request.query)
 
-    async def _list_uploads(self, request: GateRequest) -> Reply:
+    async def _list_uploads(self, request: GateRequest) -> LocalResponse:
         prefix = request.query.get("prefix", "")
         return list_uploads(
             [upload for upload in self._uploads.open() if upload.key.startswith(prefix)],
             request.query,
         )
 
-    async def _head_bucket(self, _: GateRequest) -> Reply:
-        return Reply(200)
+    async def _head_bucket(self, _: GateRequest) -> LocalResponse:
+        return LocalResponse(200)
 
     def _incoming(self, request: GateRequest, max_bytes: int) -> Incoming:
         declared = _declared(request)

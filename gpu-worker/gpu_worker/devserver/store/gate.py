@@ -22,13 +22,13 @@ from gpu_worker.devserver.clock import Clock, system_clock
 from gpu_worker.devserver.faults.io import answer
 from gpu_worker.devserver.faults.plan import Fault, FaultKind, Faults
 from gpu_worker.devserver.http_rules import Conditions
+from gpu_worker.devserver.responses import LocalResponse
 from gpu_worker.devserver.store.actions import GateActions, GateLimits, GateRequest
 from gpu_worker.devserver.store.multipart import Uploads
 from gpu_worker.devserver.store.objects import ObjectStore
 from gpu_worker.devserver.store.presign import object_url, presign
 from gpu_worker.devserver.store.s3_errors import S3Error, code_for_status, error_xml
 from gpu_worker.devserver.store.sigv4 import Credentials, verify
-from gpu_worker.devserver.wire import Reply
 
 LOG_LENGTH = 10_000
 _INVERTED = bytes(255 - byte for byte in range(256))
@@ -171,7 +171,7 @@ class R2Gate:
         key = "" if path == f"/{self.bucket}" else path.removeprefix(f"/{self.bucket}/")
         fault = self.faults.take(request.method, key, frozenset(request.query))
 
-        async def serve(active: Fault | None) -> Reply:
+        async def serve(active: Fault | None) -> LocalResponse:
             reply = await self._serve(request, key, active)
             if active is not None and active.kind is FaultKind.change_object:
                 self._change(key)  # the reply has the former version open
@@ -184,7 +184,7 @@ class R2Gate:
 
         return await answer(request, fault, serve, self._refusal, seen)
 
-    async def _serve(self, request: web.Request, key: str, fault: Fault | None) -> Reply:
+    async def _serve(self, request: web.Request, key: str, fault: Fault | None) -> LocalResponse:
         headers = _joined(request)
         try:
             query = verify(
@@ -196,8 +196,10 @@ class R2Gate:
         except S3Error as error:
             return self._refusal(error.status, error.code, error.message)
 
-    def _refusal(self, status: int, code: str | None, message: str = "injected fault") -> Reply:
-        return Reply.bytes(status, error_xml(code or code_for_status(status), message))
+    def _refusal(
+        self, status: int, code: str | None, message: str = "injected fault"
+    ) -> LocalResponse:
+        return LocalResponse.bytes(status, error_xml(code or code_for_status(status), message))
 
     def _change(self, key: str) -> None:
         """Another writer's version of the object: same size, other bytes."""

@@ -13,10 +13,10 @@ from typing import TypeVar
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
-from gpu_worker.devserver.store.multipart import Part, Upload
+from gpu_worker.devserver.responses import LocalResponse
+from gpu_worker.devserver.store.multipart import StoredPart, Upload
 from gpu_worker.devserver.store.objects import StoredObject
 from gpu_worker.devserver.store.s3_errors import S3Error
-from gpu_worker.devserver.wire import Reply
 from gpu_worker_client.protocol.foreign import parse_integer
 
 MAX_PAGE = 1000
@@ -25,15 +25,15 @@ MAX_PAGE = 1000
 T = TypeVar("T")
 
 
-def xml_reply(root: str, values: Mapping[str, str], inner: str = "") -> Reply:
+def xml_response(root: str, values: Mapping[str, str], inner: str = "") -> LocalResponse:
     """A document of plain fields, and `inner` after them as it is."""
     fields = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in values.items())
-    return Reply.bytes(
+    return LocalResponse.bytes(
         200, f'<?xml version="1.0" encoding="UTF-8"?>\n<{root}>{fields}{inner}</{root}>'.encode()
     )
 
 
-def list_objects(objects: Sequence[StoredObject], query: Mapping[str, str]) -> Reply:
+def list_objects(objects: Sequence[StoredObject], query: Mapping[str, str]) -> LocalResponse:
     """ListObjectsV2. The continuation token is the last key of the page before."""
     after = query.get("continuation-token") or query.get("start-after", "")
     page, cut = _page([found for found in objects if found.key > after], query, "max-keys")
@@ -44,12 +44,12 @@ def list_objects(objects: Sequence[StoredObject], query: Mapping[str, str]) -> R
         for found in page
     )
     more = {"NextContinuationToken": page[-1].key} if cut else {}
-    return xml_reply(
+    return xml_response(
         "ListBucketResult", {"KeyCount": str(len(page)), **_head(query, cut), **more}, contents
     )
 
 
-def list_uploads(uploads: Sequence[Upload], query: Mapping[str, str]) -> Reply:
+def list_uploads(uploads: Sequence[Upload], query: Mapping[str, str]) -> LocalResponse:
     """ListMultipartUploads: those neither completed nor aborted."""
     marker = (query.get("key-marker", ""), query.get("upload-id-marker", ""))
     rest = sorted(
@@ -63,13 +63,15 @@ def list_uploads(uploads: Sequence[Upload], query: Mapping[str, str]) -> Reply:
         for upload in page
     )
     more = {"NextKeyMarker": page[-1].key, "NextUploadIdMarker": page[-1].id} if cut else {}
-    return xml_reply("ListMultipartUploadsResult", {**_head(query, cut), **more}, listed)
+    return xml_response("ListMultipartUploadsResult", {**_head(query, cut), **more}, listed)
 
 
-def list_parts(upload: Upload, query: Mapping[str, str]) -> Reply:
+def list_parts(upload: Upload, query: Mapping[str, str]) -> LocalResponse:
     """ListParts."""
     after = _whole(query, "part-number-marker", 0)
-    rest: list[Part] = [part for number, part in sorted(upload.parts.items()) if number > after]
+    rest: list[StoredPart] = [
+        part for number, part in sorted(upload.parts.items()) if number > after
+    ]
     page, cut = _page(rest, query, "max-parts")
     listed = "".join(
         f'<Part><PartNumber>{part.number}</PartNumber><ETag>"{part.etag}"</ETag><Size>{part.size}</Size></Part>'
@@ -77,7 +79,7 @@ def list_parts(upload: Upload, query: Mapping[str, str]) -> Reply:
     )
     more = {"NextPartNumberMarker": str(page[-1].number)} if cut else {}
     fields = {"Key": upload.key, "UploadId": upload.id, "IsTruncated": _flag(cut), **more}
-    return xml_reply("ListPartsResult", fields, listed)
+    return xml_response("ListPartsResult", fields, listed)
 
 
 def _page(rest: Sequence[T], query: Mapping[str, str], limit_name: str) -> tuple[Sequence[T], bool]:

@@ -27,7 +27,7 @@ _ETAG = re.compile(r"<ETag>\s*(?:&quot;|&#34;|\")?([0-9a-fA-F]+)(?:&quot;|&#34;|
 
 
 @dataclass(frozen=True)
-class Part:
+class StoredPart:
     number: int
     path: Path
     size: int
@@ -41,7 +41,7 @@ class Upload:
     headers: Mapping[str, str]
     initiated: float = 0.0
     """Seconds since the epoch."""
-    parts: dict[int, Part] = field(default_factory=dict[int, Part])
+    parts: dict[int, StoredPart] = field(default_factory=dict[int, StoredPart])
 
 
 def parse_complete(body: bytes) -> list[tuple[int, str]]:
@@ -59,8 +59,8 @@ def parse_complete(body: bytes) -> list[tuple[int, str]]:
 
 
 def choose_parts(
-    listed: Sequence[tuple[int, str]], stored: Mapping[int, Part], min_part_bytes: int
-) -> list[Part]:
+    listed: Sequence[tuple[int, str]], stored: Mapping[int, StoredPart], min_part_bytes: int
+) -> list[StoredPart]:
     """The parts that make the object, or the refusal a real store would send."""
     numbers = [number for number, _ in listed]
     if numbers != sorted(set(numbers)):
@@ -116,7 +116,7 @@ class Uploads:
             path = self._store.new_file(f"part-{number}")
             incoming.path.rename(path)
             replaced = upload.parts.get(number)
-            upload.parts[number] = Part(number, path, incoming.size, etag)
+            upload.parts[number] = StoredPart(number, path, incoming.size, etag)
         if replaced is not None:
             replaced.path.unlink(missing_ok=True)
 

@@ -27,7 +27,7 @@ from gpu_worker.devserver.store.sigv4 import UNSIGNED_PAYLOAD
 
 MAX_KEY_BYTES = 1024
 """https://developers.cloudflare.com/r2/platform/limits/"""
-_KEPT_HEADERS = (
+_STORED_HEADERS = (
     "content-type",
     "cache-control",
     "content-disposition",
@@ -144,12 +144,12 @@ def expected_checksums(fields: Mapping[str, str]) -> dict[str, str]:
     return promised if payload == UNSIGNED_PAYLOAD else promised | {SIGNED_PAYLOAD: payload}
 
 
-def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
+def stored_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers of a PUT that its GET gives back."""
     return {
         name: value
         for name, value in headers.items()
-        if name in _KEPT_HEADERS or name.startswith("x-amz-meta-")
+        if name in _STORED_HEADERS or name.startswith("x-amz-meta-")
     }
 
 

@@ -47,7 +47,7 @@ def presign(
         object_url: scheme, host, path (already percent-encoded), no query.
         signed_at: seconds since the epoch.
         headers: are signed, so the request must send exactly these.
-        query: further parameters (`uploadId`, `partNumber`), signed too.
+        query: more parameters (`uploadId`, `partNumber`), signed too.
     """
     url = f"{object_url}?{urlencode(query, quote_via=quote)}" if query else object_url
     request = AWSRequest(method=method, url=url, headers=dict(headers or {}))

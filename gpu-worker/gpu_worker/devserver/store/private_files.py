@@ -12,8 +12,8 @@ FILE_MODE = 0o600
 
 
 def create(path: Path) -> BinaryIO:
-    """A new file for writing, for this user alone. What was there under its name is gone: it may
-    have been made readable for others, and they may have it open."""
+    """A new file for writing, that only this user can read. A file of that name is removed first:
+    other users may have it open."""
     path.unlink(missing_ok=True)
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE), "wb")
 

@@ -20,7 +20,7 @@ from gpu_worker_client.protocol.foreign import parse_integer, parse_sigv4_date
 from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
 
 MAX_SKEW_SECONDS = 900
-"""A request dated further in the future, or signed in its header further in the past, is refused.
+"""A request whose date is more than this ahead, or whose signed header is older, is refused.
 AWS: RequestTimeTooSkewed after 15 minutes."""
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 _ALGORITHM = "AWS4-HMAC-SHA256"

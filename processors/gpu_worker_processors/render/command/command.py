@@ -11,7 +11,7 @@ from gpu_worker_processors.render.base import Expectation
 from gpu_worker_processors.render.command import formats, units
 from gpu_worker_processors.render.command.errors import at_token
 from gpu_worker_processors.render.command.graph import Graph
-from gpu_worker_processors.render.command.options import Place, find_option
+from gpu_worker_processors.render.command.options import Scope, find_option
 from gpu_worker_processors.render.command.parse import parse_command
 from gpu_worker_processors.render.command.script import Given, Input, Script
 from gpu_worker_processors.render.command.sources import check_purpose, check_stated, demuxer_of
@@ -57,7 +57,7 @@ def compile_command(
     Args:
         command_args: what follows `ffmpeg` on a command line.
         inputs: the task's inputs. A colour table's path must keep the suffix of its name, by which
-            FFmpeg tells its kind.
+            FFmpeg derives its kind.
         output_filename: the command's name for the output; None: its last word.
         output: where the file goes.
 
@@ -162,7 +162,7 @@ class Command:
 
     def _is_mapped(self, media: str) -> bool | None:
         """True where a stream of this kind is mapped that must be there; None where only the inputs
-        can tell."""
+        can decide."""
         maps = [given.plain for given in self.script.settings if given.name == "map"]
         if any(text.startswith("-") for text in maps):
             return None
@@ -196,19 +196,21 @@ class Command:
 
         Args:
             name: FFmpeg's name of it.
-            options: in place of all of `video_options`, by the same names.
+            options: instead of all of `video_options`, by the same names.
         """
-        kept = [given for given in self.script.settings if not _is_of_video_encoder(given)]
-        kept = [
-            given for given in kept if given.name != "c" or given.specifier[:1] not in ("v", "V")
+        settings = [given for given in self.script.settings if not _is_of_video_encoder(given)]
+        settings = [
+            given
+            for given in settings
+            if given.name != "c" or given.specifier[:1] not in ("v", "V")
         ]
         added = [_given("c:v", name), *(_given(key, value) for key, value in options.items())]
         return dataclasses.replace(
-            self, script=dataclasses.replace(self.script, settings=(*kept, *added))
+            self, script=dataclasses.replace(self.script, settings=(*settings, *added))
         )
 
     def argv(self) -> tuple[str, ...]:
-        """What follows the executable's name, real paths in place of names."""
+        """What follows the executable's name, real paths instead of names."""
         words = [
             *_ALWAYS,
             *(word for given in self.script.common for word in given.words(self._path)),
@@ -243,7 +245,7 @@ class Command:
 
 
 def _is_of_video_encoder(given: Given) -> bool:
-    return given.option.place is Place.VIDEO and given.is_of_video
+    return given.option.scope is Scope.VIDEO and given.is_of_video
 
 
 def _canonical(given: Given) -> str:

@@ -17,9 +17,9 @@ class Denied(Exception):
 
     Args:
         reason: a clause that says what is not allowed, and what is; never the caller's text but for
-            what looks like a name.
+            what has the form of a name.
         name: what was written, when it should have been one of `allowed`.
-        allowed: names to look for the nearest in.
+        allowed: names among which the nearest is sought.
     """
 
     def __init__(self, reason: str, name: str = "", allowed: Iterable[str] = ()) -> None:
@@ -27,9 +27,9 @@ class Denied(Exception):
         self.reason = reason
         self.nearest = nearest(name, allowed)
 
-    def within(self, place: str) -> Denied:
-        """The same, said of a place: "in the filter scale"."""
-        outer = Denied(f"{place}: {self.reason}")
+    def within(self, context: str) -> Denied:
+        """The same with where it was found in front: "in the filter scale"."""
+        outer = Denied(f"{context}: {self.reason}")
         outer.nearest = self.nearest
         return outer
 
@@ -42,7 +42,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str | None:
 
 
 def shown(name: str) -> str:
-    """A name as it may stand in a message; what does not look like one is not echoed."""
+    """A name as it may stand in a message; text that has not the form of one is not echoed."""
     return f'"{name}"' if _NAME.fullmatch(name) else "of that name"
 
 
@@ -51,7 +51,7 @@ def at_token(index: int) -> Generator[None]:
     """Turns a `Denied` inside into the task's error.
 
     Args:
-        index: 0-based place of the word in `command_args`.
+        index: 0-based position of the word in `command_args`.
 
     Raises:
         TaskError: `ffmpeg_arg_denied` with `token_index`, `reason` and `nearest` in its details.

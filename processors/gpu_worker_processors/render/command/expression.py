@@ -13,7 +13,7 @@ from gpu_worker_processors.render.command.errors import Denied, shown
 
 MAX_CHARS = 1024
 MAX_DEPTH = 24
-"""Open parentheses at any place."""
+"""Parentheses that may be open at once."""
 
 _COMMON = (
     "abs acos asin atan atan2 between bitand bitor ceil clip cos cosh eq exp floor gauss gcd gt gte"

@@ -19,7 +19,7 @@ class Muxer:
     audio: str | None = None
     subtitle: str | None = None
     still: bool = False
-    """One picture: the command must stop after one frame."""
+    """One frame: the command must stop after one frame."""
 
 
 MUXERS: dict[str, Muxer] = {
@@ -46,7 +46,7 @@ MUXERS: dict[str, Muxer] = {
     "ass": Muxer(("ass", "ssa"), subtitle="ass"),
     "image2": Muxer(("jpg", "jpeg", "png"), still=True),
 }
-PICTURE_ENCODERS = {"jpg": "mjpeg", "jpeg": "mjpeg", "png": "png"}
+IMAGE_ENCODERS = {"jpg": "mjpeg", "jpeg": "mjpeg", "png": "png"}
 """What `image2` takes by the suffix of the output's name; the file itself may have another one."""
 MUXER_OF_SUFFIX: dict[str, str] = {
     suffix: name for name, muxer in MUXERS.items() for suffix in muxer.suffixes

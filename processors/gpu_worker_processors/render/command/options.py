@@ -18,20 +18,20 @@ from gpu_worker_processors.render.command.units import MAX_SECONDS, seconds
 from gpu_worker_processors.render.command.values import InputFile, Pattern, Text, kind
 
 
-class Place(Enum):
-    """Where an option stands, or what it is about."""
+class Scope(Enum):
+    """What an option applies to: the run, an input, the output or one kind of its streams."""
 
     GLOBAL = "global"
     IGNORED = "ignored"
     INPUT = "input"
     OUTPUT = "output"
-    PICTURE = "picture"
+    IMAGE = "image"
     VIDEO = "video"
     AUDIO = "audio"
 
     @property
     def of_output(self) -> bool:
-        return self in (Place.OUTPUT, Place.PICTURE, Place.VIDEO, Place.AUDIO)
+        return self in (Scope.OUTPUT, Scope.IMAGE, Scope.VIDEO, Scope.AUDIO)
 
 
 Setting = Text | InputFile | Graph | None
@@ -43,7 +43,7 @@ class Option:
     """One option of the table."""
 
     name: str
-    place: Place
+    scope: Scope
     per_stream: bool
     """It may be followed by a stream specifier."""
     kind: str
@@ -146,10 +146,10 @@ def _load() -> dict[tuple[str, bool], Option]:
     options: dict[tuple[str, bool], Option] = {}
     for entry in entries((Path(__file__).with_name("tables") / "options.txt").read_text()):
         where, _, rest = entry.partition(":")
-        place, _, stream = where.partition(" ")
+        scope, _, stream = where.partition(" ")
         for name, spelled in (part.split("=", 1) for part in rest.split()):
-            option = Option(name, Place(place), bool(stream), spelled)
-            options[name, option.place is Place.INPUT] = option
+            option = Option(name, Scope(scope), bool(stream), spelled)
+            options[name, option.scope is Scope.INPUT] = option
     return options
 
 
@@ -190,7 +190,7 @@ def find_option(word: str, before_input: bool) -> tuple[Option, str]:
         before_input: it stands before an `-i` rather than before the output.
 
     Raises:
-        Denied: there is no such option in the table, or not at this place, or not with this
+        Denied: there is no such option in the table, or not at this position, or not with this
             specifier.
     """
     name, _, specifier = word.partition(":")
@@ -209,7 +209,7 @@ def find_option(word: str, before_input: bool) -> tuple[Option, str]:
 
 def _option_anywhere(name: str) -> Option | None:
     option = _OPTIONS.get((name, False))
-    return option if option is not None and option.place in (Place.GLOBAL, Place.IGNORED) else None
+    return option if option is not None and option.scope in (Scope.GLOBAL, Scope.IGNORED) else None
 
 
 def _unknown(name: str, before_input: bool) -> Denied:

@@ -11,7 +11,7 @@ from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.render.command import formats
 from gpu_worker_processors.render.command.errors import Denied, at_token, shown
 from gpu_worker_processors.render.command.graph import parse_graph
-from gpu_worker_processors.render.command.options import OPTIONS, Place, find_option, modern_value
+from gpu_worker_processors.render.command.options import OPTIONS, Scope, find_option, modern_value
 from gpu_worker_processors.render.command.script import Given, Input, Script
 from gpu_worker_processors.render.command.values import InputFile
 from gpu_worker_processors.render.command.whole_command import check_sense
@@ -38,8 +38,8 @@ def parse_command(
         output_filename: what the last word must be; None: any file name that is no input's.
 
     Raises:
-        TaskError: `ffmpeg_arg_denied`; `token_index` in its details is the word's place, `nearest`
-            an allowed name like it.
+        TaskError: `ffmpeg_arg_denied`; `token_index` in its details is the word's position,
+            `nearest` an allowed name like it.
     """
     if len(args) > MAX_WORDS or sum(map(len, args)) > MAX_CHARS:
         raise TaskError(
@@ -130,14 +130,14 @@ class _Reader:
         for word in self._pending:
             with at_token(word.token):
                 option, specifier = find_option(word.name, before_input)
-                if option.place is Place.IGNORED:
+                if option.scope is Scope.IGNORED:
                     continue
                 given = Given(option, specifier, None, word.token)
             if word.value is not None:
                 with at_token(word.token + 1):
                     value = option.read(modern_value(word.name, word.value), self._names)
                     given = Given(option, specifier, value, word.token)
-            (self._common if option.place is Place.GLOBAL else settled).append(given)
+            (self._common if option.scope is Scope.GLOBAL else settled).append(given)
         self._pending.clear()
         return settled
 
@@ -160,8 +160,8 @@ class _Reader:
 
 
 def find_option_anywhere(name: str) -> None:
-    """Refuses at once a name that no place has, so that the word itself is blamed and not the one
-    after it."""
+    """Refuses at once a name that is unknown at any position, so that the word itself is blamed and
+    not the one after it."""
     try:
         find_option(name, before_input=False)
     except Denied:

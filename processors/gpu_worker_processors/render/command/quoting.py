@@ -13,7 +13,7 @@ WHITESPACE = " \n\t\r"
 
 
 def skip_space(text: str, at: int) -> int:
-    """First place from `at` on that is no white space."""
+    """First position from `at` on that is no white space."""
     while at < len(text) and text[at] in WHITESPACE:
         at += 1
     return at
@@ -23,10 +23,10 @@ def read_quoted(text: str, at: int, stops: str) -> tuple[str, int]:
     """One value from `at` up to an unquoted character of `stops`, or the end.
 
     Returns:
-        The value without its quoting, and the place of the stop.
+        The value without its quoting, and the position of the stop.
     """
     out: list[str] = []
-    kept = 0  # characters up to here were quoted, so white space among them stays
+    quoted = 0  # characters up to here were quoted, so white space among them stays
     at = skip_space(text, at)
     while at < len(text) and text[at] not in stops:
         char = text[at]
@@ -34,17 +34,17 @@ def read_quoted(text: str, at: int, stops: str) -> tuple[str, int]:
         if char == "\\" and at < len(text):
             out.append(text[at])
             at += 1
-            kept = len(out)
+            quoted = len(out)
         elif char == "'":
             end = text.find("'", at)
             closed = end >= 0
             end = end if closed else len(text)
             out.extend(text[at:end])
             at = end + 1 if closed else end
-            kept = len(out) if closed else kept
+            quoted = len(out) if closed else quoted
         else:
             out.append(char)
-    while len(out) > kept and out[-1] in WHITESPACE:
+    while len(out) > quoted and out[-1] in WHITESPACE:
         out.pop()
     return "".join(out), at
 

@@ -99,7 +99,7 @@ class Script:
         holds no video."""
         muxer = formats.MUXERS[self.muxer]
         return (
-            formats.PICTURE_ENCODERS.get(self.output.rpartition(".")[2].lower(), "mjpeg")
+            formats.IMAGE_ENCODERS.get(self.output.rpartition(".")[2].lower(), "mjpeg")
             if muxer.still
             else muxer.video
         )

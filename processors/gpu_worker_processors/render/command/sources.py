@@ -1,5 +1,5 @@
 """What an input is, by its first bytes: the demuxer is chosen here and forced, so that no file is
-taken for a playlist or a script that opens others. Reads 4 KiB and never goes by the name alone.
+taken for a playlist or a script that opens more files. Reads 4 KiB; the name decides nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from gpu_worker_processors.media.sniff import sniff
 from gpu_worker_processors.render.command.errors import Denied
 
 _HEAD_BYTES = 4096
-_PICTURES = (
+_IMAGES = (
     (0, b"\x89PNG\r\n\x1a\n", "png_pipe"),
     (0, b"\xff\xd8\xff", "jpeg_pipe"),
     (8, b"WEBPVP", "webp_pipe"),
@@ -32,14 +32,14 @@ _NAMES = {"mp4": "mov", "webm": "matroska"}
 
 
 def demuxer_of(path: Path) -> str:
-    """FFmpeg's demuxer for a file: a video, sound, picture or subtitles.
+    """FFmpeg's demuxer for a file: a video, audio, an image or subtitles.
 
     Raises:
         TaskError: `not_media` or `unsupported_media`, saying what it is.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
-    for offset, magic, demuxer in _PICTURES:
+    for offset, magic, demuxer in _IMAGES:
         if head[offset : offset + len(magic)] == magic:
             return demuxer
     text = head.removeprefix(b"\xef\xbb\xbf")

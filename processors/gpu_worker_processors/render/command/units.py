@@ -12,7 +12,7 @@ def _names(text: str) -> frozenset[str]:
 
 
 MAX_PIXELS = Limits.max_pixels
-"""Of a picture that a command asks for, as of one that it brings."""
+"""Largest frame that a command may ask for; the same limit holds for its inputs."""
 MAX_CELLS = 100
 """Of a mosaic."""
 MAX_RATE = 240

@@ -20,7 +20,7 @@ from gpu_worker_processors.render.command.errors import Denied, shown
 from gpu_worker_processors.render.command.expression import FUNCTIONS, read_expression
 
 MAX_SIDE = 16384
-"""Pixels of one side of a picture that a command may ask for by number."""
+"""Pixels of one side of a frame that a command may ask for by number."""
 MAX_TEXT_CHARS = 4096
 
 
@@ -129,8 +129,8 @@ class Flags:
 
 @dataclass(frozen=True)
 class Pairs:
-    """`key=value:key=value`, as the encoders' own parameters are written; a key alone is switched
-    on."""
+    """`key=value:key=value`, as the encoders' own parameters are written; a key without a value is
+    switched on."""
 
     keys: frozenset[str]
 
@@ -156,7 +156,7 @@ class Expression:
 
 
 class Side:
-    """Width or height: an expression, or a size where FFmpeg takes one in its place."""
+    """Width or height: an expression, or a size where FFmpeg takes one instead."""
 
     def read(self, text: str, names: Collection[str]) -> Value:
         if text.strip() in units.SIZE_NAMES or units.size(text.strip()) is not None:

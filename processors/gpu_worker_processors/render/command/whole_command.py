@@ -1,5 +1,5 @@
-"""What one word cannot show: that streams and labels exist, that the work ends, that a picture is
-one picture."""
+"""What one word cannot show: that streams and labels exist, that the work ends, that a frame is
+one frame."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GENERATED = (
     " anoisesrc"
 )
 _SOURCES = frozenset(_GENERATED.split())
-"""Filters that make pictures or sound out of nothing, for ever without a duration."""
+"""Filters that make images or audio out of nothing, for ever without a duration."""
 _PAD_LENGTHS = ("pad_len", "whole_len", "pad_dur", "whole_dur")
 MAX_MAPS = 32
 MAX_GRAPHS = 32
@@ -52,7 +52,7 @@ def check_sense(script: Script, output_token: int) -> None:
 
 def _check_amount(script: Script) -> None:
     """FFmpeg starts threads for each stream it writes and for each graph, and all of them before
-    the first picture."""
+    the first frame."""
     maps = [given for given in script.settings if given.name == "map"]
     if len(maps) > MAX_MAPS:
         with at_token(maps[MAX_MAPS].token):

@@ -6,15 +6,15 @@ from gpu_worker_processors.render.timeline.compile import (
     planned_sheet,
 )
 from gpu_worker_processors.render.timeline.rendering import TimelineRendering
-from gpu_worker_processors.render.timeline.sheet import Sheet
-from gpu_worker_processors.render.timeline.sources import Source, look_at_inputs
+from gpu_worker_processors.render.timeline.sources import TimelineSource, inspect_inputs
+from gpu_worker_processors.render.timeline.thumbnails import Sheet
 
 __all__ = [
     "SOFTWARE_ENCODERS",
     "Sheet",
-    "Source",
     "TimelineRendering",
+    "TimelineSource",
     "compile_timeline",
-    "look_at_inputs",
+    "inspect_inputs",
     "planned_sheet",
 ]

@@ -1,7 +1,7 @@
-"""The sound of a film: each clip's cut to its samples, joined as the pictures are, with music under
-it.
+"""The audio of a timeline's video: each clip's cut to its samples, joined as the frames are, with
+music under it.
 
-All of it is stereo at 48 kHz in floats. A clip's sound has exactly the samples of its frames:
+All of it is stereo at 48 kHz in floats. A clip's audio has exactly the samples of its frames:
 silence where the input has none, nothing beyond its end.
 """
 
@@ -12,8 +12,14 @@ from fractions import Fraction
 
 from gpu_worker_client.protocol.timeline import Music
 from gpu_worker_processors.render.timeline.graph import Graph, filter_text
-from gpu_worker_processors.render.timeline.plan import SAMPLE_RATE, Film, PlacedClip, exact, nearest
-from gpu_worker_processors.render.timeline.sources import Source
+from gpu_worker_processors.render.timeline.plan import (
+    SAMPLE_RATE,
+    PlacedClip,
+    VideoPlan,
+    exact,
+    nearest,
+)
+from gpu_worker_processors.render.timeline.sources import TimelineSource
 from gpu_worker_processors.render.timeline.video import fades_of, runs
 
 _FORM = filter_text(
@@ -24,21 +30,20 @@ _DUCK_THRESHOLD = 10 ** (-45 / 20)
 _DUCK_RATIO = 20
 _DUCK_ATTACK_MS, _DUCK_RELEASE_MS = 20, 400
 _SLOW_MOTION = Fraction(3, 5)
-"""Below it the phases of the bins are left to themselves, which places short sounds better and
-blurs voices a little."""
+"""Below it the phases of the bins stay independent, which is more exact in time for short
+signals and blurs voices a little."""
 _LOUDNESS_RANGE_LU = 20
-"""Widest range that is left alone: music and speech lie below."""
+"""Widest range that is not compressed: music and speech lie below."""
 _TRUE_PEAK_DBTP = -1.5
 
 
-def clip_sound(graph: Graph, pad: str | None, placed: PlacedClip, film: Film) -> str:
-    """The pad of a clip's sound.
+def clip_audio(graph: Graph, pad: str | None, placed: PlacedClip, plan: VideoPlan) -> str:
+    """The pad of a clip's audio.
 
     Args:
         pad: the input's audio stream, "0:1"; None for silence.
     """
-    begin, end = film.sample_at(placed.first), film.sample_at(placed.end)
-    length = end - begin
+    length = plan.sample_at(placed.end) - plan.sample_at(placed.first)
     if pad is None:
         return graph.chain([], [*silence(), filter_text("atrim", end_sample=length)])
     filters = [
@@ -46,15 +51,15 @@ def clip_sound(graph: Graph, pad: str | None, placed: PlacedClip, film: Film) ->
         *stretched(placed.speed),
         *_gain(placed.clip.volume_db),
         *exactly(length),
-        *_faded(placed, film, length),
+        *_faded(placed, plan, length),
     ]
     return graph.chain([pad], filters)
 
 
-def join_sounds(graph: Graph, pads: Sequence[str], film: Film) -> str:
-    """The pad of all clips' sound, as long as the film to the sample."""
+def join_audio(graph: Graph, pads: Sequence[str], plan: VideoPlan) -> str:
+    """The pad of all clips' audio, as long as the video to the sample."""
     joined = ""
-    for run in runs(film):
+    for run in runs(plan):
         part = pads[run[0]]
         if len(run) > 1:
             part = graph.chain(
@@ -63,42 +68,44 @@ def join_sounds(graph: Graph, pads: Sequence[str], film: Film) -> str:
         if not joined:
             joined = part
             continue
-        first, frames = film.clips[run[0]].first, film.joins[run[0] - 1].dissolve
-        samples = film.sample_at(first + frames) - film.sample_at(first)
+        first, frames = plan.clips[run[0]].first, plan.joins[run[0] - 1].dissolve
+        samples = plan.sample_at(first + frames) - plan.sample_at(first)
         joined = graph.chain(
             [joined, part], [filter_text("acrossfade", ns=samples, c1="qsin", c2="qsin")]
         )
     return joined
 
 
-def with_music(graph: Graph, sound: str, pad: str, music: Music, source: Source, film: Film) -> str:
-    """The pad of the film's sound with music under it."""
-    length = film.sample_at(film.frames)
+def with_music(
+    graph: Graph, audio: str, pad: str, music: Music, source: TimelineSource, plan: VideoPlan
+) -> str:
+    """The pad of the video's audio with music under it."""
+    length = plan.sample_at(plan.frames)
     filters = [*_on_time(source, exact(music.start)), *_gain(music.gain_db), *exactly(length)]
     if music.fade_out_seconds:
         samples = min(length, nearest(exact(music.fade_out_seconds) * SAMPLE_RATE))
         filters.append(filter_text("afade", t="out", ss=length - samples, ns=samples))
     under = graph.chain([pad], filters)
     if music.duck_db is not None:
-        sound, key = graph.add([sound], ["asplit"], outputs=2)
+        audio, key = graph.add([audio], ["asplit"], outputs=2)
         under = graph.chain([under, key], [_ducked(music.duck_db)])
-    return graph.chain([sound, under], ["amix=inputs=2:normalize=0:duration=first"])
+    return graph.chain([audio, under], ["amix=inputs=2:normalize=0:duration=first"])
 
 
-def finished(graph: Graph, sound: str, loudness_lufs: float | None, film: Film) -> str:
+def finished(graph: Graph, audio: str, loudness_lufs: float | None, plan: VideoPlan) -> str:
     """The pad to encode."""
     if loudness_lufs is None:
-        return graph.chain([sound], [_FORM, _COUNTED])
+        return graph.chain([audio], [_FORM, _COUNTED])
     level = filter_text("loudnorm", I=loudness_lufs, TP=_TRUE_PEAK_DBTP, LRA=_LOUDNESS_RANGE_LU)
     back = filter_text("aresample", SAMPLE_RATE)  # loudnorm works at 192 kHz to see true peaks
-    return graph.chain([sound], [level, back, *exactly(film.sample_at(film.frames))])
+    return graph.chain([audio], [level, back, *exactly(plan.sample_at(plan.frames))])
 
 
 def stretched(speed: Fraction) -> list[str]:
-    """Filters that play a sound at another speed and keep its pitch and its place.
+    """Filters that play audio at another speed and preserve its pitch and its position in time.
 
-    It is dithered first: in digital silence Rubber Band begins anew, and then places the next sound
-    elsewhere.
+    The audio is dithered first: in digital silence Rubber Band starts anew, and what follows would
+    be shifted.
     """
     if speed == 1:
         return []
@@ -127,9 +134,9 @@ def _stage(speed: Fraction) -> list[str]:
 
 
 def standstill(speed: Fraction) -> int:
-    """Samples into a sound at which Rubber Band's time stands still, where it should at 0: with its
-    short window a sound at t comes out at t / speed + standstill * (1 - 1 / speed). By design that
-    is half the window of 1024. These were measured with bursts of 0.3, 1 and 3 kHz, noise and
+    """Samples into the audio at which Rubber Band's time stands still, where it should at 0: with
+    its short window a sample at t comes out at t / speed + standstill * (1 - 1 / speed). By design
+    that is half the window of 1024. These were measured with bursts of 0.3, 1 and 3 kHz, noise and
     clicks, in silence and in noise. What is left is below 5 ms at 0.5, 2 and 4 for nearly all of
     them and at 0.25 for most (8 ms at worst), and up to 18 ms around 0.4."""
     if speed < _SLOW_MOTION:
@@ -138,7 +145,7 @@ def standstill(speed: Fraction) -> int:
 
 
 def exactly(samples: int) -> list[str]:
-    """Filters that make a sound as long as told, counted from 0."""
+    """Filters that give audio exactly that many samples, counted from 0."""
     return [
         _FORM,
         filter_text("apad", whole_len=samples),
@@ -151,12 +158,12 @@ def silence() -> list[str]:
     return [filter_text("anullsrc", channel_layout="stereo", sample_rate=SAMPLE_RATE), _FORM]
 
 
-def _on_time(source: Source, start: Fraction) -> list[str]:
-    """Filters after which sample 0 is the source's sound at `start` seconds; gaps in it are
+def _on_time(source: TimelineSource, start: Fraction) -> list[str]:
+    """Filters after which sample 0 is the source's audio at `start` seconds; gaps in it are
     silence."""
-    begin = float(source.origin_seconds + start)
+    offset = float(source.origin_seconds + start)
     return [
-        filter_text("asetpts", f"PTS-({begin:.9f})/TB"),
+        filter_text("asetpts", f"PTS-({offset:.9f})/TB"),
         filter_text("aresample", SAMPLE_RATE, first_pts=0, **{"async": 1}),
     ]
 
@@ -167,11 +174,11 @@ def _gain(decibels: float) -> list[str]:
     return [filter_text("volume", f"{decibels:.3f}dB")] if decibels else []
 
 
-def _faded(placed: PlacedClip, film: Film, length: int) -> list[str]:
-    fade_in, fade_out = fades_of(placed, film)
-    begin = film.sample_at(placed.first)
-    samples_in = film.sample_at(placed.first + fade_in) - begin
-    start_out = film.sample_at(placed.end - fade_out) - begin
+def _faded(placed: PlacedClip, plan: VideoPlan, length: int) -> list[str]:
+    fade_in, fade_out = fades_of(placed, plan)
+    first = plan.sample_at(placed.first)
+    samples_in = plan.sample_at(placed.first + fade_in) - first
+    start_out = plan.sample_at(placed.end - fade_out) - first
     filters = [filter_text("afade", t="in", ss=0, ns=samples_in)] if fade_in else []
     return filters + (
         [filter_text("afade", t="out", ss=start_out, ns=length - start_out)] if fade_out else []

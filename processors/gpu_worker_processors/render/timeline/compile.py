@@ -12,18 +12,18 @@ from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.encoders import CANDIDATES, check_container, choose_encoder
 from gpu_worker_processors.render.base import Expectation
 from gpu_worker_processors.render.timeline.audio import (
-    clip_sound,
+    clip_audio,
     finished,
-    join_sounds,
+    join_audio,
     with_music,
 )
 from gpu_worker_processors.render.timeline.graph import Graph, filter_text
 from gpu_worker_processors.render.timeline.overlays import overlaid, text_font, written
-from gpu_worker_processors.render.timeline.plan import SAMPLE_RATE, Film, exact, plan_film
+from gpu_worker_processors.render.timeline.plan import SAMPLE_RATE, VideoPlan, exact, plan_video
 from gpu_worker_processors.render.timeline.rendering import TimelineInput, TimelineRendering
-from gpu_worker_processors.render.timeline.sheet import Sheet, plan_sheet
-from gpu_worker_processors.render.timeline.sources import Source, refused
-from gpu_worker_processors.render.timeline.video import FORMAT, clip_picture, join_pictures
+from gpu_worker_processors.render.timeline.sources import TimelineSource, refused
+from gpu_worker_processors.render.timeline.thumbnails import Sheet, plan_sheet
+from gpu_worker_processors.render.timeline.video import FORMAT, clip_video, join_video
 
 SOFTWARE_ENCODERS = frozenset(
     one.name for group in CANDIDATES.values() for one in group if not one.hardware
@@ -42,7 +42,7 @@ _TAGS = (
     "-color_range",
     "tv",
 )
-_SOUND = ("-c:a", "aac", "-b:a", "192k", "-ar", str(SAMPLE_RATE))
+_AUDIO = ("-c:a", "aac", "-b:a", "192k", "-ar", str(SAMPLE_RATE))
 _SHEETS = {
     ".jpg": ("mjpeg", {"q:v": "3", "pix_fmt": "yuvj420p"}),
     ".jpeg": ("mjpeg", {"q:v": "3", "pix_fmt": "yuvj420p"}),
@@ -53,7 +53,7 @@ _SHEETS = {
 
 def compile_timeline(
     timeline: Timeline,
-    sources: Mapping[str, Source],
+    sources: Mapping[str, TimelineSource],
     output: Path,
     *,
     encoders: Collection[str] = SOFTWARE_ENCODERS,
@@ -62,7 +62,7 @@ def compile_timeline(
     """Plans a timeline and writes its command line. Reads no file.
 
     Args:
-        sources: what `look_at_inputs` found, by the inputs' names.
+        sources: what `inspect_inputs` found, by the inputs' names.
         output: the file to write; its suffix chooses the container.
         encoders: names of those that work on this machine; a hardware one is preferred.
 
@@ -70,73 +70,75 @@ def compile_timeline(
         TaskError: `invalid_task` naming the field that does not fit, `unsupported_media` for a
             suffix or a missing font, `media_limit` for a size that the codec does not hold.
     """
-    film = plan_film(timeline, sources)
-    build = _Build(timeline, sources, film)
-    picture = build.picture()
+    plan = plan_video(timeline, sources)
+    build = _Build(timeline, sources, plan)
+    video = build.video()
     if timeline.thumbnails is not None:
-        return build.sheet(picture, plan_sheet(timeline.thumbnails, film), output, limits)
-    return build.film(picture, output, encoders, limits)
+        return build.sheet(video, plan_sheet(timeline.thumbnails, plan), output, limits)
+    return build.rendering(video, output, encoders, limits)
 
 
-def planned_sheet(timeline: Timeline, sources: Mapping[str, Source]) -> Sheet | None:
+def planned_sheet(timeline: Timeline, sources: Mapping[str, TimelineSource]) -> Sheet | None:
     """The plan of the thumbnails, for the text that goes with them; None where a video is made."""
     return (
         None
         if timeline.thumbnails is None
-        else plan_sheet(timeline.thumbnails, plan_film(timeline, sources))
+        else plan_sheet(timeline.thumbnails, plan_video(timeline, sources))
     )
 
 
 class _Build:
     """Inputs and graph as they grow."""
 
-    def __init__(self, timeline: Timeline, sources: Mapping[str, Source], film: Film) -> None:
+    def __init__(
+        self, timeline: Timeline, sources: Mapping[str, TimelineSource], plan: VideoPlan
+    ) -> None:
         self._timeline = timeline
         self._sources = sources
-        self._film = film
+        self._plan = plan
         self._graph = Graph()
-        self._inputs = [TimelineInput(placed.source, placed.start) for placed in film.clips]
+        self._inputs = [TimelineInput(placed.source, placed.start) for placed in plan.clips]
         self._fonts: list[Path] = []
 
-    def picture(self) -> str:
-        """Adds everything that is seen; answers the pad of the film."""
-        film, graph = self._film, self._graph
+    def video(self) -> str:
+        """Adds all frames; returns the pad of the video."""
+        plan, graph = self._plan, self._graph
         fit = self._timeline.output.fit
         pads = [
-            clip_picture(graph, f"{n}:{placed.picture.stream}", placed, film, fit)
-            for n, placed in enumerate(film.clips)
+            clip_video(graph, f"{n}:{placed.video.stream}", placed, plan, fit)
+            for n, placed in enumerate(plan.clips)
         ]
-        pad = join_pictures(graph, pads, film)
+        pad = join_video(graph, pads, plan)
         for number, overlay in enumerate(self._timeline.overlays):
             if overlay.input is None:
                 self._fonts = [text_font()]
-                pad = written(graph, pad, overlay, number, self._fonts[0], film)
+                pad = written(graph, pad, overlay, number, self._fonts[0], plan)
                 continue
             source = self._sources[overlay.input]
-            stream = source.picture.stream if source.picture else 0
+            stream = source.video.stream if source.video else 0
             pad = overlaid(
-                graph, pad, f"{self._added(source)}:{stream}", overlay, number, source, film
+                graph, pad, f"{self._added(source)}:{stream}", overlay, number, source, plan
             )
         return pad
 
-    def sound(self) -> str | None:
-        """Adds everything that is heard; answers its pad, None for a silent film."""
-        film, graph, music = self._film, self._graph, self._timeline.music
-        if music is None and all(placed.source.sound is None for placed in film.clips):
+    def audio(self) -> str | None:
+        """Adds all audio; returns its pad, None for a silent video."""
+        plan, graph, music = self._plan, self._graph, self._timeline.music
+        if music is None and all(placed.source.audio is None for placed in plan.clips):
             return None
-        streams = [placed.source.sound for placed in film.clips]
+        streams = [placed.source.audio for placed in plan.clips]
         pads = [None if stream is None else f"{n}:{stream}" for n, stream in enumerate(streams)]
-        pad = join_sounds(
+        pad = join_audio(
             graph,
             [
-                clip_sound(graph, one, placed, film)
-                for one, placed in zip(pads, film.clips, strict=True)
+                clip_audio(graph, one, placed, plan)
+                for one, placed in zip(pads, plan.clips, strict=True)
             ],
-            film,
+            plan,
         )
         if music is not None:
             source = self._sources[music.input]
-            if source.sound is None:
+            if source.audio is None:
                 raise refused("music.input", "holds no sound")
             start = exact(music.start)
             if source.seconds is not None and start >= source.seconds:
@@ -146,44 +148,44 @@ class _Build:
                     " seconds",
                 )
             pad = with_music(
-                graph, pad, f"{self._added(source, start)}:{source.sound}", music, source, film
+                graph, pad, f"{self._added(source, start)}:{source.audio}", music, source, plan
             )
-        return finished(graph, pad, self._timeline.loudness_lufs, film)
+        return finished(graph, pad, self._timeline.loudness_lufs, plan)
 
-    def film(
-        self, picture: str, output: Path, encoders: Collection[str], limits: Limits
+    def rendering(
+        self, video: str, output: Path, encoders: Collection[str], limits: Limits
     ) -> TimelineRendering:
-        wanted, film = self._timeline.output, self._film
+        wanted, plan = self._timeline.output, self._plan
         muxer = check_container(output.suffix, wanted.codec)
         crf = wanted.crf if wanted.crf is not None else _PROXY_CRF if wanted.proxy else _CRF
-        encoder = choose_encoder(wanted.codec, film.width, film.height, encoders, crf=crf)
+        encoder = choose_encoder(wanted.codec, plan.width, plan.height, encoders, crf=crf)
         options = {_CANONICAL.get(name, name): value for name, value in encoder.options.items()}
         options |= {"pix_fmt": encoder.pix_fmt} | (_quick(encoder.name) if wanted.proxy else {})
-        picture = self._graph.chain([picture], [_tagged(encoder.pix_fmt)])
-        sound = self.sound()
+        video = self._graph.chain([video], [_tagged(encoder.pix_fmt)])
+        audio = self.audio()
         return TimelineRendering(
             inputs=tuple(self._inputs),
             graph=self._text(),
-            maps=(picture,) if sound is None else (picture, sound),
+            maps=(video,) if audio is None else (video, audio),
             output_path=output,
             muxer=("-f", muxer, *(("-movflags", "+faststart") if muxer in ("mp4", "mov") else ())),
             video_encoder=encoder.name,
             video_options=options,
             expected=Expectation(
-                video=True, audio=sound is not None, seconds=float(film.seconds), frames=film.frames
+                video=True, audio=audio is not None, seconds=float(plan.seconds), frames=plan.frames
             ),
             coding=(
                 *_TAGS,
-                *_key_frames(wanted, film),
+                *_key_frames(wanted, plan),
                 *_tag(wanted.codec, muxer),
-                *(_SOUND if sound is not None else ()),
+                *(_AUDIO if audio is not None else ()),
             ),
-            chapters=tuple(film.chapters()) if self._timeline.chapters else (),
+            chapters=tuple(plan.chapters()) if self._timeline.chapters else (),
             fonts=tuple(self._fonts),
             limits=limits,
         )
 
-    def sheet(self, picture: str, sheet: Sheet, output: Path, limits: Limits) -> TimelineRendering:
+    def sheet(self, video: str, sheet: Sheet, output: Path, limits: Limits) -> TimelineRendering:
         if output.suffix.lower() not in _SHEETS:
             raise TaskError(
                 ErrorCode.unsupported_media,
@@ -192,7 +194,7 @@ class _Build:
             )
         encoder, options = _SHEETS[output.suffix.lower()]
         pad = self._graph.chain(
-            [picture], [*sheet.filters, filter_text("format", options["pix_fmt"])]
+            [video], [*sheet.filters, filter_text("format", options["pix_fmt"])]
         )
         return TimelineRendering(
             inputs=tuple(self._inputs),
@@ -208,7 +210,7 @@ class _Build:
             limits=limits,
         )
 
-    def _added(self, source: Source, start: Fraction = Fraction(0)) -> int:  # noqa: B008 - immutable
+    def _added(self, source: TimelineSource, start: Fraction = Fraction(0)) -> int:  # noqa: B008 - immutable
         self._inputs.append(TimelineInput(source, start))
         return len(self._inputs) - 1
 
@@ -241,10 +243,10 @@ def _tagged(pix_fmt: str) -> str:
     return tags if pix_fmt == FORMAT else f"format={pix_fmt},{tags}"
 
 
-def _key_frames(wanted: TimelineOutput, film: Film) -> tuple[str, ...]:
+def _key_frames(wanted: TimelineOutput, plan: VideoPlan) -> tuple[str, ...]:
     if not wanted.proxy:
         return ()
-    frames = str(max(1, round(film.fps * _PROXY_KEY_FRAME_SECONDS)))
+    frames = str(max(1, round(plan.fps * _PROXY_KEY_FRAME_SECONDS)))
     return ("-g", frames, "-keyint_min", frames)
 
 

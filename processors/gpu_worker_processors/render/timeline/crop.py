@@ -24,42 +24,42 @@ def window_shape(placed: PlacedClip) -> Fraction:
     """Width over height of what is shown of a clip, in square pixels.
 
     Raises:
-        TaskError: `invalid_task` for a window that is not in the picture, or windows of different
+        TaskError: `invalid_task` for a window that is not in the frame, or windows of different
             shapes.
     """
-    picture = placed.picture
+    video = placed.video
     keys = placed.clip.keyframes
     if not keys:
-        return picture.shown_width / picture.height
+        return video.shown_width / video.height
     first = keys[0].width / keys[0].height
     for n, key in enumerate(keys):
-        place = f"clips.{placed.number}.keyframes.{n}"
+        field = f"clips.{placed.number}.keyframes.{n}"
         if (
-            key.x + key.width > picture.width + _OVERHANG_PX
-            or key.y + key.height > picture.height + _OVERHANG_PX
+            key.x + key.width > video.width + _OVERHANG_PX
+            or key.y + key.height > video.height + _OVERHANG_PX
         ):
             raise refused(
-                place,
-                f"stands over the edge of the picture, which is {picture.width}x{picture.height}",
+                field,
+                f"stands over the edge of the picture, which is {video.width}x{video.height}",
             )
         if abs(key.width / key.height / first - 1) > _SAME_SHAPE:
-            raise refused(place, "has another aspect ratio than the clip's first window")
-    return Fraction(first).limit_denominator(10_000) * picture.sar
+            raise refused(field, "has another aspect ratio than the clip's first window")
+    return Fraction(first).limit_denominator(10_000) * video.sar
 
 
 def window_filter(placed: PlacedClip, fps: Fraction) -> str:
-    """The filter that enlarges the window to the whole frame. Its input has the film's frames, from
-    the clip's first one."""
-    picture = placed.picture
+    """The filter that enlarges the window to the whole frame. Its input has the video's frames,
+    from the clip's first one."""
+    video = placed.video
     keys = placed.clip.keyframes or []
     # The filter counts frames from 1. Its corners are those of the frame's pixel grid and it
-    # samples at pixel corners, where pictures are sampled at pixel centres: hence the half pixel in
+    # samples at pixel corners, where images are sampled at pixel centres: hence the half pixel in
     # each scale.
     frame_of = [
         float((Fraction(repr(key.time)) - placed.start) / placed.speed * fps) + 1 for key in keys
     ]
-    left = [key.x + 0.5 * key.width / picture.width - 0.5 for key in keys]
-    top = [key.y + 0.5 * key.height / picture.height - 0.5 for key in keys]
+    left = [key.x + 0.5 * key.width / video.width - 0.5 for key in keys]
+    top = [key.y + 0.5 * key.height / video.height - 0.5 for key in keys]
     right = [x + key.width for x, key in zip(left, keys, strict=True)]
     bottom = [y + key.height for y, key in zip(top, keys, strict=True)]
     x0, x1, y0, y2 = (polyline(frame_of, values) for values in (left, right, top, bottom))

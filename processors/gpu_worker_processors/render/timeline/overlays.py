@@ -1,4 +1,4 @@
-"""What lies over a film: pictures, videos and text, each from one frame of the film to another."""
+"""What lies over a video: images, videos and text, each from one frame of it to another."""
 
 from __future__ import annotations
 
@@ -9,31 +9,37 @@ from pathlib import Path
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.timeline import Overlay
 from gpu_worker_processors.render.timeline.graph import Graph, filter_text
-from gpu_worker_processors.render.timeline.plan import Film, even, nearest, refused
-from gpu_worker_processors.render.timeline.sources import Source
+from gpu_worker_processors.render.timeline.plan import VideoPlan, even, nearest, refused
+from gpu_worker_processors.render.timeline.sources import TimelineSource
 
 
 def overlaid(
-    graph: Graph, film_pad: str, pad: str, overlay: Overlay, number: int, source: Source, film: Film
+    graph: Graph,
+    video_pad: str,
+    pad: str,
+    overlay: Overlay,
+    number: int,
+    source: TimelineSource,
+    plan: VideoPlan,
 ) -> str:
-    """The pad of the film with a picture or video over it.
+    """The pad of the video with a frame or video over it.
 
     Args:
         pad: the overlay's video stream, "3:0".
 
     Raises:
-        TaskError: `invalid_task` where the input has no picture, or the overlay is never shown.
+        TaskError: `invalid_task` where the input has no frame, or the overlay is never shown.
     """
-    picture = source.picture
-    if picture is None:
+    video = source.video
+    if video is None:
         raise refused(f"overlays.{number}.input", "holds no picture")
-    first, end = _span(overlay, number, film)
-    width = overlay.width or even(picture.shown_width)
-    height = even(width / picture.shown_width * picture.height)
+    first, end = _span(overlay, number, plan)
+    width = overlay.width or even(video.shown_width)
+    height = even(width / video.shown_width * video.height)
     times = (
         "setpts=0"
         if source.is_still
-        else filter_text("setpts", f"PTS-({_us(source.origin_seconds - first / film.fps)})")
+        else filter_text("setpts", f"PTS-({_us(source.origin_seconds - first / plan.fps)})")
     )
     clear = (
         [f"format=rgba,{filter_text('colorchannelmixer', aa=overlay.opacity)}"]
@@ -49,17 +55,17 @@ def overlaid(
         x=overlay.x,
         y=overlay.y,
         eof_action="repeat",
-        enable=_during(first, end, film.fps),
+        enable=_during(first, end, plan.fps),
     )
-    return graph.chain([film_pad, over], [shown])
+    return graph.chain([video_pad, over], [shown])
 
 
 def written(
-    graph: Graph, film_pad: str, overlay: Overlay, number: int, font: Path, film: Film
+    graph: Graph, video_pad: str, overlay: Overlay, number: int, font: Path, plan: VideoPlan
 ) -> str:
-    """The pad of the film with a text over it. The text is drawn as it is: nothing in it is
+    """The pad of the video with a text over it. The text is drawn as it is: nothing in it is
     expanded or evaluated."""
-    first, end = _span(overlay, number, film)
+    first, end = _span(overlay, number, plan)
     drawn = filter_text(
         "drawtext",
         fontfile=str(font),
@@ -69,9 +75,9 @@ def written(
         y=overlay.y,
         fontsize=overlay.font_size,
         fontcolor=f"0x{overlay.color[1:]}@{overlay.opacity:.3f}",
-        enable=_during(first, end, film.fps),
+        enable=_during(first, end, plan.fps),
     )
-    return graph.chain([film_pad], [drawn])
+    return graph.chain([video_pad], [drawn])
 
 
 def text_font() -> Path:
@@ -93,14 +99,14 @@ def text_font() -> Path:
     )
 
 
-def _span(overlay: Overlay, number: int, film: Film) -> tuple[int, int]:
-    """First frame of the film with the overlay, and the first one after it."""
-    first = film.frame_at(overlay.start)
-    end = film.frames if overlay.end is None else min(film.frames, film.frame_at(overlay.end))
+def _span(overlay: Overlay, number: int, plan: VideoPlan) -> tuple[int, int]:
+    """First frame of the video with the overlay, and the first one after it."""
+    first = plan.frame_at(overlay.start)
+    end = plan.frames if overlay.end is None else min(plan.frames, plan.frame_at(overlay.end))
     if first >= end:
         raise refused(
             f"overlays.{number}",
-            f"is never shown: the film ends at {float(film.seconds):.3f} seconds",
+            f"is never shown: the film ends at {float(plan.seconds):.3f} seconds",
         )
     return first, end
 

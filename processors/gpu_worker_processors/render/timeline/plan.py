@@ -1,9 +1,9 @@
-"""Where everything of a timeline lies: pure arithmetic from the caller's seconds to whole frames
+"""When everything of a timeline is shown: pure arithmetic from the caller's seconds to whole frames
 and samples.
 
-The film is a row of frames at a constant rate, and every length is decided here, once, in frames.
-Sound follows: the sample at which a frame begins is rounded from the film's beginning, never added
-up, so picture and sound cannot drift apart.
+The video is a row of frames at a constant rate, and every length is decided here, once, in frames.
+The sample at which a frame begins is rounded from the video's beginning, never added up, so the
+audio cannot drift against the video.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gpu_worker_client.protocol.timeline import (
     TimelineOutput,
     Transition,
 )
-from gpu_worker_processors.render.timeline.sources import Picture, Source, refused
+from gpu_worker_processors.render.timeline.sources import SourceVideo, TimelineSource, refused
 
 SAMPLE_RATE = 48_000
 _RATES = (
@@ -38,30 +38,30 @@ STANDARD_RATES = tuple(Fraction(numerator, denominator) for numerator, denominat
 """Frames per second of broadcast and cinema, SMPTE ST 2036-1 and DCI."""
 PROXY_BOX_PX = (1280, 720)
 _END_TOLERANCE = Fraction(1, 4)
-"""Seconds by which a clip may end after its input: editors round, and sound is often that much
-longer than the picture."""
+"""Seconds by which a clip may end after its input: editors round, and audio is often that much
+longer than the frame."""
 
 
 @dataclass(frozen=True)
 class PlacedClip:
-    """A clip with its place in the film."""
+    """A clip with its position in the video."""
 
     number: int
-    """In the timeline, from 0."""
+    """Number of the clip in the timeline, from 0."""
     clip: TimelineClip
-    source: Source
-    picture: Picture
+    source: TimelineSource
+    video: SourceVideo
     start: Fraction
     """Seconds from the source's first frame."""
     speed: Fraction
     first: int
-    """Frame of the film at which it begins, a dissolve into it included."""
+    """Frame of the video at which it begins, a dissolve into it included."""
     frames: int
-    """How many it has in the film."""
+    """How many it has in the video."""
 
     @property
     def end(self) -> int:
-        """The first frame of the film after it."""
+        """The first frame of the video after it."""
         return self.first + self.frames
 
 
@@ -78,7 +78,7 @@ class Join:
 
 
 @dataclass(frozen=True)
-class Film:
+class VideoPlan:
     """The whole plan."""
 
     width: int
@@ -97,11 +97,11 @@ class Film:
         return self.frames / self.fps
 
     def sample_at(self, frame: int) -> int:
-        """The audio sample at which a frame of the film begins."""
+        """The audio sample at which a frame of the video begins."""
         return nearest(frame * SAMPLE_RATE / self.fps)
 
     def frame_at(self, seconds: float) -> int:
-        """The frame of the film that begins nearest to a time."""
+        """The frame of the video that begins nearest to a time."""
         return nearest(exact(seconds) * self.fps)
 
     def chapters(self) -> Iterator[tuple[Fraction, Fraction, str]]:
@@ -119,15 +119,15 @@ class Film:
         return zip(self.clips[1:], self.joins, strict=True)
 
 
-def plan_film(timeline: Timeline, sources: Mapping[str, Source]) -> Film:
+def plan_video(timeline: Timeline, sources: Mapping[str, TimelineSource]) -> VideoPlan:
     """Lays the clips out.
 
     Raises:
         TaskError: `invalid_task` naming the field that does not fit its input.
     """
-    pictures = [_picture_of(n, clip, sources) for n, clip in enumerate(timeline.clips)]
-    fps = film_rate(timeline.output.fps, [picture.fps for picture in pictures])
-    width, height = film_size(timeline.output, pictures[0])
+    videos = [_video_of(n, clip, sources) for n, clip in enumerate(timeline.clips)]
+    fps = video_rate(timeline.output.fps, [video.fps for video in videos])
+    width, height = video_size(timeline.output, videos[0])
     lengths = [
         _frames_of(n, clip, sources[clip.input], fps) for n, clip in enumerate(timeline.clips)
     ]
@@ -135,21 +135,17 @@ def plan_film(timeline: Timeline, sources: Mapping[str, Source]) -> Film:
     _check_room(lengths, joins)
     placed: list[PlacedClip] = []
     first = 0
-    for n, (clip, picture, frames) in enumerate(
-        zip(timeline.clips, pictures, lengths, strict=True)
-    ):
+    for n, (clip, video, frames) in enumerate(zip(timeline.clips, videos, lengths, strict=True)):
         first -= joins[n - 1].dissolve if n else 0
         start = Fraction(0) if sources[clip.input].is_still else exact(clip.start)
         placed.append(
-            PlacedClip(
-                n, clip, sources[clip.input], picture, start, exact(clip.speed), first, frames
-            )
+            PlacedClip(n, clip, sources[clip.input], video, start, exact(clip.speed), first, frames)
         )
         first += frames
-    film = Film(width, height, fps, tuple(placed), tuple(joins))
-    if film.seconds > MAX_FILM_SECONDS:
+    plan = VideoPlan(width, height, fps, tuple(placed), tuple(joins))
+    if plan.seconds > MAX_FILM_SECONDS:
         raise refused("clips", f"the film would be longer than {MAX_FILM_SECONDS} seconds")
-    return film
+    return plan
 
 
 def exact(value: float) -> Fraction:
@@ -162,9 +158,9 @@ def nearest(value: Fraction) -> int:
     return math.floor(value + Fraction(1, 2))
 
 
-def film_rate(wanted: float | None, rates: Sequence[Fraction]) -> Fraction:
-    """Frames per second of the film: the wanted ones, else the standard rate nearest to the highest
-    of `rates`."""
+def video_rate(wanted: float | None, rates: Sequence[Fraction]) -> Fraction:
+    """Frames per second of the video: the wanted ones, else the standard rate nearest to the
+    highest of `rates`."""
     if wanted is None:
         highest = max(rates)
         return min(STANDARD_RATES, key=lambda rate: abs(rate - highest))
@@ -174,8 +170,8 @@ def film_rate(wanted: float | None, rates: Sequence[Fraction]) -> Fraction:
     return television if rate != whole and abs(rate - television) < Fraction(1, 200) else rate
 
 
-def film_size(output: TimelineOutput, first: Picture) -> tuple[int, int]:
-    """Width and height of the film, even."""
+def video_size(output: TimelineOutput, first: SourceVideo) -> tuple[int, int]:
+    """Width and height of the video, even."""
     aspect = first.shown_width / first.height
     if output.proxy:
         scale = min(
@@ -208,14 +204,16 @@ def join_of(transition: Transition, fps: Fraction) -> Join:
     return Join(fade_out=frames // 2, fade_in=frames - frames // 2)
 
 
-def _picture_of(number: int, clip: TimelineClip, sources: Mapping[str, Source]) -> Picture:
-    picture = sources[clip.input].picture
-    if picture is None:
+def _video_of(
+    number: int, clip: TimelineClip, sources: Mapping[str, TimelineSource]
+) -> SourceVideo:
+    video = sources[clip.input].video
+    if video is None:
         raise refused(f"clips.{number}.input", "holds no picture; sound alone goes into music")
-    return picture
+    return video
 
 
-def _frames_of(number: int, clip: TimelineClip, source: Source, fps: Fraction) -> int:
+def _frames_of(number: int, clip: TimelineClip, source: TimelineSource, fps: Fraction) -> int:
     end = _end_of(number, clip, source)
     frames = nearest((end - exact(clip.start)) / exact(clip.speed) * fps)
     if frames < 1:
@@ -223,7 +221,7 @@ def _frames_of(number: int, clip: TimelineClip, source: Source, fps: Fraction) -
     return frames
 
 
-def _end_of(number: int, clip: TimelineClip, source: Source) -> Fraction:
+def _end_of(number: int, clip: TimelineClip, source: TimelineSource) -> Fraction:
     """Second of the source at which a clip ends."""
     if source.is_still or source.seconds is None:
         if clip.end is None:

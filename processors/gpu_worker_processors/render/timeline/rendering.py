@@ -14,7 +14,7 @@ from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.container import AUDIO_DECODERS, VIDEO_DECODERS
 from gpu_worker_processors.render.base import Expectation
 from gpu_worker_processors.render.timeline.plan import nearest
-from gpu_worker_processors.render.timeline.sources import Source
+from gpu_worker_processors.render.timeline.sources import TimelineSource
 
 _GLOBAL = (
     "-nostdin",
@@ -30,10 +30,10 @@ _GLOBAL = (
 """A broken input or an empty output is a failure. -copyts: the graph sees the container's own time
 stamps after a seek too."""
 _SEEKABLE = ("mov", "matroska")
-"""Demuxers that find the key frame before a time. The others may land behind it, so they are read
+"""Demuxers that find the key frame before a time. All other demuxers may land behind it: they read
 from the beginning."""
 _LEAD_SECONDS = 1
-"""Read before a clip's start: a decoder of sound needs a packet or two to settle."""
+"""Read before a clip's start: a decoder of audio needs a packet or two to settle."""
 _MANY_INPUTS = 4
 """With more of them each decoder gets one thread: they take turns, but all of them exist from the
 beginning."""
@@ -43,7 +43,7 @@ beginning."""
 class TimelineInput:
     """One reading of a file."""
 
-    source: Source
+    source: TimelineSource
     from_seconds: Fraction = Fraction(0)
     """Nothing before this is needed; seconds from the first frame."""
 
@@ -75,7 +75,7 @@ class TimelineRendering:
     inputs: tuple[TimelineInput, ...]
     graph: str
     maps: tuple[str, ...]
-    """Labels of the graph's outputs: picture, then sound if there is any."""
+    """Labels of the graph's outputs: frame, then audio if there is any."""
     output_path: Path
     muxer: tuple[str, ...]
     """`-f` and what else the container needs."""
@@ -132,12 +132,12 @@ def _chapter_input(chapters: Iterable[tuple[Fraction, Fraction, str]]) -> list[s
     for it."""
     lines = [";FFMETADATA1"]
     for start, end, title in chapters:
-        begin, finish = nearest(start * 1000), nearest(end * 1000)
+        first, last = nearest(start * 1000), nearest(end * 1000)
         lines += [
             "[CHAPTER]",
             "TIMEBASE=1/1000",
-            f"START={begin}",
-            f"END={finish}",
+            f"START={first}",
+            f"END={last}",
             f"title={_escaped(title)}",
         ]
     text = base64.b64encode("\n".join([*lines, ""]).encode()).decode()

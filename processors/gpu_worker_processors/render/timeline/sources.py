@@ -1,6 +1,6 @@
 """What a timeline needs to know of its inputs, found out by probing each file once.
 
-A still picture is an input like any other here: one frame that is shown for as long as the timeline
+A still image is an input like any other here: one frame that is shown for as long as the timeline
 says.
 """
 
@@ -28,12 +28,12 @@ _STILLS = (
     (b"\x89PNG\r\n\x1a\n", Kind("png_pipe", "PNG")),
     (b"\xff\xd8\xff", Kind("jpeg_pipe", "JPEG")),
 )
-"""First bytes of a still picture -> the demuxer that reads this one file and no sequence."""
+"""First bytes of a still image -> the demuxer that reads this one file and no sequence."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """The video stream of an input, or its one picture."""
+class SourceVideo:
+    """The video stream of an input, or its one image."""
 
     stream: int
     """Index in the container."""
@@ -55,47 +55,47 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Source:
+class TimelineSource:
     """One input file."""
 
     path: Path
     demuxer: str
-    """To force, so that the file's content chooses nothing."""
-    picture: Picture | None
-    sound: int | None
+    """The demuxer to force, so that the file's content chooses none."""
+    video: SourceVideo | None
+    audio: int | None
     """Index of the audio stream, None without one."""
     origin_seconds: Fraction = Fraction(0)
-    """Time stamp of the first video frame (of the first sound where there is no video): second 0 of
+    """Time stamp of the first video frame (of the first audio where there is no video): second 0 of
     the timeline's times."""
     container_start_seconds: Fraction = Fraction(0)
     """The container's first time stamp: what seeking counts from."""
     seconds: Fraction | None = None
-    """Length of the video (of the sound where there is none); None when nothing says so."""
+    """Length of the video (of the audio where there is none); None when nothing says so."""
     is_still: bool = False
 
 
-def look_at_inputs(
+def inspect_inputs(
     timeline: Timeline,
     inputs: Mapping[str, Path],
     limits: Limits = Limits(),  # noqa: B008 - frozen
-) -> dict[str, Source]:
+) -> dict[str, TimelineSource]:
     """Probes every input that the timeline names.
 
     Raises:
         TaskError: `invalid_task` for a name that is no input's; the codes of `media.probe`, the
-            message naming the place.
+            message naming the field.
     """
-    sources: dict[str, Source] = {}
-    for name, place in timeline.input_names.items():
+    sources: dict[str, TimelineSource] = {}
+    for name, field in timeline.input_names.items():
         if name not in inputs:
             raise refused(
-                place, f"no input has this name; there are: {', '.join(sorted(inputs)) or 'none'}"
+                field, f"no input has this name; there are: {', '.join(sorted(inputs)) or 'none'}"
             )
         try:
-            sources[name] = look(inputs[name], limits)
+            sources[name] = inspect_input(inputs[name], limits)
         except TaskError as error:
             raise TaskError(
-                error.code, f"{PATH}{place}: {error.message}", **error.details, path=PATH + place
+                error.code, f"{PATH}{field}: {error.message}", **error.details, path=PATH + field
             ) from error
     return sources
 
@@ -104,42 +104,42 @@ PATH = "params.timeline."
 """Where the timeline stands in the task."""
 
 
-def refused(place: str, problem: str) -> TaskError:
+def refused(field: str, problem: str) -> TaskError:
     """The error of a timeline that does not fit its inputs.
 
     Args:
-        place: dotted path inside the timeline, "clips.2.end".
+        field: dotted path inside the timeline, "clips.2.end".
     """
-    path = PATH + place
+    path = PATH + field
     return TaskError(
         ErrorCode.invalid_task, f"{path}: {problem}", errors=[{"path": path, "problem": problem}]
     )
 
 
-def look(path: Path, limits: Limits = Limits()) -> Source:  # noqa: B008 - frozen
-    """Probes one file, a video, a sound or a still picture.
+def inspect_input(path: Path, limits: Limits = Limits()) -> TimelineSource:  # noqa: B008 - frozen
+    """Probes one file: a video, audio or a still image.
 
     Raises:
         TaskError: as `media.probe`.
     """
     kind = _still_kind(path)
     if kind is not None:
-        return _look_at_still(path, kind, limits)
+        return _inspect_still(path, kind, limits)
     info = probe(path, limits)
-    sound = info.audio[0] if info.audio else None
-    main = info.video.index if info.video else sound.index if sound else None
+    audio = info.audio[0] if info.audio else None
+    main = info.video.index if info.video else audio.index if audio else None
     if main is None:
         raise TaskError(ErrorCode.unsupported_media, "the input has neither video nor sound")
     origin, start = _clock(path, info.kind, main, limits)
     of_stream = (
-        info.video.duration_seconds if info.video else sound.duration_seconds if sound else None
+        info.video.duration_seconds if info.video else audio.duration_seconds if audio else None
     )
     seconds = of_stream or info.duration_seconds
-    return Source(
+    return TimelineSource(
         path=path,
         demuxer=info.kind.demuxer,
-        picture=_picture(info.video) if info.video else None,
-        sound=sound.index if sound else None,
+        video=_source_video(info.video) if info.video else None,
+        audio=audio.index if audio else None,
         origin_seconds=origin,
         container_start_seconds=start,
         seconds=Fraction(seconds).limit_denominator(1_000_000) if seconds else None,
@@ -163,7 +163,7 @@ def _clock(path: Path, kind: Kind, index: int, limits: Limits) -> tuple[Fraction
         return start, start
 
 
-def _picture(video: VideoInfo) -> Picture:
+def _source_video(video: VideoInfo) -> SourceVideo:
     tags = resolve_tags(
         video.colorspace,
         video.primaries,
@@ -172,7 +172,7 @@ def _picture(video: VideoInfo) -> Picture:
         height=video.height,
         pix_fmt=video.pix_fmt,
     )
-    return Picture(
+    return SourceVideo(
         stream=video.index,
         width=video.width,
         height=video.height,
@@ -191,7 +191,7 @@ def _still_kind(path: Path) -> Kind | None:
     return next((kind for magic, kind in _STILLS if head.startswith(magic)), None)
 
 
-def _look_at_still(path: Path, kind: Kind, limits: Limits) -> Source:
+def _inspect_still(path: Path, kind: Kind, limits: Limits) -> TimelineSource:
     with opened(path, kind, limits) as container:
         context = container.streams.video[0].codec_context
         if (
@@ -205,7 +205,7 @@ def _look_at_still(path: Path, kind: Kind, limits: Limits) -> Source:
         full = resolve_tags(
             5, 1, 1, 2, height=context.height, pix_fmt=name
         )  # JFIF: BT.601, full range; RGB stays RGB
-        picture = Picture(
+        video = SourceVideo(
             stream=0,
             width=context.width,
             height=context.height,
@@ -215,4 +215,4 @@ def _look_at_still(path: Path, kind: Kind, limits: Limits) -> Source:
             bit_depth=16 if "16" in name or "48" in name or "64" in name else 8,
             tags=full,
         )
-        return Source(path, kind.demuxer, picture, None, is_still=True)
+        return TimelineSource(path, kind.demuxer, video, None, is_still=True)

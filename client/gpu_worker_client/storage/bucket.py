@@ -16,13 +16,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from gpu_worker_client._blocking import checkpoint
-from gpu_worker_client._s3 import S3, check_endpoint_url
 from gpu_worker_client._timing import Timing
 from gpu_worker_client.exceptions import ConfigError, StorageError
 from gpu_worker_client.protocol import (
@@ -33,6 +32,9 @@ from gpu_worker_client.protocol import (
     UploadPart,
 )
 from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
+from gpu_worker_client.storage.download import download, read
+from gpu_worker_client.storage.s3 import S3, ObjectInfo, OnBytes, check_endpoint_url
+from gpu_worker_client.storage.upload import upload
 
 DEFAULT_EXPIRES_SECONDS = 24 * 3600
 """RunPod's default for the longest life of a job: its URLs must not die before it."""
@@ -44,20 +46,6 @@ MAX_READ_BYTES = 1 << 30
 _READ_BYTES = 1 << 20
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
-
-OnBytes = Callable[[int, int], object]
-"""Called with (bytes done, bytes in all) while a transfer goes on, in the caller's thread. What it
-raises ends the transfer, and a later one goes on from there."""
-
-
-@dataclass(frozen=True)
-class ObjectInfo:
-    """What the bucket says of an object."""
-
-    key: str
-    size_bytes: int
-    etag: str
-    """Without quotes; another one for every version."""
 
 
 @dataclass(frozen=True)
@@ -168,12 +156,10 @@ class Storage:
             on_progress: see `OnBytes`.
 
         Raises:
-            StorageError: after bounded retries. What was sent is kept, for the next attempt to go
-                on from.
+            StorageError: after bounded retries. What was sent stays, and the next attempt goes on
+                from there.
             OSError: the file cannot be read.
         """
-        from gpu_worker_client._upload import upload
-
         path = Path(path)
         by_content = key is None
         key = self.content_key(path) if key is None else key
@@ -182,16 +168,10 @@ class Storage:
             and (found := self.head(key)) is not None
             and found.size_bytes == path.stat().st_size
         ):
-            _tell(on_progress, found.size_bytes, found.size_bytes)
+            if on_progress is not None:
+                on_progress(found.size_bytes, found.size_bytes)
             return key
-        upload(
-            self._s3,
-            path,
-            key,
-            self.part_bytes,
-            self.parallel,
-            lambda done, total: _tell(on_progress, done, total),
-        )
+        upload(self._s3, path, key, self.part_bytes, self.parallel, on_progress)
         return key
 
     def download(self, key: str, path: str | Path, on_progress: OnBytes | None = None) -> Path:
@@ -203,12 +183,8 @@ class Storage:
             StorageError: no such object, or after bounded retries.
             OSError: the file cannot be written.
         """
-        from gpu_worker_client._download import download
-
         path = Path(path)
-        download(
-            self._s3, key, path, self.head, lambda done, total: _tell(on_progress, done, total)
-        )
+        download(self._s3, key, path, on_progress)
         return path
 
     def content_key(self, path: str | Path) -> str:
@@ -232,13 +208,7 @@ class Storage:
         Raises:
             StorageError: the bucket does not say.
         """
-        try:
-            answer = self._s3.call("head_object", Key=key)
-        except StorageError as error:
-            if error.code == "not_found":
-                return None
-            raise
-        return ObjectInfo(key, int(answer["ContentLength"]), str(answer["ETag"]).strip('"'))
+        return self._s3.head(key)
 
     def read(self, key: str, max_bytes: int = MAX_READ_BYTES) -> bytes | None:
         """An object's bytes, None when there is none.
@@ -246,8 +216,6 @@ class Storage:
         Raises:
             StorageError: it has more than `max_bytes`, or could not be read.
         """
-        from gpu_worker_client._download import read
-
         info = self.head(key)
         if info is None:
             return None
@@ -284,7 +252,7 @@ class Storage:
         self, key: str, part_bytes: int, count: int, expires_seconds: int = DEFAULT_EXPIRES_SECONDS
     ) -> PartsUpload:
         """Opens a multipart upload and presigns `count` parts of `part_bytes` each (the last one
-        sent may be shorter, further ones stay unused). Whoever sends them says their ETags; then
+        sent may be shorter, more of them stay unused). Whoever sends them says their ETags; then
         `complete_parts`, or `abort_parts`.
 
         Raises:
@@ -337,8 +305,3 @@ def check_expiry(seconds: int) -> int:
     if not 1 <= seconds <= MAX_EXPIRES_SECONDS:
         raise ConfigError(f"expires_seconds must be 1 to {MAX_EXPIRES_SECONDS} (7 days)")
     return seconds
-
-
-def _tell(on_progress: OnBytes | None, done: int, total: int) -> None:
-    if on_progress is not None:
-        on_progress(done, total)

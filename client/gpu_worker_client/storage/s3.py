@@ -9,6 +9,7 @@ signature.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -17,9 +18,23 @@ from gpu_worker_client._blocking import checkpoint
 from gpu_worker_client._retry import MAX_RETRIES, backoff_seconds
 from gpu_worker_client._timing import Timing
 from gpu_worker_client.exceptions import ConfigError, StorageError
+from gpu_worker_client.protocol.http import LOOPBACK_HOSTS, TRANSIENT_STATUS
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0
+OnBytes = Callable[[int, int], object]
+"""Called with (bytes done, bytes in all) while a transfer goes on, in the caller's thread. What it
+raises ends the transfer, and a later one goes on from there."""
 _log = logging.getLogger("gpu_worker_client")
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What the bucket says of an object."""
+
+    key: str
+    size_bytes: int
+    etag: str
+    """Without quotes; another one for every version."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +76,7 @@ _BY_STATUS: dict[int, Refusal] = {
     404: REFUSALS["NoSuchKey"],
     412: REFUSALS["PreconditionFailed"],
     416: REFUSALS["InvalidRange"],
-    **dict.fromkeys((408, 409, 425, 429, 500, 502, 503, 504), _BUSY),
+    **dict.fromkeys((*TRANSIENT_STATUS, 409), _BUSY),
 }
 """By the status: for a HEAD, whose answer has no body, and for a code that is not in the table."""
 
@@ -80,11 +95,10 @@ def check_endpoint_url(value: str) -> str:
         host, _ = parts.hostname, parts.port
     except ValueError:
         raise ConfigError("the bucket's endpoint_url is not a URL") from None
-    loopback = host in ("localhost", "127.0.0.1", "::1")
     if (
         not host
         or parts.scheme not in ("https", "http")
-        or (parts.scheme == "http" and not loopback)
+        or (parts.scheme == "http" and host not in LOOPBACK_HOSTS)
     ):
         raise ConfigError(
             "the bucket's endpoint_url must be https, as in"
@@ -143,6 +157,16 @@ class S3:
         except BotoCoreError as error:
             raise connection_error(error, operation, arguments.get("Key")) from None
         return cast("dict[str, Any]", answer)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """Size and version of an object, None when there is none."""
+        try:
+            answer = self.call("head_object", Key=key)
+        except StorageError as error:
+            if error.code == "not_found":
+                return None
+            raise
+        return ObjectInfo(key, int(answer["ContentLength"]), str(answer["ETag"]).strip('"'))
 
     def presign(self, operation: str, expires_seconds: int, **arguments: Any) -> str:
         """A URL that carries the right to this one operation. Makes no request."""

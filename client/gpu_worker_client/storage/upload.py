@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gpu_worker_client._portal import Threads
-from gpu_worker_client._s3 import S3
 from gpu_worker_client.exceptions import StorageError
 from gpu_worker_client.protocol import MAX_PARTS
+from gpu_worker_client.storage.s3 import S3, OnBytes
 
 T = TypeVar("T")
 _MIB = 1024**2
@@ -48,7 +48,7 @@ def plan_parts(size: int, part_bytes: int) -> list[Part]:
 
 
 def upload(
-    s3: S3, path: Path, key: str, part_bytes: int, parallel: int, tell: Callable[[int, int], None]
+    s3: S3, path: Path, key: str, part_bytes: int, parallel: int, on_progress: OnBytes | None
 ) -> None:
     """Stores a file under a key.
 
@@ -58,14 +58,15 @@ def upload(
     """
     before = _version(path)
     size = before[0]
-    tell(0, size)
+    notify = partial(_notify, on_progress, size)
+    notify(0)
     if size <= part_bytes:
-        _put(s3, path, key)
-        tell(size, size)
+        data = path.read_bytes()
+        s3.call("put_object", Key=key, Body=data, ContentMD5=b64encode(_md5(data)).decode())
+        notify(size)
     else:
-        _send_parts(
-            s3, path, key, plan_parts(size, part_bytes), parallel, lambda done: tell(done, size)
-        )
+        parts = plan_parts(size, part_bytes)
+        _send_parts(s3, path, key, parts, parallel, notify)
     if _version(path) != before:
         s3.call("delete_object", Key=key)
         raise StorageError(
@@ -75,13 +76,8 @@ def upload(
         )
 
 
-def _put(s3: S3, path: Path, key: str) -> None:
-    data = path.read_bytes()
-    s3.call("put_object", Key=key, Body=data, ContentMD5=b64encode(_md5(data)).decode())
-
-
 def _send_parts(
-    s3: S3, path: Path, key: str, parts: list[Part], parallel: int, tell: Callable[[int], None]
+    s3: S3, path: Path, key: str, parts: list[Part], parallel: int, notify: Callable[[int], object]
 ) -> None:
     upload_id = _open_upload(s3, key) or str(
         s3.call("create_multipart_upload", Key=key)["UploadId"]
@@ -107,7 +103,7 @@ def _send_parts(
     for part, digest in _each(send, parts, parallel):
         digests[part.number] = digest
         done += part.size
-        tell(done)
+        notify(done)
     _complete(s3, where, [digests[part.number] for part in parts])
 
 
@@ -155,6 +151,11 @@ def _complete(s3: S3, where: Mapping[str, str], digests: list[bytes]) -> None:
         answer: dict[str, Any] = s3.call("head_object", Key=where["Key"])
         if str(answer["ETag"]).strip('"') != f"{_md5(b''.join(digests)).hex()}-{len(digests)}":
             raise
+
+
+def _notify(on_progress: OnBytes | None, total: int, done: int) -> None:
+    if on_progress is not None:
+        on_progress(done, total)
 
 
 def _read(path: Path, part: Part) -> bytes:

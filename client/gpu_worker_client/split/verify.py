@@ -13,9 +13,9 @@ import av
 from av.error import FFmpegError
 
 from gpu_worker_client.split.errors import SplitError
-from gpu_worker_client.split.others import Copied
 from gpu_worker_client.split.plan import SplitPlan
 from gpu_worker_client.split.source import SourceVideo, packets_of, picked_video
+from gpu_worker_client.split.streams import Copied
 
 MOST_LATE_SECONDS = 1
 """By which a whole file may be moved; the lead-in of a sound codec is under a tenth of this."""

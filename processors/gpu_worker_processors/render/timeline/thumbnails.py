@@ -1,4 +1,4 @@
-"""A sheet of thumbnails: which frames of the film, where each lies on the sheet, and the WebVTT
+"""A sheet of thumbnails: which frames of the video, where each lies on the sheet, and the WebVTT
 text that says so."""
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from fractions import Fraction
 
 from gpu_worker_client.protocol.timeline import Thumbnails
 from gpu_worker_processors.render.timeline.graph import filter_text
-from gpu_worker_processors.render.timeline.plan import Film, even, exact, nearest, refused
+from gpu_worker_processors.render.timeline.plan import VideoPlan, even, exact, nearest, refused
 
 MAX_SIDE_PX = 65_500
 """Longest side of a sheet: JPEG counts pixels with 16 bits, some decoders stop a little earlier."""
 MAX_PIXELS = 100_000_000
-"""Of a sheet; the whole of it is in memory."""
+"""Pixels of a sheet; the whole of it is in memory."""
 MAX_THUMBNAILS = 2000
 """Frames are picked by an expression of so many terms."""
 
@@ -23,14 +23,14 @@ class Sheet:
     """A plan of thumbnails."""
 
     width: int
-    """Of one, pixels."""
+    """Width of one thumbnail, pixels."""
     height: int
     columns: int
     every: Fraction
-    """Seconds of the film that each stands for."""
-    film_seconds: Fraction
+    """Seconds of the video that each thumbnail stands for."""
+    video_seconds: Fraction
     frames: tuple[int, ...]
-    """Frames of the film, rising."""
+    """Frames of the video, rising."""
 
     @property
     def rows(self) -> int:
@@ -38,7 +38,7 @@ class Sheet:
 
     @property
     def filters(self) -> list[str]:
-        """From the film to its sheet."""
+        """From the video to its sheet."""
         chosen = "+".join(f"eq(n,{frame})" for frame in self.frames)
         count = len(self.frames)
         return [
@@ -55,7 +55,7 @@ class Sheet:
         ]
 
     def vtt(self, file_name: str) -> str:
-        """WebVTT: for each part of the film a fragment of the sheet.
+        """WebVTT: for each part of the video a fragment of the sheet.
         https://www.w3.org/TR/media-frags/#naming-space
 
         Args:
@@ -63,7 +63,7 @@ class Sheet:
         """
         lines = ["WEBVTT", ""]
         for n in range(len(self.frames)):
-            end = self.film_seconds if n == len(self.frames) - 1 else (n + 1) * self.every
+            end = self.video_seconds if n == len(self.frames) - 1 else (n + 1) * self.every
             x, y = n % self.columns * self.width, n // self.columns * self.height
             lines += [
                 f"{clock(n * self.every)} --> {clock(end)}",
@@ -73,27 +73,27 @@ class Sheet:
         return "\n".join(lines)
 
 
-def plan_sheet(wanted: Thumbnails, film: Film) -> Sheet:
-    """Chooses the frames: the middle of each full stretch of the film, of the film itself where it
-    is shorter.
+def plan_sheet(wanted: Thumbnails, plan: VideoPlan) -> Sheet:
+    """Chooses the frames: the middle of each full stretch of the video, or of the whole video where
+    it is shorter than a stretch.
 
     Raises:
         TaskError: `invalid_task` for a sheet that would be too large.
     """
     every = exact(wanted.every_seconds)
-    count = max(1, nearest(film.seconds / every))
+    count = max(1, nearest(plan.seconds / every))
     if count > MAX_THUMBNAILS:
         raise refused(
             "thumbnails.every_seconds", f"would give {count} thumbnails, more than {MAX_THUMBNAILS}"
         )
     middles = [
-        min((n + Fraction(1, 2)) * every, film.seconds / 2 if count == 1 else film.seconds)
+        min((n + Fraction(1, 2)) * every, plan.seconds / 2 if count == 1 else plan.seconds)
         for n in range(count)
     ]
-    frames = tuple(min(film.frames - 1, int(middle * film.fps)) for middle in middles)
+    frames = tuple(min(plan.frames - 1, int(middle * plan.fps)) for middle in middles)
     columns = min(wanted.columns, count)
-    height = even(Fraction(wanted.width * film.height, film.width))
-    sheet = Sheet(wanted.width, height, columns, every, film.seconds, frames)
+    height = even(Fraction(wanted.width * plan.height, plan.width))
+    sheet = Sheet(wanted.width, height, columns, every, plan.seconds, frames)
     size = (sheet.width * columns, sheet.height * sheet.rows)
     if max(size) > MAX_SIDE_PX or size[0] * size[1] > MAX_PIXELS:
         raise refused(

@@ -12,12 +12,13 @@ import asyncio
 import hashlib
 import json
 import logging
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 from gpu_worker_client._blocking import checkpoint, in_thread, notify
 from gpu_worker_client.async_client import AsyncClient, AsyncJob
@@ -30,9 +31,8 @@ from gpu_worker_client.exceptions import (
 )
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import State, UpscaleResult, UpscaleTask
-from gpu_worker_client.split.book import JobBook
-from gpu_worker_client.split.join import Piece, read_piece
 from gpu_worker_client.split.plan import Segment, SplitPlan
+from gpu_worker_client.split.remux import Piece, read_piece
 from gpu_worker_client.storage import Storage
 
 ATTEMPTS = 3
@@ -105,7 +105,7 @@ class SegmentRunner:
             expires_seconds,
             on_event,
         )
-        self._book = JobBook(folder / "jobs.json")
+        self._job_ids = JobIds(folder / "jobs.json")
         self._telling = asyncio.Lock()
 
     async def run(self, segment: Segment, path: Path) -> Done:
@@ -128,7 +128,7 @@ class SegmentRunner:
                 result = await self._result(segment, name, job, "found" if found else "submitted")
                 return await self._fetched(segment, name, source_key, result)
             except (JobError, StorageError) as error:
-                self._book.note(name, None)
+                self._job_ids.note(name, None)
                 # However an earlier client's job ended (cancelled on its way out, perhaps), a new
                 # one may do better.
                 if attempt == ATTEMPTS or not (await self._may_pass(error, name) or found):
@@ -140,11 +140,11 @@ class SegmentRunner:
     async def _job(self, name: str, source_key: str) -> tuple[AsyncJob[UpscaleResult], bool]:
         """The segment's job, and whether it is one that an earlier client submitted."""
         task = await in_thread(partial(self._task, name, source_key))
-        known = self._book.job_id(name)
+        known = self._job_ids.job_id(name)
         if known is not None:
             return self._client.job(known, task), True
         job = await self._client.submit(task, policy=self._policy)
-        self._book.note(
+        self._job_ids.note(
             name, job.id
         )  # on the spot: were it awaited, a cancel could come between, and the job be lost
         return job, False
@@ -158,7 +158,7 @@ class SegmentRunner:
         except BaseException:
             with suppress(GpuWorkerError):  # it ends by its time limit then
                 if (await job.cancel(CANCEL_SECONDS)).state is State.cancelled:
-                    self._book.note(name, None)
+                    self._job_ids.note(name, None)
             raise
 
     def _task(self, name: str, source_key: str) -> UpscaleTask:
@@ -205,6 +205,46 @@ class SegmentRunner:
         if self._on_event is not None:
             async with self._telling:
                 await notify(self._on_event, SegmentEvent(segment, stage, job_id))
+
+
+class JobIds:
+    """Segment's name -> job id. Every change is on disk before `note` returns; methods may be
+    called from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._jobs = _read_ids(path)
+
+    def job_id(self, name: str) -> str | None:
+        """The job submitted last for a segment, here or by a client before."""
+        with self._lock:
+            return self._jobs.get(name)
+
+    def note(self, name: str, job_id: str | None) -> None:
+        """Remembers a job; None forgets it, so that the next attempt submits."""
+        with self._lock:
+            self._jobs.pop(name, None)
+            if job_id is not None:
+                self._jobs[name] = job_id
+            fresh = self._path.with_suffix(".new")
+            fresh.write_text(json.dumps(self._jobs))
+            fresh.replace(self._path)
+
+
+def _read_ids(path: Path) -> dict[str, str]:
+    """What is on disk; nothing where that is no such file. Nothing is lost then but the ids: a
+    finished segment is found by its idempotency key all the same."""
+    try:
+        data: Any = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    entries = cast(dict[object, object], data) if isinstance(data, dict) else {}
+    return {
+        key: value
+        for key, value in entries.items()
+        if isinstance(key, str) and isinstance(value, str)
+    }
 
 
 def _heed(_done: int, _total: int) -> None:

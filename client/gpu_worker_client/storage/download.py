@@ -12,27 +12,18 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from gpu_worker_client._retry import MAX_RETRIES, backoff_seconds
-from gpu_worker_client._s3 import S3, connection_error
 from gpu_worker_client.exceptions import StorageError
-
-if TYPE_CHECKING:
-    from gpu_worker_client.storage import ObjectInfo
+from gpu_worker_client.storage.s3 import S3, ObjectInfo, OnBytes, connection_error
 
 MAX_CHANGES = 3
 """How often an object may be replaced while it is fetched before that is an error."""
 _PIECE_BYTES = 1 << 20
 
 
-def download(
-    s3: S3,
-    key: str,
-    path: Path,
-    head: Callable[[str], ObjectInfo | None],
-    tell: Callable[[int, int], None],
-) -> None:
+def download(s3: S3, key: str, path: Path, on_progress: OnBytes | None) -> None:
     """Fetches an object into `path`, whole or not at all.
 
     Raises:
@@ -41,12 +32,12 @@ def download(
         OSError: the file cannot be written.
     """
     for change in range(MAX_CHANGES + 1):
-        info = head(key)
+        info = s3.head(key)
         if info is None:
             raise StorageError(f"{key}: there is no such object", code="not_found", retryable=False)
         part = _part_path(path, info)
         try:
-            _fetch(s3, info, part, tell)
+            _fetch(s3, info, part, on_progress)
         except StorageError as error:
             if error.code != "changed":
                 raise
@@ -79,7 +70,7 @@ def _part_path(path: Path, info: ObjectInfo) -> Path:
     return path.with_name(f".{path.name[:150]}.{version}.part")
 
 
-def _fetch(s3: S3, info: ObjectInfo, part: Path, tell: Callable[[int, int], None]) -> None:
+def _fetch(s3: S3, info: ObjectInfo, part: Path, on_progress: OnBytes | None) -> None:
     with part.open("ab") as file:
         if file.tell() > info.size_bytes:
             file.truncate(0)
@@ -87,9 +78,13 @@ def _fetch(s3: S3, info: ObjectInfo, part: Path, tell: Callable[[int, int], None
         def go_on(offset: int) -> None:
             for piece in _pieces(s3, info, offset):
                 file.write(piece)
-                tell(file.tell(), info.size_bytes)
+                notify()
 
-        tell(file.tell(), info.size_bytes)
+        def notify() -> None:
+            if on_progress is not None:
+                on_progress(file.tell(), info.size_bytes)
+
+        notify()
         _until_whole(s3, info, lambda: _flushed(file), go_on)
         os.fsync(file.fileno())
 
@@ -139,7 +134,7 @@ def _pieces(s3: S3, info: ObjectInfo, offset: int) -> Iterator[bytes]:
 
 
 def _check(answer: dict[str, Any], info: ObjectInfo, offset: int) -> None:
-    """That the answer is the rest of this version, from this place on."""
+    """That the answer is the rest of this version, from this offset on."""
     if str(answer.get("ETag", "")).strip('"') != info.etag:
         raise StorageError(
             f"{info.key}: the object was replaced by another", code="changed", retryable=False

@@ -18,12 +18,12 @@ from typing import Any
 import av
 from av.error import FFmpegError
 
-from gpu_worker_client.split.bitstream import with_parameter_sets
 from gpu_worker_client.split.errors import SplitError
-from gpu_worker_client.split.others import Copied, OtherStreams
+from gpu_worker_client.split.keyframes import with_parameter_sets
 from gpu_worker_client.split.plan import Segment, SplitPlan
 from gpu_worker_client.split.source import SourceVideo, packets_of, picked_video
-from gpu_worker_client.split.times import decode_times, reorder_delay
+from gpu_worker_client.split.streams import Copied, OtherStreams
+from gpu_worker_client.split.timestamps import decode_times, reorder_delay
 
 CONTAINERS = {"": "mp4", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """Suffix of an output -> FFmpeg's muxer: what a worker writes, by the same suffixes."""

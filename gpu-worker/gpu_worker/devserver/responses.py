@@ -1,8 +1,8 @@
 """What both local services answer with: status, headers, and a body that is read in chunks, so any
 size takes constant memory.
 
-Handlers build a `Reply`; `send` puts it on the connection. Injected faults alter the one or replace
-the other.
+Handlers build a `LocalResponse`; `send` puts it on the connection. Injected faults alter the one or
+replace the other.
 """
 
 from __future__ import annotations
@@ -44,17 +44,21 @@ class Body:
 
 
 @dataclass
-class Reply:
+class LocalResponse:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     body: Body = field(default_factory=lambda: Body.of(b""))
 
     @classmethod
-    def bytes(cls, status: int, data: bytes, content_type: str = "application/xml") -> Reply:
+    def bytes(
+        cls, status: int, data: bytes, content_type: str = "application/xml"
+    ) -> LocalResponse:
         return cls(status, {"Content-Type": content_type}, Body.of(data))
 
 
-async def begin(request: web.Request, reply: Reply, *, chunked: bool = False) -> web.StreamResponse:
+async def start(
+    request: web.Request, reply: LocalResponse, *, chunked: bool = False
+) -> web.StreamResponse:
     """Sends status line and headers."""
     response = web.StreamResponse(status=reply.status, headers=dict(reply.headers))
     if chunked:
@@ -65,9 +69,9 @@ async def begin(request: web.Request, reply: Reply, *, chunked: bool = False) ->
     return response
 
 
-async def send(request: web.Request, reply: Reply) -> web.StreamResponse:
+async def send(request: web.Request, reply: LocalResponse) -> web.StreamResponse:
     """Sends the whole reply; only the headers when the method is HEAD."""
-    response = await begin(request, reply)
+    response = await start(request, reply)
     if request.method != "HEAD":
         while chunk := reply.body.read():
             await response.write(chunk)
@@ -75,5 +79,5 @@ async def send(request: web.Request, reply: Reply) -> web.StreamResponse:
     return response
 
 
-def close(reply: Reply) -> None:
+def close(reply: LocalResponse) -> None:
     reply.body.source.close()

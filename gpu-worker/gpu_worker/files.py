@@ -1,0 +1,83 @@
+"""The files of one job as its URLs: fetched, delivered, answered, within the worker's limits. A
+path, where the policy allows one, is copied: the engine, which outlives the job, never reads the
+caller's folders."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from gpu_worker import weights_pull
+from gpu_worker.answer import fit_answer, is_large, reused_answer
+from gpu_worker.bucket import store_result
+from gpu_worker.settings import Settings
+from gpu_worker.transfer.transfers import Transfers
+from gpu_worker.transfer.urls import TaskUrls
+from gpu_worker_client.protocol import OutputPart, TaskBase, TaskResult
+from gpu_worker_processors.engine.host import EngineJob
+from gpu_worker_processors.results import encoded, summary
+
+
+class UrlFiles:
+    """See `runner.JobFiles`."""
+
+    def __init__(
+        self, task: TaskBase, urls: TaskUrls, transfers: Transfers, settings: Settings
+    ) -> None:
+        self._task = task
+        self._urls = urls
+        self._transfers = transfers
+        self._settings = settings
+        self.output_name = urls.output.name if urls.output else None
+        self.output_suffix = urls.output.suffix if urls.output else ""
+
+    def earlier_answer(self) -> dict[str, Any] | None:
+        if self._urls.result_get is None:
+            return None
+        payload = self._transfers.read_result(self._urls.result_get)
+        return reused_answer(payload, self._task.task, self._task.idempotency_key, self._settings)
+
+    def fetch_weights(self, names: tuple[str, ...]) -> None:
+        if names:
+            weights_pull.ensure(names, self._settings, self._transfers.cancelled)
+
+    def fetch(self, job: EngineJob) -> None:
+        """What goes with an input is small and comes first: a wrong one ends the job before the
+        large one has come. Of a task without that one input each may be large."""
+        source, limits = self._urls.input, self._transfers.limits
+        small = replace(limits, max_input_bytes=limits.max_result_bytes)
+        for name, extra in self._urls.extra_inputs.items():
+            self._transfers.fetch(extra, job.extra_inputs[name], small if source else limits)
+        if source is not None and job.input_path is not None:
+            self._transfers.fetch(source, job.input_path)
+
+    @contextmanager
+    def delivered(self, job: EngineJob) -> Generator[list[OutputPart] | None]:
+        if self._urls.output is None or job.output_path is None:
+            yield None
+        else:
+            yield self._transfers.deliver(self._urls.output, job.output_path).parts
+
+    def answer(self, result: TaskResult) -> dict[str, Any]:
+        urls, settings = self._urls, self._settings
+        result = result.model_copy(
+            update={
+                "output_url": str(urls.output) if urls.output else None,
+                "result_url": str(urls.result) if urls.result else None,
+            }
+        )
+        if urls.result is not None:
+            self._transfers.deliver_result(
+                urls.result, encoded(result), settings.work_root, urls.result_get
+            )
+        elif settings.bucket is not None and is_large(result, settings):
+            return summary(
+                result,
+                store_result(settings.bucket, encoded(result), self._transfers, settings.work_root),
+            )
+        return fit_answer(result, settings)
+
+    def halt(self) -> None:
+        self._transfers.cancelled.set()
