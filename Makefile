@@ -1,5 +1,6 @@
 # make demo    a video goes in through a presigned URL and comes out upscaled and cut into scenes, all on this machine
 # make test    the tests, under ten minutes on two cores; JOBS=4 takes four processes
+# make fast    the tests that start no process and import no torch, FFmpeg or OpenCV
 # make check   lint, types, import rules, generated docs are current
 # make docs    writes the generated docs
 # make bench   peers and us side by side in one run; writes docs/benchmarks.md
@@ -15,7 +16,7 @@ READY  := .venv/.ready
 # every engine compiles torch anew.
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 
-.PHONY: setup demo test test-all check bench lock reference image wheels version docs clean
+.PHONY: setup demo test fast test-all check bench lock reference image wheels version docs clean
 .DEFAULT_GOAL := demo
 
 setup: $(READY)
@@ -34,8 +35,11 @@ demo: $(READY)
 
 # A test that hangs in a library, where no signal reaches Python, ends after 330 s with the stacks of all its threads.
 test: $(READY)
-	@$(BIN)/python -m pytest -q -m "not slow and not gpu" -n $(JOBS) --dist loadfile --max-worker-restart=2 \
+	@$(BIN)/python -m pytest -q -m "not slow and not gpu" -n $(JOBS) --dist loadfile --max-worker-restart=2 --durations=10 \
 	  -o faulthandler_timeout=330 -o faulthandler_exit_on_timeout=true $(ARGS)
+
+fast: $(READY)
+	@$(BIN)/python -m pytest -q --fast -m "not slow and not gpu" $(ARGS)
 
 test-all: $(READY) reference
 	@$(BIN)/python -m pytest -q $(ARGS)

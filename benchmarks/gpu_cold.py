@@ -73,7 +73,7 @@ def measure(
     device = torch.device(device_name)
     torch.zeros(1, device=device)
     mark("device")
-    from gpu_worker_processors.models.sr import load
+    from gpu_worker_processors.models.sr.loader import load
     from gpu_worker_processors.models.weights import WeightStore
 
     mark("import networks")

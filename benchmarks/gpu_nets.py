@@ -28,9 +28,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from gpu_worker_processors.media.color import BT709, ColorTags
 from gpu_worker_processors.media.encoders import EncoderChoice
 from gpu_worker_processors.media.frame import Frame
-from gpu_worker_processors.models.sr import SuperResolver, load
-from gpu_worker_processors.models.sr.loader import Execution, forget_all
+from gpu_worker_processors.models.sr.loader import Execution, forget_all, load
 from gpu_worker_processors.models.sr.nets import load_network
+from gpu_worker_processors.models.sr.resolver import SuperResolver
 from gpu_worker_processors.upscale.enlarge import FrameEnlarger
 from gpu_worker_processors.upscale.plan import Plan
 from gpu_worker_processors.upscale.upscale import PARALLEL_FRAMES

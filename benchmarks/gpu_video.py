@@ -29,7 +29,7 @@ from gpu_worker_processors.media.encode import VideoSpec, VideoWriter
 from gpu_worker_processors.media.encoders import choose_encoder, working_encoders
 from gpu_worker_processors.media.frame import Frame, Plane, PlaneReader
 from gpu_worker_processors.media.probe import probe
-from gpu_worker_processors.models.sr import load
+from gpu_worker_processors.models.sr.loader import load
 from gpu_worker_processors.track.processor import PROCESSOR as TRACK
 from gpu_worker_processors.upscale.processor import PROCESSOR as UPSCALE
 

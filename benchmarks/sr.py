@@ -20,8 +20,8 @@ from needed_weights import STORE, skipped
 from numpy.typing import NDArray
 from reference import load_reference
 
-from gpu_worker_processors.models import sr
 from gpu_worker_processors.models.devices import pick_device
+from gpu_worker_processors.models.sr.loader import load
 from gpu_worker_processors.models.tensors import load_state_dict
 
 ROUNDS = 5
@@ -93,7 +93,7 @@ def _peer(name: str, convs: int, device: torch.device) -> Callable[[Frames], Fra
 
 
 def _ours(name: str, device: torch.device) -> Callable[[Frames], Frames]:
-    resolver = sr.load(name, store=STORE, device=device)
+    resolver = load(name, store=STORE, device=device)
 
     def run(frames: Frames) -> Frames:
         out: Frames = []

@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from support.fast_guard import forbid_heavy_work
 
 # As the engine does: on a busy machine threads of torch or OpenBLAS that spin while they wait make
 # a test ten times as slow, or endless where no signal reaches Python.
@@ -52,3 +53,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("REQUIRE_GPU") == "1":
             pytest.fail("REQUIRE_GPU=1 and no CUDA device")
         pytest.skip("no CUDA device")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fast", action="store_true", help="only the files of tests/fast.txt, and hold them to it"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # pytest-xdist starts its processes from one that runs no test.
+    if config.getoption("--fast") and not config.getoption("numprocesses", None):
+        forbid_heavy_work()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if not config.getoption("--fast") or collection_path.is_dir():
+        return None
+    tests = Path(__file__).parent
+    listed = (tests / "fast.txt").read_text().split()
+    return collection_path.relative_to(tests).as_posix() not in listed or None

@@ -20,7 +20,7 @@ from degrade import shrunk
 from images import held_out
 from numpy.typing import NDArray
 
-from gpu_worker_processors.models import sr
+from gpu_worker_processors.models.sr.loader import load
 from gpu_worker_processors.models.weights import WeightStore
 
 OUTPUT = Path(__file__).parents[2] / "docs" / "lite.jpg"
@@ -64,7 +64,7 @@ def _row(
 
 
 def _network(name: str, small: NDArray[np.uint8], store: WeightStore) -> NDArray[np.uint8]:
-    net = sr.load(name, store=store, device=torch.device("cpu"))
+    net = load(name, store=store, device=torch.device("cpu"))
     rgb = torch.from_numpy(small).permute(2, 0, 1)[None].float() / 255
     return (net(rgb)[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
 

@@ -13,8 +13,7 @@ from support.tiny_weights import WeightsFolder, compact, rrdb, swinir
 from torch import Tensor
 
 from gpu_worker_processors.models.devices import free_memory_bytes
-from gpu_worker_processors.models.sr import load
-from gpu_worker_processors.models.sr.loader import Execution, forget_all
+from gpu_worker_processors.models.sr.loader import Execution, forget_all, load
 
 pytestmark = pytest.mark.gpu
 NETS: dict[str, tuple[str, Callable[[], dict[str, Tensor]]]] = {

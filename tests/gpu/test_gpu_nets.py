@@ -18,7 +18,7 @@ from gpu_worker.app import Worker
 from gpu_worker.settings import Settings
 from gpu_worker_processors.engine.host import Engine
 from gpu_worker_processors.models.devices import free_memory_bytes
-from gpu_worker_processors.models.sr import load
+from gpu_worker_processors.models.sr.loader import load
 
 pytestmark = pytest.mark.gpu
 

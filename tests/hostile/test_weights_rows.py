@@ -16,7 +16,7 @@ from safetensors.torch import save
 from support.tiny_weights import WeightsFolder, compact, rrdb
 
 from gpu_worker_client.protocol import ErrorCode, TaskError, parse_task
-from gpu_worker_processors.models import sr
+from gpu_worker_processors.models.sr.loader import load
 from gpu_worker_processors.models.tensors import MAX_HEADER_BYTES, header_problem, load_state_dict
 
 CPU = torch.device("cpu")
@@ -32,7 +32,7 @@ class Exploit:
 
 def rejected(folder: WeightsFolder, name: str = "net") -> TaskError:
     with pytest.raises(TaskError) as caught:
-        sr.load(name, store=folder.store(), device=CPU)
+        load(name, store=folder.store(), device=CPU)
     assert caught.value.code is ErrorCode.weights_rejected
     assert caught.value.code.retryable is False
     return caught.value
@@ -141,7 +141,7 @@ def test_w04_onnx_that_reads_other_files(tmp_path: Path) -> None:
         folder.store().resolve("net")
     assert caught.value.details["reason"] == "external_data"
     with pytest.raises(TaskError):
-        sr.load("net", store=folder.store(), device=CPU)
+        load("net", store=folder.store(), device=CPU)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_w08_weights_with_nan_or_infinity_give_an_error_not_a_black_picture(tmp_
         state["body.0.weight"][0, 0, 0, 0] = value
         folder = WeightsFolder(tmp_path / str(number))
         folder.put("net", state, arch="srvgg_compact")
-        resolver = sr.load("net", store=folder.store(), device=CPU)
+        resolver = load("net", store=folder.store(), device=CPU)
         with pytest.raises(TaskError) as caught:
             resolver(torch.rand(1, 3, 16, 16))
         assert caught.value.code is ErrorCode.nan_output
@@ -206,7 +206,7 @@ def test_the_same_folder_loads_what_is_right(tmp_path: Path) -> None:
     folder.put("b", rrdb(1), arch="rrdbnet")
     for name in ("a", "b"):
         assert load_state_dict(folder.store().resolve(name))
-        assert sr.load(name, store=folder.store(), device=CPU)(torch.rand(1, 3, 16, 16)).shape == (
+        assert load(name, store=folder.store(), device=CPU)(torch.rand(1, 3, 16, 16)).shape == (
             1,
             3,
             64,

@@ -18,7 +18,7 @@ from gpu_worker_processors.models.weights import (
 )
 
 if TYPE_CHECKING:
-    from gpu_worker_processors.models.sr import SuperResolver
+    from gpu_worker_processors.models.sr.resolver import SuperResolver
     from gpu_worker_processors.upscale.faces import FollowedFaces
 
 
@@ -51,7 +51,7 @@ class UpscaleProcessor:
 
 def _network(job: LocalJob) -> SuperResolver:
     from gpu_worker_processors.models.devices import pick_device
-    from gpu_worker_processors.models.sr import load
+    from gpu_worker_processors.models.sr.loader import load
 
     params: UpscaleParams = job.params
     return load(

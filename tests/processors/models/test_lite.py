@@ -29,7 +29,7 @@ from support.paths import ROOT
 
 from gpu_worker_client.protocol import UpscaleParams
 from gpu_worker_processors.base import LocalJob, ProcessorSettings
-from gpu_worker_processors.models import sr
+from gpu_worker_processors.models.sr.loader import load
 from gpu_worker_processors.models.weights import SHIPPED, WeightStore, network_for
 from gpu_worker_processors.upscale.processor import PROCESSOR
 
@@ -47,7 +47,7 @@ def resized(picture: Picture, factor: float, how: Image.Resampling) -> Picture:
 
 def enlarged(picture: Picture, scale: int) -> Picture:
     """By `lite`, as a job would."""
-    net = sr.load(network_for("lite", scale), store=WeightStore(None, {}), device=CPU)
+    net = load(network_for("lite", scale), store=WeightStore(None, {}), device=CPU)
     rgb = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255
     return (net(rgb)[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
 

@@ -22,8 +22,7 @@ from support.tiny_weights import WeightsFolder, compact, rrdb
 from torch import Tensor
 from torch.nn import functional
 
-from gpu_worker_processors.models import sr
-from gpu_worker_processors.models.sr.loader import forget_all
+from gpu_worker_processors.models.sr.loader import forget_all, load
 from gpu_worker_processors.models.tensors import load_state_dict
 from gpu_worker_processors.models.weights import WeightStore
 
@@ -86,13 +85,13 @@ def test_real_weights_give_the_originals_picture(
         num_in_ch=3, num_out_ch=3, num_feat=64, num_conv=convs, upscale=4, act_type="prelu"
     )
     expected = by_original(name, store, net, rgb, tmp_path)
-    exact = codes(sr.load(name, store=store, device=CPU, dtype=torch.float32)(rgb))
+    exact = codes(load(name, store=store, device=CPU, dtype=torch.float32)(rgb))
     # RealESRGANer pads 10 px on the right and below before the network, which reaches 18 or 34 px
     # back from there.
     reach = 4 * (convs + 2)
     assert np.abs(exact - expected)[:-reach, :-reach].max() <= 1
     assert psnr(exact[:-reach, :-reach], expected[:-reach, :-reach]) >= 50
-    fast = codes(sr.load(name, store=store, device=CPU, dtype=torch.bfloat16)(rgb))
+    fast = codes(load(name, store=store, device=CPU, dtype=torch.bfloat16)(rgb))
     assert psnr(fast[:-reach, :-reach], expected[:-reach, :-reach]) >= 40
     bicubic = functional.interpolate(rgb, scale_factor=4, mode="bicubic").clamp(0, 1)
     assert psnr(codes(bicubic), exact) < 40, "the network does something"
@@ -116,7 +115,7 @@ def test_the_networks_are_the_originals_layer_by_layer(tmp_path: Path, kind: str
     rgb = photograph(24, 31)
     with torch.no_grad():
         expected = net.eval()(rgb).clamp(0, 1)
-    got = sr.load("net", store=folder.store(), device=CPU, dtype=torch.float32)(rgb)
+    got = load("net", store=folder.store(), device=CPU, dtype=torch.float32)(rgb)
     assert float(expected.std()) > 0.02, "a picture, not one colour"
     assert np.abs(codes(got) - codes(expected)).max() <= 1
     assert float((got - expected).abs().max()) < 1e-4

@@ -13,14 +13,13 @@ from support.tiny_weights import WeightsFolder, compact, rrdb, rrdb_of_2018, swi
 from torch import Tensor
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
-from gpu_worker_processors.models import sr
 from gpu_worker_processors.models.devices import (
     best_dtype,
     free_memory_bytes,
     is_out_of_memory,
     pick_device,
 )
-from gpu_worker_processors.models.sr.loader import forget_all
+from gpu_worker_processors.models.sr.loader import forget_all, load
 
 CPU = torch.device("cpu")
 
@@ -90,7 +89,7 @@ def cpu_oom() -> Exception:
 def test_any_size_comes_back_four_times_as_large(
     folder: WeightsFolder, name: str, height: int, width: int
 ) -> None:
-    out = sr.load(name, store=folder.store(), device=CPU)(frame(height, width, count=2))
+    out = load(name, store=folder.store(), device=CPU)(frame(height, width, count=2))
     assert out.shape == (2, 3, height * 4, width * 4)
     assert out.dtype == torch.float32
     assert out.min() >= 0 and out.max() <= 1
@@ -100,9 +99,9 @@ def test_any_size_comes_back_four_times_as_large(
 @pytest.mark.parametrize(("name", "height", "width"), [("compact", 150, 190), ("rrdb", 64, 90)])
 def test_tiles_leave_no_seam(folder: WeightsFolder, name: str, height: int, width: int) -> None:
     rgb = frame(height, width)
-    whole_net = sr.load(name, store=folder.store(), device=CPU, tile=0, dtype=torch.float32)
+    whole_net = load(name, store=folder.store(), device=CPU, tile=0, dtype=torch.float32)
     whole = whole_net(rgb)
-    tiled = sr.load(name, store=folder.store(), device=CPU, tile=64, dtype=torch.float32)
+    tiled = load(name, store=folder.store(), device=CPU, tile=64, dtype=torch.float32)
     assert tiled.tiles_for(height, width) >= 2
     assert psnr(tiled(rgb), whole) > 60
     # And the test can tell: cut hard, without overlap, the same network differs visibly at the cut.
@@ -118,8 +117,8 @@ def test_out_of_memory_steps_down_and_loses_no_frame(
     folder: WeightsFolder, error: Callable[[], Exception], limit: int
 ) -> None:
     rgb = frame(150, 300, count=2)
-    whole = sr.load("compact", store=folder.store(), device=CPU, tile=0, dtype=torch.float32)(rgb)
-    resolver = sr.load("compact", store=folder.store(), device=CPU, dtype=torch.float32)
+    whole = load("compact", store=folder.store(), device=CPU, tile=0, dtype=torch.float32)(rgb)
+    resolver = load("compact", store=folder.store(), device=CPU, dtype=torch.float32)
     bounded = resolver.net = Bounded(resolver.net, limit, error)
     assert psnr(resolver(rgb), whole) > 60
     failed = [call for call in bounded.calls if math.prod(call) > limit]
@@ -136,8 +135,8 @@ def test_out_of_memory_steps_down_and_loses_no_frame(
 @pytest.mark.parametrize("name", ["compact", "rrdb", "swinir"])
 def test_the_fast_format_is_close_to_float32(folder: WeightsFolder, name: str) -> None:
     rgb = frame(24, 40)
-    exact = sr.load(name, store=folder.store(), device=CPU, dtype=torch.float32)(rgb)
-    fast = sr.load(name, store=folder.store(), device=CPU, dtype=torch.bfloat16)(rgb)
+    exact = load(name, store=folder.store(), device=CPU, dtype=torch.float32)(rgb)
+    fast = load(name, store=folder.store(), device=CPU, dtype=torch.bfloat16)(rgb)
     assert 40 < psnr(fast, exact) < 100
     assert exact.std() > 0.01
 
@@ -146,7 +145,7 @@ def test_weights_of_the_papers_layout_are_the_same_network(folder: WeightsFolder
     folder.put("old", rrdb_of_2018(rrdb(1)), arch="rrdbnet", wrap="")
     rgb = frame(20, 24)
     new, old = (
-        sr.load(name, store=folder.store(), device=CPU, dtype=torch.float32)(rgb)
+        load(name, store=folder.store(), device=CPU, dtype=torch.float32)(rgb)
         for name in ("rrdb", "old")
     )
     assert torch.equal(new, old)
@@ -155,7 +154,7 @@ def test_weights_of_the_papers_layout_are_the_same_network(folder: WeightsFolder
 def test_a_batch_shrinks_before_tiles_do(
     folder: WeightsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resolver = sr.load("compact", store=folder.store(), device=CPU, dtype=torch.float32)
+    resolver = load("compact", store=folder.store(), device=CPU, dtype=torch.float32)
     monkeypatch.setattr(resolver, "device", torch.device("cuda"))  # only the planner looks at it
     monkeypatch.setattr(resolver, "_measure_budget", lambda: 10**9)
     assert resolver.batch_for(40, 50) == 1000
@@ -176,7 +175,7 @@ def test_a_batch_shrinks_before_tiles_do(
 def test_when_the_smallest_tile_does_not_fit_it_is_a_typed_error(
     folder: WeightsFolder, monkeypatch: pytest.MonkeyPatch, device: str, code: ErrorCode
 ) -> None:
-    resolver = sr.load("compact", store=folder.store(), device=CPU, tile=0)
+    resolver = load("compact", store=folder.store(), device=CPU, tile=0)
     bounded = resolver.net = Bounded(resolver.net, 0, cuda_oom)
     monkeypatch.setattr(resolver, "device", torch.device(device))
     monkeypatch.setattr(
@@ -194,11 +193,9 @@ def test_a_fixed_batch_shows_the_network_one_shape(
     """What is recorded or compiled for a shape must not meet another one at the end of a video or
     of a frame's tiles."""
     rgb = frame(40, 50, count=7)
-    expected = sr.load("compact", store=folder.store(), device=CPU, dtype=torch.float32, tile=0)(
-        rgb
-    )
+    expected = load("compact", store=folder.store(), device=CPU, dtype=torch.float32, tile=0)(rgb)
     for tile, batch_pixels in ((0, 3 * 40 * 50), (32, 5 * 32 * 32)):
-        resolver = sr.load(
+        resolver = load(
             "compact",
             store=folder.store(),
             device=CPU,
@@ -217,7 +214,7 @@ def test_a_fixed_batch_shows_the_network_one_shape(
 def test_another_error_of_the_network_is_not_taken_for_a_lack_of_memory(
     folder: WeightsFolder,
 ) -> None:
-    resolver = sr.load("compact", store=folder.store(), device=CPU)
+    resolver = load("compact", store=folder.store(), device=CPU)
     bounded = resolver.net = Bounded(
         resolver.net,
         0,
@@ -229,17 +226,17 @@ def test_another_error_of_the_network_is_not_taken_for_a_lack_of_memory(
 
 
 def test_a_new_job_starts_without_the_old_limit(folder: WeightsFolder) -> None:
-    first = sr.load("compact", store=folder.store(), device=CPU)
+    first = load("compact", store=folder.store(), device=CPU)
     first.net = Bounded(first.net, 120 * 120, cuda_oom)
     first(frame(150, 150))
-    second = sr.load("compact", store=folder.store(), device=CPU)
+    second = load("compact", store=folder.store(), device=CPU)
     assert first.tiles_for(150, 150) > 1 == second.tiles_for(150, 150)
 
 
 def test_not_a_number_is_computed_again_in_float32(folder: WeightsFolder) -> None:
     rgb = frame(20, 24)
-    exact = sr.load("compact", store=folder.store(), device=CPU, dtype=torch.float32)(rgb)
-    resolver = sr.load("compact", store=folder.store(), device=CPU, dtype=torch.bfloat16)
+    exact = load("compact", store=folder.store(), device=CPU, dtype=torch.float32)(rgb)
+    resolver = load("compact", store=folder.store(), device=CPU, dtype=torch.bfloat16)
     net = resolver.net
     assert psnr(resolver(rgb), exact) < 80, "bfloat16 and float32 can be told apart"
 
@@ -262,7 +259,7 @@ def test_interpolated_weights_are_exactly_the_weighted_sum(tmp_path: Path) -> No
     rgb = frame(20, 24)
 
     def at(strength: float | None) -> Tensor:
-        return sr.load(
+        return load(
             "realesr-general-x4v3",
             store=folder.store(),
             device=CPU,
@@ -276,9 +273,9 @@ def test_interpolated_weights_are_exactly_the_weighted_sum(tmp_path: Path) -> No
             key: strength * value + (1 - strength) * weak[key] for key, value in strong.items()
         }
         folder.put(f"mixed{strength}", mixed, arch="srvgg_compact")
-        expected = sr.load(
-            f"mixed{strength}", store=folder.store(), device=CPU, dtype=torch.float32
-        )(rgb)
+        expected = load(f"mixed{strength}", store=folder.store(), device=CPU, dtype=torch.float32)(
+            rgb
+        )
         assert torch.equal(at(strength), expected)
     assert torch.equal(at(None), at(1.0))
     assert psnr(at(0.0), at(1.0)) < 40
@@ -286,17 +283,17 @@ def test_interpolated_weights_are_exactly_the_weighted_sum(tmp_path: Path) -> No
 
 def test_strength_without_a_partner_network_is_refused(folder: WeightsFolder) -> None:
     with pytest.raises(TaskError) as caught:
-        sr.load("rrdb", store=folder.store(), device=CPU, denoise_strength=0.5)
+        load("rrdb", store=folder.store(), device=CPU, denoise_strength=0.5)
     assert caught.value.code is ErrorCode.invalid_task
 
 
 def test_a_warm_network_is_not_built_again(folder: WeightsFolder) -> None:
-    first = sr.load("compact", store=folder.store(), device=CPU)
-    assert sr.load("compact", store=folder.store(), device=CPU, tile=64).net is first.net
+    first = load("compact", store=folder.store(), device=CPU)
+    assert load("compact", store=folder.store(), device=CPU, tile=64).net is first.net
     for seed in (5, 6):
         folder.put(f"other{seed}", compact(seed=seed), arch="srvgg_compact")
-        sr.load(f"other{seed}", store=folder.store(), device=CPU)
-    assert sr.load("compact", store=folder.store(), device=CPU).net is not first.net
+        load(f"other{seed}", store=folder.store(), device=CPU)
+    assert load("compact", store=folder.store(), device=CPU).net is not first.net
 
 
 def test_devices_and_formats() -> None:

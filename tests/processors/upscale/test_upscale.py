@@ -398,7 +398,7 @@ def test_the_whole_path_equals_the_reference_network(tmp_path: Path, weights_dir
     import skimage.data
     from spandrel import ModelLoader
 
-    from gpu_worker_processors.models.sr import load
+    from gpu_worker_processors.models.sr.loader import load
     from gpu_worker_processors.models.weights import WeightStore
 
     photo = skimage.data.astronaut()

@@ -1,12 +1,6 @@
-"""Super-resolution: `load` a network by name, get a `SuperResolver` that enlarges frames.
+"""Super-resolution: `loader.load` a network by name, get a `resolver.SuperResolver` that enlarges
+frames.
 
 `tiles` plans tiles, `nets` turns weights into modules, `resolver` runs them, `loader` keeps them
-warm.
+warm. Nothing is imported here, so that `tiles` needs no torch.
 """
-
-from __future__ import annotations
-
-from gpu_worker_processors.models.sr.loader import load
-from gpu_worker_processors.models.sr.resolver import SuperResolver
-
-__all__ = ["SuperResolver", "load"]
