@@ -225,7 +225,10 @@ def stage(
         tell: told of every `Transfer`.
 
     Raises:
-        InvalidTask, ConfigError, StorageError, OSError: as their names say.
+        InvalidTask: the task does not fit; nothing was sent.
+        ConfigError: a setting is missing or not valid.
+        StorageError: the bucket refused a request or was not reached.
+        OSError: an input cannot be read.
     """
     checked_policy(policy)
     task = work.check()

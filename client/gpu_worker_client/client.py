@@ -120,7 +120,9 @@ class Client(FileTasks):
 
         Raises:
             InvalidTask: the task does not fit; nothing was sent.
-            ConfigError, APIConnectionError, APIError: as their names say.
+            ConfigError: a setting is missing or not valid.
+            APIConnectionError: the endpoint was not reached.
+            APIError: the endpoint refused a request.
         """
         submit: Any = partial(self.core.submit, policy=policy, webhook=webhook)
         return call(submit, task).handle
@@ -169,7 +171,10 @@ class Client(FileTasks):
 
         Raises:
             JobError: the job ended without a result; its class says why.
-            WaitTimeout, ConfigError, APIConnectionError, APIError: as their names say.
+            WaitTimeout: `timeout` passed before the job ended.
+            ConfigError: a setting is missing or not valid.
+            APIConnectionError: the endpoint was not reached.
+            APIError: the endpoint refused a request.
         """
         listener = on_callers_thread(on_event)
         run: Any = partial(self.core.run, policy=policy, wait_seconds=wait_seconds)

@@ -61,7 +61,10 @@ def split_upscale(
         JobError: a segment failed for good; the rest were cancelled, and what is done is stored
             for the next call.
         FileNotFoundError: the source, or the output's folder, is not there.
-        ConfigError, StorageError, APIConnectionError, APIError: as their names say.
+        ConfigError: a setting is missing or not valid.
+        StorageError: the bucket refused a request or was not reached.
+        APIConnectionError: the endpoint was not reached.
+        APIError: the endpoint refused a request.
     """
     return call(
         partial(

@@ -112,7 +112,9 @@ class SegmentRunner:
         Raises:
             JobError: the job failed for good, or `ATTEMPTS` times.
             SplitError: what came back is not the segment.
-            StorageError, APIConnectionError, APIError: as their names say.
+            StorageError: the bucket refused a request or was not reached.
+            APIConnectionError: the endpoint was not reached.
+            APIError: the endpoint refused a request.
         """
         source_key = await in_thread(partial(self._storage.upload, path, on_progress=_heed))
         path.unlink()

@@ -1,4 +1,4 @@
-"""The first pass over the video: when its frames are, where its shots begin, who is where.
+"""The first pass over the video: when its frames are, where its shots start, who is where.
 
 With a detector everything is found in one decode. With tracks that came along, or with the user's
 keyframes, only the times are wanted, and those the container lists; it is decoded where its list
@@ -32,7 +32,7 @@ from gpu_worker_processors.track.store import TrackStore
 _SHORT_GAP_SECONDS = 0.3
 """As long as a ball may be missed by the track task and still be drawn through."""
 _LONGEST_STRIDE = 1000
-"""Of a track task."""
+"""The largest `frame_stride` that a track task accepts."""
 _MIN_STEP_SECONDS = 1e-3
 """Between frames, for the path: a file whose timestamps repeat must not ask for infinite speed.
 Matroska's own resolution."""
@@ -43,7 +43,7 @@ class Analysis:
     tracks: tuple[SubjectTrack, ...]
     timeline: ShotTimeline
     times: FrameTimes
-    """Of all frames."""
+    """The times of all frames."""
     is_listed: bool = False
     """The times are the container's word: whoever decodes it must compare."""
 
@@ -153,7 +153,7 @@ def without_gaps(
     those that were found.
 
     Tracks of every n-th frame only become whole by it. A gap is short up to 0.3 s, and up to the
-    distance of the frames that were looked at; over a cut nothing is filled.
+    distance of the frames that were searched; over a cut nothing is filled.
 
     Raises:
         TaskError: `media_limit`: more boxes than a track task may answer.

@@ -22,15 +22,15 @@ GLIMPSE_SECONDS = 0.25
 """A ball seen for less in a whole stretch is as likely a mistake of the detector: the window does
 not move for it."""
 _PRESENT_SHARE = 0.3
-"""Of a stretch's frames in which a person must be seen to count."""
+"""A person counts who is seen in this share of a stretch's frames."""
 _IMPORTANT = 0.5
-"""Of the leader's score."""
+"""A person is important from this share of the leader's score."""
 FITS_SHARE = 0.9
-"""Of the frames in which a group must fit into the window to be taken in together."""
+"""A group is shown together when it fits into the window in this share of the frames."""
 PAIR_PX = 2
 """Sizes of windows are even: less than this is lost of an odd image."""
 _MOST = 500
-"""Tracks looked at in one stretch, those seen longest: of more nobody could say who matters, and
+"""Tracks compared in one stretch, those seen longest: among more nobody could say who matters, and
 memory is bounded."""
 
 

@@ -1,7 +1,7 @@
 """One frame through its window: the planes of a decoded image in, the planes of the output out.
 
 The window is measured in the upright image with square pixels; from there it goes straight to the
-decoder's own samples: rotation, mirroring, the shape of the source's pixels and the place of its
+decoder's own samples: rotation, mirroring, the shape of the source's pixels and the position of its
 chroma samples are all part of one sampling, of Y, Cb and Cr each for itself. There is no trip
 through RGB, but for a source that is RGB. Chroma is taken, and made, co-sited with the left luma
 sample and centred between rows, as everywhere in this project (`media.color`).
@@ -27,9 +27,9 @@ _BLUR_PARTS = 24
 """Samples of the blurred background across the output's shorter side: what is narrower than that
 cannot be made out."""
 _BLUR_SIGMA = 1.0
-"""Of the Gaussian, in those samples."""
+"""The standard deviation of the Gaussian blur, in those samples."""
 _BACKGROUND_LIGHT = 0.6
-"""Of the background beside the image, so that the eye stays on the image."""
+"""The background beside the image is dimmed to this share, so that the eye stays on the image."""
 
 Window = tuple[float, float, float, float]
 """x, y, width, height in square pixels of the upright source."""
@@ -65,7 +65,7 @@ class Placing(NamedTuple):
     """How a window lies on the output along one axis."""
 
     start: float
-    """The source's place at the output's near edge; it may lie outside the window."""
+    """The source's position at the output's near edge; it may lie outside the window."""
     scale: float
     """Source pixels per output pixel."""
     margin: float
@@ -139,7 +139,7 @@ class FrameCropper:
         return planes
 
     def _planes(self, frame: Frame) -> list[_Plane]:
-        """Three planes, each with its place in the coded image."""
+        """Three planes, each with its position in the coded image."""
         video = self._video
         samples: Sequence[Samples] = frame.planes
         if frame.is_rgb:
@@ -152,7 +152,7 @@ class FrameCropper:
         return [_Plane.of(plane, video.coded_width, video.coded_height) for plane in samples]
 
     def _sampled(self, plane: _Plane, rows: Axis, columns: Axis) -> Samples:
-        """Values at places of the upright image in square pixels."""
+        """Values at positions in the upright image in square pixels."""
         video = self._video
         upright = plane.upright(video)
         return resampled(

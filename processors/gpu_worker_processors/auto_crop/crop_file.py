@@ -1,5 +1,5 @@
-"""One auto_crop job from file to result: look at every frame, plan the whole path, render it in one
-pass."""
+"""One auto_crop job from file to result: search every frame, plan the whole path, render it in
+one pass."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ def crop_file(job: LocalJob, detector: Detector | None) -> AutoCropResult:
     device = pick_device(job.settings.device)
     job.warnings.extend((*info.warnings, *_shape_warnings(video)))
     frame = square_size(video)
-    look = None
+    target = None
     if not params.dry_run:  # what cannot be written is refused before anything is decoded
-        look = plan_output(
+        target = plan_output(
             job,
             video,
             window_size(frame, params.aspect, params.zoom),
             with_gpu=device.type == "cuda",
         )
-        job.warnings.extend(look.warnings)
+        job.warnings.extend(target.warnings)
     found = analyse(job, info, detector)
     plan = plan_crop(found.tracks, found.timeline, frame, params)
-    if look is not None:
+    if target is not None:
         try:
-            render(job, info, plan, found, look)
+            render(job, info, plan, found, target)
         except OtherFrames:
             if not found.is_listed:
                 raise
             found = analyse(job, info, detector, may_list=False)
             plan = plan_crop(found.tracks, found.timeline, frame, params)
-            render(job, info, plan, found, look)
+            render(job, info, plan, found, target)
     if (
         isinstance(params.subject, str)
         and params.subject != "auto"
@@ -66,13 +66,13 @@ def crop_file(job: LocalJob, detector: Detector | None) -> AutoCropResult:
     ):
         message = f"nothing of class {params.subject!r} was seen; the window keeps to the middle"
         job.warnings.append(ResultWarning(code="subject_absent", message=message))
-    return _result(params, plan, found, frame, look, started).model_copy(
+    return _result(params, plan, found, frame, target, started).model_copy(
         update={
             "worker": WorkerInfo(
                 version="",  # the worker fills in its own
                 device=detector.device if detector else str(device),
-                encoder=look.encoder.name if look else None,
-                fallback_reason=look.encoder.fallback_reason if look else None,
+                encoder=target.encoder.name if target else None,
+                fallback_reason=target.encoder.fallback_reason if target else None,
             )
         }
     )
@@ -95,7 +95,7 @@ def _result(
     plan: CropPlan,
     found: Analysis,
     frame: tuple[int, int],
-    look: OutputPlan | None,
+    target: OutputPlan | None,
     started: float,
 ) -> AutoCropResult:
     chosen = keyframes_of(plan.path, found.timeline, params.keyframe_interval)
@@ -111,7 +111,7 @@ def _result(
             processing_time_sec=round(elapsed, 3),
             input_resolution=f"{frame[0]}x{frame[1]}",
             window=f"{plan.size[0]}x{plan.size[1]}",
-            output_resolution=f"{look.canvas.width}x{look.canvas.height}" if look else "",
+            output_resolution=f"{target.canvas.width}x{target.canvas.height}" if target else "",
             frames_processed=frames,
             fps=round(frames / elapsed, 3),
             duration=round(found.times.duration_seconds, 3),

@@ -29,8 +29,9 @@ from gpu_worker_processors.auto_crop.l1 import Floats
 FEW = 3
 """People, at most."""
 _PLAYER_HEIGHT = 0.25
-"""Of the leader's. Seen from 5 m behind one of them, another half a basketball court (14 m, FIBA's
-rules, 2.1) farther away is 5/19 as tall; whoever is smaller stands outside the game."""
+"""The least height of a player, as a share of the leader's. Seen from 5 m behind one of them,
+another half a basketball court (14 m, FIBA's rules, 2.1) farther away is 5/19 as tall; whoever is
+smaller stands outside the game."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ def _few(ranked: Ranked, ball: Floats, *, is_game: bool) -> tuple[list[Seen], st
 
 
 def _do_not_fit(boxes: Sequence[Floats], geometry: CropGeometry) -> bool:
-    """Whether they are too far apart to be shown together, rather than one of them too large or the
-    one gone before the other came."""
+    """Whether the distance between them is too large for one window. False when one of them is too
+    large by itself, or left before the other came."""
     around = union(boxes)
     seen = np.sum([np.isfinite(box[:, 0]) for box in boxes], axis=0)
     return bool(

@@ -1,7 +1,7 @@
 """How much everybody in a stretch of video matters, in one number each.
 
 Accepts boxes on the frames of a stretch, NaN where somebody is not seen, and the ball's. A score is
-a product, so that nobody leads by one virtue alone: someone far behind is small on the screen
+a product, so that nobody leads by a single virtue: someone far behind is small on the screen
 however busily they move, and whoever has the ball matters up to three times as much as without it.
 """
 
@@ -13,18 +13,19 @@ from numpy.typing import NDArray
 from gpu_worker_processors.auto_crop.l1 import Floats
 
 BALL_SHARE = 0.3
-"""Of a stretch's frames. A ball that is seen in so many leads, and says as much as it can about who
-has it; a small fast ball is missed more often than not. Of one that is seen less often, possession
-counts in proportion."""
+"""A ball that is seen in this share of a stretch's frames leads, and its possession counts in full:
+a small fast ball is missed more often than not. When it is seen less often, possession counts in
+proportion."""
 _STEP_SECONDS = 0.5
-"""Over which a movement is measured: long beside the flutter of a detector's boxes and a swing of
-arms, short beside a run."""
+"""A movement is measured over this time: long beside the flutter of a detector's boxes and a swing
+of arms, short beside a run."""
 _REACH = 0.5
 """Own heights from the edge of somebody's box, an arm and a step: the ball counts 1/e there of what
 it does in the hands."""
 _SHARES = (0.4, 0.3, 0.1, 0.2)
-"""Of being there, activity, place and certainty in what size is multiplied with. A choice, not a
-measurement: someone who runs matters half as much again as someone of the same size who stands."""
+"""A person's size is multiplied by a weighted sum: 0.4, plus 0.3 for activity, 0.1 for nearness to
+the middle of the frame and 0.2 for certainty. A choice, not a measurement: someone who runs matters
+half as much again as someone of the same size who stands."""
 _POSSESSION_GAIN = 2.0
 
 
@@ -47,8 +48,8 @@ def importance(
     height = np.maximum(_mean(boxes[..., 3] - boxes[..., 1], seen), 1)
     size = np.sqrt(np.maximum(_mean((boxes[..., 2:] - boxes[..., :2]).prod(-1), seen), 0))
     activity = _activity(middle(boxes), height, fps)
-    place = np.maximum(1 - np.abs(_mean(middle(boxes)[..., 0], seen) / frame_width - 0.5), 0)
-    parts = (np.ones(len(boxes)), activity / max(activity.max(), 1e-9), place, scores)
+    centrality = np.maximum(1 - np.abs(_mean(middle(boxes)[..., 0], seen) / frame_width - 0.5), 0)
+    parts = (np.ones(len(boxes)), activity / max(activity.max(), 1e-9), centrality, scores)
     own = (
         size
         / max(size.max(), 1e-9)

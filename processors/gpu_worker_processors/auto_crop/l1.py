@@ -1,7 +1,7 @@
 """The stillest line through a corridor: least absolute speed, acceleration and jerk, never outside
 hard bounds.
 
-Owns the optimisation alone and knows nothing of images. The problem is that of M. Grundmann, V.
+Owns only the optimisation and knows nothing of images. The problem is that of M. Grundmann, V.
 Kwatra, I. Essa, "Auto-directed video stabilization with robust L1 optimal camera paths" (2011),
 with derivatives taken over real time, so that the answer does not depend on the frame rate, and
 with a pull towards a soft corridor:
@@ -30,7 +30,8 @@ Floats = NDArray[np.float64]
 _MAX_STEPS = 80
 """25 to 30 are usual, however long the line is."""
 _BACK_OFF = 0.995
-"""Of the way to the nearest bound: the iterate stays inside, as the method demands."""
+"""A step goes this share of the way to the nearest bound: the iterate stays inside, as the method
+demands."""
 _TINY = 1e-15
 """What rounding must not take from a positive value."""
 _TOLERANCE = 1e-7
@@ -121,7 +122,7 @@ class _Move(NamedTuple):
 
     x: Floats
     y: Floats
-    """Of the multipliers of the derivative and pull rows."""
+    """The step of the multipliers of the derivative and pull rows."""
     plus: Floats
     minus: Floats
     at_low: Floats

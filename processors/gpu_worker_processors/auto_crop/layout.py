@@ -1,7 +1,7 @@
 """How a shot is shown: through the user's window, or a wider one with bars where that would cut off
 someone who matters.
 
-A view holds for a whole shot: a change in its middle would look like a cut. Only where the user
+A view holds for a whole shot: a change in its middle would seem a cut. Only where the user
 asked for something is that shown, whatever the rest of the shot does.
 """
 
@@ -23,10 +23,10 @@ _STRETCH_SECONDS = 10.0
 """A subject is chosen for so long at most: in a recording of one shot the leader changes, and ids
 do not last."""
 _SPREAD_SHARE = 1 / 3
-"""Of a shot's frames: whoever would be missing for so long would be missed."""
+"""A shot is shown wider when someone who matters would be missing in this share of its frames."""
 _HELD_SHARE = 0.98
-"""Of the frames with someone apart: they fit into the wide window. A leap of a box does not widen
-it for all the rest."""
+"""The wide window holds the group in this share of the frames in which the user's window does not:
+a leap of one box does not widen it for the whole shot."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def views_of(
 def _wide_shots(
     usually: Sequence[tuple[Stretch, Focus]], fallback: Layout, geometry: CropGeometry
 ) -> dict[int, View]:
-    """One view for each shot in a good part of whose frames some are apart who matter."""
+    """A wider view for each shot in which people who matter often do not fit into one window."""
     total, rooms = dict[int, int](), dict[int, list[Floats]]()
     for piece, focus in usually:
         total[piece.shot] = total.get(piece.shot, 0) + piece.stop - piece.start

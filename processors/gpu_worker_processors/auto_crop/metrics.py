@@ -14,7 +14,7 @@ from gpu_worker_processors.auto_crop.path import ShotTimeline, Wanted
 _STILL_PX = 0.05
 """A window that moves less between two frames stands still: it cannot be seen."""
 _ROUNDING_PX = 0.01
-"""Of the windows."""
+"""The windows are rounded to this."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,13 @@ def steadiness(windows: Floats, timeline: ShotTimeline) -> Quality:
     still = float((np.abs(steps) < _STILL_PX).all(1).mean()) if len(steps) else 1.0
     jerk = 0.0
     if len(times) > 3:
-        # Of the middle: a window that grows around it does not move. In its own size at that time.
-        third = (
-            np.diff(windows[:, :2] + windows[:, 2:] / 2, 3, axis=0)
-            / windows[1:-2, 2:]
-            / np.diff(times)[:-2, None] ** 3
-        )
+        # The middle's, not the corner's: a window that grows around its middle does not move.
+        middles, sizes = windows[:, :2] + windows[:, 2:] / 2, windows[1:-2, 2:]
+        third_differences = np.diff(middles, 3, axis=0) / sizes
+        third_derivative = third_differences / np.diff(times)[:-2, None] ** 3
         inside = ~(starts[1:-2] | starts[2:-1] | starts[3:])
-        jerk = float(np.sqrt((third[inside] ** 2).sum(1).mean())) if inside.any() else 0.0
+        if inside.any():
+            jerk = float(np.sqrt((third_derivative[inside] ** 2).sum(1).mean()))
     return Quality(still=round(still, 4), jerk=round(jerk, 4))
 
 

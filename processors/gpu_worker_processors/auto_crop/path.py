@@ -268,8 +268,8 @@ def _loose(low: Floats, high: Floats, timeline: ShotTimeline) -> NDArray[np.bool
 
 
 def _anticipated(center: Floats, timeline: ShotTimeline, seconds: float) -> Floats:
-    """The mean of the wanted place over the next `seconds`, within the shot. What is unseen counts
-    as the last place seen."""
+    """The mean of the wanted position over the next `seconds`, within the shot. What is unseen
+    counts as the last position seen."""
     valid = np.isfinite(center)
     if seconds <= 0 or not valid.any():
         return center

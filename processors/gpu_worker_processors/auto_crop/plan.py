@@ -48,10 +48,10 @@ from gpu_worker_processors.auto_crop.windows import (
 _SHOWN_IDS = 50
 """Ids named in a message: enough to choose one."""
 _CERTAIN_SHARE = 0.5
-"""Of the window: as much of a subject that is larger is kept inside for certain. The other half
-lets the window stand still."""
+"""A subject that is larger than the window is certain to fill this share of it. The other half lets
+the window stand still."""
 _HEADROOM_SHARE = 0.1
-"""Of the window, above the head of whoever is taller than it."""
+"""Room above the head of a person taller than the window, as a share of the window."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class CropPlan:
     """Width and height of the window that fills the output, even pixels."""
     segments: tuple[CropSegment, ...]
     subject: CropSubject
-    """Of the segments that take most of the time."""
+    """The subject of the segments that take most of the time."""
     quality: Quality
 
 
@@ -77,7 +77,7 @@ def plan_crop(
 ) -> CropPlan:
     """
     Args:
-        tracks: of the whole video; not looked at when `params.keyframes` are given.
+        tracks: of the whole video; not used when `params.keyframes` are given.
         timeline: at least one frame.
         frame: width and height of the upright image, pixels.
 
@@ -241,15 +241,18 @@ def _wanted(
             wanted.exact[frames] = exact
     for index, override in enumerate(params.overrides):
         start, stop = override_frames(timeline, override.start_time, override.end_time)
-        for axis, place in enumerate((override.x, override.y)):
-            pinned = np.nan if place is None else _pinned(place, axis, index, frame, size, params)
+        for axis, position in enumerate((override.x, override.y)):
+            pinned = (
+                np.nan if position is None else _pinned(position, axis, index, frame, size, params)
+            )
             axes[axis].pinned[start:stop] = pinned
     return axes
 
 
 def _in_view(focus: Focus, view: View) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """What must be inside, the place where the window's middle is wanted, and where it may take all
-    the room: those who are apart in each frame in which a wide window holds them, else whoever is
+    """The box that must be inside, where the window's middle is wanted, and whether the box may
+    take all the room; each by frame. In a wide view the box is that of the whole group in the
+    frames in which the window holds it. In all other frames it is that of the subject that is
     followed."""
     if focus.split_group is None or not view.holds_group_shot:
         return focus.core, focus.center, focus.exact
@@ -267,7 +270,7 @@ def _held(split_group: SplitGroup, view: View) -> NDArray[np.bool_]:
 
 
 def _lost(focus: Focus, view: View) -> NDArray[np.bool_]:
-    """Frames in which those for whom the window is widened are farther apart than it is wide."""
+    """Frames in which the group that the window is widened for is still larger than the window."""
     if focus.split_group is None or not view.holds_group_shot:
         return np.zeros(len(focus.core), bool)
     return np.isfinite(focus.split_group.boxes[:, 0]) & ~_held(focus.split_group, view)
@@ -299,14 +302,17 @@ def _middle_first(
 
 
 def _pinned(
-    place: float,
+    position: float,
     axis: int,
     index: int,
     frame: tuple[int, int],
     size: tuple[int, int],
     params: AutoCropParams,
 ) -> float:
-    offset, end = place * frame[axis] if params.normalised else place, frame[axis] - size[axis]
+    offset, end = (
+        position * frame[axis] if params.normalised else position,
+        frame[axis] - size[axis],
+    )
     if offset > end + 0.02:
         most = f"{end / frame[axis]:.6f}" if params.normalised else f"{end} of {frame[axis]} pixels"
         name, length = ("x", "wide") if axis == 0 else ("y", "high")

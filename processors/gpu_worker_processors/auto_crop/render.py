@@ -1,7 +1,7 @@
 """The second pass: decode, crop and encode side by side, frame for frame, into one file.
 
-Never cut and joined: the window is a function of the frame, so video and audio cannot drift
-apart. Every frame of the source comes out once, with its own timestamp. Memory does not depend on
+Never cut and joined: the window is a function of the frame, so video and audio stay in
+step. Every frame of the source comes out once, with its own timestamp. Memory does not depend on
 the length of the video.
 """
 
@@ -109,9 +109,9 @@ class OtherFrames(TaskError):
 
 
 def render(
-    job: LocalJob, info: MediaInfo, plan: CropPlan, found: Analysis, look: OutputPlan
+    job: LocalJob, info: MediaInfo, plan: CropPlan, found: Analysis, target: OutputPlan
 ) -> int:
-    """Writes the job's output file and looks at it. Returns the number of its frames.
+    """Writes the job's output file and checks it. Returns the number of its frames.
 
     Raises:
         OtherFrames: no file is left behind, the job can be planned anew.
@@ -119,13 +119,13 @@ def render(
             left behind then.
     """
     video = require_video(info)
-    source, output, canvas = job.require_input(), job.require_output(), look.canvas
+    source, output, canvas = job.require_input(), job.require_output(), target.canvas
     shown = _Shown(plan, found, job.params)
-    crop = FrameCropper(video, look.source_tags, canvas)
+    crop = FrameCropper(video, target.source_tags, canvas)
     spec = VideoSpec(
         canvas.width,
         canvas.height,
-        look.encoder,
+        target.encoder,
         canvas.tags,
         Fraction(1),
         video.fps,

@@ -1,4 +1,4 @@
-"""The samples of a plane at any places between them: moved by a hundredth of a pixel, larger, or
+"""The samples of a plane at any positions between them: moved by a hundredth of a pixel, larger, or
 smaller without aliasing.
 
 Pure arithmetic on one plane. Each axis is a Lanczos filter (three lobes; stretched where the result
@@ -59,8 +59,8 @@ class Axis:
         )
 
     def mapped(self, start: float, scale: float) -> Axis:
-        """The places of the samples in another image, whose place `start + scale * p` is this
-        one's p."""
+        """The positions of the samples in another image, where `p` of this one is at
+        `start + scale * p`."""
         return Axis(self.count, start + scale * self.first, scale * self.step)
 
 
@@ -81,7 +81,8 @@ class Band:
 
 @lru_cache(maxsize=32)
 def band(source: Axis, wanted: Axis) -> Band:
-    """The filter that finds the values at the places `wanted` between the samples of `source`."""
+    """The filter that finds the values at the positions `wanted` between the samples of
+    `source`."""
     ratio = wanted.step / source.step
     offset = (wanted.first - source.first) / source.step
     if abs(ratio - 1) < _EXACT / wanted.count and abs(offset - round(offset)) < _EXACT:
@@ -109,8 +110,8 @@ def band(source: Axis, wanted: Axis) -> Band:
 def _taps(
     positions: NDArray[np.floating[Any]], stretch: float, count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.floating[Any]]]:
-    """For each place, shape (n,), rising, in samples: the first tap's sample and the weights of the
-    taps, shape (n, taps). All taps are samples from 0 to before `count`."""
+    """For each position, shape (n,), rising, in samples: the first tap's sample and the weights of
+    the taps, shape (n, taps). All taps are samples from 0 to before `count`."""
     positions = np.clip(positions, -0.5 * stretch, count - 1 + 0.5 * stretch)
     reach = LOBES * stretch
     taps = min(int(np.ceil(2 * reach)) + 1, count)
@@ -123,7 +124,7 @@ def _taps(
 def resampled(
     plane: Samples, rows: Axis, columns: Axis, wanted_rows: Axis, wanted_columns: Axis
 ) -> Samples:
-    """The values of a plane at other places.
+    """The values of a plane at other positions.
 
     Args:
         plane: its samples lie at `rows` and `columns`.

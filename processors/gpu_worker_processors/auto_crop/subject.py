@@ -3,7 +3,7 @@
 Accepts tracks as arrays and the frames of one stretch, and returns what the window must hold and
 where it is wanted, frame by frame. Nothing depends on the order of the tracks. A ball that is seen
 often leads, with the people around it; else the most important person does (`importance`), and a
-ball that shows up is kept beside them where it fits; people who all fit into the window are taken
+ball that shows up stays beside them where it fits; people who all fit into the window are taken
 in together. Two or three who matter and do not fit are named as well, with the box that a wider
 window would have to hold. Whoever led the stretch before keeps the lead unless another is clearly
 ahead.
@@ -35,13 +35,13 @@ from gpu_worker_processors.auto_crop.importance import BALL_SHARE, importance, m
 from gpu_worker_processors.auto_crop.l1 import Floats
 
 _BALL_GAP_FRAMES_SHARE = 0.1
-"""Of a stretch: a ball missed for longer leaves the window to the leading person."""
+"""A ball missed for more than this share of a stretch leaves the window to the leading person."""
 _STAYS = 1.5
 """The lead of whoever led before: another must be so much more important to take over in mid-shot.
 On SportsMOT's 45 clips with 1.3 the lead changes half as often again, and 0.6 % fewer frames show
 the whole leader (measured)."""
 _AROUND = 8
-"""People looked at when the window is filled around a leader."""
+"""People considered when the window is filled around a leader."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Focus:
     members: tuple[int, ...] = ()
     """Track ids the window is led by, the leader first."""
     class_name: str | None = None
-    """Of the leader."""
+    """The class of the leader."""
     reason: str = ""
     confidence: float = 0.0
     """0..1: how clearly the leader leads."""
@@ -200,7 +200,7 @@ def _with_glimpses(
 ) -> Focus:
     """The same with a ball that is seen too rarely to lead: where it fits into the window beside
     whoever is followed it is inside, or half of it where only so much fits. Nobody is lost for it,
-    and the window is led by them alone."""
+    and the window still follows only them."""
     if np.isfinite(ball[:, 0]).sum() < GLIMPSE_SECONDS * geometry.fps:
         return focus
     core, followed = focus.core, np.isfinite(focus.core[:, 0]) & np.isfinite(ball[:, 0])

@@ -28,8 +28,8 @@ are small."""
 _STEP = 100
 """Steps a pixel: 0.01 px is finer than any sampling shows, and short to write."""
 _CLOSE_PX = 0.4
-"""Of the straight lines to the path; the two roundings of 0.01 px stay within the promised half
-pixel."""
+"""The largest distance of the straight lines from the path; the two roundings of 0.01 px stay
+within the promised half pixel."""
 _SLACK_PX = 0.02
 """What a keyframe's own rounding may put it outside the frame."""
 
@@ -172,7 +172,7 @@ def _refused(index: int, why: str) -> TaskError:
 def keyframes_of(path: CropPath, timeline: ShotTimeline, interval: int) -> NDArray[np.int64]:
     """Frames whose windows describe the path: the first and last of each shot, every `interval`-th
     frame between them, and as many more as it takes for straight lines in time to come within half
-    a pixel of every window's place and size."""
+    a pixel of every window's position and size."""
     bounds = np.append(timeline.shot_starts, len(timeline.times))
     chosen: list[int] = []
     for start, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):

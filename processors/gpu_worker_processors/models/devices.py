@@ -1,8 +1,8 @@
-"""Where a network runs and in which number format; and what "out of memory" looks like on each
-device.
+"""Where a network runs and in which number format; and how each device reports "out of
+memory".
 
 Accepts the worker's device setting ("auto", "cpu", "cuda:0"). Guarantees that a name which cannot
-be served is a typed error, and that a lack of memory is told apart from a broken network.
+be served is a typed error, and that a lack of memory is not mistaken for a broken network.
 """
 
 from __future__ import annotations

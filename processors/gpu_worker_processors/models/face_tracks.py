@@ -2,7 +2,7 @@
 for a single frame.
 
 Pure: plain numbers in, plain numbers out. A detection belongs to the face it overlaps most; a face
-that was missed for a moment keeps its place while it fades.
+that was missed for a moment keeps its position while it fades.
 """
 
 from __future__ import annotations

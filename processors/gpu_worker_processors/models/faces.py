@@ -119,7 +119,7 @@ class FaceEnhancer:
         return restored.float().clamp(0, 1)
 
     def _paste(self, frame: Tensor, face: Tensor, to_face: Matrix, strength: float) -> None:
-        """Blends the upright 512x512 face into the frame, in place; a border that is all mask has
+        """Blends the upright 512x512 face into `frame` itself; a border that is all mask has
         no edge to see."""
         left, top, width, height = window(invert(to_face), FACE_PX, frame.shape[2], frame.shape[1])
         if not (width and height):

@@ -29,7 +29,7 @@ MAX_MANIFEST_BYTES = 1_000_000
 
 SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".onnx"})
 """What a manifest may name. TensorRT engines and exported programs (`.engine`, `.plan`, `.pt2`) run
-code when they are opened, so no digest makes a place for them here."""
+code when they are opened, so no digest makes them safe to list."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -82,20 +82,20 @@ def read_manifests(paths: Iterable[Path]) -> dict[str, WeightSpec]:
     an earlier one.
 
     Raises:
-        TaskError: `weights_rejected` when a file is not a manifest, names its place.
+        TaskError: `weights_rejected` when a file is not a manifest; it names file and entry.
     """
     specs: dict[str, WeightSpec] = {}
     for path in paths:
         for number, entry in enumerate(_entries(path), start=1):
-            place = f"{path.name}, entry {number}"
-            changes = _checked(entry, place)
+            location = f"{path.name}, entry {number}"
+            changes = _checked(entry, location)
             name = changes["name"]
             try:
                 specs[name] = (
                     _override(specs[name], changes) if name in specs else WeightSpec(**changes)
                 )
             except TypeError:
-                raise _bad(place, "needs `name` and `file`") from None
+                raise _bad(location, "needs `name` and `file`") from None
     return specs
 
 
@@ -120,38 +120,40 @@ def _entries(path: Path) -> list[Mapping[str, Any]]:
     return entries
 
 
-def _checked(entry: Mapping[str, Any], place: str) -> dict[str, Any]:
+def _checked(entry: Mapping[str, Any], location: str) -> dict[str, Any]:
     for key, value in entry.items():
         expected = _FIELDS.get(key)
         if expected is None:
-            raise _bad(place, f"knows no key `{key[:40]}`; there are: {', '.join(_FIELDS)}")
+            raise _bad(location, f"knows no key `{key[:40]}`; there are: {', '.join(_FIELDS)}")
         if type(value) is not expected:
-            raise _bad(place, f"`{key}` must be {'a whole number' if expected is int else 'text'}")
+            raise _bad(
+                location, f"`{key}` must be {'a whole number' if expected is int else 'text'}"
+            )
     if not _PLAIN_NAME.fullmatch(entry.get("name", "")):
-        raise _bad(place, "`name` must be letters, digits and . _ + - only")
+        raise _bad(location, "`name` must be letters, digits and . _ + - only")
     if "file" in entry:
-        _check_file(entry["file"], place)
+        _check_file(entry["file"], location)
     if entry.get("sha256") and not _SHA256.fullmatch(entry["sha256"]):
-        raise _bad(place, "`sha256` must be 64 lower-case hex digits or empty")
+        raise _bad(location, "`sha256` must be 64 lower-case hex digits or empty")
     if any(entry.get(key, 0) < 0 for key, kind in _FIELDS.items() if kind is int):
-        raise _bad(place, "a number is negative")
+        raise _bad(location, "a number is negative")
     return dict(entry)
 
 
-def _check_file(file: str, place: str) -> None:
+def _check_file(file: str, location: str) -> None:
     if not _PLAIN_NAME.fullmatch(file):
-        raise _bad(place, "`file` must be a plain file name, without folders")
+        raise _bad(location, "`file` must be a plain file name, without folders")
     if Path(file).suffix.lower() not in SUFFIXES:
         raise _bad(
-            place,
+            location,
             f"`file` must end in {', '.join(sorted(SUFFIXES))}; compiled engines and exported"
             " programs are refused",
         )
 
 
-def _bad(place: str, what: str) -> TaskError:
+def _bad(location: str, what: str) -> TaskError:
     return TaskError(
         ErrorCode.weights_rejected,
-        f"the weights manifest is not usable: {place}: {what}",
+        f"the weights manifest is not usable: {location}: {what}",
         reason="manifest",
     )

@@ -126,18 +126,18 @@ def _layout_problem(tensors: Mapping[str, Any], data_bytes: int) -> str | None:
     spans: list[tuple[int, int]] = []
     for entry in tensors.values():
         try:
-            shape, (begin, end) = list(entry["shape"]), entry["data_offsets"]
+            shape, (start, end) = list(entry["shape"]), entry["data_offsets"]
             expected = _ITEM_BYTES[entry["dtype"]] * math.prod(shape)
         except (KeyError, TypeError, ValueError):
             return "describes a tensor without known dtype, shape and data_offsets"
-        if not all(type(number) is int and number >= 0 for number in [*shape, begin, end]):
+        if not all(type(number) is int and number >= 0 for number in [*shape, start, end]):
             return "has a shape or an offset that is no count"
-        if end - begin != expected:
+        if end - start != expected:
             return "has a tensor whose shape does not fit its bytes"
-        spans.append((begin, end))
+        spans.append((start, end))
     position = 0
-    for begin, end in sorted(spans):
-        if begin != position:
+    for start, end in sorted(spans):
+        if start != position:
             return "has tensors that overlap or leave gaps"
         position = end
     return None if position == data_bytes else "is shorter or longer than its header says"

@@ -85,8 +85,8 @@ def sample(
     xs = torch.arange(left, left + width, dtype=torch.float32, device=image.device)
     ys = torch.arange(top, top + height, dtype=torch.float32, device=image.device)
     grid_y, grid_x = torch.meshgrid(ys, xs, indexing="ij")
-    places = torch.stack([grid_x, grid_y, torch.ones_like(grid_x)], dim=-1) @ matrix.T
-    normal = (2 * places + 1) / size - 1
+    points = torch.stack([grid_x, grid_y, torch.ones_like(grid_x)], dim=-1) @ matrix.T
+    normal = (2 * points + 1) / size - 1
     return functional.grid_sample(
         image[None], normal[None], "bicubic", border, align_corners=False
     )[0]
@@ -103,9 +103,9 @@ def window(matrix: Matrix, edge: int, width: int, height: int) -> tuple[int, int
     corners = np.array(
         [[-0.5, -0.5, 1], [edge - 0.5, -0.5, 1], [-0.5, edge - 0.5, 1], [edge - 0.5, edge - 0.5, 1]]
     )
-    places = corners @ matrix.T
-    left, top = np.maximum(np.floor(places.min(axis=0)), 0).astype(int)
-    right, bottom = np.minimum(np.ceil(places.max(axis=0)) + 1, [width, height]).astype(int)
+    points = corners @ matrix.T
+    left, top = np.maximum(np.floor(points.min(axis=0)), 0).astype(int)
+    right, bottom = np.minimum(np.ceil(points.max(axis=0)) + 1, [width, height]).astype(int)
     return int(left), int(top), max(0, int(right - left)), max(0, int(bottom - top))
 
 

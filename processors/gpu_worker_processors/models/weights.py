@@ -1,7 +1,7 @@
 """Weights on disk: a name from the manifest becomes a path whose size and SHA-256 were checked
 before anything opened it.
 
-Accepts names only, never paths. Looks in WEIGHTS_DIR, then among the few files that come with this
+Accepts names only, never paths. Searches WEIGHTS_DIR, then among the few files that come with this
 package, and downloads nothing: processors have no network, the worker's `gpu-worker weights pull`
 does that. A file is hashed once per process as long as its inode, size and time stay the same.
 Imports nothing heavy, so the worker's parent process may use it too.
@@ -39,7 +39,7 @@ SHIPPED: Mapping[str, str] = {"lite": "lite_x4.safetensors", "lite_x2": "lite_x2
 weights/."""
 
 _EXTERNAL_TENSOR = b"\x0a\x08location"
-"""An ONNX `StringStringEntryProto` with the key "location": a tensor kept in another file
+"""An ONNX `StringStringEntryProto` with the key "location": a tensor stored in another file
 (CVE-2022-25882, CVE-2024-27318)."""
 _HASH_BLOCK_BYTES = 1 << 20
 
@@ -82,7 +82,7 @@ class WeightStore:
     Args:
         weights_dir: the folder; None when none is configured, then only the shipped ones are there.
             A file in it is preferred.
-        environ: where `GPU_WORKER_MANIFEST` is looked up; the process environment when None.
+        environ: where `GPU_WORKER_MANIFEST` is read; the process environment when None.
     """
 
     def __init__(self, weights_dir: Path | None, environ: Mapping[str, str] | None = None) -> None:
@@ -184,7 +184,7 @@ def verify(path: Path, spec: WeightSpec) -> None:
 
 
 def _digest(path: Path, spec: WeightSpec) -> str:
-    """SHA-256 of the file; refuses an ONNX file that would make its reader open others."""
+    """SHA-256 of the file; refuses an ONNX file that would make its reader open more files."""
     digest, tail = hashlib.sha256(), b""
     with path.open("rb") as file:
         while block := file.read(_HASH_BLOCK_BYTES):

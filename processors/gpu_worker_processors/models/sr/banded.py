@@ -2,7 +2,7 @@
 fraction of the memory.
 
 Nearly all memory of an RRDB network is its tail's, three tensors of 64 channels at 16 times the
-pixels, though the tail is 8 % of its arithmetic. It looks less than two input pixels to each side,
+pixels, though the tail is 8 % of its arithmetic. It reads less than two input pixels to each side,
 so it can run on bands of rows that overlap by so much; the trunk, whose receptive field is some 350
 px, still sees the whole frame.
 """
@@ -21,8 +21,8 @@ HALO_ROWS = 2
 """Input rows that a band sees of its neighbours. A x4 tail reaches 1/2 + 1/4 + 1/4 + 1/4 of an
 input row; a x1 tail, the widest, 2."""
 _TRUNK_LAYERS = 2
-"""Of spandrel's sequence: the first convolution and the residual of all blocks. The tail
-follows."""
+"""The trunk is this many layers of spandrel's sequence: the first convolution and the residual of
+all blocks. The tail follows."""
 
 
 class BandedTail(nn.Module):
@@ -57,7 +57,7 @@ class BandedTail(nn.Module):
 
 
 def band_tail(net: nn.Module) -> None:
-    """Makes spandrel's RRDBNet, in place, run its tail in bands."""
+    """Changes spandrel's RRDBNet itself to run its tail in bands."""
     model: Any = net.model
     scale: Any = net.scale
     net.model = nn.Sequential(*model[:_TRUNK_LAYERS], BandedTail(model[_TRUNK_LAYERS:], int(scale)))

@@ -17,9 +17,9 @@ from torch.nn import functional
 
 
 def add_before_shuffle(net: nn.Module) -> None:
-    """Makes spandrel's SRVGGNetCompact, in place, add the repeated input before the pixel shuffle:
+    """Changes spandrel's SRVGGNetCompact itself to add the repeated input before the pixel shuffle:
     not one bit differs. Only in bfloat16 on a CPU, where it also goes through oneDNN's tensors,
-    some sums are rounded elsewhere.
+    some sums are rounded at another step.
 
     On the CPU that is 4 of 153 ms of a frame of 176x144 (16 layers, bfloat16, one core without
     matrix units).
@@ -60,7 +60,7 @@ def _onednn_takes(x: Tensor) -> bool:
 
 def _by_onednn(layers: nn.ModuleList, x: Tensor) -> Tensor:
     """The layers on tensors in the layout that oneDNN chooses. Its PReLU is quicker than torch's,
-    which takes the channels of one pixel at a time. Films on two cores without matrix units take 4
+    which takes the channels of one pixel at a time. Videos on two cores without matrix units take 4
     % less time with 64 channels, 9 % with 32."""
     out = x.to_mkldnn()
     for layer in layers:

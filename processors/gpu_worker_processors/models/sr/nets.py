@@ -50,7 +50,7 @@ class Traits:
     there."""
     banded_values_per_pixel: int | None = None
     """The same number beyond the first `BAND_PIXELS`, for a network whose tail runs in bands; None
-    for others."""
+    for any other."""
 
     def affordable_pixels(self, values: int) -> int:
         """Input pixels of one call that keep at most so many activation values alive."""

@@ -35,8 +35,8 @@ _CPU_ACTIVATION_BYTES = 512 << 20
 """On the CPU larger calls are no faster (per pixel 256x256 took 0.7 of the time of 1280x720 with
 the 16-layer compact net)."""
 _MEMORY_SHARE = {"cpu": 0.6, "cuda": 0.35}
-"""Of the free memory for one call, by type of device; the rest is for frames in flight, the decoder
-and cuDNN's workspace, and on CUDA for a second call beside it."""
+"""One call gets this share of the free memory, by type of device; the rest is for frames in flight,
+the decoder and cuDNN's workspace, and on CUDA for a second call beside it."""
 _MAX_TENSOR_VALUES = 2**31 - 1
 """Some CUDA kernels index a tensor with 32 bits."""
 

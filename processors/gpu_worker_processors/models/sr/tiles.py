@@ -16,7 +16,7 @@ class Plan:
     """Where the tiles of one frame lie, in input pixels."""
 
     height: int
-    """Of every tile."""
+    """The height of every tile."""
     width: int
     tops: tuple[int, ...]
     """First row of each row of tiles, rising."""
