@@ -15,7 +15,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from gpu_worker_client.cli._output import (
+from gpu_worker_client.cli._parser import parser
+from gpu_worker_client.cli.output import (
     Answer,
     Output,
     UsageError,
@@ -23,7 +24,6 @@ from gpu_worker_client.cli._output import (
     event_line,
     status_json,
 )
-from gpu_worker_client.cli._parser import parser
 from gpu_worker_client.client import Client
 from gpu_worker_client.errors import ConfigError, WaitTimeout
 from gpu_worker_client.protocol.errors import GpuWorkerError

@@ -3,7 +3,7 @@ options' words, files."""
 
 from __future__ import annotations
 
-from gpu_worker_client.cli._table import COMMANDS, GLOBAL, Command, Option
+from gpu_worker_client.cli.table import COMMANDS, GLOBAL, Command, Option
 
 PROGRAM = "gpu-client"
 

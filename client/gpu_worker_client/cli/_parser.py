@@ -6,8 +6,8 @@ import argparse
 import sys
 from typing import Any, NoReturn
 
-from gpu_worker_client.cli._output import UsageError
-from gpu_worker_client.cli._table import COMMANDS, GLOBAL, Command, Option
+from gpu_worker_client.cli.output import UsageError
+from gpu_worker_client.cli.table import COMMANDS, GLOBAL, Command, Option
 
 
 class _Parser(argparse.ArgumentParser):

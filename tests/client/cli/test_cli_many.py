@@ -19,8 +19,8 @@ from support.scripted_server import ScriptedServer
 
 from gpu_worker.devserver.local import LocalPlatform
 from gpu_worker_client import ProgressEvent, cli
-from gpu_worker_client.cli._output import event_line, readable
-from gpu_worker_client.cli._table import COMMANDS
+from gpu_worker_client.cli.output import event_line, readable
+from gpu_worker_client.cli.table import COMMANDS
 from gpu_worker_client.progress_bar import describe
 from gpu_worker_client.protocol import ErrorBody, Progress
 from gpu_worker_client.protocol.errors import job_error

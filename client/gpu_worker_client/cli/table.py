@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gpu_worker_client.cli import _files, _jobs
-from gpu_worker_client.cli._output import Answer
+from gpu_worker_client.cli import files, jobs
+from gpu_worker_client.cli.output import Answer
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -65,22 +65,22 @@ _WEBHOOK = Option(
 )
 
 COMMANDS = (
-    Command("submit", _jobs.submit, "queue a task and print its id", (_TASK, *_POLICY, _WEBHOOK)),
+    Command("submit", jobs.submit, "queue a task and print its id", (_TASK, *_POLICY, _WEBHOOK)),
     Command(
-        "run", _jobs.run, "queue a task, wait, print the result", (_TASK, *_POLICY, _RUN_TIMEOUT)
+        "run", jobs.run, "queue a task, wait, print the result", (_TASK, *_POLICY, _RUN_TIMEOUT)
     ),
     Command(
         "watch",
-        _jobs.watch,
+        jobs.watch,
         "follow a job and print its result",
         (_ID, _TIMEOUT),
         aliases=("wait",),
     ),
-    Command("status", _jobs.status, "look at a job once", (_ID,)),
-    Command("cancel", _jobs.cancel, "stop a job", (_ID,)),
+    Command("status", jobs.status, "look at a job once", (_ID,)),
+    Command("cancel", jobs.cancel, "stop a job", (_ID,)),
     Command(
         "result",
-        _jobs.result,
+        jobs.result,
         "wait for a job and print its whole result, also where the answer is only a summary",
         (
             _ID,
@@ -88,10 +88,10 @@ COMMANDS = (
             Option("--output", "write the result's JSON to this file", "FILE", is_file=True),
         ),
     ),
-    Command("health", _jobs.health, "print the endpoint's counts of jobs and workers"),
+    Command("health", jobs.health, "print the endpoint's counts of jobs and workers"),
     Command(
         "map",
-        _jobs.map_tasks,
+        jobs.map_tasks,
         "run many tasks, one JSON on a line, and print each job's outcome as it ends",
         (
             Option("TASKS", "a file, or - for stdin", is_file=True),
@@ -125,7 +125,7 @@ COMMANDS = (
     ),
     Command(
         "upload",
-        _files.upload,
+        files.upload,
         "store a file in the bucket of R2_* and print its key",
         (
             Option("FILE", "what to store", is_file=True),
@@ -141,14 +141,14 @@ COMMANDS = (
     ),
     Command(
         "download",
-        _files.download,
+        files.download,
         "fetch an object of the bucket into a file",
         (Option("KEY", "which"), Option("FILE", "where to", is_file=True)),
         needs_client=False,
     ),
     Command(
         "estimate",
-        _files.estimate,
+        files.estimate,
         "seconds and USD that a task will take on one worker",
         (
             Option("TASK", "a task's name, a JSON file, or - for stdin", is_file=True),
@@ -166,7 +166,7 @@ COMMANDS = (
     ),
     Command(
         "completion",
-        _files.completion,
+        files.completion,
         "print a completion script for a shell",
         (Option("SHELL", "one of " + ", ".join(SHELLS), choices=SHELLS),),
         needs_client=False,

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS
 from gpu_worker_client._tasks import web_task
-from gpu_worker_client.cli._output import Output, UsageError, error_json, status_json
+from gpu_worker_client.cli.output import Output, UsageError, error_json, status_json
 from gpu_worker_client.client import Client
 from gpu_worker_client.job import Job
 from gpu_worker_client.policy import Policy
