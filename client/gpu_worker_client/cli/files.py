@@ -1,4 +1,4 @@
-"""Commands that need no endpoint: files in a bucket, estimates, shell completion."""
+"""Commands that need no endpoint: files in a bucket, estimates."""
 
 from __future__ import annotations
 
@@ -6,30 +6,20 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gpu_worker_client._stage import Transfer
-from gpu_worker_client.cli.jobs import read_task
-from gpu_worker_client.cli.output import Output, UsageError
+from gpu_worker_client.cli.output import Answered, Output, UsageError, file_named, read_file
+from gpu_worker_client.estimate import estimate as estimated
 from gpu_worker_client.protocol import TASKS
-
-Answered = tuple[bool, dict[str, Any]]
+from gpu_worker_client.storage import OnBytes, Storage
 
 
 def upload(args: argparse.Namespace, output: Output) -> Answered:
     """The signed URL comes only when it is asked for: whoever reads it can read the file."""
-    from gpu_worker_client.storage import Storage
-
     storage = Storage.from_env()
-    path = Path(args.file)
-    try:
-        key = storage.upload(
-            path,
-            args.key,
-            lambda done, total: output.event(Transfer("upload", path.name, done, total)),
-        )
-    except OSError as error:
-        raise UsageError(f"{args.file}: {error.strerror}") from None
+    with file_named(args.file) as path:
+        key = storage.upload(path, args.key, _bytes_shown("upload", path, output))
     answer: dict[str, Any] = {"key": key, "bytes": path.stat().st_size}
     if args.presign is not None:
         answer["url"] = storage.presign_get(key, args.presign)
@@ -37,44 +27,30 @@ def upload(args: argparse.Namespace, output: Output) -> Answered:
 
 
 def download(args: argparse.Namespace, output: Output) -> Answered:
-    from gpu_worker_client.storage import Storage
-
-    path = Path(args.file)
     storage = Storage.from_env()
-    try:
-        storage.download(
-            args.key,
-            path,
-            lambda done, total: output.event(Transfer("download", path.name, done, total)),
-        )
-    except OSError as error:
-        raise UsageError(f"{args.file}: {error.strerror}") from None
+    with file_named(args.file) as path:
+        storage.download(args.key, path, _bytes_shown("download", path, output))
     return True, {"key": args.key, "file": args.file, "bytes": path.stat().st_size}
 
 
-def estimate(args: argparse.Namespace, _: Output) -> Answered:
-    from gpu_worker_client.estimate import estimate as estimated
+def _bytes_shown(direction: Literal["upload", "download"], path: Path, output: Output) -> OnBytes:
+    return lambda done, total: output.event(Transfer(direction, path.name, done, total))
 
+
+def estimate(args: argparse.Namespace, _: Output) -> Answered:
     task: Any = args.task
     if task not in TASKS:
         try:
-            task = json.loads(read_task(args.task))
+            task = json.loads(read_file(args.task))
         except ValueError:
-            raise UsageError(
-                f"{args.task}: neither a task's name nor a file with its JSON"
-            ) from None
-    video = {
-        "width": args.width,
-        "height": args.height,
-        "fps": args.fps,
-        "duration_seconds": args.duration,
-    }
-    return True, asdict(estimated(task, **video, gpu=args.gpu))
-
-
-def completion(args: argparse.Namespace, _: Output) -> tuple[bool, str]:
-    from gpu_worker_client.cli._completion import (
-        SCRIPTS,
-    )  # here: it reads the table that names this function
-
-    return True, SCRIPTS[args.shell]()
+            problem = "neither a task's name nor a file with its JSON"
+            raise UsageError(f"{args.task}: {problem}") from None
+    found = estimated(
+        task,
+        width=args.width,
+        height=args.height,
+        fps=args.fps,
+        duration_seconds=args.duration,
+        gpu=args.gpu,
+    )
+    return True, asdict(found)
