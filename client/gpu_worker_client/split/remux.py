@@ -18,6 +18,7 @@ from typing import Any
 import av
 from av.error import FFmpegError
 
+from gpu_worker_client.protocol.containers import CONTAINERS
 from gpu_worker_client.split.errors import SplitError
 from gpu_worker_client.split.keyframes import with_parameter_sets
 from gpu_worker_client.split.plan import Segment, SplitPlan
@@ -25,8 +26,6 @@ from gpu_worker_client.split.source import SourceVideo, packets_of, picked_video
 from gpu_worker_client.split.streams import Copied, OtherStreams
 from gpu_worker_client.split.timestamps import decode_times, reorder_delay
 
-CONTAINERS = {"": "mp4", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-"""Suffix of an output -> FFmpeg's muxer: what a worker writes, by the same suffixes."""
 FINE_TICKS = 48_000
 """Least ticks per second of an mp4's movie clock, on which the starts of its streams lie; FFmpeg's
 own 1000 would move them."""
@@ -156,11 +155,11 @@ def container_of(path: Path) -> str:
     Raises:
         SplitError: `container`.
     """
-    muxer = CONTAINERS.get(path.suffix.lower())
+    muxer = CONTAINERS.get(path.suffix.lower() or ".mp4")
     if muxer is None:
         raise SplitError(
             "container",
-            f"the output's suffix must be one of: {', '.join(filter(None, CONTAINERS))}",
+            f"the output's suffix must be one of: {', '.join(CONTAINERS)}",
         )
     return muxer
 

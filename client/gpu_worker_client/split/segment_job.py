@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from gpu_worker_client._atomic_file import atomic_file
 from gpu_worker_client._blocking import checkpoint, in_thread, notify
 from gpu_worker_client.async_client import AsyncClient, AsyncJob
 from gpu_worker_client.errors import StorageError
@@ -222,9 +223,8 @@ class JobIds:
             self._jobs.pop(name, None)
             if job_id is not None:
                 self._jobs[name] = job_id
-            fresh = self._path.with_suffix(".new")
-            fresh.write_text(json.dumps(self._jobs))
-            fresh.replace(self._path)
+            with atomic_file(self._path) as file:
+                file.write(json.dumps(self._jobs).encode())
 
 
 def _read_ids(path: Path) -> dict[str, str]:
