@@ -98,8 +98,7 @@ def _completion(args: argparse.Namespace, _: Output) -> Answered:
     try:
         import shtab
     except ModuleNotFoundError:
-        install = 'pip install "gpu-worker-client[cli]"'
-        raise UsageError(f"completion needs the package shtab: {install}") from None
+        raise UsageError("completion needs one more package: pip install shtab") from None
     return True, shtab.complete(_parser(), args.shell)
 
 
