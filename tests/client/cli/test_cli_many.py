@@ -19,8 +19,7 @@ from support.scripted_server import ScriptedServer
 
 from gpu_worker.devserver.local import LocalPlatform
 from gpu_worker_client import ProgressEvent, cli
-from gpu_worker_client.cli._output import event_line, readable
-from gpu_worker_client.cli._table import COMMANDS
+from gpu_worker_client.cli.output import event_line, readable
 from gpu_worker_client.progress_bar import describe
 from gpu_worker_client.protocol import ErrorBody, Progress
 from gpu_worker_client.protocol.errors import job_error
@@ -199,7 +198,7 @@ def test_estimate_needs_no_endpoint(
 def completed(script: str, *words: str) -> list[str]:
     """What bash would offer for the last word."""
     run = f"{script}\nCOMP_WORDS=({' '.join(words)}); COMP_CWORD=${{#COMP_WORDS[@]}}\n"
-    run += 'let COMP_CWORD-=1; _gpu_client; printf "%s\\n" "${COMPREPLY[@]}"'
+    run += 'let COMP_CWORD-=1; _shtab_gpu_client; printf "%s\\n" "${COMPREPLY[@]}"'
     done = subprocess.run(
         ["/bin/bash", "--norc", "-c", run], capture_output=True, text=True, timeout=30, check=False
     )
@@ -220,17 +219,49 @@ def test_bash_completes(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_other_shells_know_every_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+COMMANDS = {
+    "submit": ["--execution-timeout", "--ttl", "--webhook"],
+    "run": ["--execution-timeout", "--ttl", "--timeout"],
+    "watch": ["--timeout"],
+    "wait": ["--timeout"],
+    "status": ["--json"],
+    "cancel": ["--json"],
+    "result": ["--timeout", "--output"],
+    "health": ["--json"],
+    "map": ["--max-parallel", "--state", "--retries", "--in-doubt", "--execution-timeout", "--ttl"],
+    "upload": ["--key", "--presign"],
+    "download": ["--json"],
+    "estimate": ["--width", "--height", "--fps", "--duration", "--gpu"],
+    "completion": ["--json"],
+}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh", "fish"])
+def test_every_shell_knows_every_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["completion", shell]) == 0
     script = capsys.readouterr().out
-    assert all(command.name in script for command in COMMANDS)
-    assert all(
-        option.name[2:] in script
-        for command in COMMANDS
-        for option in command.options
-        if option.name[0] == "-"
-    )
+    assert all(command in script for command in COMMANDS)
+    options = {option for options in COMMANDS.values() for option in options}
+    assert all(option[2:] in script for option in options)
+
+
+def test_bash_completes_each_commands_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    assert set(completed(script, "gpu-client", "''")) == set(COMMANDS)
+    assert completed(script, "gpu-client", "--e") == ["--endpoint-id"]
+    for command, options in COMMANDS.items():
+        offered = set(completed(script, "gpu-client", command, "--"))
+        assert offered == {"--help", "--json", *options}, command
+
+
+def test_completion_names_the_package_that_it_needs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    status, (answer,), _ = told(capsys, "completion", "bash")
+    assert (status, answer["error"]["code"]) == (2, "usage")
+    assert "pip install shtab" in answer["error"]["message"]
 
 
 def on_a_terminal(*argv: str) -> tuple[int, str]:

@@ -1,39 +1,41 @@
-"""Commands about jobs of an endpoint. Each gives whether it did what it says, and its answer."""
+"""Commands about jobs of an endpoint."""
 
 from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO
+from typing import IO, Any
 
+import gpu_worker_client as sdk
 from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS
 from gpu_worker_client._tasks import web_task
-from gpu_worker_client.cli._output import Output, UsageError, error_json, status_json
+from gpu_worker_client.cli.output import (
+    Answered,
+    Output,
+    error_json,
+    file_named,
+    open_file,
+    read_file,
+    status_json,
+)
 from gpu_worker_client.client import Client
 from gpu_worker_client.job import Job
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import State
 from gpu_worker_client.protocol.errors import InvalidTask
 
-if TYPE_CHECKING:
-    from gpu_worker_client.manager import JobOutcome
-
-Answered = tuple[bool, dict[str, Any]]
-
 
 def submit(client: Client, args: argparse.Namespace, _: Output) -> Answered:
-    job = client.submit(read_task(args.task), policy=_policy(args), webhook=args.webhook)
+    job = client.submit(read_file(args.task), policy=_policy(args), webhook=args.webhook)
     return True, {"id": job.id, "state": State.queued.value}
 
 
 def run(client: Client, args: argparse.Namespace, output: Output) -> Answered:
-    job = client.submit(read_task(args.task), policy=_policy(args))
+    job = client.submit(read_file(args.task), policy=_policy(args))
     return _follow(job, args.timeout, output, cancel=True)
 
 
@@ -68,18 +70,12 @@ def cancel(client: Client, args: argparse.Namespace, _: Output) -> Answered:
 def result(client: Client, args: argparse.Namespace, _: Output) -> Answered:
     """The whole result, also where the job's answer is a summary of one in a bucket."""
     found = client.job(args.id).result(args.timeout)
+    answer = {"id": args.id, "state": State.completed.value}
     if args.output is None:
-        return True, {
-            "id": args.id,
-            "state": State.completed.value,
-            "result": found.model_dump(mode="json"),
-        }
-    try:
-        with Path(args.output).open("w", encoding="utf-8") as file:
-            file.writelines(found.json_pieces())
-    except OSError as error:
-        raise UsageError(f"{args.output}: {error.strerror}") from None
-    return True, {"id": args.id, "state": State.completed.value, "saved": args.output}
+        return True, answer | {"result": found.model_dump(mode="json")}
+    with file_named(args.output) as path, path.open("w", encoding="utf-8") as file:
+        file.writelines(found.json_pieces())
+    return True, answer | {"saved": args.output}
 
 
 def health(client: Client, _: argparse.Namespace, __: Output) -> Answered:
@@ -89,14 +85,11 @@ def health(client: Client, _: argparse.Namespace, __: Output) -> Answered:
 def map_tasks(client: Client, args: argparse.Namespace, output: Output) -> Answered:
     """Every job's answer as it ends, then the counts. Ctrl-C cancels the jobs that no state file
     could bring back."""
-    from gpu_worker_client.manager import (
-        JobManager,
-    )  # here: it brings an event loop and SQLite along
-
     ended = failed = 0
-    with _opened(args.tasks) as given, _seekable(given) as file:
+    with open_file(args.tasks) as given, _seekable(given) as file:
         _check_lines(file, output)
-        with JobManager(
+        # Of the lazy package: the other commands need neither an event loop nor SQLite.
+        with sdk.JobManager(
             client, args.max_parallel, args.state, retries=args.retries, in_doubt=args.in_doubt
         ) as jobs:
             try:
@@ -106,14 +99,14 @@ def map_tasks(client: Client, args: argparse.Namespace, output: Output) -> Answe
                     output.answer(_outcome_json(outcome))
                     output.count(ended, jobs.summary().total, failed)
             except KeyboardInterrupt:
-                go_on = "the jobs go on; the same command takes them up again"
-                output.note("cancelling the jobs" if args.state is None else go_on)
+                left = "the jobs go on; the same command follows them again"
+                output.note("cancelling the jobs" if args.state is None else left)
                 raise
             summary = jobs.summary()
     return failed == 0, {"summary": asdict(summary) | {"total": summary.total}}
 
 
-def _outcome_json(outcome: JobOutcome) -> dict[str, Any]:
+def _outcome_json(outcome: sdk.JobOutcome) -> dict[str, Any]:
     answer = {
         "index": outcome.index,
         "key": outcome.key,
@@ -127,7 +120,7 @@ def _outcome_json(outcome: JobOutcome) -> dict[str, Any]:
 
 
 def _check_lines(file: IO[bytes], output: Output) -> None:
-    """Looks at every line before the first is paid for, and goes back to where the file stood.
+    """Checks every line before the first is paid for, and returns to where the file stood.
 
     Raises:
         InvalidTask: a line is no task; its number is noted.
@@ -161,17 +154,3 @@ def _policy(args: argparse.Namespace) -> Policy | None:
     if args.execution_timeout is None and args.ttl is None:
         return None
     return Policy(execution_timeout_seconds=args.execution_timeout, ttl_seconds=args.ttl)
-
-
-def read_task(name: str) -> bytes:
-    with _opened(name) as file:
-        return file.read()
-
-
-def _opened(name: str) -> BinaryIO:
-    try:
-        return (
-            open(sys.stdin.fileno(), "rb", closefd=False) if name == "-" else Path(name).open("rb")
-        )  # noqa: PTH123
-    except OSError as error:
-        raise UsageError(f"{name}: {error.strerror}") from None

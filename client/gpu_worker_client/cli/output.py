@@ -1,11 +1,14 @@
-"""What the commands print: answers on stdout, progress on stderr, each for a program or for a
-person."""
+"""What the commands read and print: answers on stdout, progress on stderr, each for a program or
+for a person."""
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Any, cast
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 from gpu_worker_client._stage import Transfer
 from gpu_worker_client.events import ColdStart, Event, ProgressEvent, Queued, Started
@@ -18,13 +21,36 @@ from gpu_worker_client.status import JobStatus, failure
 MAX_SHOWN = 5
 """A longer list is shown to a person by its length."""
 
-
 Answer = dict[str, Any] | str
-"""What a command says: JSON, or a script for a shell to read."""
+"""What a command prints: JSON, or a script for a shell to read."""
+Answered = tuple[bool, Answer]
+"""Whether a command did what it says, and its answer."""
 
 
 class UsageError(Exception):
     """The command was called wrongly."""
+
+
+@contextmanager
+def file_named(name: str) -> Generator[Path, None, None]:
+    """The file's path; an error of the file system inside the block becomes a UsageError."""
+    try:
+        yield Path(name)
+    except OSError as error:
+        raise UsageError(f"{name}: {error.strerror}") from None
+
+
+def open_file(name: str) -> BinaryIO:
+    """The file, or standard input for "-"."""
+    with file_named(name) as path:
+        if name == "-":
+            return open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: PTH123
+        return path.open("rb")
+
+
+def read_file(name: str) -> bytes:
+    with open_file(name) as file:
+        return file.read()
 
 
 class Output:
@@ -40,36 +66,35 @@ class Output:
         self._bar = ProgressBar(sys.stderr)
 
     def answer(self, answer: Answer) -> None:
-        """One JSON object on a line; for a person a line for each thing that it says. A script as
-        it stands."""
+        """One JSON object on a line; for a person a line for each value. A script as it is."""
         if isinstance(answer, str):
-            print(answer, end="")
-            return
-        print(json.dumps(answer) if self._json else "\n".join(readable(answer)), flush=True)
+            text = answer
+        else:
+            text = json.dumps(answer) if self._json else "\n".join(readable(answer))
+        print(text, flush=True)
 
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
     def event(self, event: Event | Transfer) -> None:
-        """A bar on a terminal, a plain line for each event elsewhere; the last event's news is the
-        answer."""
+        """A bar on a terminal, else a plain line for each event but the last, which the answer
+        repeats."""
         if self._terminal:
             self._bar(event)
         elif not isinstance(event, Transfer) and (line := event_line(event)):
             self.note(line)
 
     def count(self, done: int, total: int, failed: int) -> None:
-        """How far many jobs are. In a pipe the answers themselves say it."""
+        """A bar of the jobs that ended, on a terminal only: in a pipe their answers show it."""
         if self._terminal:
             end = "\n" if done == total else ""
-            line = f"jobs     [{bar(done / total if total else 1.0)}] {done}/{total}" + (
-                f", {failed} failed" if failed else ""
-            )
+            failures = f", {failed} failed" if failed else ""
+            line = f"jobs     [{bar(done / total if total else 1.0)}] {done}/{total}{failures}"
             print(f"\r\x1b[K{line}", end=end, file=sys.stderr, flush=True)
 
 
 def event_line(event: Event) -> str | None:
-    """One line for a person; None for the last event, whose news is the answer itself."""
+    """One line for a person; None for the last event, which the answer repeats."""
     if isinstance(event, Queued):
         return "queued"
     if isinstance(event, ColdStart):
@@ -112,7 +137,7 @@ def error_json(error: GpuWorkerError) -> dict[str, Any]:
 
 
 def readable(value: Any, name: str = "") -> list[str]:
-    """The lines `place: value` of a JSON value; nothing for null and for what is empty. No control
+    """The lines `path: value` of a JSON value; none for null and for what is empty. No control
     characters."""
     if isinstance(value, dict):
         entries = cast("dict[str, Any]", value).items()

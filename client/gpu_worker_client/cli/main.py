@@ -1,0 +1,191 @@
+"""`gpu-client`: the SDK at a shell. Progress and notes go to stderr; stdout holds the answer: one
+JSON object in a pipe or with `--json` (`map`: one for each job and one at the end), lines for a
+person on a terminal.
+
+Exit status: 0 when the command did what it says, 1 when the task, the job, the endpoint or the
+bucket failed (`map`: when any job did), 2 for a wrong call (arguments, environment, a file that
+cannot be read). Ctrl-C while waiting cancels the remote job. Keys are read from the environment
+only: arguments are visible to every process of a machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from gpu_worker_client.cli import files, jobs
+from gpu_worker_client.cli.output import Answer, Answered, Output, UsageError, error_json
+from gpu_worker_client.client import Client
+from gpu_worker_client.errors import ConfigError, WaitTimeout
+from gpu_worker_client.protocol.errors import GpuWorkerError
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+SHELLS = ("bash", "zsh", "tcsh", "fish")
+
+Command = Callable[[argparse.Namespace, Output], Answered]
+EndpointCommand = Callable[[Client, argparse.Namespace, Output], Answered]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status; `argv` is without the program's name."""
+    # A stopped command cancels its job as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    words = list(sys.argv[1:] if argv is None else argv)
+    output = Output(as_json="--json" in words)
+    status, answer = _run(words, output)
+    try:
+        output.answer(answer)
+    except BrokenPipeError:
+        # Without this the interpreter complains at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    return status
+
+
+def _run(words: list[str], output: Output) -> tuple[int, Answer]:
+    try:
+        args = _parser().parse_args(words)
+        ok, answer = args.command(args, output)
+    except (UsageError, ConfigError) as error:
+        return EXIT_USAGE, {"error": {"code": "usage", "message": str(error)}}
+    except WaitTimeout as error:
+        failed = {"code": "wait_timeout", "message": str(error)}
+        return EXIT_FAILED, {"id": error.job.id, "error": failed}
+    except GpuWorkerError as error:
+        return EXIT_FAILED, {"error": error_json(error)}
+    except KeyboardInterrupt:
+        failed = {"code": "interrupted", "message": "stopped before the end"}
+        return EXIT_FAILED, {"error": failed}
+    return EXIT_OK if ok else EXIT_FAILED, answer
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        raise UsageError(message)
+
+    def option(self, name: str, metavar: str, what: str, kind: type = str) -> argparse.Action:
+        return self.add_argument(name, metavar=metavar, type=kind, help=what)
+
+    def file(self, name: str, metavar: str, what: str) -> None:
+        """An option or argument for which the shell completes the names of files."""
+        action = self.add_argument(name, metavar=metavar, help=what)
+        action.complete = "file"  # pyright: ignore[reportAttributeAccessIssue]  # read by shtab
+
+    def json(self, default: object) -> None:
+        what = "print JSON on a terminal too"
+        self.add_argument("--json", action="store_true", default=default, help=what)
+
+    def policy(self) -> None:
+        what = "longest run on the worker; default: computed from the task"
+        self.option("--execution-timeout", "SECONDS", what, float)
+        self.option("--ttl", "SECONDS", "longest life from submit, queue included", float)
+
+
+def _on_endpoint(command: EndpointCommand) -> Command:
+    def run(args: argparse.Namespace, output: Output) -> Answered:
+        with Client(args.endpoint_id, base_url=args.base_url) as client:
+            return command(client, args, output)
+
+    return run
+
+
+def _completion(args: argparse.Namespace, _: Output) -> Answered:
+    try:
+        import shtab
+    except ModuleNotFoundError:
+        raise UsageError("completion needs one more package: pip install shtab") from None
+    return True, shtab.complete(_parser(), args.shell)
+
+
+def _parser() -> _Parser:
+    """Its `parse_args` raises UsageError for a wrong call."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(prog="gpu-client", description=__doc__, formatter_class=formatter)
+    parser.json(default=False)
+    parser.option("--endpoint-id", "ID", "default: GPU_WORKER_ENDPOINT_ID")
+    parser.option("--base-url", "URL", "default: GPU_WORKER_BASE_URL, else RunPod's")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Command, what: str, *aliases: str) -> _Parser:
+        made = commands.add_parser(name, aliases=aliases, help=what, description=what)
+        made.set_defaults(command=command)
+        # Accepted before and after the command; SUPPRESS leaves the first one's value.
+        made.json(default=argparse.SUPPRESS)
+        return made
+
+    _add_job_commands(add)
+    _add_file_commands(add)
+    completion = add("completion", _completion, "print a completion script for a shell")
+    what = f"one of {', '.join(SHELLS)}"
+    completion.add_argument("shell", metavar="SHELL", choices=SHELLS, help=what)
+    return parser
+
+
+def _add_job_commands(add: Callable[..., _Parser]) -> None:
+    task = "a JSON file, or - for stdin"
+    submit = add("submit", _on_endpoint(jobs.submit), "queue a task and print its id")
+    submit.file("task", "TASK", task)
+    submit.policy()
+    what = "RunPod calls it at the end; the call repeats the task's URLs and is not signed"
+    submit.option("--webhook", "URL", what)
+
+    run = add("run", _on_endpoint(jobs.run), "queue a task, wait, print the result")
+    run.file("task", "TASK", task)
+    run.policy()
+    run.option("--timeout", "SECONDS", "stop waiting after this long and cancel the job", float)
+
+    watch = add("watch", _on_endpoint(jobs.watch), "follow a job and print its result", "wait")
+    status = add("status", _on_endpoint(jobs.status), "print a job's state")
+    cancel = add("cancel", _on_endpoint(jobs.cancel), "stop a job")
+    what = "wait for a job and print its whole result, also where the answer is only a summary"
+    result = add("result", _on_endpoint(jobs.result), what)
+    for about_job in (watch, status, cancel, result):
+        about_job.option("id", "ID", "the job's id")
+    for waits in (watch, result):
+        what = "stop waiting after this long; the job goes on"
+        waits.option("--timeout", "SECONDS", what, float)
+    result.file("--output", "FILE", "write the result's JSON to this file")
+
+    add("health", _on_endpoint(jobs.health), "print the endpoint's counts of jobs and workers")
+
+    what = "run many tasks, one JSON on a line, and print each job's outcome as it ends"
+    many = add("map", _on_endpoint(jobs.map_tasks), what)
+    many.file("tasks", "TASKS", "a file, or - for stdin")
+    what = "jobs on the endpoint at once (GPU_WORKER_MAX_PARALLEL_JOBS, else 8)"
+    many.option("--max-parallel", "N", what, int)
+    what = "SQLite file to go on from after a crash; it holds presigned URLs"
+    many.file("--state", "FILE", what)
+    what = "more attempts of a job that failed in a way that may pass (2)"
+    many.option("--retries", "N", what, int).default = 2
+    what = "a job whose submit got no answer and that cannot be found again (fail)"
+    many.add_argument("--in-doubt", choices=("fail", "resubmit"), default="fail", help=what)
+    many.policy()
+
+
+def _add_file_commands(add: Callable[..., _Parser]) -> None:
+    what = "store a file in the bucket of R2_* and print its key"
+    upload = add("upload", files.upload, what)
+    upload.file("file", "FILE", "what to store")
+    what = "where to; default: by the file's content, sent only once"
+    upload.option("--key", "KEY", what)
+    what = "print a URL, too, with which anybody can read the file for so long"
+    upload.option("--presign", "SECONDS", what, int)
+
+    download = add("download", files.download, "fetch an object of the bucket into a file")
+    download.option("key", "KEY", "which")
+    download.file("file", "FILE", "where to")
+
+    what = "seconds and USD that a task will take on one worker"
+    estimate = add("estimate", files.estimate, what)
+    estimate.file("task", "TASK", "a task's name, a JSON file, or - for stdin")
+    estimate.option("--width", "PX", "of the input", int).required = True
+    estimate.option("--height", "PX", "of the input", int).required = True
+    estimate.option("--fps", "FPS", "of the input", float).required = True
+    estimate.option("--duration", "SECONDS", "of the input", float).required = True
+    what = 'the card, "NVIDIA L4" for example; default: the processor of the benchmarks'
+    estimate.option("--gpu", "NAME", what)
