@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from gpu_worker_client._lazy import loader
 
 if TYPE_CHECKING:
-    from gpu_worker_client._stage import Transfer
     from gpu_worker_client._timing import Timing
     from gpu_worker_client.async_client import AsyncClient, AsyncJob
     from gpu_worker_client.client import Client
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
         WorkerUnsuitable,
     )
     from gpu_worker_client.fallback import is_available, worth_it
+    from gpu_worker_client.files.transfer import Transfer
     from gpu_worker_client.job import Job
     from gpu_worker_client.jobs import (
         AutoCropJob,
@@ -161,7 +161,7 @@ _HOMES = (
     "client",
     "async_client",
     "storage",
-    "_stage",
+    "files.transfer",
     "progress_bar",
     "fallback",
     "jobs",

@@ -23,8 +23,8 @@ from typing import IO, Any
 
 from gpu_worker_client._blocking import checkpoint
 from gpu_worker_client._redact import redact
-from gpu_worker_client._stage import FileWork, Place, is_url
 from gpu_worker_client.exceptions import ConfigError, job_error
+from gpu_worker_client.files.work import FileOrUrl, FileWork, is_url
 from gpu_worker_client.protocol import TASKS, ErrorBody, ErrorCode, TaskResult
 
 STOP_SECONDS = 5.0
@@ -69,8 +69,8 @@ def _is_installed(package: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
-def _is_remote(place: Place) -> bool:
-    return is_url(place) and not str(place).lower().startswith("file:")
+def _is_remote(file: FileOrUrl) -> bool:
+    return is_url(file) and not str(file).lower().startswith("file:")
 
 
 def _command() -> list[str]:

@@ -7,8 +7,8 @@ import sys
 from typing import TextIO
 
 from gpu_worker_client._shown import shown
-from gpu_worker_client._stage import Transfer
 from gpu_worker_client.events import ColdStart, Event, Finished, ProgressEvent, Queued, Started
+from gpu_worker_client.files.transfer import Transfer
 
 CELLS = 30
 _MIB = 1024**2

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gpu_worker_client._stage import Transfer
 from gpu_worker_client.cli._jobs import read_task
 from gpu_worker_client.cli._output import Output, UsageError
+from gpu_worker_client.files.transfer import Transfer
 from gpu_worker_client.protocol import TASKS
 
 Answered = tuple[bool, dict[str, Any]]

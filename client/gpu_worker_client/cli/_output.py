@@ -8,9 +8,9 @@ import sys
 from typing import Any, cast
 
 from gpu_worker_client._shown import shown
-from gpu_worker_client._stage import Transfer
 from gpu_worker_client.events import ColdStart, Event, ProgressEvent, Queued, Started
 from gpu_worker_client.exceptions import GpuWorkerError, JobError
+from gpu_worker_client.files.transfer import Transfer
 from gpu_worker_client.progress_bar import ProgressBar, bar
 from gpu_worker_client.status import JobStatus, failure
 

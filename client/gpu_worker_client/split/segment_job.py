@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from gpu_worker_client._blocking import checkpoint, in_thread, notify
-from gpu_worker_client.async_client import AsyncClient, AsyncJob
 from gpu_worker_client.exceptions import (
     GpuWorkerError,
     JobError,
@@ -29,6 +28,7 @@ from gpu_worker_client.exceptions import (
     ResultLost,
     StorageError,
 )
+from gpu_worker_client.files.client import RemoteJob, TaskClient
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import State, UpscaleResult, UpscaleTask
 from gpu_worker_client.split.plan import Segment, SplitPlan
@@ -83,12 +83,12 @@ class SegmentRunner:
         suffix: of the files that workers write.
         policy: of every job.
         expires_seconds: life of the presigned URLs.
-        on_event: told of every `SegmentEvent`, one at a time.
+        on_event: called with every `SegmentEvent`, one at a time.
     """
 
     def __init__(
         self,
-        client: AsyncClient,
+        client: TaskClient,
         storage: Storage,
         plan: SplitPlan,
         folder: Path,
@@ -106,7 +106,7 @@ class SegmentRunner:
             on_event,
         )
         self._job_ids = JobIds(folder / "jobs.json")
-        self._telling = asyncio.Lock()
+        self._notifying = asyncio.Lock()
 
     async def run(self, segment: Segment, path: Path) -> Done:
         """Uploads a segment, waits for its job, and fetches what it made. The uploaded file is
@@ -118,9 +118,9 @@ class SegmentRunner:
             SplitError: what came back is not the segment.
             StorageError, APIConnectionError, APIError: as their names say.
         """
-        source_key = await in_thread(partial(self._storage.upload, path, on_progress=_heed))
+        source_key = await in_thread(partial(self._storage.upload, path, on_progress=_stop_here))
         path.unlink()
-        await self._tell(segment, "uploaded")
+        await self._notify(segment, "uploaded")
         name = _name(source_key, self._plan, self._suffix)
         for attempt in range(1, ATTEMPTS + 1):
             job, found = await self._job(name, source_key)
@@ -134,10 +134,10 @@ class SegmentRunner:
                 if attempt == ATTEMPTS or not (await self._may_pass(error, name) or found):
                     raise
                 _log.info("segment %d: %s; attempt %d follows", segment.index, error, attempt + 1)
-            await self._tell(segment, "failed", job.id)
+            await self._notify(segment, "failed", job.id)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _job(self, name: str, source_key: str) -> tuple[AsyncJob[UpscaleResult], bool]:
+    async def _job(self, name: str, source_key: str) -> tuple[RemoteJob[UpscaleResult], bool]:
         """The segment's job, and whether it is one that an earlier client submitted."""
         task = await in_thread(partial(self._task, name, source_key))
         known = self._job_ids.job_id(name)
@@ -150,10 +150,10 @@ class SegmentRunner:
         return job, False
 
     async def _result(
-        self, segment: Segment, name: str, job: AsyncJob[UpscaleResult], stage: Stage
+        self, segment: Segment, name: str, job: RemoteJob[UpscaleResult], stage: Stage
     ) -> UpscaleResult:
         try:
-            await self._tell(segment, stage, job.id)
+            await self._notify(segment, stage, job.id)
             return await job.result()
         except BaseException:
             with suppress(GpuWorkerError):  # it ends by its time limit then
@@ -181,9 +181,11 @@ class SegmentRunner:
     ) -> Done:
         path = self._folder / f"{name}{self._suffix}"
         if not path.exists():
-            await in_thread(partial(self._storage.download, self._output_key(name), path, _heed))
+            await in_thread(
+                partial(self._storage.download, self._output_key(name), path, _stop_here)
+            )
         piece = await in_thread(partial(read_piece, segment, path))
-        await self._tell(segment, "done")
+        await self._notify(segment, "done")
         keys = (self._output_key(name), self._result_key(name))
         return Done(piece, result, keys if self._storage.keep_inputs else (*keys, source_key))
 
@@ -201,9 +203,9 @@ class SegmentRunner:
     def _result_key(self, name: str) -> str:
         return self._storage.key("split", name + ".json")
 
-    async def _tell(self, segment: Segment, stage: Stage, job_id: str | None = None) -> None:
+    async def _notify(self, segment: Segment, stage: Stage, job_id: str | None = None) -> None:
         if self._on_event is not None:
-            async with self._telling:
+            async with self._notifying:
                 await notify(self._on_event, SegmentEvent(segment, stage, job_id))
 
 
@@ -247,8 +249,8 @@ def _read_ids(path: Path) -> dict[str, str]:
     }
 
 
-def _heed(_done: int, _total: int) -> None:
-    """A transfer's every piece is a place to stop."""
+def _stop_here(_done: int, _total: int) -> None:
+    """A transfer can be stopped at every piece."""
     checkpoint()
 
 

@@ -1,4 +1,4 @@
-"""A plan carried out, from the first cut to the file at its place.
+"""A plan carried out, from the first cut to the finished file.
 
 Beside the output stands a folder, `out.mp4.split`, for as long as the work goes on: the ids of the
 jobs, and segments on their way out and back. A client that was killed is simply started again. When
@@ -19,10 +19,10 @@ from typing import Any
 
 from gpu_worker_client._at_once import as_they_end
 from gpu_worker_client._blocking import in_thread
-from gpu_worker_client._stage import FileWork
-from gpu_worker_client.async_client import AsyncClient
 from gpu_worker_client.estimate import execution_timeout_seconds
 from gpu_worker_client.exceptions import ConfigError
+from gpu_worker_client.files.client import TaskClient
+from gpu_worker_client.files.work import FileWork
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import UpscaleParams
 from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
@@ -105,12 +105,12 @@ def order(
 
 async def carried_out(
     order: Order,
-    client: AsyncClient,
+    client: TaskClient,
     storage: Storage,
     policy: Policy | None,
     on_event: Callable[[SegmentEvent], object] | None,
 ) -> SplitResult:
-    """The jobs, the joining, the file at its place. Arguments and errors as of `split_upscale`."""
+    """The jobs, the joining, the finished file. Arguments and errors as of `split_upscale`."""
     policy = checked_policy(policy) or _policy(order.plan, order.in_flight)
     with alone(order.output):
         order.folder.mkdir(exist_ok=True)
