@@ -32,7 +32,7 @@ from gpu_worker_processors.auto_crop.l1 import (
     frame_seconds,
     stillest_line,
 )
-from gpu_worker_processors.auto_crop.path import PathSettings, Timeline, Wanted, plan_axis
+from gpu_worker_processors.auto_crop.path import PathSettings, ShotTimeline, Wanted, plan_axis
 
 Floats = NDArray[np.float64]
 WIDTH, WINDOW, NOISE_PX = 1280, 405.0, 3.0
@@ -104,7 +104,11 @@ def _both_ways(low: Floats, high: Floats, fps: float) -> Floats:
 def _ours(low: Floats, high: Floats, fps: float) -> Floats:
     wanted = Wanted.of(low, high, (low + high) / 2)
     return plan_axis(
-        wanted, Timeline(np.arange(len(low)) / fps, np.array([0])), WIDTH, WINDOW, PathSettings()
+        wanted,
+        ShotTimeline(np.arange(len(low)) / fps, np.array([0])),
+        WIDTH,
+        WINDOW,
+        PathSettings(),
     )
 
 

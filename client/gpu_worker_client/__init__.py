@@ -7,173 +7,165 @@ so importing this package costs next to nothing.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from gpu_worker_client._lazy import loader
-
 if TYPE_CHECKING:
-    from gpu_worker_client._timing import Timing
-    from gpu_worker_client.async_client import AsyncClient, AsyncJob
-    from gpu_worker_client.client import Client
-    from gpu_worker_client.commands import create_nvenc_command
-    from gpu_worker_client.events import ColdStart, Event, Finished, ProgressEvent, Queued, Started
-    from gpu_worker_client.exceptions import (
-        APIConnectionError,
-        APIError,
-        AuthenticationError,
-        ConfigError,
-        GpuWorkerError,
-        InputUnavailable,
-        InvalidTask,
-        JobCancelled,
-        JobError,
-        JobExpired,
-        JobTimedOut,
-        LimitExceeded,
-        NotFoundError,
-        OutOfMemory,
-        OutputRejected,
-        OutputUploadFailed,
-        PayloadTooLargeError,
-        RateLimitError,
-        ResourceExhausted,
-        ResultLost,
-        ResultUnreadable,
-        ServerError,
-        StorageError,
-        StorageUnavailable,
-        SubmitInDoubt,
-        UnsupportedMedia,
-        UnsupportedTask,
-        UrlRefused,
-        WaitTimeout,
-        WebhookError,
-        WeightsUnavailable,
-        WorkerFault,
-        WorkerUnsuitable,
-    )
-    from gpu_worker_client.fallback import is_available, worth_it
-    from gpu_worker_client.files.transfer import Transfer
-    from gpu_worker_client.job import Job
-    from gpu_worker_client.jobs import (
-        AutoCropJob,
-        BeatAnalysisJob,
-        FFmpegRenderJob,
-        JobResult,
-        SceneDetectionJob,
-        TrackJob,
-        UpscaleJob,
-        execute_all,
-    )
-    from gpu_worker_client.manager import JobManager, JobOutcome, JobSummary
-    from gpu_worker_client.outcome import Outcome
-    from gpu_worker_client.policy import Policy
-    from gpu_worker_client.progress_bar import ProgressBar
-    from gpu_worker_client.protocol import ErrorCode, Progress, State, TaskResult
-    from gpu_worker_client.status import JobStatus
-    from gpu_worker_client.storage import Storage
-    from gpu_worker_client.tracks import tracks_to_mot
-    from gpu_worker_client.webhooks import WebhookEvent, unwrap
+    from gpu_worker_client._timing import Timing as Timing
+    from gpu_worker_client.async_client import AsyncClient as AsyncClient
+    from gpu_worker_client.async_client import AsyncJob as AsyncJob
+    from gpu_worker_client.client import Client as Client
+    from gpu_worker_client.commands import create_nvenc_command as create_nvenc_command
+    from gpu_worker_client.errors import APIConnectionError as APIConnectionError
+    from gpu_worker_client.errors import APIError as APIError
+    from gpu_worker_client.errors import AuthenticationError as AuthenticationError
+    from gpu_worker_client.errors import ConfigError as ConfigError
+    from gpu_worker_client.errors import NotFoundError as NotFoundError
+    from gpu_worker_client.errors import PayloadTooLargeError as PayloadTooLargeError
+    from gpu_worker_client.errors import RateLimitError as RateLimitError
+    from gpu_worker_client.errors import ServerError as ServerError
+    from gpu_worker_client.errors import StorageError as StorageError
+    from gpu_worker_client.errors import WaitTimeout as WaitTimeout
+    from gpu_worker_client.errors import WebhookError as WebhookError
+    from gpu_worker_client.events import ColdStart as ColdStart
+    from gpu_worker_client.events import Event as Event
+    from gpu_worker_client.events import Finished as Finished
+    from gpu_worker_client.events import ProgressEvent as ProgressEvent
+    from gpu_worker_client.events import Queued as Queued
+    from gpu_worker_client.events import Started as Started
+    from gpu_worker_client.fallback import is_available as is_available
+    from gpu_worker_client.fallback import worth_it as worth_it
+    from gpu_worker_client.files.transfer import Transfer as Transfer
+    from gpu_worker_client.job import Job as Job
+    from gpu_worker_client.jobs import AutoCropJob as AutoCropJob
+    from gpu_worker_client.jobs import BeatAnalysisJob as BeatAnalysisJob
+    from gpu_worker_client.jobs import FFmpegRenderJob as FFmpegRenderJob
+    from gpu_worker_client.jobs import JobResult as JobResult
+    from gpu_worker_client.jobs import SceneDetectionJob as SceneDetectionJob
+    from gpu_worker_client.jobs import TrackJob as TrackJob
+    from gpu_worker_client.jobs import UpscaleJob as UpscaleJob
+    from gpu_worker_client.jobs import execute_all as execute_all
+    from gpu_worker_client.manager import JobManager as JobManager
+    from gpu_worker_client.manager import JobOutcome as JobOutcome
+    from gpu_worker_client.manager import JobSummary as JobSummary
+    from gpu_worker_client.outcome import Outcome as Outcome
+    from gpu_worker_client.policy import Policy as Policy
+    from gpu_worker_client.progress_bar import ProgressBar as ProgressBar
+    from gpu_worker_client.protocol import ErrorCode as ErrorCode
+    from gpu_worker_client.protocol import Progress as Progress
+    from gpu_worker_client.protocol import State as State
+    from gpu_worker_client.protocol import TaskResult as TaskResult
+    from gpu_worker_client.protocol.errors import GpuWorkerError as GpuWorkerError
+    from gpu_worker_client.protocol.errors import InputUnavailable as InputUnavailable
+    from gpu_worker_client.protocol.errors import InvalidTask as InvalidTask
+    from gpu_worker_client.protocol.errors import JobCancelled as JobCancelled
+    from gpu_worker_client.protocol.errors import JobError as JobError
+    from gpu_worker_client.protocol.errors import JobExpired as JobExpired
+    from gpu_worker_client.protocol.errors import JobTimedOut as JobTimedOut
+    from gpu_worker_client.protocol.errors import LimitExceeded as LimitExceeded
+    from gpu_worker_client.protocol.errors import OutOfMemory as OutOfMemory
+    from gpu_worker_client.protocol.errors import OutputRejected as OutputRejected
+    from gpu_worker_client.protocol.errors import OutputUploadFailed as OutputUploadFailed
+    from gpu_worker_client.protocol.errors import ResourceExhausted as ResourceExhausted
+    from gpu_worker_client.protocol.errors import ResultLost as ResultLost
+    from gpu_worker_client.protocol.errors import ResultUnreadable as ResultUnreadable
+    from gpu_worker_client.protocol.errors import StorageUnavailable as StorageUnavailable
+    from gpu_worker_client.protocol.errors import SubmitInDoubt as SubmitInDoubt
+    from gpu_worker_client.protocol.errors import UnsupportedMedia as UnsupportedMedia
+    from gpu_worker_client.protocol.errors import UnsupportedTask as UnsupportedTask
+    from gpu_worker_client.protocol.errors import UrlRefused as UrlRefused
+    from gpu_worker_client.protocol.errors import WeightsUnavailable as WeightsUnavailable
+    from gpu_worker_client.protocol.errors import WorkerFault as WorkerFault
+    from gpu_worker_client.protocol.errors import WorkerUnsuitable as WorkerUnsuitable
+    from gpu_worker_client.status import JobStatus as JobStatus
+    from gpu_worker_client.storage import Storage as Storage
+    from gpu_worker_client.tracks import tracks_to_mot as tracks_to_mot
+    from gpu_worker_client.webhooks import WebhookEvent as WebhookEvent
+    from gpu_worker_client.webhooks import unwrap as unwrap
 
-__all__ = [
-    "APIConnectionError",
-    "APIError",
-    "AsyncClient",
-    "AsyncJob",
-    "AuthenticationError",
-    "AutoCropJob",
-    "BeatAnalysisJob",
-    "Client",
-    "ColdStart",
-    "ConfigError",
-    "ErrorCode",
-    "Event",
-    "FFmpegRenderJob",
-    "Finished",
-    "GpuWorkerError",
-    "InputUnavailable",
-    "InvalidTask",
-    "Job",
-    "JobCancelled",
-    "JobError",
-    "JobExpired",
-    "JobManager",
-    "JobOutcome",
-    "JobResult",
-    "JobStatus",
-    "JobSummary",
-    "JobTimedOut",
-    "LimitExceeded",
-    "NotFoundError",
-    "OutOfMemory",
-    "Outcome",
-    "OutputRejected",
-    "OutputUploadFailed",
-    "PayloadTooLargeError",
-    "Policy",
-    "Progress",
-    "ProgressBar",
-    "ProgressEvent",
-    "Queued",
-    "RateLimitError",
-    "ResourceExhausted",
-    "ResultLost",
-    "ResultUnreadable",
-    "SceneDetectionJob",
-    "ServerError",
-    "Started",
-    "State",
-    "Storage",
-    "StorageError",
-    "StorageUnavailable",
-    "SubmitInDoubt",
-    "TaskResult",
-    "Timing",
-    "TrackJob",
-    "Transfer",
-    "UnsupportedMedia",
-    "UnsupportedTask",
-    "UpscaleJob",
-    "UrlRefused",
-    "WaitTimeout",
-    "WebhookError",
-    "WebhookEvent",
-    "WeightsUnavailable",
-    "WorkerFault",
-    "WorkerUnsuitable",
-    "create_nvenc_command",
-    "execute_all",
-    "is_available",
-    "tracks_to_mot",
-    "unwrap",
-    "worth_it",
-]
+_MODULES = {
+    "APIConnectionError": "errors",
+    "APIError": "errors",
+    "AsyncClient": "async_client",
+    "AsyncJob": "async_client",
+    "AuthenticationError": "errors",
+    "AutoCropJob": "jobs",
+    "BeatAnalysisJob": "jobs",
+    "Client": "client",
+    "ColdStart": "events",
+    "ConfigError": "errors",
+    "ErrorCode": "protocol",
+    "Event": "events",
+    "FFmpegRenderJob": "jobs",
+    "Finished": "events",
+    "GpuWorkerError": "protocol.errors",
+    "InputUnavailable": "protocol.errors",
+    "InvalidTask": "protocol.errors",
+    "Job": "job",
+    "JobCancelled": "protocol.errors",
+    "JobError": "protocol.errors",
+    "JobExpired": "protocol.errors",
+    "JobManager": "manager",
+    "JobOutcome": "manager",
+    "JobResult": "jobs",
+    "JobStatus": "status",
+    "JobSummary": "manager",
+    "JobTimedOut": "protocol.errors",
+    "LimitExceeded": "protocol.errors",
+    "NotFoundError": "errors",
+    "OutOfMemory": "protocol.errors",
+    "Outcome": "outcome",
+    "OutputRejected": "protocol.errors",
+    "OutputUploadFailed": "protocol.errors",
+    "PayloadTooLargeError": "errors",
+    "Policy": "policy",
+    "Progress": "protocol",
+    "ProgressBar": "progress_bar",
+    "ProgressEvent": "events",
+    "Queued": "events",
+    "RateLimitError": "errors",
+    "ResourceExhausted": "protocol.errors",
+    "ResultLost": "protocol.errors",
+    "ResultUnreadable": "protocol.errors",
+    "SceneDetectionJob": "jobs",
+    "ServerError": "errors",
+    "Started": "events",
+    "State": "protocol",
+    "Storage": "storage",
+    "StorageError": "errors",
+    "StorageUnavailable": "protocol.errors",
+    "SubmitInDoubt": "protocol.errors",
+    "TaskResult": "protocol",
+    "Timing": "_timing",
+    "TrackJob": "jobs",
+    "Transfer": "files.transfer",
+    "UnsupportedMedia": "protocol.errors",
+    "UnsupportedTask": "protocol.errors",
+    "UpscaleJob": "jobs",
+    "UrlRefused": "protocol.errors",
+    "WaitTimeout": "errors",
+    "WebhookError": "errors",
+    "WebhookEvent": "webhooks",
+    "WeightsUnavailable": "protocol.errors",
+    "WorkerFault": "protocol.errors",
+    "WorkerUnsuitable": "protocol.errors",
+    "create_nvenc_command": "commands",
+    "execute_all": "jobs",
+    "is_available": "fallback",
+    "tracks_to_mot": "tracks",
+    "unwrap": "webhooks",
+    "worth_it": "fallback",
+}
+"""Every public name, and the module that is loaded when it is first used."""
 
-_HOMES = (
-    "exceptions",
-    "protocol",
-    "status",
-    "_timing",
-    "events",
-    "policy",
-    "outcome",
-    "job",
-    "client",
-    "async_client",
-    "storage",
-    "files.transfer",
-    "progress_bar",
-    "fallback",
-    "jobs",
-    "tracks",
-    "commands",
-    "webhooks",
-    "manager",
-)
-"""Modules that hold the public names, in the order of their imports."""
+__all__ = list(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
 
-__getattr__ = loader(__name__, __all__, _HOMES)
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

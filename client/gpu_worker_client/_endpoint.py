@@ -16,10 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gpu_worker_client._http import MAX_ANSWER_BYTES, TOTAL_SECONDS, Reply, Request
-from gpu_worker_client._redact import redact
 from gpu_worker_client._retry import Retries
-from gpu_worker_client._shown import shown
-from gpu_worker_client.exceptions import (
+from gpu_worker_client.errors import (
     APIConnectionError,
     APIError,
     AuthenticationError,
@@ -30,6 +28,7 @@ from gpu_worker_client.exceptions import (
     ServerError,
 )
 from gpu_worker_client.protocol.http import LOOPBACK_HOSTS, retry_after_seconds
+from gpu_worker_client.protocol.text import printable, redact
 
 DEFAULT_BASE_URL = "https://api.runpod.ai/v2"
 LAST_CANCEL_SECONDS = 10.0
@@ -188,7 +187,8 @@ def _read(reply: Reply, what: str, now: datetime) -> dict[str, Any]:
     if status >= 400:
         kind = _STATUS_ERRORS.get(status, ServerError if status >= 500 else APIError)
         raise kind(
-            f"{what}: {status} {shown(reply.reason)}".rstrip() + _HINTS.get(status, ""), **fields
+            f"{what}: {status} {printable(reply.reason)}".rstrip() + _HINTS.get(status, ""),
+            **fields,
         )
     try:
         data = json.loads(reply.body)

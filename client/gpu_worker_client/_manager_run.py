@@ -13,20 +13,22 @@ from gpu_worker_client._manager_store import WAITING, Row, Store
 from gpu_worker_client._retry import backoff_seconds
 from gpu_worker_client.async_client import AsyncClient, AsyncJob
 from gpu_worker_client.async_job import POLL_ERRORS_TOLERATED, outage_seconds
-from gpu_worker_client.exceptions import (
+from gpu_worker_client.errors import (
     APIConnectionError,
     APIError,
     AuthenticationError,
+    NotFoundError,
+    RateLimitError,
+    ServerError,
+)
+from gpu_worker_client.protocol import TASKS, ErrorBody, TaskResult
+from gpu_worker_client.protocol.errors import (
     GpuWorkerError,
     JobCancelled,
     JobError,
-    NotFoundError,
-    RateLimitError,
     ResultUnreadable,
-    ServerError,
     SubmitInDoubt,
 )
-from gpu_worker_client.protocol import TASKS, ErrorBody, TaskResult
 from gpu_worker_client.stored_result import StoredResult, read_stored
 
 DOUBT_LOOK_SECONDS = 5.0

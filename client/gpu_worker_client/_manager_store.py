@@ -21,10 +21,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_worker_client import exceptions
-from gpu_worker_client.exceptions import ConfigError, JobError, job_error
+from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.policy import Policy
-from gpu_worker_client.protocol import TASKS, ErrorBody, TaskBase, TaskError, TaskResult, parse_task
+from gpu_worker_client.protocol import (
+    TASKS,
+    ErrorBody,
+    TaskBase,
+    TaskError,
+    TaskResult,
+    errors,
+    parse_task,
+)
+from gpu_worker_client.protocol.errors import JobError, job_error
 
 WAITING, SUBMITTING, IN_DOUBT, RUNNING = "waiting", "submitting", "in_doubt", "running"
 COMPLETED, FAILED = "completed", "failed"
@@ -184,18 +192,8 @@ class Store:
         self._end(row, COMPLETED, "".join(result.json_pieces()))
 
     def failed(self, row: Row, error: JobError) -> None:
-        body = ErrorBody(
-            code=error.code,
-            message=error.message,
-            retryable=error.retryable,
-            stage=error.stage,
-            details=error.details,
-        )
-        self._end(
-            row,
-            FAILED,
-            json.dumps({"kind": type(error).__name__, "body": body.model_dump(mode="json")}),
-        )
+        saved = {"kind": type(error).__name__, "body": error.body.model_dump(mode="json")}
+        self._end(row, FAILED, json.dumps(saved))
 
     def ended_after(self, place: int) -> Ended | None:
         """The job that ended next after the one at `place`; 0 asks for the first."""
@@ -343,5 +341,5 @@ def _ended(
 def _error(saved: dict[str, Any]) -> JobError:
     """The error as it was raised, without its job."""
     body = ErrorBody.model_validate(saved["body"])
-    kind = getattr(exceptions, str(saved["kind"]), None)
+    kind = getattr(errors, str(saved["kind"]), None)
     return kind(body) if isinstance(kind, type) and issubclass(kind, JobError) else job_error(body)

@@ -6,12 +6,8 @@ from __future__ import annotations
 from typing import Literal
 
 from gpu_worker_client._timing import Timing
-from gpu_worker_client.exceptions import (
-    APIConnectionError,
-    APIError,
-    GpuWorkerError,
-    RateLimitError,
-)
+from gpu_worker_client.errors import APIConnectionError, APIError, RateLimitError
+from gpu_worker_client.protocol.errors import GpuWorkerError
 from gpu_worker_client.protocol.http import TRANSIENT_STATUS, full_jitter_seconds
 
 MAX_RETRIES = 5

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic_core import PydanticSerializationError
 
-from gpu_worker_client.exceptions import job_error
 from gpu_worker_client.protocol import ErrorCode, TaskBase, TaskError, parse_task
+from gpu_worker_client.protocol.errors import job_error
 
 
 def typed_task(task: object) -> TaskBase:

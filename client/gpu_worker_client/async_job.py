@@ -18,15 +18,10 @@ from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS, Endpoint
 from gpu_worker_client._http import LAST_TIMEOUT_SECONDS, Http
 from gpu_worker_client._retry import RETRY_AFTER_CAP_SECONDS, should_retry
 from gpu_worker_client._timing import Timing
+from gpu_worker_client.errors import APIConnectionError, APIError, NotFoundError, WaitTimeout
 from gpu_worker_client.events import Event, Health, Watcher
-from gpu_worker_client.exceptions import (
-    APIConnectionError,
-    APIError,
-    GpuWorkerError,
-    NotFoundError,
-    WaitTimeout,
-)
 from gpu_worker_client.protocol import State, TaskResult
+from gpu_worker_client.protocol.errors import GpuWorkerError
 from gpu_worker_client.status import JobStatus, read_result, read_status
 from gpu_worker_client.stored_result import StoredResult, is_summary, read_stored, read_whole
 

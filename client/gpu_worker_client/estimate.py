@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from gpu_worker_client.exceptions import ConfigError
+from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.figures import CARDS, CPU, MEASURED, NETWORKS, Card, Unit, short
 from gpu_worker_client.protocol import TASKS, TaskBase
 

@@ -18,13 +18,11 @@ from typing import Any
 
 from gpu_worker_client._blocking import in_thread
 from gpu_worker_client.client import Client
-from gpu_worker_client.exceptions import (
+from gpu_worker_client.errors import (
     APIConnectionError,
     APIError,
     AuthenticationError,
     ConfigError,
-    GpuWorkerError,
-    JobError,
     RateLimitError,
     ServerError,
     StorageError,
@@ -35,6 +33,7 @@ from gpu_worker_client.history import History, PastJob, Where, expected_seconds,
 from gpu_worker_client.local import obstacle, run_local
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import TaskResult
+from gpu_worker_client.protocol.errors import GpuWorkerError, JobError
 from gpu_worker_client.switches import Mode
 
 LOOK_SECONDS = 3.0

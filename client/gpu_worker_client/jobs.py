@@ -39,19 +39,14 @@ from gpu_worker_client._portal import call, iterate, on_callers_thread
 from gpu_worker_client.client import Client
 from gpu_worker_client.commands import Compilable, create_nvenc_command
 from gpu_worker_client.commands import command_args as words_of
-from gpu_worker_client.exceptions import (
-    APIConnectionError,
-    ConfigError,
-    GpuWorkerError,
-    JobError,
-    StorageError,
-)
+from gpu_worker_client.errors import APIConnectionError, ConfigError, StorageError
 from gpu_worker_client.fallback import Done, may_pass, run_anywhere
 from gpu_worker_client.fallback import Place as WhereToRun
 from gpu_worker_client.files.transfer import OnEvent
 from gpu_worker_client.files.work import FileWork, check_output_path, is_url, render_work
 from gpu_worker_client.history import History
 from gpu_worker_client.protocol import BeatResult, TaskResult, save_analysis
+from gpu_worker_client.protocol.errors import GpuWorkerError, JobError
 from gpu_worker_client.switches import Switches
 
 _log = logging.getLogger("gpu_worker_client")

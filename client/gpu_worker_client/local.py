@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from gpu_worker_client._blocking import checkpoint
-from gpu_worker_client._redact import redact
-from gpu_worker_client.exceptions import ConfigError, job_error
+from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.files.work import FileOrUrl, FileWork, is_url
 from gpu_worker_client.protocol import TASKS, ErrorBody, ErrorCode, TaskResult
+from gpu_worker_client.protocol.errors import job_error
+from gpu_worker_client.protocol.text import redact
 
 STOP_SECONDS = 5.0
 """After an interrupt the child has this long to end its engine, before all of it is killed."""

@@ -38,7 +38,7 @@ from gpu_worker_client._manager_store import (
 )
 from gpu_worker_client._tasks import web_task
 from gpu_worker_client.client import Client
-from gpu_worker_client.exceptions import ConfigError
+from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.outcome import Outcome
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import TaskBase, TaskResult

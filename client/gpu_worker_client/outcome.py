@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Generic
 
 from gpu_worker_client.async_job import R
-from gpu_worker_client.exceptions import GpuWorkerError
+from gpu_worker_client.protocol.errors import GpuWorkerError
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpu_worker_client.exceptions import ConfigError
+from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.protocol import TaskBase
 
 MIN_EXECUTION_SECONDS = 5

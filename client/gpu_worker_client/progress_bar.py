@@ -6,9 +6,9 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
-from gpu_worker_client._shown import shown
 from gpu_worker_client.events import ColdStart, Event, Finished, ProgressEvent, Queued, Started
 from gpu_worker_client.files.transfer import Transfer
+from gpu_worker_client.protocol.text import printable
 
 CELLS = 30
 _MIB = 1024**2
@@ -40,7 +40,7 @@ def describe(event: Event | Transfer) -> tuple[str, str]:
     """(stage, one line about it), without control characters. The stage changes when something new
     begins."""
     stage, line = _described(event)
-    return shown(stage), shown(line)
+    return printable(stage), printable(line)
 
 
 def _described(event: Event | Transfer) -> tuple[str, str]:

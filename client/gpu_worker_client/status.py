@@ -15,8 +15,8 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from gpu_worker_client._redact import redact
-from gpu_worker_client.exceptions import (
+from gpu_worker_client.protocol import TASKS, ErrorBody, ErrorCode, Progress, State, TaskResult
+from gpu_worker_client.protocol.errors import (
     JobCancelled,
     JobError,
     JobExpired,
@@ -25,7 +25,7 @@ from gpu_worker_client.exceptions import (
     ResultUnreadable,
     job_error,
 )
-from gpu_worker_client.protocol import TASKS, ErrorBody, ErrorCode, Progress, State, TaskResult
+from gpu_worker_client.protocol.text import redact
 
 MAX_FOREIGN_MESSAGE_CHARS = 2000
 """A crash of the worker's SDK may quote anything; a message is for a person."""

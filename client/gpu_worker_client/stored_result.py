@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from gpu_worker_client._http import Http, Reply, Request
-from gpu_worker_client.exceptions import APIConnectionError
+from gpu_worker_client.errors import APIConnectionError
 from gpu_worker_client.protocol import TASKS, TaskBase, TaskResult
 from gpu_worker_client.protocol.http import TRANSIENT_STATUS
 from gpu_worker_client.protocol.presigned import read_presign, signed_subset

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gpu_worker_client.exceptions import ConfigError
+from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.protocol.foreign import parse_integer
 
 Mode = Literal["auto", "remote", "local"]

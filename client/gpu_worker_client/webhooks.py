@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from gpu_worker_client.exceptions import ConfigError, JobError, WebhookError, job_error
+from gpu_worker_client.errors import ConfigError, WebhookError
 from gpu_worker_client.protocol import TASKS, State, TaskResult
+from gpu_worker_client.protocol.errors import JobError, job_error
 from gpu_worker_client.protocol.foreign import parse_integer
 from gpu_worker_client.protocol.webhook import WebhookBody, WebhookData
 

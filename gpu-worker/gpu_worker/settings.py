@@ -16,6 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from gpu_worker_client.errors import ConfigError as ClientConfigError
+from gpu_worker_client.storage import Storage
+from gpu_worker_client.storage.bucket import VARIABLES as STORAGE_VARIABLES
+from gpu_worker_client.webhooks import webhook_key
 from gpu_worker_processors.engine.settings import EngineSettings, engine_fields
 from gpu_worker_processors.environment import ConfigError, Reader
 
@@ -44,16 +48,6 @@ READ_ELSEWHERE = frozenset(
     }
 )
 """Variables of our prefix that the client, the manifest loader or `doctor` read."""
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """The worker's own place for results that are too large for an answer."""
-
-    endpoint_url: str
-    name: str
-    access_key_id: str = field(repr=False)
-    secret_access_key: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -87,7 +81,7 @@ class Settings(EngineSettings):
     """After SIGTERM the running job has this long to finish before it is cancelled."""
     prices: Mapping[str, float] = field(default_factory=dict[str, float])
     """USD per second by GPU name, for the `cost` of an answer."""
-    bucket: Bucket | None = None
+    bucket: Storage | None = None
     """The worker's own bucket. A result too large for the answer, of a task without `result_url`,
     is put there and answered as a presigned GET that lives seven days. Give the key no more than
     object read and write on that bucket."""
@@ -142,27 +136,15 @@ class Settings(EngineSettings):
 class _Reader(Reader):
     """Reads what the worker alone has, too."""
 
-    def bucket(self) -> Bucket | None:
-        account = self._env.get("R2_ACCOUNT_ID", "")
-        endpoint = self._env.get("R2_ENDPOINT_URL", "") or (
-            f"https://{account}.r2.cloudflarestorage.com" if account else ""
-        )
-        names = ("R2_BUCKET_NAME", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY")
-        values = [endpoint, *(self._env.get(name, "") for name in names)]
-        if all(values):
-            return Bucket(*values)
-        if any(values):
-            raise ConfigError(
-                "a bucket of the worker's own needs R2_ENDPOINT_URL or R2_ACCOUNT_ID, and"
-                f" {', '.join(names)}"
-            )
-        return None
+    def bucket(self) -> Storage | None:
+        if not any(self._env.get(name) for name in STORAGE_VARIABLES):
+            return None
+        try:
+            return Storage.from_env(self._env)
+        except ClientConfigError as error:
+            raise ConfigError(f"the worker's own bucket: {error}") from None
 
     def webhook_keys(self, name: str) -> tuple[bytes, ...]:
-        # Here, because the engine reads settings too and needs none of the wire's models for that.
-        from gpu_worker_client.exceptions import ConfigError as ClientConfigError
-        from gpu_worker_client.webhooks import webhook_key
-
         secrets = [part.strip() for part in self._env.get(name, "").split(",") if part.strip()]
         try:
             return tuple(webhook_key(secret) for secret in secrets)

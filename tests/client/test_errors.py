@@ -8,17 +8,19 @@ import re
 
 import pytest
 
-from gpu_worker_client import Client, exceptions
-from gpu_worker_client.exceptions import JOB_ERRORS, GpuWorkerError, JobError, job_error
+from gpu_worker_client import Client, errors
 from gpu_worker_client.protocol import ErrorBody, ErrorCode, TaskError
+from gpu_worker_client.protocol import errors as job_errors
+from gpu_worker_client.protocol.errors import JOB_ERRORS, GpuWorkerError, JobError, job_error
 
 
 def drawn_tree() -> dict[str, str | None]:
-    """Class -> parent, as the module's docstring draws it."""
+    """Class -> parent, as the modules' docstrings draw it."""
     parents: dict[str, str | None] = {}
     above: list[str] = []
-    for line in (exceptions.__doc__ or "").splitlines():
-        drawn = re.match(r"((?:[│ ]   )*[├└]── |(?=GpuWorkerError$))([A-Z]\w+)", line)
+    drawings = f"{job_errors.__doc__}\n{errors.__doc__}"
+    for line in drawings.splitlines():
+        drawn = re.match(r"    ((?:[│ ]   )*[├└]── |(?=GpuWorkerError$|JobError ))([A-Z]\w+)", line)
         if drawn:
             depth = len(drawn[1]) // 4
             above = [*above[:depth], drawn[2]]
@@ -29,8 +31,9 @@ def drawn_tree() -> dict[str, str | None]:
 def test_the_drawing_is_the_code() -> None:
     own = {
         name: kind
-        for name, kind in vars(exceptions).items()
-        if inspect.isclass(kind) and kind.__module__ == exceptions.__name__
+        for module in (errors, job_errors)
+        for name, kind in vars(module).items()
+        if inspect.isclass(kind) and issubclass(kind, GpuWorkerError)
     }
     parents = {
         name: kind.__base__.__name__ if kind is not GpuWorkerError else None
@@ -60,9 +63,9 @@ def test_a_failure_keeps_all_it_says_from_worker_to_caller(code: ErrorCode) -> N
 @pytest.mark.parametrize(
     "error",
     [
-        exceptions.ConfigError("no key"),
-        exceptions.APIConnectionError("refused", may_have_arrived=True, transient=False),
-        exceptions.RateLimitError(
+        errors.ConfigError("no key"),
+        errors.APIConnectionError("refused", may_have_arrived=True, transient=False),
+        errors.RateLimitError(
             "slow down", status=429, request_id="r", body="b", retry_after_seconds=3.0
         ),
         job_error(TaskError(ErrorCode.gpu_oom, "no tile fits", stage="process", tile_px=64).body()),
@@ -80,7 +83,7 @@ def test_an_error_crosses_a_process_pool(error: GpuWorkerError) -> None:
 
 def test_the_job_stays_behind() -> None:
     with Client("e", "k", "http://127.0.0.1:9") as client:
-        error = exceptions.WaitTimeout("late", job=client.job("j"))
+        error = errors.WaitTimeout("late", job=client.job("j"))
         assert pickle.loads(pickle.dumps(error)).job is None
 
 

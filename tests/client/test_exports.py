@@ -38,12 +38,14 @@ def test_every_name_is_there_and_is_what_it_is_called(name: str) -> None:
 
 
 def test_the_whole_error_tree_is_public() -> None:
-    from gpu_worker_client import exceptions
+    from gpu_worker_client import errors
+    from gpu_worker_client.protocol import errors as job_errors
 
     tree = {
         name
-        for name, kind in vars(exceptions).items()
-        if isinstance(kind, type) and kind.__module__ == exceptions.__name__
+        for module in (errors, job_errors)
+        for name, kind in vars(module).items()
+        if isinstance(kind, type) and issubclass(kind, errors.GpuWorkerError)
     }
     assert tree <= set(gpu_worker_client.__all__)
 

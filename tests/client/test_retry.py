@@ -17,7 +17,6 @@ from gpu_worker_client import (
     ServerError,
 )
 from gpu_worker_client._endpoint import check_base_url, check_id
-from gpu_worker_client._redact import redact
 from gpu_worker_client._retry import (
     BACKOFF_CAP_SECONDS,
     backoff_seconds,
@@ -25,6 +24,7 @@ from gpu_worker_client._retry import (
 )
 from gpu_worker_client.async_job import POLL_CAP_SECONDS, poll_seconds
 from gpu_worker_client.protocol.http import retry_after_seconds
+from gpu_worker_client.protocol.text import redact
 
 NOW = datetime(2030, 1, 1, 12, 0, 0, tzinfo=timezone.utc)
 REFUSED = APIConnectionError("", may_have_arrived=False)

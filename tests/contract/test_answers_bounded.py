@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from gpu_worker_client.protocol import TASKS
-from gpu_worker_client.protocol.models import Reply
+from gpu_worker_client.protocol.base import Reply
 
 
 def _replies(kind: type[Reply]) -> Iterator[type[Reply]]:

@@ -30,7 +30,7 @@ from gpu_worker_client.protocol import (
     Wire,
     parse_task,
 )
-from gpu_worker_client.protocol.models import AnsweredBy
+from gpu_worker_client.protocol.base import AnsweredBy
 from gpu_worker_processors.results import KEPT_LISTS
 
 NOT_RETRYABLE = [

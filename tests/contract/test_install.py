@@ -96,6 +96,13 @@ def test_importing_costs_little_more_than_pydantic() -> None:
     assert len(added - own) <= MAX_OTHER_MODULES, sorted(added - own)
 
 
+def test_a_webhook_costs_a_dozen_of_our_modules_and_no_event_loop() -> None:
+    modules = imported("from gpu_worker_client import unwrap")
+    own = {name for name in modules if name.partition(".")[0] == "gpu_worker_client"}
+    assert 0 < len(own) <= 12, sorted(own)
+    assert "asyncio" not in modules
+
+
 def test_importing_builds_no_validator() -> None:
     """Half a second when all of them were built: each is built when its task is first used."""
     script = (

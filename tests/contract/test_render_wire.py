@@ -16,7 +16,7 @@ from gpu_worker_client.protocol import (
     RenderTask,
     TaskError,
 )
-from gpu_worker_client.protocol.tasks import parse_task
+from gpu_worker_client.protocol.parse import parse_task
 
 IN = "https://account.r2.example/bucket/in.mp4?X-Amz-Signature=CANARY"
 OUT = "https://account.r2.example/bucket/out.mp4?X-Amz-Signature=CANARY"

@@ -42,8 +42,12 @@ def wait_until_it_computes(job: Job) -> None:
     pytest.fail("the job ended before it was in the middle of its work")
 
 
-def assert_the_next_job_succeeds(stage: Stage) -> None:
-    assert stage.client.run(SelftestTask(), timeout=DEADLINE_SECONDS).status == "completed"
+def assert_the_next_job_succeeds(stage: Stage, tmp_path: Path) -> None:
+    """An upscale, so that the new engine loads torch and a network."""
+    url = stage.upload("in/next.mp4", clips.make(tmp_path / "next.mp4", clips.Clip(frames=4)))
+    put = stage.platform.gate.presign("PUT", "out/next.mp4")
+    task = UpscaleTask(input_url=url, output_url=put, params=UpscaleParams(model="lite"))
+    assert stage.client.run(task, timeout=DEADLINE_SECONDS).stats.frames_processed == 4
     assert stage.job_directories() == []
 
 
@@ -58,7 +62,7 @@ def test_cancel_frees_the_engine(running: Stage, tmp_path: Path, weights_dir: Pa
     with pytest.raises(JobCancelled):
         job.result(timeout=DEADLINE_SECONDS)
     assert running.platform.gate.read("out/long.mp4") is None
-    assert_the_next_job_succeeds(running)
+    assert_the_next_job_succeeds(running, tmp_path)
 
 
 def test_a_killed_engine_is_a_retryable_error(
@@ -75,7 +79,7 @@ def test_a_killed_engine_is_a_retryable_error(
     assert caught.value.retryable is True
     assert caught.value.stage == "process"
     assert running.platform.gate.read("out/long.mp4") is None
-    assert_the_next_job_succeeds(running)
+    assert_the_next_job_succeeds(running, tmp_path)
 
 
 @pytest.mark.parametrize("fresh", [{"GPU_WORKER_JOB_TIME_LIMIT_SECONDS": "20"}], indirect=True)
@@ -168,7 +172,7 @@ def test_an_unreadable_input_leaves_nothing_and_the_next_job_is_fine(
     with pytest.raises(JobError) as caught:
         job.result(timeout=DEADLINE_SECONDS)
     assert (caught.value.code, caught.value.retryable) == ("not_media", False)
-    assert_the_next_job_succeeds(running)
+    assert_the_next_job_succeeds(running, tmp_path)
 
 
 def test_no_signature_reaches_a_log(running: Stage, tmp_path: Path) -> None:

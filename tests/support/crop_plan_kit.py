@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from gpu_worker_client.protocol.auto_crop import AutoCropParams
 from gpu_worker_processors.auto_crop.candidates import SubjectTrack
-from gpu_worker_processors.auto_crop.path import Timeline
+from gpu_worker_processors.auto_crop.path import ShotTimeline
 from gpu_worker_processors.auto_crop.plan import CropPlan, plan_crop
 
 FRAME = (1280, 720)
@@ -33,8 +33,8 @@ def track(
     )
 
 
-def timeline(frames: int, *cuts: int) -> Timeline:
-    return Timeline(np.arange(frames) / FPS, np.array([0, *cuts], np.int64))
+def timeline(frames: int, *cuts: int) -> ShotTimeline:
+    return ShotTimeline(np.arange(frames) / FPS, np.array([0, *cuts], np.int64))
 
 
 def plan(tracks: list[SubjectTrack], frames: int, *cuts: int, **params: object) -> CropPlan:

@@ -85,3 +85,26 @@ def test_paths_are_whole_since_the_engine_works_in_another_folder(
     settings = Settings.from_env({"WEIGHTS_DIR": "weights", "GPU_WORKER_WORK_ROOT": "work"})
     assert settings.processors.weights_dir == tmp_path / "weights"
     assert settings.work_root == tmp_path / "work"
+
+
+BUCKET = {
+    "R2_ACCOUNT_ID": "0123abcd",
+    "R2_BUCKET_NAME": "media",
+    "R2_ACCESS_KEY_ID": "CANARYid",
+    "R2_SECRET_ACCESS_KEY": "CANARYsecret",
+}
+
+
+def test_the_workers_bucket_is_named_as_the_clients_and_shows_no_key() -> None:
+    assert Settings.from_env({}).bucket is None
+    settings = Settings.from_env(BUCKET)
+    assert settings.bucket is not None and settings.bucket.bucket == "media"
+    assert "CANARY" not in repr(settings)
+
+
+@pytest.mark.parametrize("missing", BUCKET)
+def test_a_half_named_bucket_is_refused(missing: str) -> None:
+    env = {name: value for name, value in BUCKET.items() if name != missing}
+    with pytest.raises(ConfigError, match=f"worker's own bucket: .*{missing}") as caught:
+        Settings.from_env(env)
+    assert "CANARY" not in str(caught.value)

@@ -18,7 +18,8 @@ from support import tracked
 
 from gpu_worker.answer import fit_answer, reused_answer
 from gpu_worker.devserver.local import LocalPlatform
-from gpu_worker.settings import Bucket, Settings
+from gpu_worker.settings import Settings
+from gpu_worker_client import Storage
 from gpu_worker_client.protocol import ErrorBody, TaskError, TrackResult, TrackStats
 from gpu_worker_processors import runner
 from gpu_worker_processors.results import answer_bytes, summary
@@ -131,11 +132,15 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPlatform
         yield platform
 
 
-def bucket(platform: LocalPlatform) -> Bucket:
+def bucket(platform: LocalPlatform) -> dict[str, str]:
+    """The variables that name the gate's bucket."""
     gate = platform.gate
-    return Bucket(
-        gate.base_url, gate.bucket, gate.credentials.access_key, gate.credentials.secret_key
-    )
+    return {
+        "R2_ENDPOINT_URL": gate.base_url,
+        "R2_BUCKET_NAME": gate.bucket,
+        "R2_ACCESS_KEY_ID": gate.credentials.access_key,
+        "R2_SECRET_ACCESS_KEY": gate.credentials.secret_key,
+    }
 
 
 def test_the_workers_own_bucket_takes_it(
@@ -144,7 +149,9 @@ def test_the_workers_own_bucket_takes_it(
     import requests
 
     exempt = frozenset({platform.gate.base_url.removeprefix("http://")})
-    answer = ask(inline_result_bytes=1000, bucket=bucket(platform), exempt_hosts=exempt)
+    answer = ask(
+        inline_result_bytes=1000, bucket=Storage.from_env(bucket(platform)), exempt_hosts=exempt
+    )
     assert answer["tracks_count"] == len(expected.tracks) and "tracks" not in answer
     stored = requests.get(answer["result_url"], timeout=10)
     assert stored.status_code == 200
@@ -281,14 +288,8 @@ def test_a_million_boxes_take_little_memory_on_every_way(
     """An hour of ten players: engine, worker and client each in a process of its own."""
     env, where = {}, [str(million / way)] if way.startswith("r.") else []
     if way == "bucket":
-        own = bucket(platform)
-        env = {
-            "R2_ENDPOINT_URL": own.endpoint_url,
-            "R2_BUCKET_NAME": own.name,
-            "R2_ACCESS_KEY_ID": own.access_key_id,
-            "R2_SECRET_ACCESS_KEY": own.secret_access_key,
-            "GPU_WORKER_EXEMPT_HOSTS": own.endpoint_url.removeprefix("http://"),
-        }
+        exempt = platform.gate.base_url.removeprefix("http://")
+        env = bucket(platform) | {"GPU_WORKER_EXEMPT_HOSTS": exempt}
     said = step(million, "worker", million, *where, **env)
     answer = json.loads((million / "answer.json").read_text())
     assert answer_bytes(answer) < Settings().max_answer_bytes

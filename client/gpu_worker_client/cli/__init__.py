@@ -25,7 +25,8 @@ from gpu_worker_client.cli._output import (
 )
 from gpu_worker_client.cli._parser import parser
 from gpu_worker_client.client import Client
-from gpu_worker_client.exceptions import ConfigError, GpuWorkerError, WaitTimeout
+from gpu_worker_client.errors import ConfigError, WaitTimeout
+from gpu_worker_client.protocol.errors import GpuWorkerError
 
 __all__ = ["error_json", "event_line", "main", "status_json"]
 

@@ -16,10 +16,10 @@ from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS
 from gpu_worker_client._tasks import web_task
 from gpu_worker_client.cli._output import Output, UsageError, error_json, status_json
 from gpu_worker_client.client import Client
-from gpu_worker_client.exceptions import InvalidTask
 from gpu_worker_client.job import Job
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import State
+from gpu_worker_client.protocol.errors import InvalidTask
 
 if TYPE_CHECKING:
     from gpu_worker_client.manager import JobOutcome

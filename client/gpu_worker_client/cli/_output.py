@@ -7,11 +7,11 @@ import json
 import sys
 from typing import Any, cast
 
-from gpu_worker_client._shown import shown
 from gpu_worker_client.events import ColdStart, Event, ProgressEvent, Queued, Started
-from gpu_worker_client.exceptions import GpuWorkerError, JobError
 from gpu_worker_client.files.transfer import Transfer
 from gpu_worker_client.progress_bar import ProgressBar, bar
+from gpu_worker_client.protocol.errors import GpuWorkerError, JobError
+from gpu_worker_client.protocol.text import printable
 from gpu_worker_client.status import JobStatus, failure
 
 MAX_SHOWN = 5
@@ -82,7 +82,7 @@ def event_line(event: Event) -> str | None:
     count = f" {progress.done}/{progress.total} {progress.unit}" if progress.total else ""
     speed = f" {progress.fps:.1f} fps" if progress.fps is not None else ""
     rest = f", {progress.eta_sec:.0f} s left" if progress.eta_sec is not None else ""
-    return shown(f"{progress.stage}{percent}{count}{speed}{rest}")
+    return printable(f"{progress.stage}{percent}{count}{speed}{rest}")
 
 
 def status_json(status: JobStatus) -> dict[str, Any]:
@@ -128,8 +128,8 @@ def readable(value: Any, name: str = "") -> list[str]:
     if isinstance(value, list):
         items = cast("list[Any]", value)
         if len(items) > MAX_SHOWN:
-            return [shown(f"{name}: {len(items)} entries (--json shows them)")]
+            return [printable(f"{name}: {len(items)} entries (--json shows them)")]
         return [
             line for index, item in enumerate(items) for line in readable(item, f"{name}[{index}]")
         ]
-    return [] if value is None else [shown(f"{name}: {value}")]
+    return [] if value is None else [printable(f"{name}: {value}")]

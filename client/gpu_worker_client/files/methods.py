@@ -22,7 +22,7 @@ import gpu_worker_client.split as splitting
 from gpu_worker_client._blocking import in_thread
 from gpu_worker_client._portal import call, on_callers_thread
 from gpu_worker_client.commands import Compilable
-from gpu_worker_client.exceptions import ConfigError
+from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.files.client import BlockingClient, TaskClient
 from gpu_worker_client.files.transfer import OnEvent, run_files
 from gpu_worker_client.files.work import FileOrUrl, FileWork, is_url, render_work

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gpu_worker_client._blocking import in_thread, in_thread_notifying
+from gpu_worker_client.errors import StorageError
 from gpu_worker_client.events import Event
-from gpu_worker_client.exceptions import JobError, StorageError
 from gpu_worker_client.files.client import TaskClient
 from gpu_worker_client.files.work import FileWork
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import TaskBase, TaskResult
+from gpu_worker_client.protocol.errors import JobError
 from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
 from gpu_worker_client.storage import DEFAULT_EXPIRES_SECONDS, PartsUpload, Storage
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from gpu_worker_client._tasks import typed_task
 from gpu_worker_client.commands import Compilable, command_args, plainly_named
-from gpu_worker_client.exceptions import ConfigError
+from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.protocol import OutputTask, TaskBase
 
 FileOrUrl = str | PathLike[str]

@@ -7,180 +7,177 @@ half a millisecond a model.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from gpu_worker_client._lazy import loader
-from gpu_worker_client.protocol.envelope import (
-    MAX_PARTS,
-    MIN_PART_BYTES,
-    SCHEMA_VERSION,
-    CompleteUpload,
-    Cost,
-    FileTask,
-    InputTask,
-    OptionalFileTask,
-    OutputMultipart,
-    OutputPart,
-    OutputTask,
-    Progress,
-    ResultWarning,
-    State,
-    Stats,
-    TaskBase,
-    TaskHeaders,
-    TaskResult,
-    Timings,
-    UploadPart,
-    WorkerInfo,
-    same_object,
-)
-from gpu_worker_client.protocol.errors import ErrorBody, ErrorCode, Stage, TaskError
-from gpu_worker_client.protocol.models import AnsweredBy, Reply, Url, Wire
-from gpu_worker_client.protocol.tasks import MAX_TASK_BYTES, TASKS, TaskKind, parse_task
-
 if TYPE_CHECKING:
-    from gpu_worker_client.protocol.auto_crop import (
-        AutoCropParams,
-        AutoCropResult,
-        AutoCropStats,
-        AutoCropTask,
-        CropKeyframe,
-        CropOverride,
-        CropSegment,
-        CropSubject,
-        CropWindow,
-    )
-    from gpu_worker_client.protocol.beat import (
-        BeatParams,
-        BeatResult,
-        BeatStats,
-        BeatTask,
-        Energy,
-        TempoCandidate,
-        save_analysis,
-    )
-    from gpu_worker_client.protocol.boxes import TrackBox, TrackFrames
-    from gpu_worker_client.protocol.detect_scenes import (
-        DetectScenesParams,
-        DetectScenesResult,
-        DetectScenesStats,
-        DetectScenesTask,
-        Scene,
-    )
-    from gpu_worker_client.protocol.render import (
-        RenderParams,
-        RenderResult,
-        RenderStats,
-        RenderTask,
-    )
-    from gpu_worker_client.protocol.selftest import (
-        ProcessorCheck,
-        SelftestParams,
-        SelftestResult,
-        SelftestTask,
-    )
-    from gpu_worker_client.protocol.track import (
-        Track,
-        TrackCut,
-        TrackParams,
-        TrackResult,
-        TrackState,
-        TrackStats,
-        TrackTask,
-        TrackVideo,
-    )
-    from gpu_worker_client.protocol.upscale import (
-        UpscaleParams,
-        UpscaleResult,
-        UpscaleStats,
-        UpscaleTask,
-    )
+    from gpu_worker_client.protocol.auto_crop import AutoCropParams as AutoCropParams
+    from gpu_worker_client.protocol.auto_crop import AutoCropResult as AutoCropResult
+    from gpu_worker_client.protocol.auto_crop import AutoCropStats as AutoCropStats
+    from gpu_worker_client.protocol.auto_crop import AutoCropTask as AutoCropTask
+    from gpu_worker_client.protocol.auto_crop import CropKeyframe as CropKeyframe
+    from gpu_worker_client.protocol.auto_crop import CropOverride as CropOverride
+    from gpu_worker_client.protocol.auto_crop import CropSegment as CropSegment
+    from gpu_worker_client.protocol.auto_crop import CropSubject as CropSubject
+    from gpu_worker_client.protocol.auto_crop import CropWindow as CropWindow
+    from gpu_worker_client.protocol.base import AnsweredBy as AnsweredBy
+    from gpu_worker_client.protocol.base import Reply as Reply
+    from gpu_worker_client.protocol.base import Url as Url
+    from gpu_worker_client.protocol.beat import BeatParams as BeatParams
+    from gpu_worker_client.protocol.beat import BeatResult as BeatResult
+    from gpu_worker_client.protocol.beat import BeatStats as BeatStats
+    from gpu_worker_client.protocol.beat import BeatTask as BeatTask
+    from gpu_worker_client.protocol.beat import Energy as Energy
+    from gpu_worker_client.protocol.beat import TempoCandidate as TempoCandidate
+    from gpu_worker_client.protocol.beat import save_analysis as save_analysis
+    from gpu_worker_client.protocol.boxes import TrackBox as TrackBox
+    from gpu_worker_client.protocol.boxes import TrackFrames as TrackFrames
+    from gpu_worker_client.protocol.detect_scenes import DetectScenesParams as DetectScenesParams
+    from gpu_worker_client.protocol.detect_scenes import DetectScenesResult as DetectScenesResult
+    from gpu_worker_client.protocol.detect_scenes import DetectScenesStats as DetectScenesStats
+    from gpu_worker_client.protocol.detect_scenes import DetectScenesTask as DetectScenesTask
+    from gpu_worker_client.protocol.detect_scenes import Scene as Scene
+    from gpu_worker_client.protocol.errors import ErrorBody as ErrorBody
+    from gpu_worker_client.protocol.errors import ErrorCode as ErrorCode
+    from gpu_worker_client.protocol.errors import Stage as Stage
+    from gpu_worker_client.protocol.errors import TaskError as TaskError
+    from gpu_worker_client.protocol.parse import MAX_TASK_BYTES as MAX_TASK_BYTES
+    from gpu_worker_client.protocol.parse import parse_task as parse_task
+    from gpu_worker_client.protocol.registry import TASKS as TASKS
+    from gpu_worker_client.protocol.registry import TaskKind as TaskKind
+    from gpu_worker_client.protocol.render import RenderParams as RenderParams
+    from gpu_worker_client.protocol.render import RenderResult as RenderResult
+    from gpu_worker_client.protocol.render import RenderStats as RenderStats
+    from gpu_worker_client.protocol.render import RenderTask as RenderTask
+    from gpu_worker_client.protocol.result import Cost as Cost
+    from gpu_worker_client.protocol.result import OutputPart as OutputPart
+    from gpu_worker_client.protocol.result import Progress as Progress
+    from gpu_worker_client.protocol.result import ResultWarning as ResultWarning
+    from gpu_worker_client.protocol.result import State as State
+    from gpu_worker_client.protocol.result import Stats as Stats
+    from gpu_worker_client.protocol.result import TaskResult as TaskResult
+    from gpu_worker_client.protocol.result import Timings as Timings
+    from gpu_worker_client.protocol.result import WorkerInfo as WorkerInfo
+    from gpu_worker_client.protocol.selftest import ProcessorCheck as ProcessorCheck
+    from gpu_worker_client.protocol.selftest import SelftestParams as SelftestParams
+    from gpu_worker_client.protocol.selftest import SelftestResult as SelftestResult
+    from gpu_worker_client.protocol.selftest import SelftestTask as SelftestTask
+    from gpu_worker_client.protocol.task import MAX_PARTS as MAX_PARTS
+    from gpu_worker_client.protocol.task import MIN_PART_BYTES as MIN_PART_BYTES
+    from gpu_worker_client.protocol.task import SCHEMA_VERSION as SCHEMA_VERSION
+    from gpu_worker_client.protocol.task import CompleteUpload as CompleteUpload
+    from gpu_worker_client.protocol.task import FileTask as FileTask
+    from gpu_worker_client.protocol.task import InputTask as InputTask
+    from gpu_worker_client.protocol.task import OptionalFileTask as OptionalFileTask
+    from gpu_worker_client.protocol.task import OutputMultipart as OutputMultipart
+    from gpu_worker_client.protocol.task import OutputTask as OutputTask
+    from gpu_worker_client.protocol.task import TaskBase as TaskBase
+    from gpu_worker_client.protocol.task import TaskHeaders as TaskHeaders
+    from gpu_worker_client.protocol.task import UploadPart as UploadPart
+    from gpu_worker_client.protocol.task import Wire as Wire
+    from gpu_worker_client.protocol.task import same_object as same_object
+    from gpu_worker_client.protocol.track import Track as Track
+    from gpu_worker_client.protocol.track import TrackCut as TrackCut
+    from gpu_worker_client.protocol.track import TrackParams as TrackParams
+    from gpu_worker_client.protocol.track import TrackResult as TrackResult
+    from gpu_worker_client.protocol.track import TrackState as TrackState
+    from gpu_worker_client.protocol.track import TrackStats as TrackStats
+    from gpu_worker_client.protocol.track import TrackTask as TrackTask
+    from gpu_worker_client.protocol.track import TrackVideo as TrackVideo
+    from gpu_worker_client.protocol.upscale import UpscaleParams as UpscaleParams
+    from gpu_worker_client.protocol.upscale import UpscaleResult as UpscaleResult
+    from gpu_worker_client.protocol.upscale import UpscaleStats as UpscaleStats
+    from gpu_worker_client.protocol.upscale import UpscaleTask as UpscaleTask
 
-__all__ = [
-    "MAX_PARTS",
-    "MAX_TASK_BYTES",
-    "MIN_PART_BYTES",
-    "SCHEMA_VERSION",
-    "TASKS",
-    "AnsweredBy",
-    "AutoCropParams",
-    "AutoCropResult",
-    "AutoCropStats",
-    "AutoCropTask",
-    "BeatParams",
-    "BeatResult",
-    "BeatStats",
-    "BeatTask",
-    "CompleteUpload",
-    "Cost",
-    "CropKeyframe",
-    "CropOverride",
-    "CropSegment",
-    "CropSubject",
-    "CropWindow",
-    "DetectScenesParams",
-    "DetectScenesResult",
-    "DetectScenesStats",
-    "DetectScenesTask",
-    "Energy",
-    "ErrorBody",
-    "ErrorCode",
-    "FileTask",
-    "InputTask",
-    "OptionalFileTask",
-    "OutputMultipart",
-    "OutputPart",
-    "OutputTask",
-    "ProcessorCheck",
-    "Progress",
-    "RenderParams",
-    "RenderResult",
-    "RenderStats",
-    "RenderTask",
-    "Reply",
-    "ResultWarning",
-    "Scene",
-    "SelftestParams",
-    "SelftestResult",
-    "SelftestTask",
-    "Stage",
-    "State",
-    "Stats",
-    "TaskBase",
-    "TaskError",
-    "TaskHeaders",
-    "TaskKind",
-    "TaskResult",
-    "TempoCandidate",
-    "Timings",
-    "Track",
-    "TrackBox",
-    "TrackCut",
-    "TrackFrames",
-    "TrackParams",
-    "TrackResult",
-    "TrackState",
-    "TrackStats",
-    "TrackTask",
-    "TrackVideo",
-    "UploadPart",
-    "UpscaleParams",
-    "UpscaleResult",
-    "UpscaleStats",
-    "UpscaleTask",
-    "Url",
-    "Wire",
-    "WorkerInfo",
-    "parse_task",
-    "same_object",
-    "save_analysis",
-]
+_MODULES = {
+    "MAX_PARTS": "task",
+    "MAX_TASK_BYTES": "parse",
+    "MIN_PART_BYTES": "task",
+    "SCHEMA_VERSION": "task",
+    "TASKS": "registry",
+    "AnsweredBy": "base",
+    "AutoCropParams": "auto_crop",
+    "AutoCropResult": "auto_crop",
+    "AutoCropStats": "auto_crop",
+    "AutoCropTask": "auto_crop",
+    "BeatParams": "beat",
+    "BeatResult": "beat",
+    "BeatStats": "beat",
+    "BeatTask": "beat",
+    "CompleteUpload": "task",
+    "Cost": "result",
+    "CropKeyframe": "auto_crop",
+    "CropOverride": "auto_crop",
+    "CropSegment": "auto_crop",
+    "CropSubject": "auto_crop",
+    "CropWindow": "auto_crop",
+    "DetectScenesParams": "detect_scenes",
+    "DetectScenesResult": "detect_scenes",
+    "DetectScenesStats": "detect_scenes",
+    "DetectScenesTask": "detect_scenes",
+    "Energy": "beat",
+    "ErrorBody": "errors",
+    "ErrorCode": "errors",
+    "FileTask": "task",
+    "InputTask": "task",
+    "OptionalFileTask": "task",
+    "OutputMultipart": "task",
+    "OutputPart": "result",
+    "OutputTask": "task",
+    "ProcessorCheck": "selftest",
+    "Progress": "result",
+    "RenderParams": "render",
+    "RenderResult": "render",
+    "RenderStats": "render",
+    "RenderTask": "render",
+    "Reply": "base",
+    "ResultWarning": "result",
+    "Scene": "detect_scenes",
+    "SelftestParams": "selftest",
+    "SelftestResult": "selftest",
+    "SelftestTask": "selftest",
+    "Stage": "errors",
+    "State": "result",
+    "Stats": "result",
+    "TaskBase": "task",
+    "TaskError": "errors",
+    "TaskHeaders": "task",
+    "TaskKind": "registry",
+    "TaskResult": "result",
+    "TempoCandidate": "beat",
+    "Timings": "result",
+    "Track": "track",
+    "TrackBox": "boxes",
+    "TrackCut": "track",
+    "TrackFrames": "boxes",
+    "TrackParams": "track",
+    "TrackResult": "track",
+    "TrackState": "track",
+    "TrackStats": "track",
+    "TrackTask": "track",
+    "TrackVideo": "track",
+    "UploadPart": "task",
+    "UpscaleParams": "upscale",
+    "UpscaleResult": "upscale",
+    "UpscaleStats": "upscale",
+    "UpscaleTask": "upscale",
+    "Url": "base",
+    "Wire": "task",
+    "WorkerInfo": "result",
+    "parse_task": "parse",
+    "same_object": "task",
+    "save_analysis": "beat",
+}
+"""Every public name, and the module that is loaded when it is first used."""
 
-_HOMES = ("upscale", "detect_scenes", "boxes", "track", "auto_crop", "beat", "render", "selftest")
-"""Modules of the tasks, in the order of their imports."""
+__all__ = list(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
 
-__getattr__ = loader(__name__, __all__, _HOMES)
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

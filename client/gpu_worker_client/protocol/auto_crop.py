@@ -14,8 +14,9 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from gpu_worker_client.protocol.envelope import OptionalFileTask, Stats, TaskResult, same_object
-from gpu_worker_client.protocol.models import AnsweredBy, Many, Reply, Url, Wire
+from gpu_worker_client.protocol.base import AnsweredBy, Many, Reply, Url
+from gpu_worker_client.protocol.result import Stats, TaskResult
+from gpu_worker_client.protocol.task import OptionalFileTask, Wire, same_object
 from gpu_worker_client.protocol.track import ClassName, ModelName
 from gpu_worker_client.protocol.upscale import Codec
 

@@ -9,8 +9,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from gpu_worker_client.protocol.envelope import OptionalFileTask, Stats, TaskResult
-from gpu_worker_client.protocol.models import AnsweredBy, Many, Reply, Wire
+from gpu_worker_client.protocol.base import AnsweredBy, Many, Reply
+from gpu_worker_client.protocol.result import Stats, TaskResult
+from gpu_worker_client.protocol.task import OptionalFileTask, Wire
 
 ANALYSIS_RATE_HZ = 22_050
 """All audio is resampled to this rate, librosa's and Beat This!'s."""

@@ -14,8 +14,8 @@ from typing import Any, cast, overload
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from gpu_worker_client.protocol.base import Reply
 from gpu_worker_client.protocol.box_columns import CONFIDENCE, PX, BoxColumns
-from gpu_worker_client.protocol.models import Reply
 
 
 class TrackBox(Reply):

@@ -7,8 +7,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from gpu_worker_client.protocol.envelope import InputTask, Stats, TaskResult
-from gpu_worker_client.protocol.models import AnsweredBy, Many, Reply, Wire
+from gpu_worker_client.protocol.base import AnsweredBy, Many, Reply
+from gpu_worker_client.protocol.result import Stats, TaskResult
+from gpu_worker_client.protocol.task import InputTask, Wire
 
 DEFAULT_THRESHOLD = 30.0
 """One below the best single setting of ContentDetector over three public test sets, as

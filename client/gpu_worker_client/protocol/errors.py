@@ -1,9 +1,31 @@
-"""Every way a task can fail: the codes, whether a second try can help, and the exception that
-carries one.
+"""Every way a task can fail: the codes, whether a second try can help, the exception that carries
+one on the worker (`TaskError`), and the tree of those that a caller catches (`JobError`).
 
 RunPod accepts only a string in `error`, so a failure travels as the compact JSON text of
 `ErrorBody`. `TaskError` is the one exception that processors and worker raise on purpose; whatever
 else escapes them is a bug and becomes `internal`.
+
+    JobError                   the job failed; `gpu_worker_client.errors` has the tree above it
+    ├── InvalidTask            the task does not fit; raised before anything is sent, too
+    │   └── UnsupportedTask    no such task
+    ├── UrlRefused             a URL is not allowed, has expired, or storage denied it
+    ├── InputUnavailable       the input could not be fetched whole
+    ├── StorageUnavailable     storage answers with errors, or no safe connection to it exists
+    ├── OutputUploadFailed     the output could not be stored
+    ├── LimitExceeded          a configured limit on size or media
+    ├── UnsupportedMedia       not a video, broken, or without what the task needs
+    ├── WeightsUnavailable     model weights are missing or not the pinned ones
+    ├── WorkerUnsuitable       this worker lacks what the task requires (sandbox, encoder, secret)
+    ├── OutputRejected         the check before delivery failed; nothing was delivered
+    ├── ResourceExhausted      memory or disk ran out
+    │   └── OutOfMemory        the GPU's memory
+    ├── JobCancelled           by `cancel()`, by another caller, or by the worker's shutdown
+    ├── JobTimedOut            the worker's time limit or the endpoint's executionTimeout
+    ├── JobExpired             the endpoint no longer knows the id (retention or ttl passed)
+    ├── ResultLost             completed, but without a result (RunPod drops what is over its limit)
+    ├── ResultUnreadable       completed with a result of another shape than the task promises
+    ├── SubmitInDoubt          nobody can say whether the endpoint took it
+    └── WorkerFault            a bug or a crash of the worker
 """
 
 from __future__ import annotations
@@ -13,7 +35,8 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, ValidationError
 
-from gpu_worker_client.protocol.models import Reply
+from gpu_worker_client.protocol.base import Reply
+from gpu_worker_client.protocol.text import printable
 
 Stage = Literal["validate", "fetch", "load", "process", "encode", "deliver"]
 """Where in the way of a job it failed."""
@@ -187,3 +210,192 @@ class TaskError(Exception):
             stage=self.stage,
             details=self.details,
         )
+
+
+class GpuWorkerError(Exception):
+    """Base of the tree. Can be pickled, to cross a process pool; the job, which holds a connection,
+    stays behind."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = {name: None if name == "job" else value for name, value in vars(self).items()}
+        return _rebuild, (type(self), self.args, fields)
+
+
+def _rebuild(
+    kind: type[GpuWorkerError], args: tuple[Any, ...], fields: dict[str, Any]
+) -> GpuWorkerError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(fields)
+    return error
+
+
+class JobError(GpuWorkerError):
+    """The job failed. This class itself is raised for a code that a newer worker knows and this
+    client does not."""
+
+    def __init__(self, body: ErrorBody, job: Any = None) -> None:
+        super().__init__(printable(f"{body.code}: {body.message}", lines=True))
+        self.body = body
+        self.job = job
+        """The `Job`, or `AsyncJob`; None when `submit` refused the task before it was sent."""
+
+    @property
+    def code(self) -> str:
+        return self.body.code
+
+    @property
+    def message(self) -> str:
+        """What happened and what to do, for a person: control characters stand written out,
+        `\\x1b`."""
+        return printable(self.body.message, lines=True)
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same task, submitted again unchanged, can succeed."""
+        return self.body.retryable
+
+    @property
+    def stage(self) -> str | None:
+        return self.body.stage
+
+    @property
+    def details(self) -> dict[str, Any]:
+        return self.body.details
+
+
+class InvalidTask(JobError, ValueError):
+    """`details["errors"]` lists `{path, problem}`. A ValueError as well: constructors of the task
+    models raise it."""
+
+
+class UnsupportedTask(InvalidTask):
+    """`details["tasks"]` lists the tasks there are."""
+
+
+class UrlRefused(JobError):
+    """A URL is not allowed, has expired, or storage denied it."""
+
+
+class InputUnavailable(JobError):
+    """The input could not be fetched whole."""
+
+
+class StorageUnavailable(JobError):
+    """Storage answers with errors, or no safe connection to it exists."""
+
+
+class OutputUploadFailed(JobError):
+    """The output could not be stored."""
+
+
+class LimitExceeded(JobError):
+    """A configured limit; the message says which and how much."""
+
+
+class UnsupportedMedia(JobError):
+    """Not a video, broken, or without what the task needs."""
+
+
+class WeightsUnavailable(JobError):
+    """Model weights are missing or not the pinned ones; the message names the command that fetches
+    them."""
+
+
+class WorkerUnsuitable(JobError):
+    """This worker lacks what the task requires."""
+
+
+class OutputRejected(JobError):
+    """The check before delivery failed; nothing was delivered."""
+
+
+class ResourceExhausted(JobError):
+    """Memory or disk ran out."""
+
+
+class OutOfMemory(ResourceExhausted):
+    """The GPU's memory, after smaller tiles were tried."""
+
+
+class JobCancelled(JobError):
+    """By `cancel()`, by another caller, or by the worker's shutdown."""
+
+
+class JobTimedOut(JobError):
+    """The worker's time limit, or the endpoint's executionTimeout (10 minutes unless a policy says
+    otherwise)."""
+
+
+class JobExpired(JobError):
+    """The endpoint no longer knows the id: retention (30 minutes after the end) or ttl passed, or
+    it never was its."""
+
+
+class ResultLost(JobError):
+    """Completed, but without a result."""
+
+
+class ResultUnreadable(JobError):
+    """Completed with a result of another shape than the task promises."""
+
+
+class SubmitInDoubt(JobError):
+    """The submit got no answer, so the job may run and cost, and its id is lost. Only `JobManager`
+    raises it."""
+
+
+class WorkerFault(JobError):
+    """A bug or a crash of the worker."""
+
+
+JOB_ERRORS: dict[ErrorCode, type[JobError]] = {
+    ErrorCode.invalid_task: InvalidTask,
+    ErrorCode.unsupported_task: UnsupportedTask,
+    ErrorCode.ffmpeg_arg_denied: InvalidTask,
+    ErrorCode.url_not_allowed: UrlRefused,
+    ErrorCode.address_not_allowed: UrlRefused,
+    ErrorCode.redirect_not_allowed: UrlRefused,
+    ErrorCode.url_expired: UrlRefused,
+    ErrorCode.url_denied: UrlRefused,
+    ErrorCode.input_not_found: InputUnavailable,
+    ErrorCode.download_failed: InputUnavailable,
+    ErrorCode.download_timeout: InputUnavailable,
+    ErrorCode.download_truncated: InputUnavailable,
+    ErrorCode.length_required: InputUnavailable,
+    ErrorCode.input_changed: InputUnavailable,
+    ErrorCode.storage_unavailable: StorageUnavailable,
+    ErrorCode.tls_error: StorageUnavailable,
+    ErrorCode.clock_skew: StorageUnavailable,
+    ErrorCode.upload_failed: OutputUploadFailed,
+    ErrorCode.output_exists: OutputUploadFailed,
+    ErrorCode.input_too_large: LimitExceeded,
+    ErrorCode.media_limit: LimitExceeded,
+    ErrorCode.output_too_large: LimitExceeded,
+    ErrorCode.result_too_large: LimitExceeded,
+    ErrorCode.time_limit: JobTimedOut,
+    ErrorCode.not_media: UnsupportedMedia,
+    ErrorCode.corrupt_media: UnsupportedMedia,
+    ErrorCode.unsupported_media: UnsupportedMedia,
+    ErrorCode.no_video_stream: UnsupportedMedia,
+    ErrorCode.no_audio_stream: UnsupportedMedia,
+    ErrorCode.no_frames: UnsupportedMedia,
+    ErrorCode.weights_missing: WeightsUnavailable,
+    ErrorCode.weights_rejected: WeightsUnavailable,
+    ErrorCode.sandbox_unavailable: WorkerUnsuitable,
+    ErrorCode.hardware_encoder_unavailable: WorkerUnsuitable,
+    ErrorCode.webhook_unavailable: WorkerUnsuitable,
+    ErrorCode.output_invalid: OutputRejected,
+    ErrorCode.nan_output: OutputRejected,
+    ErrorCode.gpu_oom: OutOfMemory,
+    ErrorCode.resource_exhausted: ResourceExhausted,
+    ErrorCode.disk_full: ResourceExhausted,
+    ErrorCode.cancelled: JobCancelled,
+    ErrorCode.internal: WorkerFault,
+}
+"""The one map from the wire's code to the class a caller catches. A test holds it without gaps."""
+
+
+def job_error(body: ErrorBody, job: Any = None) -> JobError:
+    """The exception of a failure; `JobError` itself for a code that only a newer worker knows."""
+    known = {code.value: kind for code, kind in JOB_ERRORS.items()}
+    return known.get(body.code, JobError)(body, job)

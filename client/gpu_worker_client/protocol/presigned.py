@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import parse_qsl
 
-from gpu_worker_client.protocol.envelope import MAX_PARTS
 from gpu_worker_client.protocol.foreign import parse_integer, parse_sigv4_date, parse_unix_time
+from gpu_worker_client.protocol.task import MAX_PARTS
 
 MAX_EXPIRES_SECONDS = 7 * 24 * 3600
 """Longest life of a presigned URL. https://developers.cloudflare.com/r2/api/s3/presigned-urls/"""

@@ -11,8 +11,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from gpu_worker_client.protocol.envelope import OutputTask, Stats, TaskResult, same_object
-from gpu_worker_client.protocol.models import AnsweredBy, FileName, Url, Wire
+from gpu_worker_client.protocol.base import AnsweredBy, FileName, Url
+from gpu_worker_client.protocol.result import Stats, TaskResult
+from gpu_worker_client.protocol.task import OutputTask, Wire, same_object
 from gpu_worker_client.protocol.timeline import Timeline
 
 MAX_INPUTS = 200

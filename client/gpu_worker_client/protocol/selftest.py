@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from gpu_worker_client.protocol.envelope import Stats, TaskBase, TaskResult
-from gpu_worker_client.protocol.models import AnsweredBy, Reply, Wire
+from gpu_worker_client.protocol.base import AnsweredBy, Reply
+from gpu_worker_client.protocol.result import Stats, TaskResult
+from gpu_worker_client.protocol.task import TaskBase, Wire
 
 
 class SelftestParams(Wire):

@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from gpu_worker_client.protocol.models import FileName, Wire
+from gpu_worker_client.protocol.base import FileName
+from gpu_worker_client.protocol.task import Wire
 from gpu_worker_client.protocol.upscale import Codec
 
 MAX_CLIPS = 200

@@ -25,6 +25,7 @@ from pydantic import (
 )
 from typing_extensions import Self
 
+from gpu_worker_client.protocol.base import AnsweredBy, Many, Reply
 from gpu_worker_client.protocol.boxes import TrackBox, TrackFrames
 from gpu_worker_client.protocol.columnar import (
     ColumnarWriter,
@@ -33,8 +34,8 @@ from gpu_worker_client.protocol.columnar import (
     read_columnar,
     to_text,
 )
-from gpu_worker_client.protocol.envelope import OptionalFileTask, Stats, TaskResult
-from gpu_worker_client.protocol.models import AnsweredBy, Many, Reply, Wire
+from gpu_worker_client.protocol.result import Stats, TaskResult
+from gpu_worker_client.protocol.task import OptionalFileTask, Wire
 
 __all__ = [
     "MAX_STATE_BYTES",

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gpu_worker_client.protocol.envelope import FileTask, Stats, TaskResult
-from gpu_worker_client.protocol.models import AnsweredBy, Wire
+from gpu_worker_client.protocol.base import AnsweredBy
+from gpu_worker_client.protocol.result import Stats, TaskResult
+from gpu_worker_client.protocol.task import FileTask, Wire
 
 SrModel = Literal[
     "RealESRGAN_x4plus",

@@ -6,8 +6,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from gpu_worker_client.protocol.base import Reply
 from gpu_worker_client.protocol.errors import ErrorBody
-from gpu_worker_client.protocol.models import Reply
 
 JOB_COMPLETED = "job.completed"
 JOB_FAILED = "job.failed"

@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from gpu_worker_client.exceptions import ConfigError
+from gpu_worker_client.errors import ConfigError
 
 if TYPE_CHECKING:
     from gpu_worker_client.split.errors import SplitError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from gpu_worker_client.exceptions import GpuWorkerError
+from gpu_worker_client.protocol.errors import GpuWorkerError
 
 Reason = Literal[
     "unreadable",

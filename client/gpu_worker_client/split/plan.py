@@ -10,8 +10,8 @@ from decimal import ROUND_CEILING, Context, Decimal
 from itertools import pairwise
 from pathlib import Path
 
+from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.estimate import Estimate, estimate
-from gpu_worker_client.exceptions import ConfigError
 from gpu_worker_client.protocol import UpscaleParams
 from gpu_worker_client.split.errors import SplitError
 from gpu_worker_client.split.source import SourceVideo, read_source

@@ -21,16 +21,11 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from gpu_worker_client._blocking import checkpoint, in_thread, notify
-from gpu_worker_client.exceptions import (
-    GpuWorkerError,
-    JobError,
-    JobExpired,
-    ResultLost,
-    StorageError,
-)
+from gpu_worker_client.errors import StorageError
 from gpu_worker_client.files.client import RemoteJob, TaskClient
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import State, UpscaleResult, UpscaleTask
+from gpu_worker_client.protocol.errors import GpuWorkerError, JobError, JobExpired, ResultLost
 from gpu_worker_client.split.plan import Segment, SplitPlan
 from gpu_worker_client.split.remux import Piece, read_piece
 from gpu_worker_client.storage import Storage

@@ -19,8 +19,8 @@ from typing import Any
 
 from gpu_worker_client._at_once import as_they_end
 from gpu_worker_client._blocking import in_thread
+from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.estimate import execution_timeout_seconds
-from gpu_worker_client.exceptions import ConfigError
 from gpu_worker_client.files.client import TaskClient
 from gpu_worker_client.files.work import FileWork
 from gpu_worker_client.policy import Policy, checked_policy

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from gpu_worker_client._blocking import checkpoint
 from gpu_worker_client._timing import Timing
-from gpu_worker_client.exceptions import ConfigError, StorageError
+from gpu_worker_client.errors import ConfigError, StorageError
 from gpu_worker_client.protocol import (
     MAX_PARTS,
     MIN_PART_BYTES,
@@ -43,6 +43,9 @@ DEFAULT_PART_BYTES = 16 * 1024**2
 DEFAULT_PREFIX = "gpu-worker"
 MAX_READ_BYTES = 1 << 30
 """What `read` takes into memory at most; a result of hours of tracks has 200 MB."""
+_REQUIRED = ("R2_BUCKET_NAME", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY")
+VARIABLES = frozenset({"R2_ENDPOINT_URL", "R2_ACCOUNT_ID", *_REQUIRED})
+"""What `Storage.from_env` reads."""
 _READ_BYTES = 1 << 20
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
@@ -124,16 +127,11 @@ class Storage:
         endpoint_url = env.get("R2_ENDPOINT_URL", "") or (
             f"https://{account}.r2.cloudflarestorage.com" if account else ""
         )
-        values = {
-            name: env.get(name, "")
-            for name in ("R2_BUCKET_NAME", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY")
-        }
+        values = {name: env.get(name, "") for name in _REQUIRED}
         missing = [name for name, value in values.items() if not value]
         missing += [] if endpoint_url else ["R2_ENDPOINT_URL (or R2_ACCOUNT_ID)"]
         if missing:
-            raise ConfigError(
-                f"no bucket for the files: set {', '.join(missing)}, or give a Storage(...)"
-            )
+            raise ConfigError(f"no bucket for files: set {', '.join(missing)}")
         return cls(endpoint_url, *values.values())
 
     def __repr__(self) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gpu_worker_client._retry import MAX_RETRIES, backoff_seconds
-from gpu_worker_client.exceptions import StorageError
+from gpu_worker_client.errors import StorageError
 from gpu_worker_client.storage.s3 import S3, ObjectInfo, OnBytes, connection_error
 
 MAX_CHANGES = 3

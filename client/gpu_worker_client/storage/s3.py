@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from gpu_worker_client._blocking import checkpoint
 from gpu_worker_client._retry import MAX_RETRIES, backoff_seconds
 from gpu_worker_client._timing import Timing
-from gpu_worker_client.exceptions import ConfigError, StorageError
+from gpu_worker_client.errors import ConfigError, StorageError
 from gpu_worker_client.protocol.http import LOOPBACK_HOSTS, TRANSIENT_STATUS
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gpu_worker_client._portal import Threads
-from gpu_worker_client.exceptions import StorageError
+from gpu_worker_client.errors import StorageError
 from gpu_worker_client.protocol import MAX_PARTS
 from gpu_worker_client.storage.s3 import S3, OnBytes
 

@@ -14,8 +14,8 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol.base import MAX_URL_CHARS
 from gpu_worker_client.protocol.foreign import parse_integer
-from gpu_worker_client.protocol.models import MAX_URL_CHARS
 from gpu_worker_client.protocol.presigned import Presign, read_presign
 
 DEFAULT_PORTS = {"http": 80, "https": 443}

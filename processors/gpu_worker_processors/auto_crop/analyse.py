@@ -2,7 +2,7 @@
 
 With a detector everything is found in one decode. With tracks that came along, or with the user's
 keyframes, only the times are wanted, and those the container lists; it is decoded where its list
-cannot be relied on. Boxes are measured in the upright picture with square pixels from here on.
+cannot be relied on. Boxes are measured in the upright image with square pixels from here on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gpu_worker_client.protocol.auto_crop import AutoCropParams
 from gpu_worker_client.protocol.columnar import CONFIDENCE, MAX_BOXES, PX, BoxColumns
 from gpu_worker_processors.auto_crop.candidates import SubjectTrack
 from gpu_worker_processors.auto_crop.canvas import square_size
-from gpu_worker_processors.auto_crop.path import Timeline
+from gpu_worker_processors.auto_crop.path import ShotTimeline
 from gpu_worker_processors.auto_crop.tracks_file import INPUT_NAME, check_frames, read_tracks
 from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.detect_scenes.scenes import FrameTimes
@@ -26,7 +26,7 @@ from gpu_worker_processors.media.decode import FrameReader
 from gpu_worker_processors.media.probe import MediaInfo, VideoInfo, require_video
 from gpu_worker_processors.track.detectors.base import Detector
 from gpu_worker_processors.track.follow import Feed
-from gpu_worker_processors.track.loop import Look, run_loop
+from gpu_worker_processors.track.loop import FrameSource, run_loop
 from gpu_worker_processors.track.store import TrackStore
 
 _SHORT_GAP_SECONDS = 0.3
@@ -41,7 +41,7 @@ Matroska's own resolution."""
 @dataclass(frozen=True)
 class Analysis:
     tracks: tuple[SubjectTrack, ...]
-    timeline: Timeline
+    timeline: ShotTimeline
     times: FrameTimes
     """Of all frames."""
     is_listed: bool = False
@@ -107,7 +107,7 @@ def _followed(job: LocalJob, info: MediaInfo, video: VideoInfo, detector: Detect
     )
     with TrackStore(job.work_dir) as store:
         reader = FrameReader(job.require_input(), info, limits=job.limits)
-        look = Look(
+        look = FrameSource(
             reader,
             video,
             detector,
@@ -131,11 +131,11 @@ def _report(job: LocalJob, done: int, video: VideoInfo) -> None:
     job.progress("process", done, max(done, total) if total else None)
 
 
-def _timeline(times: FrameTimes, cuts: Sequence[int]) -> Timeline:
+def _timeline(times: FrameTimes, cuts: Sequence[int]) -> ShotTimeline:
     seconds = np.fromiter(
         (times.seconds(index) for index in range(len(times))), np.float64, len(times)
     )
-    return Timeline(rising(seconds), np.array([0, *cuts], np.int64))
+    return ShotTimeline(rising(seconds), np.array([0, *cuts], np.int64))
 
 
 def rising(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -201,7 +201,7 @@ def _squares(video: VideoInfo) -> NDArray[np.float32]:
 
 
 def _arrays(track_id: int, class_name: str, columns: BoxColumns, video: VideoInfo) -> SubjectTrack:
-    """Boxes in square pixels; those that show nothing of the picture are left out."""
+    """Boxes in square pixels; those that show nothing of the image are left out."""
     boxes = np.array(columns.corners, np.float32).reshape(-1, 4) / PX
     inside = (
         np.minimum(boxes[:, 2:], (video.width, video.height)) > np.maximum(boxes[:, :2], 0)

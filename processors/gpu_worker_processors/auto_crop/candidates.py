@@ -28,7 +28,7 @@ _IMPORTANT = 0.5
 FITS_SHARE = 0.9
 """Of the frames in which a group must fit into the window to be taken in together."""
 PAIR_PX = 2
-"""Sizes of windows are even: less than this is lost of an odd picture."""
+"""Sizes of windows are even: less than this is lost of an odd image."""
 _MOST = 500
 """Tracks looked at in one stretch, those seen longest: of more nobody could say who matters, and
 memory is bounded."""
@@ -54,7 +54,7 @@ class SubjectTrack:
 
 
 @dataclass(frozen=True)
-class Picture:
+class CropGeometry:
     """What the window is cut from. Pixels."""
 
     width: int
@@ -67,7 +67,7 @@ class Picture:
 
     def holds(self, boxes: Floats, *, padded: bool = True, room: float = 0.0) -> NDArray[np.bool_]:
         """Whether boxes, shape (..., 4), fit into the window, with their padding or without; False
-        where NaN. A window as long as the picture holds everything in that direction.
+        where NaN. A window as long as the image holds everything in that direction.
 
         Args:
             room: share of the window that is left free.
@@ -108,14 +108,14 @@ class Cast:
 
     def ball_frames(self, start: int, stop: int) -> int:
         """In how many frames from `start` to before `stop` a ball is seen."""
-        begin, end = np.searchsorted(self._ball_frames, (start, stop))
-        return int(end - begin)
+        low, high = np.searchsorted(self._ball_frames, (start, stop))
+        return int(high - low)
 
     def seen(self, start: int, stop: int, subject: int | str) -> list[Seen]:
         """Whoever may be meant by `subject` (see `focus_on`) in the frames from `start` to before
         `stop`, by rising id."""
-        begin, end = np.searchsorted(self._frames, (start, stop))
-        owners, counts = np.unique(self._owners[begin:end], return_counts=True)
+        low, high = np.searchsorted(self._frames, (start, stop))
+        owners, counts = np.unique(self._owners[low:high], return_counts=True)
         meant = np.array([self._is_meant(int(owner), subject) for owner in owners], bool)
         owners, counts = owners[meant], counts[meant]
         most = np.sort(np.argsort(-counts, kind="stable")[:_MOST])
@@ -137,9 +137,9 @@ class Seen:
     score: float
     """Mean detection score, 0..1."""
 
-    def within(self, picture: Picture) -> Seen:
-        """What of it is in the picture."""
-        return replace(self, boxes=np.clip(self.boxes, 0, (picture.width, picture.height) * 2))
+    def within(self, geometry: CropGeometry) -> Seen:
+        """What of it is in the frame."""
+        return replace(self, boxes=np.clip(self.boxes, 0, (geometry.width, geometry.height) * 2))
 
     @property
     def present(self) -> NDArray[np.bool_]:
@@ -148,10 +148,10 @@ class Seen:
 
 
 def _seen(track: SubjectTrack, start: int, stop: int) -> Seen:
-    begin, end = np.searchsorted(track.frames, (start, stop))
+    low, high = np.searchsorted(track.frames, (start, stop))
     boxes = np.full((stop - start, 4), np.nan)
-    boxes[track.frames[begin:end] - start] = track.boxes[begin:end]
-    return Seen(track.track_id, track.class_name, boxes, float(track.scores[begin:end].mean()))
+    boxes[track.frames[low:high] - start] = track.boxes[low:high]
+    return Seen(track.track_id, track.class_name, boxes, float(track.scores[low:high].mean()))
 
 
 Ranked = list[tuple["Seen", float]]
@@ -190,8 +190,8 @@ def union(boxes: Sequence[Floats]) -> Floats:
     return np.concatenate([low, high], axis=-1)
 
 
-def fits(boxes: Floats, picture: Picture) -> bool:
+def fits(boxes: Floats, geometry: CropGeometry) -> bool:
     """Whether people with these boxes around them, shape (k, 4), fit into the window nearly
     whenever they are seen."""
     seen = np.isfinite(boxes[:, 0])
-    return bool(picture.holds_group(boxes[seen]).mean() >= FITS_SHARE)
+    return bool(geometry.holds_group(boxes[seen]).mean() >= FITS_SHARE)

@@ -1,6 +1,6 @@
-"""One frame through its window: the planes of a decoded picture in, the planes of the output out.
+"""One frame through its window: the planes of a decoded image in, the planes of the output out.
 
-The window is measured in the upright picture with square pixels; from there it goes straight to the
+The window is measured in the upright image with square pixels; from there it goes straight to the
 decoder's own samples: rotation, mirroring, the shape of the source's pixels and the place of its
 chroma samples are all part of one sampling, of Y, Cb and Cr each for itself. There is no trip
 through RGB, but for a source that is RGB. Chroma is taken, and made, co-sited with the left luma
@@ -29,7 +29,7 @@ cannot be made out."""
 _BLUR_SIGMA = 1.0
 """Of the Gaussian, in those samples."""
 _BACKGROUND_LIGHT = 0.6
-"""Of the background beside the picture, so that the eye stays on the picture."""
+"""Of the background beside the image, so that the eye stays on the image."""
 
 Window = tuple[float, float, float, float]
 """x, y, width, height in square pixels of the upright source."""
@@ -37,7 +37,7 @@ Window = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Canvas:
-    """The picture to make."""
+    """The image to make."""
 
     width: int
     """Even."""
@@ -57,7 +57,7 @@ class Canvas:
 
 
 def square_size(video: VideoInfo) -> tuple[int, int]:
-    """Width and height of the upright picture in square pixels: the height stays."""
+    """Width and height of the upright image in square pixels: the height stays."""
     return max(1, round(video.width * video.sar)), video.height
 
 
@@ -90,7 +90,7 @@ class FrameCropper:
     """Makes the output's frames of one video.
 
     Args:
-        video: the stream the pictures are of.
+        video: the stream the images are of.
         tags: what its numbers mean.
         canvas: what to make.
     """
@@ -114,7 +114,7 @@ class FrameCropper:
         (left, across, side), (top, down, above) = placed(
             window, (canvas.width, canvas.height), layout
         )
-        # The picture's own edges come to lie on whole pairs of pixels; what is in it stays where it
+        # The image's own edges come to lie on whole pairs of pixels; what is in it stays where it
         # belongs.
         columns, rows = (2 * round(margin / 2) for margin in (side, above))
         inner = (rows, canvas.height - rows), (columns, canvas.width - columns)
@@ -139,7 +139,7 @@ class FrameCropper:
         return planes
 
     def _planes(self, frame: Frame) -> list[_Plane]:
-        """Three planes, each with its place in the coded picture."""
+        """Three planes, each with its place in the coded image."""
         video = self._video
         samples: Sequence[Samples] = frame.planes
         if frame.is_rgb:
@@ -152,7 +152,7 @@ class FrameCropper:
         return [_Plane.of(plane, video.coded_width, video.coded_height) for plane in samples]
 
     def _sampled(self, plane: _Plane, rows: Axis, columns: Axis) -> Samples:
-        """Values at places of the upright picture in square pixels."""
+        """Values at places of the upright image in square pixels."""
         video = self._video
         upright = plane.upright(video)
         return resampled(
@@ -184,7 +184,7 @@ class FrameCropper:
     def _background(
         self, source: Sequence[_Plane], index: int, frame: Frame, window: Window, layout: Layout
     ) -> Plane:
-        """The whole canvas behind a picture that does not fill it."""
+        """The whole canvas behind an image that does not fill it."""
         canvas = self._canvas
         rows, columns = canvas.axes(chroma=index > 0)
         black, _, middle, _ = levels(canvas.bits, canvas.tags.full_range)
@@ -212,7 +212,7 @@ def _coarse(size: int, unit: float) -> Axis:
 
 @dataclass(frozen=True)
 class _Plane:
-    """Samples and where they lie in the picture."""
+    """Samples and where they lie in the frame."""
 
     samples: Samples
     rows: Axis
@@ -220,7 +220,7 @@ class _Plane:
 
     @classmethod
     def of(cls, samples: Samples, width: int, height: int) -> _Plane:
-        """A plane of a coded picture of that size; fewer samples than pixels are chroma."""
+        """A plane of a coded image of that size; fewer samples than pixels are chroma."""
         down, across = (
             _step(length, count)
             for length, count in zip((height, width), samples.shape, strict=True)

@@ -11,7 +11,7 @@ from gpu_worker_client.protocol.auto_crop import AutoCropParams, AutoCropResult,
 from gpu_worker_processors.auto_crop.analyse import Analysis, analyse
 from gpu_worker_processors.auto_crop.canvas import square_size
 from gpu_worker_processors.auto_crop.plan import CropPlan, plan_crop
-from gpu_worker_processors.auto_crop.render import Look, OtherFrames, plan_look, render
+from gpu_worker_processors.auto_crop.render import OtherFrames, OutputPlan, plan_output, render
 from gpu_worker_processors.auto_crop.windows import keyframes_of, window_size, wire_keyframes
 from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.media.probe import VideoInfo, probe, require_video
@@ -41,7 +41,7 @@ def crop_file(job: LocalJob, detector: Detector | None) -> AutoCropResult:
     frame = square_size(video)
     look = None
     if not params.dry_run:  # what cannot be written is refused before anything is decoded
-        look = plan_look(
+        look = plan_output(
             job,
             video,
             window_size(frame, params.aspect, params.zoom),
@@ -95,7 +95,7 @@ def _result(
     plan: CropPlan,
     found: Analysis,
     frame: tuple[int, int],
-    look: Look | None,
+    look: OutputPlan | None,
     started: float,
 ) -> AutoCropResult:
     chosen = keyframes_of(plan.path, found.timeline, params.keyframe_interval)

@@ -15,7 +15,7 @@ import numpy as np
 from gpu_worker_processors.auto_crop.candidates import (
     FITS_SHARE,
     GLIMPSE_SECONDS,
-    Picture,
+    CropGeometry,
     Ranked,
     Seen,
     counting,
@@ -34,7 +34,7 @@ rules, 2.1) farther away is 5/19 as tall; whoever is smaller stands outside the 
 
 
 @dataclass(frozen=True)
-class Apart:
+class SplitGroup:
     """The two or three who matter in a stretch of k frames and do not fit into the window together,
     and their ball."""
 
@@ -46,9 +46,9 @@ class Apart:
     reason: str
 
 
-def apart(
-    ranked: Ranked, balls: Sequence[Seen], ball: Floats, picture: Picture, *, is_game: bool
-) -> Apart | None:
+def split_group(
+    ranked: Ranked, balls: Sequence[Seen], ball: Floats, geometry: CropGeometry, *, is_game: bool
+) -> SplitGroup | None:
     """The few who matter, if they do not fit into the window together: in a game all who play it,
     else those who matter about as much as the leader. Around a ball that leads a crowd there are
     none.
@@ -58,16 +58,16 @@ def apart(
     """
     few, reason = _few(ranked, ball, is_game=is_game)
     boxes = [one.boxes for one in few]
-    if not few or not _do_not_fit(boxes, picture):
+    if not few or not _do_not_fit(boxes, geometry):
         return None
     padded = [
-        box + picture.padding * np.tile(box[:, 2:] - box[:, :2], 2) * (-1, -1, 1, 1)
+        box + geometry.padding * np.tile(box[:, 2:] - box[:, :2], 2) * (-1, -1, 1, 1)
         for box in boxes
     ]
-    if np.isfinite(ball[:, 0]).sum() >= GLIMPSE_SECONDS * picture.fps:
+    if np.isfinite(ball[:, 0]).sum() >= GLIMPSE_SECONDS * geometry.fps:
         boxes, padded, few = [*boxes, ball], [*padded, ball], [*few, most_seen(balls)]
-    room = np.clip(union(padded), 0, (picture.width, picture.height) * 2)
-    return Apart(
+    room = np.clip(union(padded), 0, (geometry.width, geometry.height) * 2)
+    return SplitGroup(
         tuple(one.track_id for one in few), union(boxes), room[:, 2:] - room[:, :2], reason
     )
 
@@ -88,13 +88,13 @@ def _few(ranked: Ranked, ball: Floats, *, is_game: bool) -> tuple[list[Seen], st
     )
 
 
-def _do_not_fit(boxes: Sequence[Floats], picture: Picture) -> bool:
+def _do_not_fit(boxes: Sequence[Floats], geometry: CropGeometry) -> bool:
     """Whether they are too far apart to be shown together, rather than one of them too large or the
     one gone before the other came."""
     around = union(boxes)
     seen = np.sum([np.isfinite(box[:, 0]) for box in boxes], axis=0)
     return bool(
-        ((seen > 1) & ~picture.holds_group(around)).sum() > (1 - FITS_SHARE) * (seen > 0).sum()
+        ((seen > 1) & ~geometry.holds_group(around)).sum() > (1 - FITS_SHARE) * (seen > 0).sum()
     )
 
 

@@ -29,14 +29,14 @@ _POSSESSION_GAIN = 2.0
 
 
 def importance(
-    boxes: Floats, scores: Floats, ball: Floats, picture_width: float, fps: float
+    boxes: Floats, scores: Floats, ball: Floats, frame_width: float, fps: float
 ) -> Floats:
     """
     Args:
         boxes: shape (people, k, 4): x1, y1, x2, y2 in pixels.
         scores: shape (people,): mean detection scores, 0..1.
         ball: shape (k, 4).
-        picture_width: pixels.
+        frame_width: pixels.
 
     Returns:
         Shape (people,), 0 and up; only their ratios mean anything.
@@ -47,7 +47,7 @@ def importance(
     height = np.maximum(_mean(boxes[..., 3] - boxes[..., 1], seen), 1)
     size = np.sqrt(np.maximum(_mean((boxes[..., 2:] - boxes[..., :2]).prod(-1), seen), 0))
     activity = _activity(middle(boxes), height, fps)
-    place = np.maximum(1 - np.abs(_mean(middle(boxes)[..., 0], seen) / picture_width - 0.5), 0)
+    place = np.maximum(1 - np.abs(_mean(middle(boxes)[..., 0], seen) / frame_width - 0.5), 0)
     parts = (np.ones(len(boxes)), activity / max(activity.max(), 1e-9), place, scores)
     own = (
         size

@@ -1,7 +1,7 @@
 """The stillest line through a corridor: least absolute speed, acceleration and jerk, never outside
 hard bounds.
 
-Owns the optimisation alone and knows nothing of pictures. The problem is that of M. Grundmann, V.
+Owns the optimisation alone and knows nothing of images. The problem is that of M. Grundmann, V.
 Kwatra, I. Essa, "Auto-directed video stabilization with robust L1 optimal camera paths" (2011),
 with derivatives taken over real time, so that the answer does not depend on the frame rate, and
 with a pull towards a soft corridor:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpu_worker_client.protocol.auto_crop import AutoCropParams, CropOverride, Layout
-from gpu_worker_processors.auto_crop.candidates import PAIR_PX, Picture
+from gpu_worker_processors.auto_crop.candidates import PAIR_PX, CropGeometry
 from gpu_worker_processors.auto_crop.l1 import Floats
-from gpu_worker_processors.auto_crop.path import ROOM, Timeline
+from gpu_worker_processors.auto_crop.path import ROOM, ShotTimeline
 from gpu_worker_processors.auto_crop.subject import Focus
 from gpu_worker_processors.auto_crop.windows import SAME_ASPECT
 
@@ -40,7 +40,7 @@ class Stretch:
     """One after the last frame."""
 
 
-def stretches(timeline: Timeline, params: AutoCropParams) -> list[Stretch]:
+def stretches(timeline: ShotTimeline, params: AutoCropParams) -> list[Stretch]:
     """All frames, in order, without gaps."""
     bounds = {len(timeline.times), *timeline.shot_starts.tolist()}
     for override in params.overrides:
@@ -56,14 +56,14 @@ def stretches(timeline: Timeline, params: AutoCropParams) -> list[Stretch]:
     ]
 
 
-def override_frames(timeline: Timeline, start_time: float, end_time: float) -> tuple[int, int]:
+def override_frames(timeline: ShotTimeline, start_time: float, end_time: float) -> tuple[int, int]:
     """First frame, and one after the last, of a time."""
     start, stop = np.searchsorted(timeline.times, (start_time, end_time))
     return int(start), int(stop)
 
 
 def overrides_of(
-    pieces: Sequence[Stretch], timeline: Timeline, params: AutoCropParams
+    pieces: Sequence[Stretch], timeline: ShotTimeline, params: AutoCropParams
 ) -> list[CropOverride | None]:
     """The one that holds in each stretch: the last in the user's list."""
     holds = np.full(len(timeline.times), -1)
@@ -82,8 +82,8 @@ class View:
 
     layout: Layout
     size: tuple[int, int]
-    """Width and height of the window, pixels: the user's, a wider one, or the whole picture."""
-    holds_apart: bool = False
+    """Width and height of the window, pixels: the user's, a wider one, or the whole image."""
+    holds_group_shot: bool = False
     """The window is wide for the sake of those who do not fit into the user's together."""
 
 
@@ -92,12 +92,12 @@ def views_of(
     foci: Sequence[Focus],
     overrides: Sequence[CropOverride | None],
     fallback: Layout,
-    picture: Picture,
+    geometry: CropGeometry,
 ) -> list[View]:
     """How each stretch is shown: as an override says, else as its shot is."""
     usual, frame = (
-        View("crop", (picture.window_width, picture.window_height)),
-        (picture.width, picture.height),
+        View("crop", (geometry.window_width, geometry.window_height)),
+        (geometry.width, geometry.height),
     )
     # An exception for some time says nothing of the rest of its shot.
     usually = [
@@ -105,7 +105,7 @@ def views_of(
         for piece, focus, override in zip(pieces, foci, overrides, strict=True)
         if override is None
     ]
-    wide = {} if fallback == "crop" else _wide_shots(usually, fallback, picture)
+    wide = {} if fallback == "crop" else _wide_shots(usually, fallback, geometry)
     return [
         wide.get(piece.shot, usual)
         if override is None
@@ -117,26 +117,29 @@ def views_of(
 
 
 def _wide_shots(
-    usually: Sequence[tuple[Stretch, Focus]], fallback: Layout, picture: Picture
+    usually: Sequence[tuple[Stretch, Focus]], fallback: Layout, geometry: CropGeometry
 ) -> dict[int, View]:
     """One view for each shot in a good part of whose frames some are apart who matter."""
     total, rooms = dict[int, int](), dict[int, list[Floats]]()
     for piece, focus in usually:
         total[piece.shot] = total.get(piece.shot, 0) + piece.stop - piece.start
-        if focus.apart is not None:
-            rooms.setdefault(piece.shot, []).append(focus.apart.room)
+        if focus.split_group is not None:
+            rooms.setdefault(piece.shot, []).append(focus.split_group.room)
     many = {shot: np.concatenate(room) for shot, room in rooms.items()}
     return {
-        shot: _wide(room, fallback, picture)
+        shot: _wide(room, fallback, geometry)
         for shot, room in many.items()
         if len(room) > _SPREAD_SHARE * total[shot]
     }
 
 
-def _wide(room: Floats, fallback: Layout, picture: Picture) -> View:
+def _wide(room: Floats, fallback: Layout, geometry: CropGeometry) -> View:
     """The smallest window of the user's shape that holds nearly every `room`, shape (k, 2), with
-    some to spare; cut off where the picture ends, and therefore shown over a background there."""
-    frame, window = (picture.width, picture.height), (picture.window_width, picture.window_height)
+    some to spare; cut off where the image ends, and therefore shown over a background there."""
+    frame, window = (
+        (geometry.width, geometry.height),
+        (geometry.window_width, geometry.window_height),
+    )
     needed = np.minimum(np.nanquantile(room, _HELD_SHARE, axis=0) / (1 - ROOM), frame)
     growth = max(1.0, float((needed / window).max()))
     sides = [
@@ -145,4 +148,4 @@ def _wide(room: Floats, fallback: Layout, picture: Picture) -> View:
     ]
     width, height = (limit if side > limit - PAIR_PX else side for side, limit in sides)
     is_cut = (np.multiply(window, growth) / frame).max() > 1 + SAME_ASPECT
-    return View(fallback if is_cut else "crop", (width, height), holds_apart=True)
+    return View(fallback if is_cut else "crop", (width, height), holds_group_shot=True)

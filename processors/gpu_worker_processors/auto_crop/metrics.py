@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpu_worker_processors.auto_crop.l1 import Floats
-from gpu_worker_processors.auto_crop.path import Timeline, Wanted
+from gpu_worker_processors.auto_crop.path import ShotTimeline, Wanted
 
 _STILL_PX = 0.05
 """A window that moves less between two frames stands still: it cannot be seen."""
@@ -28,7 +28,7 @@ class Quality:
     jerk: float = 0.0
 
 
-def steadiness(windows: Floats, timeline: Timeline) -> Quality:
+def steadiness(windows: Floats, timeline: ShotTimeline) -> Quality:
     """What can be said of a path without a subject. Nothing is measured across the start of a shot.
 
     Args:
@@ -54,7 +54,7 @@ def steadiness(windows: Floats, timeline: Timeline) -> Quality:
 
 def quality(
     windows: Floats,
-    timeline: Timeline,
+    timeline: ShotTimeline,
     across: Wanted,
     down: Wanted,
     chosen: NDArray[np.bool_],
@@ -64,7 +64,7 @@ def quality(
     Args:
         windows: shape (n, 4).
         across, down: what was to be seen from left to right, and from top to bottom.
-        chosen: shape (n,): frames that show a part of the picture, and not the whole.
+        chosen: shape (n,): frames that show a part of the image, and not the whole.
         lost: shape (n,): frames in which more was to be seen than any window of that size holds.
     """
     base = steadiness(windows, timeline)

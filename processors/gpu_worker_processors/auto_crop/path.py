@@ -51,7 +51,7 @@ _BRIDGE_SECONDS = 4.0
 _CHUNK_FRAMES = 4096
 """Solved at once, besides what follows. Twice as many gain no speed and cost memory, 1 KB a frame
 (measured)."""
-_LOOK_AHEAD_SECONDS = 10.0
+_AHEAD_SECONDS = 10.0
 """What follows within this time is solved with a chunk, then solved again with the next. Over ten
 minutes of running the path then costs 0.001 % more than one solved whole; with 2 seconds 0.1 %
 more, with none 0.2 % (measured)."""
@@ -72,7 +72,7 @@ class PathSettings:
 
 
 @dataclass(frozen=True)
-class Timeline:
+class ShotTimeline:
     """The frames of a video."""
 
     times: Floats
@@ -133,7 +133,7 @@ class Wanted:
 
 def plan_axis(
     wanted: Wanted,
-    timeline: Timeline,
+    timeline: ShotTimeline,
     frame_px: int,
     window_px: float | Floats,
     settings: PathSettings,
@@ -151,7 +151,7 @@ def plan_axis(
     end = frame_px / window_px - 1
     if (end < _HAIR).all():
         return np.zeros(len(timeline.times))
-    # A window as large as the picture has one place only; the solver is given room for its inside
+    # A window as large as the image has one place only; the solver is given room for its inside
     # all the same.
     short = timeline.in_short_shots() if short is None else short
     weights, corridor = _corridor(
@@ -180,7 +180,7 @@ def _prices(smoothing: float) -> tuple[Weights, float, float]:
 
 def _corridor(
     wanted: Wanted,
-    timeline: Timeline,
+    timeline: ShotTimeline,
     window_px: Floats,
     end: Floats,
     settings: PathSettings,
@@ -217,7 +217,7 @@ def _corridor(
 
 
 def _bounds(
-    wanted: Wanted, timeline: Timeline, window_px: Floats, end: Floats, padding: float
+    wanted: Wanted, timeline: ShotTimeline, window_px: Floats, end: Floats, padding: float
 ) -> tuple[Floats, Floats, Floats]:
     """Least and greatest offset that shows everything, and the wanted one, in windows; NaN where
     there is nothing."""
@@ -237,7 +237,7 @@ def _bounds(
     fits = bare_high - bare_low >= np.where(wanted.exact, 0, ROOM)
     half = np.where(fits, (bare_high - bare_low) / 2, ROOM / 2)
     base = np.where(fits, (bare_high + bare_low) / 2, middle)
-    # Towards the picture's edge less, and none at it: the noise of what goes no farther moves
+    # Towards the image's edge less, and none at it: the noise of what goes no farther moves
     # nothing.
     at_end, at_start = (
         np.where(fits, 0, np.maximum(beyond + ROOM / 2, 0)) for beyond in (middle - end, -middle)
@@ -249,7 +249,7 @@ def _bounds(
     )
 
 
-def _loose(low: Floats, high: Floats, timeline: Timeline) -> NDArray[np.bool_]:
+def _loose(low: Floats, high: Floats, timeline: ShotTimeline) -> NDArray[np.bool_]:
     """Frames so near to a leap of what must be seen that it need not be."""
     loose = np.zeros(len(low), bool)
     seen = np.flatnonzero(np.isfinite(low) & np.isfinite(high))
@@ -262,12 +262,12 @@ def _loose(low: Floats, high: Floats, timeline: Timeline) -> NDArray[np.bool_]:
     least, per_window, most = _LEAP_SECONDS
     swing = np.minimum(least + per_window * way, most)
     for first, last, span in zip(before[leaps], after[leaps], swing[leaps], strict=True):
-        begin, stop = np.searchsorted(times, (times[first] - span, times[last] + span))
-        loose[begin:stop] |= shot[begin:stop] == shot[first]
+        start, stop = np.searchsorted(times, (times[first] - span, times[last] + span))
+        loose[start:stop] |= shot[start:stop] == shot[first]
     return loose
 
 
-def _anticipated(center: Floats, timeline: Timeline, seconds: float) -> Floats:
+def _anticipated(center: Floats, timeline: ShotTimeline, seconds: float) -> Floats:
     """The mean of the wanted place over the next `seconds`, within the shot. What is unseen counts
     as the last place seen."""
     valid = np.isfinite(center)
@@ -285,7 +285,7 @@ def _anticipated(center: Floats, timeline: Timeline, seconds: float) -> Floats:
 
 
 def _when_seen(
-    seen: NDArray[np.bool_], timeline: Timeline
+    seen: NDArray[np.bool_], timeline: ShotTimeline
 ) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64], Floats]:
     """The last frame that is marked, its own or before, and the seconds since; the next one, and
     the seconds until. Shape (n,) each; the seconds are infinite where there is none in the shot,
@@ -302,7 +302,7 @@ def _when_seen(
 
 
 def _while_lost(
-    seen: NDArray[np.bool_], timeline: Timeline
+    seen: NDArray[np.bool_], timeline: ShotTimeline
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """What to do where nothing is seen: the frame whose bounds hold at each frame, its own but
     while waiting; and whether nothing has been seen for so long, and nothing soon will be, that the
@@ -323,7 +323,7 @@ def _in_chunks(corridor: Corridor, weights: Weights) -> Floats:
     while done < n:
         stop = min(done + _CHUNK_FRAMES, n)
         ahead = (
-            int(np.searchsorted(corridor.times, corridor.times[stop - 1] + _LOOK_AHEAD_SECONDS))
+            int(np.searchsorted(corridor.times, corridor.times[stop - 1] + _AHEAD_SECONDS))
             if stop < n
             else n
         )

@@ -18,8 +18,13 @@ from gpu_worker_client.protocol.auto_crop import (
     CropSegment,
     CropSubject,
 )
-from gpu_worker_processors.auto_crop.candidates import GLIMPSE_SECONDS, Cast, Picture, SubjectTrack
-from gpu_worker_processors.auto_crop.group_shot import Apart
+from gpu_worker_processors.auto_crop.candidates import (
+    GLIMPSE_SECONDS,
+    Cast,
+    CropGeometry,
+    SubjectTrack,
+)
+from gpu_worker_processors.auto_crop.group_shot import SplitGroup
 from gpu_worker_processors.auto_crop.importance import middle
 from gpu_worker_processors.auto_crop.l1 import Floats
 from gpu_worker_processors.auto_crop.layout import (
@@ -31,7 +36,7 @@ from gpu_worker_processors.auto_crop.layout import (
     views_of,
 )
 from gpu_worker_processors.auto_crop.metrics import Quality, quality, steadiness
-from gpu_worker_processors.auto_crop.path import PathSettings, Timeline, Wanted, plan_axis
+from gpu_worker_processors.auto_crop.path import PathSettings, ShotTimeline, Wanted, plan_axis
 from gpu_worker_processors.auto_crop.subject import Focus, focus_on
 from gpu_worker_processors.auto_crop.windows import (
     CropPath,
@@ -42,7 +47,7 @@ from gpu_worker_processors.auto_crop.windows import (
 
 _SHOWN_IDS = 50
 """Ids named in a message: enough to choose one."""
-_KEPT_SHARE = 0.5
+_CERTAIN_SHARE = 0.5
 """Of the window: as much of a subject that is larger is kept inside for certain. The other half
 lets the window stand still."""
 _HEADROOM_SHARE = 0.1
@@ -66,7 +71,7 @@ class CropPlan:
 
 def plan_crop(
     tracks: Sequence[SubjectTrack],
-    timeline: Timeline,
+    timeline: ShotTimeline,
     frame: tuple[int, int],
     params: AutoCropParams,
 ) -> CropPlan:
@@ -74,11 +79,11 @@ def plan_crop(
     Args:
         tracks: of the whole video; not looked at when `params.keyframes` are given.
         timeline: at least one frame.
-        frame: width and height of the upright picture, pixels.
+        frame: width and height of the upright image, pixels.
 
     Raises:
         TaskError: `invalid_task`: an id that no track has, a keyframe or an override outside the
-            picture, no room for a window.
+            image, no room for a window.
     """
     size = window_size(frame, params.aspect, params.zoom)
     if params.keyframes is not None:
@@ -86,7 +91,7 @@ def plan_crop(
             params.keyframes, timeline, size, frame, normalised=params.normalised
         )
         steps = steps_of_keyframes(params.keyframes, path, timeline)
-        seen = Timeline(timeline.times, np.union1d(timeline.shot_starts, steps))
+        seen = ShotTimeline(timeline.times, np.union1d(timeline.shot_starts, steps))
         return CropPlan(
             path,
             None,
@@ -99,9 +104,9 @@ def plan_crop(
     _check_overrides(cast, timeline, params)
     pieces = stretches(timeline, params)
     overrides = overrides_of(pieces, timeline, params)
-    picture = _picture(frame, size, timeline, params)
-    foci = _foci(cast, pieces, overrides, picture, params)
-    views = views_of(pieces, foci, overrides, params.fallback, picture)
+    geometry = _geometry(frame, size, timeline, params)
+    foci = _foci(cast, pieces, overrides, geometry, params)
+    views = views_of(pieces, foci, overrides, params.fallback, geometry)
     lengths = [piece.stop - piece.start for piece in pieces]
     layouts, sizes = (
         np.repeat([view.layout for view in views], lengths),
@@ -109,8 +114,10 @@ def plan_crop(
     )
     # A window that comes up in mid-shot need not come from anywhere: nobody saw where it was.
     changes = (layouts[1:] != layouts[:-1]) | (sizes[1:] != sizes[:-1]).any(1)
-    seen = Timeline(timeline.times, np.union1d(timeline.shot_starts, 1 + np.flatnonzero(changes)))
-    across, down = _wanted(pieces, foci, views, timeline, picture, params)
+    seen = ShotTimeline(
+        timeline.times, np.union1d(timeline.shot_starts, 1 + np.flatnonzero(changes))
+    )
+    across, down = _wanted(pieces, foci, views, timeline, geometry, params)
     settings = PathSettings(params.smoothing, params.padding, params.anticipation)
     short = (
         timeline.in_short_shots()
@@ -127,15 +134,15 @@ def plan_crop(
     return CropPlan(path, layouts, size, segments, _most_shown(segments), measured)
 
 
-def _picture(
-    frame: tuple[int, int], size: tuple[int, int], timeline: Timeline, params: AutoCropParams
-) -> Picture:
+def _geometry(
+    frame: tuple[int, int], size: tuple[int, int], timeline: ShotTimeline, params: AutoCropParams
+) -> CropGeometry:
     times = timeline.times
     fps = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 25.0
-    return Picture(*frame, *size, params.padding, float(fps))
+    return CropGeometry(*frame, *size, params.padding, float(fps))
 
 
-def _check_overrides(cast: Cast, timeline: Timeline, params: AutoCropParams) -> None:
+def _check_overrides(cast: Cast, timeline: ShotTimeline, params: AutoCropParams) -> None:
     """
     Raises:
         TaskError: `invalid_task`: an id that no track has, or an override in whose time no frame
@@ -175,11 +182,11 @@ def _foci(
     cast: Cast,
     pieces: Sequence[Stretch],
     overrides: Sequence[CropOverride | None],
-    picture: Picture,
+    geometry: CropGeometry,
     params: AutoCropParams,
 ) -> list[Focus]:
     foci, before, shot = list[Focus](), None, -1
-    games = _games(cast, pieces, picture)
+    games = _games(cast, pieces, geometry)
     for piece, override, is_game in zip(pieces, overrides, games, strict=True):
         subject = (
             params.subject if override is None or override.subject is None else override.subject
@@ -187,16 +194,16 @@ def _foci(
         if piece.shot != shot:
             before, shot = None, piece.shot
         seen = cast.seen(piece.start, piece.stop, subject)
-        focus = focus_on(seen, piece.stop - piece.start, subject, picture, before, is_game=is_game)
+        focus = focus_on(seen, piece.stop - piece.start, subject, geometry, before, is_game=is_game)
         before = focus.members[0] if focus.members else before
         foci.append(focus)
     return foci
 
 
-def _games(cast: Cast, pieces: Sequence[Stretch], picture: Picture) -> list[bool]:
+def _games(cast: Cast, pieces: Sequence[Stretch], geometry: CropGeometry) -> list[bool]:
     """Whether a ball is seen in each stretch, or in the one before or after it in the same shot."""
     has_ball = [
-        cast.ball_frames(piece.start, piece.stop) >= GLIMPSE_SECONDS * picture.fps
+        cast.ball_frames(piece.start, piece.stop) >= GLIMPSE_SECONDS * geometry.fps
         for piece in pieces
     ]
     return [
@@ -213,12 +220,12 @@ def _wanted(
     pieces: Sequence[Stretch],
     foci: Sequence[Focus],
     views: Sequence[View],
-    timeline: Timeline,
-    picture: Picture,
+    timeline: ShotTimeline,
+    geometry: CropGeometry,
     params: AutoCropParams,
 ) -> tuple[Wanted, Wanted]:
     """What is to be seen from left to right, and from top to bottom."""
-    frame, size = (picture.width, picture.height), (picture.window_width, picture.window_height)
+    frame, size = (geometry.width, geometry.height), (geometry.window_width, geometry.window_height)
     axes = Wanted.nothing(len(timeline.times)), Wanted.nothing(len(timeline.times))
     for piece, focus, view in zip(pieces, foci, views, strict=True):
         frames = slice(piece.start, piece.stop)
@@ -244,9 +251,9 @@ def _in_view(focus: Focus, view: View) -> tuple[Floats, Floats, NDArray[np.bool_
     """What must be inside, the place where the window's middle is wanted, and where it may take all
     the room: those who are apart in each frame in which a wide window holds them, else whoever is
     followed."""
-    if focus.apart is None or not view.holds_apart:
+    if focus.split_group is None or not view.holds_group_shot:
         return focus.core, focus.center, focus.exact
-    boxes, held = focus.apart.boxes, _held(focus.apart, view)
+    boxes, held = focus.split_group.boxes, _held(focus.split_group, view)
     core, middles = (
         np.where(held[:, None], boxes, focus.core),
         np.where(held[:, None], middle(boxes), focus.center),
@@ -254,16 +261,16 @@ def _in_view(focus: Focus, view: View) -> tuple[Floats, Floats, NDArray[np.bool_
     return core, middles, focus.exact & ~held
 
 
-def _held(apart: Apart, view: View) -> NDArray[np.bool_]:
+def _held(split_group: SplitGroup, view: View) -> NDArray[np.bool_]:
     """Frames in which some are seen and a window of that size holds them."""
-    return np.asarray((apart.boxes[:, 2:] - apart.boxes[:, :2] <= view.size).all(1))
+    return np.asarray((split_group.boxes[:, 2:] - split_group.boxes[:, :2] <= view.size).all(1))
 
 
 def _lost(focus: Focus, view: View) -> NDArray[np.bool_]:
     """Frames in which those for whom the window is widened are farther apart than it is wide."""
-    if focus.apart is None or not view.holds_apart:
+    if focus.split_group is None or not view.holds_group_shot:
         return np.zeros(len(focus.core), bool)
-    return np.isfinite(focus.apart.boxes[:, 0]) & ~_held(focus.apart, view)
+    return np.isfinite(focus.split_group.boxes[:, 0]) & ~_held(focus.split_group, view)
 
 
 def _head_first(
@@ -274,7 +281,7 @@ def _head_first(
     tall = high - low > window
     return (
         low,
-        np.where(tall, low + _KEPT_SHARE * window, high),
+        np.where(tall, low + _CERTAIN_SHARE * window, high),
         np.where(tall, low + (0.5 - _HEADROOM_SHARE) * window, center),
     )
 
@@ -283,7 +290,7 @@ def _middle_first(
     low: Floats, high: Floats, center: Floats, window: int
 ) -> tuple[Floats, Floats, Floats]:
     """From left to right: of whoever is wider than the window the middle."""
-    wide, middle, half = high - low > window, (low + high) / 2, _KEPT_SHARE * window / 2
+    wide, middle, half = high - low > window, (low + high) / 2, _CERTAIN_SHARE * window / 2
     return (
         np.where(wide, middle - half, low),
         np.where(wide, middle + half, high),
@@ -315,10 +322,10 @@ def _refused(path: str, problem: str) -> TaskError:
 
 
 def _segment(
-    piece: Stretch, focus: Focus, override: CropOverride | None, view: View, timeline: Timeline
+    piece: Stretch, focus: Focus, override: CropOverride | None, view: View, timeline: ShotTimeline
 ) -> CropSegment:
     members, reason = focus.members, focus.reason
-    if view.layout != "crop" or view.holds_apart:
+    if view.layout != "crop" or view.holds_group_shot:
         members, reason = _shown_together(focus)
     if override is not None and override.subject is None:
         reason = "the override says where" if override.layout is None else "the override says how"
@@ -341,9 +348,11 @@ def _segment(
 
 
 def _shown_together(focus: Focus) -> tuple[tuple[int, ...], str]:
-    if focus.apart is None:
+    if focus.split_group is None:
         return focus.members, f"{focus.reason}; wide as all of its shot"
-    return tuple(dict.fromkeys((*focus.members, *focus.apart.track_ids))), focus.apart.reason
+    return tuple(
+        dict.fromkeys((*focus.members, *focus.split_group.track_ids))
+    ), focus.split_group.reason
 
 
 def _most_shown(segments: Sequence[CropSegment]) -> CropSubject:

@@ -57,7 +57,7 @@ def _detector(job: LocalJob) -> Detector | None:
             device=pick_device(job.settings.device),
         )
     except TaskError as error:
-        raise _at_its_place(error, params) from None
+        raise _at_its_path(error, params) from None
 
 
 def classes_to_find(params: AutoCropParams) -> list[str]:
@@ -75,7 +75,7 @@ def _named(params: AutoCropParams) -> list[tuple[str, str]]:
     return [(path, name) for path, name in subjects if isinstance(name, str) and name != "auto"]
 
 
-def _at_its_place(error: TaskError, params: AutoCropParams) -> TaskError:
+def _at_its_path(error: TaskError, params: AutoCropParams) -> TaskError:
     """The detector's refusal of a class, named where the caller wrote it."""
     path = str(error.details.get("path", ""))
     given = len(classes_for(params.model, params.classes))

@@ -1,6 +1,6 @@
 """The second pass: decode, crop and encode side by side, frame for frame, into one file.
 
-Never cut and joined: the window is a function of the frame, so picture and sound cannot drift
+Never cut and joined: the window is a function of the frame, so video and audio cannot drift
 apart. Every frame of the source comes out once, with its own timestamp. Memory does not depend on
 the length of the video.
 """
@@ -39,7 +39,7 @@ _AHEAD, _BEHIND = 4, 3
 
 
 @dataclass(frozen=True)
-class Look:
+class OutputPlan:
     """How the output is written, decided before the first frame is decoded."""
 
     source_tags: ColorTags
@@ -63,7 +63,9 @@ def _even(side: float) -> int:
     return max(16, 2 * round(side / 2))
 
 
-def plan_look(job: LocalJob, video: VideoInfo, window: tuple[int, int], *, with_gpu: bool) -> Look:
+def plan_output(
+    job: LocalJob, video: VideoInfo, window: tuple[int, int], *, with_gpu: bool
+) -> OutputPlan:
     """
     Raises:
         TaskError: `unsupported_media`, `media_limit`: what no encoder here can write.
@@ -92,7 +94,7 @@ def plan_look(job: LocalJob, video: VideoInfo, window: tuple[int, int], *, with_
     check_depth(encoder, tags)
     written = tags.limited() if params.codec == "prores" else tags
     canvas = Canvas(width, height, written, encoder.bits, encoder.half_height)
-    return Look(tags, canvas, encoder, tuple(encoding_warnings(video, tags, encoder)))
+    return OutputPlan(tags, canvas, encoder, tuple(encoding_warnings(video, tags, encoder)))
 
 
 class OtherFrames(TaskError):
@@ -106,7 +108,9 @@ class OtherFrames(TaskError):
         super().__init__(ErrorCode.output_invalid, message)
 
 
-def render(job: LocalJob, info: MediaInfo, plan: CropPlan, found: Analysis, look: Look) -> int:
+def render(
+    job: LocalJob, info: MediaInfo, plan: CropPlan, found: Analysis, look: OutputPlan
+) -> int:
     """Writes the job's output file and looks at it. Returns the number of its frames.
 
     Raises:

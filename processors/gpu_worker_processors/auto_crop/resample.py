@@ -4,7 +4,7 @@ smaller without aliasing.
 Pure arithmetic on one plane. Each axis is a Lanczos filter (three lobes; stretched where the result
 is coarser than the source, so that nothing finer than it can show gets through) written as small
 dense matrices along its band: exact for every offset, where a table of filter phases would move a
-slow pan in steps. At the edge of the picture the filter's weights that fall outside go to those
+slow pan in steps. At the edge of the image the filter's weights that fall outside go to those
 inside.
 """
 
@@ -37,7 +37,7 @@ Samples = NDArray[Any]
 
 @dataclass(frozen=True)
 class Axis:
-    """Where the samples of a plane lie along one axis of the picture, in its pixels: number k at
+    """Where the samples of a plane lie along one axis of the image, in its pixels: number k at
     `first + k * step`.
 
     A pixel's middle is at .5, so luma has first = .5, step = 1.
@@ -48,7 +48,7 @@ class Axis:
     step: float
 
     def flipped(self, length_px: float) -> Axis:
-        """The same samples, counted from the other end of a picture of that length."""
+        """The same samples, counted from the other end of an image of that length."""
         return Axis(self.count, length_px - self.first - (self.count - 1) * self.step, self.step)
 
     def part(self, start_px: int, stop_px: int) -> Axis:
@@ -59,7 +59,7 @@ class Axis:
         )
 
     def mapped(self, start: float, scale: float) -> Axis:
-        """The places of the samples in another picture, whose place `start + scale * p` is this
+        """The places of the samples in another image, whose place `start + scale * p` is this
         one's p."""
         return Axis(self.count, start + scale * self.first, scale * self.step)
 
@@ -83,12 +83,12 @@ class Band:
 def band(source: Axis, wanted: Axis) -> Band:
     """The filter that finds the values at the places `wanted` between the samples of `source`."""
     ratio = wanted.step / source.step
-    begin = (wanted.first - source.first) / source.step
-    if abs(ratio - 1) < _EXACT / wanted.count and abs(begin - round(begin)) < _EXACT:
-        first = round(begin)
+    offset = (wanted.first - source.first) / source.step
+    if abs(ratio - 1) < _EXACT / wanted.count and abs(offset - round(offset)) < _EXACT:
+        first = round(offset)
         if first >= 0 and first + wanted.count <= source.count:
             return Band(first, first + wanted.count, None, wanted.count)
-    first, weights = _taps(begin + ratio * np.arange(wanted.count), max(1.0, ratio), source.count)
+    first, weights = _taps(offset + ratio * np.arange(wanted.count), max(1.0, ratio), source.count)
     taps = weights.shape[1]
     start, stop = int(first[0]), int(first[-1]) + taps
     blocks: list[tuple[int, int, Floats]] = []
@@ -107,15 +107,15 @@ def band(source: Axis, wanted: Axis) -> Band:
 
 
 def _taps(
-    places: NDArray[np.floating[Any]], stretch: float, count: int
+    positions: NDArray[np.floating[Any]], stretch: float, count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.floating[Any]]]:
     """For each place, shape (n,), rising, in samples: the first tap's sample and the weights of the
     taps, shape (n, taps). All taps are samples from 0 to before `count`."""
-    places = np.clip(places, -0.5 * stretch, count - 1 + 0.5 * stretch)
+    positions = np.clip(positions, -0.5 * stretch, count - 1 + 0.5 * stretch)
     reach = LOBES * stretch
     taps = min(int(np.ceil(2 * reach)) + 1, count)
-    first = np.clip(np.ceil(places - reach).astype(np.int64), 0, count - taps)
-    distance = (first[:, None] + np.arange(taps) - places[:, None]) / stretch
+    first = np.clip(np.ceil(positions - reach).astype(np.int64), 0, count - taps)
+    distance = (first[:, None] + np.arange(taps) - positions[:, None]) / stretch
     weights = np.where(np.abs(distance) < LOBES, np.sinc(distance) * np.sinc(distance / LOBES), 0.0)
     return first, weights / weights.sum(1, keepdims=True)
 
@@ -145,19 +145,19 @@ def resampled(
 
 
 def _filtered(values: Floats, one: Band) -> Floats:
-    """The filter along the first axis: shape (samples, others) -> (results, others), in the memory
-    order it came in."""
+    """The filter along the first axis: shape (samples, columns) -> (results, columns), in the
+    memory order it came in."""
     rows_first = values.flags.c_contiguous
     results = np.empty((one.count, values.shape[1]), np.float32, order="C" if rows_first else "F")
     done = 0
     for low, high, matrix in one.blocks or ():
         until = done + len(matrix)
         width = max(1, _ONE_THREAD // matrix.size)
-        for begin in range(0, values.shape[1], width):
-            others = slice(begin, begin + width)
+        for column in range(0, values.shape[1], width):
+            columns = slice(column, column + width)
             if rows_first:
-                np.matmul(matrix, values[low:high, others], out=results[done:until, others])
+                np.matmul(matrix, values[low:high, columns], out=results[done:until, columns])
             else:  # the same product, seen from the side: both are then rows in memory
-                np.matmul(values.T[others, low:high], matrix.T, out=results.T[others, done:until])
+                np.matmul(values.T[columns, low:high], matrix.T, out=results.T[columns, done:until])
         done = until
     return results

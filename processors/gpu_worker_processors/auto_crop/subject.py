@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from gpu_worker_processors.auto_crop.candidates import (
     BALL_CLASSES,
     GLIMPSE_SECONDS,
-    Picture,
+    CropGeometry,
     Ranked,
     Seen,
     best_ball,
@@ -30,7 +30,7 @@ from gpu_worker_processors.auto_crop.candidates import (
     most_seen,
     union,
 )
-from gpu_worker_processors.auto_crop.group_shot import FEW, Apart, apart
+from gpu_worker_processors.auto_crop.group_shot import FEW, SplitGroup, split_group
 from gpu_worker_processors.auto_crop.importance import BALL_SHARE, importance, middle
 from gpu_worker_processors.auto_crop.l1 import Floats
 
@@ -62,8 +62,8 @@ class Focus:
     reason: str = ""
     confidence: float = 0.0
     """0..1: how clearly the leader leads."""
-    apart: Apart | None = None
-    """Who else must not be lost, where the picture need not be filled."""
+    split_group: SplitGroup | None = None
+    """Who else must not be lost, where the image need not be filled."""
 
     @classmethod
     def on(
@@ -96,7 +96,7 @@ def focus_on(
     seen: Sequence[Seen],
     frames: int,
     subject: int | str,
-    picture: Picture,
+    geometry: CropGeometry,
     before: int | None,
     *,
     is_game: bool = False,
@@ -111,25 +111,25 @@ def focus_on(
         is_game: a ball is seen around this time. Where `subject` is "auto", two or three people
             then play, and matter all.
     """
-    seen = [one.within(picture) for one in seen]
+    seen = [one.within(geometry) for one in seen]
     if isinstance(subject, int):
         if not seen:
             return Focus.nobody(frames, "the one asked for by its id is not seen")
         return Focus.on(seen[0].boxes, seen, "asked for by its id", seen[0].score)
     if subject == "auto":
-        return _chosen(seen, frames, picture, before, is_game=is_game)
+        return _chosen(seen, frames, geometry, before, is_game=is_game)
     if not seen:
         return Focus.nobody(frames, "nobody of the class asked for is seen")
     if subject in BALL_CLASSES:
-        return _alone(seen, frames)
-    focus = _chosen(seen, frames, picture, before)
+        return _only_ball(seen, frames)
+    focus = _chosen(seen, frames, geometry, before)
     return replace(focus, reason=f"asked for by its class; of all of it {focus.reason}")
 
 
 def _chosen(
     seen: Sequence[Seen],
     frames: int,
-    picture: Picture,
+    geometry: CropGeometry,
     before: int | None,
     *,
     is_game: bool = False,
@@ -139,72 +139,74 @@ def _chosen(
     ball = best_ball(balls, frames)
     boxes = np.stack([one.boxes for one in people]) if people else np.zeros((0, frames, 4))
     scores = importance(
-        boxes, np.array([one.score for one in people]), ball, picture.width, picture.fps
+        boxes, np.array([one.score for one in people]), ball, geometry.width, geometry.fps
     )
     order = sorted(
         range(len(people)),
         key=lambda i: -scores[i] * (_STAYS if people[i].track_id == before else 1),
     )
     ranked = [(people[i], float(scores[i])) for i in order]
-    focus = _ladder(ranked, balls, ball, picture)
-    return replace(focus, apart=apart(ranked, balls, ball, picture, is_game=is_game))
+    focus = _ladder(ranked, balls, ball, geometry)
+    return replace(focus, split_group=split_group(ranked, balls, ball, geometry, is_game=is_game))
 
 
-def _alone(balls: Sequence[Seen], frames: int) -> Focus:
+def _only_ball(balls: Sequence[Seen], frames: int) -> Focus:
     leader = most_seen(balls)
     return Focus.on(best_ball(balls, frames), [leader], "the only one to be seen", leader.score)
 
 
-def _ladder(ranked: Ranked, balls: Sequence[Seen], ball: Floats, picture: Picture) -> Focus:
+def _ladder(ranked: Ranked, balls: Sequence[Seen], ball: Floats, geometry: CropGeometry) -> Focus:
     """All who count, if they fit; else a ball that is seen often; else the important ones, if they
     fit; else one of them."""
     share = float(np.isfinite(ball[:, 0]).mean())
     enough = counting(ranked)
     if not enough and balls:
-        return _alone(balls, len(ball))
+        return _only_ball(balls, len(ball))
     if not enough:
         return _last_resort(ranked, len(ball))
     often = ball if share >= BALL_SHARE else np.full_like(ball, np.nan)
     everyone = union([*(one.boxes for one in enough), often])
-    if len(enough) > 1 and fits(everyone, picture):
-        focus = _group(enough, everyone, ranked, picture, "everybody fits into the window")
+    if len(enough) > 1 and fits(everyone, geometry):
+        focus = _group(enough, everyone, ranked, geometry, "everybody fits into the window")
     elif share >= BALL_SHARE:
-        focus = _around_ball(ball, balls, ranked, picture)
+        focus = _around_ball(ball, balls, ranked, geometry)
     else:
-        focus = _around_leader(ranked, picture)
-    return focus if share >= BALL_SHARE else _with_glimpses(focus, balls, ball, picture)
+        focus = _around_leader(ranked, geometry)
+    return focus if share >= BALL_SHARE else _with_glimpses(focus, balls, ball, geometry)
 
 
-def _around_leader(ranked: Ranked, picture: Picture) -> Focus:
+def _around_leader(ranked: Ranked, geometry: CropGeometry) -> Focus:
     leader, alike, confidence = ranked[0][0], important(ranked), _clarity(ranked)
     if len(alike) == 1:
         return Focus.on(
             leader.boxes, [leader], "the most important by presence, size and activity", confidence
         )
     together = union([one.boxes for one in alike])
-    if fits(together, picture):
+    if fits(together, geometry):
         return _group(
-            alike, together, ranked, picture, "those who matter fit into the window together"
+            alike, together, ranked, geometry, "those who matter fit into the window together"
         )
     if len(alike) <= FEW:
         reason = f"the first of {len(alike)} who matter alike and do not fit together"
         return Focus.on(leader.boxes, [leader], reason, confidence)
-    center = middle(_filled(leader.boxes, [one.boxes for one, _ in ranked], picture))
+    center = middle(_filled(leader.boxes, [one.boxes for one, _ in ranked], geometry))
     return Focus.on(
         leader.boxes, [leader], "the leader of a crowd, and those around", confidence, center
     )
 
 
-def _with_glimpses(focus: Focus, balls: Sequence[Seen], ball: Floats, picture: Picture) -> Focus:
+def _with_glimpses(
+    focus: Focus, balls: Sequence[Seen], ball: Floats, geometry: CropGeometry
+) -> Focus:
     """The same with a ball that is seen too rarely to lead: where it fits into the window beside
     whoever is followed it is inside, or half of it where only so much fits. Nobody is lost for it,
     and the window is led by them alone."""
-    if np.isfinite(ball[:, 0]).sum() < GLIMPSE_SECONDS * picture.fps:
+    if np.isfinite(ball[:, 0]).sum() < GLIMPSE_SECONDS * geometry.fps:
         return focus
     core, followed = focus.core, np.isfinite(focus.core[:, 0]) & np.isfinite(ball[:, 0])
     for part in (np.concatenate([middle(ball), middle(ball)], axis=1), ball):
         both = union([focus.core, part])
-        core = np.where((followed & picture.holds(both, padded=False))[:, None], both, core)
+        core = np.where((followed & geometry.holds(both, padded=False))[:, None], both, core)
     exact = followed & (core != focus.core).any(1)
     if not exact.any():
         return focus
@@ -236,15 +238,17 @@ def _clarity(ranked: Ranked) -> float:
 
 
 def _group(
-    members: Sequence[Seen], boxes: Floats, ranked: Ranked, picture: Picture, reason: str
+    members: Sequence[Seen], boxes: Floats, ranked: Ranked, geometry: CropGeometry, reason: str
 ) -> Focus:
     """All of them inside; where they do not fit for a moment, the leader."""
     leader = ranked[0][0]
-    core = np.where(picture.holds_group(boxes)[:, None], boxes, leader.boxes)
+    core = np.where(geometry.holds_group(boxes)[:, None], boxes, leader.boxes)
     return Focus.on(core, [leader, *members], reason, _clarity(ranked))
 
 
-def _around_ball(ball: Floats, balls: Sequence[Seen], ranked: Ranked, picture: Picture) -> Focus:
+def _around_ball(
+    ball: Floats, balls: Sequence[Seen], ranked: Ranked, geometry: CropGeometry
+) -> Focus:
     """The ball and whoever is nearest to it most of the time inside, the window's middle on as many
     around them as fit.
 
@@ -253,11 +257,11 @@ def _around_ball(ball: Floats, balls: Sequence[Seen], ranked: Ranked, picture: P
     people = [one.boxes for one, _ in ranked]
     partner, leader = ranked[_nearest_most(ball, people)][0], ranked[0][0]
     pair = union([ball, partner.boxes])
-    both = np.isfinite(ball[:, 0]) & picture.holds(
+    both = np.isfinite(ball[:, 0]) & geometry.holds(
         pair
     )  # where the ball is missed for a moment, the window waits for it
     core = np.where(both[:, None], pair, ball)
-    center = middle(_filled(core, people, picture))
+    center = middle(_filled(core, people, geometry))
     long = _long_gaps(np.isfinite(ball[:, 0]))
     core = np.where(long[:, None], leader.boxes, core)
     center = np.where(long[:, None], middle(leader.boxes), center)
@@ -292,12 +296,12 @@ def _nearest_first(core: Floats, people: Sequence[Floats]) -> Floats:
     return np.take_along_axis(stack, order[..., None], axis=0)
 
 
-def _filled(core: Floats, people: Sequence[Floats], picture: Picture) -> Floats:
+def _filled(core: Floats, people: Sequence[Floats], geometry: CropGeometry) -> Floats:
     """`core` and those nearest to it, as many as the window holds: shape (k, 4)."""
     filled = core
     for boxes in _nearest_first(core, people):
         larger = union([filled, boxes])
         filled = np.where(
-            (picture.holds(larger) & np.isfinite(filled[:, 0]))[:, None], larger, filled
+            (geometry.holds(larger) & np.isfinite(filled[:, 0]))[:, None], larger, filled
         )
     return filled

@@ -25,7 +25,7 @@ MAX_BYTES = 256 * 1024**2
 _CLASS_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
 """As the wire has it where classes are asked for."""
 _GZIP_MAGIC = b"\x1f\x8b"
-_PLACE = "tracks_url"
+_PATH = "tracks_url"
 
 
 def read_tracks(path: Path, video: VideoInfo) -> TrackResult:
@@ -111,5 +111,5 @@ def _unpacked(data: bytes) -> bytes:
 
 
 def _refuse(problem: str) -> NoReturn:
-    errors = [{"path": _PLACE, "problem": problem}]
-    raise TaskError(ErrorCode.invalid_task, f"{_PLACE}: {problem}", errors=errors) from None
+    errors = [{"path": _PATH, "problem": problem}]
+    raise TaskError(ErrorCode.invalid_task, f"{_PATH}: {problem}", errors=errors) from None

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.auto_crop import CropKeyframe, CropWindow
 from gpu_worker_processors.auto_crop.l1 import Floats
-from gpu_worker_processors.auto_crop.path import LEAP, Timeline
+from gpu_worker_processors.auto_crop.path import LEAP, ShotTimeline
 
 MIN_SIDE_PX = 16
 """Smallest side of a window: encoders refuse less."""
@@ -44,7 +44,7 @@ class CropPath:
     def moving(
         cls, x: Floats, y: Floats, sizes: NDArray[np.int64], frame: tuple[int, int]
     ) -> CropPath:
-        """Windows at `x`, `y`, shape (n,), rounded to 0.01 px and inside a picture of size `frame`;
+        """Windows at `x`, `y`, shape (n,), rounded to 0.01 px and inside an image of size `frame`;
         `sizes`, shape (n, 2) or (2,), are their widths and heights."""
         windows = np.empty((len(x), 4))
         windows[:, 2:] = sizes
@@ -83,7 +83,7 @@ def window_size(frame: tuple[int, int], aspect: float, zoom: float = 1.0) -> tup
 
 def path_of_keyframes(
     keyframes: Sequence[CropKeyframe],
-    timeline: Timeline,
+    timeline: ShotTimeline,
     size: tuple[int, int],
     frame: tuple[int, int],
     *,
@@ -92,7 +92,7 @@ def path_of_keyframes(
     """The path that a user's keyframes give, exactly.
 
     Raises:
-        TaskError: `invalid_task` naming the keyframe that leaves the picture or the video.
+        TaskError: `invalid_task` naming the keyframe that leaves the image or the video.
     """
     times = np.array([_time_of(key, index, timeline) for index, key in enumerate(keyframes)])
     unordered = np.flatnonzero(np.diff(times) <= 0)
@@ -125,7 +125,7 @@ def path_of_keyframes(
 
 
 def steps_of_keyframes(
-    keyframes: Sequence[CropKeyframe], path: CropPath, timeline: Timeline
+    keyframes: Sequence[CropKeyframe], path: CropPath, timeline: ShotTimeline
 ) -> NDArray[np.int64]:
     """Frames on which the window is put somewhere else, as at a cut: two keyframes on neighbouring
     frames, and between them more way than a subject could run."""
@@ -147,7 +147,7 @@ def _window_of(
     return key.x * scale[0], key.y * scale[1], width, height
 
 
-def _time_of(key: CropKeyframe, index: int, timeline: Timeline) -> float:
+def _time_of(key: CropKeyframe, index: int, timeline: ShotTimeline) -> float:
     times = timeline.times
     if key.frame is not None:
         if key.frame >= len(times):
@@ -169,7 +169,7 @@ def _refused(index: int, why: str) -> TaskError:
     )
 
 
-def keyframes_of(path: CropPath, timeline: Timeline, interval: int) -> NDArray[np.int64]:
+def keyframes_of(path: CropPath, timeline: ShotTimeline, interval: int) -> NDArray[np.int64]:
     """Frames whose windows describe the path: the first and last of each shot, every `interval`-th
     frame between them, and as many more as it takes for straight lines in time to come within half
     a pixel of every window's place and size."""
@@ -188,13 +188,13 @@ def _corners(windows: Floats, times: Floats, first: int, last: int) -> list[int]
     they are farthest off (U. Ramer 1972; D. Douglas, T. Peucker 1973)."""
     stack, found = [(first, last)], list[int]()
     while stack:
-        begin, end = stack.pop()
-        share = (times[begin : end + 1] - times[begin]) / (times[end] - times[begin])
-        line = windows[begin] + share[:, None] * (windows[end] - windows[begin])
-        off = np.abs(windows[begin : end + 1] - line).max(1)
+        first, end = stack.pop()
+        share = (times[first : end + 1] - times[first]) / (times[end] - times[first])
+        line = windows[first] + share[:, None] * (windows[end] - windows[first])
+        off = np.abs(windows[first : end + 1] - line).max(1)
         worst = int(off.argmax())
-        if off[worst] > _CLOSE_PX and end - begin > 1:
-            stack += [(begin + worst, end), (begin, begin + worst)]
+        if off[worst] > _CLOSE_PX and end - first > 1:
+            stack += [(first + worst, end), (first, first + worst)]
         else:
             found.append(end)
     return found
@@ -203,14 +203,14 @@ def _corners(windows: Floats, times: Floats, first: int, last: int) -> list[int]
 def wire_keyframes(
     path: CropPath,
     frames: NDArray[np.int64],
-    timeline: Timeline,
+    timeline: ShotTimeline,
     frame: tuple[int, int],
     *,
     normalised: bool,
 ) -> list[CropWindow]:
     """The windows at `frames` as the answer has them."""
     scale = np.array([*frame, *frame]) if normalised else np.ones(4)
-    digits = 6 if normalised else 2  # a millionth of a picture 8000 wide is 0.008 px
+    digits = 6 if normalised else 2  # a millionth of an image 8000 wide is 0.008 px
     rows = np.round(path.windows[frames] / scale, digits).tolist()
     return [
         CropWindow(

@@ -1,6 +1,6 @@
 """PySceneDetect's detectors, with its own decisions and a faster way to the same scores.
 
-Accepts small BGR pictures in display order with their timestamps, answers with the timestamps of
+Accepts small BGR images in display order with their timestamps, answers with the timestamps of
 first frames of new scenes. The content score is computed in two OpenCV calls instead of nine NumPy
 passes and is equal to the last bit.
 """
@@ -26,7 +26,7 @@ from gpu_worker_client.protocol import DetectScenesParams
 from gpu_worker_client.protocol.detect_scenes import DEFAULT_THRESHOLD
 
 ANALYSIS_PX = 256
-"""Longer edge of the pictures that are scored: PySceneDetect's own
+"""Longer edge of the images that are scored: PySceneDetect's own
 (scene_manager.DEFAULT_MIN_WIDTH)."""
 
 
@@ -55,18 +55,18 @@ def score_size(width: int, height: int) -> tuple[int, int]:
 
 
 Hsv = NDArray[np.uint8]
-"""A small picture in OpenCV's 8-bit HSV: shape (height, width, 3), H 0..179."""
+"""A small image in OpenCV's 8-bit HSV: shape (height, width, 3), H 0..179."""
 
 
-def to_hsv(picture: NDArray[np.uint8], out: Hsv | None = None) -> Hsv:
-    """A uint8 BGR picture of shape (height, width, 3) as the content score looks at it; in `out`,
+def to_hsv(image: NDArray[np.uint8], out: Hsv | None = None) -> Hsv:
+    """A uint8 BGR image of shape (height, width, 3) as the content score looks at it; in `out`,
     of that shape, when given."""
-    hsv: Any = cv2.cvtColor(picture, cv2.COLOR_BGR2HSV, dst=out)
+    hsv: Any = cv2.cvtColor(image, cv2.COLOR_BGR2HSV, dst=out)
     return hsv
 
 
 def content_score(one: Hsv, other: Hsv, scratch: Hsv | None = None) -> float:
-    """ContentDetector's default score of two pictures of one size: the mean of |dH|, |dS|, |dV|
+    """ContentDetector's default score of two images of one size: the mean of |dH|, |dS|, |dV|
     over all pixels, 0..255."""
     pixels = float(one.shape[0] * one.shape[1])
     hue, saturation, value, _ = cv2.sumElems(cv2.absdiff(one, other, dst=scratch))
@@ -76,11 +76,11 @@ def content_score(one: Hsv, other: Hsv, scratch: Hsv | None = None) -> float:
 class _QuickScore(ContentDetector):
     """ContentDetector with the same default score, computed faster.
 
-    Three pictures are kept and written again: fresh memory for each costs more than the arithmetic.
+    Three images are kept and written again: fresh memory for each costs more than the arithmetic.
     """
 
-    _last_picture: Hsv | None = None
-    _next_picture: Hsv | None = None
+    _last_image: Hsv | None = None
+    _next_image: Hsv | None = None
     _difference: Hsv | None = None
 
     def _calculate_frame_score(
@@ -88,12 +88,12 @@ class _QuickScore(ContentDetector):
         timecode: FrameTimecode,  # noqa: ARG002
         frame_img: NDArray[np.uint8],
     ) -> float:
-        hsv = to_hsv(frame_img, self._next_picture)
-        last, self._last_picture = self._last_picture, hsv
+        hsv = to_hsv(frame_img, self._next_image)
+        last, self._last_image = self._last_image, hsv
         if last is None:
-            self._next_picture, self._difference = np.empty_like(hsv), np.empty_like(hsv)
+            self._next_image, self._difference = np.empty_like(hsv), np.empty_like(hsv)
             return 0.0
-        self._next_picture = last
+        self._next_image = last
         return content_score(hsv, last, self._difference)
 
 
@@ -132,12 +132,12 @@ class CutFinder:
         self._last: FrameTimecode | None = None
         self._cuts: set[int] = set()
 
-    def add(self, pts: int, picture: NDArray[np.uint8]) -> None:
-        """The next frame: its timestamp and its picture, uint8 BGR of shape (height, width, 3)."""
+    def add(self, pts: int, image: NDArray[np.uint8]) -> None:
+        """The next frame: its timestamp and its image, uint8 BGR of shape (height, width, 3)."""
         if self._origin is None:
             self._origin = pts
         self._last = FrameTimecode(Timecode(pts - self._origin, self._time_base), self._fps)
-        self._collect(self._detector.process_frame(self._last, picture))
+        self._collect(self._detector.process_frame(self._last, image))
 
     def finish(self) -> list[int]:
         """Timestamps of the first frames of new scenes, rising."""

@@ -77,17 +77,17 @@ def _find_cuts(job: LocalJob, reader: FrameReader) -> tuple[list[int], FrameTime
     video = reader.video
     times = FrameTimes(video.time_base)
     finder = CutFinder(make_detector(job.params), video.time_base, video.fps)
-    small_picture = upright_pictures(video, job.params.detector)
+    small_image = upright_images(video, job.params.detector)
     with prefetched(grouped(reader, _GROUP), _GROUPS_AHEAD) as groups:
         for item in chain.from_iterable(groups):
             times.add(item.pts, item.frame.duration or 0)
-            finder.add(item.pts, small_picture(item.frame))
+            finder.add(item.pts, small_image(item.frame))
             job.progress("process", len(times), video.expected_frames)
     return [times.index_of(pts) for pts in finder.finish()], times
 
 
-def upright_pictures(video: VideoInfo, detector: str) -> Callable[[VideoFrame], NDArray[np.uint8]]:
-    """What makes the small upright picture, uint8 BGR, that a detector looks at, of each decoded
+def upright_images(video: VideoInfo, detector: str) -> Callable[[VideoFrame], NDArray[np.uint8]]:
+    """What makes the small upright image, uint8 BGR, that a detector looks at, of each decoded
     frame of one video."""
     import cv2
 

@@ -36,7 +36,7 @@ class FollowedFace:
     landmarks: NDArray[np.float64]
     """Shape (5, 2), smoothed."""
     strength: float
-    """0..1, how much of the restored face replaces the picture."""
+    """0..1, how much of the restored face replaces the image."""
 
 
 class FaceTracks:

@@ -23,7 +23,7 @@ from gpu_worker_processors.models.warp import Matrix, enlarged, invert, sample, 
 from gpu_worker_processors.models.weights import FACE_RESTORER, WeightStore
 
 FACE_PX = 512
-"""Edge of the pictures that GFPGAN was trained on."""
+"""Edge of the images that GFPGAN was trained on."""
 TEMPLATE = np.array(
     [
         [192.98138, 239.94708],
@@ -33,10 +33,10 @@ TEMPLATE = np.array(
         [313.08905, 371.15118],
     ]
 )
-"""Where FFHQ's alignment has eyes, nose and corners of the mouth in a 512x512 picture (facexlib's
+"""Where FFHQ's alignment has eyes, nose and corners of the mouth in a 512x512 image (facexlib's
 face template)."""
 FEATHER_PX = 64
-"""Width of the soft border of the 512x512 picture."""
+"""Width of the soft border of the 512x512 image."""
 MIN_FACE_PX = 10
 """Distance of the eyes and mouth below which there is nothing to restore from, in pixels of the
 original frame."""
@@ -134,7 +134,7 @@ class FaceEnhancer:
 
 
 def load_restorer(store: WeightStore, device: torch.device) -> Restorer:
-    """GFPGAN on its device, kept warm; in bfloat16 where the device computes it (float16 overflows
+    """GFPGAN on its device, held warm; in bfloat16 where the device computes it (float16 overflows
     in its decoder)."""
     file = store.resolve(FACE_RESTORER)
     key = (file.spec.sha256, device)

@@ -1,4 +1,4 @@
-"""Similarity transforms between a picture and an aligned square face, on the device.
+"""Similarity transforms between an image and an aligned square face, on the device.
 
 A transform is a (2, 3) matrix from pixel coordinates to pixel coordinates, 0 being the centre of
 the first pixel.
@@ -37,7 +37,7 @@ def invert(matrix: Matrix) -> Matrix:
 
 
 def enlarged(matrix: Matrix, factor_x: float, factor_y: float) -> Matrix:
-    """The same transform for a picture whose pixels are `factor` times as many: (x + 0.5) * factor
+    """The same transform for an image whose pixels are `factor` times as many: (x + 0.5) * factor
     - 0.5 is where x went."""
     back = np.array(
         [
@@ -55,52 +55,50 @@ def zoom(matrix: Matrix) -> float:
 
 
 def sample(
-    picture: Tensor,
-    to_picture: Matrix,
+    image: Tensor,
+    to_image: Matrix,
     left: int,
     top: int,
     width: int,
     height: int,
     border: str = "border",
 ) -> Tensor:
-    """The window (left, top, width, height) of a target whose pixels lie at `to_picture` in the
-    picture.
+    """The window (left, top, width, height) of a target whose pixels lie at `to_image` in the
+    image.
 
     Args:
-        picture: float [C, H, W]. Averaged first where the window has far fewer pixels than what it
+        image: float [C, H, W]. Averaged first where the window has far fewer pixels than what it
             shows.
         border: "border" repeats the outermost pixels, "zeros" is black outside.
 
     Returns:
-        float [C, height, width], bicubic; at a full-pixel shift exactly the picture's own pixels.
+        float [C, height, width], bicubic; at a full-pixel shift exactly the image's own pixels.
     """
-    shrink = max(1, round(zoom(to_picture)))
+    shrink = max(1, round(zoom(to_image)))
     if shrink > 1:
-        picture = functional.avg_pool2d(
-            picture[None], shrink, ceil_mode=True, count_include_pad=False
-        )[0]
-        to_picture = enlarged_target(to_picture, 1 / shrink)
-    size = torch.tensor(
-        [picture.shape[2], picture.shape[1]], dtype=torch.float32, device=picture.device
-    )
-    matrix = torch.tensor(to_picture, dtype=torch.float32, device=picture.device)
-    xs = torch.arange(left, left + width, dtype=torch.float32, device=picture.device)
-    ys = torch.arange(top, top + height, dtype=torch.float32, device=picture.device)
+        image = functional.avg_pool2d(image[None], shrink, ceil_mode=True, count_include_pad=False)[
+            0
+        ]
+        to_image = enlarged_target(to_image, 1 / shrink)
+    size = torch.tensor([image.shape[2], image.shape[1]], dtype=torch.float32, device=image.device)
+    matrix = torch.tensor(to_image, dtype=torch.float32, device=image.device)
+    xs = torch.arange(left, left + width, dtype=torch.float32, device=image.device)
+    ys = torch.arange(top, top + height, dtype=torch.float32, device=image.device)
     grid_y, grid_x = torch.meshgrid(ys, xs, indexing="ij")
     places = torch.stack([grid_x, grid_y, torch.ones_like(grid_x)], dim=-1) @ matrix.T
     normal = (2 * places + 1) / size - 1
     return functional.grid_sample(
-        picture[None], normal[None], "bicubic", border, align_corners=False
+        image[None], normal[None], "bicubic", border, align_corners=False
     )[0]
 
 
 def enlarged_target(matrix: Matrix, factor: float) -> Matrix:
-    """The same transform into a picture whose pixels are `factor` times as many."""
+    """The same transform into an image whose pixels are `factor` times as many."""
     return np.array([[factor, 0], [0, factor]]) @ matrix + np.array([[0, 0, 0.5 * factor - 0.5]])
 
 
 def window(matrix: Matrix, edge: int, width: int, height: int) -> tuple[int, int, int, int]:
-    """(left, top, width, height) of the part of a picture that a square of `edge` pixels covers
+    """(left, top, width, height) of the part of an image that a square of `edge` pixels covers
     after `matrix`."""
     corners = np.array(
         [[-0.5, -0.5, 1], [edge - 0.5, -0.5, 1], [-0.5, edge - 0.5, 1], [edge - 0.5, edge - 0.5, 1]]

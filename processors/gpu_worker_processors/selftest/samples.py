@@ -29,7 +29,7 @@ defaults allow."""
 CLIP_NAME = "clip.mp4"
 """By which a task with several inputs knows it."""
 CROP_WIDTH_PX = 28
-"""Of the picture at 9:16, even."""
+"""Of the image at 9:16, even."""
 CLICKS, CLICKS_HZ = 10, 2
 """Five seconds at 120 beats a minute."""
 
@@ -193,7 +193,7 @@ def clip() -> bytes:
         stream.width, stream.height, stream.pix_fmt = WIDTH_PX, HEIGHT_PX, "yuv420p"
         for index in range(FRAMES):
             color = (20, 30, 90) if index < CUT_FRAME else (250, 160, 40)
-            picture = np.full((HEIGHT_PX, WIDTH_PX, 3), color, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            image = np.full((HEIGHT_PX, WIDTH_PX, 3), color, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
     return buffer.getvalue()

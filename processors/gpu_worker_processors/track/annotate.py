@@ -42,7 +42,7 @@ CRF = 20
 """A little below the best: the video is for looking at, not for further editing."""
 _AHEAD, _BEHIND = 4, 3
 _MIN_EDGE_PX = 16
-"""Smallest picture edge that every encoder takes."""
+"""Smallest image edge that every encoder takes."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def kept(self, mask: NDArray[np.bool_]) -> Detections:
+    def where(self, mask: NDArray[np.bool_]) -> Detections:
         """Those where `mask`, bool of shape (n,), is true."""
         return Detections(self.boxes[mask], self.scores[mask], self.classes[mask])
 

@@ -52,8 +52,8 @@ class Annotator:
     Args:
         tags: what the planes' numbers mean.
         bits: depth of the code values.
-        height: of the picture; line width and letters grow with it.
-        scale: (x, y) picture pixels per source pixel.
+        height: of the image; line width and letters grow with it.
+        scale: (x, y) image pixels per source pixel.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ from gpu_worker_processors.media.probe import VideoInfo, probe, require_video
 from gpu_worker_processors.track.annotate import draw_tracks
 from gpu_worker_processors.track.association import Tracker
 from gpu_worker_processors.track.detectors.base import Detector
-from gpu_worker_processors.track.loop import Look, Step, run_loop
+from gpu_worker_processors.track.loop import FrameSource, Step, run_loop
 from gpu_worker_processors.track.store import TrackStore, packed_result
 from gpu_worker_processors.track.times import time_pairs
 
@@ -46,7 +46,7 @@ def follow_file(job: LocalJob, detector: Detector) -> TrackResult:
     job.warnings.extend(info.warnings)
     with TrackStore(job.work_dir) as store:
         reader = FrameReader(job.require_input(), info, limits=job.limits)
-        look = Look(
+        look = FrameSource(
             reader,
             video,
             detector,
@@ -124,7 +124,7 @@ class Feed:
         class_names: the detector's.
         fps: of the video, on average.
         store: takes the boxes.
-        gray_scale: pixels of the source frame per pixel of a grey picture.
+        gray_scale: pixels of the source frame per pixel of a grey image.
     """
 
     def __init__(

@@ -28,12 +28,12 @@ from gpu_worker_processors.media.probe import VideoInfo
 from gpu_worker_processors.media.threads import drained, grouped, mapped, prefetched
 from gpu_worker_processors.track.association.camera import MAX_PIXELS
 from gpu_worker_processors.track.detections import Detections
-from gpu_worker_processors.track.detectors.base import Detector, Picture
+from gpu_worker_processors.track.detectors.base import Detector, RgbImage
 from gpu_worker_processors.track.shots import marked_cuts
 
 _BATCHES_AHEAD = 3
 _BATCHES_BEHIND = 4
-_MAX_LOOKERS = 8
+_MAX_SCALERS = 8
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 Gray = NDArray[np.uint8]
@@ -41,12 +41,12 @@ Gray = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Looked:
+class ScaledFrame:
     """One frame on its way through the loop."""
 
     index: int
     time_seconds: float
-    picture: Picture | None
+    image: RgbImage | None
     """For the detector; None for a frame between two strides."""
     gray: Gray | None
     """For camera motion; None where nobody asks for it."""
@@ -56,7 +56,7 @@ class Looked:
 class Step:
     """One frame with all that was found out about it."""
 
-    frame: Looked
+    frame: ScaledFrame
     is_cut: bool
     """A new shot begins with this frame."""
     detections: Detections | None = field(default=None)
@@ -89,13 +89,13 @@ def run_loop(
         drained(write, _BATCHES_BEHIND) as put,
     ):
         waiting: list[Step] = []
-        pictures = 0
+        images = 0
         for step in chain.from_iterable(groups):
             waiting.append(step)
-            pictures += step.frame.picture is not None
-            if pictures == batch:
+            images += step.frame.image is not None
+            if images == batch:
                 done += _detect(waiting, detector, put)
-                waiting, pictures = [], 0
+                waiting, images = [], 0
                 progress(done)
         done += _detect(waiting, detector, put)
         progress(done)
@@ -103,29 +103,29 @@ def run_loop(
 
 
 def _detect(steps: list[Step], detector: Detector, put: Callable[[list[Step]], object]) -> int:
-    seen = [step for step in steps if step.frame.picture is not None]
-    pictures = [step.frame.picture for step in seen if step.frame.picture is not None]
-    for step, detections in zip(seen, detector(pictures) if pictures else [], strict=True):
+    seen = [step for step in steps if step.frame.image is not None]
+    images = [step.frame.image for step in seen if step.frame.image is not None]
+    for step, detections in zip(seen, detector(images) if images else [], strict=True):
         step.detections = detections
     if steps:
         put(steps)
     return len(steps)
 
 
-def lookers_for(device: str, cores: int) -> int:
-    """Threads that make pictures of decoded frames. One takes 2 to 3 ms for a frame of 1080p,
+def scaler_threads(device: str, cores: int) -> int:
+    """Threads that make images of decoded frames. One takes 2 to 3 ms for a frame of 1080p,
     several times what a GPU needs to find people in it; a network on the CPU wants the cores for
     itself."""
-    return 1 if device == "cpu" else max(1, min(cores // 2, _MAX_LOOKERS))
+    return 1 if device == "cpu" else max(1, min(cores // 2, _MAX_SCALERS))
 
 
-class Look:
-    """Decodes one video: pictures for the detector and for camera motion of every `stride`-th
+class FrameSource:
+    """Decodes one video: images for the detector and for camera motion of every `stride`-th
     frame, cuts over all of them.
 
     Args:
         with_gray: the tracker wants to know how the camera moved.
-        lookers: threads that make the pictures; None is what suits the detector's device.
+        lookers: threads that make the images; None is what suits the detector's device.
     """
 
     def __init__(
@@ -136,36 +136,36 @@ class Look:
         stride: int,
         *,
         with_gray: bool,
-        lookers: int | None = None,
+        scalers: int | None = None,
     ) -> None:
         self.times = FrameTimes(video.time_base)
         """Of the frames that went by."""
         self._reader = reader
         self._stride = stride
-        self._lookers = lookers or lookers_for(detector.device, os.cpu_count() or 1)
+        self._threads = scalers or scaler_threads(detector.device, os.cpu_count() or 1)
         self._scalers: SimpleQueue[_Scalers] = SimpleQueue()
         """One set for each thread: they keep buffers between frames."""
-        for _ in range(self._lookers):
+        for _ in range(self._threads):
             self._scalers.put(_Scalers(video, detector, with_gray=with_gray))
         self.gray_scale = GrayScaler(video).scale if with_gray else 1.0
-        """Pixels of the source frame per pixel of a grey picture."""
+        """Pixels of the source frame per pixel of a grey image."""
 
     def __iter__(self) -> Iterator[Step]:
-        for frame, is_cut in marked_cuts(self._looked()):
+        for frame, is_cut in marked_cuts(self._scaled_frames()):
             yield Step(frame, is_cut)
 
-    def _looked(self) -> Iterator[tuple[Looked, NDArray[np.uint8]]]:
-        """Every frame with the small picture in which cuts are sought."""
-        if self._lookers == 1:
-            return map(self._look, self._timed())
-        return mapped(self._timed(), self._look, self._lookers, ahead=self._lookers)
+    def _scaled_frames(self) -> Iterator[tuple[ScaledFrame, NDArray[np.uint8]]]:
+        """Every frame with the small image in which cuts are sought."""
+        if self._threads == 1:
+            return map(self._scaled, self._timed())
+        return mapped(self._timed(), self._scaled, self._threads, ahead=self._threads)
 
     def _timed(self) -> Iterator[DecodedFrame]:
         for item in self._reader:
             self.times.add(item.pts, item.frame.duration or 0)
             yield item
 
-    def _look(self, item: DecodedFrame) -> tuple[Looked, NDArray[np.uint8]]:
+    def _scaled(self, item: DecodedFrame) -> tuple[ScaledFrame, NDArray[np.uint8]]:
         scalers = self._scalers.get()
         try:
             return scalers.look(item, wanted=item.index % self._stride == 0)
@@ -174,21 +174,21 @@ class Look:
 
 
 class _Scalers:
-    """What makes the pictures of a frame, for one thread at a time."""
+    """What makes the images of a frame, for one thread at a time."""
 
     def __init__(self, video: VideoInfo, detector: Detector, *, with_gray: bool) -> None:
-        self._picture = detector.scaler(video)
+        self._scaler = detector.scaler(video)
         self._small = ThumbnailScaler(*score_size(video.coded_width, video.coded_height))
         self._gray = GrayScaler(video) if with_gray else None
 
-    def look(self, item: DecodedFrame, *, wanted: bool) -> tuple[Looked, NDArray[np.uint8]]:
-        picture = self._picture(item.frame) if wanted else None
+    def look(self, item: DecodedFrame, *, wanted: bool) -> tuple[ScaledFrame, NDArray[np.uint8]]:
+        image = self._scaler(item.frame) if wanted else None
         gray = self._gray(item) if wanted and self._gray else None
-        return Looked(item.index, item.time_seconds, picture, gray), self._small(item.frame)
+        return ScaledFrame(item.index, item.time_seconds, image, gray), self._small(item.frame)
 
 
 class GrayScaler:
-    """Small upright grey pictures of decoded frames: the luma plane, averaged down."""
+    """Small upright grey images of decoded frames: the luma plane, averaged down."""
 
     def __init__(self, video: VideoInfo) -> None:
         factor = max(1.0, math.sqrt(video.coded_width * video.coded_height / MAX_PIXELS))

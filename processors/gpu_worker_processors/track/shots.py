@@ -2,7 +2,7 @@
 across a cut.
 
 The score and its threshold are those of detect_scenes. Here every cut counts, however short the
-shot; what does not count is a flash: a few bright frames after which the picture is the old one
+shot; what does not count is a flash: a few bright frames after which the image is the old one
 again. Telling the two apart takes a look ahead of that many frames, so items leave a few frames
 after they came in; memory is that look-ahead.
 """
@@ -39,15 +39,15 @@ def marked_cuts(
     """Every item with whether a new shot begins with it.
 
     Args:
-        frames: items, each with its small picture: uint8 BGR of shape (height, width, 3), the same
+        frames: items, each with its small image: uint8 BGR of shape (height, width, 3), the same
             shape for all.
         threshold: of `content_score`, 0..255.
     """
     waiting: deque[_Waiting[T]] = deque()
-    shown: Hsv | None = None  # the last picture that left
+    shown: Hsv | None = None  # the last image that left
     last: Hsv | None = None
-    for item, picture in frames:
-        hsv = to_hsv(picture)
+    for item, image in frames:
+        hsv = to_hsv(image)
         is_cut = last is not None and content_score(hsv, last) >= threshold
         if is_cut and shown is not None and content_score(hsv, shown) < threshold:
             # Again what it was before the first frame that waits: what waits was a flash.

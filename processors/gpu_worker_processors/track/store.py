@@ -30,7 +30,7 @@ from gpu_worker_client.protocol.box_columns import CONFIDENCE, PX, BoxColumns
 from gpu_worker_client.protocol.columnar import MAX_BOXES, MAX_TRACKS, ColumnarWriter, TrackHead
 
 BUFFERED_BOXES = 65_536
-"""1.5 MB. With ten players in the picture a track's part on disk is then some 6,500 boxes long."""
+"""1.5 MB. With ten players in the frame a track's part on disk is then some 6,500 boxes long."""
 
 RAW_NAME, COLUMNS_NAME = "track-boxes.raw", "tracks.gz"
 BOX_BYTES = 23

@@ -21,9 +21,9 @@ from gpu_worker.devserver.local import LocalPlatform
 from gpu_worker_client import ProgressEvent, cli
 from gpu_worker_client.cli._output import event_line, readable
 from gpu_worker_client.cli._table import COMMANDS
-from gpu_worker_client.exceptions import job_error
 from gpu_worker_client.progress_bar import describe
 from gpu_worker_client.protocol import ErrorBody, Progress
+from gpu_worker_client.protocol.errors import job_error
 
 RESULT: dict[str, Any] = {
     "task": "detect_scenes",

@@ -22,14 +22,12 @@ from gpu_worker_client import (
     Transfer,
     local,
 )
-from gpu_worker_client.exceptions import (
+from gpu_worker_client.errors import (
     APIConnectionError,
     AuthenticationError,
-    GpuWorkerError,
     RateLimitError,
     ServerError,
     StorageError,
-    job_error,
 )
 from gpu_worker_client.fallback import (
     BAD_SECONDS,
@@ -54,6 +52,7 @@ from gpu_worker_client.history import (
     measured_bandwidth,
 )
 from gpu_worker_client.protocol import DetectScenesResult, ErrorBody, ErrorCode, TaskError
+from gpu_worker_client.protocol.errors import GpuWorkerError, job_error
 from gpu_worker_client.switches import Switches
 
 MB = 1_000_000

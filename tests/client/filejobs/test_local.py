@@ -26,10 +26,10 @@ from gpu_worker_client import (
     local,
 )
 from gpu_worker_client._blocking import in_thread
-from gpu_worker_client.exceptions import GpuWorkerError
 from gpu_worker_client.files.work import FileWork
 from gpu_worker_client.local import run_local
 from gpu_worker_client.protocol import DetectScenesResult, ErrorCode, TaskError
+from gpu_worker_client.protocol.errors import GpuWorkerError
 
 
 @pytest.fixture
@@ -323,7 +323,7 @@ def command_of(process: psutil.Process) -> list[str]:
         return []
 
 
-@pytest.mark.parametrize("absent", ["none", "gpu_worker"])
+@pytest.mark.parametrize("absent", ["none", pytest.param("gpu_worker", marks=pytest.mark.slow)])
 def test_what_it_started_ends_with_a_program_that_is_killed(
     film: Path, tmp_path: Path, absent: str
 ) -> None:

@@ -9,7 +9,7 @@ from support.crop_plan_kit import FPS, FRAME, inside, layouts, plan, swaying, ti
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.auto_crop import AutoCropParams, CropKeyframe, CropOverride
-from gpu_worker_processors.auto_crop.path import Timeline
+from gpu_worker_processors.auto_crop.path import ShotTimeline
 from gpu_worker_processors.auto_crop.plan import plan_crop
 from gpu_worker_processors.auto_crop.windows import (
     CropPath,
@@ -364,7 +364,7 @@ def test_keyframes_by_time_on_uneven_frames() -> None:
     params = AutoCropParams(
         keyframes=[CropKeyframe(time=0.0, x=0.0), CropKeyframe(time=2.0, x=200.0)]
     )
-    found = plan_crop([], Timeline(times, np.array([0])), FRAME, params)
+    found = plan_crop([], ShotTimeline(times, np.array([0])), FRAME, params)
     np.testing.assert_allclose(found.path.windows[:, 0], 100 * times, atol=0.006)
 
 

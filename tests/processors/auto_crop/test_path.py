@@ -23,7 +23,7 @@ from gpu_worker_processors.auto_crop.l1 import (
     frame_seconds,
     stillest_line,
 )
-from gpu_worker_processors.auto_crop.path import PathSettings, Timeline, Wanted, plan_axis
+from gpu_worker_processors.auto_crop.path import PathSettings, ShotTimeline, Wanted, plan_axis
 
 Floats = NDArray[np.float64]
 WIDTH, WINDOW = 1280, 405.0
@@ -145,7 +145,7 @@ def follow(
 ) -> Floats:
     """The window's offset for a subject of a size around `center`; NaN is lost."""
     wanted = Wanted.of(center - size / 2, center + size / 2, center)
-    timeline = Timeline(np.arange(len(center)) / fps, np.array(starts, np.int64))
+    timeline = ShotTimeline(np.arange(len(center)) / fps, np.array(starts, np.int64))
     return plan_axis(wanted, timeline, WIDTH, window, PathSettings(**more))
 
 
@@ -280,7 +280,9 @@ def test_a_pinned_window_stands_exactly_there() -> None:
     center = np.full(n, 300.0)
     wanted = Wanted.of(center - 30, center + 30, center)
     wanted.pinned[100:200] = 700.25
-    x = plan_axis(wanted, Timeline(np.arange(n) / 25, np.array([0])), WIDTH, WINDOW, PathSettings())
+    x = plan_axis(
+        wanted, ShotTimeline(np.arange(n) / 25, np.array([0])), WIDTH, WINDOW, PathSettings()
+    )
     assert (x[100:200] == 700.25).all()
     assert np.abs(np.diff(x)).max() < 300
     assert contains(x, center)[:60].all() and contains(x, center)[240:].all()
@@ -393,7 +395,11 @@ def measured(media: Path, every: int) -> tuple[int, float, float, float, float]:
         wanted = Wanted.of(low, high, (low + high) / 2)
         x = np.round(
             plan_axis(
-                wanted, Timeline(np.arange(n) / fps, np.array([0])), WIDTH, WINDOW, PathSettings()
+                wanted,
+                ShotTimeline(np.arange(n) / fps, np.array([0])),
+                WIDTH,
+                WINDOW,
+                PathSettings(),
             ),
             2,
         )

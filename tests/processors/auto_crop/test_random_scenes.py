@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gpu_worker_client.protocol.auto_crop import AutoCropParams
 from gpu_worker_processors.auto_crop.candidates import SubjectTrack
-from gpu_worker_processors.auto_crop.path import Timeline
+from gpu_worker_processors.auto_crop.path import ShotTimeline
 from gpu_worker_processors.auto_crop.plan import CropPlan, plan_crop
 
 PICTURES = [(1280, 720), (1279, 719), (720, 1280), (640, 480), (333, 777), (400, 400), (1920, 1080)]
@@ -21,7 +21,7 @@ ASPECTS = ["9:16", "1:1", "4:5", "16:9", "21:9"]
 @dataclass(frozen=True)
 class Scene:
     picture: tuple[int, int]
-    timeline: Timeline
+    timeline: ShotTimeline
     tracks: list[SubjectTrack]
     params: AutoCropParams
 
@@ -35,7 +35,7 @@ def scene(seed: int) -> Scene:
         times = np.cumsum(rng.choice([1e-3, 0.02, 0.1, 0.5], frames))
         times -= times[0]
     cuts = np.unique(rng.integers(0, frames, rng.integers(1, 6)) * (rng.random() < 0.7))
-    timeline = Timeline(times, np.union1d(0, cuts).astype(np.int64))
+    timeline = ShotTimeline(times, np.union1d(0, cuts).astype(np.int64))
     tracks = [
         one
         for one in (
@@ -61,7 +61,7 @@ def _somebody(
     rng: np.random.Generator,
     track_id: int,
     picture: tuple[int, int],
-    timeline: Timeline,
+    timeline: ShotTimeline,
     fps: float,
 ) -> SubjectTrack | None:
     count = len(timeline.times)

@@ -47,6 +47,7 @@ def run(sound: sounds.Sound, tmp_path: Path, content: bytes) -> BeatResult:
     return PROCESSOR.run(job)
 
 
+@pytest.mark.slow
 def test_the_spectrogram_is_the_published_one(tmp_path: Path) -> None:
     """torchaudio's MelSpectrogram(1024, hop 441, 30 to 11000 Hz, 128 Slaney mels, frame_length,
     power 1) and log1p(1000 x)."""

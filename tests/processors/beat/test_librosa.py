@@ -85,6 +85,7 @@ def scores(reference: NDArray[np.float64], beats: NDArray[np.float64]) -> tuple[
     return near, nearer
 
 
+@pytest.mark.slow
 def test_annotated_music(media: Path, tmp_path: Path) -> None:
     """Within the usual 70 ms never worse than librosa's beat tracker, within 40 ms better by a
     tenth on average."""

@@ -181,7 +181,7 @@ def test_the_scores_of_real_frames_are_pyscenedetects(media: Path, name: str) ->
     manager.add_detector(original)
     manager.detect_scenes(open_video(str(path)))
     info = probe(path)
-    small_picture = processor.upright_pictures(require_video(info), "content")
+    small_picture = processor.upright_images(require_video(info), "content")
     pictures = [to_hsv(small_picture(item.frame)) for item in FrameReader(path, info)]
     ours = [content_score(one, other) for other, one in itertools.pairwise(pictures)]
     apart = np.abs(np.subtract(ours, original.scores[1:]))
@@ -213,7 +213,7 @@ def test_a_hash_is_made_of_every_row(tmp_path: Path) -> None:
     info = probe(path)
     [item] = FrameReader(path, info)
     shapes = {
-        name: processor.upright_pictures(require_video(info), name)(item.frame).shape
+        name: processor.upright_images(require_video(info), name)(item.frame).shape
         for name in DETECTORS
     }
     assert shapes == {"content": (32, 256, 3), "adaptive": (32, 256, 3), "hash": (64, 256, 3)}
@@ -300,13 +300,13 @@ def test_turned_clips(tmp_path: Path, rotation: int, detector: str) -> None:
 @pytest.mark.parametrize(
     ("rotation", "first"), [(0, "red"), (-90, "white"), (180, "blue"), (90, "green")]
 )
-def test_detectors_see_upright_pictures(tmp_path: Path, rotation: int, first: str) -> None:
+def test_detectors_see_upright_images(tmp_path: Path, rotation: int, first: str) -> None:
     """Quarters red, green, blue, white clockwise; turning them clockwise by 90 degrees brings white
     to the top left."""
     path = clips.make(tmp_path / "a.mp4", clips.Clip(frames=1, rotation=rotation), clips.corners)
     info = probe(path)
     [item] = FrameReader(path, info)
-    picture = processor.upright_pictures(require_video(info), "content")(item.frame)
+    picture = processor.upright_images(require_video(info), "content")(item.frame)
     bgr = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0), "white": (255, 255, 255)}[
         first
     ]

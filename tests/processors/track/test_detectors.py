@@ -101,7 +101,7 @@ class Parity:
     def add(
         self, boxes: NDArray[Any], classes: NDArray[Any], ours: Detections, least: float = 0.9
     ) -> None:
-        sure = ours.kept(ours.scores >= CONFIDENT)
+        sure = ours.where(ours.scores >= CONFIDENT)
         match = ious(boxes, sure.boxes) * (classes[:, None] == sure.classes[None]) >= least
         pairs = 0
         while match.any():
@@ -175,7 +175,7 @@ def test_a_picture_is_what_ultralytics_makes_of_the_same_video(media: Path) -> N
         path = media / "tracking" / name
         frame = decoded(path, 1000)[0]
         box = Letterbox.rectangle(frame.width, frame.height)
-        assert (box.picture_width, box.picture_height) == (640, 384)
+        assert (box.image_width, box.image_height) == (640, 384)
         bgr = cv2.VideoCapture(str(path)).read()[1]
         expected = LetterBox(640, auto=True)(image=bgr)[..., ::-1]
         assert np.array_equal(FrameScaler(video_of(frame), box)(frame), expected)
@@ -195,9 +195,7 @@ def test_the_letterbox_is_ultralytics_own(width: int, height: int) -> None:
     assert np.array_equal(
         picture, LetterBox(640, auto=True)(image=np.full((height, width, 3), 200, np.uint8))
     )
-    boxes = np.array(
-        [[0, 0, box.picture_width, box.picture_height], [50.5, 20, 100, 40]], np.float32
-    )
+    boxes = np.array([[0, 0, box.image_width, box.image_height], [50.5, 20, 100, 40]], np.float32)
     expected = scale_boxes(picture.shape[:2], boxes.copy(), (height, width))
     assert np.allclose(box.to_source(boxes), expected, atol=1e-3 * max(width, height) / 640)
 
@@ -237,7 +235,7 @@ def test_a_result_depends_on_its_own_picture_alone(media: Path, store: WeightSto
     for batch in (1, 2):
         detector.batch = batch
         for ours, expected in zip(detector(pictures), together, strict=True):
-            close = ours.kept(ours.scores > 0.3)
+            close = ours.where(ours.scores > 0.3)
             assert ious(close.boxes, expected.boxes).max(1).min() > 0.95
     assert detector([]) == []
 

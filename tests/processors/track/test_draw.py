@@ -12,19 +12,19 @@ from support import clips
 from gpu_worker_processors.media.decode import FrameReader
 from gpu_worker_processors.media.probe import probe, require_video
 from gpu_worker_processors.track.detectors.hog import HogDetector
-from gpu_worker_processors.track.loop import Look, Step, lookers_for
+from gpu_worker_processors.track.loop import FrameSource, Step, scaler_threads
 
 
-def looked(path: Path, lookers: int, stride: int) -> tuple[list[Step], Look]:
+def looked(path: Path, lookers: int, stride: int) -> tuple[list[Step], FrameSource]:
     info = probe(path)
     video = require_video(info)
-    look = Look(
+    look = FrameSource(
         FrameReader(path, info),
         video,
         HogDetector(["person"], 0.5),
         stride,
         with_gray=True,
-        lookers=lookers,
+        scalers=lookers,
     )
     return list(look), look
 
@@ -45,11 +45,9 @@ def test_several_threads_see_what_one_sees(tmp_path: Path, stride: int) -> None:
     assert [step.frame.index for step in one if step.is_cut] == [10, 20, 30]
     for a, b in zip(one, several, strict=True):
         assert a.frame.time_seconds == b.frame.time_seconds
-        assert (
-            (a.frame.picture is None) == (b.frame.picture is None) == (a.frame.index % stride != 0)
-        )
-        if a.frame.picture is not None:
-            np.testing.assert_array_equal(a.frame.picture, b.frame.picture)
+        assert (a.frame.image is None) == (b.frame.image is None) == (a.frame.index % stride != 0)
+        if a.frame.image is not None:
+            np.testing.assert_array_equal(a.frame.image, b.frame.image)
             np.testing.assert_array_equal(a.frame.gray, b.frame.gray)
     assert len(first.times) == len(second.times) == 40
     assert first.gray_scale == second.gray_scale
@@ -60,4 +58,4 @@ def test_several_threads_see_what_one_sees(tmp_path: Path, stride: int) -> None:
     [("cpu", 64, 1), ("cuda:0", 16, 8), ("cuda:0", 4, 2), ("cuda:0", 1, 1)],
 )
 def test_how_many_threads(device: str, cores: int, expected: int) -> None:
-    assert lookers_for(device, cores) == expected
+    assert scaler_threads(device, cores) == expected

@@ -137,7 +137,9 @@ def test_a_stride_keeps_frame_numbers_and_cuts(three_shots: Path, weights_dir: P
     assert result.stats.total_frames == 36
 
 
-@pytest.mark.parametrize("algorithm", ["botsort", "bytetrack"])
+@pytest.mark.parametrize(
+    "algorithm", ["botsort", pytest.param("bytetrack", marks=pytest.mark.slow)]
+)
 def test_a_feed_in_pieces_gets_the_ids_of_the_whole(
     media: Path, weights_dir: Path, tmp_path: Path, algorithm: str
 ) -> None:
@@ -196,7 +198,9 @@ def test_nobody_there_is_an_answer(tmp_path: Path, weights_dir: Path, model: str
 SIZES = {"one pixel": (1, 1), "one frame": (64, 48), "wide": (1600, 32), "8K": (7680, 4320)}
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize(
+    "name", [n if n != "8K" else pytest.param(n, marks=pytest.mark.slow) for n in SIZES]
+)
 def test_extreme_sizes(tmp_path: Path, weights_dir: Path, name: str) -> None:
     width, height = SIZES[name]
     options = (("preset", "ultrafast"),) if min(width, height) > 1 else ()

@@ -44,6 +44,7 @@ def beside(report: str) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_without_weights_everything_runs_with_what_ships(tmp_path: Path) -> None:
     ran = demo(tmp_path)
     assert ran.returncode == 0, ran.stderr

@@ -36,7 +36,7 @@ class Face:
     """(x1, y1, x2, y2) in pixels of the frame, may reach over its border."""
     landmarks: NDArray[np.float64]
     """Shape (5, 2), x and y in pixels, 0 is the centre of the first pixel: the eyes, the nose's
-    tip, the corners of the mouth; of each pair the one further left in the picture first."""
+    tip, the corners of the mouth; of each pair the one further left in the frame first."""
     score: float
     """0..1."""
 

@@ -1,8 +1,8 @@
-"""A compact network in less time: its last step is taken while its picture is small, and on a CPU
+"""A compact network in less time: its last step is taken while its image is small, and on a CPU
 its layers hand oneDNN's own tensors on.
 
 The network enlarges its input by repeating pixels and adds that to what it computed. It does so
-after its pixel shuffle, where repeating walks over the full picture value by value; before the
+after its pixel shuffle, where repeating walks over the full image value by value; before the
 shuffle, the repeated pixels are whole channels.
 """
 

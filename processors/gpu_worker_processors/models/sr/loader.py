@@ -1,4 +1,4 @@
-"""Networks kept warm on their device between jobs: `load` answers a fresh `SuperResolver` around a
+"""Networks held warm on their device between jobs: `load` answers a fresh `SuperResolver` around a
 cached network."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Execution = Literal["eager", "graphs", "compiled"]
 `torch.compile` first, then recorded. On the CPU, and with a network that is not
 `Traits.recordable`, all of them are kernel by kernel."""
 MAX_WARM = 2
-"""Networks kept; the least recently used goes first. Each is 2 to 70 MB of device memory."""
+"""Networks held; the least recently used goes first. Each is 2 to 70 MB of device memory."""
 
 
 @dataclass(frozen=True)

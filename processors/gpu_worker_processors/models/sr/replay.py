@@ -19,7 +19,7 @@ from torch import Tensor
 from gpu_worker_processors.models.devices import is_out_of_memory
 
 MAX_RECORDINGS = 2
-"""Shapes kept, each with the memory of one call: that of the job before and that of this one."""
+"""Shapes held, each with the memory of one call: that of the job before and that of this one."""
 _WARM_UPS = 2
 """Runs before the recording: in the first cuDNN picks its algorithms, in the second every workspace
 has its final size."""

@@ -1,7 +1,7 @@
 """Association: which box of this frame is the same person, or ball, as which box of the last one.
 
 Our own, because it measures better than the libraries it could have been. All 45 training clips of
-SportsMOT, true boxes with 3 px of noise and 5 % left out, no pictures (so no camera motion for
+SportsMOT, true boxes with 3 px of noise and 5 % left out, no images (so no camera motion for
 anyone), each with the settings it ships:
 
 | tracker                            | IDF1 | HOTA | MOTA | switches |

@@ -1,10 +1,10 @@
-"""How the camera moved between two pictures: a shift, turn and zoom found by sparse optical flow on
-small gray pictures.
+"""How the camera moved between two images: a shift, turn and zoom found by sparse optical flow on
+small gray images.
 
-Accepts gray pictures of any size and looks at at most `MAX_PIXELS` of them. Corners are sought
+Accepts grey images of any size and looks at at most `MAX_PIXELS` of them. Corners are sought
 outside the boxes that were detected, so that a crowd does not pass for the camera. Answers None
-where the picture has too little texture or the corners do not agree: then tracks are predicted
-without it. The last picture and its corners are the whole state.
+where the image has too little texture or the corners do not agree: then tracks are predicted
+without it. The last image and its corners are the whole state.
 """
 
 from __future__ import annotations
@@ -55,18 +55,18 @@ def warped(boxes: Floats, warp: Warp) -> Floats:
 
 
 class Camera:
-    """Follows the camera from picture to picture."""
+    """Follows the camera from image to image."""
 
     def __init__(self) -> None:
         self._gray: Gray | None = None
         self._corners: NDArray[np.float32] = np.zeros((0, 1, 2), np.float32)
 
     def forget(self) -> None:
-        """The next picture has nothing to do with the last one."""
+        """The next image has nothing to do with the last one."""
         self._gray = None
 
     def follow(self, gray: Gray, scale: float) -> Warp | None:
-        """The motion since the last picture: `gray`, uint8 of shape (height, width), has `scale`
+        """The motion since the last image: `gray`, uint8 of shape (height, width), has `scale`
         source pixels per pixel."""
         small, scale = _reduced(gray, scale)
         last, self._gray = self._gray, small
@@ -94,10 +94,10 @@ class Camera:
         return Warp(a, b, dx + half * (1 - a + b), dy + half * (1 - a - b))
 
     def seek_corners(self, scale: float, size: tuple[int, int], boxes: Floats) -> None:
-        """Choose the corners to follow into the next picture, outside the detected corner boxes (n,
+        """Choose the corners to follow into the next image, outside the detected corner boxes (n,
         4).
 
-        `size` is the (height, width) of the picture that `follow` was given, `scale` its source
+        `size` is the (height, width) of the image that `follow` was given, `scale` its source
         pixels per pixel.
         """
         small = self._gray
@@ -115,7 +115,7 @@ class Camera:
         )
 
     def to_json(self) -> dict[str, Any] | None:
-        """The last picture, packed, and its corners."""
+        """The last image, packed, and its corners."""
         if self._gray is None:
             return None
         packed = zlib.compress(np.diff(self._gray, axis=1, prepend=np.uint8(0)).tobytes(), 9)
@@ -148,7 +148,7 @@ class Camera:
 
 
 def _reduced(gray: Gray, scale: float) -> tuple[Gray, float]:
-    """The picture at `MAX_PIXELS` at most, and its scale."""
+    """The image at `MAX_PIXELS` at most, and its scale."""
     height, width = gray.shape
     factor = max(1.0, float(np.sqrt(height * width / MAX_PIXELS)))
     if factor == 1.0:

@@ -94,7 +94,7 @@ class _Matching:
         by_score: bool = False,
         by_height: bool = True,
     ) -> None:
-        """Pair the free ones among `tracks` (n,), thought to be at the corner boxes `places` (n,
+        """Pair the free ones among `tracks` (n,), thought to be at the corner boxes `positions` (n,
         4), and among `found` (m,).
 
         The cost is 1 - overlap; `by_score` and `by_height` shrink the overlap of weak detections

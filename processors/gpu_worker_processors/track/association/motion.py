@@ -85,7 +85,7 @@ class Motion:
         self.spread[:, rows] = np.stack([(1 - gain) * pp, (1 - gain) * pv, vv - drag * pv])
 
     def warp(self, camera: Warp) -> None:
-        """Move all states with the picture: places and speeds turn, shift and zoom; the axes'
+        """Move all states with the image: places and speeds turn, shift and zoom; the axes'
         variances only zoom.
 
         The small turn of the variances is left out: between two frames it is under a degree, and

@@ -108,7 +108,7 @@ class Points:
         self.items = []
 
     def warp(self, camera: Warp) -> None:
-        """Move the last boxes and speeds with the picture."""
+        """Move the last boxes and speeds with the image."""
         for point in self.items:
             point.last = _warped(point.last, camera)
             if point.speed is not None:

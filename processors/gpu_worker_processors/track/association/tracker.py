@@ -26,7 +26,7 @@ from gpu_worker_processors.track.detections import Detections
 
 Algorithm = Literal["bytetrack", "botsort"]
 """`botsort` is `bytetrack` with the camera's motion taken out of every prediction; it needs the
-gray pictures."""
+grey images."""
 
 STATE_VERSION = 1
 MAX_FRAME = 2**30
@@ -69,7 +69,7 @@ class Tracker:
         self.reset()
 
     def reset(self) -> None:
-        """The picture cut to something else: nothing matches across, ids go on."""
+        """The image cut to something else: nothing matches across, ids go on."""
         self._tracks = Tracks()
         self._points = Points(self._report_point, self._threshold, self._rules.birth_score)
         self._camera.forget()
@@ -161,7 +161,7 @@ class Tracker:
         """The detections to be tracked as points."""
         if not point.any():
             return []
-        balls = detections.kept(point & (detections.scores >= self._rules.weak_score))
+        balls = detections.where(point & (detections.scores >= self._rules.weak_score))
         return [
             (int(class_index), _sighting(frame, now, box, score))
             for box, score, class_index in zip(

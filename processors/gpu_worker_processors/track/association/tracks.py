@@ -104,7 +104,7 @@ class Tracks:
         self.motion.step(ticks)
 
     def warp(self, camera: Warp) -> None:
-        """Move all tracks with the picture."""
+        """Move all tracks with the image."""
         self.motion.warp(camera)
         self.last = warped(self.last, camera)
 

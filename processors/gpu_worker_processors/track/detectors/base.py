@@ -1,4 +1,4 @@
-"""What a detector is: small pictures in, boxes in pixels of the source frame out.
+"""What a detector is: small images in, boxes in pixels of the source frame out.
 
 A detector is made for one video and dropped with it; the network behind it stays warm. Its weak
 boxes, down to `SCORE_FLOOR`, come out too: a tracker's second pass lives on them, and the caller's
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from gpu_worker_processors.media.probe import VideoInfo
 
-Picture = NDArray[np.uint8]
+RgbImage = NDArray[np.uint8]
 """Shape (height, width, 3), uint8 RGB, 0..255, upright: one frame at the detector's size."""
 
 SCORE_FLOOR = 0.1
@@ -32,10 +32,10 @@ ultralytics keeps after NMS."""
 
 
 class Scaler(Protocol):
-    """Makes the picture of one frame. Keeps buffers between frames: one thread at a time."""
+    """Makes the image of one frame. Keeps buffers between frames: one thread at a time."""
 
-    def __call__(self, frame: av.VideoFrame) -> Picture:
-        """The picture of a decoded frame, a new array each time."""
+    def __call__(self, frame: av.VideoFrame) -> RgbImage:
+        """The image of a decoded frame, a new array each time."""
         ...
 
 
@@ -50,8 +50,8 @@ class Detector(Protocol):
 
     @property
     def batch(self) -> int:
-        """Pictures worth handing over at once. The network always sees a full batch (the last is
-        padded), so no result depends on how many pictures came together. Falls when memory runs
+        """Images worth handing over at once. The network always sees a full batch (the last is
+        padded), so no result depends on how many images came together. Falls when memory runs
         out."""
         ...
 
@@ -66,17 +66,17 @@ class Detector(Protocol):
         ...
 
     def scaler(self, video: VideoInfo) -> Scaler:
-        """Fixes the video whose frames follow and answers what makes their pictures. To be called
-        before the first detection, once for each thread that makes pictures; the detector itself
+        """Fixes the video whose frames follow and answers what makes their images. To be called
+        before the first detection, once for each thread that makes images; the detector itself
         may run in another."""
         ...
 
-    def __call__(self, pictures: Sequence[Picture]) -> list[Detections]:
-        """What is in each picture, in order; boxes in pixels of the upright source frame, inside
+    def __call__(self, images: Sequence[RgbImage]) -> list[Detections]:
+        """What is in each image, in order; boxes in pixels of the upright source frame, inside
         it.
 
         Raises:
-            TaskError: `gpu_oom` / `resource_exhausted` when a single picture does not fit,
+            TaskError: `gpu_oom` / `resource_exhausted` when a single image does not fit,
                 `nan_output` when the network answers NaN in float32 too.
         """
         ...

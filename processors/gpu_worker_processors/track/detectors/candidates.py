@@ -44,11 +44,11 @@ def detections(boxes: Tensor, scores: Tensor, classes: Tensor, box: Letterbox) -
     """The same in pixels of the source frame; what lies in the border alone is left out.
 
     Args:
-        boxes: float32 (n, 4) in pixels of the letterboxed picture, falling in score.
+        boxes: float32 (n, 4) in pixels of the letterboxed image, falling in score.
     """
     if not len(scores):
         return Detections.none()
     at_source: NDArray[np.float32] = box.to_source(boxes.numpy())
     found = Detections(at_source, scores.numpy(), classes.numpy().astype(np.int32))
     inside = (at_source[:, 2] > at_source[:, 0]) & (at_source[:, 3] > at_source[:, 1])
-    return found if inside.all() else found.kept(inside)
+    return found if inside.all() else found.where(inside)

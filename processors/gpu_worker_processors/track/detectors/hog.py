@@ -1,7 +1,7 @@
 """OpenCV's person detector: histograms of oriented gradients and a linear SVM (Dalal and Triggs,
 CVPR 2005). Needs no weights.
 
-Finds upright people of at least 96 px in the picture, far less reliably than a network. Runs on the
+Finds upright people of at least 96 px in the frame, far less reliably than a network. Runs on the
 CPU, whatever the device.
 """
 
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.media.probe import VideoInfo
 from gpu_worker_processors.track.detections import Detections
-from gpu_worker_processors.track.detectors.base import SCORE_FLOOR, Picture
+from gpu_worker_processors.track.detectors.base import SCORE_FLOOR, RgbImage
 from gpu_worker_processors.track.detectors.candidates import detections, suppressed
 from gpu_worker_processors.track.detectors.classes import chosen_classes
 from gpu_worker_processors.track.detectors.letterbox import FrameScaler, Letterbox
 
 EDGE_PX = 960
-"""Longer edge of the picture that is searched; small frames are enlarged. Of the people of PETS2009
+"""Longer edge of the image that is searched; small frames are enlarged. Of the people of PETS2009
 S2L1 at 480x360, 45 px high, none was found at 480 px, 51 of 55 at 960 and 50 at 1280. A frame of
 960x540 takes 0.18 s."""
 _WINDOW = (64, 128)
@@ -62,15 +62,15 @@ class HogDetector:
         self._box = Letterbox.borderless(video.width, video.height, EDGE_PX)
         return FrameScaler(video, self._box)
 
-    def __call__(self, pictures: Sequence[Picture]) -> list[Detections]:
+    def __call__(self, images: Sequence[RgbImage]) -> list[Detections]:
         """See `base.Detector`."""
         assert self._box is not None, "`scaler` comes first"
-        return [self._detect(picture, self._box) for picture in pictures]
+        return [self._detect(image, self._box) for image in images]
 
-    def _detect(self, picture: Picture, box: Letterbox) -> Detections:
-        if picture.shape[1] < _WINDOW[0] or picture.shape[0] < _WINDOW[1]:
+    def _detect(self, image: RgbImage, box: Letterbox) -> Detections:
+        if image.shape[1] < _WINDOW[0] or image.shape[0] < _WINDOW[1]:
             return Detections.none()
-        found, weights = self._windows(picture)
+        found, weights = self._windows(image)
         scores = hog_scores(weights)
         sure = scores > SCORE_FLOOR
         boxes, scores = torch.from_numpy(found[sure]), torch.from_numpy(scores[sure])
@@ -78,10 +78,10 @@ class HogDetector:
         keep = suppressed(boxes, scores, classes, self._iou_threshold)
         return detections(boxes[keep], scores[keep], classes[keep], box)
 
-    def _windows(self, picture: Picture) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _windows(self, image: RgbImage) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(n, 4) boxes around the persons in the windows that the SVM accepts, (n,) distances from
         its plane."""
-        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         windows, weights = self._hog.detectMultiScale(bgr, 0.0, _STRIDE, (0, 0), _SCALE, 0.0)
         if not len(windows):
             return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)

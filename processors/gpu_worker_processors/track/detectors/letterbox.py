@@ -1,10 +1,10 @@
-"""From a decoded frame to the small upright picture that a network sees, and from boxes in it back
+"""From a decoded frame to the small upright image that a network sees, and from boxes in it back
 to the frame.
 
 Pixels are made exactly as the networks' authors make them (OpenCV's VideoCapture, then
 INTER_LINEAR): scores near a threshold depend on single code values. So a frame is converted to RGB
 first, by its own matrix and range, and an untagged one as BT.601, libswscale's default. Scaling the
-planes and converting the small picture saves 0.2 ms of the 1.6 ms of a 1080p frame, but lost 2 % of
+planes and converting the small image saves 0.2 ms of the 1.6 ms of a 1080p frame, but lost 2 % of
 the boxes of a 1080p street scene; letting libswscale scale lost 4 to 6 %.
 """
 
@@ -20,7 +20,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from gpu_worker_processors.media.probe import VideoInfo
-from gpu_worker_processors.track.detectors.base import Picture
+from gpu_worker_processors.track.detectors.base import RgbImage
 
 PADDING = 114
 """Code value of the border: the grey with which the YOLO family has been trained since YOLOv5."""
@@ -29,18 +29,18 @@ _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_C
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Where the upright frame lies in the picture. All in pixels."""
+    """Where the upright frame lies in the frame. All in pixels."""
 
     width: int
     """Of the upright source frame."""
     height: int
-    picture_width: int
-    picture_height: int
+    image_width: int
+    image_height: int
     content_width: int
-    """Of the scaled frame inside the picture."""
+    """Of the scaled frame inside the image."""
     content_height: int
     left: int
-    """Of the scaled frame's first column in the picture."""
+    """Of the scaled frame's first column in the frame."""
     top: int
 
     @classmethod
@@ -48,10 +48,10 @@ class Letterbox:
         """The longer edge becomes `edge`, the other is padded on both sides to a multiple of
         `stride`: 1920x1080 -> 640x384."""
         content = _fitted(width, height, edge)
-        picture = tuple(-(-length // stride) * stride for length in content)
+        image = tuple(-(-length // stride) * stride for length in content)
         # With an odd border the larger half is on the right and below.
-        left, top = ((whole - inner) // 2 for whole, inner in zip(picture, content, strict=True))
-        return cls(width, height, picture[0], picture[1], *content, left, top)
+        left, top = ((whole - inner) // 2 for whole, inner in zip(image, content, strict=True))
+        return cls(width, height, image[0], image[1], *content, left, top)
 
     @classmethod
     def corner(cls, width: int, height: int, edge: int) -> Letterbox:
@@ -68,7 +68,7 @@ class Letterbox:
         return cls(width, height, *content, *content, 0, 0)
 
     def to_source(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Boxes of the picture, float32 (n, 4) x1, y1, x2, y2, in pixels of the upright source
+        """Boxes of the image, float32 (n, 4) x1, y1, x2, y2, in pixels of the upright source
         frame and clipped to it."""
         scale = np.array(
             [self.width / self.content_width, self.height / self.content_height] * 2, np.float32
@@ -84,7 +84,7 @@ def _fitted(width: int, height: int, edge: int) -> tuple[int, int]:
 
 
 class FrameScaler:
-    """Makes the letterboxed picture of every frame of one video. See `base.Scaler`.
+    """Makes the letterboxed image of every frame of one video. See `base.Scaler`.
 
     Args:
         video: rotation of the frames to come.
@@ -100,7 +100,7 @@ class FrameScaler:
         """Of the scaled frame before it is turned: the large frame never is."""
         self._reformatter = VideoReformatter()
 
-    def __call__(self, frame: av.VideoFrame) -> Picture:
+    def __call__(self, frame: av.VideoFrame) -> RgbImage:
         rgb = cv2.resize(self._rgb(frame), self._size, interpolation=cv2.INTER_LINEAR)
         if self._turn is not None:
             rgb = cv2.rotate(rgb, self._turn)
@@ -116,10 +116,8 @@ class FrameScaler:
         rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)  # type: ignore[call-overload]
         return rows[:, : 3 * plane.width].reshape(plane.height, plane.width, 3)
 
-    def _padded(self, rgb: NDArray[np.uint8]) -> Picture:
+    def _padded(self, rgb: NDArray[np.uint8]) -> RgbImage:
         box = self._box
-        picture = np.full((box.picture_height, box.picture_width, 3), PADDING, np.uint8)
-        picture[box.top : box.top + box.content_height, box.left : box.left + box.content_width] = (
-            rgb
-        )
-        return picture
+        image = np.full((box.image_height, box.image_width, 3), PADDING, np.uint8)
+        image[box.top : box.top + box.content_height, box.left : box.left + box.content_width] = rgb
+        return image

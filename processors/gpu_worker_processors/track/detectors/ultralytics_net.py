@@ -1,4 +1,4 @@
-"""A YOLO network of ultralytics as a plain function from pictures to raw scores and box logits.
+"""A YOLO network of ultralytics as a plain function from images to raw scores and box logits.
 
 Owns everything that touches the ultralytics package (AGPL-3.0, an optional extra): it is imported
 here and nowhere else, with its downloads, package installs, update checks and telemetry off, and
@@ -87,13 +87,13 @@ class YoloNetwork:
         for level in itertools.chain(part["box_head"], part["cls_head"]):
             level[-1] = _InFloat32(level[-1])
 
-    def __call__(self, pictures: Tensor) -> RawBoxes:
+    def __call__(self, images: Tensor) -> RawBoxes:
         """
         Args:
-            pictures: uint8 (n, height, width, 3) RGB on `device`, sizes multiples of the largest
+            images: uint8 (n, height, width, 3) RGB on `device`, sizes multiples of the largest
                 stride.
         """
-        x: Any = pictures.permute(0, 3, 1, 2).to(self.dtype)  # a view of channels last
+        x: Any = images.permute(0, 3, 1, 2).to(self.dtype)  # a view of channels last
         outputs: list[Any] = []
         for layer in self._body:
             x = layer(self._inputs(layer, x, outputs))

@@ -25,7 +25,7 @@ from gpu_worker_processors.models.devices import (
 )
 from gpu_worker_processors.models.weights import WeightFile
 from gpu_worker_processors.track.detections import Detections
-from gpu_worker_processors.track.detectors.base import SCORE_FLOOR, Picture
+from gpu_worker_processors.track.detectors.base import SCORE_FLOOR, RgbImage
 from gpu_worker_processors.track.detectors.candidates import detections, strongest, suppressed
 from gpu_worker_processors.track.detectors.classes import chosen_classes
 from gpu_worker_processors.track.detectors.letterbox import FrameScaler, Letterbox
@@ -36,10 +36,10 @@ from gpu_worker_processors.track.detectors.ultralytics_net import (
 )
 
 MAX_WARM = 2
-"""Networks kept; the least recently used goes first. In half precision each takes two bytes a
+"""Networks held; the least recently used goes first. In half precision each takes two bytes a
 parameter: 6 MB for yolov8n, 136 for yolov8x."""
 BATCH = {"cpu": 4, "cuda": 16}
-"""Pictures of a batch by type of device. yolov8n in bfloat16 on two cores with AMX: 24 frames/s one
+"""Images of a batch by type of device. yolov8n in bfloat16 on two cores with AMX: 24 frames/s one
 by one, 33 in twos, 39 in fours, 43 in eights, which also take twice the memory and hold results
 back twice as long."""
 
@@ -79,7 +79,7 @@ class YoloDetector:
         self._full_precision_network: YoloNetwork | None = None
         self._decoder = _Decoder(network, self._wanted)
         self._box: Letterbox | None = None
-        self._staging: Tensor | None = None
+        self._batch_memory: Tensor | None = None
 
     @property
     def device(self) -> str:
@@ -96,16 +96,16 @@ class YoloDetector:
         )
         return FrameScaler(video, self._box)
 
-    def __call__(self, pictures: Sequence[Picture]) -> list[Detections]:
+    def __call__(self, images: Sequence[RgbImage]) -> list[Detections]:
         """See `base.Detector`."""
         assert self._box is not None, "`scaler` comes first"
         found: list[Detections] = []
-        while len(found) < len(pictures):
-            group = pictures[len(found) : len(found) + self.batch]
+        while len(found) < len(images):
+            group = images[len(found) : len(found) + self.batch]
             found += self._detect(group, self._box)
         return found
 
-    def _detect(self, group: Sequence[Picture], box: Letterbox) -> list[Detections]:
+    def _detect(self, group: Sequence[RgbImage], box: Letterbox) -> list[Detections]:
         while True:
             part = group[: self.batch]
             try:
@@ -117,41 +117,41 @@ class YoloDetector:
             if self.batch == 1:
                 raise out_of_memory(
                     self._network.device,
-                    f"one picture of {box.picture_width}x{box.picture_height} px",
+                    f"one picture of {box.image_width}x{box.image_height} px",
                 )
             self.batch //= 2
 
     @torch.inference_mode()
-    def _propose(self, part: Sequence[Picture]) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """(boxes, scores, classes) of the candidates of each picture, on the CPU."""
-        pictures = self._uploaded(part)
+    def _propose(self, part: Sequence[RgbImage]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """(boxes, scores, classes) of the candidates of each image, on the CPU."""
+        images = self._uploaded(part)
         with torch.backends.cudnn.flags(
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False
         ):
-            raw = self._network(pictures)
+            raw = self._network(images)
             if not _finite(raw):
-                raw = self._retry(pictures)
-        return self._decoder(raw, len(part), (pictures.shape[1], pictures.shape[2]))
+                raw = self._retry(images)
+        return self._decoder(raw, len(part), (images.shape[1], images.shape[2]))
 
-    def _uploaded(self, part: Sequence[Picture]) -> Tensor:
-        """uint8 (batch, height, width, 3) on the device, the last picture repeated; through a block
-        that is kept, page-locked for CUDA. Into fresh memory sixteen pictures took 9 ms, most of it
+    def _uploaded(self, part: Sequence[RgbImage]) -> Tensor:
+        """uint8 (batch, height, width, 3) on the device, the last image repeated; through a block
+        that is kept, page-locked for CUDA. Into fresh memory sixteen images took 9 ms, most of it
         the kernel's, clearing pages. Every call waits for the decoder's answer, which comes after
         the copy, so the block is free again by the next one."""
         shape = (self.batch, *part[0].shape)
-        if self._staging is None or self._staging.shape != shape:
+        if self._batch_memory is None or self._batch_memory.shape != shape:
             on_cuda = self._network.device.type == "cuda"
-            self._staging = torch.empty(shape, dtype=torch.uint8, pin_memory=on_cuda)
+            self._batch_memory = torch.empty(shape, dtype=torch.uint8, pin_memory=on_cuda)
         for place in range(self.batch):
-            self._staging[place] = torch.from_numpy(part[min(place, len(part) - 1)])
-        return self._staging.to(self._network.device, non_blocking=True)
+            self._batch_memory[place] = torch.from_numpy(part[min(place, len(part) - 1)])
+        return self._batch_memory.to(self._network.device, non_blocking=True)
 
-    def _retry(self, pictures: Tensor) -> RawBoxes:
+    def _retry(self, images: Tensor) -> RawBoxes:
         if self._network.dtype != torch.float32:
             if self._full_precision_network is None:
                 self._full_precision_network = self._full_precision()
             self.full_precision_batches += 1
-            raw = self._full_precision_network(pictures)
+            raw = self._full_precision_network(images)
             if _finite(raw):
                 return raw
         raise TaskError(
@@ -162,7 +162,7 @@ class YoloDetector:
     def _standing(
         self, boxes: Tensor, scores: Tensor, classes: Tensor, box: Letterbox
     ) -> Detections:
-        """One picture's candidates after suppression. An end-to-end head needs none."""
+        """One image's candidates after suppression. An end-to-end head needs none."""
         if self._network.end_to_end:
             keep = strongest(torch.arange(len(scores)), scores)
         else:
@@ -171,14 +171,14 @@ class YoloDetector:
 
 
 class _Decoder:
-    """Raw output -> boxes in pixels of the picture, float32, of the candidates only."""
+    """Raw output -> boxes in pixels of the image, float32, of the candidates only."""
 
     def __init__(self, network: YoloNetwork, wanted: tuple[int, ...]) -> None:
         self._bins, self._strides = network.bins, network.strides
         device = network.device
         place = torch.full((len(network.class_names),), -1)
         place[list(wanted)] = torch.arange(len(wanted))
-        self._place = place.to(device)
+        self._number_of = place.to(device)
         """Number of a class of the network among the wanted ones; -1 is not wanted."""
         self._wanted = torch.tensor(wanted, device=device)
         self._floor = float(torch.logit(torch.tensor(SCORE_FLOOR)))
@@ -191,13 +191,13 @@ class _Decoder:
         """
         Args:
             raw: the network's answer to a batch.
-            count: pictures at its front that are not padding.
-            shape: height and width of the pictures.
+            count: images at its front that are not padding.
+            shape: height and width of the images.
         """
         scores = raw.scores[:count]
         image, anchor = (scores[:, self._wanted].amax(1) > self._floor).nonzero(as_tuple=True)
         logits, best = scores[image, :, anchor].float().max(1)
-        own = self._place[best]
+        own = self._number_of[best]
         # An anchor stands for its best class alone; when that is not wanted, it is no candidate.
         valid = own >= 0
         image, anchor, logits, own = image[valid], anchor[valid], logits[valid], own[valid]

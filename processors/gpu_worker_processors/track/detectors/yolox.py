@@ -22,13 +22,13 @@ from gpu_worker_processors.media.probe import VideoInfo
 from gpu_worker_processors.models.tensors import reject
 from gpu_worker_processors.models.weights import WeightFile
 from gpu_worker_processors.track.detections import Detections
-from gpu_worker_processors.track.detectors.base import SCORE_FLOOR, Picture
+from gpu_worker_processors.track.detectors.base import SCORE_FLOOR, RgbImage
 from gpu_worker_processors.track.detectors.candidates import detections, suppressed
 from gpu_worker_processors.track.detectors.classes import COCO_NAMES, chosen_classes
 from gpu_worker_processors.track.detectors.letterbox import FrameScaler, Letterbox
 
 EDGE_PX = 640
-"""Of the square picture the file was exported for."""
+"""Of the square image the file was exported for."""
 ARCHES = ("yolox_nano_640",)
 """Values of `arch` in the manifest. "yolox_nano_640": input RGB normalised like ImageNet, as YOLOX
 was trained before 0.1.1; output declared [1, 8400, 85] but laid out level by level as [85, height,
@@ -66,14 +66,14 @@ class YoloxDetector:
         self._box = Letterbox.corner(video.width, video.height, EDGE_PX)
         return FrameScaler(video, self._box)
 
-    def __call__(self, pictures: Sequence[Picture]) -> list[Detections]:
+    def __call__(self, images: Sequence[RgbImage]) -> list[Detections]:
         """See `base.Detector`."""
         assert self._box is not None, "`scaler` comes first"
-        return [self._detect(self._raw(picture), self._box) for picture in pictures]
+        return [self._detect(self._raw(image), self._box) for image in images]
 
-    def _raw(self, picture: Picture) -> NDArray[np.float32]:
+    def _raw(self, image: RgbImage) -> NDArray[np.float32]:
         """The head's output, float32 (anchors, 85)."""
-        blob = np.ascontiguousarray(((picture - _MEAN) / _SPREAD).transpose(2, 0, 1)[None])
+        blob = np.ascontiguousarray(((image - _MEAN) / _SPREAD).transpose(2, 0, 1)[None])
         self._net.setInput(blob)
         raw = np.asarray(self._net.forward(), np.float32)
         if raw.shape != (1, _ANCHORS, _VALUES):
@@ -117,7 +117,7 @@ def by_anchor(raw: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def decoded(raw: NDArray[np.float32], cells: NDArray[np.float32]) -> NDArray[np.float32]:
     """Offsets and logarithms of sizes, float32 (n, 4), of cells (n, 3: x, y, stride) as corners in
-    pixels of the picture."""
+    pixels of the image."""
     centre = (raw[:, :2] + cells[:, :2]) * cells[:, 2:]
     half = np.exp(raw[:, 2:]) * cells[:, 2:] / 2
     return np.concatenate([centre - half, centre + half], 1, dtype=np.float32)

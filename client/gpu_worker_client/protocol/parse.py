@@ -1,19 +1,17 @@
-"""The table of tasks, and the strict parser from the bytes of a RunPod job's `input` to a typed
-task."""
+"""The strict parser from the bytes of a RunPod job's `input` to a typed task."""
 
 from __future__ import annotations
 
 import json
 import re
-from importlib import import_module
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from gpu_worker_client.protocol.envelope import SCHEMA_VERSION, TaskBase, TaskResult
 from gpu_worker_client.protocol.errors import ErrorCode, TaskError
-from gpu_worker_client.protocol.misfit import misfit, nearest
-from gpu_worker_client.protocol.models import Wire
+from gpu_worker_client.protocol.problems import nearest, problems_of
+from gpu_worker_client.protocol.registry import TASKS, TaskKind
+from gpu_worker_client.protocol.task import SCHEMA_VERSION, TaskBase
 
 MAX_TASK_BYTES = 256 * 1024
 """Largest task JSON. A presigned part URL has 400 to 600 bytes, so some 450 parts fit: 44 GiB in
@@ -21,45 +19,6 @@ parts of 100 MiB."""
 
 MAX_DEPTH = 32
 """Deepest nesting of lists and objects; the deepest task needs 4."""
-
-
-class TaskKind(NamedTuple):
-    """The models of a task. Their module is imported when one is first asked for: a client needs
-    those of one task, and making those of all takes a sixth of its import."""
-
-    module: str
-    request_name: str
-    params_name: str
-    result_name: str
-
-    @property
-    def request(self) -> type[TaskBase]:
-        return self._model(self.request_name)
-
-    @property
-    def params(self) -> type[Wire]:
-        return self._model(self.params_name)
-
-    @property
-    def result(self) -> type[TaskResult]:
-        return self._model(self.result_name)
-
-    def _model(self, name: str) -> Any:
-        return getattr(import_module(f"{__package__}.{self.module}"), name)
-
-
-TASKS: dict[str, TaskKind] = {
-    "upscale": TaskKind("upscale", "UpscaleTask", "UpscaleParams", "UpscaleResult"),
-    "detect_scenes": TaskKind(
-        "detect_scenes", "DetectScenesTask", "DetectScenesParams", "DetectScenesResult"
-    ),
-    "track": TaskKind("track", "TrackTask", "TrackParams", "TrackResult"),
-    "auto_crop": TaskKind("auto_crop", "AutoCropTask", "AutoCropParams", "AutoCropResult"),
-    "beat": TaskKind("beat", "BeatTask", "BeatParams", "BeatResult"),
-    "render": TaskKind("render", "RenderTask", "RenderParams", "RenderResult"),
-    "selftest": TaskKind("selftest", "SelftestTask", "SelftestParams", "SelftestResult"),
-}
-"""Every task, by its name on the wire."""
 
 
 def parse_task(payload: bytes | dict[str, Any] | object) -> TaskBase:
@@ -87,7 +46,7 @@ def parse_task(payload: bytes | dict[str, Any] | object) -> TaskBase:
     try:
         return kind.request.model_validate_json(raw)
     except ValidationError as error:
-        raise misfit(error, kind.request) from None
+        raise problems_of(error, kind.request) from None
 
 
 def _encode(payload: object) -> bytes:

@@ -1,10 +1,15 @@
-r"""Makes text of an endpoint, a worker or a bucket fit to be seen by a person: what a terminal
-would obey is written out, as `\x1b` or `\u202e`. An escape sequence can clear the screen, rename
-the window or hide what was printed before it."""
+"""Text of others made fit to be read by a person: without secrets, without control characters."""
 
 from __future__ import annotations
 
 import re
+
+_URL = re.compile(
+    r"""(?P<start>\b[A-Za-z][A-Za-z0-9+.-]{0,15}://)(?:[^\s/?#@"'<>\\]*@)?(?P<place>[^\s?#"'<>\\]*)(?P<query>[?#][^\s"'<>\\]*)?"""
+)
+_SIGNATURE = re.compile(r"(?i)\b(X-Amz-[A-Za-z-]+|Signature|AWSAccessKeyId)=[^\s&\"'<>\\]+")
+_BEARER = re.compile(r"(?i)\b(bearer)\s+[A-Za-z0-9._~+/=-]{8,}")
+
 
 # C0, DEL and C1 (ECMA-48); the line and paragraph separators; the bidirectional controls (Unicode
 # Standard Annex 9), which show text in another order than it has; lone surrogates, which no UTF-8
@@ -14,7 +19,15 @@ _OBEYED = re.compile(
 )
 
 
-def shown(text: str, *, lines: bool = False) -> str:
+def redact(text: str) -> str:
+    """`text` with `https://host/path?query` cut to `https://host/path`, and no bare signature
+    parameter or bearer token."""
+    text = _URL.sub(lambda match: match["start"] + match["place"], text)
+    text = _SIGNATURE.sub(r"\1=[redacted]", text)
+    return _BEARER.sub(r"\1 [redacted]", text)
+
+
+def printable(text: str, *, lines: bool = False) -> str:
     """`text` with every control character written out; what was shown once stays as it is.
 
     Args:

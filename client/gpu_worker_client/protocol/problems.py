@@ -1,5 +1,4 @@
-"""What a caller is told of a value that does not fit its model: the place and the problem, never
-the value."""
+"""What does not fit a model: the path and the problem, never the value."""
 
 from __future__ import annotations
 
@@ -12,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from gpu_worker_client.protocol.errors import ErrorCode, TaskError
 
 
-def misfit(error: ValidationError, model: type[BaseModel]) -> TaskError:
-    """`invalid_task` that names the places of `model` that do not fit; `details["errors"]` is a
+def problems_of(error: ValidationError, model: type[BaseModel]) -> TaskError:
+    """`invalid_task` that names the paths in `model` that do not fit; `details["errors"]` is a
     list of `{path, problem}`."""
     problems = [
         {

@@ -1,18 +1,27 @@
-"""What every task and every answer has in common: URLs, headers, states, progress, timings,
-cost."""
+"""What every task has in common: strict models, the files it names, headers.
+
+`Wire` is what a caller sends: immutable, no unknown key, no NaN; its errors never carry the input
+back.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from enum import Enum
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
-from typing_extensions import Self
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from gpu_worker_client.protocol.models import Many, Reply, Url, Wire
+from gpu_worker_client.protocol.base import Url
+from gpu_worker_client.protocol.errors import job_error
+from gpu_worker_client.protocol.problems import problems_of
 
 SCHEMA_VERSION = 1
 MIN_PART_BYTES = 5 * 1024 * 1024
@@ -39,39 +48,28 @@ FRAMING_HEADERS = frozenset(_FRAMING.split())
 owns them."""
 
 
-class State(str, Enum):
-    """Where a job stands, as the client reports it."""
+class Wire(BaseModel):
+    """A value a caller sends. Strict: `1.0`, `"1"` and `true` are not integers."""
 
-    queued = "queued"
-    running = "running"
-    completed = "completed"
-    failed = "failed"
-    cancelled = "cancelled"
-    timed_out = "timed_out"
-    expired = "expired"
-    imported = "imported"
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+        defer_build=True,  # importing the client builds no validator: a job needs those of one task
+    )
 
-    @property
-    def is_final(self) -> bool:
-        """No later state will follow."""
-        return self not in (State.queued, State.running)
+    def __init__(self, /, **fields: Any) -> None:
+        """Raises InvalidTask: the fields do not fit; `details["errors"]` lists `{path, problem}`,
+        without any value."""
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise job_error(problems_of(error, type(self)).body()) from None
 
-    @classmethod
-    def from_runpod(cls, status: str) -> State:
-        """Maps RunPod's status. An unknown one counts as running: polling goes on until a final one
-        or the deadline."""
-        return _FROM_RUNPOD.get(status, State.running)
-
-
-_FROM_RUNPOD = {
-    "IN_QUEUE": State.queued,
-    "IN_PROGRESS": State.running,
-    "RUNNING": State.running,
-    "COMPLETED": State.completed,
-    "FAILED": State.failed,
-    "CANCELLED": State.cancelled,
-    "TIMED_OUT": State.timed_out,
-}
+    # As of pydantic's own: a model inside another is validated in place, not by a call of this.
+    __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 class TaskHeaders(Wire):
@@ -302,139 +300,3 @@ def _object_named(url: str) -> tuple[str, str, int | None, str]:
     scheme = "" if parts.scheme == "file" else parts.scheme
     port = parts.port or {"https": 443, "http": 80}.get(scheme)
     return scheme, (parts.hostname or "").rstrip("."), port, unquote(parts.path)
-
-
-class Progress(Reply):
-    """One progress report of a running job."""
-
-    seq: int
-    """Rises with every report of a job; a lower one came late and is to be ignored."""
-    stage: str
-    """What the job is doing: "fetch", "load", "process", "encode", "deliver", or a newer worker's
-    word."""
-    fraction: float | None = None
-    """0..1 of this stage, None when the total is not known."""
-    done: int = 0
-    """Units of this stage that are finished."""
-    total: int | None = None
-    """Units of this stage, None when not known."""
-    unit: str = ""
-    """What `done` counts: "frames", "bytes"."""
-    fps: float | None = None
-    """Frames per second, in the stages that count frames."""
-    eta_sec: float | None = None
-    """Seconds until this stage ends at its present rate."""
-
-
-class Timings(Reply):
-    """Seconds spent per stage of the job."""
-
-    fetch_sec: float = 0.0
-    """Reading the input."""
-    load_sec: float = 0.0
-    """Starting the engine and loading networks; overlaps the fetch."""
-    process_sec: float = 0.0
-    """The work itself."""
-    deliver_sec: float = 0.0
-    """Storing output and result."""
-    cold_start: bool = False
-    """The engine process was started for this job."""
-
-
-class Cost(Reply):
-    gpu: str | None = None
-    """The card's name; None on a CPU."""
-    gpu_seconds: float = 0.0
-    """Seconds the card was held for this job."""
-    usd_per_second: float | None = None
-    """From the operator's price table; None when the GPU is not in it."""
-    usd: float | None = None
-    """The product of both."""
-
-
-class WorkerInfo(Reply):
-    version: str
-    """Of the package that ran the task."""
-    device: str
-    """"cuda:0" or "cpu"."""
-    encoder: str | None = None
-    """Video encoder used, "h264_nvenc" or "libx264" for example."""
-    fallback_reason: str | None = None
-    """Why a slower device or encoder than the best of this machine's kind was taken."""
-    package: str | None = None
-    """ "gpu-worker", or "gpu-worker-processors": a local run without the worker."""
-    sandbox: str | None = None
-    """How well the process that opened the media was sandboxed: "full", "partial", "none",
-    "broken", or "off" as asked for."""
-
-
-class ResultWarning(Reply):
-    """Something the caller should know about a result that is nevertheless right."""
-
-    code: str
-    """Stable name of the kind of warning."""
-    message: str
-    """One sentence."""
-
-
-class OutputPart(Reply):
-    n: int
-    """Part number, from 1."""
-    etag: str
-    """As storage returned it; CompleteMultipartUpload wants it."""
-
-
-class Stats(Reply):
-    processing_time_sec: float = 0.0
-    """Wall time of the processor, without fetch and deliver."""
-
-
-class TaskResult(Reply):
-    """Fields of every answer. A task's module adds its own."""
-
-    status: Literal["completed"] = "completed"
-    """A failed job has no answer but an error."""
-    task: str
-    """The task that was run."""
-    output_url: str | None = None
-    """Where the file went, without the query: a PUT signature never leaves the worker."""
-    output_parts: Many[OutputPart] | None = None
-    """Parts uploaded to an `output_multipart` without `complete`."""
-    result_url: str | None = None
-    """Where the whole result went, when it was asked for; the answer then may hold only `stats` and
-    counts."""
-    deduplicated: bool = False
-    """This is an earlier job's result with the same `idempotency_key`."""
-    idempotency_key: str | None = None
-    """The task's own."""
-    timings: Timings | None = None
-    """Where the time went."""
-    cost: Cost | None = None
-    """What it cost."""
-    worker: WorkerInfo | None = None
-    """Who did it, and on what."""
-    warnings: Many[ResultWarning] = []
-    """Empty when there is nothing to say."""
-
-    @classmethod
-    def from_json(cls, data: bytes | str) -> Self:
-        """Reads a result's JSON. A task whose result may be large does it in little more memory
-        than the text has.
-
-        Raises:
-            ValueError: it is no such result.
-        """
-        return cls.model_validate_json(data)
-
-    def json_pieces(self) -> Iterator[str]:
-        """The result's JSON, piece by piece; together they are one line.
-
-        Raises:
-            ValueError: a number is not finite.
-        """
-        yield json.dumps(self.model_dump(mode="json"), ensure_ascii=False, allow_nan=False)
-
-    def packed(self) -> Self:
-        """The same result in its most compact form: itself, unless its task has one for what is
-        large."""
-        return self

@@ -1,15 +1,13 @@
-"""The base of every wire model.
+"""What every wire model is made of: URLs, names, lists, and the base of what a worker answers.
 
-`Wire` is what a caller sends: strict, immutable, no unknown key, no NaN; its errors never carry the
-input back. `Reply` is what a worker answers: unknown keys are kept and ignored, so that an older
-client can read a newer worker.
+Unknown keys of an answer are stored and ignored, so that an older client can read a newer worker.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, FailFast, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, StringConstraints
 
 MAX_URL_CHARS = 8192
 """Longest URL accepted anywhere. R2 and S3 refuse longer request lines."""
@@ -35,34 +33,6 @@ Many = Annotated[list[T], _FirstErrorEnds()]
 """A list in an answer. The first element that does not fit ends the reading: an answer of many
 megabytes may come from anybody, and pydantic would keep some 400 bytes of error for each element, a
 thousand times what the answer takes packed."""
-
-
-class Wire(BaseModel):
-    """A value a caller sends. Strict: `1.0`, `"1"` and `true` are not integers."""
-
-    model_config = ConfigDict(
-        strict=True,
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,
-        allow_inf_nan=False,
-        defer_build=True,  # importing the client builds no validator: a job needs those of one task
-    )
-
-    def __init__(self, /, **fields: Any) -> None:
-        """Raises InvalidTask: the fields do not fit; `details["errors"]` lists `{path, problem}`,
-        without any value."""
-        try:
-            super().__init__(**fields)
-        except ValidationError as error:
-            # Here: errors are models too, and only a caller of the SDK builds tasks by hand.
-            from gpu_worker_client.exceptions import job_error
-            from gpu_worker_client.protocol.misfit import misfit
-
-            raise job_error(misfit(error, type(self)).body()) from None
-
-    # As of pydantic's own: a model inside another is validated in place, not by a call of this.
-    __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 class Reply(BaseModel):
