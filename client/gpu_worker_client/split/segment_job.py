@@ -1,7 +1,7 @@
 """One segment's way: into the bucket under the hash of its content, through a job with an
 idempotency key, and back.
 
-A segment that fails is tried again alone. Whatever dies on the way, nothing is paid twice: the
+A segment that fails is tried again by itself. Whatever dies on the way, nothing is paid twice: the
 source's segment lies in the bucket under its hash, a running job is found again by its id, and a
 finished one by the result that its key names.
 """
@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from gpu_worker_client._atomic_file import atomic_file
 from gpu_worker_client._blocking import checkpoint, in_thread, notify
 from gpu_worker_client.errors import StorageError
 from gpu_worker_client.files.client import RemoteJob, TaskClient
@@ -224,9 +225,8 @@ class JobIds:
             self._jobs.pop(name, None)
             if job_id is not None:
                 self._jobs[name] = job_id
-            fresh = self._path.with_suffix(".new")
-            fresh.write_text(json.dumps(self._jobs))
-            fresh.replace(self._path)
+            with atomic_file(self._path) as file:
+                file.write(json.dumps(self._jobs).encode())
 
 
 def _read_ids(path: Path) -> dict[str, str]:
