@@ -11,7 +11,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gpu_worker_client._stage import Transfer as Transfer
     from gpu_worker_client._timing import Timing as Timing
     from gpu_worker_client.async_client import AsyncClient as AsyncClient
     from gpu_worker_client.async_client import AsyncJob as AsyncJob
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from gpu_worker_client.events import Started as Started
     from gpu_worker_client.fallback import is_available as is_available
     from gpu_worker_client.fallback import worth_it as worth_it
+    from gpu_worker_client.files.transfer import Transfer as Transfer
     from gpu_worker_client.job import Job as Job
     from gpu_worker_client.jobs import AutoCropJob as AutoCropJob
     from gpu_worker_client.jobs import BeatAnalysisJob as BeatAnalysisJob
@@ -138,7 +138,7 @@ _MODULES = {
     "TaskResult": "protocol",
     "Timing": "_timing",
     "TrackJob": "jobs",
-    "Transfer": "_stage",
+    "Transfer": "files.transfer",
     "UnsupportedMedia": "protocol.errors",
     "UnsupportedTask": "protocol.errors",
     "UpscaleJob": "jobs",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypedDict, cast
 
 from gpu_worker_client.client import Client
 from gpu_worker_client.errors import ConfigError
-from gpu_worker_client.files import OnEvent
+from gpu_worker_client.files.transfer import OnEvent
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import TASKS
 from gpu_worker_client.protocol.problems import nearest

@@ -31,10 +31,10 @@ from gpu_worker_client._endpoint import (
 from gpu_worker_client._http import Http
 from gpu_worker_client._tasks import is_web_url, web_task, wire_of
 from gpu_worker_client._timing import Timing
-from gpu_worker_client.async_files import AsyncFileTasks
 from gpu_worker_client.async_job import AsyncJob, Connection, R
 from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.events import Event
+from gpu_worker_client.files.methods import AsyncFileTasks
 from gpu_worker_client.outcome import Outcome
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import TASKS, AnsweredBy, TaskBase, TaskResult
@@ -91,12 +91,23 @@ class AsyncClient(AsyncFileTasks):
         storage: Storage | None = None,
     ) -> None:
         values = os.environ if env is None else env
-        self._storage, self._env = storage, env
+        self._storage, self._env = storage, values
         self.connection = connect(endpoint_id, api_key, base_url, values, timing or Timing())
 
     def __repr__(self) -> str:
         endpoint = self.connection.endpoint
         return f"AsyncClient({endpoint.id!r}, base_url={endpoint.base_url!r})"
+
+    @property
+    def storage(self) -> Storage:
+        """As `Client.storage`."""
+        if self._storage is None:
+            self._storage = Storage.from_env(self._env)
+        return self._storage
+
+    @storage.setter
+    def storage(self, storage: Storage | None) -> None:
+        self._storage = storage
 
     async def __aenter__(self) -> AsyncClient:
         return self

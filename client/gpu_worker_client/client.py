@@ -20,7 +20,7 @@ from gpu_worker_client._timing import Timing
 from gpu_worker_client.async_client import AsyncClient
 from gpu_worker_client.async_job import AsyncJob, R
 from gpu_worker_client.events import Event
-from gpu_worker_client.files import FileTasks
+from gpu_worker_client.files.methods import FileTasks
 from gpu_worker_client.job import Job
 from gpu_worker_client.outcome import Outcome
 from gpu_worker_client.policy import Policy

@@ -17,8 +17,6 @@ from functools import partial
 from typing import Any
 
 from gpu_worker_client._blocking import in_thread
-from gpu_worker_client._stage import FileWork, Transfer
-from gpu_worker_client.async_files import run_files_async
 from gpu_worker_client.client import Client
 from gpu_worker_client.errors import (
     APIConnectionError,
@@ -29,7 +27,8 @@ from gpu_worker_client.errors import (
     ServerError,
     StorageError,
 )
-from gpu_worker_client.files import OnEvent
+from gpu_worker_client.files.transfer import OnEvent, Transfer, run_files
+from gpu_worker_client.files.work import FileWork
 from gpu_worker_client.history import History, PastJob, Where, expected_seconds, measured_bandwidth
 from gpu_worker_client.local import obstacle, run_local
 from gpu_worker_client.policy import Policy
@@ -239,7 +238,7 @@ async def _remote(work: FileWork, place: Place) -> TaskResult:
         )
     meter = UploadMeter(place.on_event)
     started = time.monotonic()
-    result = await run_files_async(place.client.core, work, place.timeout, meter, place.policy)
+    result = await run_files(place.client.core, work, place.timeout, meter, place.policy)
     if not result.deduplicated:
         seconds = time.monotonic() - started - meter.seconds
         _remember(work, place, "remote", max(0.0, seconds), meter)

@@ -36,17 +36,14 @@ from gpu_worker_client._atomic_file import atomic_file
 from gpu_worker_client._blocking import in_thread
 from gpu_worker_client._job_options import JobOptions, sort_keywords
 from gpu_worker_client._portal import call, iterate, on_callers_thread
-from gpu_worker_client._stage import FileWork, check_output_place, is_url
 from gpu_worker_client.client import Client
 from gpu_worker_client.commands import Compilable, create_nvenc_command
 from gpu_worker_client.commands import command_args as words_of
 from gpu_worker_client.errors import APIConnectionError, ConfigError, StorageError
 from gpu_worker_client.fallback import Done, may_pass, run_anywhere
 from gpu_worker_client.fallback import Place as WhereToRun
-from gpu_worker_client.files import (
-    OnEvent,
-    render_work,
-)
+from gpu_worker_client.files.transfer import OnEvent
+from gpu_worker_client.files.work import FileWork, check_output_path, is_url, render_work
 from gpu_worker_client.history import History
 from gpu_worker_client.protocol import BeatResult, TaskResult, save_analysis
 from gpu_worker_client.protocol.errors import GpuWorkerError, JobError
@@ -122,7 +119,7 @@ class FileJob:
         """Looks whether `save` can do its part, before the rest is paid for."""
         inputs = {path.absolute() for path in self.work.paths.values()}
         for path in self.leaves():
-            check_output_place(path)
+            check_output_path(path)
             if path.absolute() in inputs:
                 raise ConfigError(f"{path.name} is the input; give the output a name of its own")
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from gpu_worker_client._blocking import checkpoint
-from gpu_worker_client._stage import FileWork, Place, is_url
 from gpu_worker_client.errors import ConfigError
+from gpu_worker_client.files.work import FileOrUrl, FileWork, is_url
 from gpu_worker_client.protocol import TASKS, ErrorBody, ErrorCode, TaskResult
 from gpu_worker_client.protocol.errors import job_error
 from gpu_worker_client.protocol.text import redact
@@ -70,8 +70,8 @@ def _is_installed(package: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
-def _is_remote(place: Place) -> bool:
-    return is_url(place) and not str(place).lower().startswith("file:")
+def _is_remote(file: FileOrUrl) -> bool:
+    return is_url(file) and not str(file).lower().startswith("file:")
 
 
 def _command() -> list[str]:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
-from gpu_worker_client._stage import Transfer
 from gpu_worker_client.events import ColdStart, Event, Finished, ProgressEvent, Queued, Started
+from gpu_worker_client.files.transfer import Transfer
 from gpu_worker_client.protocol.result import bar
 from gpu_worker_client.protocol.text import printable
 

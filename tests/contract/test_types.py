@@ -53,3 +53,31 @@ def test_results_are_typed_by_their_task(tmp_path: Path) -> None:
     broken = "\n".join(lines).replace("Job[p.SelftestResult]", "Job[p.UpscaleResult]")
     status, told = check(tmp_path, broken + "\n")
     assert status == 1 and "SelftestResult" in told
+
+
+def test_the_methods_on_files_are_typed(tmp_path: Path) -> None:
+    """The blocking ones take what the awaited ones take."""
+    program = """
+from typing_extensions import assert_type
+from gpu_worker_client import AsyncClient, Client
+from gpu_worker_client import protocol as p
+from gpu_worker_client.split import SplitResult
+def program(client: Client) -> None:
+    assert_type(client.track("in.mp4"), p.TrackResult)
+    assert_type(client.beat("in.wav", "out.wav", on_event=print, timeout=3), p.BeatResult)
+    assert_type(client.auto_crop("in.mp4", tracks="t.json", dry_run=True), p.AutoCropResult)
+    assert_type(client.detect_scenes("in.mp4"), p.DetectScenesResult)
+    assert_type(client.render(["-i", "a"], ["a"], "b.mp4", 3.0, print), p.RenderResult)
+    assert_type(client.upscale("in.mp4", "out.mp4"), p.UpscaleResult)
+    assert_type(client.upscale("in.mp4", "out.mp4", split=True), SplitResult)
+async def async_program(client: AsyncClient) -> None:
+    assert_type(await client.track("in.mp4"), p.TrackResult)
+    assert_type(await client.upscale("in.mp4", "out.mp4", split=True), SplitResult)
+"""
+    status, told = check(tmp_path, program)
+    assert status == 0, told
+    wrong = program + "def wrong(client: Client) -> None:\n    client.track(3)\n    client.beat()\n"
+    status, told = check(tmp_path, wrong)
+    assert (
+        status == 1 and 'to parameter "input"' in told and 'missing for parameter "input"' in told
+    )

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from gpu_worker_client._stage import Transfer
 from gpu_worker_client.cli.output import Answered, Output, UsageError, file_named, read_file
 from gpu_worker_client.estimate import estimate as estimated
+from gpu_worker_client.files.transfer import Transfer
 from gpu_worker_client.protocol import TASKS
 from gpu_worker_client.storage import OnBytes, Storage
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from gpu_worker_client._stage import Transfer
 from gpu_worker_client.events import ColdStart, Event, ProgressEvent, Queued, Started
+from gpu_worker_client.files.transfer import Transfer
 from gpu_worker_client.progress_bar import ProgressBar
 from gpu_worker_client.protocol.errors import GpuWorkerError, JobError
 from gpu_worker_client.protocol.result import bar

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from gpu_worker_client._blocking import in_thread, notify
 from gpu_worker_client._portal import call, on_callers_thread
-from gpu_worker_client.async_client import AsyncClient
-from gpu_worker_client.client import Client
+from gpu_worker_client.files.client import BlockingClient, TaskClient
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import UpscaleParams
 from gpu_worker_client.split.plan import DEFAULT_SEGMENTS, SplitPlan
@@ -22,7 +21,7 @@ DEFAULT_IN_FLIGHT = 16
 
 
 def split_upscale(
-    client: Client,
+    client: BlockingClient,
     storage: Storage,
     source: Path | str | SplitPlan,
     output: Path | str,
@@ -87,7 +86,7 @@ def split_upscale(
 
 
 async def split_upscale_async(
-    client: AsyncClient,
+    client: TaskClient,
     storage: Storage,
     source: Path | str | SplitPlan,
     output: Path | str,

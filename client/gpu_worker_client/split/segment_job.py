@@ -22,8 +22,8 @@ from typing import Any, Literal, cast
 
 from gpu_worker_client._atomic_file import atomic_file
 from gpu_worker_client._blocking import checkpoint, in_thread, notify
-from gpu_worker_client.async_client import AsyncClient, AsyncJob
 from gpu_worker_client.errors import StorageError
+from gpu_worker_client.files.client import RemoteJob, TaskClient
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import State, UpscaleResult, UpscaleTask
 from gpu_worker_client.protocol.errors import GpuWorkerError, JobError, JobExpired, ResultLost
@@ -84,7 +84,7 @@ class SegmentRunner:
 
     def __init__(
         self,
-        client: AsyncClient,
+        client: TaskClient,
         storage: Storage,
         plan: SplitPlan,
         folder: Path,
@@ -116,7 +116,7 @@ class SegmentRunner:
             APIConnectionError: the endpoint was not reached.
             APIError: the endpoint refused a request.
         """
-        source_key = await in_thread(partial(self._storage.upload, path, on_progress=_heed))
+        source_key = await in_thread(partial(self._storage.upload, path, on_progress=_stop_here))
         path.unlink()
         await self._notify(segment, "uploaded")
         name = _name(source_key, self._plan, self._suffix)
@@ -135,7 +135,7 @@ class SegmentRunner:
             await self._notify(segment, "failed", job.id)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _job(self, name: str, source_key: str) -> tuple[AsyncJob[UpscaleResult], bool]:
+    async def _job(self, name: str, source_key: str) -> tuple[RemoteJob[UpscaleResult], bool]:
         """The segment's job, and whether it is one that an earlier client submitted."""
         task = await in_thread(partial(self._task, name, source_key))
         known = self._job_ids.job_id(name)
@@ -148,7 +148,7 @@ class SegmentRunner:
         return job, False
 
     async def _result(
-        self, segment: Segment, name: str, job: AsyncJob[UpscaleResult], stage: Stage
+        self, segment: Segment, name: str, job: RemoteJob[UpscaleResult], stage: Stage
     ) -> UpscaleResult:
         try:
             await self._notify(segment, stage, job.id)
@@ -179,7 +179,9 @@ class SegmentRunner:
     ) -> Done:
         path = self._folder / f"{name}{self._suffix}"
         if not path.exists():
-            await in_thread(partial(self._storage.download, self._output_key(name), path, _heed))
+            await in_thread(
+                partial(self._storage.download, self._output_key(name), path, _stop_here)
+            )
         piece = await in_thread(partial(read_piece, segment, path))
         await self._notify(segment, "done")
         keys = (self._output_key(name), self._result_key(name))
@@ -244,8 +246,8 @@ def _read_ids(path: Path) -> dict[str, str]:
     }
 
 
-def _heed(_done: int, _total: int) -> None:
-    """A transfer can be stopped at each of its pieces."""
+def _stop_here(_done: int, _total: int) -> None:
+    """A transfer can be stopped at every piece."""
     checkpoint()
 
 

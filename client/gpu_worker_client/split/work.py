@@ -19,10 +19,10 @@ from typing import Any
 
 from gpu_worker_client._at_once import as_they_end
 from gpu_worker_client._blocking import in_thread
-from gpu_worker_client._stage import FileWork
-from gpu_worker_client.async_client import AsyncClient
 from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.estimate import execution_timeout_seconds
+from gpu_worker_client.files.client import TaskClient
+from gpu_worker_client.files.work import FileWork
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import UpscaleParams
 from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
@@ -105,7 +105,7 @@ def order(
 
 async def carried_out(
     order: Order,
-    client: AsyncClient,
+    client: TaskClient,
     storage: Storage,
     policy: Policy | None,
     on_event: Callable[[SegmentEvent], object] | None,

@@ -22,7 +22,6 @@ from gpu_worker_client import (
     Transfer,
     local,
 )
-from gpu_worker_client._stage import FileWork
 from gpu_worker_client.errors import (
     APIConnectionError,
     AuthenticationError,
@@ -43,6 +42,7 @@ from gpu_worker_client.fallback import (
     run_anywhere,
     worth_it,
 )
+from gpu_worker_client.files.work import FileWork
 from gpu_worker_client.history import (
     MAX_FILE_BYTES,
     History,

@@ -26,7 +26,7 @@ from gpu_worker_client import (
     local,
 )
 from gpu_worker_client._blocking import in_thread
-from gpu_worker_client._stage import FileWork
+from gpu_worker_client.files.work import FileWork
 from gpu_worker_client.local import run_local
 from gpu_worker_client.protocol import DetectScenesResult, ErrorCode, TaskError
 from gpu_worker_client.protocol.errors import GpuWorkerError

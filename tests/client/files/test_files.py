@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,8 +30,10 @@ from gpu_worker_client import (
     Timing,
     Transfer,
     UnsupportedMedia,
+    split,
 )
-from gpu_worker_client import _stage as staging
+from gpu_worker_client.files import transfer
+from gpu_worker_client.files.work import FileWork
 from gpu_worker_client.protocol import ErrorCode, TaskError
 
 PAYLOAD_BYTES = 6000
@@ -283,8 +287,8 @@ def test_a_large_output_comes_in_parts(
     clip: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(staging, "SINGLE_PUT_BYTES", 1000)
-    monkeypatch.setattr(staging, "OUTPUT_PARTS", 4)  # the platform here takes small payloads
+    monkeypatch.setattr(transfer, "SINGLE_PUT_BYTES", 1000)
+    monkeypatch.setattr(transfer, "OUTPUT_PARTS", 4)  # the platform here takes small payloads
     worker.serve()
     client.upscale(clip, clip.with_name("out.mp4"))
     assert clip.with_name("out.mp4").read_bytes() == clip.read_bytes()[::-1]
@@ -295,10 +299,10 @@ def test_a_large_output_comes_in_parts(
 
 def test_parts_hold_what_an_output_may_have() -> None:
     for input_bytes in (130 * 1024**2, 4 * 1024**3, 100 * 1024**3):
-        likely = staging.OUTPUT_GROWTH * input_bytes
-        part = max(staging.MIN_OUTPUT_PART_BYTES, -(-likely // staging.OUTPUT_PARTS))
-        assert staging.OUTPUT_PARTS * part >= likely
-    assert staging.OUTPUT_PARTS * 800 < 256 * 1024
+        likely = transfer.OUTPUT_GROWTH * input_bytes
+        part = max(transfer.MIN_OUTPUT_PART_BYTES, -(-likely // transfer.OUTPUT_PARTS))
+        assert transfer.OUTPUT_PARTS * part >= likely
+    assert transfer.OUTPUT_PARTS * 800 < 256 * 1024
 
 
 def test_urls_outlive_the_job(client: Client, worker: ToyWorker, clip: Path) -> None:
@@ -374,9 +378,9 @@ def test_without_a_bucket_the_variables_are_named(
 
 
 def test_what_is_staged_shows_no_url(platform: LocalPlatform, clip: Path) -> None:
-    work = staging.FileWork("detect_scenes", {}, {"input_url": clip})
-    staged = staging.stage(work, lambda: storage_of(platform), None, lambda _: None)
-    assert "X-Amz-Signature" in str(staged.task) and "X-Amz" not in repr(staged)
+    work = FileWork("detect_scenes", {}, {"input_url": clip})
+    prepared = transfer.prepare(work, lambda: storage_of(platform), None, lambda _: None)
+    assert "X-Amz-Signature" in str(prepared.task) and "X-Amz" not in repr(prepared)
 
 
 @pytest.fixture
@@ -514,3 +518,20 @@ def test_the_documents_program_runs(
         {"threshold": 27.0},
     ]
     assert "download" in capsys.readouterr().err
+
+
+def test_pyav_is_loaded_when_a_split_is_asked_for() -> None:
+    program = (
+        "import sys; from gpu_worker_client import Client; assert 'av' not in sys.modules;"
+        " from gpu_worker_client.split import SplitPlan; assert 'av' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_split_without_pyav_names_the_extra(
+    client: Client, platform: LocalPlatform, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(split, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"gpu-worker-client\[split\]"):
+        client.upscale(clip, clip.with_name("out.mp4"), split=True)
+    assert not platform.gate.log and not platform.control.log

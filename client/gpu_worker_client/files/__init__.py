@@ -1,0 +1,6 @@
+"""Path in, path out: every task as a method on files.
+
+`work` says what to do on paths and URLs and checks it, `transfer` uploads, runs and downloads,
+`methods` gives `Client` and `AsyncClient` a method for each task, and `client` is what all of it
+needs of a client.
+"""

@@ -1,0 +1,337 @@
+"""Every task as a method on files, for `AsyncClient` and, on the portal, for `Client`.
+
+    client.upscale("in.mp4", "out.mp4", scale=4)
+    scenes = client.detect_scenes("in.mp4").scenes
+
+An input is uploaded unless the bucket has it already, the task is submitted with presigned URLs,
+and the output appears under its path whole or not at all. Afterwards the objects are deleted. A URL
+in place of a path is passed on as it is. A call that failed on the way, or was killed, can be made
+again with the same arguments: what is uploaded, computed or fetched is not done twice. Needs a
+bucket (`Storage`) and the extra `storage`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial, wraps
+from inspect import signature
+from pathlib import Path
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, overload
+
+import gpu_worker_client.split as splitting
+from gpu_worker_client._blocking import in_thread
+from gpu_worker_client._portal import call, on_callers_thread
+from gpu_worker_client.commands import Compilable
+from gpu_worker_client.errors import ConfigError
+from gpu_worker_client.files.client import BlockingClient, TaskClient
+from gpu_worker_client.files.transfer import OnEvent, run_files
+from gpu_worker_client.files.work import FileOrUrl, FileWork, is_url, render_work
+from gpu_worker_client.policy import Policy
+from gpu_worker_client.protocol import (
+    AutoCropResult,
+    BeatResult,
+    DetectScenesResult,
+    RenderResult,
+    TrackResult,
+    UpscaleResult,
+    UpscaleTask,
+)
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class AsyncFileTasks(TaskClient):
+    """`FileTasks` for `AsyncClient`: the same methods, awaitable. `on_event` may be a coroutine
+    function. Cancelling the asyncio task stops a transfer, and cancels the remote job."""
+
+    @overload
+    async def upscale(
+        self,
+        input: FileOrUrl,
+        output: FileOrUrl,
+        *,
+        split: Literal[False] = False,
+        timeout: float | None = None,
+        on_event: OnEvent | None = None,
+        policy: Policy | None = None,
+        **params: Any,
+    ) -> UpscaleResult: ...
+    @overload
+    async def upscale(
+        self,
+        input: FileOrUrl,
+        output: FileOrUrl,
+        *,
+        split: Literal[True],
+        segments: int = ...,
+        in_flight: int = ...,
+        max_usd: float | None = ...,
+        gpu: str | None = ...,
+        prices: Mapping[str, float] | None = ...,
+        on_plan: Callable[[splitting.SplitPlan], object] | None = ...,
+        on_event: Callable[[splitting.SegmentEvent], object] | None = None,
+        policy: Policy | None = None,
+        **params: Any,
+    ) -> splitting.SplitResult: ...
+    async def upscale(
+        self,
+        input: FileOrUrl,
+        output: FileOrUrl,
+        *,
+        split: bool = False,
+        timeout: float | None = None,
+        on_event: Any = None,
+        policy: Policy | None = None,
+        **params: Any,
+    ) -> UpscaleResult | splitting.SplitResult:
+        """As `FileTasks.upscale`. `on_plan` may be a coroutine function too."""
+        if not split:
+            work = FileWork("upscale", params, {"input_url": input}, output=output)
+            result = await run_files(self, work, timeout, on_event, policy)
+            return cast(UpscaleResult, result)
+        # PyAV takes a while to import: not on the event loop.
+        split_upscale = await in_thread(lambda: splitting.split_upscale_async)
+        arguments = _split_arguments(input, output, timeout, params)
+        storage = await in_thread(lambda: self.storage)
+        return await split_upscale(self, storage, on_event=on_event, policy=policy, **arguments)
+
+    async def track(
+        self,
+        input: FileOrUrl,
+        output: FileOrUrl | None = None,
+        *,
+        timeout: float | None = None,
+        on_event: OnEvent | None = None,
+        policy: Policy | None = None,
+        **params: Any,
+    ) -> TrackResult:
+        """As `FileTasks.track`."""
+        work = FileWork("track", params, {"input_url": input}, output=output)
+        return cast(TrackResult, await run_files(self, work, timeout, on_event, policy))
+
+    async def auto_crop(
+        self,
+        input: FileOrUrl,
+        output: FileOrUrl | None = None,
+        *,
+        tracks: FileOrUrl | None = None,
+        timeout: float | None = None,
+        on_event: OnEvent | None = None,
+        policy: Policy | None = None,
+        **params: Any,
+    ) -> AutoCropResult:
+        """As `FileTasks.auto_crop`."""
+        reads = {"input_url": input, "tracks_url": tracks}
+        work = FileWork("auto_crop", params, reads, output=output)
+        return cast(AutoCropResult, await run_files(self, work, timeout, on_event, policy))
+
+    async def detect_scenes(
+        self,
+        input: FileOrUrl,
+        *,
+        timeout: float | None = None,
+        on_event: OnEvent | None = None,
+        policy: Policy | None = None,
+        **params: Any,
+    ) -> DetectScenesResult:
+        """As `FileTasks.detect_scenes`."""
+        work = FileWork("detect_scenes", params, {"input_url": input})
+        return cast(DetectScenesResult, await run_files(self, work, timeout, on_event, policy))
+
+    async def beat(
+        self,
+        input: FileOrUrl,
+        output: FileOrUrl | None = None,
+        *,
+        timeout: float | None = None,
+        on_event: OnEvent | None = None,
+        policy: Policy | None = None,
+        **params: Any,
+    ) -> BeatResult:
+        """As `FileTasks.beat`."""
+        work = FileWork("beat", params, {"input_url": input}, output=output)
+        return cast(BeatResult, await run_files(self, work, timeout, on_event, policy))
+
+    async def render(
+        self,
+        command: Sequence[str] | Compilable,
+        inputs: Mapping[str, FileOrUrl] | Sequence[FileOrUrl],
+        output: FileOrUrl | None = None,
+        timeout: float | None = None,
+        on_event: OnEvent | None = None,
+        *,
+        output_url: FileOrUrl | None = None,
+        require_hardware: bool = False,
+        policy: Policy | None = None,
+    ) -> RenderResult:
+        """As `FileTasks.render`."""
+        target = output_url if output is None else output
+        if target is None or (output is not None and output_url is not None):
+            raise TypeError("give exactly one of output and output_url")
+        work = render_work(command, inputs, target, require_hardware)
+        return cast(RenderResult, await run_files(self, work, timeout, on_event, policy))
+
+
+class _Method(Protocol, Generic[P, R_co]):
+    """A method of `FileTasks`."""
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Callable[Concatenate[Any, P], R_co]: ...
+    @overload
+    def __get__(self, client: object, owner: type) -> Callable[P, R_co]: ...
+
+
+def _blocking(
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R_co]], doc: str
+) -> _Method[P, R_co]:
+    """The method for callers that wait: its arguments, and `on_event` called on their thread."""
+    takes = signature(method)
+
+    @wraps(method)
+    def blocking(self: BlockingClient, *args: Any, **kwargs: Any) -> R_co:
+        given = takes.bind(self.core, *args, **kwargs)
+        listener = given.arguments.get("on_event")
+        given.arguments["on_event"] = on_callers_thread(listener)
+        return call(partial(method, *given.args, **given.kwargs))
+
+    blocking.__doc__ = doc
+    return cast("_Method[P, R_co]", blocking)
+
+
+class FileTasks:
+    """The tasks on files. All take, besides what they name, the parameters of their task
+    (docs/tasks.md) and:
+
+    Args:
+        timeout: seconds of wall time for the job; transfers have time limits of their own.
+        on_event: called with every `Event` and `Transfer`; `ProgressBar()` draws one.
+        policy: how long the job may wait and run.
+
+    Raises:
+        InvalidTask: a parameter does not fit; nothing was sent.
+        JobError: the job ended without a result; its class says why.
+        StorageError: a file could not be uploaded or downloaded.
+        OSError: a file cannot be read or written here.
+        WaitTimeout, ConfigError, APIConnectionError, APIError: as of `Client.run`.
+    """
+
+    @overload
+    def upscale(
+        self: BlockingClient,
+        input: FileOrUrl,
+        output: FileOrUrl,
+        *,
+        split: Literal[False] = False,
+        timeout: float | None = None,
+        on_event: OnEvent | None = None,
+        policy: Policy | None = None,
+        **params: Any,
+    ) -> UpscaleResult: ...
+    @overload
+    def upscale(
+        self: BlockingClient,
+        input: FileOrUrl,
+        output: FileOrUrl,
+        *,
+        split: Literal[True],
+        segments: int = ...,
+        in_flight: int = ...,
+        max_usd: float | None = ...,
+        gpu: str | None = ...,
+        prices: Mapping[str, float] | None = ...,
+        on_plan: Callable[[splitting.SplitPlan], object] | None = ...,
+        on_event: Callable[[splitting.SegmentEvent], object] | None = None,
+        policy: Policy | None = None,
+        **params: Any,
+    ) -> splitting.SplitResult: ...
+    def upscale(
+        self: BlockingClient,
+        input: FileOrUrl,
+        output: FileOrUrl,
+        *,
+        split: bool = False,
+        timeout: float | None = None,
+        on_event: Any = None,
+        policy: Policy | None = None,
+        **params: Any,
+    ) -> UpscaleResult | splitting.SplitResult:
+        """A video enlarged, frame for frame. `output`'s suffix chooses the container: .mp4, .mov or
+        .mkv.
+
+        Args:
+            split: cut it into segments for many workers and join what they make; paths only, needs
+                the extra `split`.
+            segments, in_flight, max_usd, gpu, prices, on_plan: of `split.split_upscale`.
+        """
+        if "on_plan" in params:
+            params["on_plan"] = on_callers_thread(params["on_plan"])
+        upscale: Any = partial(
+            AsyncFileTasks.upscale,
+            self.core,
+            split=split,
+            timeout=timeout,
+            on_event=on_callers_thread(on_event),
+            policy=policy,
+            **params,
+        )
+        return call(upscale, input, output)
+
+    track = _blocking(
+        AsyncFileTasks.track,
+        """People, balls and other things followed. `output`, when given, is the video with boxes
+        drawn into it.""",
+    )
+    auto_crop = _blocking(
+        AsyncFileTasks.auto_crop,
+        """A video in another aspect ratio. `output` is left out with `dry_run=True`; `tracks` is a
+        saved result of `track`.""",
+    )
+    detect_scenes = _blocking(
+        AsyncFileTasks.detect_scenes, """Where one shot ends and the next begins."""
+    )
+    beat = _blocking(
+        AsyncFileTasks.beat,
+        """Beats, tempo and loudness of a video or audio file. `output`, when given, is the audio
+        with a click on every beat.""",
+    )
+    render = _blocking(
+        AsyncFileTasks.render,
+        """Runs an FFmpeg command. With presigned URLs instead of paths no bucket is needed.
+
+        Args:
+            command: what follows `ffmpeg`, a word each; or a stream of `ffmpeg-python` or
+                `typed-ffmpeg`.
+            inputs: path, or presigned GET, by the name that the command uses; or a list of paths,
+                which go by their file names.
+            output: a path, or a presigned PUT.
+            output_url: the same, by the name that it has in the task.
+            require_hardware: fail where the hardware encoder that is asked for is not there.
+
+        Raises:
+            TypeError: the command is no list of words, or not exactly one of `output` and
+                `output_url` is given.
+        """,
+    )
+
+
+_SPLIT_OPTIONS = frozenset({"segments", "in_flight", "max_usd", "gpu", "prices", "on_plan"})
+
+
+def _split_arguments(
+    input: FileOrUrl, output: FileOrUrl, timeout: float | None, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The arguments of `split_upscale` for `upscale(..., split=True)`, which takes its options and
+    the task's parameters by name.
+
+    Raises:
+        InvalidTask, FileNotFoundError, OSError: as of `FileWork.check`.
+        ConfigError: as of it, or a URL or a timeout is given.
+    """
+    if timeout is not None or is_url(input) or is_url(output):
+        raise ConfigError("split=True works on paths and has no timeout; a policy limits its jobs")
+    options = {name: value for name, value in given.items() if name in _SPLIT_OPTIONS}
+    params = {name: value for name, value in given.items() if name not in _SPLIT_OPTIONS}
+    work = FileWork("upscale", params, {"input_url": input}, output=output)
+    checked = cast(UpscaleTask, work.check()).params
+    return {"source": Path(input), "output": Path(output), "params": checked, **options}

@@ -1,0 +1,206 @@
+"""Work on files, made into a task on URLs and run: inputs uploaded, outputs presigned, outputs
+downloaded, objects deleted.
+
+Keys follow from the work: a call that was killed and is made again finds the finished output and
+result in the bucket, and no worker works twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from gpu_worker_client._blocking import in_thread, in_thread_notifying
+from gpu_worker_client.errors import StorageError
+from gpu_worker_client.events import Event
+from gpu_worker_client.files.client import TaskClient
+from gpu_worker_client.files.work import FileWork
+from gpu_worker_client.policy import Policy, checked_policy
+from gpu_worker_client.protocol import TaskBase, TaskResult
+from gpu_worker_client.protocol.errors import JobError
+from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
+from gpu_worker_client.storage import DEFAULT_EXPIRES_SECONDS, PartsUpload, Storage
+
+SINGLE_PUT_BYTES = 4_900 * 1024**2
+"""Largest output of one PUT: R2 takes 5 MiB less than 5 GiB.
+https://developers.cloudflare.com/r2/platform/limits/"""
+OUTPUT_GROWTH = 40
+"""How many times its input's size an output may have: x4 has 16 times the pixels, and sources are
+packed tighter."""
+OUTPUT_PARTS = 256
+"""Parts presigned for an output that may exceed one PUT. A URL has up to 800 bytes, and a task 256
+KiB."""
+MIN_OUTPUT_PART_BYTES = 16 * 1024**2
+_log = logging.getLogger("gpu_worker_client")
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Bytes on their way between this machine and the bucket; an `Event` beside those of the
+    job."""
+
+    direction: Literal["upload", "download"]
+    name: str
+    """Of the local file, without its folder."""
+    done_bytes: int
+    total_bytes: int
+
+
+OnEvent = Callable[[Event | Transfer], object]
+"""Called with the job's events, and with `Transfer`s before and after them."""
+Notify = Callable[[Transfer], object]
+
+
+async def run_files(
+    client: TaskClient,
+    work: FileWork,
+    timeout: float | None,
+    on_event: OnEvent | None,
+    policy: Policy | None,
+) -> TaskResult:
+    """Uploads, runs the task, downloads, deletes. Arguments and errors as of `FileTasks`;
+    `on_event` may be a coroutine function."""
+    preparing = partial(prepare, work, lambda: client.storage, policy)
+    prepared = await in_thread_notifying(preparing, on_event)
+    try:
+        result = await client.run(prepared.task, timeout, on_event, policy=policy)
+        await in_thread_notifying(partial(prepared.download, result), on_event)
+    except JobError:
+        await in_thread(prepared.clean_up)
+        raise
+    await in_thread(prepared.clean_up)
+    return result
+
+
+@dataclass
+class Prepared:
+    """A task whose inputs are in the bucket."""
+
+    task: TaskBase = field(repr=False)
+    """For `Client.run`. Holds presigned URLs."""
+    work: FileWork
+    storage: Storage | None = None
+    """None when the work names no path."""
+    output_key: str | None = None
+    parts: PartsUpload | None = None
+    temporary_keys: list[str] = field(default_factory=list[str])
+    """Of objects that only this work needs."""
+
+    def download(self, result: TaskResult, notify: Notify) -> None:
+        """Downloads the output, when it goes to a path.
+
+        Raises:
+            StorageError, OSError: it did not come; it stays in the bucket, and the same call made
+                again only downloads it.
+        """
+        target = self.work.output_path
+        if self.storage is None or self.output_key is None or target is None:
+            return
+        if self.parts is not None and result.output_parts and not result.deduplicated:
+            self.storage.complete_parts(self.parts, result.output_parts)
+        self.storage.download(self.output_key, target, _progress(notify, "download", target))
+
+    def clean_up(self) -> None:
+        """Deletes what only this work needed. A failure is logged: the lifecycle rule of the prefix
+        sees to the rest."""
+        if self.storage is None:
+            return
+        try:
+            if self.parts is not None:
+                self.storage.abort_parts(self.parts)
+            self.storage.delete(*self.temporary_keys)
+        except StorageError as error:
+            _log.warning("objects of a finished job were left in the bucket: %s", error)
+
+
+def prepare(
+    work: FileWork, storage: Callable[[], Storage], policy: Policy | None, notify: Notify
+) -> Prepared:
+    """Uploads the inputs that are paths and presigns what the worker needs.
+
+    Args:
+        work: checked here, before anything is sent.
+        storage: gives the bucket; called only when a path is named.
+        policy: of the job: the URLs live as long as the job may.
+        notify: called with every `Transfer`.
+
+    Raises:
+        InvalidTask, ConfigError, StorageError, OSError: as their names say.
+    """
+    checked_policy(policy)
+    task = work.check()
+    if not work.needs_bucket:
+        return Prepared(task, work)
+    bucket = storage()
+    keys = {
+        name: bucket.upload(path, on_progress=_progress(notify, "upload", path))
+        for name, path in work.paths.items()
+    }
+    name = _name_of(work, keys)
+    result_key = bucket.key("out", name, "result.json")
+    prepared = Prepared(task, work, bucket, temporary_keys=[result_key])
+    if not bucket.keep_inputs:
+        prepared.temporary_keys += keys.values()
+    lifetime = (policy or Policy.for_task(task)).ttl_seconds or DEFAULT_EXPIRES_SECONDS
+    seconds = min(MAX_EXPIRES_SECONDS, round(lifetime))
+    output = _presigned_output(prepared, bucket, name, seconds)
+    if prepared.output_key is not None and bucket.head(prepared.output_key) is None:
+        # A result whose output is gone must not be taken for a finished job.
+        bucket.delete(result_key)
+    urls = {path: bucket.presign_get(key, seconds) for path, key in keys.items()}
+    prepared.task = type(task)(
+        task=work.task,
+        params=task.params,
+        **work.fields(urls, output),
+        idempotency_key=name,
+        result_url=bucket.presign_put(result_key, seconds),
+        result_get_url=bucket.presign_get(result_key, seconds),
+    )
+    return prepared
+
+
+def _presigned_output(
+    prepared: Prepared, bucket: Storage, name: str, seconds: int
+) -> dict[str, Any]:
+    """The task's fields that say where the output goes; notes its key."""
+    work = prepared.work
+    if work.output is None:
+        return {}
+    if (target := work.output_path) is None:
+        return {"output_url": str(work.output)}
+    prepared.output_key = key = bucket.key("out", name, f"output{target.suffix.lower()}")
+    prepared.temporary_keys.append(key)
+    likely_bytes = OUTPUT_GROWTH * sum(path.stat().st_size for path in work.paths.values())
+    if likely_bytes <= SINGLE_PUT_BYTES:
+        return {"output_url": bucket.presign_put(key, seconds)}
+    part_bytes = max(MIN_OUTPUT_PART_BYTES, -(-likely_bytes // OUTPUT_PARTS))
+    prepared.parts = bucket.presign_parts(key, part_bytes, OUTPUT_PARTS, seconds)
+    return {"output_multipart": prepared.parts.multipart}
+
+
+def _name_of(work: FileWork, keys: Mapping[str, str]) -> str:
+    """One name for one piece of work on one machine: the same call has it again. Random when an
+    input is a URL, behind which there may be something else the next time."""
+    if len(keys) < len(work.files):
+        return uuid.uuid4().hex
+    output = (
+        None
+        if work.output is None
+        else str(work.output_path.absolute() if work.output_path else work.output)
+    )
+    identity = [work.task, work.params, sorted(keys.items()), output, platform.node()]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _progress(
+    notify: Notify, direction: Literal["upload", "download"], path: Path
+) -> Callable[[int, int], object]:
+    return lambda done, total: notify(Transfer(direction, path.name, done, total))

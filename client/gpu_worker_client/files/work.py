@@ -1,0 +1,161 @@
+"""A task on files as the caller asks for it: paths and URLs, checked before anything is sent."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from gpu_worker_client._tasks import typed_task
+from gpu_worker_client.commands import Compilable, command_args, plainly_named
+from gpu_worker_client.errors import ConfigError
+from gpu_worker_client.protocol import OutputTask, TaskBase
+
+FileOrUrl = str | PathLike[str]
+"""A local path, or a URL: a text with `://` in it is a URL, anything else is a path."""
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def is_url(file: FileOrUrl) -> bool:
+    return isinstance(file, str) and _URL.match(file) is not None
+
+
+def check_output_path(path: Path) -> None:
+    """Checks that a file can be written there, before anything is paid for.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError, IsADirectoryError: its folder is not there or is a
+            file, or it is a folder itself.
+    """
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "the output is a folder; name a file", str(path))
+    if folder.is_dir():
+        return
+    if any(above.is_file() for above in (folder, *folder.parents)):
+        raise NotADirectoryError(
+            errno.ENOTDIR, "a file stands where the output's folder should be", str(path)
+        )
+    raise FileNotFoundError(
+        errno.ENOENT, "the output's folder is not there; make it first", str(path)
+    )
+
+
+@dataclass(frozen=True)
+class FileWork:
+    """A task on files."""
+
+    task: str
+    params: Mapping[str, Any]
+    reads: Mapping[str, FileOrUrl | None]
+    """Task's field -> file: `input_url`, `tracks_url`. None leaves the field out."""
+    inputs: Mapping[str, FileOrUrl] | None = None
+    """Name -> file, of a task with several."""
+    output: FileOrUrl | None = None
+
+    @property
+    def files(self) -> dict[str, FileOrUrl]:
+        """Everything that is read, by its path in the task."""
+        named = {f"inputs.{name}": file for name, file in (self.inputs or {}).items()}
+        return {path: file for path, file in self.reads.items() if file is not None} | named
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """What is read from this machine, by its path in the task."""
+        return {name: Path(file) for name, file in self.files.items() if not is_url(file)}
+
+    @property
+    def output_path(self) -> Path | None:
+        """Where the output shall appear on this machine."""
+        return None if self.output is None or is_url(self.output) else Path(self.output)
+
+    @property
+    def needs_bucket(self) -> bool:
+        """Whether a file of this machine is named."""
+        return bool(self.paths) or self.output_path is not None
+
+    def typed(self) -> TaskBase:
+        """The task itself, with `file:` URLs for what is on this machine.
+
+        Raises:
+            InvalidTask: the parameters do not fit.
+        """
+        put = {} if self.output is None else {"output_url": _url(self.output)}
+        return typed_task({"task": self.task, "params": dict(self.params), **self.fields({}, put)})
+
+    def fields(self, urls: Mapping[str, str], output: Mapping[str, Any]) -> dict[str, Any]:
+        """The task's fields that name its files.
+
+        Args:
+            urls: path in the task -> URL; a file that is not among them is named as it is.
+            output: the fields that say where the output goes.
+        """
+        given = {path: _url(file) for path, file in self.files.items()} | dict(urls)
+        found: dict[str, Any] = {field: given[field] for field in self.reads if field in given}
+        if self.inputs is not None:
+            found["inputs"] = {name: given[f"inputs.{name}"] for name in self.inputs}
+        return found | dict(output)
+
+    def check(self) -> TaskBase:
+        """The task, after a search for what would fail after the upload.
+
+        Raises:
+            InvalidTask: the parameters do not fit.
+            FileNotFoundError: an input is not there.
+            OSError: as of `check_output_path`.
+            ConfigError: the output would replace an input, or its suffix is no container that the
+                task writes.
+        """
+        target = self.output_path
+        if target is not None and target.absolute() in map(Path.absolute, self.paths.values()):
+            raise ConfigError(f"{target.name} is the input; give the output a name of its own")
+        task = self.typed()
+        for path in self.paths.values():
+            path.stat()
+        if target is not None:
+            check_output_path(target)
+            suffixes = task.OUTPUT_SUFFIXES if isinstance(task, OutputTask) else None
+            if suffixes is not None and target.suffix.lower() not in suffixes:
+                known = ", ".join(sorted(suffixes - {""}))
+                raise ConfigError(f"{target.name}: the name must end in one of {known}")
+        return task
+
+
+def _url(file: FileOrUrl) -> str:
+    return str(file) if is_url(file) else Path(file).absolute().as_uri()
+
+
+def render_work(
+    command: Sequence[str] | Compilable,
+    inputs: Mapping[str, FileOrUrl] | Sequence[FileOrUrl],
+    output: FileOrUrl,
+    require_hardware: bool,
+) -> FileWork:
+    """
+    Args:
+        inputs: paths, which the command says by the names of their files, whatever those are; or
+            names that the task takes.
+
+    Raises:
+        TypeError: the command is no list of words.
+        ConfigError: two files in a list of paths have one name.
+    """
+    words, named = command_args(command), inputs
+    if not isinstance(named, Mapping):
+        words, named = plainly_named(words, _by_name(named), Path(fspath(output)).name)
+    params = {"command_args": words, "require_hardware": require_hardware}
+    return FileWork("render", params, {}, inputs=dict(named), output=output)
+
+
+def _by_name(paths: Sequence[FileOrUrl]) -> dict[str, FileOrUrl]:
+    if isinstance(paths, str):
+        raise TypeError("inputs is one text: give a list of paths, or a mapping of names")
+    named = {Path(fspath(path)).name: path for path in paths}
+    if len(named) != len(paths):
+        raise ConfigError("two inputs have the same file name: give a mapping with a name for each")
+    return named
