@@ -22,7 +22,7 @@ from gpu_worker_client.protocol import State
 from gpu_worker_client.protocol.errors import InvalidTask
 
 if TYPE_CHECKING:
-    from gpu_worker_client.manager import JobOutcome
+    from gpu_worker_client.many import JobOutcome
 
 Answered = tuple[bool, dict[str, Any]]
 
@@ -89,7 +89,7 @@ def health(client: Client, _: argparse.Namespace, __: Output) -> Answered:
 def map_tasks(client: Client, args: argparse.Namespace, output: Output) -> Answered:
     """Every job's answer as it ends, then the counts. Ctrl-C cancels the jobs that no state file
     could bring back."""
-    from gpu_worker_client.manager import (
+    from gpu_worker_client.many import (
         JobManager,
     )  # here: it brings an event loop and SQLite along
 

@@ -30,7 +30,7 @@ from gpu_worker_client.errors import (
     ServerError,
     StorageError,
 )
-from gpu_worker_client.fallback import (
+from gpu_worker_client.filejobs.choose import (
     BAD_SECONDS,
     GOOD_SECONDS,
     Availability,
@@ -43,7 +43,7 @@ from gpu_worker_client.fallback import (
     run_anywhere,
     worth_it,
 )
-from gpu_worker_client.history import (
+from gpu_worker_client.filejobs.history import (
     MAX_FILE_BYTES,
     History,
     PastJob,
@@ -53,7 +53,7 @@ from gpu_worker_client.history import (
 )
 from gpu_worker_client.protocol import DetectScenesResult, ErrorBody, ErrorCode, TaskError
 from gpu_worker_client.protocol.errors import GpuWorkerError, job_error
-from gpu_worker_client.switches import Switches
+from gpu_worker_client.settings import Switches
 
 MB = 1_000_000
 
