@@ -10,12 +10,11 @@ from pathlib import PurePath
 from typing import Protocol, TypeVar, cast
 
 from gpu_worker_client.protocol.base import FILE_NAME
+from gpu_worker_client.protocol.containers import CONTAINERS, INDEXED
 
 T = TypeVar("T")
 
 NVENC_CODECS = ("h264_nvenc", "hevc_nvenc", "av1_nvenc")
-_WITH_INDEX = (".mp4", ".m4v", ".mov")
-"""Containers whose index goes to the front, so that a player can begin at once."""
 _WORKERS_OWN = frozenset({"-y", "-n", "-hide_banner", "-nostdin", "-nostats", "-stats"})
 
 
@@ -61,7 +60,7 @@ def create_nvenc_command(
         "-b:a",
         "192k",
     ]
-    if target.suffix.lower() in _WITH_INDEX:
+    if CONTAINERS.get(target.suffix.lower()) in INDEXED:
         words += ["-movflags", "+faststart"]
     return [*words, target.name]
 

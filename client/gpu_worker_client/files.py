@@ -306,15 +306,15 @@ def split_arguments(
     the task's parameters by name.
 
     Raises:
-        InvalidTask: a parameter does not fit.
-        ConfigError: a URL or a timeout is given.
+        InvalidTask, FileNotFoundError, OSError: as of `FileWork.check`.
+        ConfigError: as of it, or a URL or a timeout is given.
     """
     if timeout is not None or is_url(input) or is_url(output):
         raise ConfigError("split=True works on paths and has no timeout; a policy limits its jobs")
     options = {name: value for name, value in given.items() if name in _SPLIT_OPTIONS}
     params = {name: value for name, value in given.items() if name not in _SPLIT_OPTIONS}
     work = FileWork("upscale", params, {"input_url": input}, output=output)
-    checked = cast("UpscaleTask", work.typed()).params
+    checked = cast("UpscaleTask", work.check()).params
     return {"source": Path(input), "output": Path(output), "params": checked, **options}
 
 

@@ -8,9 +8,9 @@ from typing import TextIO
 
 from gpu_worker_client._stage import Transfer
 from gpu_worker_client.events import ColdStart, Event, Finished, ProgressEvent, Queued, Started
+from gpu_worker_client.protocol.result import bar
 from gpu_worker_client.protocol.text import printable
 
-CELLS = 30
 _MIB = 1024**2
 
 
@@ -52,12 +52,7 @@ def _described(event: Event | Transfer) -> tuple[str, str]:
             f"{event.direction:8} [{bar(share)}] {amount} {event.name}",
         )
     if isinstance(event, ProgressEvent):
-        progress = event.progress
-        count = f"{progress.done}/{progress.total}" if progress.total else str(progress.done)
-        rate = f", {progress.fps:.1f} frames/s" if progress.fps else ""
-        left = f", {progress.eta_sec:.0f} s left" if progress.eta_sec else ""
-        shown = bar(progress.fraction or 0.0)
-        return progress.stage, f"{progress.stage:8} [{shown}] {count} {progress.unit}{rate}{left}"
+        return event.progress.stage, event.progress.text()
     if isinstance(event, Queued):
         place = f", place {event.position}" if event.position else ""
         return "queued", f"queued{place}"
@@ -66,9 +61,3 @@ def _described(event: Event | Transfer) -> tuple[str, str]:
     if isinstance(event, Started):
         return "started", "a worker has taken the job"
     return "finished", event.status.state.value
-
-
-def bar(share: float) -> str:
-    """`share`, 0 to 1, in `CELLS` cells."""
-    filled = round(min(1.0, max(0.0, share)) * CELLS)
-    return "#" * filled + "." * (CELLS - filled)

@@ -33,7 +33,7 @@ MAX_FOREIGN_MESSAGE_CHARS = 2000
 
 @dataclass(frozen=True)
 class JobStatus:
-    """One look at a job."""
+    """What one poll of a job saw."""
 
     id: str
     state: State
@@ -113,8 +113,8 @@ def failure(status: JobStatus, job: Any = None) -> JobError:
     if status.state is State.failed:
         return job_error(read_error(status.error or "the worker gave no reason"), job)
     kind, code, message = _NO_RESULT[status.state]
-    told = ErrorBody.from_wire(status.error) if status.error else None
-    return kind(told or ErrorBody(code=code, message=message), job)
+    body = ErrorBody.from_wire(status.error) if status.error else None
+    return kind(body or ErrorBody(code=code, message=message), job)
 
 
 _NO_RESULT: dict[State, tuple[type[JobError], str, str]] = {
@@ -167,8 +167,8 @@ def read_result(
     try:
         return model.model_validate(output)
     except ValidationError as error:
-        places = ", ".join(".".join(map(str, entry["loc"])) for entry in error.errors()[:5])
+        paths = ", ".join(".".join(map(str, entry["loc"])) for entry in error.errors()[:5])
     message = (
-        f"the job completed, but its result is no {model.__name__} (see: {places or 'the whole'})"
+        f"the job completed, but its result is no {model.__name__} (see: {paths or 'the whole'})"
     )
     raise ResultUnreadable(ErrorBody(code="result_unreadable", message=message), job)

@@ -89,8 +89,8 @@ async def read_whole(
 
 
 def _check_scheme(url: str, *, allow_http: bool) -> None:
-    """The endpoint chose this URL: one elsewhere must not have the caller's machine ask its own or
-    its network's services."""
+    """The endpoint chose this URL: one on another host must not have the caller's machine ask its
+    own or its network's services."""
     try:
         scheme = urlsplit(url).scheme
     except ValueError:
@@ -105,7 +105,7 @@ def _check_scheme(url: str, *, allow_http: bool) -> None:
 
 
 def is_summary(output: object) -> bool:
-    """Whether lists were left out of an answer, with their counts in place."""
+    """Whether lists were left out of an answer, with their counts in their stead."""
     names = cast("dict[str, Any]", output) if isinstance(output, dict) else {}
     return "result_url" in names and any(
         name.endswith("_count") and name.removesuffix("_count") not in names for name in names

@@ -27,8 +27,8 @@ def tracks_to_mot(
 
     The format counts frames from 1, so frame 0 of a track is frame 1 here; its boxes are `left,
     top, width, height`. It has no column for a class: with `classes` only tracks of these are
-    written, without it all are, and nothing tells them apart. Interpolated boxes are written like
-    the others. https://motchallenge.net/instructions/
+    written, without it all are, and nothing distinguishes them. Interpolated boxes are written like
+    the rest. https://motchallenge.net/instructions/
 
     Args:
         tracks: a result, or some of its tracks.

@@ -2,9 +2,9 @@
 (https://www.standardwebhooks.com).
 
 The worker signs with `sign`, a receiver verifies with `unwrap`: both stand here so that they cannot
-drift apart. A request has `webhook-id` (the same at every attempt, so a receiver can drop what it
+differ. A request has `webhook-id` (the same at every attempt, so a receiver can drop what it
 has seen), `webhook-timestamp` (Unix seconds of the attempt) and `webhook-signature` (one or more
-`v1,<base64>`, apart by blanks). A signature is the HMAC-SHA256 of `id.timestamp.body`; its key
+`v1,<base64>`, separated by blanks). A signature is the HMAC-SHA256 of `id.timestamp.body`; its key
 stands as base64 in the secret, `whsec_<base64>`.
 """
 
@@ -50,7 +50,7 @@ class WebhookEvent:
     id: str
     """The same each time the event is sent; keep it for five minutes to drop a repetition."""
     type: str
-    """"job.completed" or "job.failed"; a newer worker may have others."""
+    """"job.completed" or "job.failed"; a newer worker may have more."""
     sent_at: datetime
     """UTC, when this attempt was signed."""
     ended_at: datetime

@@ -15,12 +15,10 @@ from typing import Any, TextIO
 
 from gpu_worker.app import Worker, new_job_id
 from gpu_worker.settings import Settings
-from gpu_worker_client.protocol import MAX_TASK_BYTES, ErrorBody
+from gpu_worker_client.protocol import MAX_TASK_BYTES, ErrorBody, Progress
 from gpu_worker_processors.engine.host import Engine
 from gpu_worker_processors.redact import install as install_redaction
 from gpu_worker_processors.sandbox.lifeline import interrupt_with
-
-BAR_CELLS = 30
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:  # pyright: ignore[reportPrivateUsage]
@@ -75,7 +73,8 @@ async def _run(settings: Settings, payload: bytes, bar: TextIO | None) -> dict[s
 
     async def show(report: dict[str, Any]) -> None:
         if bar is not None:
-            bar.write(progress_line(report, bar.isatty()))
+            line = Progress.model_validate(report).text()
+            bar.write(f"\r\x1b[K{line}" if bar.isatty() else f"{line}\n")
             bar.flush()
 
     try:
@@ -84,15 +83,3 @@ async def _run(settings: Settings, payload: bytes, bar: TextIO | None) -> dict[s
         engine.close()
         if bar is not None and bar.isatty():
             bar.write("\r\x1b[K")
-
-
-def progress_line(report: dict[str, Any], terminal: bool) -> str:
-    """One report as a bar that overwrites itself on a terminal, as a plain line elsewhere."""
-    fraction, total = report.get("fraction"), report.get("total")
-    filled = round((fraction or 0) * BAR_CELLS)
-    bar = "#" * filled + "." * (BAR_CELLS - filled)
-    count = f"{report.get('done')}/{total}" if total else str(report.get("done"))
-    rate = f", {report['fps']:g} frames/s" if report.get("fps") else ""
-    left = f", {report['eta_sec']:.0f} s left" if report.get("eta_sec") else ""
-    text = f"{report.get('stage'):8} [{bar}] {count} {report.get('unit', '')}{rate}{left}"
-    return f"\r\x1b[K{text}" if terminal else f"{text}\n"

@@ -74,11 +74,11 @@ def _boot_check(engine: Engine) -> Any:
 
 
 class Drain:
-    """SIGTERM: no further job is taken, and the running one has a deadline.
+    """SIGTERM: no more jobs are taken, and the running one has a deadline.
 
     The SDK's own handler loses a job that its open poll still brings: what starts jobs has ended by
-    then, so the job is taken and never run. And it waits for a running job for ever. So it hears of
-    the signal between two polls, and the wait gets an end.
+    then, so the job is taken and never run. And it waits for a running job for ever. So the SDK
+    gets the signal between two polls, and the wait gets an end.
     """
 
     def __init__(self, worker: Worker, engine: Engine, grace_seconds: float) -> None:
@@ -91,8 +91,8 @@ class Drain:
 
     def watch(self, concurrency: int) -> int:
         """The SDK's `concurrency_modifier`, called in its loop before each poll for a job, after it
-        has set its own signal handlers: the place to put ours. One GPU, one job at a time: the
-        concurrency stays as it is until the worker shuts down, when nobody needs a further job."""
+        has set its own signal handlers, so that ours replace them. One GPU, one job at a time: the
+        concurrency stays as it is until the worker shuts down, when no more jobs are wanted."""
         if self._loop is None and threading.current_thread() is threading.main_thread():
             self._loop = asyncio.get_running_loop()
             self._stop_sdk = signal.getsignal(signal.SIGTERM)

@@ -35,7 +35,7 @@ VARIABLES = {
 }
 """Fields of `Settings` whose variable is not the prefix and the field's name."""
 
-READ_ELSEWHERE = frozenset(
+OTHER_VARIABLES = frozenset(
     {
         "GPU_WORKER_BASE_URL",
         "GPU_WORKER_ENDPOINT_ID",
@@ -47,7 +47,8 @@ READ_ELSEWHERE = frozenset(
         "GPU_WORKER_TIMEOUT_SECONDS",
     }
 )
-"""Variables of our prefix that the client, the manifest loader or `doctor` read."""
+"""Variables of our prefix that the client, the manifest loader or `doctor` reads, not the worker's
+settings."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,8 @@ class Settings(EngineSettings):
     is put there and answered as a presigned GET that lives seven days. Give the key no more than
     object read and write on that bucket."""
     webhook_keys: tuple[bytes, ...] = field(default=(), repr=False)
-    """Secrets that sign the events of tasks with a `webhook_url`, each `whsec_<base64>`, apart by
-    commas. While a secret is being changed both stand here, and every event has a signature by
+    """Secrets that sign the events of tasks with a `webhook_url`, each `whsec_<base64>`, separated
+    by commas. While a secret is being changed both stand here, and every event has a signature by
     each. Unset: such a task is `webhook_unavailable`."""
     end_with_process: int = 0
     """Id of a process with which the worker ends, killed: `dev-server` names itself, whose workers
@@ -134,7 +135,7 @@ class Settings(EngineSettings):
 
 
 class _Reader(Reader):
-    """Reads what the worker alone has, too."""
+    """Reads the variables of the worker as well as those of the engine."""
 
     def bucket(self) -> Storage | None:
         if not any(self._env.get(name) for name in STORAGE_VARIABLES):
@@ -170,7 +171,7 @@ _KNOWN = frozenset(
 
 def _refuse_unknown(env: Mapping[str, str]) -> None:
     for name in env:
-        if name.startswith(PREFIX) and name not in _KNOWN and name not in READ_ELSEWHERE:
+        if name.startswith(PREFIX) and name not in _KNOWN and name not in OTHER_VARIABLES:
             close = difflib.get_close_matches(name, _KNOWN, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise ConfigError(f"unknown variable {name}{hint}")

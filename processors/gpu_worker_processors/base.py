@@ -76,7 +76,7 @@ class LocalJob:
     input_path: Path | None = None
     """The fetched input; its name says nothing about its format."""
     inputs: Mapping[str, Path] = field(default_factory=dict[str, Path])
-    """Further inputs by the name the task gave them."""
+    """Extra inputs by the name the task gave them."""
     output_path: Path | None = None
     """Where to write the file, when the task makes one; its suffix is the container that was asked
     for (".mp4" by default)."""

@@ -1,8 +1,8 @@
 """Keeps signatures and secrets out of logs, tracebacks and messages.
 
 `scrub` cleans one text. `install` makes every log record of this process pass through it, message
-and traceback alike, whichever handler prints it, and silences the libraries that log whole URLs.
-The rule elsewhere stays: do not put a secret into a text in the first place; this is the net below.
+and traceback alike, whichever handler prints it, and silences the libraries that log whole URLs. It
+does not replace the first rule, which is to put no secret into a text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, TextIO
 
-MASK = "[redacted]"
+from gpu_worker_client.protocol.text import MASK, redact
+
 MIN_SECRET_CHARS = 8
 """A shorter value would blank out ordinary words."""
 CHATTY_LOGGERS = (
@@ -34,19 +35,6 @@ CHATTY_LOGGERS = (
 )
 """At INFO or DEBUG each of these prints URLs with their query, or headers with a token."""
 
-_URL = re.compile(
-    r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]{1,20}://)(?P<userinfo>[^\s/?#@\"'<>]*@)?(?P<rest>[^\s?#\"'<>]*)(?P<tail>[?#][^\s\"'<>]*)?"
-)
-_PARAMETER = re.compile(
-    r"(?P<name>\b(?:X-(?:Amz|Goog)-[A-Za-z0-9-]+|AWSAccessKeyId|Signature|api[_-]?key|access[_-]?token|client[_-]?secret))"
-    r"(?P<sign>[\"']?\s*(?:=|%3D|:)\s*[\"']?)(?!\[redacted\])(?P<value>[^&\s\"',;)}\]]+)",
-    re.IGNORECASE,
-)
-_BEARER = re.compile(r"\b(?P<kind>Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{16,}", re.IGNORECASE)
-_KEY_SHAPES = re.compile(
-    r"\b(?:rpa_[A-Za-z0-9]{16,}|hf_[A-Za-z0-9]{20,}|A[KS]IA[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{20,})\b"
-)
-"""RunPod, Hugging Face, AWS and GitHub keys."""
 _SECRET_NAME = re.compile(
     r"KEY|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|SIGNATURE|AUTH", re.IGNORECASE
 )
@@ -73,19 +61,11 @@ def scrub(text: str) -> str:
     secrets."""
     for value in _Known.values:
         text = text.replace(value, MASK)
-    text = _URL.sub(_shown_url, text)
-    text = _PARAMETER.sub(lambda match: f"{match['name']}{match['sign']}{MASK}", text)
-    text = _BEARER.sub(lambda match: f"{match['kind']} {MASK}", text)
-    return _KEY_SHAPES.sub(MASK, text)
-
-
-def _shown_url(match: re.Match[str]) -> str:
-    tail = f"?{MASK}" if match["tail"] else ""
-    return f"{match['scheme']}{match['rest']}{tail}"
+    return redact(text, query=f"?{MASK}")
 
 
 def clean_record(record: logging.LogRecord) -> logging.LogRecord:
-    """Scrubs message, traceback and stack of a record in place."""
+    """Scrubs message, traceback and stack in the record itself."""
     try:
         record.msg = scrub(record.getMessage())
     except (TypeError, ValueError, KeyError):

@@ -19,7 +19,7 @@ from gpu_worker_client.protocol import (
 )
 from gpu_worker_processors.engine.host import EngineAnswer
 
-KEPT_LISTS = frozenset({"warnings", "output_parts"})
+SUMMARY_LISTS = frozenset({"warnings", "output_parts"})
 """Lists that an answer keeps when the rest of a large result is at `result_url`: short, and needed
 to act on the answer."""
 
@@ -92,8 +92,8 @@ def answer_bytes(whole: dict[str, Any]) -> int:
 
 
 def whole_answer(result: TaskResult, limit: int) -> dict[str, Any] | None:
-    """The result as JSON values, None when it is larger than `limit` bytes. Looks no further than
-    that.
+    """The result as JSON values, None when it is larger than `limit` bytes. Stops reading at that
+    size.
 
     Raises:
         TaskError: as `encoded`.
@@ -108,14 +108,16 @@ def whole_answer(result: TaskResult, limit: int) -> dict[str, Any] | None:
 
 
 def summary(result: TaskResult, result_url: str) -> dict[str, Any]:
-    """The answer that stands for a large result kept elsewhere: statistics and counts, nothing of
-    the bulk."""
+    """The answer that stands for a large result stored at `result_url`: statistics and counts,
+    nothing of the bulk."""
     bulk = {
-        name: value for name, value in result if isinstance(value, list) and name not in KEPT_LISTS
+        name: value
+        for name, value in result
+        if isinstance(value, list) and name not in SUMMARY_LISTS
     }
-    kept = result.model_dump(mode="json", exclude=set(bulk))
+    small = result.model_dump(mode="json", exclude=set(bulk))
     return (
-        kept
+        small
         | {f"{name}_count": len(cast("list[Any]", value)) for name, value in bulk.items()}
         | {"result_url": result_url}
     )

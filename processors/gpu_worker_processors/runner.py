@@ -2,8 +2,8 @@
 
 The same for a job of an endpoint, whose files are URLs, and for a task on this machine, whose files
 are paths: `JobFiles` is all that differs. Every call blocks. Whatever ends a job, its directory is
-gone, its output is in place whole or not at all, and nothing of it runs on when the next starts but
-a load that warms the engine.
+gone, its output is there whole or not at all, and nothing of it runs on when the next starts but a
+load that warms the engine.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class JobFiles(Protocol):
         ...
 
     def delivered(self, job: EngineJob) -> AbstractContextManager[list[OutputPart] | None]:
-        """Stores the output, which is in place at the end of the block at the latest. Gives the
-        parts that the caller has to complete, if any."""
+        """Stores the output; it is at its destination by the end of the block. Gives the parts that
+        the caller has to complete, if any."""
         ...
 
     def answer(self, result: TaskResult) -> dict[str, Any]:

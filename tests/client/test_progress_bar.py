@@ -60,3 +60,9 @@ def test_a_pipe_gets_a_line_for_each_stage() -> None:
         "process",
         "completed",
     ]
+
+
+def test_a_stage_without_a_total_has_no_bar() -> None:
+    assert Progress(seq=1, stage="load", done=3, unit="files").text() == "load     3 files"
+    done = Progress(seq=2, stage="fetch", fraction=1.0, done=8, total=8, unit="bytes", eta_sec=0.0)
+    assert done.text() == "fetch    [" + "#" * 30 + "] 8/8 bytes"

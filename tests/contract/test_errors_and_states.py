@@ -31,7 +31,7 @@ from gpu_worker_client.protocol import (
     parse_task,
 )
 from gpu_worker_client.protocol.base import AnsweredBy
-from gpu_worker_processors.results import KEPT_LISTS
+from gpu_worker_processors.results import SUMMARY_LISTS
 
 NOT_RETRYABLE = [
     "invalid_task",
@@ -213,7 +213,7 @@ def test_a_summary_of_a_large_result_is_still_a_result(kind: TaskKind) -> None:
         for name, field in kind.result.model_fields.items()
         if get_origin(field.annotation) is list
     ]
-    left_out = [name for name in lists if name not in KEPT_LISTS]
+    left_out = [name for name in lists if name not in SUMMARY_LISTS]
     assert all(not kind.result.model_fields[name].is_required() for name in left_out)
 
 

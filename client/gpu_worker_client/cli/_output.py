@@ -9,8 +9,9 @@ from typing import Any, cast
 
 from gpu_worker_client._stage import Transfer
 from gpu_worker_client.events import ColdStart, Event, ProgressEvent, Queued, Started
-from gpu_worker_client.progress_bar import ProgressBar, bar
+from gpu_worker_client.progress_bar import ProgressBar
 from gpu_worker_client.protocol.errors import GpuWorkerError, JobError
+from gpu_worker_client.protocol.result import bar
 from gpu_worker_client.protocol.text import printable
 from gpu_worker_client.status import JobStatus, failure
 
@@ -77,12 +78,7 @@ def event_line(event: Event) -> str | None:
         return "running"
     if not isinstance(event, ProgressEvent):
         return None
-    progress = event.progress
-    percent = "" if progress.fraction is None else f" {progress.fraction:4.0%}"
-    count = f" {progress.done}/{progress.total} {progress.unit}" if progress.total else ""
-    speed = f" {progress.fps:.1f} fps" if progress.fps is not None else ""
-    rest = f", {progress.eta_sec:.0f} s left" if progress.eta_sec is not None else ""
-    return printable(f"{progress.stage}{percent}{count}{speed}{rest}")
+    return printable(event.progress.text())
 
 
 def status_json(status: JobStatus) -> dict[str, Any]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +12,8 @@ from statistics import median
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gpu_worker_client._atomic_file import atomic_file
 
 Where = Literal["remote", "local"]
 
@@ -80,10 +80,8 @@ class History:
     @staticmethod
     def _shorten(path: Path) -> None:
         kept = path.read_bytes()[-MAX_FILE_BYTES // 2 :].partition(b"\n")[2]
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        with os.fdopen(handle, "wb") as file:
+        with atomic_file(path, mode=0o600) as file:
             file.write(kept)
-        Path(name).replace(path)
 
 
 def expected_seconds(

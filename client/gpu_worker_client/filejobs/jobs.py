@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import time
 from collections.abc import (
     AsyncGenerator,
@@ -33,6 +32,7 @@ from typing import Any, cast
 from typing_extensions import Unpack
 
 from gpu_worker_client._at_once import as_they_end
+from gpu_worker_client._atomic_file import atomic_file
 from gpu_worker_client._blocking import in_thread
 from gpu_worker_client._portal import call, iterate, on_callers_thread
 from gpu_worker_client._stage import FileWork, check_output_place, is_url
@@ -183,18 +183,8 @@ def _code(error: Exception) -> str:
 
 def write_json(result: TaskResult, path: Path) -> None:
     """Writes the whole result, piece by piece and whole or not at all."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", prefix=".gpu-worker-", dir=path.parent, delete=False
-    ) as file:
-        part = Path(file.name)
-        try:
-            file.writelines(result.json_pieces())
-            file.flush()
-            part.chmod(0o644)
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+    with atomic_file(path) as file:
+        file.writelines(piece.encode() for piece in result.json_pieces())
 
 
 def _output(given: str | Path | None, input_path: str | Path, ending: str) -> str | Path:

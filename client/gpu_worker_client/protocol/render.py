@@ -92,17 +92,12 @@ class RenderTask(OutputTask, AnsweredBy[RenderResult]):
     presigned GET."""
 
     OUTPUT_SUFFIXES: ClassVar[frozenset[str] | None] = None
+    OUTPUT_REQUIRED: ClassVar[bool] = True
     task: Literal["render"] = "render"
     inputs: dict[FileName, Url] = Field(default={}, max_length=MAX_INPUTS)
     """GET; presigned, by the name the command uses. Empty for a command that only generates, a test
     card for example."""
     params: RenderParams
-
-    @model_validator(mode="after")
-    def _has_an_output(self) -> RenderTask:
-        if not self.makes_a_file:
-            raise ValueError("give exactly one of output_url and output_multipart")
-        return self
 
     @model_validator(mode="after")
     def _inputs_are_only_read(self) -> RenderTask:

@@ -11,6 +11,8 @@ from typing_extensions import Self
 
 from gpu_worker_client.protocol.base import Many, Reply
 
+BAR_CELLS = 30
+
 
 class State(str, Enum):
     """Where a job stands, as the client reports it."""
@@ -67,6 +69,21 @@ class Progress(Reply):
     """Frames per second, in the stages that count frames."""
     eta_sec: float | None = None
     """Seconds until this stage ends at its present rate."""
+
+    def text(self) -> str:
+        """One line: `process  [#####.....] 45/160 frames, 9.7 frames/s, 12 s left`; a stage without
+        a total has no bar."""
+        meter = f"[{bar(self.fraction or 0.0)}] " if self.total else ""
+        count = f"{self.done}/{self.total}" if self.total else str(self.done)
+        rate = f", {self.fps:.1f} frames/s" if self.fps else ""
+        left = f", {self.eta_sec:.0f} s left" if self.eta_sec else ""
+        return f"{self.stage:8} {meter}{count} {self.unit}{rate}{left}"
+
+
+def bar(share: float) -> str:
+    """`share`, 0 to 1, in `BAR_CELLS` cells."""
+    filled = round(min(1.0, max(0.0, share)) * BAR_CELLS)
+    return "#" * filled + "." * (BAR_CELLS - filled)
 
 
 class Timings(Reply):

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from gpu_worker_client.protocol.base import Url
+from gpu_worker_client.protocol.containers import CONTAINERS
 from gpu_worker_client.protocol.errors import job_error
 from gpu_worker_client.protocol.problems import problems_of
 
@@ -219,11 +220,11 @@ class InputTask(TaskBase):
 class OutputTask(TaskBase):
     """A task that may write one object."""
 
-    OUTPUT_SUFFIXES: ClassVar[frozenset[str] | None] = frozenset(
-        {"", ".mp4", ".m4v", ".mov", ".mkv"}
-    )
+    OUTPUT_SUFFIXES: ClassVar[frozenset[str] | None] = frozenset({"", *CONTAINERS})
     """Which containers the output's name may ask for; without a suffix it is mp4. None: what the
     task says chooses."""
+    OUTPUT_REQUIRED: ClassVar[bool] = False
+    """Whether a task without an output is refused."""
     output_url: Url | None = None
     """PUT; presigned. Its path's suffix chooses the container."""
     output_multipart: OutputMultipart | None = None
@@ -257,6 +258,8 @@ class OutputTask(TaskBase):
     def _one_output_that_is_not_the_result(self) -> OutputTask:
         if self.output_url is not None and self.output_multipart is not None:
             raise ValueError("give one of output_url and output_multipart, not both")
+        if self.OUTPUT_REQUIRED and not self.makes_a_file:
+            raise ValueError("give exactly one of output_url and output_multipart")
         if (
             self.result_url is not None
             and self.written_object is not None
@@ -279,11 +282,7 @@ class OptionalFileTask(OutputTask, InputTask):
 class FileTask(OptionalFileTask):
     """A task that reads one object and writes one."""
 
-    @model_validator(mode="after")
-    def _a_place_for_the_output(self) -> FileTask:
-        if not self.makes_a_file:
-            raise ValueError("give exactly one of output_url and output_multipart")
-        return self
+    OUTPUT_REQUIRED: ClassVar[bool] = True
 
 
 def same_object(first: str, second: str) -> bool:

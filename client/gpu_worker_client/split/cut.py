@@ -14,14 +14,11 @@ from typing import Any
 import av
 from av.error import FFmpegError
 
+from gpu_worker_client.protocol.containers import CONTAINERS, INDEXED
 from gpu_worker_client.split.errors import SplitError
 from gpu_worker_client.split.plan import Segment, SplitPlan
 from gpu_worker_client.split.source import SourceVideo, packets_of
 from gpu_worker_client.split.timestamps import decode_times
-
-_KEPT_SUFFIXES = {".mp4": ".mp4", ".m4v": ".mp4", ".mov": ".mov"}
-"""Suffix of the source -> of its segments: a container that keeps its clock. Others become
-Matroska, which holds any codec."""
 
 
 def cut_segments(plan: SplitPlan, folder: Path) -> Iterator[tuple[Segment, Path]]:
@@ -40,7 +37,9 @@ def cut_segments(plan: SplitPlan, folder: Path) -> Iterator[tuple[Segment, Path]
         raise SplitError(
             "source_changed", f"{source.path.name} has changed since it was planned; plan it again"
         )
-    suffix = _KEPT_SUFFIXES.get(source.path.suffix.lower(), ".mkv")
+    # A container that keeps the source's clock; Matroska for the rest, as it holds any codec.
+    muxer = CONTAINERS.get(source.path.suffix.lower())
+    suffix = f".{muxer}" if muxer in INDEXED else ".mkv"
     try:
         with av.open(str(source.path)) as container:
             stream = container.streams[source.stream_index]
@@ -64,7 +63,7 @@ def _write(
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as output:
         target = output.add_stream_from_template(stream, opaque=True)
         target.time_base = source.time_base
-        for place in range(segment.frames):
+        for index in range(segment.frames):
             packet = next(packets, None)
             if packet is None or packet.pts is None or packet.pts - first not in expected:
                 raise SplitError(
@@ -73,7 +72,7 @@ def _write(
                 )
             packet.pts, packet.dts = (
                 packet.pts - first,
-                decode_times(shown, source.reorder_delay, place),
+                decode_times(shown, source.reorder_delay, index),
             )
             packet.time_base, packet.stream = source.time_base, target
             output.mux(packet)

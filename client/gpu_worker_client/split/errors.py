@@ -36,7 +36,7 @@ Reason = Literal[
 - `segments_differ`: the segments came back in different formats, from workers with different
   encoders perhaps.
 - `output_invalid`: the joined file is not what it should be; nothing was left at the output's
-  place.
+  path.
 - `source_changed`: the source is not the file that was planned.
 """
 

@@ -12,10 +12,10 @@ import re
 from collections.abc import Iterator
 
 H264_IDR = 5
-"""Table 7-1: slice of an instantaneous decoding refresh picture. Frames after it never refer to
-frames before it; no other I picture promises that."""
+"""Table 7-1: slice of an instantaneous decoding refresh (IDR) frame. Frames after it never refer to
+frames before it; no other I frame promises that."""
 H265_RANDOM_ACCESS = range(16, 22)
-"""Table 7-1: BLA, IDR and CRA pictures. A CRA's leading pictures, which may refer back, are told by
+"""Table 7-1: BLA, IDR and CRA frames. Leading frames of a CRA, which may refer back, are known by
 their timestamps."""
 _START_CODE = re.compile(rb"\x00\x00\x01")
 
@@ -45,16 +45,16 @@ def units(codec: str, extradata: bytes, packet: bytes) -> Iterator[bytes]:
     size = _length_bytes(codec, extradata)
     if size is None:
         starts = [match.end() for match in _START_CODE.finditer(packet)]
-        for begin, end in zip(
+        for start, end in zip(
             starts, [*(start - 3 for start in starts[1:]), len(packet)], strict=True
         ):
-            yield packet[begin:end].rstrip(b"\x00")
+            yield packet[start:end].rstrip(b"\x00")
         return
-    place = 0
-    while place + size < len(packet):
-        length = int.from_bytes(packet[place : place + size], "big")
-        yield packet[place + size : place + size + length]
-        place += size + length
+    offset = 0
+    while offset + size < len(packet):
+        length = int.from_bytes(packet[offset : offset + size], "big")
+        yield packet[offset + size : offset + size + length]
+        offset += size + length
 
 
 def with_parameter_sets(codec: str, extradata: bytes, packet: bytes) -> bytes:
@@ -68,26 +68,26 @@ def with_parameter_sets(codec: str, extradata: bytes, packet: bytes) -> bytes:
 
 def avc_parameter_sets(record: bytes) -> list[bytes]:
     """SPS and PPS of an AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1.2)."""
-    place, found = 5, list[bytes]()
+    offset, found = 5, list[bytes]()
     for mask in (0x1F, 0xFF):
-        count, place = record[place] & mask, place + 1
+        count, offset = record[offset] & mask, offset + 1
         for _ in range(count):
-            length = int.from_bytes(record[place : place + 2], "big")
-            found.append(record[place + 2 : place + 2 + length])
-            place += 2 + length
+            length = int.from_bytes(record[offset : offset + 2], "big")
+            found.append(record[offset + 2 : offset + 2 + length])
+            offset += 2 + length
     return found
 
 
 def hevc_parameter_sets(record: bytes) -> list[bytes]:
     """VPS, SPS and PPS of an HEVCDecoderConfigurationRecord (ISO/IEC 14496-15, 8.3.3.1.2)."""
-    place, found = 23, list[bytes]()
+    offset, found = 23, list[bytes]()
     for _ in range(record[22]):
-        count = int.from_bytes(record[place + 1 : place + 3], "big")
-        place += 3
+        count = int.from_bytes(record[offset + 1 : offset + 3], "big")
+        offset += 3
         for _ in range(count):
-            length = int.from_bytes(record[place : place + 2], "big")
-            found.append(record[place + 2 : place + 2 + length])
-            place += 2 + length
+            length = int.from_bytes(record[offset : offset + 2], "big")
+            found.append(record[offset + 2 : offset + 2 + length])
+            offset += 2 + length
     return found
 
 

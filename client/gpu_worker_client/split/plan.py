@@ -27,7 +27,7 @@ BITS_PER_PIXEL = {"prores": 3.6}
 """Of an output. ProRes 422 HQ is 220 Mbit/s at 1920x1080 and 29.97 frames/s (Apple ProRes white
 paper), 3.54 bits."""
 OTHER_BITS_PER_PIXEL = 0.5
-"""250 Mbit/s at 3840x2160 and 60 frames/s: several times what a film takes at crf 18."""
+"""250 Mbit/s at 3840x2160 and 60 frames/s: several times what a video takes at crf 18."""
 MAX_SEGMENTS = 10_000
 
 
@@ -173,21 +173,21 @@ def longest_seconds(source: SourceVideo, params: UpscaleParams) -> float:
 
 
 def choose_cuts(allowed: Sequence[int], frames: int, segments: int) -> list[int]:
-    """First frames of segments that are as equal as the allowed places let them be.
+    """First frames of segments that are as equal as the allowed cuts let them be.
 
     Args:
         allowed: frame numbers, rising, beginning with 0.
         frames: of the whole video.
-        segments: wanted; fewer are made where two wanted cuts share a nearest place.
+        segments: wanted; fewer are made where two wanted cuts share a nearest one.
     """
     wanted = (frames * number / segments for number in range(segments))
-    return sorted({_nearest(allowed, place) for place in wanted})
+    return sorted({_nearest(allowed, frame) for frame in wanted})
 
 
-def _nearest(allowed: Sequence[int], place: float) -> int:
-    after = min(bisect_left(allowed, place), len(allowed) - 1)
+def _nearest(allowed: Sequence[int], frame: float) -> int:
+    after = min(bisect_left(allowed, frame), len(allowed) - 1)
     before = max(after - 1, 0)
-    return min(allowed[before], allowed[after], key=lambda number: abs(number - place))
+    return min(allowed[before], allowed[after], key=lambda number: abs(number - frame))
 
 
 def _segment(source: SourceVideo, index: int, first: int, after: int) -> Segment:
@@ -203,7 +203,7 @@ def _segment(source: SourceVideo, index: int, first: int, after: int) -> Segment
 
 def _warnings(source: SourceVideo, params: UpscaleParams, segments: int) -> list[str]:
     if segments == 1:
-        return ["the video has one place to begin, its start: it cannot be shared among workers"]
+        return ["the video has one frame to begin, its start: it cannot be shared among workers"]
     checks = [
         (
             params.face_enhance,

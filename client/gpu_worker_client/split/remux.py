@@ -1,8 +1,8 @@
 """Segments that came back, joined: their packets as they are, every frame at the time that the
-source gave it, and the source's own sound beside them.
+source gave it, and the source's own audio beside them.
 
 A frame's time is not read from its segment but from the source, by counting: so nothing drifts,
-whatever rounding a segment's container did. The file appears at its place only after it was read
+whatever rounding a segment's container did. The file appears at its path only after it was read
 again and found right.
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 import av
 from av.error import FFmpegError
 
+from gpu_worker_client.protocol.containers import CONTAINERS
 from gpu_worker_client.split.errors import SplitError
 from gpu_worker_client.split.keyframes import with_parameter_sets
 from gpu_worker_client.split.plan import Segment, SplitPlan
@@ -25,8 +26,6 @@ from gpu_worker_client.split.source import SourceVideo, packets_of, picked_video
 from gpu_worker_client.split.streams import Copied, OtherStreams
 from gpu_worker_client.split.timestamps import decode_times, reorder_delay
 
-CONTAINERS = {"": "mp4", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-"""Suffix of an output -> FFmpeg's muxer: what a worker writes, by the same suffixes."""
 FINE_TICKS = 48_000
 """Least ticks per second of an mp4's movie clock, on which the starts of its streams lie; FFmpeg's
 own 1000 would move them."""
@@ -46,11 +45,11 @@ class Piece:
     shape: tuple[object, ...]
     """What must be the same in all pieces: codec, size, pixel format, pixel shape, colours."""
     order: Sequence[int] = field(repr=False)
-    """Place in the order of showing of each frame, in the order of the file."""
+    """Position in the order of showing of each frame, in the order of the file."""
 
 
 def read_piece(segment: Segment, path: Path) -> Piece:
-    """Looks at a segment that came back.
+    """Reads a segment that came back.
 
     Raises:
         SplitError: `frames_differ`, `output_invalid`.
@@ -109,7 +108,7 @@ def join(
         path: where to; its suffix chooses the container.
 
     Returns:
-        What was copied of the source's other streams, by the stream's place in the output; and what
+        What was copied of the source's other streams, by the stream's index in the output; and what
             was left out, as sentences.
 
     Raises:
@@ -128,20 +127,20 @@ def join(
             in_band = _needs_parameter_sets(pieces)
             if in_band and muxer != "matroska":
                 target.codec_context.codec_tag = _IN_BAND_TAGS[pieces[0].codec]
-            others = OtherStreams(plan.source, output, target)
+            other_streams = OtherStreams(plan.source, output, target)
             try:
                 for packet in _placed(plan.source, pieces, target, in_band=in_band):
-                    others.advance(Fraction(packet.dts) * packet.time_base)
+                    other_streams.advance(Fraction(packet.dts) * packet.time_base)
                     output.mux(packet)
-                others.advance(None)
+                other_streams.advance(None)
             finally:
-                others.close()
+                other_streams.close()
     except (FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise SplitError(
             "container", f"{muxer} does not take the joined video: {reason}"
         ) from error
-    return others.copied, others.warnings
+    return other_streams.copied, other_streams.warnings
 
 
 def _mp4_options(time_base: Fraction) -> dict[str, str]:
@@ -156,11 +155,11 @@ def container_of(path: Path) -> str:
     Raises:
         SplitError: `container`.
     """
-    muxer = CONTAINERS.get(path.suffix.lower())
+    muxer = CONTAINERS.get(path.suffix.lower() or ".mp4")
     if muxer is None:
         raise SplitError(
             "container",
-            f"the output's suffix must be one of: {', '.join(filter(None, CONTAINERS))}",
+            f"the output's suffix must be one of: {', '.join(CONTAINERS)}",
         )
     return muxer
 
@@ -203,16 +202,16 @@ def _placed(
     for piece in pieces:
         first = piece.segment.first_frame
         with av.open(str(piece.path)) as container:
-            for place, packet in enumerate(packets_of(container, picked_video(container))):
-                number = first + piece.order[place]
-                if in_band and place == 0:
+            for index, packet in enumerate(packets_of(container, picked_video(container))):
+                number = first + piece.order[index]
+                if in_band and index == 0:
                     packet = _led(packet, piece)
                 packet.pts = shown[number]
-                packet.dts = decode_times(shown, delay, first + place)
+                packet.dts = decode_times(shown, delay, first + index)
                 packet.duration = (shown[number + 1] if number + 1 < len(shown) else end) - shown[
                     number
                 ]
-                if first + place == len(shown) - 1:
+                if first + index == len(shown) - 1:
                     # The last packet in the file ends an mp4's track, though another frame may be
                     # shown last.
                     packet.duration = max(

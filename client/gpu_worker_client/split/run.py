@@ -39,7 +39,7 @@ def split_upscale(
 ) -> SplitResult:
     """Upscales one video by many workers, and joins what they made.
 
-    Every frame has the time that the source gave it, sound and subtitles are the source's own
+    Every frame has the time that the source gave it, audio and subtitles are the source's own
     packets. The output appears whole, after it was checked, or not at all.
 
     Args:
@@ -58,8 +58,8 @@ def split_upscale(
 
     Raises:
         SplitError: the video cannot be split or joined, or is too dear.
-        JobError: a segment failed for good; the others were cancelled, and what is done is kept for
-            the next call.
+        JobError: a segment failed for good; the rest were cancelled, and what is done is stored
+            for the next call.
         FileNotFoundError: the source, or the output's folder, is not there.
         ConfigError, StorageError, APIConnectionError, APIError: as their names say.
     """

@@ -1,7 +1,7 @@
 """One segment's way: into the bucket under the hash of its content, through a job with an
 idempotency key, and back.
 
-A segment that fails is tried again alone. Whatever dies on the way, nothing is paid twice: the
+A segment that fails is tried again by itself. Whatever dies on the way, nothing is paid twice: the
 source's segment lies in the bucket under its hash, a running job is found again by its id, and a
 finished one by the result that its key names.
 """
@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from gpu_worker_client._atomic_file import atomic_file
 from gpu_worker_client._blocking import checkpoint, in_thread, notify
 from gpu_worker_client.async_client import AsyncClient, AsyncJob
 from gpu_worker_client.errors import StorageError
@@ -78,7 +79,7 @@ class SegmentRunner:
         suffix: of the files that workers write.
         policy: of every job.
         expires_seconds: life of the presigned URLs.
-        on_event: told of every `SegmentEvent`, one at a time.
+        on_event: called with every `SegmentEvent`, one at a time.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class SegmentRunner:
             on_event,
         )
         self._job_ids = JobIds(folder / "jobs.json")
-        self._telling = asyncio.Lock()
+        self._notifying = asyncio.Lock()
 
     async def run(self, segment: Segment, path: Path) -> Done:
         """Uploads a segment, waits for its job, and fetches what it made. The uploaded file is
@@ -115,7 +116,7 @@ class SegmentRunner:
         """
         source_key = await in_thread(partial(self._storage.upload, path, on_progress=_heed))
         path.unlink()
-        await self._tell(segment, "uploaded")
+        await self._notify(segment, "uploaded")
         name = _name(source_key, self._plan, self._suffix)
         for attempt in range(1, ATTEMPTS + 1):
             job, found = await self._job(name, source_key)
@@ -129,7 +130,7 @@ class SegmentRunner:
                 if attempt == ATTEMPTS or not (await self._may_pass(error, name) or found):
                     raise
                 _log.info("segment %d: %s; attempt %d follows", segment.index, error, attempt + 1)
-            await self._tell(segment, "failed", job.id)
+            await self._notify(segment, "failed", job.id)
         raise AssertionError("the last attempt returns or raises")
 
     async def _job(self, name: str, source_key: str) -> tuple[AsyncJob[UpscaleResult], bool]:
@@ -148,7 +149,7 @@ class SegmentRunner:
         self, segment: Segment, name: str, job: AsyncJob[UpscaleResult], stage: Stage
     ) -> UpscaleResult:
         try:
-            await self._tell(segment, stage, job.id)
+            await self._notify(segment, stage, job.id)
             return await job.result()
         except BaseException:
             with suppress(GpuWorkerError):  # it ends by its time limit then
@@ -178,7 +179,7 @@ class SegmentRunner:
         if not path.exists():
             await in_thread(partial(self._storage.download, self._output_key(name), path, _heed))
         piece = await in_thread(partial(read_piece, segment, path))
-        await self._tell(segment, "done")
+        await self._notify(segment, "done")
         keys = (self._output_key(name), self._result_key(name))
         return Done(piece, result, keys if self._storage.keep_inputs else (*keys, source_key))
 
@@ -196,9 +197,9 @@ class SegmentRunner:
     def _result_key(self, name: str) -> str:
         return self._storage.key("split", name + ".json")
 
-    async def _tell(self, segment: Segment, stage: Stage, job_id: str | None = None) -> None:
+    async def _notify(self, segment: Segment, stage: Stage, job_id: str | None = None) -> None:
         if self._on_event is not None:
-            async with self._telling:
+            async with self._notifying:
                 await notify(self._on_event, SegmentEvent(segment, stage, job_id))
 
 
@@ -222,9 +223,8 @@ class JobIds:
             self._jobs.pop(name, None)
             if job_id is not None:
                 self._jobs[name] = job_id
-            fresh = self._path.with_suffix(".new")
-            fresh.write_text(json.dumps(self._jobs))
-            fresh.replace(self._path)
+            with atomic_file(self._path) as file:
+                file.write(json.dumps(self._jobs).encode())
 
 
 def _read_ids(path: Path) -> dict[str, str]:
@@ -243,7 +243,7 @@ def _read_ids(path: Path) -> dict[str, str]:
 
 
 def _heed(_done: int, _total: int) -> None:
-    """A transfer's every piece is a place to stop."""
+    """A transfer can be stopped at each of its pieces."""
     checkpoint()
 
 

@@ -1,9 +1,9 @@
 """What a splitter must know of a video: the time of every frame, and before which frames it may be
 cut.
 
-The file is read once, its packets are looked at and none but the first is decoded. A cut is allowed
+The file is read once, its packets are read and none but the first is decoded. A cut is allowed
 before a key frame that starts decoding anew and that no frame crosses: everything before it in the
-file is shown before it, everything after it later. So open groups of pictures are never cut,
+file is shown before it, everything after it later. So open GOPs are never cut,
 whatever the codec. What cannot be cut exactly is refused, before anything is paid.
 """
 
@@ -28,13 +28,13 @@ from gpu_worker_client.split.keyframes import starts_anew
 from gpu_worker_client.split.timestamps import reorder_delay
 
 EPOCH_FORMATS = frozenset({"mpegts", "mpeg", "flv", "ogg"})
-"""Formats whose clock starts anywhere: their first timestamp becomes 0. In the others 0 is meant,
-and a late start is kept."""
+"""Formats whose clock starts anywhere: their first timestamp becomes 0. In any other format 0
+is meant, and a late start stays."""
 
 
 @dataclass(frozen=True)
 class SourceVideo:
-    """A video, looked at."""
+    """What was read of a video."""
 
     path: Path
     size_bytes: int
@@ -98,7 +98,7 @@ def read_source(path: Path) -> SourceVideo:
 
 
 def picked_video(container: Any) -> Any:
-    """The stream that a worker takes: the first video that is no cover picture.
+    """The stream that a worker takes: the first video that is no cover image.
 
     Raises:
         SplitError: `no_video`.
@@ -113,8 +113,8 @@ def picked_video(container: Any) -> Any:
 
 
 def packets_of(container: Any, streams: Any = None) -> Iterator[Any]:
-    """The packets of the streams, or of all, but for the empty ones that end them. Each is a place
-    to stop."""
+    """The packets of the streams, or of all, but for the empty ones that end them. Each is a point
+    to stop at."""
     for packet in container.demux(streams):
         checkpoint()
         if packet.size:
@@ -191,16 +191,16 @@ def closed_cuts(coded: Sequence[int], anew: Sequence[int]) -> list[int]:
 
     Args:
         coded: timestamps in the order of the file.
-        anew: places in it at which decoding can start.
+        anew: positions in it at which decoding can start.
 
     Returns:
-        Places whose frame is shown after all before it in the file and before all after it. There
-            the order of the file and the
-        order of showing agree, so a place is a frame's number too.
+        Positions whose frame is shown after all before it in the file and before all after it.
+            There the order of the file and the
+        order of showing agree, so a position is a frame's number too.
     """
     latest_before = [-(2**63), *accumulate(coded, max)]
     earliest_after = list(accumulate(reversed(coded), min))[::-1]
-    return [place for place in anew if latest_before[place] < coded[place] == earliest_after[place]]
+    return [index for index in anew if latest_before[index] < coded[index] == earliest_after[index]]
 
 
 def _usual_step(shown: Sequence[int]) -> int:

@@ -1,7 +1,7 @@
-"""What a file holds besides its picture: sound, subtitles, attachments, chapters, metadata, copied
+"""What a file holds besides its video: audio, subtitles, attachments, chapters, metadata, copied
 packet for packet.
 
-Nothing is decoded, so sound stays the same to the sample. What the output's container cannot hold
+Nothing is decoded, so audio stays the same to the sample. What the output's container cannot hold
 is left out, and said.
 """
 
@@ -57,7 +57,7 @@ class OtherStreams:
 
     def __init__(self, source: SourceVideo, output: Any, video: Any) -> None:
         self.copied: dict[int, Copied] = {}
-        """By the stream's place in the output."""
+        """By the stream's index in the output."""
         self.warnings: list[str] = []
         self._origin_seconds = source.origin_seconds
         self._output = output
@@ -69,7 +69,7 @@ class OtherStreams:
                     describe(video, stream)
                 else:
                     self._adopt(stream)
-            output.metadata.update(_kept(self._input.metadata))
+            output.metadata.update(_carried_over(self._input.metadata))
             self._copy_chapters()
         except BaseException:
             self._input.close()
@@ -92,7 +92,7 @@ class OtherStreams:
         self._input.close()
 
     def _adopt(self, stream: Any) -> None:
-        """Gives a stream its place in the output, or notes why it has none."""
+        """Adds a stream to the output, or notes why it has none."""
         if stream.type == "attachment" and self._output.format.name == "matroska":
             self._output.add_attachment(
                 stream.name or "attachment",
@@ -162,9 +162,9 @@ def without_adts(packet: bytes) -> bytes:
 
 def describe(target: Any, source: Any) -> None:
     """Language, title and role of a stream."""
-    target.metadata.update(_kept(source.metadata))
+    target.metadata.update(_carried_over(source.metadata))
     target.disposition = source.disposition
 
 
-def _kept(metadata: dict[str, str]) -> dict[str, str]:
+def _carried_over(metadata: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in metadata.items() if key.lower() not in _OWN_KEYS}

@@ -12,22 +12,22 @@ def reorder_delay(order: Sequence[int]) -> int:
     Args:
         order: number in order of showing of each frame, in the order of the file.
     """
-    return max((place - number for place, number in enumerate(order)), default=0)
+    return max((position - number for position, number in enumerate(order)), default=0)
 
 
-def decode_times(shown: Sequence[int], delay: int, place: int) -> int:
-    """Decoding time of the frame at a place of the file, in ticks.
+def decode_times(shown: Sequence[int], delay: int, position: int) -> int:
+    """Decoding time of the frame at a position in the file, in ticks.
 
-    It is the showing time of the frame `delay` places earlier: strictly rising because showing
+    It is the showing time of the frame `delay` positions earlier: strictly rising because showing
     times are, and never after the frame's own showing time because no frame is shown more than
-    `delay` places before its own.
+    `delay` positions before its own.
 
     Args:
         shown: showing times in ticks, strictly rising, at least one.
         delay: of `reorder_delay`, for the whole file.
-        place: 0 to len(shown) - 1.
+        position: 0 to len(shown) - 1.
     """
-    if place >= delay:
-        return shown[place - delay]
+    if position >= delay:
+        return shown[position - delay]
     step = shown[1] - shown[0] if len(shown) > 1 else 1
-    return shown[0] - (delay - place) * step
+    return shown[0] - (delay - position) * step

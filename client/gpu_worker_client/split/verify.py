@@ -18,7 +18,7 @@ from gpu_worker_client.split.source import SourceVideo, packets_of, picked_video
 from gpu_worker_client.split.streams import Copied
 
 MOST_LATE_SECONDS = 1
-"""By which a whole file may be moved; the lead-in of a sound codec is under a tenth of this."""
+"""By which a whole file may be moved; the lead-in of an audio codec is under a tenth of this."""
 
 
 def check_output(plan: SplitPlan, path: Path, copied: Mapping[int, Copied]) -> None:
@@ -40,7 +40,7 @@ def check_output(plan: SplitPlan, path: Path, copied: Mapping[int, Copied]) -> N
             shift = _check_times(plan.source, found.times, video.time_base)
             for index, stream in copied.items():
                 tolerance = video.time_base + container.streams[index].time_base
-                _check_copied(index, stream, found.others[index], shift, tolerance)
+                _check_copied(index, stream, found.other_streams[index], shift, tolerance)
     except (FFmpegError, OSError, ValueError) as error:
         raise SplitError(
             "output_invalid",
@@ -51,7 +51,7 @@ def check_output(plan: SplitPlan, path: Path, copied: Mapping[int, Copied]) -> N
 class _Found:
     def __init__(self, copied: Mapping[int, Copied]) -> None:
         self.times: array[int] = array("q")
-        self.others = {
+        self.other_streams = {
             index: Copied(stream.kind, stream.is_aac) for index, stream in copied.items()
         }
 
@@ -64,13 +64,13 @@ def _read(container: Any, video: Any, starts: set[int], copied: Mapping[int, Cop
             if len(found.times) in starts:
                 _decode(video.codec_context, packet, len(found.times))
             found.times.append(packet.pts)
-        elif packet.stream_index in found.others:
-            found.others[packet.stream_index].see(packet)
+        elif packet.stream_index in found.other_streams:
+            found.other_streams[packet.stream_index].see(packet)
     return found
 
 
 def _decode(context: Any, packet: Any, number: int) -> None:
-    """Whether a segment's first packet makes a picture by itself."""
+    """Whether a segment's first packet makes a frame by itself."""
     context.flush_buffers()
     if not [*context.decode(packet), *context.decode(None)]:
         raise SplitError(

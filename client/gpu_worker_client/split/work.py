@@ -1,4 +1,4 @@
-"""A plan carried out, from the first cut to the file at its place.
+"""A plan carried out, from the first cut to the file at its path.
 
 Beside the output stands a folder, `out.mp4.split`, for as long as the work goes on: the ids of the
 jobs, and segments on their way out and back. A client that was killed is simply started again. When
@@ -26,8 +26,8 @@ from gpu_worker_client.estimate import execution_timeout_seconds
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import UpscaleParams
 from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
-from gpu_worker_client.split.alone import alone
 from gpu_worker_client.split.cut import cut_segments
+from gpu_worker_client.split.output_lock import locked
 from gpu_worker_client.split.plan import SplitPlan, plan_split
 from gpu_worker_client.split.remux import join
 from gpu_worker_client.split.segment_job import Done, SegmentEvent, SegmentRunner
@@ -59,7 +59,7 @@ class SplitResult:
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be made, looked at as far as that is possible before anything leaves this
+    """What is to be made, checked as far as that is possible before anything leaves this
     machine."""
 
     plan: SplitPlan
@@ -110,9 +110,9 @@ async def carried_out(
     policy: Policy | None,
     on_event: Callable[[SegmentEvent], object] | None,
 ) -> SplitResult:
-    """The jobs, the joining, the file at its place. Arguments and errors as of `split_upscale`."""
+    """The jobs, the joining, the file at its path. Arguments and errors as of `split_upscale`."""
     policy = checked_policy(policy) or _policy(order.plan, order.in_flight)
-    with alone(order.output):
+    with locked(order.output):
         order.folder.mkdir(exist_ok=True)
         runner = SegmentRunner(
             client,

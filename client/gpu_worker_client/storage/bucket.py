@@ -6,7 +6,7 @@ at all, lent out by presigned URLs. Needs the extra: `pip install 'gpu-worker-cl
     url = storage.presign_get(key)
     storage.download("gpu-worker/out/clip.mp4", "clip.mp4")
 
-A transfer that breaks is taken up where it stopped, also by another process. All keys begin with
+A transfer that breaks is taken up where it stopped, also by another process. All keys start with
 one prefix, so that one lifecycle rule can delete what was left behind. The keys of the bucket
 appear in no text.
 """
@@ -70,7 +70,7 @@ class Storage:
         access_key_id, secret_access_key: a pair that may read and write objects of this bucket; it
             needs nothing else.
         region: "auto" for R2.
-        prefix: where all keys made here begin.
+        prefix: what all keys made here start with.
         keep_inputs: leave uploaded inputs in the bucket after a job, so that the next one on the
             same clip uploads nothing; a lifecycle rule on `prefix` deletes them in time. Outputs
             are always deleted once they are here.

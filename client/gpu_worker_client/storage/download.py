@@ -3,7 +3,7 @@ it is whole.
 
 Every request names the version it wants (`If-Match`), and the part file carries that version in its
 name: bytes of two versions never mix. An answer counts only when it is of the length and from the
-place that were asked for.
+offset that were asked for.
 """
 
 from __future__ import annotations

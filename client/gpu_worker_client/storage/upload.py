@@ -2,7 +2,7 @@
 be resumed.
 
 R2 wants all parts but the last to be of one size. The size of the parts follows from the file's
-alone, so that a later process cuts as this one did, finds the open upload by its key, and sends
+size only, so that a later process cuts as this one did, finds the open upload by its key, and sends
 only what is missing: a part is there when the bucket's ETag of it is the MD5 of the bytes here.
 """
 
@@ -120,7 +120,7 @@ def _each(send: Callable[[Part], T], parts: list[Part], parallel: int) -> Iterat
 
 
 def _open_upload(s3: S3, key: str) -> str | None:
-    """The upload of this key that was begun last and not ended; None when there is none."""
+    """The upload of this key that was started last and not ended; None when there is none."""
     answer = s3.call("list_multipart_uploads", Prefix=key)
     found = [upload for upload in answer.get("Uploads", []) if upload["Key"] == key]
     return str(max(found, key=lambda upload: upload["Initiated"])["UploadId"]) if found else None
@@ -141,7 +141,7 @@ def _stored(s3: S3, where: Mapping[str, str]) -> Iterator[tuple[int, str]]:
 def _complete(s3: S3, where: Mapping[str, str], digests: list[bytes]) -> None:
     """Makes one object of the parts. An upload that is gone was completed by an attempt whose
     answer got lost, or by another process with the same file: the object's ETag, the MD5 of the
-    parts' MD5s, tells."""
+    parts' MD5s, proves it."""
     parts = [{"PartNumber": n, "ETag": f'"{digest.hex()}"'} for n, digest in enumerate(digests, 1)]
     try:
         s3.call("complete_multipart_upload", **where, MultipartUpload={"Parts": parts})

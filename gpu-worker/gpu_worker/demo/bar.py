@@ -9,7 +9,6 @@ from typing import TextIO
 
 from gpu_worker_client.protocol import Progress
 
-CELLS = 28
 PLAIN_INTERVAL_SECONDS = 5.0
 
 
@@ -43,25 +42,14 @@ class Bar:
     def show(self, progress: Progress) -> None:
         """Shows one report of the worker."""
         if self._out.isatty():
-            self._put(f"\r\x1b[K{self._label:14} {line(progress)}")
+            self._put(f"\r\x1b[K{self._label:14} {progress.text()}")
         elif (
             progress.stage != self._stage
             or time.monotonic() - self._shown >= PLAIN_INTERVAL_SECONDS
         ):
             self._stage, self._shown = progress.stage, time.monotonic()
-            self._put(f"{self._label}: {line(progress)}\n")
+            self._put(f"{self._label}: {progress.text()}\n")
 
     def _put(self, text: str) -> None:
         self._out.write(text)
         self._out.flush()
-
-
-def line(progress: Progress) -> str:
-    """`process  [#####.....] 45/160 frames, 9.7 frames/s, 12 s left`; a stage without a total has
-    no bar."""
-    filled = round((progress.fraction or 0) * CELLS)
-    bar = f"[{'#' * filled}{'.' * (CELLS - filled)}] " if progress.total else ""
-    count = f"{progress.done}/{progress.total}" if progress.total else str(progress.done)
-    rate = f", {progress.fps:.1f} frames/s" if progress.fps else ""
-    left = f", {progress.eta_sec:.0f} s left" if progress.eta_sec else ""
-    return f"{progress.stage:8} {bar}{count} {progress.unit}{rate}{left}"

@@ -107,22 +107,22 @@ def _followed(job: LocalJob, info: MediaInfo, video: VideoInfo, detector: Detect
     )
     with TrackStore(job.work_dir) as store:
         reader = FrameReader(job.require_input(), info, limits=job.limits)
-        look = FrameSource(
+        source = FrameSource(
             reader,
             video,
             detector,
             params.frame_stride,
             with_gray=params.track_algorithm == "botsort",
         )
-        feed = Feed(params, detector.class_names, float(video.fps), store, look.gray_scale)
-        run_loop(look, detector, feed.add, lambda done: _report(job, done, video))
+        feed = Feed(params, detector.class_names, float(video.fps), store, source.gray_scale)
+        run_loop(source, detector, feed.add, lambda done: _report(job, done, video))
         tracks = [
             _arrays(head.track_id, head.class_name, boxes, video)
             for head, boxes in store.by_track()
         ]
     cuts = [cut.frame for cut in feed.cuts]
     return Analysis(
-        without_gaps(tracks, cuts, float(video.fps)), _timeline(look.times, cuts), look.times
+        without_gaps(tracks, cuts, float(video.fps)), _timeline(source.times, cuts), source.times
     )
 
 

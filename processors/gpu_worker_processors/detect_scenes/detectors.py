@@ -43,7 +43,7 @@ def analysis_size(width: int, height: int) -> tuple[int, int]:
 
 
 def score_size(width: int, height: int) -> tuple[int, int]:
-    """Width and height in which the content score looks at a frame of that size: `analysis_size`,
+    """Width and height in which the content score compares frames of that size: `analysis_size`,
     but every other row of it where the frame is scaled anyway.
 
     A row costs a walk through memory that no cache holds any more, and the score is a mean over all
@@ -59,8 +59,8 @@ Hsv = NDArray[np.uint8]
 
 
 def to_hsv(image: NDArray[np.uint8], out: Hsv | None = None) -> Hsv:
-    """A uint8 BGR image of shape (height, width, 3) as the content score looks at it; in `out`,
-    of that shape, when given."""
+    """A uint8 BGR image of shape (height, width, 3) as the content score compares it; in `out`, of
+    that shape, when given."""
     hsv: Any = cv2.cvtColor(image, cv2.COLOR_BGR2HSV, dst=out)
     return hsv
 
@@ -76,7 +76,7 @@ def content_score(one: Hsv, other: Hsv, scratch: Hsv | None = None) -> float:
 class _QuickScore(ContentDetector):
     """ContentDetector with the same default score, computed faster.
 
-    Three images are kept and written again: fresh memory for each costs more than the arithmetic.
+    Three images are reused: fresh memory for each costs more than the arithmetic.
     """
 
     _last_image: Hsv | None = None

@@ -87,8 +87,8 @@ def _find_cuts(job: LocalJob, reader: FrameReader) -> tuple[list[int], FrameTime
 
 
 def upright_images(video: VideoInfo, detector: str) -> Callable[[VideoFrame], NDArray[np.uint8]]:
-    """What makes the small upright image, uint8 BGR, that a detector looks at, of each decoded
-    frame of one video."""
+    """Makes of each decoded frame of one video the small upright image, uint8 BGR, that a detector
+    compares."""
     import cv2
 
     from gpu_worker_processors.detect_scenes.detectors import analysis_size, score_size

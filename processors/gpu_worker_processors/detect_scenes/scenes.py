@@ -1,4 +1,4 @@
-"""From cuts to scenes: pure arithmetic over frame times, no image and no file.
+"""From cuts to scenes: pure arithmetic over frame times, no frame and no file.
 
 Frame indices are the decoder's (0-based, display order) and times come from timestamps, so nothing
 drifts at 23.976 frames/s or at a variable rate.

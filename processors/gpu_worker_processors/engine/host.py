@@ -137,8 +137,8 @@ class Engine:
         """Starts the child unless one is alive. Returns whether it had to (a cold start).
 
         Args:
-            task: what it is to run. Its sandbox opens the programs that this task starts and no
-                others, so a child that was started for another kind of task is replaced.
+            task: what it is to run. Its sandbox opens only the programs that this task starts, so a
+                child that was started for another kind of task is replaced.
 
         Raises:
             TaskError: `sandbox_unavailable` when the sandbox is required and cannot be had here;

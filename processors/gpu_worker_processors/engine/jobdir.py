@@ -73,7 +73,7 @@ def sweep(root: Path, kinds: Sequence[str] = (JOB, ENGINE)) -> int:
 
 def _owner(path: Path) -> int | None:
     """The process that made it; None when the name is none of ours: the root may be a folder with
-    others' things in it."""
+    files of another program in it."""
     ours = _OURS.fullmatch(path.name)
     return int(ours["owner"]) if ours else None
 

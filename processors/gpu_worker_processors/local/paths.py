@@ -41,9 +41,9 @@ class TaskPaths:
 def paths_of(task: TaskBase) -> TaskPaths:
     """
     Raises:
-        TaskError: `url_not_allowed` for what the worker alone can reach, `webhook_unavailable`,
+        TaskError: `url_not_allowed` for what only the worker can reach, `webhook_unavailable`,
             `input_not_found`, `invalid_task` for an output's name or two fields that name one file;
-            the message starts with the field's place.
+            the message starts with the field's path.
     """
     _refuse_what_needs_a_network(task)
     source = _input(task.input_url, "input_url") if isinstance(task, InputTask) else None
@@ -97,18 +97,18 @@ def check_suffix(task: OutputTask, suffix: str, where: str) -> None:
         )
 
 
-def check_distinct(places: Sequence[tuple[str, T]], same: Callable[[T, T], bool]) -> None:
+def check_distinct(named: Sequence[tuple[str, T]], same: Callable[[T, T], bool]) -> None:
     """
     Args:
-        places: (place in the task, what it names).
+        named: (path of a field in the task, what it names).
         same: whether two are one object.
 
     Raises:
-        TaskError: `invalid_task`: two places name one object, and not both are inputs of a task
+        TaskError: `invalid_task`: two fields name one object, and not both are inputs of a task
             with several.
     """
-    for index, (where, location) in enumerate(places):
-        for other_where, other in places[:index]:
+    for index, (where, location) in enumerate(named):
+        for other_where, other in named[:index]:
             both_read = where.startswith(_INPUTS) and other_where.startswith(_INPUTS)
             if not both_read and same(location, other):
                 message = (

@@ -23,6 +23,7 @@ import av
 from av.error import FFmpegError
 
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
+from gpu_worker_client.protocol.containers import INDEXED
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.color import ColorTags
 from gpu_worker_processors.media.encoders import EncoderChoice, check_container
@@ -30,9 +31,9 @@ from gpu_worker_processors.media.frame import Plane, make_frame
 from gpu_worker_processors.media.passthrough import Passthrough
 from gpu_worker_processors.media.probe import MediaInfo
 
-_OPTIONS = {"mp4": {"movflags": "+faststart"}, "mov": {"movflags": "+faststart"}, "matroska": {}}
-"""+faststart only because the output is a real file: onto a pipe FFmpeg would write a broken one
-and report success."""
+_INDEX_IN_FRONT = {"movflags": "+faststart"}
+"""Only because the output is a real file: onto a pipe FFmpeg would write a broken one and report
+success."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ class VideoWriter:
         self._passthrough: Passthrough | None = None
         muxer = check_container(path.suffix, spec.encoder.codec)
         try:
-            self._output: Any = av.open(str(path), "w", format=muxer, options=_OPTIONS[muxer])
+            options = _INDEX_IN_FRONT if muxer in INDEXED else {}
+            self._output: Any = av.open(str(path), "w", format=muxer, options=options)
             self._stream = self._add_video(muxer)
             if source is not None:
                 self._passthrough = Passthrough(*source, self._output, self._stream, muxer, limits)

@@ -18,6 +18,7 @@ import av
 from av.error import FFmpegError
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol.containers import CONTAINERS
 
 if TYPE_CHECKING:
     from gpu_worker_processors.media.color import ColorTags
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 H264_WIDTH_PX = 4096
 """Widest H.264 frame that NVENC writes and most hardware decoders show. NVIDIA Video Codec SDK,
 NVENC application note."""
-CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-"""Suffix of the output -> FFmpeg's muxer."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 what was really achieved.
 
 It is called once, in a fresh single-threaded child, before anything of a job is opened. Afterwards
-the process can read its own interpreter, packages, libraries and weights, can write under
-`work_root` alone, has no network and no way to other processes. Unprivileged containers refuse
+the process can read its own interpreter, packages, libraries and weights, can write only under
+`work_root`, has no network and no way to other processes. Unprivileged containers refuse
 namespaces, so bubblewrap and the like are out; Landlock, seccomp, rlimits and a spare user need no
 privilege. Under `require` anything less than both filters with every canary refused is
 `sandbox_unavailable`; `best_effort` takes what the kernel gives and reports it; `off` only ties the
@@ -42,8 +42,8 @@ class SandboxSpec:
 
     policy: Policy
     work_root: Path
-    """The one place to write. Must exist. What the engine gets in it must belong to `user` when
-    there is one."""
+    """The one folder that can be written to. Must exist. What the engine gets in it must belong to
+    `user` when there is one."""
     weights_dir: Path | None = None
     max_output_bytes: int = Limits.max_output_bytes
     """Largest file the engine can write."""
@@ -115,7 +115,7 @@ class SandboxLevel:
     landlock: bool = False
     seccomp: bool = False
     user: int | None = None
-    """User id the engine became, None when it kept the worker's."""
+    """User id the engine became, None when it stayed the worker's."""
     capabilities_dropped: bool = False
     tied_to_parent: bool = False
     canaries: dict[str, bool] = field(default_factory=dict[str, bool])
@@ -181,7 +181,7 @@ def _lock(spec: SandboxSpec, level: SandboxLevel) -> None:
 
 
 def _settle(work_root: Path) -> None:
-    """Points what looks for a home, a user name or a temporary directory at the one writable place.
+    """Points what asks for a home, a user name or a temporary directory at the one writable folder.
     A home below it that the parent chose stays."""
     home = str(work_root)
     for variable in ("HOME", "TMPDIR", "XDG_CACHE_HOME"):

@@ -3,7 +3,7 @@ built by pure functions.
 
 A deny list, not an allow list: an interpreter with torch and a GPU driver uses more calls than can
 be foreseen, and file rights are Landlock's task. What is refused here is what Landlock does not
-know: every socket (so no network and no docker.sock), looking into or signalling other processes,
+know: every socket (so no network and no docker.sock), reading or signalling other processes,
 namespaces, mounts, kernel interfaces with a record of bugs, links that could fool the parent into
 delivering another file, changing owners and modes, and, unless the job may spawn a program, new
 processes. A refused call gives EPERM; a call of a foreign architecture ends the process.

@@ -4,7 +4,7 @@ Every other processor of the registry runs once, for real, on a tiny clip whose 
 and its result is judged. That takes seconds (networks load), so an engine does it once: what has
 been proven in this engine process is answered from memory afterwards, and `detail` says so. What
 failed is tried again every time, and whether weights are present and the sandbox is closed is
-looked up every time. A processor that cannot run here is an answer (`ok: false` and why), not a
+checked every time. A processor that cannot run here is an answer (`ok: false` and why), not a
 failure of the self-test.
 """
 
@@ -75,10 +75,10 @@ class SelftestProcessor:
 
     def run(self, job: LocalJob) -> SelftestResult:
         started = time.perf_counter()
-        others = [name for name in registry.PROCESSORS if name != self.name]
+        names = [name for name in registry.PROCESSORS if name != self.name]
         checks = dict[str, ProcessorCheck]()
-        for done, name in enumerate(others):
-            job.progress("process", done, len(others), "processors")
+        for done, name in enumerate(names):
+            job.progress("process", done, len(names), "processors")
             checks[name] = self._check(name, job)
         return SelftestResult(
             versions=versions(),

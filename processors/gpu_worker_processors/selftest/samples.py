@@ -52,7 +52,7 @@ class Sample:
     variants: tuple[Mapping[str, Any], ...] = field(default=({},))
     """Parameters, best first; the first whose weights are present is taken."""
     makes_a_file: bool = False
-    """Asks for the file of a task that makes one only when told."""
+    """Asks for the file of a task that makes one only when asked."""
     judge: Callable[[Any], str | None] = lambda _result: None
     """What is wrong with the result, None when it is right."""
     source: Callable[[], bytes] | None = None

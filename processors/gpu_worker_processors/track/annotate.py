@@ -39,10 +39,10 @@ from gpu_worker_processors.track.draw import Annotator, Box
 from gpu_worker_processors.track.store import PlacedBox
 
 CRF = 20
-"""A little below the best: the video is for looking at, not for further editing."""
+"""A little below the best: the video is for viewing, not for editing."""
 _AHEAD, _BEHIND = 4, 3
 _MIN_EDGE_PX = 16
-"""Smallest image edge that every encoder takes."""
+"""Shortest edge of a frame that every encoder takes."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Annotated:
 
 
 @dataclass(frozen=True)
-class _Look:
+class _Target:
     """How the annotated video is written, decided before the first frame."""
 
     width: int
@@ -83,8 +83,8 @@ def draw_tracks(
         cuts: first frames of shots; no trail goes across.
         hold_frames: how long an entry is shown when no other follows: the stride that the tracks
             were made with.
-        device: "cpu", or another where a hardware encoder is worth looking for.
-        progress: told the frames written, and how many there are where that is known.
+        device: "cpu", or another where a hardware encoder may be used.
+        progress: called with the frames written, and how many there are where that is known.
 
     Raises:
         TaskError: as `probe`, `FrameReader` and `VideoWriter` do; `output_invalid` when the file is
@@ -92,16 +92,22 @@ def draw_tracks(
     """
     info = probe(source, limits)
     video = require_video(info)
-    look = _plan(video, output.suffix, device)
+    target = _plan(video, output.suffix, device)
     spec = VideoSpec(
-        look.width, look.height, look.encoder, look.tags, video.sar, video.fps, video.time_base
+        target.width,
+        target.height,
+        target.encoder,
+        target.tags,
+        video.sar,
+        video.fps,
+        video.time_base,
     )
-    to_planes = EvenPlanes(video, look)
+    to_planes = EvenPlanes(video, target)
     draw = Annotator(
-        look.tags,
-        look.encoder.bits,
-        look.height,
-        (look.width / video.width, look.height / video.height),
+        target.tags,
+        target.encoder.bits,
+        target.height,
+        (target.width / video.width, target.height / video.height),
     )
     shown = _Shown(boxes, hold_frames)
     first = last = 0
@@ -124,9 +130,9 @@ def draw_tracks(
             progress(item.index + 1, video.expected_frames)
     span = (last - first) * video.time_base
     verify_output(
-        output, Promise(look.width, look.height, writer.frames, Fraction(span), look.tags)
+        output, Promise(target.width, target.height, writer.frames, Fraction(span), target.tags)
     )
-    return Annotated(look.encoder, tuple(writer.notes))
+    return Annotated(target.encoder, tuple(writer.notes))
 
 
 def boxes_by_frame(tracks: Sequence[Track]) -> Iterator[tuple[int, list[PlacedBox]]]:
@@ -149,7 +155,7 @@ def _frame_of(entry: tuple[int, PlacedBox]) -> int:
     return entry[0]
 
 
-def _plan(video: VideoInfo, suffix: str, device: str) -> _Look:
+def _plan(video: VideoInfo, suffix: str, device: str) -> _Target:
     """H.264, or 10-bit HEVC for HDR, which 8 bits cannot hold.
 
     Raises:
@@ -176,7 +182,7 @@ def _plan(video: VideoInfo, suffix: str, device: str) -> _Look:
             ErrorCode.unsupported_media,
             "no encoder on this worker keeps the HDR of this video; leave output_url out",
         )
-    return _Look(width, height, tags, encoder)
+    return _Target(width, height, tags, encoder)
 
 
 def _has_gpu() -> bool:
@@ -207,14 +213,14 @@ class EvenPlanes:
     """Decoded frames as upright, writable 4:2:0 planes of an even size. One per stream: it keeps
     its scaler."""
 
-    def __init__(self, video: VideoInfo, look: _Look) -> None:
+    def __init__(self, video: VideoInfo, target: _Target) -> None:
         turned = video.rotation in (90, 270)
-        self._coded = (look.height, look.width) if turned else (look.width, look.height)
+        self._coded = (target.height, target.width) if turned else (target.width, target.height)
         self._quarters = video.rotation // 90
         self._mirrored = video.mirrored
-        self._tags = look.tags
-        self._format = "yuv420p10le" if look.encoder.bits == 10 else "yuv420p"
-        self._dtype = np.uint16 if look.encoder.bits == 10 else np.uint8
+        self._tags = target.tags
+        self._format = "yuv420p10le" if target.encoder.bits == 10 else "yuv420p"
+        self._dtype = np.uint16 if target.encoder.bits == 10 else np.uint8
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> list[Plane]:

@@ -21,7 +21,7 @@ from gpu_worker_processors.media.frame import Plane
 TRAIL_SECONDS = 1.0
 """How far back the path of a track is shown."""
 _GOLDEN_ANGLE = 0.381966
-"""Of a full turn: neighbouring ids get hues far apart, whatever their number."""
+"""Of a full turn: neighbouring ids get hues far from one another, whatever their number."""
 
 
 class Box(Protocol):
@@ -52,8 +52,8 @@ class Annotator:
     Args:
         tags: what the planes' numbers mean.
         bits: depth of the code values.
-        height: of the image; line width and letters grow with it.
-        scale: (x, y) image pixels per source pixel.
+        height: of the frame; line width and letters grow with it.
+        scale: (x, y) drawn pixels per source pixel.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Annotator:
         self._trails: dict[int, _Trail] = {}
 
     def __call__(self, planes: Sequence[Plane], boxes: Iterable[Box], seconds: float) -> None:
-        """Draws in place.
+        """Draws into `planes`.
 
         Args:
             planes: Y, Cb, Cr of 4:2:0, writable and contiguous.

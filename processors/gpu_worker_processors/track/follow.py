@@ -1,4 +1,5 @@
-"""One track job from file to result: look, run the loop, draw what was found when a file is wanted.
+"""One track job from file to result: probe, run the loop, draw what was found when a file is
+wanted.
 
 Frames keep their numbers and times whatever the stride. A piece of a longer feed goes on with the
 state of the piece before it: ids, speeds and who is missing carry over, frame numbers start at 0
@@ -46,17 +47,17 @@ def follow_file(job: LocalJob, detector: Detector) -> TrackResult:
     job.warnings.extend(info.warnings)
     with TrackStore(job.work_dir) as store:
         reader = FrameReader(job.require_input(), info, limits=job.limits)
-        look = FrameSource(
+        source = FrameSource(
             reader,
             video,
             detector,
             params.frame_stride,
             with_gray=params.track_algorithm == "botsort",
         )
-        feed = Feed(params, detector.class_names, float(video.fps), store, look.gray_scale)
-        total = run_loop(look, detector, feed.add, lambda done: _report(job, done, video))
+        feed = Feed(params, detector.class_names, float(video.fps), store, source.gray_scale)
+        total = run_loop(source, detector, feed.add, lambda done: _report(job, done, video))
         encoder = _drawn(job, store, feed.cuts)
-        times = look.times
+        times = source.times
         result = packed_result(
             store,
             total_frames=total,
@@ -175,15 +176,15 @@ class Feed:
             self._gray_scale,
         )
         for one in seen:
-            place = one.frame - self._first_frame
-            if place < 0:
+            number = one.frame - self._first_frame
+            if number < 0:
                 continue  # of the piece before, whose result is out
             shot = self._shots.setdefault(one.track_id, len(self.cuts))
             self._store.add(
                 one.track_id,
                 one.class_name,
                 shot,
-                place,
+                number,
                 one.bbox,
                 one.confidence,
                 one.interpolated,

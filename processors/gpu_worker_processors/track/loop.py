@@ -1,9 +1,9 @@
 """The tracking loop: decode and scale, detect, associate, each in its own thread with bounded
 queues between.
 
-Every frame is decoded and looked at for a cut; every `stride`-th goes through the detector, in
-batches of one fixed shape, and then, in order, through the tracker into the store. Memory does not
-depend on the length of the video.
+Every frame is decoded and compared with the one before, to find cuts; every `stride`-th goes
+through the detector, in batches of one fixed shape, and then, in order, through the tracker into
+the store. Memory does not depend on the length of the video.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Gray = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ScaledFrame:
-    """One frame on its way through the loop."""
+    """One decoded frame, scaled for what reads it."""
 
     index: int
     time_seconds: float
@@ -54,11 +54,11 @@ class ScaledFrame:
 
 @dataclass
 class Step:
-    """One frame with all that was found out about it."""
+    """One frame with what was found in it."""
 
     frame: ScaledFrame
     is_cut: bool
-    """A new shot begins with this frame."""
+    """This frame is the first of a new shot."""
     detections: Detections | None = field(default=None)
     """None for a frame between two strides."""
 
@@ -75,7 +75,7 @@ def run_loop(
     Args:
         frames: without detections yet.
         associate: takes each frame, in a thread of its own.
-        progress: told the number of frames that are through the detector.
+        progress: called with the number of frames that are through the detector.
     """
     done = 0
     batch = detector.batch
@@ -113,19 +113,18 @@ def _detect(steps: list[Step], detector: Detector, put: Callable[[list[Step]], o
 
 
 def scaler_threads(device: str, cores: int) -> int:
-    """Threads that make images of decoded frames. One takes 2 to 3 ms for a frame of 1080p,
-    several times what a GPU needs to find people in it; a network on the CPU wants the cores for
-    itself."""
+    """Threads that scale decoded frames. One takes 2 to 3 ms for a frame of 1080p, several times
+    what a GPU needs to find people in it; a network on the CPU wants the cores for itself."""
     return 1 if device == "cpu" else max(1, min(cores // 2, _MAX_SCALERS))
 
 
 class FrameSource:
-    """Decodes one video: images for the detector and for camera motion of every `stride`-th
-    frame, cuts over all of them.
+    """Decodes one video: every `stride`-th frame scaled for the detector and for camera motion, and
+    the cuts between all frames.
 
     Args:
         with_gray: the tracker wants to know how the camera moved.
-        lookers: threads that make the images; None is what suits the detector's device.
+        scalers: threads that scale frames; None is what suits the detector's device.
     """
 
     def __init__(
@@ -155,7 +154,7 @@ class FrameSource:
             yield Step(frame, is_cut)
 
     def _scaled_frames(self) -> Iterator[tuple[ScaledFrame, NDArray[np.uint8]]]:
-        """Every frame with the small image in which cuts are sought."""
+        """Every frame with the small image that cuts are found in."""
         if self._threads == 1:
             return map(self._scaled, self._timed())
         return mapped(self._timed(), self._scaled, self._threads, ahead=self._threads)
@@ -168,20 +167,20 @@ class FrameSource:
     def _scaled(self, item: DecodedFrame) -> tuple[ScaledFrame, NDArray[np.uint8]]:
         scalers = self._scalers.get()
         try:
-            return scalers.look(item, wanted=item.index % self._stride == 0)
+            return scalers.scaled(item, wanted=item.index % self._stride == 0)
         finally:
             self._scalers.put(scalers)
 
 
 class _Scalers:
-    """What makes the images of a frame, for one thread at a time."""
+    """Makes the images of a frame, for one thread at a time."""
 
     def __init__(self, video: VideoInfo, detector: Detector, *, with_gray: bool) -> None:
         self._scaler = detector.scaler(video)
         self._small = ThumbnailScaler(*score_size(video.coded_width, video.coded_height))
         self._gray = GrayScaler(video) if with_gray else None
 
-    def look(self, item: DecodedFrame, *, wanted: bool) -> tuple[ScaledFrame, NDArray[np.uint8]]:
+    def scaled(self, item: DecodedFrame, *, wanted: bool) -> tuple[ScaledFrame, NDArray[np.uint8]]:
         image = self._scaler(item.frame) if wanted else None
         gray = self._gray(item) if wanted and self._gray else None
         return ScaledFrame(item.index, item.time_seconds, image, gray), self._small(item.frame)
@@ -199,7 +198,7 @@ class GrayScaler:
         self._size = (
             min(width, MAX_PIXELS),
             min(height, MAX_PIXELS),
-        )  # a line of pixels is shrunk along its length alone
+        )  # a line of pixels is shrunk along its length only
         self._turn = _TURNS.get(video.rotation)
         self._mirrored = video.mirrored
         self._read = PlaneReader()

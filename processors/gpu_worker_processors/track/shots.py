@@ -2,9 +2,9 @@
 across a cut.
 
 The score and its threshold are those of detect_scenes. Here every cut counts, however short the
-shot; what does not count is a flash: a few bright frames after which the image is the old one
-again. Telling the two apart takes a look ahead of that many frames, so items leave a few frames
-after they came in; memory is that look-ahead.
+shot; what does not count is a flash: a few bright frames after which the shot goes on as before. To
+know a flash from a cut takes the frames that follow, so items leave a few frames after they came
+in, and only those few are in memory.
 """
 
 from __future__ import annotations

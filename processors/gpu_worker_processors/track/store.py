@@ -108,8 +108,8 @@ class TrackStore:
         """Adds a box.
 
         Args:
-            bbox: x1, y1, x2, y2 in pixels of the upright frame; kept to 0.1 px.
-            confidence: 0 to 1; kept to 0.001.
+            bbox: x1, y1, x2, y2 in pixels of the upright frame; rounded to 0.1 px.
+            confidence: 0 to 1; rounded to 0.001.
 
         Raises:
             ValueError: a number out of range, a frame not after the track's last one, another class

@@ -17,8 +17,8 @@ TOLERANCE = 0.25
 MAX_PAIRS = 10_000
 """Some 200 kB of JSON. A recording whose gaps are all unlike needs more, and gets twice the
 tolerance until it does not."""
-_LOOK_AHEAD = 256
-"""Frames looked at beyond the last possible end of a line before the line is ended there: keeps the
+_FRAMES_AHEAD = 256
+"""Frames checked beyond the last possible end of a line before the line is ended there: keeps the
 work linear."""
 
 
@@ -57,7 +57,7 @@ def _line_end(times: array[float], start: int, tolerance: float) -> int:
             max(lowest, (way - allowed) / count),
             min(highest, (way + allowed) / count),
         )
-        if lowest > highest or frame - end > _LOOK_AHEAD:
+        if lowest > highest or frame - end > _FRAMES_AHEAD:
             break
     return end
 

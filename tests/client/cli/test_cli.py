@@ -107,7 +107,7 @@ def test_run_shows_progress_on_stderr_and_the_result_on_stdout(
         "job j",
         "queued",
         "running",
-        "process  50% 5/10 frames 2.5 fps, 2 s left",
+        "process  [###############...............] 5/10 frames, 2.5 frames/s, 2 s left",
     ]
 
 

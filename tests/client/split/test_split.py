@@ -21,11 +21,12 @@ from support.scripted_server import ScriptedServer
 
 from gpu_worker_client import Client, ConfigError, Storage
 from gpu_worker_client.protocol import UpscaleParams, UpscaleTask
+from gpu_worker_client.protocol.containers import CONTAINERS
 from gpu_worker_client.split import SplitError, SplitPlan, plan_split
 from gpu_worker_client.split.cut import cut_segments
 from gpu_worker_client.split.keyframes import starts_anew, units
 from gpu_worker_client.split.plan import choose_cuts, longest_seconds
-from gpu_worker_client.split.remux import CONTAINERS, Piece, join, read_piece
+from gpu_worker_client.split.remux import Piece, join, read_piece
 from gpu_worker_client.split.source import closed_cuts, read_source
 from gpu_worker_client.split.timestamps import decode_times, reorder_delay
 from gpu_worker_client.split.verify import check_output
@@ -390,7 +391,7 @@ def test_what_an_unsplit_call_refuses_a_split_one_refuses_alike(
 
 
 def test_an_output_without_a_suffix_is_what_a_worker_makes_of_it(tmp_path: Path) -> None:
-    assert set(CONTAINERS) == UpscaleTask.OUTPUT_SUFFIXES
+    assert {"", *CONTAINERS} == UpscaleTask.OUTPUT_SUFFIXES
     plan = plan_split(clips.make(tmp_path / "in.mp4", CLIPS["b-frames.mp4"]), LITE, segments=3)
     joined(plan, cut(plan, tmp_path / "cut"), tmp_path / "out")
     with av.open(str(tmp_path / "out")) as container:

@@ -148,10 +148,10 @@ def test_the_quick_score_is_pyscenedetects_to_the_last_bit(size: tuple[int, int]
     dice = np.random.default_rng(1)
     ours, original = make_detector(DetectScenesParams()), ContentDetector()
     for index in range(20):
-        picture = dice.integers(0, 256, (*size, 3), np.uint8)
+        image = dice.integers(0, 256, (*size, 3), np.uint8)
         at = FrameTimecode(index, 25.0)
-        ours.process_frame(at, picture)
-        original.process_frame(at, picture)
+        ours.process_frame(at, image)
+        original.process_frame(at, image)
         assert ours._frame_score == original._frame_score  # noqa: SLF001 - the value under test has no public name
 
 
@@ -181,9 +181,9 @@ def test_the_scores_of_real_frames_are_pyscenedetects(media: Path, name: str) ->
     manager.add_detector(original)
     manager.detect_scenes(open_video(str(path)))
     info = probe(path)
-    small_picture = processor.upright_images(require_video(info), "content")
-    pictures = [to_hsv(small_picture(item.frame)) for item in FrameReader(path, info)]
-    ours = [content_score(one, other) for other, one in itertools.pairwise(pictures)]
+    small_image = processor.upright_images(require_video(info), "content")
+    images = [to_hsv(small_image(item.frame)) for item in FrameReader(path, info)]
+    ours = [content_score(one, other) for other, one in itertools.pairwise(images)]
     apart = np.abs(np.subtract(ours, original.scores[1:]))
     assert apart.mean() < 0.2
     assert apart.max() < 0.8
@@ -306,12 +306,12 @@ def test_detectors_see_upright_images(tmp_path: Path, rotation: int, first: str)
     path = clips.make(tmp_path / "a.mp4", clips.Clip(frames=1, rotation=rotation), clips.corners)
     info = probe(path)
     [item] = FrameReader(path, info)
-    picture = processor.upright_images(require_video(info), "content")(item.frame)
+    image = processor.upright_images(require_video(info), "content")(item.frame)
     bgr = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0), "white": (255, 255, 255)}[
         first
     ]
-    assert np.abs(picture[4, 4].astype(int) - bgr).max() < 12
-    assert picture.shape == ((48, 64, 3) if rotation in (0, 180) else (64, 48, 3))
+    assert np.abs(image[4, 4].astype(int) - bgr).max() < 12
+    assert image.shape == ((48, 64, 3) if rotation in (0, 180) else (64, 48, 3))
 
 
 def test_a_start_after_zero_is_not_counted(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from support import clips
 
 from gpu_worker.demo import auto_crop_panel, cli, scenes_panel, upscale_panel
-from gpu_worker.demo.bar import Bar, line
+from gpu_worker.demo.bar import Bar
 from gpu_worker.demo.panel import Desk, Panel, Video
 from gpu_worker.demo.panels import PANELS
 from gpu_worker.demo.report import write_report
@@ -183,8 +183,8 @@ def test_the_bar_overwrites_itself_on_a_terminal_only() -> None:
         eta_sec=8.2,
     )
     assert (
-        line(half)
-        == "process  [##############..............] 80/160 frames, 9.7 frames/s, 8 s left"
+        half.text()
+        == "process  [###############...............] 80/160 frames, 9.7 frames/s, 8 s left"
     )
     terminal, plain = Terminal(), io.StringIO()
     for out in (terminal, plain):

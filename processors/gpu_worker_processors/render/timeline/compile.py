@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol.containers import INDEXED
 from gpu_worker_client.protocol.timeline import Timeline, TimelineOutput
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.encoders import CANDIDATES, check_container, choose_encoder
@@ -168,7 +169,7 @@ class _Build:
             graph=self._text(),
             maps=(video,) if audio is None else (video, audio),
             output_path=output,
-            muxer=("-f", muxer, *(("-movflags", "+faststart") if muxer in ("mp4", "mov") else ())),
+            muxer=("-f", muxer, *(("-movflags", "+faststart") if muxer in INDEXED else ())),
             video_encoder=encoder.name,
             video_options=options,
             expected=Expectation(

@@ -14,8 +14,8 @@ anyone), each with the settings it ships:
 | ultralytics 8.4.190 BoT-SORT       | 70.0 | 64.7 | 93.3 | 2032     |
 | trackers 2.6.1 OC-SORT             | 64.9 | 56.4 | 83.2 | 1578     |
 
-Our constants were chosen on these same clips and on PETS, the others' were not: there is no clip of
-the kind left to test on. On PETS S2L1 with yolov8n it has MOTA 0.85 and IDF1 0.92, ultralytics'
+Our constants were chosen on these same clips and on PETS, theirs were not: there is no clip of the
+kind left to test on. On PETS S2L1 with yolov8n it has MOTA 0.85 and IDF1 0.92, ultralytics'
 BoT-SORT 0.845 and 0.877. Tried and left out, as worse or of uneven effect: velocity direction
 (OC-SORT), centre distance in the cost, re-update after a gap, lost tracks in a pass of their own,
 camera motion guessed from the boxes. Assignment by `lap`: at 100 x 100 twice as fast as scipy's,

@@ -21,8 +21,8 @@ def iou(one: Floats, other: Floats) -> Floats:
 
 
 def height_overlap(one: Floats, other: Floats) -> Floats:
-    """(n, 4) and (m, 4) boxes to the (n, m) intersection over union of their vertical extents
-    alone, 0..1."""
+    """(n, 4) and (m, 4) boxes to the (n, m) intersection over union of their vertical extents,
+    0..1."""
     shared = np.minimum(one[:, None, 3], other[None, :, 3]) - np.maximum(
         one[:, None, 1], other[None, :, 1]
     )

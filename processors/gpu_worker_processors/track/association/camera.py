@@ -1,10 +1,10 @@
-"""How the camera moved between two images: a shift, turn and zoom found by sparse optical flow on
-small gray images.
+"""How the camera moved between two frames: a shift, turn and zoom found by sparse optical flow on
+small grey images.
 
-Accepts grey images of any size and looks at at most `MAX_PIXELS` of them. Corners are sought
-outside the boxes that were detected, so that a crowd does not pass for the camera. Answers None
-where the image has too little texture or the corners do not agree: then tracks are predicted
-without it. The last image and its corners are the whole state.
+Accepts grey images of any size and shrinks them to `MAX_PIXELS` at most. Corners are sought outside
+the boxes that were detected, so that a crowd does not pass for the camera. Answers None where the
+image has too little texture or the corners do not agree: then tracks are predicted without it. The
+last image and its corners are the whole state.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from gpu_worker_processors.track.association.state_json import floats, integers
 Gray = NDArray[np.uint8]
 
 MAX_PIXELS = 40_000
-"""Pixels looked at: 266x150 of a 16:9 video. Keeps the exported state small: at most 54 KB of
-base64, half in practice."""
+"""Pixels of the image that is compared: 266x150 of a 16:9 video. Keeps the exported state small: at
+most 54 KB of base64, half in practice."""
 MAX_CORNERS = 150
 MIN_CORNERS = 12
 MIN_SHARE = 0.5
@@ -48,14 +48,16 @@ class Warp:
 def warped(boxes: Floats, warp: Warp) -> Floats:
     """Corner boxes (n, 4) after the camera's motion: centres go along, sizes zoom, boxes stay
     upright."""
-    place = to_centre(boxes)
+    centre_size = to_centre(boxes)
     turn = np.array([[warp.a, warp.b], [-warp.b, warp.a]])
-    centre = place[:, :2] @ turn + (warp.dx, warp.dy)
-    return to_corners(np.concatenate([centre, place[:, 2:] * np.hypot(warp.a, warp.b)], axis=1))
+    centre = centre_size[:, :2] @ turn + (warp.dx, warp.dy)
+    return to_corners(
+        np.concatenate([centre, centre_size[:, 2:] * np.hypot(warp.a, warp.b)], axis=1)
+    )
 
 
 class Camera:
-    """Follows the camera from image to image."""
+    """Follows the camera from frame to frame."""
 
     def __init__(self) -> None:
         self._gray: Gray | None = None

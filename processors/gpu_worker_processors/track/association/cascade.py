@@ -29,13 +29,13 @@ class Rules:
     weak_score: float = 0.1
     """Below it a detection is ignored (`track_low_thresh`)."""
     birth_score: float = 0.25
-    """From here on an unmatched detection begins a track (`new_track_thresh`)."""
+    """From here on an unmatched detection starts a track (`new_track_thresh`)."""
     strong_limit: float = 0.8
     """Largest cost of the first pass (`match_thresh`)."""
     height_power: float = 2.0
-    """Power of the overlap of heights alone, by which the overlap of strong pairs is multiplied:
-    head and feet tell two people in one place apart (after Hybrid-SORT, Yang et al. 2024). Against
-    no such factor: SportsMOT HOTA +1.3, PETS IDF1 +0.06."""
+    """Power of the overlap of heights by which the overlap of strong pairs is multiplied: head and
+    feet distinguish two people who overlap (after Hybrid-SORT, Yang et al. 2024). Against no such
+    factor: SportsMOT HOTA +1.3, PETS IDF1 +0.06."""
     weak_limit: float = 0.5
     """Largest 1 - overlap of a weak pair (ByteTrack)."""
     tentative_limit: float = 0.7
@@ -88,7 +88,7 @@ class _Matching:
         self,
         tracks: NDArray[np.bool_],
         found: NDArray[np.bool_],
-        places: Floats,
+        positions: Floats,
         limit: float,
         growth: float = 0.0,
         by_score: bool = False,
@@ -106,7 +106,7 @@ class _Matching:
         )
         if len(rows) == 0 or len(columns) == 0:
             return
-        one, other = places[rows], self._frame.boxes[columns]
+        one, other = positions[rows], self._frame.boxes[columns]
         overlap = iou(grown(one, growth), grown(other, growth)) if growth else iou(one, other)
         if by_height:
             overlap *= height_overlap(one, other) ** self._rules.height_power

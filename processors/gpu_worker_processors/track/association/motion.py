@@ -29,19 +29,19 @@ the second is less than what players do: 1/120 gives HOTA +0.3 on SportsMOT and 
 class Motion:
     """Filter states of n boxes; float64."""
 
-    place: Floats
+    position: Floats
     """Shape (n, 4): centre x, centre y, width, height in pixels."""
     speed: Floats
-    """Shape (n, 4): change of `place` per tick."""
+    """Shape (n, 4): change of `position` per tick."""
     spread: Floats
-    """Shape (3, n, 4): variance of the place, covariance of place and speed, variance of the speed,
-    per axis."""
+    """Shape (3, n, 4): variance of the position, covariance of position and speed, variance of the
+    speed, per axis."""
 
     @classmethod
     def starting(cls, boxes: Floats) -> Motion:
         """Fresh states at corner boxes (n, 4), standing still."""
-        place = to_centre(boxes)
-        size = _sizes(place)
+        position = to_centre(boxes)
+        size = _sizes(position)
         spread = np.stack(
             [
                 (2 * POSITION_NOISE * size) ** 2,
@@ -49,20 +49,20 @@ class Motion:
                 (10 * VELOCITY_NOISE * size) ** 2,
             ]
         )
-        return cls(place, np.zeros_like(place), spread)
+        return cls(position, np.zeros_like(position), spread)
 
     def __len__(self) -> int:
-        return len(self.place)
+        return len(self.position)
 
     def boxes(self) -> Floats:
         """Corner boxes (n, 4) of the estimates."""
-        return to_corners(self.place)
+        return to_corners(self.position)
 
     def step(self, ticks: float) -> None:
         """Move all states `ticks` into the future."""
-        self.place = self.place + ticks * self.speed
-        self.place[:, 2:] = np.maximum(self.place[:, 2:], 1e-3)
-        size = _sizes(self.place)
+        self.position = self.position + ticks * self.speed
+        self.position[:, 2:] = np.maximum(self.position[:, 2:], 1e-3)
+        size = _sizes(self.position)
         pp, pv, vv = self.spread
         jolt = (VELOCITY_NOISE * size) ** 2
         pp = (
@@ -77,15 +77,15 @@ class Motion:
     def correct(self, rows: np.ndarray, boxes: Floats) -> None:
         """Take in the corner boxes (k, 4) seen for the states `rows` (k,)."""
         pp, pv, vv = self.spread[:, rows]
-        noise = (POSITION_NOISE * _sizes(self.place[rows])) ** 2
-        miss = to_centre(boxes) - self.place[rows]
+        noise = (POSITION_NOISE * _sizes(self.position[rows])) ** 2
+        miss = to_centre(boxes) - self.position[rows]
         gain, drag = pp / (pp + noise), pv / (pp + noise)
-        self.place[rows] += gain * miss
+        self.position[rows] += gain * miss
         self.speed[rows] += drag * miss
         self.spread[:, rows] = np.stack([(1 - gain) * pp, (1 - gain) * pv, vv - drag * pv])
 
     def warp(self, camera: Warp) -> None:
-        """Move all states with the image: places and speeds turn, shift and zoom; the axes'
+        """Move all states with the camera: positions and speeds turn, shift and zoom; the axes'
         variances only zoom.
 
         The small turn of the variances is left out: between two frames it is under a degree, and
@@ -93,13 +93,13 @@ class Motion:
         """
         turn = np.array([[camera.a, camera.b], [-camera.b, camera.a]])
         zoom = float(np.hypot(camera.a, camera.b))
-        self.place[:, :2] = self.place[:, :2] @ turn + (camera.dx, camera.dy)
+        self.position[:, :2] = self.position[:, :2] @ turn + (camera.dx, camera.dy)
         self.speed[:, :2] = self.speed[:, :2] @ turn
-        self.place[:, 2:] *= zoom
+        self.position[:, 2:] *= zoom
         self.speed[:, 2:] *= zoom
         self.spread = self.spread * zoom**2
 
 
-def _sizes(place: Floats) -> Floats:
+def _sizes(position: Floats) -> Floats:
     """Width and height of (n, 4) states laid beside the axes they scale: w, h, w, h."""
-    return np.concatenate([place[:, 2:], place[:, 2:]], axis=1)
+    return np.concatenate([position[:, 2:], position[:, 2:]], axis=1)

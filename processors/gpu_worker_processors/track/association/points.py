@@ -23,7 +23,7 @@ from gpu_worker_processors.track.association.state_json import floats, integers,
 from gpu_worker_processors.track.association.tracks import Sighting, read_sighting
 
 POINT_CLASSES = frozenset({"sports ball", "frisbee", "ball", "puck", "shuttlecock"})
-"""Classes tracked as points. The first two are COCO's; the others are usual names in detectors
+"""Classes tracked as points. The first two are COCO's; the rest are usual names in detectors
 trained for sport."""
 
 BRIDGE_SECONDS = 0.3
@@ -108,7 +108,7 @@ class Points:
         self.items = []
 
     def warp(self, camera: Warp) -> None:
-        """Move the last boxes and speeds with the image."""
+        """Move the last boxes and speeds with the camera."""
         for point in self.items:
             point.last = _warped(point.last, camera)
             if point.speed is not None:

@@ -1,4 +1,4 @@
-"""Reads arrays out of foreign JSON: a tracker's state comes back from whoever kept it, so nothing
+"""Reads arrays out of foreign JSON: a tracker's state comes back from whoever stored it, so nothing
 in it is taken on trust."""
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class Tracker:
         self.reset()
 
     def reset(self) -> None:
-        """The image cut to something else: nothing matches across, ids go on."""
+        """A cut to another shot: nothing matches across, ids go on."""
         self._tracks = Tracks()
         self._points = Points(self._report_point, self._threshold, self._rules.birth_score)
         self._camera.forget()
@@ -104,8 +104,8 @@ class Tracker:
             detections: all found, weak ones (0.1) too.
             frame: index of the source frame, higher than the last one.
             time_seconds: its time, not lower than the last one.
-            gray: the upright frame, small, uint8 of shape (height, width); `botsort` alone looks at
-                it, and does without where it is None.
+            gray: the upright frame, small, uint8 of shape (height, width); only `botsort` uses it,
+                and does without where it is None.
             scale: source pixels per pixel of `gray`.
         """
         elapsed = self._elapsed(time_seconds)
@@ -186,7 +186,7 @@ class Tracker:
                 row, _sighting(frame, now, seen.boxes[column], seen.scores[column])
             )
         self._drop(rows)
-        return out + self._begin(seen, track_of < 0, frame, now)
+        return out + self._new_tracks(seen, track_of < 0, frame, now)
 
     def _drop(self, rows: NDArray[np.intp]) -> None:
         """Of the tracks that were not seen, mark the trusted ones as lost and drop the tentative
@@ -199,7 +199,7 @@ class Tracker:
         if gone.any():
             tracks.keep(~gone)
 
-    def _begin(
+    def _new_tracks(
         self, seen: Frame, free: NDArray[np.bool_], frame: int, now: float
     ) -> list[Observation]:
         """A track for each unmatched detection: trusted at once in the first frame of a shot,

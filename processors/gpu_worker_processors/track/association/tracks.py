@@ -68,7 +68,7 @@ class Tracks:
         self.ids, self.classes = self.ids[rows], self.classes[rows]
         self.status, self.seen, self.last = self.status[rows], self.seen[rows], self.last[rows]
         self.motion = Motion(
-            self.motion.place[rows], self.motion.speed[rows], self.motion.spread[:, rows]
+            self.motion.position[rows], self.motion.speed[rows], self.motion.spread[:, rows]
         )
         self.held = [self.held[row] for row in rows]
 
@@ -89,7 +89,7 @@ class Tracks:
         self.last = np.concatenate([self.last, boxes])
         spread = np.concatenate([motion.spread, new.spread], axis=1)
         self.motion = Motion(
-            np.concatenate([motion.place, new.place]),
+            np.concatenate([motion.position, new.position]),
             np.concatenate([motion.speed, new.speed]),
             spread,
         )
@@ -104,7 +104,7 @@ class Tracks:
         self.motion.step(ticks)
 
     def warp(self, camera: Warp) -> None:
-        """Move all tracks with the image."""
+        """Move all tracks with the camera."""
         self.motion.warp(camera)
         self.last = warped(self.last, camera)
 
@@ -116,7 +116,7 @@ class Tracks:
             "status": self.status.tolist(),
             "seen": self.seen.tolist(),
             "last": self.last.tolist(),
-            "place": self.motion.place.tolist(),
+            "place": self.motion.position.tolist(),
             "speed": self.motion.speed.tolist(),
             "spread": self.motion.spread.tolist(),
             "held": [
@@ -153,7 +153,7 @@ def read_sighting(data: Any) -> Sighting:
     """One sighting from the list [frame, seconds, box, score]."""
     frame, seconds, box, score = sequence(data, 4)
     corners = floats(box, (4,)).tolist()
-    place, moment, strength = (
+    number, moment, strength = (
         float(floats(value, ())) for value in (integers(frame, (), 0, 2**53), seconds, score)
     )
-    return Sighting(int(place), moment, (corners[0], corners[1], corners[2], corners[3]), strength)
+    return Sighting(int(number), moment, (corners[0], corners[1], corners[2], corners[3]), strength)

@@ -35,8 +35,8 @@ def required_weights(model: str) -> tuple[str, ...]:
 
 
 def classes_for(model: str, classes: list[str]) -> list[str]:
-    """The classes to look for: of the tasks' default ones those that the model knows, any others as
-    they are."""
+    """The classes to detect: of the tasks' default ones those that the model knows; any list of the
+    caller's as it is."""
     return ["person"] if model == HOG and classes == TrackParams().classes else classes
 
 
@@ -53,7 +53,7 @@ def load_detector(
 
     Args:
         name: one of `known_models`.
-        classes: names of the classes to look for; all the model knows when empty.
+        classes: names of the classes to detect; all the model knows when empty.
         iou_threshold: overlap from which on the weaker of two boxes of a class goes.
         dtype: number format of the network; None is the fastest that the device bears.
 

@@ -32,7 +32,8 @@ ultralytics keeps after NMS."""
 
 
 class Scaler(Protocol):
-    """Makes the image of one frame. Keeps buffers between frames: one thread at a time."""
+    """Makes the image of one frame for the detector. Keeps buffers between frames: one thread at a
+    time."""
 
     def __call__(self, frame: av.VideoFrame) -> RgbImage:
         """The image of a decoded frame, a new array each time."""

@@ -27,11 +27,11 @@ def suppressed(boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: fl
         scores: float32 (n,).
         classes: integers (n,).
     """
-    kept: list[Tensor] = []
+    survivors: list[Tensor] = []
     for number in classes.unique():
         members = (classes == number).nonzero().squeeze(1)
-        kept.append(members[nms(boxes[members], scores[members], iou_threshold)])
-    return strongest(torch.cat(kept), scores) if kept else classes.new_empty(0)
+        survivors.append(members[nms(boxes[members], scores[members], iou_threshold)])
+    return strongest(torch.cat(survivors), scores) if survivors else classes.new_empty(0)
 
 
 def strongest(indices: Tensor, scores: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ def strongest(indices: Tensor, scores: Tensor) -> Tensor:
 
 
 def detections(boxes: Tensor, scores: Tensor, classes: Tensor, box: Letterbox) -> Detections:
-    """The same in pixels of the source frame; what lies in the border alone is left out.
+    """The same in pixels of the source frame; what lies wholly in the border is left out.
 
     Args:
         boxes: float32 (n, 4) in pixels of the letterboxed image, falling in score.

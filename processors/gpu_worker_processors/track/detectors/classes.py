@@ -99,18 +99,18 @@ def chosen_classes(wanted: Sequence[str], known: Sequence[str], model: str) -> t
     Raises:
         TaskError: `invalid_task` naming the nearest known class.
     """
-    for place, name in enumerate(wanted):
+    for position, name in enumerate(wanted):
         if name not in known:
-            raise _unknown(name, place, known, model)
+            raise _unknown(name, position, known, model)
     return tuple(known.index(name) for name in dict.fromkeys(wanted)) or tuple(range(len(known)))
 
 
-def _unknown(name: str, place: int, known: Sequence[str], model: str) -> TaskError:
+def _unknown(name: str, position: int, known: Sequence[str], model: str) -> TaskError:
     near = difflib.get_close_matches(name[:64].lower(), known, n=1, cutoff=0.6)
     hint = f"; did you mean {near[0]!r}?" if near else f"; it knows: {', '.join(known)}"
     return TaskError(
         ErrorCode.invalid_task,
-        f"params.classes.{place} is no class that {model} knows{hint}",
-        path=f"params.classes.{place}",
+        f"params.classes.{position} is no class that {model} knows{hint}",
+        path=f"params.classes.{position}",
         nearest=near[0] if near else None,
     )

@@ -1,7 +1,7 @@
 """OpenCV's person detector: histograms of oriented gradients and a linear SVM (Dalal and Triggs,
 CVPR 2005). Needs no weights.
 
-Finds upright people of at least 96 px in the frame, far less reliably than a network. Runs on the
+Finds upright people of at least 96 px in the image, far less reliably than a network. Runs on the
 CPU, whatever the device.
 """
 

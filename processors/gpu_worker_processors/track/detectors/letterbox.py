@@ -29,7 +29,7 @@ _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_C
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Where the upright frame lies in the frame. All in pixels."""
+    """Where the upright frame lies in the image. All in pixels."""
 
     width: int
     """Of the upright source frame."""
@@ -40,7 +40,7 @@ class Letterbox:
     """Of the scaled frame inside the image."""
     content_height: int
     left: int
-    """Of the scaled frame's first column in the frame."""
+    """Of the scaled frame's first column in the image."""
     top: int
 
     @classmethod
@@ -63,7 +63,7 @@ class Letterbox:
 
     @classmethod
     def borderless(cls, width: int, height: int, edge: int) -> Letterbox:
-        """The frame alone, its longer edge scaled to `edge`."""
+        """The frame without a border, its longer edge scaled to `edge`."""
         content = _fitted(width, height, edge)
         return cls(width, height, *content, *content, 0, 0)
 

@@ -65,7 +65,7 @@ class YoloNetwork:
         layers: Any = model.model
         self._body: list[Any] = list(layers)[:-1]
         self._head: Any = layers[-1]
-        self._kept = frozenset(model.save)
+        self._saved = frozenset(model.save)
         self.class_names: tuple[str, ...] = tuple(
             model.names[number] for number in sorted(model.names)
         )
@@ -97,7 +97,7 @@ class YoloNetwork:
         outputs: list[Any] = []
         for layer in self._body:
             x = layer(self._inputs(layer, x, outputs))
-            outputs.append(x if layer.i in self._kept else None)
+            outputs.append(x if layer.i in self._saved else None)
         raw = self._head.forward_head(self._inputs(self._head, x, outputs), **self._head_part)
         return RawBoxes(raw["scores"], raw["boxes"])
 
@@ -212,7 +212,7 @@ def import_ultralytics(module: str, model: str) -> Any:
 
 
 def _no_repository() -> ModuleType:
-    """Stands for the module `_GIT` and looks for nothing."""
+    """Stands for the module `_GIT` and finds no repository."""
 
     class GitRepo:
         root = gitdir = refdir = head = branch = commit = message = origin = None

@@ -36,8 +36,8 @@ from gpu_worker_processors.track.detectors.ultralytics_net import (
 )
 
 MAX_WARM = 2
-"""Networks held; the least recently used goes first. In half precision each takes two bytes a
-parameter: 6 MB for yolov8n, 136 for yolov8x."""
+"""Networks that stay loaded; the least recently used goes first. In half precision each takes two
+bytes a parameter: 6 MB for yolov8n, 136 for yolov8x."""
 BATCH = {"cpu": 4, "cuda": 16}
 """Images of a batch by type of device. yolov8n in bfloat16 on two cores with AMX: 24 frames/s one
 by one, 33 in twos, 39 in fours, 43 in eights, which also take twice the memory and hold results
@@ -51,7 +51,7 @@ class YoloDetector:
 
     Args:
         network: the network, warm.
-        classes: names of the classes to look for, in the order to number them; all when empty.
+        classes: names of the classes to detect, in the order to number them; all when empty.
         iou_threshold: overlap from which on the weaker of two boxes of a class goes; no matter to
             an end-to-end head.
         full_precision: makes the same network in float32 on the same device; asked for once, at the
@@ -134,16 +134,16 @@ class YoloDetector:
         return self._decoder(raw, len(part), (images.shape[1], images.shape[2]))
 
     def _uploaded(self, part: Sequence[RgbImage]) -> Tensor:
-        """uint8 (batch, height, width, 3) on the device, the last image repeated; through a block
-        that is kept, page-locked for CUDA. Into fresh memory sixteen images took 9 ms, most of it
-        the kernel's, clearing pages. Every call waits for the decoder's answer, which comes after
-        the copy, so the block is free again by the next one."""
+        """uint8 (batch, height, width, 3) on the device, the last image repeated; through a buffer
+        that is used again, page-locked for CUDA. Into fresh memory sixteen images took 9 ms, most
+        of it the kernel's, clearing pages. Every call waits for the decoder's answer, which comes
+        after the copy, so the buffer is free again by the next one."""
         shape = (self.batch, *part[0].shape)
         if self._batch_memory is None or self._batch_memory.shape != shape:
             on_cuda = self._network.device.type == "cuda"
             self._batch_memory = torch.empty(shape, dtype=torch.uint8, pin_memory=on_cuda)
-        for place in range(self.batch):
-            self._batch_memory[place] = torch.from_numpy(part[min(place, len(part) - 1)])
+        for index in range(self.batch):
+            self._batch_memory[index] = torch.from_numpy(part[min(index, len(part) - 1)])
         return self._batch_memory.to(self._network.device, non_blocking=True)
 
     def _retry(self, images: Tensor) -> RawBoxes:
@@ -176,9 +176,9 @@ class _Decoder:
     def __init__(self, network: YoloNetwork, wanted: tuple[int, ...]) -> None:
         self._bins, self._strides = network.bins, network.strides
         device = network.device
-        place = torch.full((len(network.class_names),), -1)
-        place[list(wanted)] = torch.arange(len(wanted))
-        self._number_of = place.to(device)
+        number_of = torch.full((len(network.class_names),), -1)
+        number_of[list(wanted)] = torch.arange(len(wanted))
+        self._number_of = number_of.to(device)
         """Number of a class of the network among the wanted ones; -1 is not wanted."""
         self._wanted = torch.tensor(wanted, device=device)
         self._floor = float(torch.logit(torch.tensor(SCORE_FLOOR)))
@@ -198,7 +198,7 @@ class _Decoder:
         image, anchor = (scores[:, self._wanted].amax(1) > self._floor).nonzero(as_tuple=True)
         logits, best = scores[image, :, anchor].float().max(1)
         own = self._number_of[best]
-        # An anchor stands for its best class alone; when that is not wanted, it is no candidate.
+        # An anchor stands only for its best class; when that is not wanted, it is no candidate.
         valid = own >= 0
         image, anchor, logits, own = image[valid], anchor[valid], logits[valid], own[valid]
         boxes = self._boxes(
@@ -208,12 +208,12 @@ class _Decoder:
         parts = packed.split(torch.bincount(image, minlength=count).tolist())
         return [(part[:, :4], part[:, 4], part[:, 5].long()) for part in parts]
 
-    def _boxes(self, raw: Tensor, places: Tensor) -> Tensor:
+    def _boxes(self, raw: Tensor, cells: Tensor) -> Tensor:
         """(n, 4 * bins) distances of anchors (n, 3: x, y, stride) -> (n, 4) corners. The
         expectation over the bins is the distribution focal loss head of arXiv 2006.04388."""
         sides = raw.view(-1, 4, self._bins)
         distances = sides.softmax(2) @ self._steps if self._bins > 1 else sides.squeeze(2)
-        centre, stride = places[:, :2], places[:, 2:]
+        centre, stride = cells[:, :2], cells[:, 2:]
         return torch.cat([centre - distances[:, :2], centre + distances[:, 2:]], 1) * stride
 
     def _grid(self, shape: tuple[int, int], device: torch.device) -> Tensor:

@@ -89,14 +89,17 @@ class YoloxDetector:
 
     def _detect(self, raw: NDArray[np.float32], box: Letterbox) -> Detections:
         best = raw[:, _BOX + 1 :].argmax(1)
-        place = np.full(len(COCO_NAMES), -1)
-        place[self._wanted] = np.arange(len(self._wanted))
-        # An anchor stands for its best class alone; when that is not wanted, it is no candidate.
+        number_of = np.full(len(COCO_NAMES), -1)
+        number_of[self._wanted] = np.arange(len(self._wanted))
+        # An anchor stands only for its best class; when that is not wanted, it is no candidate.
         logits = raw[np.arange(len(raw)), _BOX + 1 + best]
         scores = _sigmoid(raw[:, _BOX]) * _sigmoid(logits)
-        chosen = (scores > SCORE_FLOOR) & (place[best] >= 0)
+        chosen = (scores > SCORE_FLOOR) & (number_of[best] >= 0)
         boxes = torch.from_numpy(decoded(raw[chosen, :_BOX], self._grid[chosen]))
-        scores, classes = torch.from_numpy(scores[chosen]), torch.from_numpy(place[best[chosen]])
+        scores, classes = (
+            torch.from_numpy(scores[chosen]),
+            torch.from_numpy(number_of[best[chosen]]),
+        )
         keep = suppressed(boxes, scores, classes, self._iou_threshold)
         return detections(boxes[keep], scores[keep], classes[keep], box)
 

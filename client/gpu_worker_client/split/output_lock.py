@@ -15,23 +15,23 @@ _in_work: set[Path] = set()
 
 
 @contextmanager
-def alone(output: Path) -> Generator[None, None, None]:
+def locked(output: Path) -> Generator[None, None, None]:
     """A block that makes the output.
 
     Raises:
         SplitError: `busy`.
     """
-    place = output.resolve()
+    target = output.resolve()
     with _lock:
-        if place in _in_work:
+        if target in _in_work:
             raise SplitError(
                 "busy",
                 f"another call is making {output.name}, or cleaning up after it was cancelled; wait"
                 " for it",
             )
-        _in_work.add(place)
+        _in_work.add(target)
     try:
         yield
     finally:
         with _lock:
-            _in_work.remove(place)
+            _in_work.remove(target)
