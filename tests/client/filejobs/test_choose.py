@@ -20,7 +20,6 @@ from gpu_worker_client import (
     OutOfMemory,
     Timing,
     Transfer,
-    local,
 )
 from gpu_worker_client._stage import FileWork
 from gpu_worker_client.errors import (
@@ -30,6 +29,7 @@ from gpu_worker_client.errors import (
     ServerError,
     StorageError,
 )
+from gpu_worker_client.filejobs import local
 from gpu_worker_client.filejobs.choose import (
     BAD_SECONDS,
     GOOD_SECONDS,
