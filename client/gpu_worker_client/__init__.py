@@ -33,21 +33,21 @@ if TYPE_CHECKING:
     from gpu_worker_client.events import ProgressEvent as ProgressEvent
     from gpu_worker_client.events import Queued as Queued
     from gpu_worker_client.events import Started as Started
-    from gpu_worker_client.fallback import is_available as is_available
-    from gpu_worker_client.fallback import worth_it as worth_it
+    from gpu_worker_client.filejobs import AutoCropJob as AutoCropJob
+    from gpu_worker_client.filejobs import BeatAnalysisJob as BeatAnalysisJob
+    from gpu_worker_client.filejobs import FFmpegRenderJob as FFmpegRenderJob
+    from gpu_worker_client.filejobs import JobResult as JobResult
+    from gpu_worker_client.filejobs import SceneDetectionJob as SceneDetectionJob
+    from gpu_worker_client.filejobs import TrackJob as TrackJob
+    from gpu_worker_client.filejobs import UpscaleJob as UpscaleJob
+    from gpu_worker_client.filejobs import execute_all as execute_all
+    from gpu_worker_client.filejobs import is_available as is_available
+    from gpu_worker_client.filejobs import worth_it as worth_it
     from gpu_worker_client.files.transfer import Transfer as Transfer
     from gpu_worker_client.job import Job as Job
-    from gpu_worker_client.jobs import AutoCropJob as AutoCropJob
-    from gpu_worker_client.jobs import BeatAnalysisJob as BeatAnalysisJob
-    from gpu_worker_client.jobs import FFmpegRenderJob as FFmpegRenderJob
-    from gpu_worker_client.jobs import JobResult as JobResult
-    from gpu_worker_client.jobs import SceneDetectionJob as SceneDetectionJob
-    from gpu_worker_client.jobs import TrackJob as TrackJob
-    from gpu_worker_client.jobs import UpscaleJob as UpscaleJob
-    from gpu_worker_client.jobs import execute_all as execute_all
-    from gpu_worker_client.manager import JobManager as JobManager
-    from gpu_worker_client.manager import JobOutcome as JobOutcome
-    from gpu_worker_client.manager import JobSummary as JobSummary
+    from gpu_worker_client.many import JobManager as JobManager
+    from gpu_worker_client.many import JobOutcome as JobOutcome
+    from gpu_worker_client.many import JobSummary as JobSummary
     from gpu_worker_client.outcome import Outcome as Outcome
     from gpu_worker_client.policy import Policy as Policy
     from gpu_worker_client.progress_bar import ProgressBar as ProgressBar
@@ -89,14 +89,14 @@ _MODULES = {
     "AsyncClient": "async_client",
     "AsyncJob": "async_client",
     "AuthenticationError": "errors",
-    "AutoCropJob": "jobs",
-    "BeatAnalysisJob": "jobs",
+    "AutoCropJob": "filejobs",
+    "BeatAnalysisJob": "filejobs",
     "Client": "client",
     "ColdStart": "events",
     "ConfigError": "errors",
     "ErrorCode": "protocol",
     "Event": "events",
-    "FFmpegRenderJob": "jobs",
+    "FFmpegRenderJob": "filejobs",
     "Finished": "events",
     "GpuWorkerError": "protocol.errors",
     "InputUnavailable": "protocol.errors",
@@ -105,11 +105,11 @@ _MODULES = {
     "JobCancelled": "protocol.errors",
     "JobError": "protocol.errors",
     "JobExpired": "protocol.errors",
-    "JobManager": "manager",
-    "JobOutcome": "manager",
-    "JobResult": "jobs",
+    "JobManager": "many",
+    "JobOutcome": "many",
+    "JobResult": "filejobs",
     "JobStatus": "status",
-    "JobSummary": "manager",
+    "JobSummary": "many",
     "JobTimedOut": "protocol.errors",
     "LimitExceeded": "protocol.errors",
     "NotFoundError": "errors",
@@ -127,7 +127,7 @@ _MODULES = {
     "ResourceExhausted": "protocol.errors",
     "ResultLost": "protocol.errors",
     "ResultUnreadable": "protocol.errors",
-    "SceneDetectionJob": "jobs",
+    "SceneDetectionJob": "filejobs",
     "ServerError": "errors",
     "Started": "events",
     "State": "protocol",
@@ -137,11 +137,11 @@ _MODULES = {
     "SubmitInDoubt": "protocol.errors",
     "TaskResult": "protocol",
     "Timing": "_timing",
-    "TrackJob": "jobs",
+    "TrackJob": "filejobs",
     "Transfer": "files.transfer",
     "UnsupportedMedia": "protocol.errors",
     "UnsupportedTask": "protocol.errors",
-    "UpscaleJob": "jobs",
+    "UpscaleJob": "filejobs",
     "UrlRefused": "protocol.errors",
     "WaitTimeout": "errors",
     "WebhookError": "errors",
@@ -150,11 +150,11 @@ _MODULES = {
     "WorkerFault": "protocol.errors",
     "WorkerUnsuitable": "protocol.errors",
     "create_nvenc_command": "commands",
-    "execute_all": "jobs",
-    "is_available": "fallback",
+    "execute_all": "filejobs",
+    "is_available": "filejobs",
     "tracks_to_mot": "tracks",
     "unwrap": "webhooks",
-    "worth_it": "fallback",
+    "worth_it": "filejobs",
 }
 """Every public name, and the module that is loaded when it is first used."""
 

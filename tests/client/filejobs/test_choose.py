@@ -20,7 +20,6 @@ from gpu_worker_client import (
     OutOfMemory,
     Timing,
     Transfer,
-    local,
 )
 from gpu_worker_client.errors import (
     APIConnectionError,
@@ -29,7 +28,8 @@ from gpu_worker_client.errors import (
     ServerError,
     StorageError,
 )
-from gpu_worker_client.fallback import (
+from gpu_worker_client.filejobs import local
+from gpu_worker_client.filejobs.choose import (
     BAD_SECONDS,
     GOOD_SECONDS,
     Availability,
@@ -42,8 +42,7 @@ from gpu_worker_client.fallback import (
     run_anywhere,
     worth_it,
 )
-from gpu_worker_client.files.work import FileWork
-from gpu_worker_client.history import (
+from gpu_worker_client.filejobs.history import (
     MAX_FILE_BYTES,
     History,
     PastJob,
@@ -51,9 +50,10 @@ from gpu_worker_client.history import (
     expected_seconds,
     measured_bandwidth,
 )
+from gpu_worker_client.files.work import FileWork
 from gpu_worker_client.protocol import DetectScenesResult, ErrorBody, ErrorCode, TaskError
 from gpu_worker_client.protocol.errors import GpuWorkerError, job_error
-from gpu_worker_client.switches import Switches
+from gpu_worker_client.settings import Switches
 
 MB = 1_000_000
 

@@ -32,10 +32,10 @@ from gpu_worker_client import (
     UpscaleJob,
     execute_all,
 )
-from gpu_worker_client._job_options import JobOptions
 from gpu_worker_client._retry import MAX_RETRIES
-from gpu_worker_client.history import History
-from gpu_worker_client.jobs import FileJob
+from gpu_worker_client.filejobs.history import History
+from gpu_worker_client.filejobs.jobs import FileJob
+from gpu_worker_client.filejobs.options import JobOptions
 from gpu_worker_client.protocol import (
     TASKS,
     BeatResult,

@@ -23,11 +23,11 @@ from gpu_worker_client import (
     SceneDetectionJob,
     UnsupportedMedia,
     WorkerFault,
-    local,
 )
 from gpu_worker_client._blocking import in_thread
+from gpu_worker_client.filejobs import local
+from gpu_worker_client.filejobs.local import run_local
 from gpu_worker_client.files.work import FileWork
-from gpu_worker_client.local import run_local
 from gpu_worker_client.protocol import DetectScenesResult, ErrorCode, TaskError
 from gpu_worker_client.protocol.errors import GpuWorkerError
 
@@ -150,7 +150,7 @@ def test_without_what_it_needs_the_pip_line_is_said(
     program = (
         "import sys\n"
         f"sys.modules.update(dict.fromkeys({absent}))\n"
-        "from gpu_worker_client.jobs import SceneDetectionJob\n"
+        "from gpu_worker_client.filejobs.jobs import SceneDetectionJob\n"
         f"job = SceneDetectionJob({source!r}, output_path='scenes.json', mode='local')\n"
         "print(job.execute().error)"
     )
@@ -283,7 +283,8 @@ def test_nothing_is_imported_from_the_folder_that_a_program_stands_in(
     program = tmp_path / "elsewhere" / "program.py"
     program.parent.mkdir()
     program.write_text(
-        "import sys\nfrom gpu_worker_client import SceneDetectionJob, local\ninstalled ="
+        "import sys\nfrom gpu_worker_client import SceneDetectionJob\n"
+        "from gpu_worker_client.filejobs import local\ninstalled ="
         " local._is_installed\nlocal._is_installed = lambda package: package != sys.argv[1] and"
         " installed(package)\nprint(SceneDetectionJob('film.mp4', output_path='scenes.json',"
         " mode='local').execute().error)"
@@ -308,7 +309,8 @@ def test_a_variable_that_does_not_parse_is_named(
 
 ENDLESS = """
 import sys
-from gpu_worker_client import FFmpegRenderJob, local
+from gpu_worker_client import FFmpegRenderJob
+from gpu_worker_client.filejobs import local
 installed = local._is_installed
 local._is_installed = lambda package: package != sys.argv[1] and installed(package)
 words = "-stream_loop -1 -i film.mp4 -t 3600 -vf scale=1920:1080 -preset veryslow out.mp4".split()

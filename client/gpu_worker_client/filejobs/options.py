@@ -13,7 +13,7 @@ from gpu_worker_client.files.transfer import OnEvent
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import TASKS
 from gpu_worker_client.protocol.problems import nearest
-from gpu_worker_client.switches import MODES, Mode
+from gpu_worker_client.settings import MODES, Mode
 
 
 class JobOptions(TypedDict, total=False):

@@ -27,14 +27,20 @@ from gpu_worker_client.errors import (
     ServerError,
     StorageError,
 )
+from gpu_worker_client.filejobs.history import (
+    History,
+    PastJob,
+    Where,
+    expected_seconds,
+    measured_bandwidth,
+)
+from gpu_worker_client.filejobs.local import obstacle, run_local
 from gpu_worker_client.files.transfer import OnEvent, Transfer, run_files
 from gpu_worker_client.files.work import FileWork
-from gpu_worker_client.history import History, PastJob, Where, expected_seconds, measured_bandwidth
-from gpu_worker_client.local import obstacle, run_local
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import TaskResult
 from gpu_worker_client.protocol.errors import GpuWorkerError, JobError
-from gpu_worker_client.switches import Mode
+from gpu_worker_client.settings import Mode
 
 LOOK_SECONDS = 3.0
 """How long the endpoint may take to say that it is there."""

@@ -26,8 +26,11 @@ from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from gpu_worker_client._manager_run import InDoubt, ManagedClient, Runner
-from gpu_worker_client._manager_store import (
+from gpu_worker_client._tasks import web_task
+from gpu_worker_client.client import Client
+from gpu_worker_client.errors import ConfigError
+from gpu_worker_client.many.runner import InDoubt, ManagedClient, Runner
+from gpu_worker_client.many.state_file import (
     COMPLETED,
     FAILED,
     IN_DOUBT,
@@ -36,13 +39,10 @@ from gpu_worker_client._manager_store import (
     WAITING,
     Store,
 )
-from gpu_worker_client._tasks import web_task
-from gpu_worker_client.client import Client
-from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.outcome import Outcome
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import TaskBase, TaskResult
-from gpu_worker_client.switches import Switches
+from gpu_worker_client.settings import Switches
 
 T = TypeVar("T")
 Task = TaskBase | Mapping[str, Any] | bytes

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS
-from gpu_worker_client._manager_store import WAITING, Row, Store
 from gpu_worker_client._retry import backoff_seconds
 from gpu_worker_client.async_client import AsyncClient, AsyncJob
 from gpu_worker_client.async_job import POLL_ERRORS_TOLERATED, outage_seconds
@@ -21,6 +20,7 @@ from gpu_worker_client.errors import (
     RateLimitError,
     ServerError,
 )
+from gpu_worker_client.many.state_file import WAITING, Row, Store
 from gpu_worker_client.protocol import TASKS, ErrorBody, TaskResult
 from gpu_worker_client.protocol.errors import (
     GpuWorkerError,

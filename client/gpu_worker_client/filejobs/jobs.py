@@ -6,7 +6,7 @@ job that failed.
     if result.success:
         print(result.output_path, result.metadata["stats"]["total_scenes"])
 
-A job runs on the endpoint or on this machine, as `mode` says (`fallback.py`, `switches.py`).
+A job runs on the endpoint or on this machine, as `mode` says (`choose.py`, `settings.py`).
 Analyses are written as JSON beside their input, `video.mp4.scenes.json` for example.
 """
 
@@ -34,20 +34,20 @@ from typing_extensions import Unpack
 from gpu_worker_client._at_once import as_they_end
 from gpu_worker_client._atomic_file import atomic_file
 from gpu_worker_client._blocking import in_thread
-from gpu_worker_client._job_options import JobOptions, sort_keywords
 from gpu_worker_client._portal import call, iterate, on_callers_thread
 from gpu_worker_client.client import Client
 from gpu_worker_client.commands import Compilable, create_nvenc_command
 from gpu_worker_client.commands import command_args as words_of
 from gpu_worker_client.errors import APIConnectionError, ConfigError, StorageError
-from gpu_worker_client.fallback import Done, may_pass, run_anywhere
-from gpu_worker_client.fallback import Place as WhereToRun
+from gpu_worker_client.filejobs.choose import Done, may_pass, run_anywhere
+from gpu_worker_client.filejobs.choose import Place as WhereToRun
+from gpu_worker_client.filejobs.history import History
+from gpu_worker_client.filejobs.options import JobOptions, sort_keywords
 from gpu_worker_client.files.transfer import OnEvent
 from gpu_worker_client.files.work import FileWork, check_output_path, is_url, render_work
-from gpu_worker_client.history import History
 from gpu_worker_client.protocol import BeatResult, TaskResult, save_analysis
 from gpu_worker_client.protocol.errors import GpuWorkerError, JobError
-from gpu_worker_client.switches import Switches
+from gpu_worker_client.settings import Switches
 
 _log = logging.getLogger("gpu_worker_client")
 
