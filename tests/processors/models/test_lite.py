@@ -196,3 +196,13 @@ def test_a_wheel_brings_them_along(tmp_path: Path) -> None:
             spec = WeightStore(None, {}).spec(name)
             content = archive.read(f"gpu_worker_processors/models/{spec.file}")
             assert hashlib.sha256(content).hexdigest() == spec.sha256
+
+
+@pytest.mark.parametrize("project", ["client", "processors", "gpu-worker"])
+def test_a_wheel_says_that_its_package_is_typed(project: str, tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT / project, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    package = wheel.name.split("-")[0]
+    with zipfile.ZipFile(wheel) as archive:
+        assert f"{package}/py.typed" in archive.namelist()
