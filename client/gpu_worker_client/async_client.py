@@ -16,8 +16,9 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
+import gpu_worker_client as sdk
 from gpu_worker_client._at_once import as_they_end
 from gpu_worker_client._blocking import notify
 from gpu_worker_client._endpoint import (
@@ -39,8 +40,10 @@ from gpu_worker_client.outcome import Outcome
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import TASKS, AnsweredBy, TaskBase, TaskResult
 from gpu_worker_client.protocol.errors import GpuWorkerError
-from gpu_worker_client.storage import Storage
 from gpu_worker_client.stored_result import StoredResult
+
+if TYPE_CHECKING:  # a program without a bucket loads none of it
+    from gpu_worker_client.storage import Storage
 
 MIN_WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 10.0
 """Bounds of `run(wait_seconds=...)`. The lower one is RunPod's; the upper one is how long Ctrl-C
@@ -102,7 +105,7 @@ class AsyncClient(AsyncFileTasks):
     def storage(self) -> Storage:
         """As `Client.storage`."""
         if self._storage is None:
-            self._storage = Storage.from_env(self._env)
+            self._storage = sdk.Storage.from_env(self._env)
         return self._storage
 
     @storage.setter

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Any, cast, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from gpu_worker_client._blocking import in_thread
 from gpu_worker_client._portal import call, iterate, on_callers_thread, sleeper
@@ -25,7 +25,9 @@ from gpu_worker_client.job import Job
 from gpu_worker_client.outcome import Outcome
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import AnsweredBy, TaskBase, TaskResult
-from gpu_worker_client.storage import Storage
+
+if TYPE_CHECKING:  # a program without a bucket loads none of it
+    from gpu_worker_client.storage import Storage
 
 __all__ = ["Client", "Policy"]
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gpu_worker_client.events import Event
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import AnsweredBy, TaskBase, TaskResult
 from gpu_worker_client.status import JobStatus
-from gpu_worker_client.storage import Storage
+
+if TYPE_CHECKING:  # a program without a bucket loads none of it
+    from gpu_worker_client.storage import Storage
 
 R = TypeVar("R", bound=TaskResult)
 R_co = TypeVar("R_co", bound=TaskResult, covariant=True)

@@ -16,7 +16,18 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial, wraps
 from inspect import signature
 from pathlib import Path
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    overload,
+)
 
 import gpu_worker_client.split as splitting
 from gpu_worker_client._blocking import in_thread
@@ -27,15 +38,17 @@ from gpu_worker_client.files.client import BlockingClient, TaskClient
 from gpu_worker_client.files.transfer import OnEvent, run_files
 from gpu_worker_client.files.work import FileOrUrl, FileWork, is_url, render_work
 from gpu_worker_client.policy import Policy
-from gpu_worker_client.protocol import (
-    AutoCropResult,
-    BeatResult,
-    DetectScenesResult,
-    RenderResult,
-    TrackResult,
-    UpscaleResult,
-    UpscaleTask,
-)
+
+if TYPE_CHECKING:  # a program that names no task makes no task's models
+    from gpu_worker_client.protocol import (
+        AutoCropResult,
+        BeatResult,
+        DetectScenesResult,
+        RenderResult,
+        TrackResult,
+        UpscaleResult,
+        UpscaleTask,
+    )
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -89,7 +102,7 @@ class AsyncFileTasks(TaskClient):
         if not split:
             work = FileWork("upscale", params, {"input_url": input}, output=output)
             result = await run_files(self, work, timeout, on_event, policy)
-            return cast(UpscaleResult, result)
+            return cast("UpscaleResult", result)
         # PyAV takes a while to import: not on the event loop.
         split_upscale = await in_thread(lambda: splitting.split_upscale_async)
         arguments = _split_arguments(input, output, timeout, params)
@@ -108,7 +121,7 @@ class AsyncFileTasks(TaskClient):
     ) -> TrackResult:
         """As `FileTasks.track`."""
         work = FileWork("track", params, {"input_url": input}, output=output)
-        return cast(TrackResult, await run_files(self, work, timeout, on_event, policy))
+        return cast("TrackResult", await run_files(self, work, timeout, on_event, policy))
 
     async def auto_crop(
         self,
@@ -124,7 +137,7 @@ class AsyncFileTasks(TaskClient):
         """As `FileTasks.auto_crop`."""
         reads = {"input_url": input, "tracks_url": tracks}
         work = FileWork("auto_crop", params, reads, output=output)
-        return cast(AutoCropResult, await run_files(self, work, timeout, on_event, policy))
+        return cast("AutoCropResult", await run_files(self, work, timeout, on_event, policy))
 
     async def detect_scenes(
         self,
@@ -137,7 +150,7 @@ class AsyncFileTasks(TaskClient):
     ) -> DetectScenesResult:
         """As `FileTasks.detect_scenes`."""
         work = FileWork("detect_scenes", params, {"input_url": input})
-        return cast(DetectScenesResult, await run_files(self, work, timeout, on_event, policy))
+        return cast("DetectScenesResult", await run_files(self, work, timeout, on_event, policy))
 
     async def beat(
         self,
@@ -151,7 +164,7 @@ class AsyncFileTasks(TaskClient):
     ) -> BeatResult:
         """As `FileTasks.beat`."""
         work = FileWork("beat", params, {"input_url": input}, output=output)
-        return cast(BeatResult, await run_files(self, work, timeout, on_event, policy))
+        return cast("BeatResult", await run_files(self, work, timeout, on_event, policy))
 
     async def render(
         self,
@@ -170,7 +183,7 @@ class AsyncFileTasks(TaskClient):
         if target is None or (output is not None and output_url is not None):
             raise TypeError("give exactly one of output and output_url")
         work = render_work(command, inputs, target, require_hardware)
-        return cast(RenderResult, await run_files(self, work, timeout, on_event, policy))
+        return cast("RenderResult", await run_files(self, work, timeout, on_event, policy))
 
 
 class _Method(Protocol, Generic[P, R_co]):
@@ -333,5 +346,5 @@ def _split_arguments(
     options = {name: value for name, value in given.items() if name in _SPLIT_OPTIONS}
     params = {name: value for name, value in given.items() if name not in _SPLIT_OPTIONS}
     work = FileWork("upscale", params, {"input_url": input}, output=output)
-    checked = cast(UpscaleTask, work.check()).params
+    checked = cast("UpscaleTask", work.check()).params
     return {"source": Path(input), "output": Path(output), "params": checked, **options}

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gpu_worker_client._blocking import in_thread, in_thread_notifying
 from gpu_worker_client.errors import StorageError
@@ -26,8 +26,10 @@ from gpu_worker_client.files.work import FileWork
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import TaskBase, TaskResult
 from gpu_worker_client.protocol.errors import JobError
-from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
-from gpu_worker_client.storage import DEFAULT_EXPIRES_SECONDS, PartsUpload, Storage
+from gpu_worker_client.protocol.presigned import DEFAULT_EXPIRES_SECONDS, MAX_EXPIRES_SECONDS
+
+if TYPE_CHECKING:  # a program without a bucket loads none of it
+    from gpu_worker_client.storage import PartsUpload, Storage
 
 SINGLE_PUT_BYTES = 4_900 * 1024**2
 """Largest output of one PUT: R2 takes 5 MiB less than 5 GiB.

@@ -15,6 +15,8 @@ from urllib.parse import parse_qsl
 from gpu_worker_client.protocol.foreign import parse_integer, parse_sigv4_date, parse_unix_time
 from gpu_worker_client.protocol.task import MAX_PARTS
 
+DEFAULT_EXPIRES_SECONDS = 24 * 3600
+"""RunPod's default for the longest life of a job: its URLs must not die before it."""
 MAX_EXPIRES_SECONDS = 7 * 24 * 3600
 """Longest life of a presigned URL. https://developers.cloudflare.com/r2/api/s3/presigned-urls/"""
 

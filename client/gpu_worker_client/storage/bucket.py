@@ -31,13 +31,11 @@ from gpu_worker_client.protocol import (
     OutputPart,
     UploadPart,
 )
-from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
+from gpu_worker_client.protocol.presigned import DEFAULT_EXPIRES_SECONDS, MAX_EXPIRES_SECONDS
 from gpu_worker_client.storage.download import download, read
 from gpu_worker_client.storage.s3 import S3, ObjectInfo, OnBytes, check_endpoint_url
 from gpu_worker_client.storage.upload import upload
 
-DEFAULT_EXPIRES_SECONDS = 24 * 3600
-"""RunPod's default for the longest life of a job: its URLs must not die before it."""
 DEFAULT_PART_BYTES = 16 * 1024**2
 """Also the largest single PUT. Four of them in flight hold 64 MiB of memory."""
 DEFAULT_PREFIX = "gpu-worker"
