@@ -1,5 +1,5 @@
 # make demo    a video goes in through a presigned URL and comes out upscaled and cut into scenes, all on this machine
-# make test    the tests, under ten minutes on two cores; JOBS=4 takes four processes
+# make test    the tests, five to eight minutes on two cores; JOBS=4 takes four processes
 # make fast    the tests that start no process and import no torch, FFmpeg or OpenCV
 # make check   lint, types, import rules, generated docs are current
 # make docs    writes the generated docs
@@ -39,7 +39,7 @@ test: $(READY)
 	  -o faulthandler_timeout=330 -o faulthandler_exit_on_timeout=true $(ARGS)
 
 fast: $(READY)
-	@$(BIN)/python -m pytest -q --fast -m "not slow and not gpu" $(ARGS)
+	@$(BIN)/python -m pytest -q -p no:xdist --fast -m "not slow and not gpu" $(ARGS)
 
 test-all: $(READY) reference
 	@$(BIN)/python -m pytest -q $(ARGS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_worker_processors.models.sr.tiles import Plan, min_tile, plan, plan_for_pixels, ramps
@@ -13,6 +13,7 @@ TILES = st.integers(0, 1200)
 OVERLAPS = st.sampled_from([16, 32, 48])
 
 
+@settings(deadline=None)
 @given(LENGTHS, LENGTHS, TILES, OVERLAPS)
 def test_tiles_cover_the_frame_and_stay_inside(
     height: int, width: int, tile: int, overlap: int
@@ -30,6 +31,7 @@ def test_tiles_cover_the_frame_and_stay_inside(
     assert made.count == len(made.boxes())
 
 
+@settings(deadline=None)
 @given(st.integers(64, 2000), st.integers(64, 400), OVERLAPS, st.sampled_from([1, 2, 4]))
 def test_blend_weights_add_up_to_one(length: int, tile: int, overlap: int, scale: int) -> None:
     made = plan(length, length, tile, overlap)
@@ -63,6 +65,7 @@ def test_known_plans(height: int, width: int, tile: int, expected: Plan) -> None
     assert plan(height, width, tile, 32) == expected
 
 
+@settings(deadline=None)
 @given(LENGTHS, LENGTHS, st.integers(1, 10_000_000), OVERLAPS)
 def test_a_pixel_budget_is_kept_down_to_the_smallest_tile(
     height: int, width: int, pixels: int, overlap: int
