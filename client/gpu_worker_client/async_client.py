@@ -18,7 +18,6 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
-import gpu_worker_client as sdk
 from gpu_worker_client._at_once import as_they_end
 from gpu_worker_client._blocking import notify
 from gpu_worker_client._endpoint import (
@@ -105,7 +104,9 @@ class AsyncClient(AsyncFileTasks):
     def storage(self) -> Storage:
         """As `Client.storage`."""
         if self._storage is None:
-            self._storage = sdk.Storage.from_env(self._env)
+            from gpu_worker_client.storage import Storage  # here: it belongs to an extra
+
+            self._storage = Storage.from_env(self._env)
         return self._storage
 
     @storage.setter

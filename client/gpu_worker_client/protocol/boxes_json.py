@@ -9,29 +9,36 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn, Protocol
+
+from pydantic import BaseModel
 
 from gpu_worker_client.protocol.box_columns import BoxColumns
 from gpu_worker_client.protocol.boxes import TrackFrames, box_texts, put_box
-
-if TYPE_CHECKING:
-    from gpu_worker_client.protocol.track import Track, TrackResult
 
 BOXES_A_PIECE = 1000
 """Some 70 kB of text."""
 
 
-def write_result(result: TrackResult) -> Iterator[str]:
-    """The result as JSON text, in pieces.
+class HasFrames(Protocol):
+    """A track, as far as it is written here."""
+
+    @property
+    def frames(self) -> TrackFrames: ...
+    def model_dump(self, *, mode: str, exclude: set[str]) -> dict[str, Any]: ...
+
+
+def write_result(result: BaseModel, tracks: Sequence[HasFrames]) -> Iterator[str]:
+    """The result as JSON text, in pieces, its `tracks` last.
 
     Raises:
         ValueError: a number is not finite.
     """
     rest = _dumps(result.model_dump(mode="json", exclude={"tracks"}))
     yield rest[:-1] + ',"tracks":['
-    for position, track in enumerate(result.tracks):
+    for position, track in enumerate(tracks):
         head = _dumps(track.model_dump(mode="json", exclude={"frames"}))
         yield ("," if position else "") + head[:-1] + ',"frames":['
         boxes, separator = box_texts(track.frames.columns), ""
@@ -46,26 +53,27 @@ def _dumps(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def read_result(data: bytes | str) -> dict[str, Any]:
+def read_result(data: bytes | str, track: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
     """The result's fields, as `TrackResult.model_validate` takes them.
+
+    Args:
+        track: makes a track of its fields, of which `frames` is a `TrackFrames`.
 
     Raises:
         ValueError: the text is no JSON object, or its `tracks` are none.
     """
     text = data if isinstance(data, str) else data.decode("utf-8")
     reader = _Reader(text)
+
+    def read_track() -> object:
+        return track(reader.fields({"frames": lambda: _read_frames(reader)}))
+
     try:
-        fields = reader.fields({"tracks": lambda: reader.items(lambda: _read_track(reader))})
+        fields = reader.fields({"tracks": lambda: reader.items(read_track)})
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
     reader.end()
     return fields
-
-
-def _read_track(reader: _Reader) -> Track:
-    from gpu_worker_client.protocol.track import Track
-
-    return Track.model_validate(reader.fields({"frames": lambda: _read_frames(reader)}))
 
 
 def _read_frames(reader: _Reader) -> TrackFrames:
