@@ -17,7 +17,7 @@ async def as_they_end(
     """What the calls give, first done first.
 
     Args:
-        calls: taken one by one as places become free; closed in the end.
+        calls: taken one by one as slots become free; closed in the end.
         at_most: in progress at once.
 
     Raises:

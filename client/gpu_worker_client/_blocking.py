@@ -102,15 +102,15 @@ async def _made(call: Callable[[], T], stop: threading.Event, answers: list[Futu
         finally:
             _here.is_stopped = None
 
-    begun = _threads.start(partial(copy_context().run, stoppable))
-    work: asyncio.Future[T] = asyncio.wrap_future(begun)
+    started = _threads.start(partial(copy_context().run, stoppable))
+    work: asyncio.Future[T] = asyncio.wrap_future(started)
     work.add_done_callback(retrieve)
     try:
         await asyncio.wait({work})
     except asyncio.CancelledError:
         stop.set()
-        for future in (begun, *answers):
-            future.cancel()  # a call that has not begun will not; a listener is not waited for
+        for future in (started, *answers):
+            future.cancel()  # a call that has not started will not; a listener is not waited for
         await asyncio.wait({work}, timeout=STOP_SECONDS)
         raise
     return work.result()

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from gpu_worker_client._http import MAX_ANSWER_BYTES, TOTAL_SECONDS, Reply, Request
+from gpu_worker_client._http import MAX_ANSWER_BYTES, TOTAL_SECONDS, Answer, Request
 from gpu_worker_client._retry import Retries
 from gpu_worker_client.errors import (
     APIConnectionError,
@@ -170,7 +170,7 @@ _STATUS_ERRORS: dict[int, type[APIError]] = {
 }
 
 
-def _read(reply: Reply, what: str, now: datetime) -> dict[str, Any]:
+def _read(reply: Answer, what: str, now: datetime) -> dict[str, Any]:
     """The JSON object of a good answer, or the error of another one."""
     status = reply.status
     fields: dict[str, Any] = {

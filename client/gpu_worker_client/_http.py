@@ -46,7 +46,7 @@ _log = logging.getLogger("gpu_worker_client")
 
 
 @dataclass(frozen=True)
-class Reply:
+class Answer:
     status: int
     reason: str
     headers: Mapping[str, str]
@@ -61,7 +61,7 @@ class Request:
     """A presigned one is a secret."""
     what: str
     """The request's name in messages: "POST run"."""
-    read: Callable[[Reply], Any]
+    read: Callable[[Answer], Any]
     """Makes the reply a value or raises; runs on the request's thread, for a large result takes its
     time."""
     limit_seconds: float
@@ -75,12 +75,12 @@ class Request:
     to_endpoint: bool = True
     """With the API key; False for storage."""
     withdrawn: bool = True
-    """Not sent when nobody waits any more before it has begun. One that cancels a job is sent all
+    """Not sent when nobody waits any more before it has started. One that cancels a job is sent all
     the same."""
 
 
 class Http:
-    """Connections to one endpoint, kept open between requests; for any number of event loops."""
+    """Connections to one endpoint, held open between requests; for any number of event loops."""
 
     def __init__(self, api_key: str, timing: Timing, *, trust_environment: bool) -> None:
         self._open_sessions = partial(_sessions, api_key, trust_environment=trust_environment)
@@ -161,7 +161,7 @@ class Http:
         except requests.RequestException as error:
             raise _connection_error(error, request.what) from None
         return request.read(
-            Reply(response.status_code, response.reason or "", response.headers, body)
+            Answer(response.status_code, response.reason or "", response.headers, body)
         )
 
     def _limit_seconds(self, request: Request, deadline: float | None) -> float:

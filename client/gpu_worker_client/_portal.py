@@ -40,7 +40,7 @@ class _Call(Generic[T]):
         self.value: T | None = None
         self.error: BaseException | None = None
 
-    def begin(
+    def start_call(
         self, loop: asyncio.AbstractEventLoop, call: Callable[..., Awaitable[T]], args: Any
     ) -> None:
         self.task = loop.create_task(self._made(call, args))
@@ -82,7 +82,7 @@ def call(function: Callable[..., Awaitable[T]], *args: Any) -> T:
     loop = _portal.loop()
     made = _Call[T]()
     try:
-        loop.call_soon_threadsafe(made.begin, loop, function, args)
+        loop.call_soon_threadsafe(made.start_call, loop, function, args)
         while (order := made.orders.get()) is not None:
             order()
         if made.error is not None:
@@ -213,7 +213,7 @@ class Threads:
         self._idle = 0
 
     def start(self, function: Callable[[], T]) -> Future[T]:
-        """Makes the call on a thread. Cancelling the future keeps a call that has not begun from
+        """Makes the call on a thread. Cancelling the future keeps a call that has not started from
         beginning."""
         if self._process != os.getpid():
             self.__init__()  # a forked process has none of the threads

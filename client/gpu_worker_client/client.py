@@ -209,11 +209,11 @@ class Client(FileTasks):
         policy: Policy | None = None,
     ) -> Iterator[Outcome[Any]]:
         """Runs many tasks and yields how each ended, first done first. A failure ends its own task
-        alone. Leaving the loop early, by `break`, an exception or Ctrl-C, cancels the jobs that
+        only. Leaving the loop early, by `break`, an exception or Ctrl-C, cancels the jobs that
         run.
 
         Args:
-            tasks: taken one by one as places become free, so they may be endless.
+            tasks: taken one by one as slots become free, so they may be endless.
             max_parallel: jobs on the endpoint at once, 1 or more.
             timeout: seconds of wall time for each task, its queue included.
             policy: how long each job may wait and run.
@@ -226,7 +226,7 @@ class Client(FileTasks):
     @overload
     def job(self, job_id: str, task: str | None = None) -> Job[TaskResult]: ...
     def job(self, job_id: str, task: object = None) -> Job[Any]:
-        """A handle on a job submitted earlier, here or elsewhere. Sends nothing.
+        """A handle on a job submitted earlier, here or by another program. Sends nothing.
 
         Args:
             job_id: `Job.id`.

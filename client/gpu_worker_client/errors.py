@@ -55,7 +55,7 @@ class APIError(GpuWorkerError):
         self.status = status
         """HTTP status."""
         self.request_id = request_id
-        """What the endpoint's support wants to know, when it told one."""
+        """What the endpoint's support wants to know, when it named one."""
         self.body = body
         """Beginning of the answer's text, without any URL's query."""
         self.retry_after_seconds = retry_after_seconds

@@ -1,4 +1,4 @@
-"""What `Job.events()` tells: typed events, and the watcher that makes them from looks at a job and
+"""What `Job.events()` yields: typed events, and the watcher that makes them from polls of a job and
 at the endpoint's health."""
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from gpu_worker_client.status import JobStatus
 
 @dataclass(frozen=True)
 class Queued:
-    """The job waits for a worker; also when its worker died and it waits for another. Told again
+    """The job waits for a worker; also when its worker died and it waits for another. Sent again
     when `position` falls."""
 
     status: JobStatus
     position: int | None = None
-    """Place in the queue at most: 1 is the next one. RunPod tells how many jobs wait, not in which
-    order, so jobs queued behind this one may be counted until its place falls. None when the
-    endpoint did not tell."""
+    """Position in the queue at most: 1 is the next one. RunPod says how many jobs wait, not in
+    which order, so jobs queued behind this one may be counted until its position falls. None when
+    the endpoint did not say."""
 
 
 @dataclass(frozen=True)
 class ColdStart:
-    """The job waits, no worker is ready, and one is being started for it. Told once a wait."""
+    """The job waits, no worker is ready, and one is being started for it. Sent once a wait."""
 
     status: JobStatus
 
@@ -83,7 +83,7 @@ def _counts(value: object) -> dict[str, int]:
 
 
 class Watcher:
-    """Turns looks at a job into events: each change once, and no progress that came late."""
+    """Turns polls of a job into events: each change once, and no progress that came late."""
 
     def __init__(self) -> None:
         self._state: State | None = None
@@ -93,7 +93,7 @@ class Watcher:
         self._cold = False
 
     def see(self, status: JobStatus, health: Health | None = None) -> list[Event]:
-        """The events that this look brings. `health` counts while the job is queued."""
+        """The events that this poll brings. `health` counts while the job is queued."""
         if status.state.is_final:
             return [Finished(status)]
         # Another worker counts its reports from the start again.
@@ -112,10 +112,10 @@ class Watcher:
         return events
 
     def _waiting(self, status: JobStatus, health: Health | None, new: bool) -> list[Event]:
-        told = None if health is None or not health.waiting else health.waiting
-        nearer = told is not None and (self._position is None or told < self._position)
+        jobs_ahead = None if health is None or not health.waiting else health.waiting
+        nearer = jobs_ahead is not None and (self._position is None or jobs_ahead < self._position)
         if nearer:
-            self._position = told
+            self._position = jobs_ahead
         events: list[Event] = [Queued(status, self._position)] if new or nearer else []
         if health is not None and health.starting and not self._cold:
             self._cold = True

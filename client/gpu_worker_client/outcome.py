@@ -14,7 +14,7 @@ class Outcome(Generic[R]):
     """What `map` yields for a task: its result or its error."""
 
     index: int
-    """The task's place among those given, from 0."""
+    """The task's position among those given, from 0."""
     result: R | None = None
     error: GpuWorkerError | None = None
 

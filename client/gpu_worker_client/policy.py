@@ -39,7 +39,7 @@ class Policy:
     """Longest life from submit, queue included, 10 s to 7 days; then even a running job is deleted.
     RunPod's default: 24 h."""
     low_priority: bool = False
-    """Do not start further workers for this job."""
+    """Do not start more workers for this job."""
 
     @classmethod
     def for_task(

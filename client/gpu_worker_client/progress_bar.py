@@ -1,4 +1,4 @@
-"""Progress for a person: on a terminal one line that is drawn over and over, elsewhere a plain line
+"""Progress for a person: on a terminal one line that is drawn over and over, in a pipe a plain line
 for every new stage."""
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def _described(event: Event | Transfer) -> tuple[str, str]:
     if isinstance(event, ProgressEvent):
         return event.progress.stage, event.progress.text()
     if isinstance(event, Queued):
-        place = f", place {event.position}" if event.position else ""
-        return "queued", f"queued{place}"
+        position = f", place {event.position}" if event.position else ""
+        return "queued", f"queued{position}"
     if isinstance(event, ColdStart):
         return "cold start", "queued, a worker is starting"
     if isinstance(event, Started):

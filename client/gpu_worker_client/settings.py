@@ -5,7 +5,7 @@ into a frozen value.
 `remote` or `local`; of the older one false is `local`, true is `auto` | |
 `GPU_WORKER_TIMEOUT_SECONDS` | `CGPU_TIMEOUT` | longest wall time of a job | |
 `GPU_WORKER_MAX_PARALLEL_JOBS` | `MAX_PARALLEL_JOBS` | jobs at once in `execute_all` and
-`JobManager` | | `GPU_WORKER_HISTORY` | | file that past jobs' times are kept in, or `off` |
+`JobManager` | | `GPU_WORKER_HISTORY` | | file that holds past jobs' times, or `off` |
 
 Where both names are set, the first one counts.
 """
@@ -36,7 +36,7 @@ class Switches:
     max_parallel_jobs: int | None = None
     """None leaves the choice to `execute_all` (2) and `JobManager` (8)."""
     history: Path | None = None
-    """Where past jobs' times are kept; None keeps none."""
+    """Where past jobs' times are stored; None stores none."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Switches:

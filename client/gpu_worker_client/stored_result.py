@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from gpu_worker_client._http import Http, Reply, Request
+from gpu_worker_client._http import Answer, Http, Request
 from gpu_worker_client.errors import APIConnectionError
 from gpu_worker_client.protocol import TASKS, TaskBase, TaskResult
 from gpu_worker_client.protocol.http import TRANSIENT_STATUS
@@ -126,7 +126,7 @@ def _request(url: str, task: object, headers: Mapping[str, str]) -> Request:
     )
 
 
-def _parsed(reply: Reply, *, kind: type[TaskResult], gzipped: bool) -> dict[str, Any]:
+def _parsed(reply: Answer, *, kind: type[TaskResult], gzipped: bool) -> dict[str, Any]:
     """The result's fields, as its model takes them: what is large already in its typed and compact
     form."""
     if reply.status != _OK:

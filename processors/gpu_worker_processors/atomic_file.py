@@ -1,4 +1,4 @@
-"""Files on their way out: put in place whole or not at all, and what a disk says as typed
+"""Files on their way out: written whole or not at all, and what a disk says as typed
 errors."""
 
 from __future__ import annotations

@@ -10,10 +10,10 @@ import pytest
 from pydantic import ValidationError
 
 from gpu_worker_client.protocol import TASKS
-from gpu_worker_client.protocol.base import Reply
+from gpu_worker_client.protocol.base import ResponseModel
 
 
-def _replies(kind: type[Reply]) -> Iterator[type[Reply]]:
+def _replies(kind: type[ResponseModel]) -> Iterator[type[ResponseModel]]:
     yield kind
     for lower in kind.__subclasses__():
         yield from _replies(lower)
@@ -23,7 +23,7 @@ _LISTS = sorted(
     {
         (kind, name)
         for task in TASKS.values()
-        for kind in (task.result, *_replies(Reply))
+        for kind in (task.result, *_replies(ResponseModel))
         for name, field in kind.model_fields.items()
         if "list[" in str(field.annotation)
     },
@@ -34,7 +34,9 @@ _LISTS = sorted(
 @pytest.mark.parametrize(
     ("kind", "name"), [pytest.param(*one, id=f"{one[0].__name__}.{one[1]}") for one in _LISTS]
 )
-def test_the_first_element_that_does_not_fit_ends_a_list(kind: type[Reply], name: str) -> None:
+def test_the_first_element_that_does_not_fit_ends_a_list(
+    kind: type[ResponseModel], name: str
+) -> None:
     wrong: Any = {name: [object()] * 1000}
     with pytest.raises(ValidationError) as caught:
         kind.model_validate(wrong)

@@ -21,13 +21,13 @@ from gpu_worker_client.protocol import (
     Progress,
     RenderParams,
     RenderTask,
-    Reply,
+    RequestModel,
+    ResponseModel,
     State,
     TaskBase,
     TaskError,
     TaskKind,
     TaskResult,
-    Wire,
     parse_task,
 )
 from gpu_worker_client.protocol.base import AnsweredBy
@@ -180,14 +180,14 @@ def test_all_parameters_have_defaults(kind: TaskKind) -> None:
         assert params.is_required()
         return
     assert not params.is_required()
-    assert isinstance(params.default, Wire)
+    assert isinstance(params.default, RequestModel)
 
 
 def test_requests_are_strict_through_and_through(kind: TaskKind) -> None:
     found = list(models_within(kind.request, set()))
     assert kind.request in found and len(found) >= 2
     for model in found:
-        assert issubclass(model, Wire), model
+        assert issubclass(model, RequestModel), model
         config = model.model_config
         assert (config.get("strict"), config.get("extra"), config.get("frozen")) == (
             True,
@@ -201,7 +201,7 @@ def test_requests_are_strict_through_and_through(kind: TaskKind) -> None:
 
 def test_results_can_be_read_by_an_older_client(kind: TaskKind) -> None:
     for model in models_within(kind.result, set()):
-        assert issubclass(model, Reply), model
+        assert issubclass(model, ResponseModel), model
         assert model.model_config.get("extra") == "allow", model
 
 

@@ -73,7 +73,7 @@ NOT_FOREIGN = {
     "int(getattr(stats, 'frames_processed', 0) or getattr(stats, 'total_frames', 0))",
     "int(fields['MemAvailable'].split()[0])",  # /proc/meminfo
     "int(gpu.driver.split('.')[0])",
-    "int(self._value('SELECT coalesce(max(place), 0) FROM job'))",
+    "int(self._value('SELECT coalesce(max(position), 0) FROM job'))",
     "int(self._value('SELECT coalesce(sum(attempts), 0) FROM job'))",
     "int(answer['ContentLength'])",  # boto3 gives integers
     "int(answer['NextPartNumberMarker'])",

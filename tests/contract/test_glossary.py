@@ -12,15 +12,12 @@ import pytest
 from support.paths import ROOT
 
 CLEAN = (
+    "client/gpu_worker_client",
+    "processors/gpu_worker_processors",
+    "gpu-worker",
     "benchmarks",
     "docs",
     "examples",
-    "processors/gpu_worker_processors/auto_crop",
-    "processors/gpu_worker_processors/beat",
-    "processors/gpu_worker_processors/media",
-    "processors/gpu_worker_processors/models",
-    "processors/gpu_worker_processors/render",
-    "processors/gpu_worker_processors/upscale",
 )
 """Folders of `glossary.FOLDERS`, or inside one, without a use. It grows until it is all of them."""
 

@@ -42,7 +42,7 @@ from gpu_worker_client.protocol import TaskResult
 from gpu_worker_client.protocol.errors import GpuWorkerError, JobError
 from gpu_worker_client.settings import Mode
 
-LOOK_SECONDS = 3.0
+POLL_SECONDS = 3.0
 """How long the endpoint may take to say that it is there."""
 GOOD_SECONDS, BAD_SECONDS = 60.0, 15.0
 """How long an answer counts. A bad one for less: a tool that was started before its network should
@@ -71,7 +71,7 @@ class Availability:
             if self._clock() < until:
                 return good
         try:
-            client.health(timeout=LOOK_SECONDS)
+            client.health(timeout=POLL_SECONDS)
         except (
             AuthenticationError
         ) as error:  # not remembered: it says nothing of the endpoint, and another key may be right
@@ -166,7 +166,7 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Place:
+class RunContext:
     """What a job has to choose from, and how it shall choose."""
 
     mode: Mode
@@ -180,39 +180,39 @@ class Place:
     """Of the child process of a local run; None is this process's."""
 
 
-async def run_anywhere(work: FileWork, place: Place) -> Done:
+async def run_anywhere(work: FileWork, context: RunContext) -> Done:
     """Runs a task on files where it is best; once more here when the endpoint failed in a way that
     says nothing of the task.
 
     Raises:
         GpuWorkerError, OSError: it failed wherever it was run.
     """
-    where, reason = await in_thread(partial(choose, work, place))
+    where, reason = await in_thread(partial(choose, work, context))
     if where == "local":
-        return Done(await in_thread(partial(_local, work, place)), where, reason)
+        return Done(await in_thread(partial(_local, work, context)), where, reason)
     try:
-        return Done(await _remote(work, place), where, reason)
+        return Done(await _remote(work, context), where, reason)
     except GpuWorkerError as error:
-        if place.mode != "auto" or not may_pass(error) or obstacle(work) is not None:
+        if context.mode != "auto" or not may_pass(error) or obstacle(work) is not None:
             raise
         _log.warning("the endpoint failed, running here: %s", error)
-        result = await in_thread(partial(_local, work, place))
+        result = await in_thread(partial(_local, work, context))
         return Done(result, "local", "the endpoint failed", failed_remotely=error)
 
 
-def choose(work: FileWork, place: Place) -> tuple[Where, str]:
+def choose(work: FileWork, context: RunContext) -> tuple[Where, str]:
     """Where to run, and why."""
-    if place.mode != "auto":
-        return place.mode, "asked for"
-    if place.client is None:
+    if context.mode != "auto":
+        return context.mode, "asked for"
+    if context.client is None:
         return "local", "no endpoint is set up"
     if (problem := obstacle(work)) is not None:
         return "remote", problem
-    if work.needs_bucket and not _has_bucket(place.client):
+    if work.needs_bucket and not _has_bucket(context.client):
         return "local", "no bucket is set up"
-    if not is_available(place.client):
+    if not is_available(context.client):
         return "local", "the endpoint does not answer"
-    verdict = worth_it(_bytes(work), kind_of(work), jobs=place.history.jobs())
+    verdict = worth_it(_bytes(work), kind_of(work), jobs=context.history.jobs())
     return ("remote" if verdict else "local"), verdict.reason
 
 
@@ -237,29 +237,29 @@ def kind_of(work: FileWork) -> str:
     return f"{work.task}/{model}" if isinstance(model, str) else work.task
 
 
-async def _remote(work: FileWork, place: Place) -> TaskResult:
-    if place.client is None:
+async def _remote(work: FileWork, context: RunContext) -> TaskResult:
+    if context.client is None:
         raise ConfigError(
             "no endpoint is set up: set GPU_WORKER_ENDPOINT_ID and RUNPOD_API_KEY, or give a client"
         )
-    meter = UploadMeter(place.on_event)
+    meter = UploadMeter(context.on_event)
     started = time.monotonic()
-    result = await run_files(place.client.core, work, place.timeout, meter, place.policy)
+    result = await run_files(context.client.core, work, context.timeout, meter, context.policy)
     if not result.deduplicated:
         seconds = time.monotonic() - started - meter.seconds
-        _remember(work, place, "remote", max(0.0, seconds), meter)
+        _remember(work, context, "remote", max(0.0, seconds), meter)
     return result
 
 
-def _local(work: FileWork, place: Place) -> TaskResult:
+def _local(work: FileWork, context: RunContext) -> TaskResult:
     started = time.monotonic()
-    result = run_local(work, place.timeout, place.env)
-    _remember(work, place, "local", time.monotonic() - started, UploadMeter(None))
+    result = run_local(work, context.timeout, context.env)
+    _remember(work, context, "local", time.monotonic() - started, UploadMeter(None))
     return result
 
 
 def _remember(
-    work: FileWork, place: Place, where: Where, seconds: float, meter: UploadMeter
+    work: FileWork, context: RunContext, where: Where, seconds: float, meter: UploadMeter
 ) -> None:
     size = _bytes(work)
     if size:
@@ -271,7 +271,7 @@ def _remember(
             upload_bytes=meter.bytes,
             upload_seconds=round(meter.seconds, 3),
         )
-        place.history.add(job)
+        context.history.add(job)
 
 
 def _bytes(work: FileWork) -> int:
@@ -280,7 +280,7 @@ def _bytes(work: FileWork) -> int:
 
 class UploadMeter:
     """Passes events on, and measures the uploads among them. A file that the bucket has already is
-    told at once as done: no bytes, no time.
+    reported at once as done: no bytes, no time.
 
     Args:
         on_event: where the events go.

@@ -43,7 +43,7 @@ class PastJob(BaseModel):
 
 class History:
     """Past jobs in a file. What cannot be read or written is left out: nothing but the choice of
-    place depends on it.
+    path depends on it.
 
     Args:
         path: made when needed; None keeps nothing.
@@ -79,9 +79,9 @@ class History:
 
     @staticmethod
     def _shorten(path: Path) -> None:
-        kept = path.read_bytes()[-MAX_FILE_BYTES // 2 :].partition(b"\n")[2]
+        rest = path.read_bytes()[-MAX_FILE_BYTES // 2 :].partition(b"\n")[2]
         with atomic_file(path, mode=0o600) as file:
-            file.write(kept)
+            file.write(rest)
 
 
 def expected_seconds(

@@ -39,8 +39,7 @@ from gpu_worker_client.client import Client
 from gpu_worker_client.commands import Compilable, create_nvenc_command
 from gpu_worker_client.commands import command_args as words_of
 from gpu_worker_client.errors import APIConnectionError, ConfigError, StorageError
-from gpu_worker_client.filejobs.choose import Done, may_pass, run_anywhere
-from gpu_worker_client.filejobs.choose import Place as WhereToRun
+from gpu_worker_client.filejobs.choose import Done, RunContext, may_pass, run_anywhere
 from gpu_worker_client.filejobs.history import History
 from gpu_worker_client.filejobs.options import JobOptions, sort_keywords
 from gpu_worker_client.files.transfer import OnEvent
@@ -58,7 +57,7 @@ class JobResult:
 
     success: bool
     output_path: Path | None = None
-    """The JSON of an analysis, else the film that was made; None when the job failed."""
+    """The JSON of an analysis, else the video that was made; None when the job failed."""
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
     """`task`, `where` ("remote" or "local") and `reason`; `stats`, `worker`, `cost`, `warnings` of
     the result; `fallback_from` {code, message} when the endpoint failed and this machine did it;
@@ -92,10 +91,10 @@ class FileJob:
 
     async def executed(self, on_event: OnEvent | None) -> JobResult:
         """`execute`, awaited. `on_event`, a function or a coroutine function, is called with every
-        event in place of the option."""
+        event, where one was expected."""
         started = time.monotonic()
         try:
-            self._check_places()
+            self._check_outputs()
             done = await self._done(on_event)
             await in_thread(partial(self.save, done.result))
         except (GpuWorkerError, OSError) as error:
@@ -115,8 +114,8 @@ class FileJob:
         """The files that `save` writes."""
         return [] if self.report_path is None else [self.report_path]
 
-    def _check_places(self) -> None:
-        """Looks whether `save` can do its part, before the rest is paid for."""
+    def _check_outputs(self) -> None:
+        """Checks whether `save` can do its part, before the rest is paid for."""
         inputs = {path.absolute() for path in self.work.paths.values()}
         for path in self.leaves():
             check_output_path(path)
@@ -130,7 +129,7 @@ class FileJob:
         switches = Switches.from_env(env)
         mode = options.get("mode", switches.mode)
         with ExitStack() as closing:
-            place = WhereToRun(
+            context = RunContext(
                 mode=mode,
                 client=None
                 if mode == "local"
@@ -141,7 +140,7 @@ class FileJob:
                 policy=options.get("policy"),
                 env=None if given is None else {**os.environ, **given},
             )
-            return await run_anywhere(self.work, place)
+            return await run_anywhere(self.work, context)
 
 
 def _client_of(env: Mapping[str, str], closing: ExitStack) -> Client | None:
@@ -152,10 +151,10 @@ def _client_of(env: Mapping[str, str], closing: ExitStack) -> Client | None:
 
 
 def _metadata(done: Done) -> dict[str, Any]:
-    kept = done.result.model_dump(
+    stored = done.result.model_dump(
         mode="json", include={"task", "stats", "worker", "cost", "warnings", "deduplicated"}
     )
-    found = {**kept, "where": done.where, "reason": done.reason}
+    found = {**stored, "where": done.where, "reason": done.reason}
     error = done.failed_remotely
     return (
         found
@@ -197,12 +196,12 @@ def _output(given: str | Path | None, input_path: str | Path, ending: str) -> st
 
 def _report(given: str | Path | None, input_path: str | Path, ending: str) -> Path:
     """As `_output`, for what is written here."""
-    place = _output(given, input_path, ending)
-    if is_url(place):
+    path = _output(given, input_path, ending)
+    if is_url(path):
         raise ConfigError(
             "output_path is a URL: the JSON of an analysis goes to a path on this machine"
         )
-    return Path(place)
+    return Path(path)
 
 
 class SceneDetectionJob(FileJob):
@@ -213,7 +212,7 @@ class SceneDetectionJob(FileJob):
         input_path: a video.
         threshold: of the task `detect_scenes`.
         output_path: of the JSON; default: beside the input.
-        keywords: further parameters of the task, and `JobOptions`.
+        keywords: more parameters of the task, and `JobOptions`.
     """
 
     def __init__(
@@ -238,8 +237,8 @@ class BeatAnalysisJob(FileJob):
         input_path: a video or an audio file.
         output_path: of the JSON; default: beside the input.
         analysis_path: where to write `analysis.json` as well: `tempo`, `beat_times`, `energy`,
-            `duration`, `sample_rate` alone.
-        clicks_path: where to write the sound with a click on every beat.
+            `duration`, `sample_rate` only.
+        clicks_path: where to write the audio with a click on every beat.
         keywords: parameters of the task `beat`, and `JobOptions`.
     """
 
@@ -393,20 +392,20 @@ def execute_all(
 ) -> Iterator[tuple[FileJob, JobResult]]:
     """Executes many jobs and yields each with its result, first done first. One that fails ends no
     other. Leaving the loop early, by `break`, an exception or Ctrl-C, cancels the jobs that run, on
-    the endpoint too, and starts no further one. For hundreds of jobs, and to go on after a crash:
+    the endpoint too, and starts no other one. For hundreds of jobs, and to go on after a crash:
     `JobManager`.
 
     Args:
         jobs: of any kind.
         max_parallel: at once; default: `GPU_WORKER_MAX_PARALLEL_JOBS`, else 2.
     """
-    places = max_parallel or Switches.from_env(os.environ).max_parallel_jobs or DEFAULT_PARALLEL
+    parallel = max_parallel or Switches.from_env(os.environ).max_parallel_jobs or DEFAULT_PARALLEL
 
     async def calls() -> AsyncGenerator[Coroutine[Any, Any, tuple[FileJob, JobResult]], None]:
         for job in list(jobs):
             yield _executed(job)
 
-    return iterate(as_they_end(calls(), places))
+    return iterate(as_they_end(calls(), parallel))
 
 
 async def _executed(job: FileJob) -> tuple[FileJob, JobResult]:

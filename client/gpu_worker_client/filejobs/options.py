@@ -39,7 +39,7 @@ class Keywords(NamedTuple):
     """The keywords of one job, sorted."""
 
     params: dict[str, Any]
-    """Of the task, not yet looked at."""
+    """Of the task, not yet checked."""
     options: JobOptions
 
 
@@ -48,7 +48,7 @@ def sort_keywords(job: str, given: Mapping[str, Any], task: str | None = None) -
     Args:
         job: the class, for messages.
         given: the keywords that the class does not name.
-        task: whose parameters are taken; None takes options alone.
+        task: whose parameters are taken; None takes options only.
 
     Raises:
         TypeError: a keyword that there is not; the message names the nearest one that there is.

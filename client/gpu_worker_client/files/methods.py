@@ -5,7 +5,7 @@
 
 An input is uploaded unless the bucket has it already, the task is submitted with presigned URLs,
 and the output appears under its path whole or not at all. Afterwards the objects are deleted. A URL
-in place of a path is passed on as it is. A call that failed on the way, or was killed, can be made
+instead of a path is passed on as it is. A call that failed on the way, or was killed, can be made
 again with the same arguments: what is uploaded, computed or fetched is not done twice. Needs a
 bucket (`Storage`) and the extra `storage`.
 """

@@ -79,7 +79,7 @@ class JobSummary:
     running: int
     """On the endpoint."""
     in_doubt: int
-    """Sent, but the answer was lost; looked into when all others have ended."""
+    """Sent, but the answer was lost; inspected when all the rest have ended."""
     completed: int
     failed: int
     attempts: int
@@ -105,9 +105,9 @@ class JobManager:
         state: the SQLite file that remembers the jobs; made when it is not there. It holds
             presigned URLs until their jobs have ended, and results after that. None forgets
             everything at the end.
-        retries: further attempts of each job whose error is `retryable`.
+        retries: more attempts of each job whose error is `retryable`.
         in_doubt: what becomes of a job whose submit got no answer and whose task has no
-            `result_get_url` to look for its result at: "fail" ends it with `SubmitInDoubt`,
+            `result_get_url` to search for its result at: "fail" ends it with `SubmitInDoubt`,
             "resubmit" sends it again, and it may be paid for twice.
 
     Raises:
@@ -160,7 +160,7 @@ class JobManager:
             self.close()
 
     def submit(self, task: Task, *, key: str | None = None, policy: Policy | None = None) -> str:
-        """Writes a job down and returns its key; it is sent as soon as there is a place for it.
+        """Writes a job down and returns its key; it is sent as soon as there is a slot for it.
 
         Args:
             task: as of `Client.submit`.
@@ -189,23 +189,23 @@ class JobManager:
 
     def results(self) -> Iterator[JobOutcome]:
         """Yields how each job of the state file ended, each once, first ended first: those of
-        former runs, then the others as they end. A failure ends its own job alone.
+        former runs, then the rest as they end. A failure ends its own job only.
 
         Raises:
             APIConnectionError, APIError: the endpoint cannot be used any more. Jobs go on there; a
                 new manager with the same state file takes them up.
         """
         self._start()
-        place = 0
+        position = 0
         while True:
             with self._changed:
-                while (ended := self._store.ended_after(place)) is None:
+                while (ended := self._store.ended_after(position)) is None:
                     if self._failure is not None:
                         raise self._failure
                     if self._store.all_ended() or self._serving is None or self._serving.done():
                         return
                     self._changed.wait()
-            place = ended.place
+            position = ended.position
             yield JobOutcome(
                 index=ended.number - 1,
                 result=ended.result,
@@ -241,7 +241,7 @@ class JobManager:
         self._call(self._runner.cancel_all())
 
     def close(self) -> None:
-        """Stops following; jobs on the endpoint go on. A manager that is closed takes no further
+        """Stops following; jobs on the endpoint go on. A manager that is closed takes no more
         call."""
         if self._closed:
             return
@@ -263,9 +263,9 @@ class JobManager:
     def _start(self) -> None:
         if self._serving is None:
             self._run_loop()
-            self._serving = self._call(self._begun())
+            self._serving = self._call(self._started())
 
-    async def _begun(self) -> asyncio.Task[None]:
+    async def _started(self) -> asyncio.Task[None]:
         serving = asyncio.create_task(self._runner.serve())
         serving.add_done_callback(self._served)
         return serving

@@ -31,10 +31,10 @@ from gpu_worker_client.protocol.errors import (
 )
 from gpu_worker_client.stored_result import StoredResult, read_stored
 
-DOUBT_LOOK_SECONDS = 5.0
-"""Between two looks at an endpoint that may still be working on a job in doubt."""
+DOUBT_POLL_SECONDS = 5.0
+"""Between two polls of an endpoint that may still be working on a job in doubt."""
 DOUBT_SECONDS = 900.0
-"""Longest wait for such an endpoint to come to rest: others may use it without end."""
+"""Longest wait for such an endpoint to come to rest: other programs may use it without end."""
 SUBMIT_SECONDS = 60.0
 """Longest that leaving waits for the answer to a submit: only the answer names the job."""
 
@@ -43,7 +43,7 @@ _log = logging.getLogger("gpu_worker_client")
 
 
 class ManagedClient:
-    """A client that can also look for the result of a job whose id is lost."""
+    """A client that can also search for the result of a job whose id is lost."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._timing = client.connection.timing
@@ -86,7 +86,7 @@ class Runner:
         client: of the endpoint.
         store: the rows; written before and after everything that can cost.
         max_parallel: jobs on the endpoint at once.
-        retries: further attempts of a job that failed in a way that may pass.
+        retries: more attempts of a job that failed in a way that may pass.
         in_doubt: what becomes of a job that the endpoint may have taken and that cannot be found
             again.
         ended: called whenever a row has ended.
@@ -294,7 +294,7 @@ class Runner:
                 # Looked at once more by the worker before it works: it may have ended between the
                 # two looks.
                 return False
-            await self._client.pause(DOUBT_LOOK_SECONDS)
+            await self._client.pause(DOUBT_POLL_SECONDS)
 
     async def _cancel(self, row: Row) -> None:
         job = self._client.attached(row)

@@ -57,10 +57,10 @@ CREATE TABLE job (
     attempts INTEGER NOT NULL DEFAULT 0,
     job_id TEXT,
     outcome TEXT,
-    place INTEGER UNIQUE
+    position INTEGER UNIQUE
 );
 CREATE INDEX job_state ON job (state, number);
-CREATE INDEX job_unended ON job (number) WHERE place IS NULL;
+CREATE INDEX job_unended ON job (number) WHERE position IS NULL;
 PRAGMA application_id={APPLICATION_ID};
 PRAGMA user_version={VERSION};
 """
@@ -70,10 +70,11 @@ SELECT EXISTS (SELECT 1 FROM job WHERE NOT (
     AND typeof(policy) IN ('text', 'null') AND typeof(job_id) IN ('text', 'null')
     AND CASE
         WHEN state IN ('{WAITING}', '{SUBMITTING}', '{IN_DOUBT}') THEN
-            typeof(task) = 'text' AND place IS NULL
-        WHEN state = '{RUNNING}' THEN typeof(task) = 'text' AND place IS NULL AND job_id IS NOT NULL
+            typeof(task) = 'text' AND position IS NULL
+        WHEN state = '{RUNNING}' THEN typeof(task) = 'text' AND position IS NULL
+            AND job_id IS NOT NULL
         WHEN state IN ('{COMPLETED}', '{FAILED}') THEN
-            typeof(outcome) = 'text' AND typeof(place) = 'integer'
+            typeof(outcome) = 'text' AND typeof(position) = 'integer'
         ELSE 0
     END
 ))
@@ -101,7 +102,7 @@ class Row:
 class Ended:
     """A job that has ended."""
 
-    place: int
+    position: int
     """From 1, in the order of ending."""
     number: int
     key: str
@@ -127,7 +128,7 @@ class Store:
         self._db = _opened(path)
         with self._lock, self._db:
             self._db.execute("UPDATE job SET state = ? WHERE state = ?", (IN_DOUBT, SUBMITTING))
-        self._places = int(self._value("SELECT coalesce(max(place), 0) FROM job"))
+        self._positions = int(self._value("SELECT coalesce(max(position), 0) FROM job"))
 
     def close(self) -> None:
         with self._lock:
@@ -152,7 +153,7 @@ class Store:
                 self._db.execute(
                     "INSERT INTO job (key, name, task, policy) VALUES (?, ?, ?, ?) ON CONFLICT"
                     " (key) DO UPDATE SET task = excluded.task, policy = excluded.policy WHERE"
-                    " place IS NULL",
+                    " position IS NULL",
                     (key, task.task, json.dumps(task.to_wire()), limits),
                 )
 
@@ -195,13 +196,13 @@ class Store:
         saved = {"kind": type(error).__name__, "body": error.body.model_dump(mode="json")}
         self._end(row, FAILED, json.dumps(saved))
 
-    def ended_after(self, place: int) -> Ended | None:
-        """The job that ended next after the one at `place`; 0 asks for the first."""
+    def ended_after(self, position: int) -> Ended | None:
+        """The job that ended next after the one at `position`; 0 asks for the first."""
         with _one_job(), self._lock:
             found = self._db.execute(
-                "SELECT place, number, key, name, state, attempts, job_id, outcome FROM job WHERE"
-                " place > ? ORDER BY place LIMIT 1",
-                (place,),
+                "SELECT position, number, key, name, state, attempts, job_id, outcome FROM job"
+                " WHERE position > ? ORDER BY position LIMIT 1",
+                (position,),
             ).fetchone()
         return None if found is None else _ended(*found)
 
@@ -209,13 +210,13 @@ class Store:
         """Every job that has not ended, one at a time."""
         number = 0
         while (
-            row := self._row("place IS NULL AND number > ? ORDER BY number", number)
+            row := self._row("position IS NULL AND number > ? ORDER BY number", number)
         ) is not None:
             number = row.number
             yield row
 
     def all_ended(self) -> bool:
-        return not self._value("SELECT EXISTS (SELECT 1 FROM job WHERE place IS NULL)")
+        return not self._value("SELECT EXISTS (SELECT 1 FROM job WHERE position IS NULL)")
 
     def counts(self) -> tuple[dict[str, int], int]:
         """Jobs by state, and how often any was sent."""
@@ -228,13 +229,13 @@ class Store:
     def _end(self, row: Row, state: str, outcome: str) -> None:
         with self._lock:
             self._change(
-                "state = ?, outcome = ?, place = ?, task = NULL",
+                "state = ?, outcome = ?, position = ?, task = NULL",
                 row,
                 state,
                 outcome,
-                self._places + 1,
+                self._positions + 1,
             )
-            self._places += 1
+            self._positions += 1
 
     def _change(self, what: str, row: Row, *values: object) -> None:
         with self._lock, self._db:
@@ -323,7 +324,7 @@ def _unended(
 
 
 def _ended(
-    place: int,
+    position: int,
     number: int,
     key: str,
     name: str,
@@ -335,7 +336,7 @@ def _ended(
     with _one_job():
         result = TASKS[name].result.from_json(outcome) if state == COMPLETED else None
         error = None if state == COMPLETED else _error(json.loads(outcome))
-    return Ended(place, number, key, job_id, attempts, result, error)
+    return Ended(position, number, key, job_id, attempts, result, error)
 
 
 def _error(saved: dict[str, Any]) -> JobError:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gpu_worker_client.protocol.auto_crop import CropSubject as CropSubject
     from gpu_worker_client.protocol.auto_crop import CropWindow as CropWindow
     from gpu_worker_client.protocol.base import AnsweredBy as AnsweredBy
-    from gpu_worker_client.protocol.base import Reply as Reply
+    from gpu_worker_client.protocol.base import ResponseModel as ResponseModel
     from gpu_worker_client.protocol.base import Url as Url
     from gpu_worker_client.protocol.beat import BeatParams as BeatParams
     from gpu_worker_client.protocol.beat import BeatResult as BeatResult
@@ -71,10 +71,10 @@ if TYPE_CHECKING:
     from gpu_worker_client.protocol.task import OptionalFileTask as OptionalFileTask
     from gpu_worker_client.protocol.task import OutputMultipart as OutputMultipart
     from gpu_worker_client.protocol.task import OutputTask as OutputTask
+    from gpu_worker_client.protocol.task import RequestModel as RequestModel
     from gpu_worker_client.protocol.task import TaskBase as TaskBase
     from gpu_worker_client.protocol.task import TaskHeaders as TaskHeaders
     from gpu_worker_client.protocol.task import UploadPart as UploadPart
-    from gpu_worker_client.protocol.task import Wire as Wire
     from gpu_worker_client.protocol.task import same_object as same_object
     from gpu_worker_client.protocol.track import Track as Track
     from gpu_worker_client.protocol.track import TrackCut as TrackCut
@@ -130,7 +130,8 @@ _MODULES = {
     "RenderResult": "render",
     "RenderStats": "render",
     "RenderTask": "render",
-    "Reply": "base",
+    "RequestModel": "task",
+    "ResponseModel": "base",
     "ResultWarning": "result",
     "Scene": "detect_scenes",
     "SelftestParams": "selftest",
@@ -162,7 +163,6 @@ _MODULES = {
     "UpscaleStats": "upscale",
     "UpscaleTask": "upscale",
     "Url": "base",
-    "Wire": "task",
     "WorkerInfo": "result",
     "parse_task": "parse",
     "same_object": "task",

@@ -14,9 +14,9 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from gpu_worker_client.protocol.base import AnsweredBy, Many, Reply, Url
+from gpu_worker_client.protocol.base import AnsweredBy, Many, ResponseModel, Url
 from gpu_worker_client.protocol.result import Stats, TaskResult
-from gpu_worker_client.protocol.task import OptionalFileTask, Wire, same_object
+from gpu_worker_client.protocol.task import OptionalFileTask, RequestModel, same_object
 from gpu_worker_client.protocol.track import ClassName, ModelName
 from gpu_worker_client.protocol.upscale import Codec
 
@@ -54,7 +54,7 @@ OutputSide = Annotated[int, Field(ge=16, le=16384, multiple_of=2)]
 Seconds = Annotated[float, Field(ge=0, le=1e6)]
 
 
-class CropOverride(Wire):
+class CropOverride(RequestModel):
     """What to follow, where to stand, or how to show the frame, for a time."""
 
     start_time: Seconds
@@ -82,7 +82,7 @@ class CropOverride(Wire):
         return self
 
 
-class CropKeyframe(Wire):
+class CropKeyframe(RequestModel):
     """A window to render exactly. Between two of them the window moves and grows evenly with time;
     before the first and after the last it stands. A step is made by two keyframes on neighbouring
     frames."""
@@ -110,7 +110,7 @@ class CropKeyframe(Wire):
         return self
 
 
-class AutoCropParams(Wire):
+class AutoCropParams(RequestModel):
     target_aspect: Annotated[str, Field(max_length=11)] = "9:16"
     """Width to height of the output as two whole numbers, "9:16" or "1:1" for example; 1.85 to 1 is
     "185:100"."""
@@ -233,7 +233,7 @@ def _check_order(keyframes: Sequence[CropKeyframe]) -> None:
             )
 
 
-class CropWindow(Reply):
+class CropWindow(ResponseModel):
     """The window at one frame. Straight lines between these, in time, are the rendered path to
     within half a pixel."""
 
@@ -252,7 +252,7 @@ class CropWindow(Reply):
     """As `width`."""
 
 
-class CropSubject(Reply):
+class CropSubject(ResponseModel):
     model_config = ConfigDict(
         validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
     )
@@ -273,7 +273,7 @@ class CropSubject(Reply):
     """0 to 1: how clearly it leads before the next."""
 
 
-class CropSegment(Reply):
+class CropSegment(ResponseModel):
     """Frames with one subject: a shot, or part of one."""
 
     shot: int

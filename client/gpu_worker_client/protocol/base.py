@@ -35,8 +35,8 @@ megabytes may come from anybody, and pydantic would keep some 400 bytes of error
 thousand times what the answer takes packed."""
 
 
-class Reply(BaseModel):
-    """A value a worker answers. Fields of a newer worker are kept in `model_extra`."""
+class ResponseModel(BaseModel):
+    """A value a worker answers. Fields of a newer worker are stored in `model_extra`."""
 
     model_config = ConfigDict(
         extra="allow",
@@ -47,7 +47,7 @@ class Reply(BaseModel):
     )
 
 
-Answer = TypeVar("Answer", bound=Reply, covariant=True)
+Answer = TypeVar("Answer", bound=ResponseModel, covariant=True)
 
 
 class AnsweredBy(Generic[Answer]):

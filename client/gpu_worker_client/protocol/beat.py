@@ -9,9 +9,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from gpu_worker_client.protocol.base import AnsweredBy, Many, Reply
+from gpu_worker_client.protocol.base import AnsweredBy, Many, ResponseModel
 from gpu_worker_client.protocol.result import Stats, TaskResult
-from gpu_worker_client.protocol.task import OptionalFileTask, Wire
+from gpu_worker_client.protocol.task import OptionalFileTask, RequestModel
 
 ANALYSIS_RATE_HZ = 22_050
 """All audio is resampled to this rate, librosa's and Beat This!'s."""
@@ -21,7 +21,7 @@ MIN_BPM, MAX_BPM = 30.0, 300.0
 Bpm = Annotated[float, Field(ge=MIN_BPM, le=MAX_BPM)]
 
 
-class BeatParams(Wire):
+class BeatParams(RequestModel):
     hop_length: int = Field(default=512, ge=64, le=4096)
     """Samples at 22,050 Hz from one value of onset strength to the next when the tempo is
     estimated. Beat times are exact to milliseconds whatever it is."""
@@ -57,7 +57,7 @@ class BeatParams(Wire):
         return self
 
 
-class Energy(Reply):
+class Energy(ResponseModel):
     """Loudness over time."""
 
     times: Many[float] = []
@@ -66,7 +66,7 @@ class Energy(Reply):
     """Root mean square of the window, 0 to 1 of full scale."""
 
 
-class TempoCandidate(Reply):
+class TempoCandidate(ResponseModel):
     bpm: float
     """Beats per minute."""
     score: float

@@ -14,11 +14,11 @@ from typing import Any, cast, overload
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from gpu_worker_client.protocol.base import Reply
+from gpu_worker_client.protocol.base import ResponseModel
 from gpu_worker_client.protocol.box_columns import CONFIDENCE, PX, BoxColumns
 
 
-class TrackBox(Reply):
+class TrackBox(ResponseModel):
     """Where a track is in one frame."""
 
     frame: int

@@ -7,16 +7,16 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from gpu_worker_client.protocol.base import AnsweredBy, Many, Reply
+from gpu_worker_client.protocol.base import AnsweredBy, Many, ResponseModel
 from gpu_worker_client.protocol.result import Stats, TaskResult
-from gpu_worker_client.protocol.task import InputTask, Wire
+from gpu_worker_client.protocol.task import InputTask, RequestModel
 
 DEFAULT_THRESHOLD = 30.0
 """One below the best single setting of ContentDetector over three public test sets, as
 PySceneDetect's benchmark has it."""
 
 
-class DetectScenesParams(Wire):
+class DetectScenesParams(RequestModel):
     threshold: float = Field(default=DEFAULT_THRESHOLD, gt=0, le=255)
     """What makes a cut; lower gives more scenes. `content`: mean difference of hue, saturation and
     value between neighbouring frames, 0 to 255; 30 suits most material, 25 finds more in dark or
@@ -40,7 +40,7 @@ class DetectScenesParams(Wire):
         return self
 
 
-class Scene(Reply):
+class Scene(ResponseModel):
     start_frame: int
     """0-based, display order."""
     end_frame: int

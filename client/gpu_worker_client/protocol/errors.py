@@ -35,7 +35,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, ValidationError
 
-from gpu_worker_client.protocol.base import Reply
+from gpu_worker_client.protocol.base import ResponseModel
 from gpu_worker_client.protocol.text import printable
 
 Stage = Literal["validate", "fetch", "load", "process", "encode", "deliver"]
@@ -155,7 +155,7 @@ _RETRYABLE = frozenset(
 )
 
 
-class ErrorBody(Reply):
+class ErrorBody(ResponseModel):
     """A failure as it travels: `{"code", "message", "retryable", "stage", "details"}`."""
 
     model_config = ConfigDict(extra="allow", frozen=True)

@@ -1,4 +1,4 @@
-"""Numbers and dates in text that others wrote: URLs, headers, XML.
+"""Numbers and dates in foreign text: URLs, headers, XML.
 
 `int` takes digits of every script, blanks, underscores and signs, and `datetime` raises several
 kinds of error on dates near its ends. Each function here takes ASCII of a bounded length, and

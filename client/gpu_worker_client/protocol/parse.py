@@ -72,14 +72,12 @@ def _decode(raw: bytes) -> dict[str, Any]:
         raise
     except (ValueError, RecursionError) as error:
         # From None: a JSONDecodeError holds the whole text, signatures included.
-        place = (
+        path = (
             f": see line {error.lineno}, column {error.colno}"
             if isinstance(error, json.JSONDecodeError)
             else ""
         )
-        raise TaskError(
-            ErrorCode.invalid_task, f"the task is not valid UTF-8 JSON{place}"
-        ) from None
+        raise TaskError(ErrorCode.invalid_task, f"the task is not valid UTF-8 JSON{path}") from None
     if not isinstance(data, dict):
         raise TaskError(
             ErrorCode.invalid_task, 'the task must be a JSON object like {"task": "selftest"}'
@@ -100,7 +98,7 @@ def _too_deep(raw: bytes) -> bool:
 
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
-"""Also one that never ends: looking for its end once from each of its quotes would take quadratic
+"""Also one that never ends: a search for its end once from each of its quotes would take quadratic
 time."""
 _BRACKET = re.compile(rb"[\[\]{}]")
 

@@ -29,7 +29,7 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> TaskError:
 
 def _path(loc: tuple[int | str, ...]) -> str:
     """Dotted path of a fault. An unknown key is the caller's own text, so it is shown only when it
-    looks like a name; what pydantic adds to tell the members of a union apart is left out."""
+    reads like a name; what pydantic adds to distinguish the members of a union is left out."""
     parts = [str(part) for part in loc if not _UNION_TAG.fullmatch(str(part))]
     return ".".join(part if _PLAIN_KEY.fullmatch(part) else "(key)" for part in parts)
 
@@ -47,7 +47,8 @@ def _problem(kind: str, message: str, loc: tuple[int | str, ...], model: type[Ba
 
 
 def known_fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """Field names of the model at `loc` inside `model`; empty when the place is not a model."""
+    """Field names of the model at `loc` inside `model`; empty when what stands there is not a
+    model."""
     found: Any = model
     for part in loc:
         if isinstance(part, str):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:  # who only looks up a result needs no models of tasks
     from gpu_worker_client.protocol.result import TaskResult
-    from gpu_worker_client.protocol.task import TaskBase, Wire
+    from gpu_worker_client.protocol.task import RequestModel, TaskBase
 
 
 class TaskKind(NamedTuple):
@@ -24,7 +24,7 @@ class TaskKind(NamedTuple):
         return self._model(self.request_name)
 
     @property
-    def params(self) -> type[Wire]:
+    def params(self) -> type[RequestModel]:
         return self._model(self.params_name)
 
     @property

@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from gpu_worker_client.protocol.base import AnsweredBy, FileName, Url
 from gpu_worker_client.protocol.result import Stats, TaskResult
-from gpu_worker_client.protocol.task import OutputTask, Wire, same_object
+from gpu_worker_client.protocol.task import OutputTask, RequestModel, same_object
 from gpu_worker_client.protocol.timeline import Timeline
 
 MAX_INPUTS = 200
@@ -35,7 +35,7 @@ Argument = Annotated[
 feed, which may stand between the filters of a graph."""
 
 
-class RenderParams(Wire):
+class RenderParams(RequestModel):
     command_args: list[Argument] | None = Field(default=None, min_length=1, max_length=MAX_ARGS)
     """What follows `ffmpeg` on a command line: options, inputs by their names, the output file
     last."""

@@ -9,7 +9,7 @@ from typing import Literal
 
 from typing_extensions import Self
 
-from gpu_worker_client.protocol.base import Many, Reply
+from gpu_worker_client.protocol.base import Many, ResponseModel
 
 BAR_CELLS = 30
 
@@ -49,7 +49,7 @@ _FROM_RUNPOD = {
 }
 
 
-class Progress(Reply):
+class Progress(ResponseModel):
     """One progress report of a running job."""
 
     seq: int
@@ -86,7 +86,7 @@ def bar(share: float) -> str:
     return "#" * filled + "." * (BAR_CELLS - filled)
 
 
-class Timings(Reply):
+class Timings(ResponseModel):
     """Seconds spent per stage of the job."""
 
     fetch_sec: float = 0.0
@@ -101,7 +101,7 @@ class Timings(Reply):
     """The engine process was started for this job."""
 
 
-class Cost(Reply):
+class Cost(ResponseModel):
     gpu: str | None = None
     """The card's name; None on a CPU."""
     gpu_seconds: float = 0.0
@@ -112,7 +112,7 @@ class Cost(Reply):
     """The product of both."""
 
 
-class WorkerInfo(Reply):
+class WorkerInfo(ResponseModel):
     version: str
     """Of the package that ran the task."""
     device: str
@@ -128,7 +128,7 @@ class WorkerInfo(Reply):
     "broken", or "off" as asked for."""
 
 
-class ResultWarning(Reply):
+class ResultWarning(ResponseModel):
     """Something the caller should know about a result that is nevertheless right."""
 
     code: str
@@ -137,19 +137,19 @@ class ResultWarning(Reply):
     """One sentence."""
 
 
-class OutputPart(Reply):
+class OutputPart(ResponseModel):
     n: int
     """Part number, from 1."""
     etag: str
     """As storage returned it; CompleteMultipartUpload wants it."""
 
 
-class Stats(Reply):
+class Stats(ResponseModel):
     processing_time_sec: float = 0.0
     """Wall time of the processor, without fetch and deliver."""
 
 
-class TaskResult(Reply):
+class TaskResult(ResponseModel):
     """Fields of every answer. A task's module adds its own."""
 
     status: Literal["completed"] = "completed"

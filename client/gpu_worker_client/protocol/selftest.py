@@ -5,16 +5,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from gpu_worker_client.protocol.base import AnsweredBy, Reply
+from gpu_worker_client.protocol.base import AnsweredBy, ResponseModel
 from gpu_worker_client.protocol.result import Stats, TaskResult
-from gpu_worker_client.protocol.task import TaskBase, Wire
+from gpu_worker_client.protocol.task import RequestModel, TaskBase
 
 
-class SelftestParams(Wire):
+class SelftestParams(RequestModel):
     """Takes no parameters."""
 
 
-class ProcessorCheck(Reply):
+class ProcessorCheck(ResponseModel):
     ok: bool
     """It ran and its result was right."""
     seconds: float

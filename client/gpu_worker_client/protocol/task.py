@@ -1,7 +1,7 @@
 """What every task has in common: strict models, the files it names, headers.
 
-`Wire` is what a caller sends: immutable, no unknown key, no NaN; its errors never carry the input
-back.
+`RequestModel` is what a caller sends: immutable, no unknown key, no NaN; its errors never carry the
+input back.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ FRAMING_HEADERS = frozenset(_FRAMING.split())
 owns them."""
 
 
-class Wire(BaseModel):
+class RequestModel(BaseModel):
     """A value a caller sends. Strict: `1.0`, `"1"` and `true` are not integers."""
 
     model_config = ConfigDict(
@@ -73,7 +73,7 @@ class Wire(BaseModel):
     __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
-class TaskHeaders(Wire):
+class TaskHeaders(RequestModel):
     """Headers that were signed into a URL and must be sent with it."""
 
     input: HeaderMap = {}
@@ -99,26 +99,26 @@ class TaskHeaders(Wire):
         return headers
 
 
-class UploadPart(Wire):
+class UploadPart(RequestModel):
     n: int = Field(ge=1, le=MAX_PARTS)
     """Part number, from 1."""
     url: Url
     """Presigned UploadPart (PUT)."""
 
 
-class CompleteUpload(Wire):
+class CompleteUpload(RequestModel):
     url: Url
     """Presigned CompleteMultipartUpload (POST)."""
 
 
-class OutputMultipart(Wire):
+class OutputMultipart(RequestModel):
     """Presigned parts for an output that may exceed one PUT (4.9 GiB). All parts but the last have
     `part_size` bytes."""
 
     part_size: int = Field(ge=MIN_PART_BYTES, le=5 * 1024**3)
     """Bytes of every part but the last."""
     parts: list[UploadPart] = Field(min_length=1, max_length=MAX_PARTS)
-    """As many as the output may need; unused ones are left alone."""
+    """As many as the output may need; unused ones stay as they are."""
     complete: CompleteUpload | None = None
     """Absent: the answer lists `{n, etag}` in `output_parts` and the backend completes the upload
     itself."""
@@ -138,7 +138,7 @@ class OutputMultipart(Wire):
         return self
 
 
-class TaskBase(Wire):
+class TaskBase(RequestModel):
     """Fields of every task, and what it says of itself: `params`, the files it reads and writes."""
 
     task: str
@@ -158,7 +158,7 @@ class TaskBase(Wire):
     `GPU_WORKER_WEBHOOK_SECRETS`. See webhooks.md."""
     headers: TaskHeaders = TaskHeaders.model_construct()
     """Headers that were signed into a URL and must be sent with it."""
-    params: Wire
+    params: RequestModel
     """What to do; each task has parameters of its own."""
 
     @model_validator(mode="after")
@@ -176,8 +176,8 @@ class TaskBase(Wire):
         return self
 
     def to_wire(self) -> dict[str, Any]:
-        """What to send: the fields the caller set and no others, so an older worker is not bothered
-        with newer fields, and a worker can tell a default from a choice."""
+        """What to send: the fields the caller set and no more, so an older worker is not bothered
+        with newer fields, and a worker can distinguish a default from a choice."""
         given = self.model_dump(mode="json", exclude_unset=True, warnings="error")
         return {"task": self.task} | given
 
@@ -186,7 +186,7 @@ class TaskBase(Wire):
         return {}
 
     def extra_inputs(self) -> dict[str, str]:
-        """Which of `reads` go with the input, or are there in its place: the name by which the
+        """Which of `reads` go with the input, or replace it: the name by which the
         processor knows the file -> its path in the task."""
         return {}
 
@@ -270,7 +270,7 @@ class OutputTask(TaskBase):
 
 
 class OptionalFileTask(OutputTask, InputTask):
-    """A task that reads one object and writes one if it is told where."""
+    """A task that reads one object and writes one if it is given a URL for it."""
 
     @model_validator(mode="after")
     def _the_output_is_not_the_input(self) -> OptionalFileTask:

@@ -1,4 +1,4 @@
-"""Text of others made fit to be read by a person: without secrets, without control characters."""
+"""Foreign text made fit to be read by a person: without secrets, without control characters."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def printable(text: str, *, lines: bool = False) -> str:
         text: anybody's.
         lines: leave line feeds and tabs, for a text that may have more than one line.
     """
-    kept = "\n\t" if lines else ""
-    return _OBEYED.sub(lambda found: found[0] if found[0] in kept else _written(found[0]), text)
+    allowed = "\n\t" if lines else ""
+    return _OBEYED.sub(lambda found: found[0] if found[0] in allowed else _written(found[0]), text)
 
 
 def _written(character: str) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from gpu_worker_client.protocol.base import FileName
-from gpu_worker_client.protocol.task import Wire
+from gpu_worker_client.protocol.task import RequestModel
 from gpu_worker_client.protocol.upscale import Codec
 
 MAX_CLIPS = 200
@@ -22,7 +22,7 @@ MAX_CLIPS = 200
 MAX_KEYFRAMES = 200
 """Of one clip."""
 MAX_OVERLAYS = 50
-MAX_FILM_SECONDS = 6 * 3600
+MAX_VIDEO_SECONDS = 6 * 3600
 MIN_SPEED, MAX_SPEED = 0.1, 20.0
 
 Seconds = Annotated[float, Field(ge=0, le=1e6)]
@@ -31,7 +31,7 @@ Decibels = Annotated[float, Field(ge=-90, le=24)]
 _COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
 
 
-class ClipKeyframe(Wire):
+class ClipKeyframe(RequestModel):
     """The part of the frame that is shown at a time. Between two keyframes it moves and grows
     evenly with time; before the first and after the last it stands. One of `auto_crop`'s
     `crop_keyframes` can be sent as it is."""
@@ -50,7 +50,7 @@ class ClipKeyframe(Wire):
     """As `auto_crop` answers it; `time` says the same and decides."""
 
 
-class Transition(Wire):
+class Transition(RequestModel):
     """How one clip becomes the next, in video and audio alike."""
 
     kind: Literal["cut", "fade", "dissolve"] = "cut"
@@ -61,7 +61,7 @@ class Transition(Wire):
     """Length; a `cut` has none."""
 
 
-class TimelineClip(Wire):
+class TimelineClip(RequestModel):
     input: FileName
     """Name of a video or a still image (PNG, JPEG) in `inputs`."""
     start: Seconds = 0.0
@@ -98,7 +98,7 @@ class TimelineClip(Wire):
         return keyframes
 
 
-class Music(Wire):
+class Music(RequestModel):
     """Audio under the whole output."""
 
     input: FileName
@@ -115,7 +115,7 @@ class Music(Wire):
     ends before."""
 
 
-class Overlay(Wire):
+class Overlay(RequestModel):
     """An image, a video or a line of text over the output."""
 
     input: FileName | None = None
@@ -169,7 +169,7 @@ class Overlay(Wire):
         return self
 
 
-class TimelineOutput(Wire):
+class TimelineOutput(RequestModel):
     width: Side | None = None
     """Pixels. By default the first clip's, as it is meant to be shown; where only `height` is
     given, by its aspect ratio."""
@@ -200,7 +200,7 @@ class TimelineOutput(Wire):
         return self
 
 
-class Thumbnails(Wire):
+class Thumbnails(RequestModel):
     """One image with small ones in rows, and when each is shown: what a player's seek bar
     takes."""
 
@@ -212,7 +212,7 @@ class Thumbnails(Wire):
     """In one row."""
 
 
-class Timeline(Wire):
+class Timeline(RequestModel):
     clips: list[TimelineClip] = Field(min_length=1, max_length=MAX_CLIPS)
     """In the order of the output."""
     transition: Transition = Transition.model_construct()

@@ -25,7 +25,7 @@ from pydantic import (
 )
 from typing_extensions import Self
 
-from gpu_worker_client.protocol.base import AnsweredBy, Many, Reply
+from gpu_worker_client.protocol.base import AnsweredBy, Many, ResponseModel
 from gpu_worker_client.protocol.boxes import TrackBox, TrackFrames
 from gpu_worker_client.protocol.boxes_json import read_result, write_result
 from gpu_worker_client.protocol.columnar import (
@@ -36,7 +36,7 @@ from gpu_worker_client.protocol.columnar import (
     to_text,
 )
 from gpu_worker_client.protocol.result import Stats, TaskResult
-from gpu_worker_client.protocol.task import OptionalFileTask, Wire
+from gpu_worker_client.protocol.task import OptionalFileTask, RequestModel
 
 __all__ = [
     "MAX_STATE_BYTES",
@@ -61,7 +61,7 @@ ClassName = Annotated[
 ]
 
 
-class TrackState(Wire):
+class TrackState(RequestModel):
     """A tracker at the end of a piece of video, to go on with in the next piece. Made by the
     worker: pass it on as it came."""
 
@@ -84,7 +84,7 @@ class TrackState(Wire):
         return tracker
 
 
-class TrackParams(Wire):
+class TrackParams(RequestModel):
     model: ModelName = "yolov8n"
     """Detector, by its name in the weights manifest: yolov8n, yolov8m, yolov8x, a yolo11 or yolo26,
     or another one listed there; `hog` is OpenCV's person detector and needs no weights."""
@@ -135,7 +135,7 @@ class TrackParams(Wire):
         return self
 
 
-class Track(Reply):
+class Track(ResponseModel):
     """One thing in one shot."""
 
     model_config = ConfigDict(
@@ -155,14 +155,14 @@ class Track(Reply):
     """Where it is, frames rising. A frame in which it was not found is missing."""
 
 
-class TrackCut(Reply):
+class TrackCut(ResponseModel):
     frame: int
     """First frame of a new shot, 0-based, display order."""
     time: float
     """Seconds from the first frame, from its timestamp."""
 
 
-class TrackVideo(Reply):
+class TrackVideo(ResponseModel):
     """What the boxes refer to."""
 
     width: int

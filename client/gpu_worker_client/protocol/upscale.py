@@ -8,7 +8,7 @@ from pydantic import Field
 
 from gpu_worker_client.protocol.base import AnsweredBy
 from gpu_worker_client.protocol.result import Stats, TaskResult
-from gpu_worker_client.protocol.task import FileTask, Wire
+from gpu_worker_client.protocol.task import FileTask, RequestModel
 
 SrModel = Literal[
     "RealESRGAN_x4plus",
@@ -22,7 +22,7 @@ SrModel = Literal[
 Codec = Literal["h264", "hevc", "av1", "prores"]
 
 
-class UpscaleParams(Wire):
+class UpscaleParams(RequestModel):
     model: SrModel = "RealESRGAN_x4plus"
     """Network, by its name in the weights manifest. `lite` needs no weights: it ships with the
     worker."""

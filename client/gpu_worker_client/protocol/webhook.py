@@ -6,14 +6,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from gpu_worker_client.protocol.base import Reply
+from gpu_worker_client.protocol.base import ResponseModel
 from gpu_worker_client.protocol.errors import ErrorBody
 
 JOB_COMPLETED = "job.completed"
 JOB_FAILED = "job.failed"
 
 
-class WebhookData(Reply):
+class WebhookData(ResponseModel):
     """What became of one job."""
 
     job_id: str
@@ -33,7 +33,7 @@ class WebhookData(Reply):
     """Why the job failed."""
 
 
-class WebhookBody(Reply):
+class WebhookBody(ResponseModel):
     """The event's JSON, in the form that Standard Webhooks recommends."""
 
     type: str

@@ -26,11 +26,11 @@ from gpu_worker_client.protocol import (
     TASKS,
     FileTask,
     ProcessorCheck,
+    RequestModel,
     SelftestParams,
     SelftestResult,
     Stats,
     TaskError,
-    Wire,
 )
 from gpu_worker_processors import registry
 from gpu_worker_processors.base import LocalJob, Processor, ignore_progress
@@ -125,7 +125,7 @@ def _attempt(name: str, job: LocalJob) -> tuple[bool, str]:
     )
 
 
-def _runnable(processor: Processor, sample: Sample, store: WeightStore) -> Wire:
+def _runnable(processor: Processor, sample: Sample, store: WeightStore) -> RequestModel:
     """The first parameters whose weights are all present and as pinned.
 
     Raises:
@@ -146,7 +146,7 @@ def _runnable(processor: Processor, sample: Sample, store: WeightStore) -> Wire:
     raise problem
 
 
-def _tiny_job(name: str, params: Wire, sample: Sample, job: LocalJob) -> LocalJob:
+def _tiny_job(name: str, params: RequestModel, sample: Sample, job: LocalJob) -> LocalJob:
     folder = job.work_dir / f"selftest-{name}"
     folder.mkdir()
     source = folder / "input"

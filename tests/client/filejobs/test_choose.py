@@ -33,7 +33,7 @@ from gpu_worker_client.filejobs.choose import (
     BAD_SECONDS,
     GOOD_SECONDS,
     Availability,
-    Place,
+    RunContext,
     UploadMeter,
     choose,
     is_available,
@@ -281,8 +281,8 @@ def scenes_of(film: Path) -> FileWork:
 
 def place_of(
     mode: Any, client: Client | None, history: History | None = None, **options: Any
-) -> Place:
-    return Place(mode, client, history or History(None), **options)
+) -> RunContext:
+    return RunContext(mode, client, history or History(None), **options)
 
 
 def test_where_a_job_runs(

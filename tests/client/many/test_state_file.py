@@ -11,7 +11,7 @@ from gpu_worker_client import ConfigError
 from gpu_worker_client.many.state_file import Store
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
-INSERT = "INSERT INTO job (key, name, task, policy, state, job_id, outcome, place) VALUES "
+INSERT = "INSERT INTO job (key, name, task, policy, state, job_id, outcome, position) VALUES "
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from gpu_worker_client.protocol.timeline import (
-    MAX_FILM_SECONDS,
+    MAX_VIDEO_SECONDS,
     Timeline,
     TimelineClip,
     TimelineOutput,
@@ -143,8 +143,8 @@ def plan_video(timeline: Timeline, sources: Mapping[str, TimelineSource]) -> Vid
         )
         first += frames
     plan = VideoPlan(width, height, fps, tuple(placed), tuple(joins))
-    if plan.seconds > MAX_FILM_SECONDS:
-        raise refused("clips", f"the film would be longer than {MAX_FILM_SECONDS} seconds")
+    if plan.seconds > MAX_VIDEO_SECONDS:
+        raise refused("clips", f"the film would be longer than {MAX_VIDEO_SECONDS} seconds")
     return plan
 
 
