@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from gpu_worker_client.protocol.base import Url, ProtocolModel
+from gpu_worker_client.protocol.base import ProtocolModel, Url
 from gpu_worker_client.protocol.containers import CONTAINERS
 from gpu_worker_client.protocol.errors import job_error
 from gpu_worker_client.protocol.problems import problems_of
