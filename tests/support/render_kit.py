@@ -32,7 +32,7 @@ def rendered(
     Args:
         before: words in front of `-i`.
         a: the first input; the command calls it "a" and its own suffix.
-        more: further inputs by the name before their suffix.
+        more: more inputs by the name before their suffix.
     """
     inputs = {f"{name}{path.suffix}": path for name, path in {"a": a, **more}.items()}
     suffix = Path(words[-1]).suffix

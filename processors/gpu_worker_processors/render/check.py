@@ -25,13 +25,13 @@ from gpu_worker_processors.render.progress import Report
 _AUDIO_TOLERANCE_SECONDS = 0.05
 """Two AAC frames at 44.1 kHz: what priming and padding add to a stream."""
 _TAIL_PACKETS = 64
-"""From the last key frame on, as many as are kept to decode it: above what any decoder holds back,
+"""From the last key frame on, as many as are stored to decode it: above what any decoder holds back,
 16 frames of H.264 and HEVC and as many threads."""
 _LATE_SECONDS = 0.2
 """Between the start of the audio and of the video: what a viewer sees of it, and more than priming
 and reordering make."""
 _LONGER_SECONDS = 0.5
-"""Above the command's own length. A copy ends with frames that were stored before others."""
+"""Above the command's own length. A copy ends with frames that were stored out of order."""
 _WEBP_ANIMATION = 0x02
 """The flag in a VP8X chunk."""
 _DEMUXERS = (
@@ -94,7 +94,7 @@ def check_output(
     """
     Args:
         written: FFmpeg's last report.
-        copied: whether the video was copied, which can begin at a key frame only.
+        copied: whether the video was copied, which starts at a key frame only.
 
     Raises:
         TaskError: `output_invalid`, saying what is wrong.
