@@ -25,8 +25,8 @@ from gpu_worker_processors.render.progress import Report
 _AUDIO_TOLERANCE_SECONDS = 0.05
 """Two AAC frames at 44.1 kHz: what priming and padding add to a stream."""
 _TAIL_PACKETS = 64
-"""From the last key frame on, as many as are stored to decode it: above what any decoder holds back,
-16 frames of H.264 and HEVC and as many threads."""
+"""From the last key frame on, as many as are stored to decode it: above what any decoder holds
+back, 16 frames of H.264 and HEVC and as many threads."""
 _LATE_SECONDS = 0.2
 """Between the start of the audio and of the video: what a viewer sees of it, and more than priming
 and reordering make."""
