@@ -67,7 +67,7 @@ class VideoSpec:
 class _DecodingTimes:
     """Decoding times and durations of the packets, which encoders get wrong at a variable rate.
 
-    An mp4 says how long a frame lasts by the distance of *decoding* times alone. Encoders let those
+    An mp4 says how long a frame lasts by the distance of *decoding* times only. Encoders let those
     lag behind by frames, so a pause of twenty seconds is found at another frame, and at the end of
     the file it would last longer than the video. Here they lag by seconds, the same throughout.
     libx265 and SVT-AV1 lose durations besides.
@@ -81,7 +81,7 @@ class _DecodingTimes:
         self._first_pts: int | None = None
         self._lag = self._end = 0
 
-    def place(self, packet: Any) -> Sequence[Any]:
+    def add(self, packet: Any) -> Sequence[Any]:
         """Takes the next packet in coding order; returns those whose times are final."""
         packet.duration = self.inside.pop(packet.pts, packet.duration)
         self._end = max(self._end, packet.pts + packet.duration)
@@ -207,14 +207,14 @@ class VideoWriter:
         spec = self._spec
         first, last, end = self._shown or (0, 0, 0)
         ticks = (last - first) * spec.time_base, (end - last) * spec.time_base
-        others = self._passthrough
+        streams = self._passthrough
         return Promise(
             spec.width,
             spec.height,
             self.frames,
             *ticks,
             spec.tags,
-            others.audio_seconds if others is not None else (),
+            streams.audio_seconds if streams is not None else (),
         )
 
     def __enter__(self) -> VideoWriter:
@@ -272,7 +272,7 @@ class VideoWriter:
         for packet in packets:
             self._bytes += packet.size
             self._check_size(self._bytes)
-            for placed in self._times.place(packet):
+            for placed in self._times.add(packet):
                 if self._waiting is not None:
                     self._write_packet(self._waiting)
                 self._waiting = placed

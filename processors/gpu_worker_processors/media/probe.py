@@ -86,7 +86,7 @@ class VideoInfo:
     """AVCOL_RANGE number; 0 unspecified, 1 limited, 2 full."""
     interlaced: bool
     is_uneven: bool = False
-    """The container lists frames that are shown much longer than others."""
+    """The container lists frames that are shown much longer than the rest."""
     language: str | None = None
 
     @property
@@ -323,7 +323,7 @@ def _video_info(
 
 
 def _is_uneven(kind: Kind, stream: VideoStream) -> bool:
-    """Only where it costs no look at the packets: by the index of an MP4; a GIF may always be."""
+    """Only where no packet has to be read: by the index of an MP4; a GIF may always be."""
     if kind.demuxer != "mov":
         return kind.demuxer == "gif"
     times = [entry.timestamp for entry in stream.index_entries if not entry.is_discard]

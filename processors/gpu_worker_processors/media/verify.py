@@ -44,7 +44,7 @@ class Promise:
 
 
 _AUDIO_SECONDS = Fraction(1, 10)
-"""Priming and padding, which some containers count and others do not: two AAC frames at
+"""Priming and padding, which not every container counts: two AAC frames at
 44,100 Hz."""
 
 
