@@ -53,6 +53,8 @@ class AudioConverter:
         self.damaged = 0
         """Packets that could not be decoded after the first that could: silence stands for them."""
         self._started = False
+        self._end = Fraction(0)
+        """Seconds of the source's clock where the frame before ended."""
         rate = _rate(self.name, context.sample_rate)
         layout = _layout(self.name, context.layout)
         self.target = output.add_stream(self.name, rate=rate)
@@ -78,12 +80,21 @@ class AudioConverter:
             frames = []
         for frame in frames:
             self._started = True
+            self._time(frame)
             for same in self._resampled(frame):
                 yield from self.target.encode(same)
         if not packet.size:
             for rest in self._flushed():
                 yield from self.target.encode(rest)
             yield from self.target.encode(None)
+
+    def _time(self, frame: AudioFrame) -> None:
+        """Gives a frame that has no timestamp, as the one that a decoder held back till the end,
+        the end of the one before."""
+        assert frame.time_base is not None
+        if frame.pts is None:
+            frame.pts = round(self._end / frame.time_base)
+        self._end = frame.pts * frame.time_base + Fraction(frame.samples, frame.sample_rate)
 
     def _resampled(self, frame: AudioFrame) -> Iterator[AudioFrame]:
         shape = (frame.format.name, frame.layout.name, frame.sample_rate)
