@@ -33,7 +33,7 @@ class Expectation:
     max_frames: int | None = None
     """The command's own limit (`-frames:v`): no more than this."""
     is_readable: bool = True
-    """It can be read back without being told what it is; raw samples and text cannot."""
+    """It can be read back by its content; raw samples and text cannot."""
 
 
 class Rendering(Protocol):

@@ -171,7 +171,7 @@ class Command:
 
     @property
     def _has_streams(self) -> bool:
-        """Whether the container holds any; one for metadata alone does not."""
+        """Whether the container holds any; one of pure metadata does not."""
         muxer = formats.MUXERS[self.script.muxer]
         return muxer.still or bool(muxer.video or muxer.audio or muxer.subtitle)
 

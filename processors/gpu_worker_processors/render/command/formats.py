@@ -21,8 +21,8 @@ class Muxer:
     still: bool = False
     """One frame to one file."""
     is_checked: bool = True
-    """It can be read back without being told what it is. False: raw samples and text, of which only
-    the size can be looked at."""
+    """It can be read back by its content. False: raw samples and text, of which only the size is
+    checked."""
 
 
 RAW_AUDIO = _names(

@@ -29,7 +29,7 @@ def modern_value(word: str, text: str) -> str:
 
 def with_async(settings: Sequence[Given]) -> tuple[Given, ...]:
     """The output's options without `-async`, which became the filter aresample in FFmpeg 7: after
-    the filters of `-af`, or alone."""
+    the filters of `-af`, or as the only one."""
     rest = [given for given in settings if given.name != "async"]
     amounts = [given for given in settings if given.name == "async"]
     if not amounts:
