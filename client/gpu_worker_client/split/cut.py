@@ -14,7 +14,7 @@ from typing import Any
 import av
 from av.error import FFmpegError
 
-from gpu_worker_client.protocol.containers import CONTAINERS, INDEXED
+from gpu_worker_client.protocol.base import CONTAINERS, INDEXED
 from gpu_worker_client.split.errors import SplitError
 from gpu_worker_client.split.plan import Segment, SplitPlan
 from gpu_worker_client.split.source import SourceVideo, packets_of

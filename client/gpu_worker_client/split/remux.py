@@ -18,7 +18,7 @@ from typing import Any
 import av
 from av.error import FFmpegError
 
-from gpu_worker_client.protocol.containers import CONTAINERS
+from gpu_worker_client.protocol.base import CONTAINERS
 from gpu_worker_client.split.errors import SplitError
 from gpu_worker_client.split.keyframes import with_parameter_sets
 from gpu_worker_client.split.plan import Segment, SplitPlan

@@ -21,7 +21,7 @@ from support.scripted_server import ScriptedServer
 
 from gpu_worker_client import Client, ConfigError, Storage
 from gpu_worker_client.protocol import UpscaleParams, UpscaleTask
-from gpu_worker_client.protocol.containers import CONTAINERS
+from gpu_worker_client.protocol.base import CONTAINERS
 from gpu_worker_client.split import SplitError, SplitPlan, plan_split
 from gpu_worker_client.split.cut import cut_segments
 from gpu_worker_client.split.keyframes import starts_anew, units
