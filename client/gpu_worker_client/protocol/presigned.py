@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 from urllib.parse import parse_qsl
 
 from gpu_worker_client.protocol.foreign import parse_integer, parse_sigv4_date, parse_unix_time
@@ -36,9 +37,9 @@ class Presign:
     operation: str | None = None
     """What AWS's JavaScript SDK says the URL is for ("GetObject"), None with other signers."""
     part_number: int | None = None
-    adds_type: bool = True
-    """Whether an unsigned Content-Type may be sent along; a version 2 signature covers it even when
-    it is absent."""
+    version: Literal[2, 4] = 4
+    """Version of the signature. One of version 2 covers a Content-Type even when it is absent, so
+    none may be sent along unsigned."""
     problem: str | None = None
     """What is wrong with the signature's own parameters."""
 
@@ -103,4 +104,4 @@ def _life(date: str, expires: str, prefix: str) -> tuple[datetime | None, int | 
 def _version_2(values: Mapping[str, str]) -> Presign:
     expires_at = parse_unix_time(values["expires"])
     problem = "Expires is not a Unix time" if expires_at is None else None
-    return Presign(expires_at, adds_type=False, problem=problem)
+    return Presign(expires_at, version=2, problem=problem)

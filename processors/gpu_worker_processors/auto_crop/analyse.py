@@ -79,7 +79,7 @@ def analyse(
             times.add(pts, duration)
     else:
         for item in reader:
-            times.add(item.pts, item.frame.duration or 0)
+            times.add(item.pts, item.duration)
             _report(job, item.index + 1, video)
     if result is None:
         return Analysis((), _timeline(times, ()), times, listed is not None)
