@@ -1,10 +1,11 @@
 # make demo    a video goes in through a presigned URL and comes out upscaled and cut into scenes, all on this machine
 # make test    the tests, five to eight minutes on two cores; JOBS=4 takes four processes
 # make fast    the tests that start no process and import no torch, FFmpeg or OpenCV
+# make client  the client's tests in .venv-client, where there is no torch, processor or worker
 # make check   lint, types, import rules, generated docs are current
 # make docs    writes the generated docs
 # make bench   peers and us side by side in one run; writes docs/benchmarks.md
-# Every target first makes .venv from python3 alone. VIDEO=path gives the demo your own clip.
+# Every target first makes its .venv from python3 alone. VIDEO=path gives the demo your own clip.
 
 PYTHON ?= python3
 JOBS   ?= 2
@@ -16,7 +17,7 @@ READY  := .venv/.ready
 # every engine compiles torch anew.
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 
-.PHONY: setup demo test fast test-all check bench lock reference image wheels version docs clean
+.PHONY: setup demo test fast client test-all check bench lock reference image wheels version docs clean
 .DEFAULT_GOAL := demo
 
 setup: $(READY)
@@ -40,6 +41,17 @@ test: $(READY)
 
 fast: $(READY)
 	@$(BIN)/python -m pytest -q -p no:xdist --fast -m "not slow and not gpu" $(ARGS)
+
+# tests/client.txt has what runs there, and what needs more than the client.
+client: .venv-client/.ready
+	@.venv-client/bin/python -m pytest -q -m "not slow" -n $(JOBS) --dist loadfile @tests/client.txt $(ARGS)
+
+.venv-client/.ready: requirements/client.txt client/pyproject.toml
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@test -x $(@D)/bin/uv || $(@D)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --require-hashes --no-deps -r requirements/client.txt
+	@$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --no-deps --no-build-isolation -e client
+	@touch $@
 
 test-all: $(READY) reference
 	@$(BIN)/python -m pytest -q $(ARGS)
@@ -66,7 +78,7 @@ reference: .venv/.reference
 
 # Recompiles the pins. The files name no index host, so they work behind any mirror.
 lock: $(READY)
-	@cd requirements && for name in worker dev build reference; do \
+	@cd requirements && for name in worker dev client build reference; do \
 	  ../$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	    --no-emit-find-links --no-annotate --no-header --override overrides.txt $$name.in -o $$name.txt || exit 1; done
 
@@ -82,4 +94,4 @@ version:
 	@sed -n 's/^version = "\(.*\)"/\1/p' client/pyproject.toml
 
 clean:
-	rm -rf .venv demo-output
+	rm -rf .venv .venv-client demo-output

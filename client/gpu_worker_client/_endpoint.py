@@ -96,8 +96,8 @@ class Endpoint:
         """`POST /run`, or `POST /runsync` that is answered when the job has ended or `wait_seconds`
         have passed.
 
-        `repeatable` says that a second job from the same body does no harm (the task has an
-        idempotency key); without it only what the endpoint certainly did not take is sent again.
+        `repeatable` says that a second job from the same body does no harm (it would find the
+        first one's result); without it only what the endpoint certainly did not take is sent again.
         """
         path = "run" if wait_seconds is None else f"runsync?wait={round(wait_seconds * 1000)}"
         try:

@@ -209,6 +209,7 @@ def _sessions(
 def _session(api_key: str | None, *, trust_environment: bool) -> requests.Session:
     """With a key for the endpoint, with None for storage, whose URLs hold all that it asks for."""
     from http.cookiejar import DefaultCookiePolicy
+    from importlib.metadata import version
 
     import requests  # here, because it doubles the time that importing this package takes
     from requests.adapters import HTTPAdapter
@@ -221,6 +222,7 @@ def _session(api_key: str | None, *, trust_environment: bool) -> requests.Sessio
     session = requests.Session()
     # without one, requests sends the host what ~/.netrc has for it, even in place of a header
     session.auth = authorize
+    session.headers["User-Agent"] = f"gpu-worker-client/{version('gpu-worker-client')}"
     if api_key is not None:
         session.headers["Accept"] = "application/json"
     session.trust_env = trust_environment
@@ -250,7 +252,10 @@ def _never_sent(error: requests.RequestException) -> bool:
     import requests
     from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
-    if isinstance(error, requests.ConnectTimeout | requests.exceptions.SSLError):
+    if isinstance(
+        error,
+        requests.ConnectTimeout | requests.exceptions.SSLError | requests.exceptions.ProxyError,
+    ):
         return True
     cause = error.args[0] if error.args else None
     reason = cause.reason if isinstance(cause, MaxRetryError) else cause
@@ -258,8 +263,8 @@ def _never_sent(error: requests.RequestException) -> bool:
 
 
 _CAUSE = re.compile(
-    r"\[Errno [-\d]+\][^)'\"]*|[Rr]ead timed out|certificate verify failed|reset by peer|closed"
-    r" connection"
+    r"Tunnel connection failed: \d{3}[ \w]*|\[Errno [-\d]+\][^)'\"]*|[Rr]ead timed out"
+    r"|certificate verify failed|reset by peer|closed connection"
 )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -76,6 +77,17 @@ def _required(env: Mapping[str, str], variable: str, argument: str) -> str:
     if not value:
         raise ConfigError(f"no {argument}: give it to the client or set {variable}")
     return value
+
+
+def _is_repeatable(task: TaskBase) -> bool:
+    """Whether a second job from the same task would find the first one's result."""
+    if task.idempotency_key is not None and task.result_get_url is None:
+        warnings.warn(
+            "an idempotency_key without result_url and result_get_url only names the work: a job"
+            " that runs twice costs twice. Give the task both URLs",
+            stacklevel=2,
+        )
+    return task.result_get_url is not None
 
 
 class AsyncClient(AsyncFileTasks):
@@ -282,7 +294,7 @@ class AsyncClient(AsyncFileTasks):
             body["webhook"] = webhook
         request = self.connection.endpoint.submit(
             body,
-            repeatable=checked.idempotency_key is not None,
+            repeatable=_is_repeatable(checked),
             wait_seconds=self._hold_seconds(wait_seconds, deadline),
         )
         answer = await self.connection.http.send(request, deadline, self._take_back)

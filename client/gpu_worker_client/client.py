@@ -110,8 +110,9 @@ class Client(FileTasks):
     ) -> Job[Any]:
         """Queues a task.
 
-        A submit whose answer got lost is sent again only when the task has an `idempotency_key`:
-        without one it could run, and cost, twice.
+        A submit whose answer got lost is sent again only when the task has a `result_get_url`, at
+        which a second job would find the first one's result. Without it the task could run, and
+        cost, twice; an `idempotency_key` without it gives a `UserWarning`.
 
         Args:
             task: a typed task, or the same as a dict or as JSON text in UTF-8.

@@ -65,13 +65,17 @@ class Health:
     """Jobs in the queue."""
     starting: bool
     """No worker is ready or busy, and one is being started."""
+    at_work: bool = False
+    """A job waits or runs."""
 
     @classmethod
     def read(cls, answer: Mapping[str, Any]) -> Health:
         jobs, workers = _counts(answer.get("jobs")), _counts(answer.get("workers"))
         up = sum(workers.get(state, 0) for state in ("idle", "ready", "running"))
         return cls(
-            waiting=jobs.get("inQueue"), starting=up == 0 and workers.get("initializing", 0) > 0
+            waiting=jobs.get("inQueue"),
+            starting=up == 0 and workers.get("initializing", 0) > 0,
+            at_work=any(jobs.get(state, 0) for state in ("inQueue", "inProgress")),
         )
 
 

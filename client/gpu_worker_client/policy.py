@@ -96,10 +96,13 @@ class Policy:
 
 
 def checked_policy(policy: object) -> Policy | None:
-    """Raises ConfigError: it is something else than a `Policy` or None, the dict that RunPod's API
-    takes for example."""
-    if policy is None or isinstance(policy, Policy):
+    """Raises ConfigError: a value is out of bounds, or it is something else than a `Policy` or
+    None, the dict that RunPod's API takes for example."""
+    if isinstance(policy, Policy):
+        policy.to_wire()
         return policy
+    if policy is None:
+        return None
     raise ConfigError(
         "policy must be a Policy: Policy(execution_timeout_seconds=3600, ttl_seconds=7200) for"
         " example"

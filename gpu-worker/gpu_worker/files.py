@@ -5,6 +5,7 @@ caller's folders."""
 from __future__ import annotations
 
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -44,6 +45,15 @@ class UrlFiles:
             weights_pull.ensure(names, self._settings, self._transfers.cancelled)
 
     def fetch(self, job: EngineJob) -> None:
+        """Every input, while the store is asked whether it would take the outputs."""
+        targets = [target for target in (self._urls.output, self._urls.result) if target]
+        with ThreadPoolExecutor(max(len(targets), 1), "check-upload") as pool:
+            checks = [pool.submit(self._transfers.check_upload, target) for target in targets]
+            self._fetch_inputs(job)
+        for check in checks:
+            check.result()
+
+    def _fetch_inputs(self, job: EngineJob) -> None:
         """What goes with an input is small and comes first: a wrong one ends the job before the
         large one has come. Of a task without that one input each may be large."""
         source, limits = self._urls.input, self._transfers.limits

@@ -4,6 +4,8 @@ becomes."""
 from __future__ import annotations
 
 import logging
+import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,9 @@ from gpu_worker_client._http import _session
 
 API_KEY = "rpa_CANARYkey0123456789"
 TASK = {"task": "selftest"}
-KEYED = {"task": "selftest", "idempotency_key": "once"}
+NAMED = {"task": "selftest", "idempotency_key": "once"}
+STORED = {"result_url": "https://h/r.json?put", "result_get_url": "https://h/r.json?get"}
+KEYED = NAMED | STORED
 QUEUED = {"id": "job-1", "status": "IN_QUEUE"}
 
 
@@ -39,6 +43,7 @@ def test_submit_sends_what_runpod_documents(client: Client, server: ScriptedServ
         "policy": {"executionTimeout": 600_000, "ttl": 600_000 + 86_400_000},
     }
     assert seen.headers["Authorization"] == f"Bearer {API_KEY}"
+    assert re.fullmatch(r"gpu-worker-client/\d+\.\d+\.\d+", seen.headers["User-Agent"])
     assert seen.headers["Content-Type"] == "application/json"
 
 
@@ -52,16 +57,18 @@ def test_submit_sends_what_runpod_documents(client: Client, server: ScriptedServ
         pytest.param(KEYED, Answer(status=503), 2, id="503 with a key: sent again"),
         pytest.param(KEYED, Answer(QUEUED, cut_body=True), 2, id="cut body with a key: sent again"),
         pytest.param(KEYED, Answer(status=400), 1, id="400: never"),
+        pytest.param(NAMED, Answer(hang_up=True), 1, id="hang-up, a key alone: not sent again"),
     ],
 )
 def test_a_submit_is_sent_again_only_when_that_is_safe(
     client: Client, server: ScriptedServer, task: dict[str, str], fault: Answer, sent: int
 ) -> None:
     server.say(fault, QUEUED)
-    try:
-        assert client.submit(task).id == "job-1"
-    except (APIConnectionError, APIError):
-        assert sent == 1
+    with pytest.warns(UserWarning, match="result_get_url") if task is NAMED else nullcontext():
+        try:
+            assert client.submit(task).id == "job-1"
+        except (APIConnectionError, APIError):
+            assert sent == 1
     assert server.asked == ["POST /v2/ep1/run"] * sent
 
 
@@ -211,6 +218,22 @@ def test_a_netrc_entry_does_not_replace_the_api_key(
     with _session(API_KEY, trust_environment=True) as session:
         session.get(server.url.replace("127.0.0.1", "localhost"))
     assert server.seen[0].headers["Authorization"] == f"Bearer {API_KEY}"
+
+
+def test_a_proxy_that_refuses_took_no_request(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers CONNECT itself: nothing reached the endpoint, and nobody is told that it may
+    have."""
+    monkeypatch.setenv("HTTPS_PROXY", server.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    client = Client("ep1", API_KEY, "https://endpoint.example", timing=FakeTime().timing())
+    with client, pytest.raises(APIConnectionError) as caught:
+        client.submit(TASK)
+    assert caught.value.may_have_arrived is False
+    assert "Tunnel connection failed: 501" in str(caught.value)
+    assert "may have taken" not in str(caught.value)
 
 
 def test_a_proxy_of_the_environment_does_not_see_loopback(

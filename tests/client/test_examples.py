@@ -205,13 +205,48 @@ def test_walkthrough(platform: LocalPlatform) -> None:
     assert sorted(lines[-2:]) == ["0 2", "1 input_not_found: no such object"]
 
 
+def event(job_id: str, kind: str = "job.completed") -> bytes:
+    data = {
+        "job_id": job_id,
+        "task": "upscale",
+        "state": "completed",
+        "idempotency_key": "e7",
+        "result": UPSCALED,
+        "partial": False,
+    }
+    now = datetime.now(timezone.utc).isoformat()
+    return json.dumps({"type": kind, "timestamp": now, "data": data}).encode()
+
+
+def hook(
+    http: requests.Session, url: str, key: bytes, signed: bytes, sent: bytes | None = None
+) -> requests.Response:
+    """Posts an event whose signature is of `signed`."""
+    stamp = str(int(datetime.now(timezone.utc).timestamp()))
+    digest = hmac.digest(key, b".".join([b"msg_1", stamp.encode(), signed]), "sha256")
+    headers = {
+        "webhook-id": "msg_1",
+        "webhook-timestamp": stamp,
+        "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
+    }
+    return http.post(f"{url}/hooks/gpu", data=sent or signed, headers=headers, timeout=30)
+
+
 @pytest.mark.slow
 def test_fastapi_backend(platform: LocalPlatform) -> None:
     """examples/fastapi_backend.py under a real server; the webhook's signature is made here, by the
     specification alone."""
     key, port = b"0123456789abcdef0123456789abcdef", unused_port()
     secret = "whsec_" + base64.b64encode(key).decode()
-    env = {"WEBHOOK_URL": "https://backend.example/hooks/gpu", "WEBHOOK_SECRET": secret}
+    gate = platform.gate
+    env = {
+        "WEBHOOK_URL": "https://backend.example/hooks/gpu",
+        "WEBHOOK_SECRET": secret,
+        "R2_ENDPOINT_URL": gate.base_url,
+        "R2_BUCKET_NAME": gate.bucket,
+        "R2_ACCESS_KEY_ID": gate.credentials.access_key,
+        "R2_SECRET_ACCESS_KEY": gate.credentials.secret_key,
+    }
     argv = [
         "-m",
         "uvicorn",
@@ -230,43 +265,16 @@ def test_fastapi_backend(platform: LocalPlatform) -> None:
             job_id = http.post(f"{url}/exports/e7", params=query, timeout=30).json()["job"]
             (task,) = serve(platform, {"output": UPSCALED})
             assert task["idempotency_key"] == "e7" and task["webhook_url"] == env["WEBHOOK_URL"]
+            assert requests.put(task["result_url"], b"{}", timeout=30).ok
+            assert requests.get(task["result_get_url"], timeout=30).json() == {}
+            assert http.get(f"{url}/exports/e8", timeout=30).status_code == 404
             assert http.get(f"{url}/exports/e7", timeout=30).json() == {"state": "queued"}
 
-            data = {
-                "job_id": job_id,
-                "task": "upscale",
-                "state": "completed",
-                "idempotency_key": "e7",
-                "result": UPSCALED,
-            }
-            now = datetime.now(timezone.utc)
-            body = json.dumps(
-                {
-                    "type": "job.completed",
-                    "timestamp": now.isoformat(),
-                    "data": data | {"partial": False},
-                }
-            ).encode()
-            stamp = str(int(now.timestamp()))
-            signature = base64.b64encode(
-                hmac.digest(key, b".".join([b"msg_1", stamp.encode(), body]), "sha256")
-            ).decode()
-            headers = {
-                "webhook-id": "msg_1",
-                "webhook-timestamp": stamp,
-                "webhook-signature": f"v1,{signature}",
-            }
-            forged = http.post(
-                f"{url}/hooks/gpu",
-                data=body.replace(b"completed", b"failed"),
-                headers=headers,
-                timeout=30,
-            )
+            assert hook(http, url, key, event("another-job")).status_code == 503
+            forged = hook(http, url, key, event(job_id), sent=event(job_id, "job.failed"))
             assert forged.status_code == 400
-            assert (
-                http.post(f"{url}/hooks/gpu", data=body, headers=headers, timeout=30).status_code
-                == 204
-            )
+            assert http.get(f"{url}/exports/e7", timeout=30).json() == {"state": "queued"}
+            assert hook(http, url, key, event(job_id)).status_code == 204
             assert http.get(f"{url}/exports/e7", timeout=30).json() == {"state": "completed"}
         finally:
             backend.terminate()

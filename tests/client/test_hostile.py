@@ -41,13 +41,18 @@ SCENES: dict[str, Any] = {
     "stats": {"total_scenes": 1, "avg_scene_length": 1.0},
 }
 TASK = {"task": "detect_scenes", "input_url": "https://h/in.mp4"}
+ONCE = {
+    "idempotency_key": "once",
+    "result_url": "https://h/r.json?put",
+    "result_get_url": "https://h/r.json?get",
+}
 QUEUED, RUNNING = {"id": "j", "status": "IN_QUEUE"}, {"id": "j", "status": "IN_PROGRESS"}
 DONE = {"id": "j", "status": "COMPLETED", "output": SCENES}
 LATE_PROGRESS = {**RUNNING, "output": {"seq": 9, "stage": "process"}}
 
 CALLS: dict[str, Callable[[Client], Any]] = {
     "submit": lambda client: client.submit(TASK),
-    "submit, key": lambda client: client.submit({**TASK, "idempotency_key": "once"}),
+    "submit, key": lambda client: client.submit({**TASK, **ONCE}),
     "run": lambda client: client.run(TASK, TIMEOUT_SECONDS),
     "status": lambda client: client.job("j").status(),
     "wait": lambda client: client.job("j").wait(TIMEOUT_SECONDS),

@@ -189,6 +189,29 @@ def test_the_source_of_calls_is_closed_when_the_loop_over_them_is_left() -> None
     asyncio.run(program())
 
 
+def test_what_ends_is_not_held_up_by_a_source_that_waits_for_it() -> None:
+    """A slot is free, and the next call comes only when the first one's value has been seen."""
+    seen = asyncio.Event()
+
+    async def value(number: int) -> int:
+        return number
+
+    async def calls() -> AsyncGenerator[Coroutine[Any, Any, int], None]:
+        yield value(1)
+        await seen.wait()
+        yield value(2)
+
+    async def program() -> list[int]:
+        values: list[int] = []
+        async with aclosing(as_they_end(calls(), 2)) as ended:
+            async for number in ended:
+                values.append(number)
+                seen.set()
+        return values
+
+    assert asyncio.run(asyncio.wait_for(program(), 30)) == [1, 2]
+
+
 def test_the_job_of_a_blocking_clients_failure_is_a_blocking_one(service: Service) -> None:
     worker = serving(service, 1)
     platform = service.platform

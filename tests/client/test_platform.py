@@ -249,10 +249,14 @@ def test_a_submit_whose_answer_is_lost_is_queued_once(
     assert len(platform.control.hub.queue.jobs) == 1
 
 
-def test_with_a_key_it_is_sent_again(client: Client, acts: Acts, platform: LocalPlatform) -> None:
+def test_with_a_stored_result_it_is_sent_again(
+    client: Client, acts: Acts, platform: LocalPlatform
+) -> None:
     platform.faults.add(Fault.lose_response(path="run"))
     acts.left = [lambda: None]
-    job = client.submit(SelftestTask(idempotency_key="once"))
+    gate = platform.gate
+    put, get = gate.presign("PUT", "r.json"), gate.presign("GET", "r.json")
+    job = client.submit(SelftestTask(idempotency_key="once", result_url=put, result_get_url=get))
     assert job.id in platform.control.hub.queue.jobs
 
 

@@ -19,6 +19,7 @@ from gpu_worker_client.protocol import (
     DetectScenesTask,
     ErrorCode,
     TaskError,
+    TaskResult,
     UpscaleParams,
     UpscaleTask,
     parse_task,
@@ -31,6 +32,27 @@ OUT = f"https://account.r2.example/bucket/out.mp4?X-Amz-Signature={CANARY}"
 UPSCALE: dict[str, Any] = {"task": "upscale", "input_url": IN, "output_url": OUT}
 SCENES: dict[str, Any] = {"task": "detect_scenes", "input_url": IN}
 PART = 5 * 1024 * 1024
+
+
+def test_what_is_shown_of_a_task_or_a_result_holds_no_signature() -> None:
+    task = parse_task(
+        UPSCALE
+        | {"result_url": IN.replace("in.mp4", "r.json"), "headers": {"output": {"x": CANARY}}}
+    )
+    render = parse_task(
+        {
+            "task": "render",
+            "inputs": {"in.mp4": IN},
+            "output_url": OUT,
+            "params": {"command_args": ["-i", "in.mp4", "out.mp4"]},
+        }
+    )
+    result = TaskResult(task="upscale", output_url=OUT, result_url=OUT)
+    for model in (task, render, result):
+        for shown in (repr(model), str(model), f"{[model]}"):
+            assert "account.r2.example/bucket/out.mp4" in shown
+            assert CANARY not in shown
+    assert task.input_url == IN
 
 
 def parts(*urls: str, **more: Any) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """What a type checker knows about a call: the result's type follows from the task's, for every task
-there is."""
+there is, and of the installed wheels as of the source."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from support.paths import ROOT
 
 from gpu_worker_client.protocol import TASKS
@@ -81,3 +83,51 @@ async def async_program(client: AsyncClient) -> None:
     assert (
         status == 1 and 'to parameter "input"' in told and 'missing for parameter "input"' in told
     )
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has the three packages as wheels, and what they need from this environment."""
+    folder = tmp_path_factory.mktemp("installed")
+    uv, python = Path(sys.executable).with_name("uv"), folder / "venv/bin/python"
+    subprocess.run([uv, "venv", "-q", "-p", sys.executable, folder / "venv"], check=True)
+    for project in ("client", "processors", "gpu-worker"):
+        build = [uv, "build", "-q", "--wheel", "--no-build-isolation", "-o", folder, ROOT / project]
+        subprocess.run([*build, "-p", sys.executable], check=True)
+    install = [uv, "pip", "install", "-q", "--no-deps", "-p", python, *folder.glob("*.whl")]
+    subprocess.run(install, check=True)
+    site = next((folder / "venv/lib").glob("python*/site-packages"))
+    (site / "dependencies.pth").write_text(f"{Path(pytest.__file__).parents[1]}\n")
+    return python
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_the_examples_are_typed_by_the_wheels(
+    checker: str, installed: Path, tmp_path: Path
+) -> None:
+    """Strictly, and one error is planted: a checker that knew no types would not see it."""
+    shutil.copytree(ROOT / "examples", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "planted.py").write_text(
+        "from gpu_worker.settings import Settings\n"
+        "from gpu_worker_client import Client\n"
+        "from gpu_worker_client.protocol import UpscaleTask\n"
+        "from gpu_worker_processors.base import ProcessorSettings\n"
+        "planted: str = Client().run(UpscaleTask.model_construct())\n"
+        "print(planted, Settings, ProcessorSettings)\n"
+    )
+    (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}')
+    options = {
+        "mypy": ["--strict", "--no-error-summary", "--python-executable", str(installed), "."],
+        "pyright": ["--pythonpath", str(installed)],
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", checker, *options[checker]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    errors = [line for line in done.stdout.splitlines() if "error:" in line]
+    assert done.returncode == 1 and len(errors) == 1, done.stdout
+    assert "planted.py:5:" in errors[0] and '"UpscaleResult"' in errors[0]

@@ -318,6 +318,13 @@ def test_urls(house: House, row: tuple[str, str]) -> None:
     assert house.refusal(task_for(house, "detect_scenes", url)).code == code
 
 
+def test_an_output_url_signed_for_get_is_refused_before_the_work(house: House) -> None:
+    task = task_for(house, "upscale", house.gate.presign("GET", "good.mp4"))
+    error = house.refusal(task | {"output_url": house.gate.presign("GET", "out.mp4")})
+    assert (error.code, error.stage) == ("url_denied", "fetch")
+    assert error.message.startswith("output_url: ") and "sign it for PUT" in error.message
+
+
 def test_w_a_model_without_weights_names_the_command(house: House) -> None:
     task = task_for(house, "upscale", house.gate.presign("GET", "good.mp4"))
     error = house.refusal(task | {"params": {"model": "RealESRGAN_x4plus"}})

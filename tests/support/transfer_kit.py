@@ -26,6 +26,7 @@ from gpu_worker.transfer import (
     TransferLimits,
     UrlPolicy,
     check_task,
+    check_upload,
     deliver,
     deliver_result,
     fetch,
@@ -157,6 +158,9 @@ class Kit:
     def fetch(self, source: Source | str) -> Fetched:
         chosen = self.source(source) if isinstance(source, str) else source
         return fetch(chosen, self.dest, progress=self.report, **self._common())
+
+    def check_upload(self, url: str) -> None:
+        check_upload(self.target(url), **self._common())
 
     def deliver(self, target: Target | str, file: Path) -> Delivered:
         chosen = self.target(target) if isinstance(target, str) else target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from gpu_worker_client.many.manager import JobManager, JobOutcome, JobSummary
+from gpu_worker_client.many.manager import JobManager
+from gpu_worker_client.many.state_file import JobOutcome, JobSummary
 
 __all__ = ["JobManager", "JobOutcome", "JobSummary"]

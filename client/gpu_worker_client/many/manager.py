@@ -13,38 +13,26 @@ submit and its answer, and what is not, stands in docs/jobs.md.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import os
-import threading
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
+from gpu_worker_client._portal import call, iterate
 from gpu_worker_client._tasks import web_task
 from gpu_worker_client.client import Client
 from gpu_worker_client.errors import ConfigError
-from gpu_worker_client.many.runner import InDoubt, ManagedClient, Runner
-from gpu_worker_client.many.state_file import (
-    COMPLETED,
-    FAILED,
-    IN_DOUBT,
-    RUNNING,
-    SUBMITTING,
-    WAITING,
-    Store,
-)
-from gpu_worker_client.outcome import Outcome
+from gpu_worker_client.many.runner import InDoubt, Runner
+from gpu_worker_client.many.state_file import JobOutcome, JobSummary, Store
 from gpu_worker_client.policy import Policy, checked_policy
-from gpu_worker_client.protocol import TaskBase, TaskResult
+from gpu_worker_client.protocol import TaskBase
 from gpu_worker_client.settings import Switches
 
-T = TypeVar("T")
 Task = TaskBase | Mapping[str, Any] | bytes
 
 DEFAULT_PARALLEL = 8
@@ -52,42 +40,6 @@ DEFAULT_PARALLEL = 8
 what counts."""
 BATCH = 256
 """Jobs that `submit_all` writes at once: one wait for the disk instead of as many."""
-STOP_SECONDS = 90.0
-"""Longest that leaving waits for the background: a submit under way is waited for, as only its
-answer names the job."""
-
-
-@dataclass(frozen=True)
-class JobOutcome(Outcome[TaskResult]):
-    """How one job of a manager ended; `index` counts from 0 in the order of submission."""
-
-    key: str = ""
-    """The job's name, given or made by `submit`."""
-    job_id: str | None = None
-    """The endpoint's id of the last attempt; None when it was never taken, or its result was found
-    in storage."""
-    attempts: int = 0
-    """How often it was sent."""
-
-
-@dataclass(frozen=True)
-class JobSummary:
-    """How many jobs stand where."""
-
-    waiting: int
-    """Not sent yet, or to be sent again."""
-    running: int
-    """On the endpoint."""
-    in_doubt: int
-    """Sent, but the answer was lost; inspected when all the rest have ended."""
-    completed: int
-    failed: int
-    attempts: int
-    """Submits of all jobs together: more than there are jobs when some were tried again."""
-
-    @property
-    def total(self) -> int:
-        return self.waiting + self.running + self.in_doubt + self.completed + self.failed
 
 
 class JobManager:
@@ -128,21 +80,15 @@ class JobManager:
         if max_parallel < 1 or retries < 0:
             raise ConfigError("max_parallel must be 1 or more, retries 0 or more")
         self._keeps = state is not None
-        self._store = Store(None if state is None else Path(state))
-        self._changed = threading.Condition()
-        self._failure: BaseException | None = None
-        self._loop = asyncio.new_event_loop()
+        self._closed = False
+        self._process = os.getpid()
         self._runner = Runner(
-            ManagedClient(client.core),
-            self._store,
+            client.core,
+            Store(None if state is None else Path(state)),
             max_parallel=max_parallel,
             retries=retries,
             in_doubt=in_doubt,
-            ended=self._wake,
         )
-        self._thread: threading.Thread | None = None
-        self._serving: asyncio.Task[None] | None = None
-        self._closed = False
 
     def __enter__(self) -> JobManager:
         return self
@@ -153,6 +99,8 @@ class JobManager:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if os.getpid() != self._process:
+            return  # a forked process: the jobs and the file are its parent's
         try:
             if kind is not None and not self._keeps:
                 self.cancel()
@@ -195,25 +143,7 @@ class JobManager:
             APIConnectionError, APIError: the endpoint cannot be used any more. Jobs go on there; a
                 new manager with the same state file takes them up.
         """
-        self._start()
-        position = 0
-        while True:
-            with self._changed:
-                while (ended := self._store.ended_after(position)) is None:
-                    if self._failure is not None:
-                        raise self._failure
-                    if self._store.all_ended() or self._serving is None or self._serving.done():
-                        return
-                    self._changed.wait()
-            position = ended.position
-            yield JobOutcome(
-                index=ended.number - 1,
-                result=ended.result,
-                error=ended.error,
-                key=ended.key,
-                job_id=ended.job_id,
-                attempts=ended.attempts,
-            )
+        return iterate(self._runner.outcomes())
 
     def wait(self) -> JobSummary:
         """Waits until every job has ended. Errors as of `results`."""
@@ -223,81 +153,24 @@ class JobManager:
 
     def summary(self) -> JobSummary:
         """How many jobs stand where, now."""
-        states, attempts = self._store.counts()
-        return JobSummary(
-            waiting=states.get(WAITING, 0) + states.get(SUBMITTING, 0),
-            running=states.get(RUNNING, 0),
-            in_doubt=states.get(IN_DOUBT, 0),
-            completed=states.get(COMPLETED, 0),
-            failed=states.get(FAILED, 0),
-            attempts=attempts,
-        )
+        return call(self._runner.summary)
 
     def cancel(self) -> None:
         """Stops every job that has not ended, on the endpoint too; their outcomes are
         `JobCancelled`. Nothing more is sent."""
-        self._stop()
-        self._run_loop()
-        self._call(self._runner.cancel_all())
+        call(self._runner.cancel)
 
     def close(self) -> None:
         """Stops following; jobs on the endpoint go on. A manager that is closed takes no more
         call."""
-        if self._closed:
-            return
-        self._closed = True
-        self._stop()
-        if self._thread is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(STOP_SECONDS)
-        self._loop.close()
-        self._store.close()
+        if not self._closed:
+            self._closed = True
+            call(self._runner.close)
 
     def _add(self, entries: list[tuple[str, TaskBase, Policy | None]]) -> None:
         for _, _, policy in entries:
             checked_policy(policy)
-        self._store.add(entries)
-        self._start()
-        self._loop.call_soon_threadsafe(self._runner.more)
-
-    def _start(self) -> None:
-        if self._serving is None:
-            self._run_loop()
-            self._serving = self._call(self._started())
-
-    async def _started(self) -> asyncio.Task[None]:
-        serving = asyncio.create_task(self._runner.serve())
-        serving.add_done_callback(self._served)
-        return serving
-
-    def _served(self, serving: asyncio.Task[None]) -> None:
-        """The background has ended: by `_stop`, or by an error that `results` raises."""
-        if not serving.cancelled():
-            self._failure = serving.exception()
-        self._wake()
-
-    def _stop(self) -> None:
-        if self._serving is not None:
-            self._call(_halted(self._serving))
-
-    def _run_loop(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._loop.run_forever, name="gpu-worker-client-jobs", daemon=True
-            )
-            self._thread.start()
-
-    def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-    def _wake(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
-
-
-async def _halted(serving: asyncio.Task[None]) -> None:
-    serving.cancel()
-    await asyncio.wait({serving}, timeout=STOP_SECONDS)
+        call(self._runner.add, entries)
 
 
 def task_key(task: TaskBase) -> str:

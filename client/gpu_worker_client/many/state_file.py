@@ -6,7 +6,7 @@ disk before the next begins. A row found `submitting` when the file is opened wa
 the process died: whether the endpoint took it is in doubt. One process at a time holds the file.
 The tasks in it keep their presigned URLs until each has ended, so only its owner may read it. A
 file that somebody else wrote is not believed: a trigger in it would run at the first write, so its
-schema must be this one to the letter, and every row one that could have been written here.
+schema must be this one to the letter, and every row is checked when it is read.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import threading
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, Json
 
 from gpu_worker_client.errors import ConfigError
+from gpu_worker_client.outcome import Outcome
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import (
     TASKS,
@@ -36,10 +38,6 @@ from gpu_worker_client.protocol.errors import JobError, job_error
 
 WAITING, SUBMITTING, IN_DOUBT, RUNNING = "waiting", "submitting", "in_doubt", "running"
 COMPLETED, FAILED = "completed", "failed"
-APPLICATION_ID = 0x6770756A
-""""gpuj", by which the file knows itself
-(https://www.sqlite.org/pragma.html#pragma_application_id)."""
-VERSION = 1
 _PRAGMAS = (
     "PRAGMA locking_mode=EXCLUSIVE",  # held until the process ends, however it ends
     "PRAGMA journal_mode=WAL",
@@ -61,59 +59,89 @@ CREATE TABLE job (
 );
 CREATE INDEX job_state ON job (state, number);
 CREATE INDEX job_unended ON job (number) WHERE position IS NULL;
-PRAGMA application_id={APPLICATION_ID};
-PRAGMA user_version={VERSION};
 """
-_UNSOUND = f"""
-SELECT EXISTS (SELECT 1 FROM job WHERE NOT (
-    typeof(key) = 'text' AND typeof(name) = 'text' AND typeof(attempts) = 'integer'
-    AND typeof(policy) IN ('text', 'null') AND typeof(job_id) IN ('text', 'null')
-    AND CASE
-        WHEN state IN ('{WAITING}', '{SUBMITTING}', '{IN_DOUBT}') THEN
-            typeof(task) = 'text' AND position IS NULL
-        WHEN state = '{RUNNING}' THEN typeof(task) = 'text' AND position IS NULL
-            AND job_id IS NOT NULL
-        WHEN state IN ('{COMPLETED}', '{FAILED}') THEN
-            typeof(outcome) = 'text' AND typeof(position) = 'integer'
-        ELSE 0
-    END
-))
-"""  # noqa: S608 - no caller's text
-"""Whether any row has a value of a kind that is never written: SQLite lets any column hold any
-kind."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """A job that has not ended."""
+class JobOutcome(Outcome[TaskResult]):
+    """How one job of a manager ended; `index` counts from 0 in the order of submission."""
+
+    key: str = ""
+    """The job's name, given or made by `submit`."""
+    job_id: str | None = None
+    """The endpoint's id of the last attempt; None when it was never taken, or its result was found
+    in storage."""
+    attempts: int = 0
+    """How often it was sent."""
+
+
+@dataclass(frozen=True)
+class JobSummary:
+    """How many jobs stand where."""
+
+    waiting: int
+    """Not sent yet, or to be sent again."""
+    running: int
+    """On the endpoint."""
+    in_doubt: int
+    """Sent, but the answer was lost; inspected when all the rest have ended."""
+    completed: int
+    failed: int
+    attempts: int
+    """Submits of all jobs together: more than there are jobs when some were tried again."""
+
+    @property
+    def total(self) -> int:
+        return self.waiting + self.running + self.in_doubt + self.completed + self.failed
+
+
+class _Columns(BaseModel):
+    """Columns of a row, by their names. Strict: SQLite lets any column hold any kind of value."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
 
     number: int
     """From 1, in the order of submission."""
-    task: TaskBase
-    policy: Policy | None
-    state: str
     attempts: int
     """How often it was sent, or may have been."""
     job_id: str | None
-    """The endpoint's, of the last attempt."""
+    """The endpoint's id of the last attempt."""
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A job that has ended."""
+def _task(text: object) -> TaskBase:
+    return parse_task(text.encode() if isinstance(text, str) else text)
 
+
+class Row(_Columns):
+    """A job that has not ended."""
+
+    task: Annotated[InstanceOf[TaskBase], BeforeValidator(_task)]
+    policy: Json[Policy] | None
+    state: Literal["waiting", "submitting", "in_doubt", "running"]
+
+
+class _Ended(_Columns):
+    key: str
+    name: str
+    """The task's name."""
+    state: Literal["completed", "failed"]
+    outcome: str
+    """The result's JSON, or the error's."""
     position: int
     """From 1, in the order of ending."""
-    number: int
-    key: str
-    job_id: str | None
-    attempts: int
-    result: TaskResult | None
-    error: JobError | None
+
+    def read(self) -> JobOutcome:
+        is_done = self.state == COMPLETED
+        result = TASKS[self.name].result.from_json(self.outcome) if is_done else None
+        error = None if is_done else _error(json.loads(self.outcome))
+        return JobOutcome(self.number - 1, result, error, self.key, self.job_id, self.attempts)
+
+
+M = TypeVar("M", bound=_Columns)
 
 
 class Store:
-    """Every method may be called from any thread, and has reached the disk when it returns.
+    """Every method has reached the disk when it returns.
 
     Args:
         path: the file; None is a temporary one that nobody else can open.
@@ -124,15 +152,15 @@ class Store:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._lock = threading.RLock()
         self._db = _opened(path)
-        with self._lock, self._db:
-            self._db.execute("UPDATE job SET state = ? WHERE state = ?", (IN_DOUBT, SUBMITTING))
-        self._positions = int(self._value("SELECT coalesce(max(position), 0) FROM job"))
+        with self._db:
+            self._db.execute(
+                "UPDATE job SET state = ? WHERE position IS NULL AND state NOT IN (?, ?)",
+                (IN_DOUBT, WAITING, RUNNING),
+            )
 
     def close(self) -> None:
-        with self._lock:
-            self._db.close()
+        self._db.close()
 
     def add(self, entries: Iterable[tuple[str, TaskBase, Policy | None]]) -> None:
         """Adds jobs by their keys, all or none. A known key is the same job: until it has ended it
@@ -141,7 +169,7 @@ class Store:
         Raises:
             ConfigError: a key is known for another kind of task.
         """
-        with self._lock, self._db:
+        with self._db:
             for key, task, policy in entries:
                 known = self._db.execute("SELECT name FROM job WHERE key = ?", (key,)).fetchone()
                 if known is not None and known[0] != task.task:
@@ -161,15 +189,23 @@ class Store:
         """The next job to follow or to send: those that run already come first. `taken` are the
         numbers in work."""
         marks = ", ".join("?" * len(taken))
-        return self._row(
-            f"state IN ('{RUNNING}', '{WAITING}') AND number NOT IN ({marks}) ORDER BY state,"
-            " number",
-            *taken,
-        )
+        where = f"state IN ('{RUNNING}', '{WAITING}') AND number NOT IN ({marks})"
+        return self._read(Row, f"{where} ORDER BY state, number", *taken)
 
     def in_doubt(self) -> Row | None:
         """The first job of which nobody knows whether the endpoint took it."""
-        return self._row("state = ? ORDER BY number", IN_DOUBT)
+        return self._read(Row, "state = ? ORDER BY number", IN_DOUBT)
+
+    def unended(self) -> Iterator[Row]:
+        """Every job that has not ended, one at a time."""
+        number = 0
+        while row := self._read(Row, "position IS NULL AND number > ? ORDER BY number", number):
+            number = row.number
+            yield row
+
+    def all_ended(self) -> bool:
+        query = "SELECT 1 FROM job WHERE position IS NULL LIMIT 1"
+        return self._db.execute(query).fetchone() is None
 
     def sending(self, row: Row) -> None:
         """Says that a job is about to be sent, before it is."""
@@ -179,7 +215,7 @@ class Store:
         self._change("state = ?, job_id = ?", row, RUNNING, job_id)
 
     def not_sent(self, row: Row) -> None:
-        """Nothing left the house: the attempt did not count."""
+        """Nothing left this machine: the attempt did not count."""
         self._change("state = ?, attempts = max(attempts - 1, 0)", row, WAITING)
 
     def doubted(self, row: Row) -> None:
@@ -189,76 +225,55 @@ class Store:
         """Another attempt is due."""
         self._change("state = ?, job_id = NULL", row, WAITING)
 
-    def completed(self, row: Row, result: TaskResult) -> None:
-        self._end(row, COMPLETED, "".join(result.json_pieces()))
+    def ended(self, row: Row, outcome: TaskResult | JobError) -> None:
+        if isinstance(outcome, JobError):
+            body = outcome.body.model_dump(mode="json")
+            state, saved = FAILED, json.dumps({"kind": type(outcome).__name__, "body": body})
+        else:
+            state, saved = COMPLETED, "".join(outcome.json_pieces())
+        position = "(SELECT coalesce(max(position), 0) + 1 FROM job)"
+        change = f"state = ?, outcome = ?, position = {position}, task = NULL"
+        self._change(change, row, state, saved)
 
-    def failed(self, row: Row, error: JobError) -> None:
-        saved = {"kind": type(error).__name__, "body": error.body.model_dump(mode="json")}
-        self._end(row, FAILED, json.dumps(saved))
+    def ended_after(self, position: int) -> tuple[int, JobOutcome] | None:
+        """Position and outcome of the job that ended next after the one at `position`; 0 asks for
+        the first."""
+        ended = self._read(_Ended, "position > ? ORDER BY position", position)
+        with _one_job():
+            return None if ended is None else (ended.position, ended.read())
 
-    def ended_after(self, position: int) -> Ended | None:
-        """The job that ended next after the one at `position`; 0 asks for the first."""
-        with _one_job(), self._lock:
-            found = self._db.execute(
-                "SELECT position, number, key, name, state, attempts, job_id, outcome FROM job"
-                " WHERE position > ? ORDER BY position LIMIT 1",
-                (position,),
-            ).fetchone()
-        return None if found is None else _ended(*found)
-
-    def unended(self) -> Iterable[Row]:
-        """Every job that has not ended, one at a time."""
-        number = 0
-        while (
-            row := self._row("position IS NULL AND number > ? ORDER BY number", number)
-        ) is not None:
-            number = row.number
-            yield row
-
-    def all_ended(self) -> bool:
-        return not self._value("SELECT EXISTS (SELECT 1 FROM job WHERE position IS NULL)")
-
-    def counts(self) -> tuple[dict[str, int], int]:
-        """Jobs by state, and how often any was sent."""
-        with self._lock:
-            states = dict(
-                self._db.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall()
-            )
-        return states, int(self._value("SELECT coalesce(sum(attempts), 0) FROM job"))
-
-    def _end(self, row: Row, state: str, outcome: str) -> None:
-        with self._lock:
-            self._change(
-                "state = ?, outcome = ?, position = ?, task = NULL",
-                row,
-                state,
-                outcome,
-                self._positions + 1,
-            )
-            self._positions += 1
+    def summary(self) -> JobSummary:
+        """How many jobs stand where."""
+        query = "SELECT state, count(*), sum(attempts) FROM job GROUP BY state"
+        found = self._db.execute(query).fetchall()
+        count: dict[str, int] = {state: jobs for state, jobs, _ in found}
+        return JobSummary(
+            waiting=count.get(WAITING, 0) + count.get(SUBMITTING, 0),
+            running=count.get(RUNNING, 0),
+            in_doubt=count.get(IN_DOUBT, 0),
+            completed=count.get(COMPLETED, 0),
+            failed=count.get(FAILED, 0),
+            attempts=sum(attempts for *_, attempts in found),
+        )
 
     def _change(self, what: str, row: Row, *values: object) -> None:
-        with self._lock, self._db:
+        with self._db:
             self._db.execute(f"UPDATE job SET {what} WHERE number = ?", (*values, row.number))  # noqa: S608 - no caller's text
 
-    def _value(self, query: str) -> Any:
-        with self._lock:
-            return self._db.execute(query).fetchone()[0]
-
-    def _row(self, where: str, *values: object) -> Row | None:
-        query = (
-            f"SELECT number, task, policy, state, attempts, job_id FROM job WHERE {where} LIMIT 1"  # noqa: S608
-        )
-        with _one_job(), self._lock:
+    def _read(self, columns: type[M], where: str, *values: object) -> M | None:
+        names = list(columns.model_fields)
+        query = f"SELECT {', '.join(names)} FROM job WHERE {where} LIMIT 1"  # noqa: S608 - no caller's text
+        with _one_job():
             found = self._db.execute(query, values).fetchone()
-        return None if found is None else _unended(*found)
+            return None if found is None else columns(**dict(zip(names, found, strict=True)))
 
 
 def _opened(path: Path | None) -> sqlite3.Connection:
     try:
         if path is not None:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        # An empty name: a private file of SQLite's own, gone with the connection.
+        # An empty name: a private file of SQLite's own, gone with the connection. Opened by the
+        # caller's thread, and from then on used by the event loop's only.
         db = sqlite3.connect("" if path is None else path, timeout=0, check_same_thread=False)
         try:
             _prepare(db, path)
@@ -274,20 +289,15 @@ def _opened(path: Path | None) -> sqlite3.Connection:
 def _prepare(db: sqlite3.Connection, path: Path | None) -> None:
     for pragma in _PRAGMAS:
         db.execute(pragma)
-    application, version = (
-        db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-    )
-    empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-    if empty and not application:
+    with closing(sqlite3.connect(":memory:")) as new:
+        new.executescript(_SCHEMA)
+        if _schema(db) not in ([], _schema(new)):
+            raise ConfigError(
+                f"{path} is no state file that this version of JobManager has written; give"
+                " another name"
+            )
+    if not _schema(db):
         db.executescript(_SCHEMA)
-    elif (application, version) != (APPLICATION_ID, VERSION):
-        raise ConfigError(
-            f"{path} is no state file of this version of JobManager; give another name"
-        )
-    elif _schema(db) != _own_schema() or db.execute(_UNSOUND).fetchone()[0]:
-        raise ConfigError(
-            f"{path} is a state file that JobManager has not written; give another name"
-        )
 
 
 def _schema(db: sqlite3.Connection) -> list[tuple[str, ...]]:
@@ -295,12 +305,6 @@ def _schema(db: sqlite3.Connection) -> list[tuple[str, ...]]:
     return db.execute(
         "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
     ).fetchall()
-
-
-def _own_schema() -> list[tuple[str, ...]]:
-    with closing(sqlite3.connect(":memory:")) as db:
-        db.executescript(_SCHEMA)
-        return _schema(db)
 
 
 @contextmanager
@@ -313,30 +317,6 @@ def _one_job() -> Generator[None]:
         raise ConfigError(
             f"a job in the state file cannot be read ({type(error).__name__}); give another file"
         ) from None
-
-
-def _unended(
-    number: int, task: str, policy: str | None, state: str, attempts: int, job_id: str | None
-) -> Row:
-    with _one_job():
-        limits = None if policy is None else Policy(**json.loads(policy))
-        return Row(number, parse_task(task.encode()), limits, state, attempts, job_id)
-
-
-def _ended(
-    position: int,
-    number: int,
-    key: str,
-    name: str,
-    state: str,
-    attempts: int,
-    job_id: str | None,
-    outcome: str,
-) -> Ended:
-    with _one_job():
-        result = TASKS[name].result.from_json(outcome) if state == COMPLETED else None
-        error = None if state == COMPLETED else _error(json.loads(outcome))
-    return Ended(position, number, key, job_id, attempts, result, error)
 
 
 def _error(saved: dict[str, Any]) -> JobError:

@@ -5,9 +5,12 @@ Unknown keys of an answer are stored and ignored, so that an older client can re
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, TypeVar
+from collections.abc import Iterable
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, FailFast, StringConstraints
+
+from gpu_worker_client.protocol.text import redact
 
 MAX_URL_CHARS = 8192
 """Longest URL accepted anywhere. R2 and S3 refuse longer request lines."""
@@ -35,7 +38,26 @@ megabytes may come from anybody, and pydantic would keep some 400 bytes of error
 thousand times what the answer takes packed."""
 
 
-class ResponseModel(BaseModel):
+class ProtocolModel(BaseModel):
+    """Shows itself without the query of a URL: a presigned one is a secret, and what is printed or
+    logged travels."""
+
+    model_config = ConfigDict(defer_build=True)  # importing the client builds no validator
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, _without_secrets(value)
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {key: _without_secrets(item) for key, item in value.items()}
+    return [_without_secrets(item) for item in value] if isinstance(value, list) else value
+
+
+class ResponseModel(ProtocolModel):
     """A value a worker answers. Fields of a newer worker are stored in `model_extra`."""
 
     model_config = ConfigDict(
@@ -43,7 +65,6 @@ class ResponseModel(BaseModel):
         frozen=True,
         hide_input_in_errors=True,
         ser_json_inf_nan="null",
-        defer_build=True,
     )
 
 

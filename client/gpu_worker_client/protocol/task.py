@@ -10,7 +10,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     StringConstraints,
@@ -19,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from gpu_worker_client.protocol.base import Url
+from gpu_worker_client.protocol.base import ProtocolModel, Url
 from gpu_worker_client.protocol.containers import CONTAINERS
 from gpu_worker_client.protocol.errors import job_error
 from gpu_worker_client.protocol.problems import problems_of
@@ -49,7 +48,7 @@ FRAMING_HEADERS = frozenset(_FRAMING.split())
 owns them."""
 
 
-class RequestModel(BaseModel):
+class RequestModel(ProtocolModel):
     """A value a caller sends. Strict: `1.0`, `"1"` and `true` are not integers."""
 
     model_config = ConfigDict(
@@ -58,7 +57,6 @@ class RequestModel(BaseModel):
         frozen=True,
         hide_input_in_errors=True,
         allow_inf_nan=False,
-        defer_build=True,  # importing the client builds no validator: a job needs those of one task
     )
 
     def __init__(self, /, **fields: Any) -> None:
@@ -76,11 +74,11 @@ class RequestModel(BaseModel):
 class TaskHeaders(RequestModel):
     """Headers that were signed into a URL and must be sent with it."""
 
-    input: HeaderMap = {}
+    input: HeaderMap = Field(default={}, repr=False)
     """For `input_url`, `inputs` and `tracks_url`."""
-    output: HeaderMap = {}
+    output: HeaderMap = Field(default={}, repr=False)
     """For `output_url` and the parts."""
-    result: HeaderMap = {}
+    result: HeaderMap = Field(default={}, repr=False)
     """For `result_url` and `result_get_url`."""
 
     @field_validator("input", "output", "result")

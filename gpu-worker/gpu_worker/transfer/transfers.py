@@ -10,6 +10,7 @@ from pathlib import Path
 from gpu_worker.transfer.deliver import Delivered, deliver, deliver_result
 from gpu_worker.transfer.fetch import fetch, read_result
 from gpu_worker.transfer.limits import TransferLimits
+from gpu_worker.transfer.probe import check_upload
 from gpu_worker.transfer.urls import Source, Target, UrlPolicy
 from gpu_worker_processors.base import ProgressSink
 
@@ -34,6 +35,10 @@ class Transfers:
             progress=lambda done, total: self.on_progress("fetch", done, total, "bytes"),
             cancelled=self.cancelled,
         )
+
+    def check_upload(self, target: Target) -> None:
+        """Refuses a target whose URL the store would refuse after the work."""
+        check_upload(target, policy=self.policy, limits=self.limits, cancelled=self.cancelled)
 
     def deliver(self, target: Target, file: Path) -> Delivered:
         """Uploads an output."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sqlite3
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +31,12 @@ from gpu_worker_client import (
     JobExpired,
     JobManager,
     OutOfMemory,
+    Policy,
     SubmitInDoubt,
     Timing,
     UnsupportedMedia,
 )
+from gpu_worker_client.many.state_file import Store
 from gpu_worker_client.protocol import BeatTask, DetectScenesTask, ErrorCode, TaskError
 
 STATS = {"total_scenes": 0, "avg_scene_length": 0.0}
@@ -178,11 +183,19 @@ def test_a_task_is_refused_before_it_is_written(client: Client) -> None:
         assert list(jobs.results()) == []
 
 
-def test_a_policy_that_is_none_is_refused_before_it_is_written(client: Client) -> None:
-    wire: Any = {"executionTimeout": 60_000}
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ({"executionTimeout": 60_000}, "must be a Policy"),
+        (Policy(execution_timeout_seconds=1), "must be 5 to"),
+    ],
+)
+def test_a_policy_that_is_none_is_refused_before_it_is_written(
+    client: Client, policy: Any, said: str
+) -> None:
     with JobManager(client) as jobs:
-        with pytest.raises(ConfigError, match="must be a Policy"):
-            jobs.submit({"task": "selftest"}, policy=wire)
+        with pytest.raises(ConfigError, match=said):
+            jobs.submit({"task": "selftest"}, policy=policy)
         assert jobs.summary().waiting == 0
 
 
@@ -259,19 +272,19 @@ def kept(platform: LocalPlatform, number: int) -> DetectScenesTask:
     return scenes(number, idempotency_key=f"k{number}", **urls)
 
 
-def in_doubt(client: Client, platform: LocalPlatform, state: Path, task: DetectScenesTask) -> None:
+def in_doubt(state: Path, task: DetectScenesTask) -> None:
     """Leaves the state file as a kill between a submit and its answer does."""
-    with JobManager(client, state=state) as jobs:
-        jobs._store.add([("k", task, None)])  # nothing is started by this
-        row = jobs._store.next([])
+    with closing(Store(state)) as store:
+        store.add([("k", task, None)])
+        row = store.next([])
         assert row is not None
-        jobs._store.sending(row)
+        store.sending(row)
 
 
 def test_a_lost_submit_without_a_place_to_look_is_not_repeated(
     client: Client, platform: LocalPlatform, state: Path
 ) -> None:
-    in_doubt(client, platform, state, scenes(1))
+    in_doubt(state, scenes(1))
     with JobManager(client, state=state) as jobs:
         (outcome,) = jobs.results()
     assert isinstance(outcome.error, SubmitInDoubt)
@@ -281,7 +294,7 @@ def test_a_lost_submit_without_a_place_to_look_is_not_repeated(
 def test_unless_the_caller_wants_it(
     client: Client, crew: Crew, platform: LocalPlatform, state: Path
 ) -> None:
-    in_doubt(client, platform, state, scenes(1))
+    in_doubt(state, scenes(1))
     with JobManager(client, state=state, in_doubt="resubmit") as jobs:
         (outcome,) = jobs.results()
     assert (outcome.ok, outcome.attempts, submits(platform)) == (True, 2, 1)
@@ -290,7 +303,7 @@ def test_unless_the_caller_wants_it(
 def test_the_result_of_a_lost_submit_is_found(
     client: Client, platform: LocalPlatform, state: Path
 ) -> None:
-    in_doubt(client, platform, state, kept(platform, 1))
+    in_doubt(state, kept(platform, 1))
     platform.gate.put("results/1.json", RESULT_1)
     with JobManager(client, state=state) as jobs:
         (outcome,) = jobs.results()
@@ -300,7 +313,7 @@ def test_the_result_of_a_lost_submit_is_found(
 def test_a_lost_submit_that_never_arrived_is_sent(
     client: Client, crew: Crew, platform: LocalPlatform, state: Path
 ) -> None:
-    in_doubt(client, platform, state, kept(platform, 1))
+    in_doubt(state, kept(platform, 1))
     with JobManager(client, state=state) as jobs:
         (outcome,) = jobs.results()
     assert (outcome.ok, submits(platform), len(crew.took)) == (True, 1, 1)
@@ -310,7 +323,7 @@ def test_a_lost_submit_that_still_runs_is_waited_for(
     client: Client, crew: Crew, platform: LocalPlatform, state: Path
 ) -> None:
     task = kept(platform, 1)
-    in_doubt(client, platform, state, task)
+    in_doubt(state, task)
     crew.hold.clear()
     client.submit(task)
     assert platform.wait_until(lambda: True if crew.took else None)
@@ -321,7 +334,7 @@ def test_a_lost_submit_that_still_runs_is_waited_for(
 
     crew.answer = finish
     with JobManager(client, state=state) as jobs:
-        jobs._start()
+        jobs.submit(task, key="k")
         assert platform.wait_until(lambda: True if _looks(platform) > 1 else None)
         crew.hold.set()
         (outcome,) = jobs.results()
@@ -431,6 +444,53 @@ def test_leaving_by_an_exception_cancels_what_nobody_could_take_up(
     assert [job.status.value for job in platform.control.hub.queue.jobs.values()] == [
         "CANCELLED"
     ] * 2
+
+
+@pytest.mark.parametrize("ends_as", ["CANCELLED", "IN_PROGRESS"])
+def test_ctrl_c_while_results_are_waited_for(
+    client: Client, crew: Crew, platform: LocalPlatform, state: Path, ends_as: str
+) -> None:
+    crew.hold.clear()
+
+    def interrupt() -> None:
+        platform.wait_until(lambda: True if len(crew.took) == 2 else None)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    keeps = state if ends_as == "IN_PROGRESS" else None
+    with pytest.raises(KeyboardInterrupt), JobManager(client, 2, keeps) as jobs:
+        jobs.submit_all(scenes(n) for n in range(5))
+        threading.Thread(target=interrupt).start()
+        list(jobs.results())
+    assert [job.status.value for job in platform.control.hub.queue.jobs.values()] == [ends_as] * 2
+
+
+FORKING = """
+import os, sys
+from gpu_worker_client import Client, JobManager
+endpoint, key, url, state = sys.argv[1:]
+with Client(endpoint, key, url) as client:
+    child = None
+    with JobManager(client, 1, state) as jobs:
+        jobs.submit({"task": "detect_scenes", "input_url": "https://h/1.mp4"})
+        child = os.fork()
+        if child != 0:
+            assert os.waitpid(child, 0)[1] == 0
+            assert jobs.wait().completed == 1
+    if child == 0:
+        with JobManager(client) as jobs:
+            jobs.submit({"task": "detect_scenes", "input_url": "https://h/2.mp4"})
+            os._exit(jobs.wait().completed != 1)
+"""
+
+
+def test_a_forked_process_leaves_its_parents_jobs_alone_and_may_run_its_own(
+    crew: Crew, platform: LocalPlatform, state: Path
+) -> None:
+    access = [platform.endpoint_id, platform.api_key, platform.base_url]
+    subprocess.run([sys.executable, "-c", FORKING, *access, str(state)], timeout=60, check=True)
+    assert len(crew.took) == 2
+    with closing(Store(state)) as store:
+        assert store.summary().completed == store.summary().total == 1
 
 
 def test_cancel_ends_every_job(

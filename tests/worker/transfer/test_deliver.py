@@ -376,3 +376,44 @@ def test_local_copies_can_be_cancelled(kit: Kit, output: Path, tmp_path: Path) -
         kit.fetch(str(output))
     assert caught.value.code is ErrorCode.cancelled
     assert not kit.dest.exists()
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["object there", "no object yet"])
+def test_an_upload_url_signed_for_get_is_found_before_the_work(kit: Kit, there: bool) -> None:
+    if there:
+        kit.put("out.mp4", DATA)
+    with pytest.raises(TaskError) as caught:
+        kit.check_upload(kit.presign("GET", "out.mp4"))
+    assert caught.value.code is ErrorCode.url_denied
+    assert "sign it for PUT" in caught.value.message
+
+
+def test_the_check_of_a_right_upload_url_writes_nothing(kit: Kit) -> None:
+    kit.check_upload(kit.presign("PUT", "out.mp4"))
+    assert [(seen.method, seen.status) for seen in kit.log] == [("GET", 403)]
+    assert kit.read("out.mp4") is None
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.status(503),
+        Fault.status(403, code="AccessDenied"),
+        Fault.redirect("https://elsewhere.example/"),
+        Fault.reset_download(after_bytes=0),
+    ],
+    ids=["503", "403", "redirect", "reset"],
+)
+def test_what_the_check_cannot_be_sure_of_is_left_to_the_upload(kit: Kit, fault: Fault) -> None:
+    kit.fault(fault, "GET")
+    kit.check_upload(kit.presign("PUT", "out.mp4"))
+    assert len(kit.log) == 1, "asked once, not again"
+
+
+@pytest.mark.parametrize("code", ["NoSuchBucket", "InvalidAccessKeyId"])
+def test_a_refusal_that_no_method_escapes_is_found_before_the_work(kit: Kit, code: str) -> None:
+    kit.fault(Fault.status(404 if code == "NoSuchBucket" else 403, code=code), "GET")
+    with pytest.raises(TaskError) as caught:
+        kit.check_upload(kit.presign("PUT", "out.mp4"))
+    assert caught.value.code is ErrorCode.url_denied
+    assert caught.value.details["storage_code"] == code
