@@ -119,8 +119,8 @@ async def run_files(
 class Prepared:
     """A task whose inputs are in the bucket."""
 
-    task: TaskBase = field(repr=False)
-    """For `Client.run`; holds presigned URLs."""
+    task: TaskBase
+    """For `Client.run`."""
     work: FileWork
     storage: Storage | None = None
     """None when the work names no path."""

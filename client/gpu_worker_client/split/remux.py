@@ -184,11 +184,11 @@ def join(
             _parameter_sets(codec, picked_video(first), target)
             if muxer in INDEXED:
                 target.codec_context.codec_tag = _IN_BAND_TAGS[codec]
-        others = OtherStreams(source, opened, output, target)
+        other_streams = OtherStreams(source, opened, output, target)
         video = _placed(source, pieces, target, in_band=in_band)
-        for packet in merge(others.packets(), video, key=_decode_seconds):
+        for packet in merge(other_streams.packets(), video, key=_decode_seconds):
             output.mux(packet)
-    return others.copied, others.warnings
+    return other_streams.copied, other_streams.warnings
 
 
 def _decode_seconds(packet: Any) -> float:

@@ -152,7 +152,7 @@ def _checked(
     params: UpscaleParams | None,
     in_flight: int,
 ) -> SplitPlan:
-    """The plan, once what a video in one piece is refused for was looked for."""
+    """The plan. Refuses first what is refused of a video in one piece."""
     path = source.source.path if isinstance(source, SplitPlan) else source
     FileWork("upscale", {}, {"input_url": path}, output=output).check()
     if in_flight < 1:

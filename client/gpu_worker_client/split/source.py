@@ -32,7 +32,7 @@ EPOCH_FORMATS = frozenset({"mpegts", "mpeg", "flv", "ogg"})
 is meant, and a late start stays."""
 STARTS_ANEW = {"h264": "5", "hevc": "16-21"}
 """NAL units of a frame that decoding can start with (ITU-T H.264 and H.265, table 7-1). H.264: an
-IDR frame alone promises that frames after it never refer to frames before it. H.265: BLA, IDR and
+IDR frame, and no other, promises that no later frame refers to one before it. H.265: BLA, IDR and
 CRA frames; leading frames of a CRA, which may refer back, are known by their timestamps. The key
 frames of other codecs are believed."""
 
