@@ -132,7 +132,8 @@ class AutoCropParams(RequestModel):
     leave the window."""
     padding: Share = 0.2
     """Space around the subject inside the window, on each side, as a share of the subject's own
-    size; none where it does not fit. Padding alone leaves nobody out and widens no window."""
+    size; none where it does not fit. Padding itself leaves nobody out and
+    widens no window."""
     anticipation: float = Field(default=0.5, ge=0, le=5)
     """Seconds: the window is led to where the subject will be on average during this time."""
     keyframe_interval: int = Field(default=30, ge=1, le=3600)
