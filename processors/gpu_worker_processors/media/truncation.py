@@ -58,6 +58,11 @@ def has_moov(path: Path) -> bool:
     return any(kind == b"moov" for kind, _, _ in mov_boxes(path))
 
 
+def is_fragmented(path: Path, kind: Kind) -> bool:
+    """Whether an ISO media file comes in fragments, each with a time of its own."""
+    return kind.demuxer == "mov" and any(name == b"moof" for name, _, _ in mov_boxes(path))
+
+
 def missing_bytes(path: Path, kind: Kind) -> int:
     """Bytes that the headers of an AVI, FLV, Ogg, ASF or MXF file announce beyond the file's end,
     or that the last packet of a transport stream or frame of a DV or YUV4MPEG2 file lacks; 0 when
