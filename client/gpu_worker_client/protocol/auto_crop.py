@@ -23,7 +23,7 @@ from gpu_worker_client.protocol.upscale import Codec
 MAX_KEYFRAMES = 5000
 """More do not fit into a task's 256 KiB."""
 MAX_ASPECT = 20
-"""Of the longer side over the shorter."""
+"""Longer side over shorter side."""
 _ASPECT = re.compile(r"[1-9][0-9]{0,4}:[1-9][0-9]{0,4}")
 
 
@@ -96,10 +96,10 @@ class CropKeyframe(RequestModel):
     y: float = Field(default=0, ge=0, le=1e5)
     """Top edge."""
     width: Annotated[float, Field(gt=0, le=1e5)] | None = None
-    """Of the window; without it and `height` the one that `target_aspect` and `zoom` give."""
+    """Width of the window; without it and `height` the one that `target_aspect` and `zoom` give."""
     height: Annotated[float, Field(gt=0, le=1e5)] | None = None
-    """Of the window. One that has not the target's aspect ratio is shown whole, as `fallback`
-    says."""
+    """Height of the window. A window of another aspect ratio than the target's is shown whole, as
+    `fallback` says."""
 
     @model_validator(mode="after")
     def _placed_in_time_with_a_whole_size(self) -> CropKeyframe:
@@ -153,7 +153,7 @@ class AutoCropParams(RequestModel):
     normalised: bool = False
     """Positions and sizes, in and out, are shares of the source's width and height, 0 to 1."""
     codec: Codec = "h264"
-    """Of the output; a codec that cannot hold the output's size is refused."""
+    """The output's codec; one that cannot hold the output's size is refused."""
     crf: int = Field(default=18, ge=0, le=51)
     """Constant quality, 0 (lossless for h264) to 51; prores ignores it."""
     model: ModelName = "yolov8n"
@@ -162,7 +162,7 @@ class AutoCropParams(RequestModel):
     """What that tracking finds, besides the classes that `subject` and `overrides` name. `hog`
     knows people only; with it the default means people."""
     confidence_threshold: float = Field(default=0.5, ge=0, le=1)
-    """Of that tracking."""
+    """What that tracking reports."""
     frame_stride: int = Field(default=1, ge=1, le=1000)
     """That tracking reads every n-th frame only; between them boxes lie on straight lines."""
 
@@ -328,7 +328,7 @@ class AutoCropResult(TaskResult):
     """The path. An answer over the inline limit has `crop_keyframes_count` instead: the whole
     result is then at `result_url`."""
     subject: CropSubject = CropSubject.model_construct()
-    """Of the segments that take most of the time."""
+    """The subject of the segments that take most of the time."""
     segments: Many[CropSegment] = []
     """In order, without gaps; empty with `keyframes`. A shot of more than 10 s is divided into
     equal parts of at most that, and the subject chosen anew in each, with an advantage for the one

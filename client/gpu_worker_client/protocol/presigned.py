@@ -38,7 +38,7 @@ class Presign:
     """What AWS's JavaScript SDK says the URL is for ("GetObject"), None with other signers."""
     part_number: int | None
     version: Literal[2, 4]
-    """Of the signature. One of version 2 covers a Content-Type even when it is absent, so none may
+    """The signature's version. Version 2 covers a Content-Type even when it is absent, so none may
     be sent along unsigned."""
     problem: str | None = None
     """What is wrong with the signature's own parameters."""

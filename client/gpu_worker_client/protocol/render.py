@@ -21,9 +21,9 @@ MAX_INPUTS = 200
 MAX_ARGS = 512
 """Words of one command; the longest filter graph is one word."""
 MAX_ARG_CHARS = 8192
-"""Of one word."""
+"""Longest word of a command."""
 MAX_ARGS_CHARS = 32 * 1024
-"""Of all words together."""
+"""Longest command, all its words together."""
 
 Argument = Annotated[
     str,

@@ -114,7 +114,7 @@ class Cost(ResponseModel):
 
 class WorkerInfo(ResponseModel):
     version: str
-    """Of the package that ran the task."""
+    """Version of the package that ran the task."""
     device: str
     """"cuda:0" or "cpu"."""
     encoder: str | None = None

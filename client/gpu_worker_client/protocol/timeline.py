@@ -20,7 +20,7 @@ from gpu_worker_client.protocol.upscale import Codec
 MAX_CLIPS = 200
 """Each is read and decoded on its own, one after the other."""
 MAX_KEYFRAMES = 200
-"""Of one clip."""
+"""Most keyframes of one clip."""
 MAX_OVERLAYS = 50
 MAX_VIDEO_SECONDS = 6 * 3600
 MIN_SPEED, MAX_SPEED = 0.1, 20.0
@@ -81,7 +81,7 @@ class TimelineClip(RequestModel):
     transition: Transition | None = None
     """Into this clip, instead of the timeline's own. The first clip has none."""
     title: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
-    """Of the clip's chapter; by default "Clip 1", "Clip 2", ..."""
+    """Title of the clip's chapter; by default "Clip 1", "Clip 2", ..."""
 
     @model_validator(mode="after")
     def _some_time(self) -> TimelineClip:
@@ -142,9 +142,9 @@ class Overlay(RequestModel):
     width: Side | None = None
     """Width of an image or video, pixels of the output; the height follows. By default its own."""
     font_size: int = Field(default=48, ge=8, le=1000)
-    """Of a text: pixels of the output."""
+    """Size of a text in pixels of the output."""
     color: Annotated[str, StringConstraints(max_length=7)] = "#ffffff"
-    """Of a text: "#rrggbb"."""
+    """Colour of a text, "#rrggbb"."""
     opacity: float = Field(default=1.0, ge=0, le=1)
     """0 (not to be seen) to 1."""
 

@@ -61,7 +61,7 @@ class TrackState(RequestModel):
     worker: pass it on as it came."""
 
     version: Literal[1] = 1
-    """Of this blob."""
+    """Version of this blob."""
     track_algorithm: Literal["botsort", "bytetrack"]
     """The algorithm that made it; the next piece must name the same."""
     frames: int = Field(ge=0, lt=2**30)
@@ -90,7 +90,7 @@ class TrackParams(RequestModel):
     """What is reported; 0.3 finds a ball in more frames. The tracker sees weaker boxes as well, so
     that an id survives a moment of doubt."""
     iou_threshold: float = Field(default=0.45, gt=0, le=1)
-    """Of two boxes of one class in a frame that overlap by more than this, the weaker one is
+    """When two boxes of one class in a frame overlap by more than this, the weaker one is
     dropped."""
     track_algorithm: Literal["botsort", "bytetrack"] = "botsort"
     """`botsort` makes up for a moving camera; `bytetrack` is a little faster."""

@@ -38,7 +38,7 @@ class UpscaleParams(RequestModel):
     """Edge of a tile in input pixels; "auto" fits the device's memory; 0 is the whole frame at
     once."""
     codec: Codec = "h264"
-    """Of the output; a codec that cannot hold the output's size is refused."""
+    """The output's codec; one that cannot hold the output's size is refused."""
     crf: int = Field(default=18, ge=0, le=51)
     """Constant quality, 0 (lossless for h264) to 51; prores ignores it."""
     reuse_identical_frames: bool = True
