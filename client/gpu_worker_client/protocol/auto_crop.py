@@ -344,7 +344,8 @@ class AutoCropTask(OptionalFileTask, AnsweredBy[AutoCropResult]):
 
     task: Literal["auto_crop"] = "auto_crop"
     tracks_url: Url | None = None
-    """GET; presigned: the result JSON of a `track` task of the same video. Nothing is then detected
+    """GET; presigned: who is where in this video: the result JSON of a `track` task, or of it
+    `{"tracks": [...]}` alone, or MOTChallenge text (each track a person). Nothing is then detected
     twice."""
     params: AutoCropParams = AutoCropParams.model_construct()
 
