@@ -135,11 +135,20 @@ _SENTENCES = (
 )
 
 _DAMAGE = re.compile(
-    r"File ended prematurely|Packet corrupt|filesize and duration do not match|CRC mismatch|LZW"
+    r"File ended prematurely|filesize and duration do not match|CRC mismatch|LZW"
     r" decode failed"
 )
 """What FFmpeg says, and then goes on and returns 0, about an input that is cut off or damaged:
 Matroska, AVI, MP3, Ogg, GIF."""
+
+_LOST = re.compile(r"Packet corrupt")
+"""What FFmpeg says where packets of a transport stream are missing. It says so where two are
+joined, too."""
+_UNREAD = re.compile(
+    r"Invalid data found when processing input|[Ee]rror while decoding|Error submitting packet to"
+    r" decoder"
+)
+"""What decoders say of what they cannot read."""
 
 _HARDWARE = tuple(
     (re.compile(pattern, re.IGNORECASE), reason)
@@ -177,10 +186,14 @@ def hardware_problem(log: str, encoder: str) -> str | None:
     return next((reason for pattern, reason in _HARDWARE if pattern.search(log)), None)
 
 
-def damage(log: str) -> TaskError | None:
-    """The error for a damaged input that FFmpeg itself counts as a success; None when it saw
-    none."""
-    if _DAMAGE.search(log) is None:
+def damage(log: str, *, all_errors: bool = False) -> TaskError | None:
+    """The error for a damaged input that FFmpeg itself counts as a success; None when it saw none.
+
+    Args:
+        all_errors: FFmpeg was not to end at the first error, so errors of decoders count too.
+    """
+    more = _UNREAD if all_errors else _LOST
+    if _DAMAGE.search(log) is None and more.search(log) is None:
         return None
     message = (
         "an input is damaged or cut off: FFmpeg read only a part of it, so nothing was delivered"
