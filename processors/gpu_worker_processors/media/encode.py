@@ -23,7 +23,7 @@ import av
 from av.error import FFmpegError
 
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
-from gpu_worker_client.protocol.containers import INDEXED
+from gpu_worker_client.protocol.base import INDEXED
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.color import ColorTags
 from gpu_worker_processors.media.encoders import EncoderChoice, check_container
@@ -152,7 +152,7 @@ class VideoWriter:
             self._stream = self._add_video(muxer)
             if source is not None:
                 self._passthrough = Passthrough(*source, self._output, self._stream, muxer, limits)
-                self.notes += self._passthrough.notes
+                self.notes = self._passthrough.notes
             self._output.start_encoding()
         except (FFmpegError, OSError, ValueError) as error:
             self._discard()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing_extensions import Self
 
 from gpu_worker_processors.base import Limits
-from gpu_worker_processors.media.container import AUDIO_DECODERS, VIDEO_DECODERS
+from gpu_worker_processors.media.decoders import AUDIO_DECODERS, VIDEO_DECODERS
 from gpu_worker_processors.render.base import Expectation
 from gpu_worker_processors.render.timeline.plan import nearest
 from gpu_worker_processors.render.timeline.sources import TimelineSource
