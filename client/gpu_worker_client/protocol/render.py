@@ -96,7 +96,8 @@ class RenderTask(OutputTask, AnsweredBy[RenderResult]):
     task: Literal["render"] = "render"
     inputs: dict[FileName, Url] = Field(default={}, max_length=MAX_INPUTS)
     """GET; presigned, by the name the command uses. Empty for a command that only generates, a test
-    card for example."""
+    card for example. Fonts (TrueType, OpenType) among them are found by their family's name, as
+    subtitles and `drawtext=font=...` ask for them."""
     params: RenderParams
 
     @model_validator(mode="after")
@@ -117,9 +118,9 @@ class RenderTask(OutputTask, AnsweredBy[RenderResult]):
 
     @model_validator(mode="after")
     def _the_timeline_uses_inputs(self) -> RenderTask:
-        for name, path in (
-            self.params.timeline.input_names if self.params.timeline else {}
-        ).items():
+        timeline = self.params.timeline
+        names = {**timeline.input_names, **timeline.font_names} if timeline else {}
+        for name, path in names.items():
             if name not in self.inputs:
                 raise ValueError(f"params.timeline.{path} is not the name of an input")
         return self

@@ -142,7 +142,11 @@ class Overlay(RequestModel):
     width: Side | None = None
     """Width of an image or video, pixels of the output; the height follows. By default its own."""
     font_size: int = Field(default=48, ge=8, le=1000)
-    """Of a text: pixels of the output."""
+    """Of a text: pixels of the output, height of its em."""
+    font: FileName | None = None
+    """Of a text: name of a font (TrueType, OpenType) in `inputs`; by default Noto Sans. Letters
+    that it lacks come from the worker's own fonts: twenty scripts, Chinese, Japanese, Korean,
+    emoji in one color. What none has is the warning `missing_glyphs`."""
     color: Annotated[str, StringConstraints(max_length=7)] = "#ffffff"
     """Of a text: "#rrggbb"."""
     opacity: float = Field(default=1.0, ge=0, le=1)
@@ -161,7 +165,7 @@ class Overlay(RequestModel):
             raise ValueError("give exactly one of input and text")
         if self.end is not None and self.end <= self.start:
             raise ValueError("end must be after start")
-        idle = {"width"} if self.text is not None else {"font_size", "color"}
+        idle = {"width"} if self.text is not None else {"font_size", "font", "color"}
         if idle & self.model_fields_set:
             raise ValueError(
                 f"of no effect here: leave out {', '.join(sorted(idle & self.model_fields_set))}"
@@ -252,9 +256,15 @@ class Timeline(RequestModel):
         return [clip.transition or self.transition for clip in self.clips[1:]]
 
     @property
+    def font_names(self) -> dict[str, str]:
+        """As `input_names`, of the fonts."""
+        paths = [(over.font, f"overlays.{n}.font") for n, over in enumerate(self.overlays)]
+        return {name: path for name, path in reversed(paths) if name is not None}
+
+    @property
     def input_names(self) -> dict[str, str]:
-        """Every name of an input that is used, and the path where it is used first: `{"a.mp4":
-        "clips.0.input"}`."""
+        """Every name of a video, image or audio input that is used, and the path where it is used
+        first: `{"a.mp4": "clips.0.input"}`."""
         paths = [(clip.input, f"clips.{n}.input") for n, clip in enumerate(self.clips)]
         paths += [(self.music.input, "music.input")] if self.music else []
         paths += [
