@@ -43,11 +43,11 @@ from runpod.serverless.modules.worker_state import JobsProgress  # noqa: E402
 _ping_for_ever = Heartbeat.process_loop
 
 
-def _ping_while_the_worker_lives(*arguments: Any) -> None:
+def _ping_while_the_worker_lives(mirror: Any = None, test: bool = False) -> None:
     worker = parent_process()
     if worker is not None and worker.pid is not None:
         die_with(worker.pid)
-    _ping_for_ever(*arguments)
+    _ping_for_ever(mirror, test)
 
 
 Heartbeat.process_loop = staticmethod(_ping_while_the_worker_lives)

@@ -25,27 +25,6 @@ def is_url(file: FileOrUrl) -> bool:
     return isinstance(file, str) and _URL.match(file) is not None
 
 
-def check_output_path(path: Path) -> None:
-    """Checks that a file can be written there, before anything is paid for.
-
-    Raises:
-        FileNotFoundError, NotADirectoryError, IsADirectoryError: its folder is not there or is a
-            file, or it is a folder itself.
-    """
-    folder = path.absolute().parent
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "the output is a folder; name a file", str(path))
-    if folder.is_dir():
-        return
-    if any(above.is_file() for above in (folder, *folder.parents)):
-        raise NotADirectoryError(
-            errno.ENOTDIR, "a file stands where the output's folder should be", str(path)
-        )
-    raise FileNotFoundError(
-        errno.ENOENT, "the output's folder is not there; make it first", str(path)
-    )
-
-
 @dataclass(frozen=True)
 class FileWork:
     """A task on files."""
@@ -79,27 +58,27 @@ class FileWork:
         """Whether a file of this machine is named."""
         return bool(self.paths) or self.output_path is not None
 
-    def typed(self) -> TaskBase:
-        """The task itself, with `file:` URLs for what is on this machine.
+    @property
+    def input_bytes(self) -> int:
+        """What is read from this machine."""
+        return sum(path.stat().st_size for path in self.paths.values())
+
+    def as_task(self, urls: Mapping[str, str], fields: Mapping[str, Any]) -> TaskBase:
+        """The task as it is sent.
+
+        Args:
+            urls: path in the task -> URL; a file that is not among them is named as it is, one of
+                this machine by a `file:` URL.
+            fields: what else the task has.
 
         Raises:
             InvalidTask: the parameters do not fit.
         """
-        put = {} if self.output is None else {"output_url": _url(self.output)}
-        return typed_task({"task": self.task, "params": dict(self.params), **self.fields({}, put)})
-
-    def fields(self, urls: Mapping[str, str], output: Mapping[str, Any]) -> dict[str, Any]:
-        """The task's fields that name its files.
-
-        Args:
-            urls: path in the task -> URL; a file that is not among them is named as it is.
-            output: the fields that say where the output goes.
-        """
         given = {path: _url(file) for path, file in self.files.items()} | dict(urls)
-        found: dict[str, Any] = {field: given[field] for field in self.reads if field in given}
+        named: dict[str, Any] = {field: given[field] for field in self.reads if field in given}
         if self.inputs is not None:
-            found["inputs"] = {name: given[f"inputs.{name}"] for name in self.inputs}
-        return found | dict(output)
+            named["inputs"] = {name: given[f"inputs.{name}"] for name in self.inputs}
+        return typed_task({"task": self.task, "params": dict(self.params), **named, **fields})
 
     def check(self) -> TaskBase:
         """The task, after a search for what would fail after the upload.
@@ -107,23 +86,41 @@ class FileWork:
         Raises:
             InvalidTask: the parameters do not fit.
             FileNotFoundError: an input is not there.
-            OSError: as of `check_output_path`.
-            ConfigError: the output would replace an input, or its suffix is no container that the
-                task writes.
+            OSError: as of `check_target`.
+            ConfigError: as of it, or the output's suffix is no container that the task writes.
         """
-        target = self.output_path
-        if target is not None and target.absolute() in map(Path.absolute, self.paths.values()):
-            raise ConfigError(f"{target.name} is the input; give the output a name of its own")
-        task = self.typed()
+        if (target := self.output_path) is not None:
+            self.check_target(target)
+        task = self.as_task({}, {} if self.output is None else {"output_url": _url(self.output)})
         for path in self.paths.values():
             path.stat()
         if target is not None:
-            check_output_path(target)
             suffixes = task.OUTPUT_SUFFIXES if isinstance(task, OutputTask) else None
             if suffixes is not None and target.suffix.lower() not in suffixes:
                 known = ", ".join(sorted(suffixes - {""}))
                 raise ConfigError(f"{target.name}: the name must end in one of {known}")
         return task
+
+    def check_target(self, path: Path) -> None:
+        """Checks that a file can be written there, before anything is paid for.
+
+        Raises:
+            ConfigError: it would replace an input.
+            FileNotFoundError, NotADirectoryError, IsADirectoryError: its folder is not there or is
+                a file, or it is a folder itself.
+        """
+        if path.absolute() in map(Path.absolute, self.paths.values()):
+            raise ConfigError(f"{path.name} is the input; give the output a name of its own")
+        folder = path.absolute().parent
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "the output is a folder; name a file", str(path))
+        if folder.is_dir():
+            return
+        if any(above.is_file() for above in (folder, *folder.parents)):
+            problem = "a file stands where the output's folder should be"
+            raise NotADirectoryError(errno.ENOTDIR, problem, str(path))
+        problem = "the output's folder is not there; make it first"
+        raise FileNotFoundError(errno.ENOENT, problem, str(path))
 
 
 def _url(file: FileOrUrl) -> str:
@@ -142,20 +139,18 @@ def render_work(
             names that the task takes.
 
     Raises:
-        TypeError: the command is no list of words.
+        TypeError: the command is no list of words, or `inputs` is one text.
         ConfigError: two files in a list of paths have one name.
     """
     words, named = command_args(command), inputs
+    if isinstance(named, str):
+        raise TypeError("inputs is one text: give a list of paths, or a mapping of names")
     if not isinstance(named, Mapping):
-        words, named = plainly_named(words, _by_name(named), Path(fspath(output)).name)
+        by_name = {Path(fspath(path)).name: path for path in named}
+        if len(by_name) != len(named):
+            raise ConfigError(
+                "two inputs have the same file name: give a mapping with a name for each"
+            )
+        words, named = plainly_named(words, by_name, Path(fspath(output)).name)
     params = {"command_args": words, "require_hardware": require_hardware}
     return FileWork("render", params, {}, inputs=dict(named), output=output)
-
-
-def _by_name(paths: Sequence[FileOrUrl]) -> dict[str, FileOrUrl]:
-    if isinstance(paths, str):
-        raise TypeError("inputs is one text: give a list of paths, or a mapping of names")
-    named = {Path(fspath(path)).name: path for path in paths}
-    if len(named) != len(paths):
-        raise ConfigError("two inputs have the same file name: give a mapping with a name for each")
-    return named
