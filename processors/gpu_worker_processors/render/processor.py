@@ -21,14 +21,20 @@ from gpu_worker_client.protocol import (
 )
 from gpu_worker_processors.base import Limits, LocalJob, Policy
 from gpu_worker_processors.render.base import Rendering
-from gpu_worker_processors.render.failures import damage, failure, hardware_problem
+from gpu_worker_processors.render.failures import (
+    damage,
+    failure,
+    hardware_problem,
+    missing_letters,
+)
+from gpu_worker_processors.render.fonts import missing, missing_glyphs
 from gpu_worker_processors.render.hardware import STAND_INS, Choice, choose, fall_back, unavailable
 from gpu_worker_processors.render.progress import Report
+from gpu_worker_processors.render.run import FinishedRun, run
 from gpu_worker_processors.sandbox import program
 
 if TYPE_CHECKING:
     from gpu_worker_processors.render.check import Output
-    from gpu_worker_processors.render.run import FinishedRun
 
 _DAMAGE_TAKEN = (
     "an input is damaged or cut off; the output holds what FFmpeg could read of it, as the command"
@@ -73,6 +79,7 @@ class RenderProcessor:
         )
         choice, finished = _run(job, choice, policy)
         output = _checked(job, rendering, finished)
+        job.warnings.extend(missing_glyphs(_undrawn(rendering, finished.log)))
         seconds = time.perf_counter() - started
         encoder = choice.rendering.video_encoder if output.has_video else None
         stats = RenderStats(
@@ -132,6 +139,7 @@ def planned(job: LocalJob, policy: Policy) -> tuple[Rendering, str | None]:
     from gpu_worker_processors.render.timeline import (
         SOFTWARE_ENCODERS,
         compile_timeline,
+        inspect_fonts,
         inspect_inputs,
         planned_sheet,
     )
@@ -140,10 +148,21 @@ def planned(job: LocalJob, policy: Policy) -> tuple[Rendering, str | None]:
     works = {name for name in STAND_INS if unavailable(ffmpeg_program(), name, policy) is None}
     output = job.require_output()
     rendering = compile_timeline(
-        params.timeline, sources, output, encoders=SOFTWARE_ENCODERS | works, limits=job.limits
+        params.timeline,
+        sources,
+        output,
+        fonts=inspect_fonts(params.timeline, job.inputs),
+        encoders=SOFTWARE_ENCODERS | works,
+        limits=job.limits,
     )
     sheet = planned_sheet(params.timeline, sources)
     return rendering, sheet.vtt(job.output_name or output.name) if sheet else None
+
+
+def _undrawn(rendering: Rendering, log: str) -> set[str]:
+    """Letters that no font has."""
+    found = missing_letters(log)
+    return found.union(*(missing(text, font) for text, font in rendering.drawn_texts))
 
 
 def _run(job: LocalJob, choice: Choice, policy: Policy) -> tuple[Choice, FinishedRun]:
@@ -153,7 +172,6 @@ def _run(job: LocalJob, choice: Choice, policy: Policy) -> tuple[Choice, Finishe
         TaskError: however it failed.
     """
     from gpu_worker_processors.render.archive import check_growth
-    from gpu_worker_processors.render.run import run
 
     first = choice.rendering.first_pass
     if first is not None:
@@ -173,6 +191,7 @@ def _run(job: LocalJob, choice: Choice, policy: Policy) -> tuple[Choice, Finishe
         limits=job.limits,
         policy=policy,
         gpu=choice.gpu,
+        fonts=job.inputs.values(),
         on_report=on_report,
     )
     if finished.status == 0 and finished.report.ended:

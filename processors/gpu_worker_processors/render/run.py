@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +16,7 @@ from gpu_worker_client.protocol.foreign import parse_integer
 from gpu_worker_processors.base import Limits, Policy
 from gpu_worker_processors.render import measure, progress
 from gpu_worker_processors.render.base import Rendering
+from gpu_worker_processors.render.fonts import set_up
 from gpu_worker_processors.render.measure import Meter
 from gpu_worker_processors.render.progress import Report
 from gpu_worker_processors.sandbox import program
@@ -59,10 +60,14 @@ def run(
     limits: Limits,
     policy: Policy,
     gpu: bool,
+    fonts: Iterable[Path] = (),
     on_report: Callable[[Report], None],
 ) -> FinishedRun:
     """Runs it to its end. Call it from a thread that outlives the run; the output file is made
     here, anew.
+
+    Args:
+        fonts: files that may be fonts, for texts that ask for one by its name.
 
     Raises:
         TaskError: `sandbox_unavailable`; `time_limit` when it was ended for running too long.
@@ -72,9 +77,10 @@ def run(
     os.close(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     if rendering.folder is not None:
         rendering.folder.mkdir(mode=0o700, exist_ok=True)
+    setup = set_up(work_dir, fonts)
     confinement = Confinement(
         work_dir,
-        readable=rendering.files,
+        readable=(*rendering.files, *setup.folders),
         writable=(output,),
         folder=rendering.folder,
         openings=rendering.openings,
@@ -82,6 +88,7 @@ def run(
         max_memory_bytes=round(_MEMORY_SHARE * memory_bytes()),
         max_cpu_seconds=round(limits.max_seconds * (os.cpu_count() or 1)) + _CPU_MARGIN_SECONDS,
         gpu=gpu,
+        variables=tuple(setup.variables.items()),
         policy=policy,
     )
     level = measure.LOGLEVEL if rendering.measures else "warning"

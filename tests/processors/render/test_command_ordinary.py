@@ -43,7 +43,6 @@ COMMANDS = dict(
 """Name -> what follows `ffmpeg` in a shell."""
 FAST = ["transcode", "copy of a part", "logo", "thumbnail", "text"]
 """Of the fast run."""
-NO_FONTS = pytest.mark.xfail(reason="the sandbox has no fonts")
 REFUSED = {
     "pictures by a pattern that fits none": ("-pattern_type glob -i '*.tga' out.mp4", 3),
     "pictures by number that are not there": ("-framerate 24 -i frame%03d.png out.mp4", 3),
@@ -198,16 +197,7 @@ def test_a_command_gives_what_plain_ffmpeg_gives(name: str, folder: Path, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name, marks=[pytest.mark.xfail(reason="no fonts yet")] * (name == "burn subtitles")
-        )
-        for name in COMMANDS
-        if name not in FAST
-    ],
-)
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in FAST])
 def test_every_command_gives_what_plain_ffmpeg_gives(
     name: str, folder: Path, tmp_path: Path
 ) -> None:
