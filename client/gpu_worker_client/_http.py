@@ -65,9 +65,9 @@ class Request:
     """Makes the reply a value or raises; runs on the request's thread, for a large result takes its
     time."""
     limit_seconds: float
-    """For the whole of it, from name resolution to the last byte; less when a deadline is near."""
+    """For the whole exchange, from name resolution to the last byte; less near a deadline."""
     max_bytes: int
-    """Of the reply's body."""
+    """Largest body of a reply."""
     retries: Retries = "any"
     """Which failures it is sent again after."""
     body: bytes | None = field(default=None, repr=False)

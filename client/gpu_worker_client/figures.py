@@ -58,7 +58,8 @@ def short(gpu: str) -> str:
 
 
 def _speed(row: Mapping[str, Any]) -> Speed:
-    """Of a row of figures.json: `frames` of a size, `audio_seconds` or `jobs` in `seconds`."""
+    """What a row of figures.json gives: `frames` of a size, `audio_seconds` or `jobs` in
+    `seconds`."""
     if "frames" not in row:
         amount, unit = (row["jobs"], "jobs") if "jobs" in row else (row["audio_seconds"], "seconds")
     elif row["task"] == "track":

@@ -32,7 +32,7 @@ class Switches:
     """`auto`: remote where that is set up, reachable and worth it, else local. `remote` and
     `local`: there and nowhere else."""
     timeout_seconds: float | None = None
-    """Of one job; None waits for ever."""
+    """Longest wall time of one job; None waits for ever."""
     max_parallel_jobs: int | None = None
     """None leaves the choice to `execute_all` (2) and `JobManager` (8)."""
     history: Path | None = None
