@@ -73,11 +73,11 @@ class _Head:
     answer a success."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+        self.file = file
         self._left = HEAD_BYTES
 
     def readline(self, limit: int) -> bytes:
-        line = self._file.readline(min(limit, self._left + 1))
+        line = self.file.readline(min(limit, self._left + 1))
         self._left -= len(line)
         if self._left < 0:
             raise http.client.HTTPException("the head of the answer is too long")
@@ -85,18 +85,18 @@ class _Head:
             raise http.client.RemoteDisconnected("the head of the answer was cut")
         return line
 
-    def close(self) -> None:
-        self._file.close()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
 
 
 class _Answer(http.client.HTTPResponse):
-    def begin(self) -> None:
-        file: Any = self.fp
-        self.fp: Any = _Head(file)
-        try:
-            super().begin()
-        finally:
-            self.fp = file
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.fp: Any = _Head(self.fp)
+
+    def end_head(self) -> None:
+        """From here on `fp` is the body."""
+        self.fp = self.fp.file
 
 
 class Response:
@@ -301,6 +301,8 @@ class HttpChannel:
             sock.settimeout(limits.response_seconds)
         with self.guard.within(sock, limits.response_seconds):
             raw = connection.getresponse()
+        assert isinstance(raw, _Answer)
+        raw.end_head()
         with raw:
             yield raw
 
