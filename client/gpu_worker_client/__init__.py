@@ -11,9 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gpu_worker_client._timing import Timing as Timing
+    from gpu_worker_client._retry import Timing as Timing
     from gpu_worker_client.async_client import AsyncClient as AsyncClient
     from gpu_worker_client.async_client import AsyncJob as AsyncJob
+    from gpu_worker_client.async_client import Outcome as Outcome
     from gpu_worker_client.client import Client as Client
     from gpu_worker_client.commands import create_nvenc_command as create_nvenc_command
     from gpu_worker_client.errors import APIConnectionError as APIConnectionError
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from gpu_worker_client.many import JobManager as JobManager
     from gpu_worker_client.many import JobOutcome as JobOutcome
     from gpu_worker_client.many import JobSummary as JobSummary
-    from gpu_worker_client.outcome import Outcome as Outcome
     from gpu_worker_client.policy import Policy as Policy
     from gpu_worker_client.progress_bar import ProgressBar as ProgressBar
     from gpu_worker_client.protocol import ErrorCode as ErrorCode
@@ -114,7 +114,7 @@ _MODULES = {
     "LimitExceeded": "protocol.errors",
     "NotFoundError": "errors",
     "OutOfMemory": "protocol.errors",
-    "Outcome": "outcome",
+    "Outcome": "async_client",
     "OutputRejected": "protocol.errors",
     "OutputUploadFailed": "protocol.errors",
     "PayloadTooLargeError": "errors",
@@ -136,7 +136,7 @@ _MODULES = {
     "StorageUnavailable": "protocol.errors",
     "SubmitInDoubt": "protocol.errors",
     "TaskResult": "protocol",
-    "Timing": "_timing",
+    "Timing": "_retry",
     "TrackJob": "filejobs",
     "Transfer": "files.transfer",
     "UnsupportedMedia": "protocol.errors",

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpu_worker_client._blocking import retrieve
 from gpu_worker_client._portal import Threads
-from gpu_worker_client._retry import Retries, retry_seconds
-from gpu_worker_client._timing import Timing
+from gpu_worker_client._retry import Retries, Timing, retry_seconds
 from gpu_worker_client.errors import APIConnectionError, APIError
 from gpu_worker_client.protocol.text import redact
 

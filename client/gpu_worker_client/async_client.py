@@ -16,11 +16,11 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import aclosing
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Generic, overload
 
-from gpu_worker_client._at_once import as_they_end
-from gpu_worker_client._blocking import notify
+from gpu_worker_client._blocking import as_they_end, notify
 from gpu_worker_client._endpoint import (
     DEFAULT_BASE_URL,
     LAST_CANCEL_SECONDS,
@@ -30,13 +30,12 @@ from gpu_worker_client._endpoint import (
     job_id_of,
 )
 from gpu_worker_client._http import Http
+from gpu_worker_client._retry import Timing
 from gpu_worker_client._tasks import is_web_url, web_task, wire_of
-from gpu_worker_client._timing import Timing
 from gpu_worker_client.async_job import AsyncJob, Connection, R
 from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.events import Event
 from gpu_worker_client.files.methods import AsyncFileTasks
-from gpu_worker_client.outcome import Outcome
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import TASKS, AnsweredBy, TaskBase, TaskResult
 from gpu_worker_client.protocol.errors import GpuWorkerError
@@ -88,6 +87,27 @@ def _is_repeatable(task: TaskBase) -> bool:
             stacklevel=2,
         )
     return task.result_get_url is not None
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[R]):
+    """What `map` yields for a task: its result or its error."""
+
+    index: int
+    """The task's position among those given, from 0."""
+    result: R | None = None
+    error: GpuWorkerError | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None
+
+    def get(self) -> R:
+        """The result, or the error raised."""
+        if self.error is not None:
+            raise self.error
+        assert self.result is not None
+        return self.result
 
 
 class AsyncClient(AsyncFileTasks):

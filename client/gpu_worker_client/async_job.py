@@ -16,8 +16,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS, Endpoint
 from gpu_worker_client._http import LAST_TIMEOUT_SECONDS, Http
-from gpu_worker_client._retry import RETRY_AFTER_CAP_SECONDS, should_retry
-from gpu_worker_client._timing import Timing
+from gpu_worker_client._retry import RETRY_AFTER_CAP_SECONDS, Timing, should_retry
 from gpu_worker_client.errors import APIConnectionError, APIError, NotFoundError, WaitTimeout
 from gpu_worker_client.events import Event, Health, Watcher
 from gpu_worker_client.protocol import State, TaskResult

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any, cast, overload
 
 from gpu_worker_client._blocking import in_thread
 from gpu_worker_client._portal import call, iterate, on_callers_thread, sleeper
-from gpu_worker_client._timing import Timing
-from gpu_worker_client.async_client import AsyncClient
+from gpu_worker_client._retry import Timing
+from gpu_worker_client.async_client import AsyncClient, Outcome
 from gpu_worker_client.async_job import AsyncJob, R
 from gpu_worker_client.events import Event
 from gpu_worker_client.files.methods import FileTasks
 from gpu_worker_client.job import Job
-from gpu_worker_client.outcome import Outcome
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import AnsweredBy, TaskBase, TaskResult
 

@@ -10,8 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gpu_worker_client._at_once import as_they_end
-from gpu_worker_client._blocking import retrieve
+from gpu_worker_client._blocking import as_they_end, retrieve
 from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS
 from gpu_worker_client._retry import backoff_seconds
 from gpu_worker_client.async_client import AsyncClient

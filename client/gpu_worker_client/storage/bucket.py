@@ -22,7 +22,7 @@ from functools import cached_property
 from pathlib import Path
 
 from gpu_worker_client._blocking import checkpoint
-from gpu_worker_client._timing import Timing
+from gpu_worker_client._retry import Timing
 from gpu_worker_client.errors import ConfigError, StorageError
 from gpu_worker_client.protocol import (
     MAX_PARTS,

@@ -15,8 +15,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from gpu_worker_client._blocking import checkpoint
-from gpu_worker_client._retry import MAX_RETRIES, backoff_seconds
-from gpu_worker_client._timing import Timing
+from gpu_worker_client._retry import MAX_RETRIES, Timing, backoff_seconds
 from gpu_worker_client.errors import ConfigError, StorageError
 from gpu_worker_client.protocol.http import LOOPBACK_HOSTS, TRANSIENT_STATUS
 
