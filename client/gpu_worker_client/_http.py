@@ -251,7 +251,10 @@ def _never_sent(error: requests.RequestException) -> bool:
     import requests
     from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
-    if isinstance(error, requests.ConnectTimeout | requests.exceptions.SSLError):
+    if isinstance(
+        error,
+        requests.ConnectTimeout | requests.exceptions.SSLError | requests.exceptions.ProxyError,
+    ):
         return True
     cause = error.args[0] if error.args else None
     reason = cause.reason if isinstance(cause, MaxRetryError) else cause
@@ -259,8 +262,8 @@ def _never_sent(error: requests.RequestException) -> bool:
 
 
 _CAUSE = re.compile(
-    r"\[Errno [-\d]+\][^)'\"]*|[Rr]ead timed out|certificate verify failed|reset by peer|closed"
-    r" connection"
+    r"Tunnel connection failed: \d{3}[ \w]*|\[Errno [-\d]+\][^)'\"]*|[Rr]ead timed out"
+    r"|certificate verify failed|reset by peer|closed connection"
 )
 
 

@@ -10,6 +10,7 @@ every call.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -68,6 +69,7 @@ class Disk:
     path: str
     free_bytes: int
     total_bytes: int
+    is_writable: bool
 
     @property
     def free_percent(self) -> float:
@@ -176,7 +178,7 @@ def weights(settings: ProcessorSettings) -> tuple[dict[str, bool], str | None]:
 def disks(work_root: Path) -> tuple[Disk, ...]:
     paths = dict.fromkeys((Path("/"), _existing(work_root)))
     return tuple(
-        Disk(str(path), usage.free, usage.total)
+        Disk(str(path), usage.free, usage.total, os.access(path, os.W_OK))
         for path in paths
         if (usage := shutil.disk_usage(path)).total
     )

@@ -113,7 +113,7 @@ def examine(env: Mapping[str, str]) -> tuple[list[Check], Capabilities]:
         check_driver(found),
         check_encoders(found),
         check_weights(found, settings),
-        check_disk(found),
+        check_disk(found, settings),
         check_memory(found),
         check_sandbox(found, settings),
         check_ffmpeg(),
@@ -238,6 +238,13 @@ def check_weights(found: Capabilities, settings: Settings) -> Check:
             f"WEIGHTS_DIR is not set, so networks other than {', '.join(SHIPPED)} answer"
             " weights_missing; set it to a folder, and `gpu-worker weights pull NAME` fills it",
         )
+    if not settings.weights_dir.is_dir():
+        return Check(
+            "weights",
+            "fail",
+            f"WEIGHTS_DIR is {settings.weights_dir}, which is no folder; create it or correct the"
+            " variable",
+        )
     present = [name for name, there in found.weights.items() if there]
     if set(present) <= set(SHIPPED):
         return Check(
@@ -250,11 +257,17 @@ def check_weights(found: Capabilities, settings: Settings) -> Check:
     return Check("weights", "ok", detail)
 
 
-def check_disk(found: Capabilities) -> Check:
+def check_disk(found: Capabilities, settings: Settings) -> Check:
     facts = ", ".join(
         f"{disk.path}: {disk.free_bytes / 1e9:.1f} GB ({disk.free_percent:.0f} %) free"
         for disk in found.disks
     )
+    if found.disks and not found.disks[-1].is_writable:
+        return Check(
+            "disk",
+            "fail",
+            f"{settings.work_root} is not writable; set GPU_WORKER_WORK_ROOT to a folder that is",
+        )
     if any(disk.free_percent < MIN_FREE_DISK_PERCENT for disk in found.disks):
         return Check(
             "disk",

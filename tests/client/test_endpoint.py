@@ -220,6 +220,22 @@ def test_a_netrc_entry_does_not_replace_the_api_key(
     assert server.seen[0].headers["Authorization"] == f"Bearer {API_KEY}"
 
 
+def test_a_proxy_that_refuses_took_no_request(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers CONNECT itself: nothing reached the endpoint, and nobody is told that it may
+    have."""
+    monkeypatch.setenv("HTTPS_PROXY", server.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    client = Client("ep1", API_KEY, "https://endpoint.example", timing=FakeTime().timing())
+    with client, pytest.raises(APIConnectionError) as caught:
+        client.submit(TASK)
+    assert caught.value.may_have_arrived is False
+    assert "Tunnel connection failed: 501" in str(caught.value)
+    assert "may have taken" not in str(caught.value)
+
+
 def test_a_proxy_of_the_environment_does_not_see_loopback(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

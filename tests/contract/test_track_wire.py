@@ -4,6 +4,7 @@ or as columns."""
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from typing import Any
 
 import pytest
@@ -23,8 +24,8 @@ from gpu_worker_client.protocol import (
     TrackVideo,
     UpscaleTask,
 )
-from gpu_worker_client.protocol.box_columns import BoxColumns
-from gpu_worker_client.protocol.columnar import from_text, read_columnar
+from gpu_worker_client.protocol.boxes.arrays import BoxColumns
+from gpu_worker_client.protocol.boxes.columnar import read_columnar
 
 URL = "https://host.example/in.mp4"
 OUT = "https://host.example/out.mp4"
@@ -307,7 +308,7 @@ def test_a_number_that_is_not_finite_never_leaves() -> None:
 @pytest.mark.parametrize("text", ["", "????", "aGk", "aGk=\n", "\u0430", "aGk="])
 def test_text_that_holds_no_columns_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
-        list(read_columnar(from_text(text)))
+        list(read_columnar(b64decode(text, validate=True)))
     with pytest.raises(ValidationError):
         TrackResult.model_validate(
             {"stats": {"total_frames": 1, "unique_tracks": 0}, "tracks_columnar": text}

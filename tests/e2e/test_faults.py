@@ -115,6 +115,17 @@ def test_sigterm_past_its_grace_answers_the_running_job(
     assert alive == []
 
 
+def test_nothing_of_a_killed_worker_lives_on(fresh: Stage) -> None:
+    """RunPod gives its job to another when the pings end."""
+    fresh.platform.wait_ready(fresh.worker)
+    worker = psutil.Process(fresh.worker.pid)
+    children = worker.children(recursive=True)
+    assert len(children) >= 2, "the heartbeat and the engine"
+    worker.kill()
+    _, alive = psutil.wait_procs([worker, *children], timeout=20)
+    assert alive == []
+
+
 def test_sigterm_lets_a_short_job_finish(fresh: Stage, tmp_path: Path) -> None:
     clip = clips.make(tmp_path / "cuts.mp4", clips.Clip(width=640, height=480, frames=250))
     job = fresh.client.submit(DetectScenesTask(input_url=fresh.upload("in/cuts.mp4", clip)))

@@ -31,7 +31,7 @@ HEALTHY = Capabilities(
     encoders={"h264_nvenc": None, "libx264": None},
     weights={"RealESRGAN_x4plus": True},
     weights_problem=None,
-    disks=(Disk("/", 50, 100),),
+    disks=(Disk("/", 50, 100, True),),
     memory_available_bytes=16 * 10**9,
     sandbox={"level": "full", "landlock_abi": 5, "reasons": [], "canaries": {"network": True}},
 )
@@ -173,12 +173,12 @@ def test_the_table_has_a_line_for_each_check() -> None:
         ),
         pytest.param("weights", {}, {}, "warn", "WEIGHTS_DIR", id="no folder"),
         pytest.param(
-            "weights", {}, {"weights_dir": Path("/w")}, "ok", "RealESRGAN_x4plus", id="weights"
+            "weights", {}, {"weights_dir": Path("/")}, "ok", "RealESRGAN_x4plus", id="weights"
         ),
         pytest.param(
             "weights",
             {"weights": {"a": False, "lite": True}},
-            {"weights_dir": Path("/w")},
+            {"weights_dir": Path("/")},
             "warn",
             "pull",
             id="empty folder",
@@ -191,14 +191,30 @@ def test_the_table_has_a_line_for_each_check() -> None:
             "TOML",
             id="broken manifest",
         ),
+        pytest.param(
+            "weights",
+            {},
+            {"weights_dir": Path("/no/such/folder")},
+            "fail",
+            "WEIGHTS_DIR is /no/such/folder, which is no folder",
+            id="a folder that is not there",
+        ),
         pytest.param("disk", {}, {}, "ok", "50 %", id="room"),
         pytest.param(
             "disk",
-            {"disks": (Disk("/", 50, 100), Disk("/w", 9, 100))},
+            {"disks": (Disk("/", 50, 100, True), Disk("/w", 9, 100, True))},
             {},
             "fail",
             "10 %",
             id="disk nearly full",
+        ),
+        pytest.param(
+            "disk",
+            {"disks": (Disk("/", 50, 100, False),)},
+            {"work_root": Path("/read/only")},
+            "fail",
+            "/read/only is not writable; set GPU_WORKER_WORK_ROOT",
+            id="read-only root",
         ),
         pytest.param(
             "memory", {"memory_available_bytes": 3 * 10**9}, {}, "fail", "4 GB", id="little memory"
@@ -247,7 +263,7 @@ def test_verdicts(
         "cuda": lambda: doctor.check_driver(state),
         "encoders": lambda: doctor.check_encoders(state),
         "weights": lambda: doctor.check_weights(state, chosen),
-        "disk": lambda: doctor.check_disk(state),
+        "disk": lambda: doctor.check_disk(state, chosen),
         "memory": lambda: doctor.check_memory(state),
         "sandbox": lambda: doctor.check_sandbox(state, chosen),
     }[check]()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from gpu_worker_client.filejobs.choose import is_available, worth_it
+from gpu_worker_client.filejobs.choose import is_available
+from gpu_worker_client.filejobs.history import worth_it
+from gpu_worker_client.filejobs.job import JobResult, execute_all
 from gpu_worker_client.filejobs.jobs import (
     AutoCropJob,
     BeatAnalysisJob,
     FFmpegRenderJob,
-    JobResult,
     SceneDetectionJob,
     TrackJob,
     UpscaleJob,
-    execute_all,
 )
 
 __all__ = [

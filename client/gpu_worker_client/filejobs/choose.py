@@ -1,17 +1,15 @@
-"""Here or there: whether the endpoint can be reached, whether it is worth the upload, and one try
-here when it failed there.
+"""On the endpoint or on this machine: whether the endpoint can be reached, whether it is worth the
+upload, and one try on this machine when the endpoint failed.
 
-is_available(client)                      the endpoint answers; known for a minute
-worth_it(input_bytes, "upscale/lite")     from what past jobs took
-run_anywhere(work, mode="auto")           what the job classes call
+is_available(client)           the endpoint answers; known for a minute
+run_anywhere(work, context)    what the job classes call
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -27,13 +25,7 @@ from gpu_worker_client.errors import (
     ServerError,
     StorageError,
 )
-from gpu_worker_client.filejobs.history import (
-    History,
-    PastJob,
-    Where,
-    expected_seconds,
-    measured_bandwidth,
-)
+from gpu_worker_client.filejobs.history import History, PastJob, Where, worth_it
 from gpu_worker_client.filejobs.local import obstacle, run_local
 from gpu_worker_client.files.transfer import OnEvent, Transfer, run_files
 from gpu_worker_client.files.work import FileWork
@@ -60,31 +52,24 @@ class Availability:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._known: dict[str, tuple[float, bool]] = {}
-        self._lock = threading.Lock()
 
     def of(self, client: Client) -> bool:
         """Whether the endpoint answers and takes the key. An endpoint without a running worker is
         available: it starts one."""
         name = repr(client)
-        with self._lock:
-            until, good = self._known.get(name, (float("-inf"), False))
-            if self._clock() < until:
-                return good
+        until, is_good = self._known.get(name, (float("-inf"), False))
+        if self._clock() < until:
+            return is_good
         try:
             client.health(timeout=POLL_SECONDS)
-        except (
-            AuthenticationError
-        ) as error:  # not remembered: it says nothing of the endpoint, and another key may be right
-            _log.warning("the endpoint is not available: %s", error)
-            return False
+            is_good = True
         except (APIConnectionError, APIError) as error:
             _log.warning("the endpoint is not available: %s", error)
-            good = False
-        else:
-            good = True
-        with self._lock:
-            self._known[name] = (self._clock() + (GOOD_SECONDS if good else BAD_SECONDS), good)
-        return good
+            if isinstance(error, AuthenticationError):
+                return False  # not remembered: another key may be right
+            is_good = False
+        self._known[name] = (self._clock() + (GOOD_SECONDS if is_good else BAD_SECONDS), is_good)
+        return is_good
 
 
 _availability = Availability()
@@ -104,53 +89,6 @@ def is_available(client: Client | None = None) -> bool:
             return _availability.of(own)
     except ConfigError:
         return False
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a job is worth sending, and why."""
-
-    worth: bool
-    reason: str
-    """For a person."""
-    remote_seconds: float | None = None
-    """Expected from start to end, upload included; None when nothing is known."""
-    local_seconds: float | None = None
-
-    def __bool__(self) -> bool:
-        return self.worth
-
-
-def worth_it(
-    input_bytes: int, kind: str, bandwidth: float | None = None, jobs: Sequence[PastJob] = ()
-) -> Verdict:
-    """Whether an endpoint is likely to be done sooner than this machine, upload included, judged by
-    past jobs.
-
-    Args:
-        input_bytes: to upload.
-        kind: `PastJob.kind`.
-        bandwidth: bytes a second of the way up; None takes the measured one.
-        jobs: `History.jobs()`.
-    """
-    here = expected_seconds(jobs, kind, "local", input_bytes)
-    there = expected_seconds(jobs, kind, "remote", input_bytes)
-    bandwidth = bandwidth or measured_bandwidth(jobs)
-    upload = input_bytes / bandwidth if bandwidth else None
-    remote = None if there is None else there + (upload or 0.0)
-    if here is None:
-        return Verdict(True, "nothing is known of this machine's speed", remote, here)
-    if upload is not None and upload >= here:
-        return Verdict(
-            False,
-            f"the upload alone takes {upload:.0f} s, the work here {here:.0f} s",
-            remote,
-            here,
-        )
-    if remote is None:
-        return Verdict(True, "nothing is known of the endpoint's speed", remote, here)
-    words = f"expected {remote:.0f} s there, {here:.0f} s here"
-    return Verdict(remote < here, words, remote, here)
 
 
 @dataclass(frozen=True)
@@ -177,7 +115,7 @@ class RunContext:
     on_event: OnEvent | None = None
     policy: Policy | None = None
     env: Mapping[str, str] | None = None
-    """Of the child process of a local run; None is this process's."""
+    """Environment of the child process of a local run; None is this process's."""
 
 
 async def run_anywhere(work: FileWork, context: RunContext) -> Done:
@@ -188,15 +126,14 @@ async def run_anywhere(work: FileWork, context: RunContext) -> Done:
         GpuWorkerError, OSError: it failed wherever it was run.
     """
     where, reason = await in_thread(partial(choose, work, context))
-    if where == "local":
-        return Done(await in_thread(partial(_local, work, context)), where, reason)
     try:
-        return Done(await _remote(work, context), where, reason)
+        return Done(await _run(work, context, where), where, reason)
     except GpuWorkerError as error:
-        if context.mode != "auto" or not may_pass(error) or obstacle(work) is not None:
+        is_final = where == "local" or context.mode != "auto" or not may_pass(error)
+        if is_final or obstacle(work) is not None:
             raise
         _log.warning("the endpoint failed, running here: %s", error)
-        result = await in_thread(partial(_local, work, context))
+        result = await _run(work, context, "local")
         return Done(result, "local", "the endpoint failed", failed_remotely=error)
 
 
@@ -212,7 +149,7 @@ def choose(work: FileWork, context: RunContext) -> tuple[Where, str]:
         return "local", "no bucket is set up"
     if not is_available(context.client):
         return "local", "the endpoint does not answer"
-    verdict = worth_it(_bytes(work), kind_of(work), jobs=context.history.jobs())
+    verdict = worth_it(work.input_bytes, kind_of(work), jobs=context.history.jobs())
     return ("remote" if verdict else "local"), verdict.reason
 
 
@@ -223,7 +160,7 @@ def _has_bucket(client: Client) -> bool:
         return False
 
 
-def may_pass(error: GpuWorkerError) -> bool:
+def may_pass(error: Exception) -> bool:
     """Whether the failure says nothing of the task: another attempt, or another machine, can do
     better."""
     if isinstance(error, JobError | StorageError):
@@ -237,32 +174,21 @@ def kind_of(work: FileWork) -> str:
     return f"{work.task}/{model}" if isinstance(model, str) else work.task
 
 
-async def _remote(work: FileWork, context: RunContext) -> TaskResult:
-    if context.client is None:
+async def _run(work: FileWork, context: RunContext, where: Where) -> TaskResult:
+    """Runs it there, and remembers how long that took."""
+    meter = UploadMeter(context.on_event)
+    size, started = work.input_bytes, time.monotonic()
+    if where == "local":
+        result = await in_thread(partial(run_local, work, context.timeout, context.env))
+    elif context.client is None:
         raise ConfigError(
             "no endpoint is set up: set GPU_WORKER_ENDPOINT_ID and RUNPOD_API_KEY, or give a client"
         )
-    meter = UploadMeter(context.on_event)
-    started = time.monotonic()
-    result = await run_files(context.client.core, work, context.timeout, meter, context.policy)
-    if not result.deduplicated:
-        seconds = time.monotonic() - started - meter.seconds
-        _remember(work, context, "remote", max(0.0, seconds), meter)
-    return result
-
-
-def _local(work: FileWork, context: RunContext) -> TaskResult:
-    started = time.monotonic()
-    result = run_local(work, context.timeout, context.env)
-    _remember(work, context, "local", time.monotonic() - started, UploadMeter(None))
-    return result
-
-
-def _remember(
-    work: FileWork, context: RunContext, where: Where, seconds: float, meter: UploadMeter
-) -> None:
-    size = _bytes(work)
-    if size:
+    else:
+        core = context.client.core
+        result = await run_files(core, work, context.timeout, meter, context.policy)
+    if size and not result.deduplicated:
+        seconds = max(0.0, time.monotonic() - started - meter.seconds)
         job = PastJob(
             kind=kind_of(work),
             where=where,
@@ -271,11 +197,8 @@ def _remember(
             upload_bytes=meter.bytes,
             upload_seconds=round(meter.seconds, 3),
         )
-        context.history.add(job)
-
-
-def _bytes(work: FileWork) -> int:
-    return sum(path.stat().st_size for path in work.paths.values())
+        await in_thread(partial(context.history.add, job))
+    return result
 
 
 class UploadMeter:
@@ -292,20 +215,17 @@ class UploadMeter:
     ) -> None:
         self._on_event = on_event
         self._clock = clock
-        self._last = 0.0
-        self._name = ""
+        self._since: float | None = None
         self.bytes = 0
         self.seconds = 0.0
 
     def __call__(self, event: Any) -> object:
         if isinstance(event, Transfer) and event.direction == "upload":
-            self._see(event)
+            now = self._clock()
+            since = now if self._since is None else self._since
+            is_whole = event.done_bytes == event.total_bytes
+            if is_whole and self._since is not None:
+                self.seconds += now - since
+                self.bytes += event.total_bytes
+            self._since = None if is_whole else since
         return None if self._on_event is None else self._on_event(event)
-
-    def _see(self, transfer: Transfer) -> None:
-        now = self._clock()
-        if transfer.done_bytes and self._name == transfer.name:
-            self.seconds += now - self._last
-            self.bytes += transfer.total_bytes if transfer.done_bytes == transfer.total_bytes else 0
-        self._name = transfer.name if transfer.done_bytes < transfer.total_bytes else ""
-        self._last = now

@@ -1,5 +1,5 @@
-"""What past jobs took, here and on the endpoint: a small file of JSON lines, and the estimate that
-`worth_it` makes from it."""
+"""What past jobs took, here and on the endpoint: a small file of JSON lines, and what `worth_it`
+expects of the next job by it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -61,7 +62,9 @@ class History:
             with self.path.open("ab") as file:
                 file.write(job.model_dump_json().encode() + b"\n")
             if self.path.stat().st_size > MAX_FILE_BYTES:
-                self._shorten(self.path)
+                newer = self.path.read_bytes()[-MAX_FILE_BYTES // 2 :].partition(b"\n")[2]
+                with atomic_file(self.path, mode=0o600) as shorter:
+                    shorter.write(newer)
         except OSError as error:
             _log.debug("the history of jobs could not be written: %s", error)
 
@@ -77,12 +80,6 @@ class History:
                 found.append(PastJob.model_validate_json(line))
         return found
 
-    @staticmethod
-    def _shorten(path: Path) -> None:
-        rest = path.read_bytes()[-MAX_FILE_BYTES // 2 :].partition(b"\n")[2]
-        with atomic_file(path, mode=0o600) as file:
-            file.write(rest)
-
 
 def expected_seconds(
     jobs: Sequence[PastJob], kind: str, where: Where, input_bytes: int
@@ -90,14 +87,9 @@ def expected_seconds(
     """Seconds of work on an input of this size: the median of the jobs nearest in size, each scaled
     to it. None without any."""
     alike = [job for job in jobs if job.kind == kind and job.where == where]
-    nearest = sorted(alike, key=lambda job: abs(math.log(job.input_bytes / max(1, input_bytes))))[
-        :NEIGHBOURS
-    ]
-    return (
-        median(job.work_seconds * input_bytes / job.input_bytes for job in nearest)
-        if nearest
-        else None
-    )
+    alike.sort(key=lambda job: abs(math.log(job.input_bytes / max(1, input_bytes))))
+    scaled = [job.work_seconds * input_bytes / job.input_bytes for job in alike[:NEIGHBOURS]]
+    return median(scaled) if scaled else None
 
 
 def measured_bandwidth(jobs: Sequence[PastJob]) -> float | None:
@@ -108,3 +100,46 @@ def measured_bandwidth(jobs: Sequence[PastJob]) -> float | None:
         if job.upload_bytes and job.upload_seconds > 0
     ]
     return median(rates[-NEIGHBOURS:]) if rates else None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a job is worth sending, and why."""
+
+    worth: bool
+    reason: str
+    """For a person."""
+    remote_seconds: float | None = None
+    """Expected from start to end, upload included; None when nothing is known."""
+    local_seconds: float | None = None
+
+    def __bool__(self) -> bool:
+        return self.worth
+
+
+def worth_it(
+    input_bytes: int, kind: str, bandwidth: float | None = None, jobs: Sequence[PastJob] = ()
+) -> Verdict:
+    """Whether an endpoint is likely to be done sooner than this machine, upload included, judged by
+    past jobs.
+
+    Args:
+        input_bytes: to upload.
+        kind: `PastJob.kind`.
+        bandwidth: bytes a second of the way up; None takes the measured one.
+        jobs: `History.jobs()`.
+    """
+    here = expected_seconds(jobs, kind, "local", input_bytes)
+    there = expected_seconds(jobs, kind, "remote", input_bytes)
+    bandwidth = bandwidth or measured_bandwidth(jobs)
+    upload = input_bytes / bandwidth if bandwidth else 0.0
+    remote = None if there is None else there + upload
+    if here is None:
+        worth, reason = True, "nothing is known of this machine's speed"
+    elif bandwidth and upload >= here:
+        worth, reason = False, f"the upload alone takes {upload:.0f} s, the work here {here:.0f} s"
+    elif remote is None:
+        worth, reason = True, "nothing is known of the endpoint's speed"
+    else:
+        worth, reason = remote < here, f"expected {remote:.0f} s there, {here:.0f} s here"
+    return Verdict(worth, reason, remote, here)

@@ -19,14 +19,15 @@ import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from gpu_worker_client._blocking import checkpoint
 from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.files.work import FileOrUrl, FileWork, is_url
 from gpu_worker_client.protocol import TASKS, ErrorBody, ErrorCode, TaskResult
-from gpu_worker_client.protocol.errors import job_error
+from gpu_worker_client.protocol.errors import GpuWorkerError, job_error
 from gpu_worker_client.protocol.text import redact
+from gpu_worker_client.status import read_error
 
 STOP_SECONDS = 5.0
 """After an interrupt the child has this long to end its engine, before all of it is killed."""
@@ -37,8 +38,6 @@ CHECKPOINT_SECONDS = 0.1
 """Between two checkpoints of a call that waits for the child."""
 _SECRET = ("RUNPOD_", "R2_", "AWS_")
 """Beginnings of variables that the child has no use for."""
-
-
 _START = """
 import sys
 sys.path[:] = filter(None, sys.path)
@@ -47,7 +46,6 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 """As `python -m`, which imports from the current folder first: among videos that came from anywhere
 may lie a `json.py`."""
-
 _log = logging.getLogger("gpu_worker_client")
 
 
@@ -57,8 +55,7 @@ def obstacle(work: FileWork) -> str | None:
         return None
     if not _is_installed("gpu_worker_processors"):
         return "running on this machine needs the processors: pip install gpu-worker-processors"
-    output = [] if work.output is None else [work.output]
-    if any(map(_is_remote, [*work.files.values(), *output])):
+    if any(_is_remote(file) for file in (*work.files.values(), work.output) if file is not None):
         return (
             "running on this machine with a URL for a file needs the worker: pip install gpu-worker"
         )
@@ -72,15 +69,6 @@ def _is_installed(package: str) -> bool:
 
 def _is_remote(file: FileOrUrl) -> bool:
     return is_url(file) and not str(file).lower().startswith("file:")
-
-
-def _command() -> list[str]:
-    words = (
-        ["gpu_worker.cli", "run", "-", "--quiet"]
-        if _is_installed("gpu_worker")
-        else ["gpu_worker_processors"]
-    )
-    return [sys.executable, "-c", _START, *words, "--parent", str(os.getpid())]
 
 
 def run_local(
@@ -108,15 +96,17 @@ def run_local(
     with tempfile.TemporaryDirectory(prefix="gpu-worker-client-") as folder:
         result = Path(folder) / "result.json"
         task = checked.model_copy(update={"result_url": str(result)}).to_wire()
-        _answered(json.dumps(task).encode(), timeout, os.environ if env is None else env)
+        _run_child(json.dumps(task).encode(), timeout, os.environ if env is None else env)
         return TASKS[work.task].result.from_json(result.read_bytes())
 
 
-def _answered(task: bytes, timeout: float | None, env: Mapping[str, str]) -> dict[str, Any]:
-    """The child's answer to a task; raises its error."""
+def _run_child(task: bytes, timeout: float | None, env: Mapping[str, str]) -> None:
+    """Has the child do the task. Raises its error."""
+    own = ["gpu_worker.cli", "run", "-", "--quiet"]
+    words = own if _is_installed("gpu_worker") else ["gpu_worker_processors"]
     with tempfile.TemporaryFile() as notes:
         child = subprocess.Popen(
-            _command(),
+            [sys.executable, "-c", _START, *words, "--parent", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=notes,
@@ -124,15 +114,16 @@ def _answered(task: bytes, timeout: float | None, env: Mapping[str, str]) -> dic
             start_new_session=True,  # so that it can be ended whole; Ctrl-C is passed on by `_end`
         )
         try:
-            output = _output(child, task, timeout)
+            answer = _answer(child, task, timeout)
         finally:
             _end(child)
             if child.stdout is not None:
                 child.stdout.close()
-        return _read(output, child.returncode, notes)
+        if (error := _error(answer, child.returncode, notes)) is not None:
+            raise error
 
 
-def _output(child: subprocess.Popen[bytes], task: bytes, timeout: float | None) -> bytes:
+def _answer(child: subprocess.Popen[bytes], task: bytes, timeout: float | None) -> bytes:
     end = None if timeout is None else time.monotonic() + timeout
     given: bytes | None = task
     while True:
@@ -146,40 +137,27 @@ def _output(child: subprocess.Popen[bytes], task: bytes, timeout: float | None) 
             raise job_error(ErrorBody(code=ErrorCode.time_limit.value, message=message))
 
 
-def _read(output: bytes, code: int, notes: IO[bytes]) -> dict[str, Any]:
-    try:
-        answer: dict[str, Any] = json.loads(output)
-        error = answer.get("error")
-    except (ValueError, AttributeError):
-        if code == WRONG_SETTINGS_STATUS:
-            raise ConfigError(
-                f"a run on this machine cannot be set up: {_last_words(notes, LAST_WORDS_CHARS)}"
-            ) from None
-        message = (
-            f"the child process on this machine ended with {code} and no answer:"
-            f" {_last_words(notes, LAST_WORDS_CHARS)}"
-        )
-        raise job_error(
-            ErrorBody(code=ErrorCode.internal.value, message=message, retryable=True)
-        ) from None
-    if error is None:
-        return answer
-    body = ErrorBody.from_wire(error)
-    if (
-        body is None or body.code == ErrorCode.internal.value
-    ):  # a bug: its traceback is nowhere else
-        _log.error(
-            "what the child process on this machine said last: %s",
-            _last_words(notes, TRACEBACK_CHARS),
-        )
-    raise job_error(
-        body or ErrorBody(code=ErrorCode.internal.value, message=redact(str(error)), retryable=True)
-    )
-
-
-def _last_words(notes: IO[bytes], chars: int) -> str:
+def _error(answer: bytes, status: int, notes: IO[bytes]) -> GpuWorkerError | None:
+    """What went wrong by the child's answer, its exit status and what it said; None: nothing."""
     notes.seek(0)
-    return redact(notes.read().decode("utf-8", "replace"))[-chars:].strip()
+    said = redact(notes.read().decode("utf-8", "replace")).strip()
+    try:
+        error = json.loads(answer).get("error")
+    except (ValueError, AttributeError):
+        if status == WRONG_SETTINGS_STATUS:
+            said = said[-LAST_WORDS_CHARS:]
+            return ConfigError(f"a run on this machine cannot be set up: {said}")
+        error = (
+            f"the child process on this machine ended with {status} and no answer:"
+            f" {said[-LAST_WORDS_CHARS:]}"
+        )
+    if error is None:
+        return None
+    body = read_error(str(error))
+    if body.code == ErrorCode.internal.value:  # a bug: its traceback is nowhere else
+        last = said[-TRACEBACK_CHARS:]
+        _log.error("what the child process on this machine said last: %s", last)
+    return job_error(body)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -180,7 +180,7 @@ def _presigned_output(
         return {"output_url": str(work.output)}
     prepared.output_key = key = bucket.key("out", name, f"output{target.suffix.lower()}")
     prepared.temporary_keys.append(key)
-    likely_bytes = OUTPUT_GROWTH * sum(path.stat().st_size for path in work.paths.values())
+    likely_bytes = OUTPUT_GROWTH * work.input_bytes
     if likely_bytes <= SINGLE_PUT_BYTES:
         return {"output_url": bucket.presign_put(key, seconds)}
     part_bytes = max(MIN_OUTPUT_PART_BYTES, -(-likely_bytes // OUTPUT_PARTS))

@@ -25,27 +25,6 @@ def is_url(file: FileOrUrl) -> bool:
     return isinstance(file, str) and _URL.match(file) is not None
 
 
-def check_output_path(path: Path) -> None:
-    """Checks that a file can be written there, before anything is paid for.
-
-    Raises:
-        FileNotFoundError, NotADirectoryError, IsADirectoryError: its folder is not there or is a
-            file, or it is a folder itself.
-    """
-    folder = path.absolute().parent
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "the output is a folder; name a file", str(path))
-    if folder.is_dir():
-        return
-    if any(above.is_file() for above in (folder, *folder.parents)):
-        raise NotADirectoryError(
-            errno.ENOTDIR, "a file stands where the output's folder should be", str(path)
-        )
-    raise FileNotFoundError(
-        errno.ENOENT, "the output's folder is not there; make it first", str(path)
-    )
-
-
 @dataclass(frozen=True)
 class FileWork:
     """A task on files."""
@@ -79,6 +58,11 @@ class FileWork:
         """Whether a file of this machine is named."""
         return bool(self.paths) or self.output_path is not None
 
+    @property
+    def input_bytes(self) -> int:
+        """What is read from this machine."""
+        return sum(path.stat().st_size for path in self.paths.values())
+
     def typed(self) -> TaskBase:
         """The task itself, with `file:` URLs for what is on this machine.
 
@@ -107,22 +91,40 @@ class FileWork:
         Raises:
             InvalidTask: the parameters do not fit.
             FileNotFoundError: an input is not there.
-            OSError: as of `check_output_path`.
-            ConfigError: the output would replace an input, or its suffix is no container that the
-                task writes.
+            OSError: as of `check_target`.
+            ConfigError: as of it, or the output's suffix is no container that the task writes.
         """
-        target = self.output_path
-        if target is not None and target.absolute() in map(Path.absolute, self.paths.values()):
-            raise ConfigError(f"{target.name} is the input; give the output a name of its own")
+        if (target := self.output_path) is not None:
+            self.check_target(target)
         task = self.typed()
         for path in self.paths.values():
             path.stat()
         if target is not None:
-            check_output_path(target)
             problem = task.suffix_problem(target.suffix) if isinstance(task, OutputTask) else None
             if problem is not None:
                 raise ConfigError(f"{target.name}: {problem}")
         return task
+
+    def check_target(self, path: Path) -> None:
+        """Checks that a file can be written there, before anything is paid for.
+
+        Raises:
+            ConfigError: it would replace an input.
+            FileNotFoundError, NotADirectoryError, IsADirectoryError: its folder is not there or is
+                a file, or it is a folder itself.
+        """
+        if path.absolute() in map(Path.absolute, self.paths.values()):
+            raise ConfigError(f"{path.name} is the input; give the output a name of its own")
+        folder = path.absolute().parent
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "the output is a folder; name a file", str(path))
+        if folder.is_dir():
+            return
+        if any(above.is_file() for above in (folder, *folder.parents)):
+            problem = "a file stands where the output's folder should be"
+            raise NotADirectoryError(errno.ENOTDIR, problem, str(path))
+        problem = "the output's folder is not there; make it first"
+        raise FileNotFoundError(errno.ENOENT, problem, str(path))
 
 
 def _url(file: FileOrUrl) -> str:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from gpu_worker_client.protocol.beat import Energy as Energy
     from gpu_worker_client.protocol.beat import TempoCandidate as TempoCandidate
     from gpu_worker_client.protocol.beat import save_analysis as save_analysis
-    from gpu_worker_client.protocol.boxes import TrackBox as TrackBox
-    from gpu_worker_client.protocol.boxes import TrackFrames as TrackFrames
+    from gpu_worker_client.protocol.boxes.sequence import TrackBox as TrackBox
+    from gpu_worker_client.protocol.boxes.sequence import TrackFrames as TrackFrames
     from gpu_worker_client.protocol.detect_scenes import DetectScenesParams as DetectScenesParams
     from gpu_worker_client.protocol.detect_scenes import DetectScenesResult as DetectScenesResult
     from gpu_worker_client.protocol.detect_scenes import DetectScenesStats as DetectScenesStats
@@ -148,9 +148,9 @@ _MODULES = {
     "TempoCandidate": "beat",
     "Timings": "result",
     "Track": "track",
-    "TrackBox": "boxes",
+    "TrackBox": "boxes.sequence",
     "TrackCut": "track",
-    "TrackFrames": "boxes",
+    "TrackFrames": "boxes.sequence",
     "TrackParams": "track",
     "TrackResult": "track",
     "TrackState": "track",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 from urllib.parse import parse_qsl
 
 from gpu_worker_client.protocol.foreign import parse_integer, parse_sigv4_date, parse_unix_time
@@ -36,9 +37,9 @@ class Presign:
     operation: str | None
     """What AWS's JavaScript SDK says the URL is for ("GetObject"), None with other signers."""
     part_number: int | None
-    adds_type: bool
-    """Whether an unsigned Content-Type may be sent along; a version 2 signature covers it even when
-    it is absent."""
+    version: Literal[2, 4]
+    """Of the signature. One of version 2 covers a Content-Type even when it is absent, so none may
+    be sent along unsigned."""
     problem: str | None = None
     """What is wrong with the signature's own parameters."""
 
@@ -76,7 +77,7 @@ def _version_4(values: Mapping[str, str], prefix: str) -> Presign:
         checksum=next((name for name in sorted(values) if _fixes_body(name)), None),
         operation=values.get("x-id") or None,
         part_number=part_number,
-        adds_type=True,
+        version=4,
         problem=problem,
     )
 
@@ -117,6 +118,6 @@ def _version_2(values: Mapping[str, str]) -> Presign:
         checksum=None,
         operation=None,
         part_number=None,
-        adds_type=False,
+        version=2,
         problem="Expires is not a Unix time" if expires_at is None else None,
     )

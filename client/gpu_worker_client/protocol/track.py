@@ -9,8 +9,9 @@ that are read back without a word.
 from __future__ import annotations
 
 import json
+from base64 import b64decode, b64encode
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from io import BytesIO
 from math import inf
 from typing import Annotated, Any, Literal, cast
@@ -26,15 +27,9 @@ from pydantic import (
 from typing_extensions import Self
 
 from gpu_worker_client.protocol.base import AnsweredBy, Many, ResponseModel
-from gpu_worker_client.protocol.boxes import TrackBox, TrackFrames
-from gpu_worker_client.protocol.boxes_json import read_result, write_result
-from gpu_worker_client.protocol.columnar import (
-    ColumnarWriter,
-    TrackHead,
-    from_text,
-    read_columnar,
-    to_text,
-)
+from gpu_worker_client.protocol.boxes.columnar import ColumnarWriter, TrackHead, read_columnar
+from gpu_worker_client.protocol.boxes.json import read_result, write_result
+from gpu_worker_client.protocol.boxes.sequence import TrackBox, TrackFrames
 from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import OptionalFileTask, RequestModel
 
@@ -210,7 +205,7 @@ class TrackResult(TaskResult):
     tracks_columnar: str | None = None
     """The tracks of a result over the inline limit without a `result_url` or a bucket: gzip
     and base64, some 7 bytes a box. The SDK reads it into `tracks`; the layout is in
-    `gpu_worker_client/protocol/columnar.py`."""
+    `gpu_worker_client/protocol/boxes/columnar.py`."""
     cuts: Many[TrackCut] = []
     """First frames of all shots but the first."""
     video: TrackVideo | None = None
@@ -229,7 +224,7 @@ class TrackResult(TaskResult):
         fields = cast("dict[str, Any]", data)
         if fields.get("tracks"):
             raise ValueError("tracks stand twice, as JSON and as columns")
-        return fields | {"tracks": tracks_from_columns(from_text(text)), "tracks_columnar": None}
+        return fields | {"tracks": _tracks_from(text), "tracks_columnar": None}
 
     @classmethod
     def from_json(cls, data: bytes | str) -> Self:
@@ -239,18 +234,29 @@ class TrackResult(TaskResult):
 
     def json_pieces(self) -> Iterator[str]:
         """See `TaskResult.json_pieces`."""
-        return write_result(self, self.tracks)
+        tracks = (
+            (track.model_dump(mode="json", exclude={"frames"}), track.frames.columns)
+            for track in self.tracks
+        )
+        return write_result(self.model_dump(mode="json", exclude={"tracks"}), tracks)
 
     def packed(self) -> Self:
         """See `TaskResult.packed`: the tracks as columns."""
         if not self.tracks:
             return self
-        return self.with_columns(tracks_to_columns(self.tracks))
+        out = BytesIO()
+        heads = [TrackHead(t.track_id, t.class_name, t.shot, len(t.frames)) for t in self.tracks]
+        writer = ColumnarWriter(out, heads)
+        for track in self.tracks:
+            writer.add(track.frames.columns)
+        writer.close()
+        return self.with_columns(out.getvalue())
 
     def with_columns(self, columns: bytes) -> Self:
         """This result with these tracks, which stay packed; validating it or `unpacked` reads
         them."""
-        return self.model_copy(update={"tracks": [], "tracks_columnar": to_text(columns)})
+        text = b64encode(columns).decode("ascii")
+        return self.model_copy(update={"tracks": [], "tracks_columnar": text})
 
     def unpacked(self) -> Self:
         """The inverse of `packed`.
@@ -260,22 +266,12 @@ class TrackResult(TaskResult):
         """
         if self.tracks_columnar is None:
             return self
-        tracks = tracks_from_columns(from_text(self.tracks_columnar))
+        tracks = _tracks_from(self.tracks_columnar)
         return self.model_copy(update={"tracks": tracks, "tracks_columnar": None})
 
 
-class TrackTask(OptionalFileTask, AnsweredBy[TrackResult]):
-    """`output_url` is optional: the video with boxes, ids and trails drawn into it."""
-
-    task: Literal["track"] = "track"
-    params: TrackParams = TrackParams.model_construct()
-
-
-def tracks_from_columns(data: bytes) -> list[Track]:
-    """
-    Raises:
-        ValueError: as `read_columnar`.
-    """
+def _tracks_from(columns: str) -> list[Track]:
+    """The tracks of a `tracks_columnar`."""
     return [
         Track(
             track_id=head.track_id,
@@ -283,20 +279,12 @@ def tracks_from_columns(data: bytes) -> list[Track]:
             shot=head.shot,
             frames=TrackFrames(boxes),
         )
-        for head, boxes in read_columnar(data)
+        for head, boxes in read_columnar(b64decode(columns, validate=True))
     ]
 
 
-def tracks_to_columns(tracks: Sequence[Track]) -> bytes:
-    """
-    Raises:
-        ValueError: as `ColumnarWriter`.
-    """
-    out = BytesIO()
-    writer = ColumnarWriter(
-        out, [TrackHead(t.track_id, t.class_name, t.shot, len(t.frames)) for t in tracks]
-    )
-    for track in tracks:
-        writer.add(track.frames.columns)
-    writer.close()
-    return out.getvalue()
+class TrackTask(OptionalFileTask, AnsweredBy[TrackResult]):
+    """`output_url` is optional: the video with boxes, ids and trails drawn into it."""
+
+    task: Literal["track"] = "track"
+    params: TrackParams = TrackParams.model_construct()

@@ -192,7 +192,7 @@ def _with_type(url: SafeUrl, headers: Mapping[str, str]) -> dict[str, str]:
     """Adds a Content-Type by the object's name, so that a browser plays it, where the signature
     leaves room for one."""
     named = any(name.lower() == "content-type" for name in headers)
-    if named or (url.presign is not None and not url.presign.adds_type):
+    if named or (url.presign is not None and url.presign.version == 2):
         return dict(headers)
     guessed, encoding = mimetypes.guess_type(f"name{url.suffix}", strict=False)
     kind = (

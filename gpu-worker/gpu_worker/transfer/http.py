@@ -29,6 +29,7 @@ from gpu_worker.transfer.watchdog import Guard, Halted
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.foreign import parse_integer
 from gpu_worker_client.protocol.http import full_jitter_seconds
+from gpu_worker_client.protocol.presigned import Presign
 
 logger = logging.getLogger(__name__)
 
@@ -67,12 +68,18 @@ class Response:
     """An answer whose body is still on the wire."""
 
     def __init__(
-        self, raw: http.client.HTTPResponse, sock: socket.socket, where: str, direction: Direction
+        self,
+        raw: http.client.HTTPResponse,
+        sock: socket.socket,
+        where: str,
+        direction: Direction,
+        presign: Presign | None,
     ) -> None:
         self._raw = raw
         self._sock = sock
         self._where = where
         self._direction: Direction = direction
+        self._presign = presign
         self.status = raw.status
 
     def header(self, name: str) -> str | None:
@@ -148,7 +155,11 @@ class Response:
     def refusal(self) -> TaskError | Transient:
         """The error for this answer, when it is not the wanted one."""
         refusal = StoreRefusal(
-            self.status, self.text(), self.header("Date"), self.header("Retry-After")
+            self.status,
+            self.text(),
+            self.header("Date"),
+            self.header("Retry-After"),
+            is_version_2=self._presign is not None and self._presign.version == 2,
         )
         return judge(refusal, self._where, self._direction, datetime.now(timezone.utc))
 
@@ -217,7 +228,7 @@ class HttpChannel:
         try:
             sock = self._dialer.open(url)
             with self._send(sock, method, url, headers, body, sent, progress) as raw:
-                yield Response(raw, sock, where, self._direction)
+                yield Response(raw, sock, where, self._direction, url.presign)
         except (OSError, http.client.HTTPException, Transient) as error:
             raise self._translated(error, where, progress) from None
         finally:
@@ -296,14 +307,15 @@ class HttpChannel:
                 path=where,
             )
         late = isinstance(error, TimeoutError)
-        what = (
-            "did not answer in time"
-            if late
-            else f"closed or refused the connection ({type(error).__name__})"
-        )
+        if late:
+            what = "the store did not answer in time"
+        elif isinstance(error, socket.gaierror):
+            what = "the URL's host has no address; check its spelling, and this worker's DNS"
+        else:
+            what = f"the store closed or refused the connection ({type(error).__name__})"
         code = (_TIMEOUT if late else _FAILED)[self._direction]
         return Transient(
-            TaskError(code, f"{where}: the store {what}", path=where), ambiguous=progress.body_sent
+            TaskError(code, f"{where}: {what}", path=where), ambiguous=progress.body_sent
         )
 
 

@@ -67,6 +67,8 @@ class StoreRefusal:
     date: str | None = None
     """Its Date header."""
     retry_after: str | None = None
+    is_version_2: bool = False
+    """The URL has a signature of version 2."""
 
     @property
     def code(self) -> str:
@@ -118,12 +120,13 @@ def judge(
             retry_after_seconds=None if asked is None else min(asked, MAX_RETRY_AFTER_SECONDS),
             ambiguous=ambiguous,
         )
-    return _permanent(status, code, where, direction, details)
+    return _permanent(refusal, where, direction, details)
 
 
 def _permanent(
-    status: int, code: str, where: str, direction: Direction, details: dict[str, Any]
+    refusal: StoreRefusal, where: str, direction: Direction, details: dict[str, Any]
 ) -> TaskError:
+    status, code = refusal.status, refusal.code
     shown = f"{status} {code}".strip()
     if status == 404 and direction == "download":
         return TaskError(
@@ -134,8 +137,16 @@ def _permanent(
             f"{where}: the store refuses an object of this size ({shown}); give output_multipart"
         )
         return TaskError(ErrorCode.output_too_large, message, **details)
-    message = f"{where}: the store refuses the request ({shown}){_hint(status, code)}"
+    hint = _VERSION_2 if refusal.is_version_2 else _hint(status, code)
+    message = f"{where}: the store refuses the request ({shown}){hint}"
     return TaskError(ErrorCode.url_denied, message, **details)
+
+
+_VERSION_2 = (
+    "; the URL has a signature of version 2, which R2 and newer buckets of S3 do not take: sign"
+    ' with version 4 (boto3: Config(signature_version="s3v4"))'
+)
+"""https://developers.cloudflare.com/r2/api/s3/api/"""
 
 
 def _hint(status: int, code: str) -> str:

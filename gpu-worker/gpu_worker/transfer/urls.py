@@ -300,7 +300,7 @@ class _TaskCheck:
         )
 
     def _location(self, text: str, where: str) -> SafeUrl | Path:
-        local = local_path(text)
+        local = local_path(text, where)
         if local is None or not self.policy.allow_local_files:
             url = parse_url(text, where)
             self.policy.check(url, where)

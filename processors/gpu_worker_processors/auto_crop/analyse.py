@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from gpu_worker_client.protocol import ErrorCode, TaskError, TrackParams
 from gpu_worker_client.protocol.auto_crop import AutoCropParams
-from gpu_worker_client.protocol.columnar import CONFIDENCE, MAX_BOXES, PX, BoxColumns
+from gpu_worker_client.protocol.boxes.arrays import CONFIDENCE, PX, BoxColumns
+from gpu_worker_client.protocol.boxes.columnar import MAX_BOXES
 from gpu_worker_processors.auto_crop.candidates import SubjectTrack
 from gpu_worker_processors.auto_crop.canvas import square_size
 from gpu_worker_processors.auto_crop.path import ShotTimeline
@@ -78,7 +79,7 @@ def analyse(
             times.add(pts, duration)
     else:
         for item in reader:
-            times.add(item.pts, item.frame.duration or 0)
+            times.add(item.pts, item.duration)
             _report(job, item.index + 1, video)
     if result is None:
         return Analysis((), _timeline(times, ()), times, listed is not None)

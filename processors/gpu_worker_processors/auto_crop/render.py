@@ -32,7 +32,7 @@ from gpu_worker_processors.media.encoders import (
 from gpu_worker_processors.media.frame import Frame, Plane, PlaneReader
 from gpu_worker_processors.media.probe import MediaInfo, VideoInfo, require_video
 from gpu_worker_processors.media.threads import drained, prefetched
-from gpu_worker_processors.media.verify import Promise, verify_output
+from gpu_worker_processors.media.verify import verify_output
 from gpu_worker_processors.media.warnings import encoding_warnings
 
 _AHEAD, _BEHIND = 4, 3
@@ -130,8 +130,8 @@ def render(
         Fraction(1),
         video.fps,
         video.time_base,
+        in_order=video.is_uneven,
     )
-    first = last = 0
 
     def write(frame: tuple[Sequence[Plane], int, int]) -> None:
         writer.write(*frame)
@@ -145,12 +145,10 @@ def render(
             shown.check(index, frame.pts)
             planes = crop(frame, shown.window(index), shown.layout(index))
             put((planes, frame.pts, frame.duration))
-            first, last = (frame.pts if index == 0 else first), frame.pts
             job.progress("encode", index + 1, shown.frames)
     if writer.frames != shown.frames:
         raise OtherFrames(shown.frames, writer.frames)
-    span = (last - first) * video.time_base
-    verify_output(output, Promise(canvas.width, canvas.height, shown.frames, span, canvas.tags))
+    verify_output(output, writer.promise)
     job.warnings.extend(writer.notes)
     return shown.frames
 
@@ -193,4 +191,4 @@ def _decoded(job: LocalJob, info: MediaInfo) -> Iterable[DecodedFrame]:
 def _read(decoded: Iterable[DecodedFrame]) -> Iterator[Frame]:
     read = PlaneReader()
     for item in decoded:
-        yield read(item.frame, item.pts)
+        yield read(item.frame, item.pts, item.duration)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from gpu_worker_client.protocol import ErrorCode, TaskError, TrackResult
-from gpu_worker_client.protocol.columnar import MAX_ID
+from gpu_worker_client.protocol.boxes.columnar import MAX_ID
 
 if TYPE_CHECKING:
     from gpu_worker_processors.media.probe import VideoInfo

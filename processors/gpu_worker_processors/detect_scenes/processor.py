@@ -80,7 +80,7 @@ def _find_cuts(job: LocalJob, reader: FrameReader) -> tuple[list[int], FrameTime
     small_image = upright_images(video, job.params.detector)
     with prefetched(grouped(reader, _GROUP), _GROUPS_AHEAD) as groups:
         for item in chain.from_iterable(groups):
-            times.add(item.pts, item.frame.duration or 0)
+            times.add(item.pts, item.duration)
             finder.add(item.pts, small_image(item.frame))
             job.progress("process", len(times), video.expected_frames)
     return [times.index_of(pts) for pts in finder.finish()], times

@@ -4,6 +4,7 @@ without a network."""
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,16 +65,30 @@ def paths_of(task: TaskBase) -> TaskPaths:
     return TaskPaths(source, output, result, inputs)
 
 
-def local_path(text: str) -> Path | None:
-    """The path that a `file:///abs` URL or a bare path names, None for another URL."""
+def local_path(text: str, where: str) -> Path | None:
+    """The path that a `file:///abs` URL or a bare path names, None for another URL.
+
+    Raises:
+        TaskError: `invalid_task`: this process cannot spell the name.
+    """
     if text[:5].lower() == "file:":
         parts = urlsplit(text)
-        return (
-            Path(unquote(parts.path))
-            if parts.netloc in ("", "localhost") and parts.path.startswith("/")
-            else None
+        if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+            return None
+        text = unquote(parts.path)
+    elif "://" in text:
+        return None
+    if "\0" in text:
+        return None
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        message = (
+            f"{where}: the name has characters that {sys.getfilesystemencoding()}, this process's"
+            " encoding of file names, lacks; set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
         )
-    return None if "://" in text or "\0" in text else Path(text).absolute()
+        raise TaskError(ErrorCode.invalid_task, message, path=where) from None
+    return Path(text).absolute()
 
 
 def check_suffix(task: OutputTask, suffix: str, where: str) -> None:
@@ -119,7 +134,7 @@ def _refuse_what_needs_a_network(task: TaskBase) -> None:
 
 
 def _path(text: str, where: str) -> Path:
-    path = local_path(text)
+    path = local_path(text, where)
     if path is None:
         raise _needs_the_worker(where)
     return path

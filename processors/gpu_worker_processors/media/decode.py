@@ -10,9 +10,10 @@ the length of the video.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -28,6 +29,7 @@ from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.container import corrupt, opened
 from gpu_worker_processors.media.first_frame import DecodeState, start_decoding
+from gpu_worker_processors.media.matroska import tagged_seconds
 from gpu_worker_processors.media.probe import MediaInfo, VideoInfo, probing, require_video
 
 _JOINED_MIDWAY = frozenset({"mpegts", "mpeg"})
@@ -45,6 +47,8 @@ class DecodedFrame:
     """0-based, display order."""
     pts: int
     """Ticks of `VideoInfo.time_base`, strictly rising."""
+    duration: int
+    """Ticks until the next frame; of the last frame, until the end that the file states."""
     time_seconds: float
     """From the first frame."""
     frame: av.VideoFrame
@@ -131,21 +135,24 @@ class FrameReader:
         with self._state() as state:
             timeline = Timeline(self.video.time_base, self.video.fps)
             first_pts: int | None = None
-            index = 0
-            for frame in self._frames(state):
+            held: DecodedFrame | None = None  # until its successor shows how long it lasts
+            for index, frame in enumerate(self._frames(state)):
                 self._check(frame, index)
                 pts = timeline.next_pts(frame.pts)
                 first_pts = pts if first_pts is None else first_pts
-                yield DecodedFrame(
-                    index, pts, float((pts - first_pts) * self.video.time_base), frame
-                )
-                index += 1
-        if index == 0:
-            raise TaskError(ErrorCode.no_frames, "the video stream holds no frame")
+                if held is not None:
+                    held = replace(held, duration=pts - held.pts)
+                    yield held
+                seconds = float((pts - first_pts) * self.video.time_base)
+                held = DecodedFrame(index, pts, frame.duration or 0, seconds, frame)
+            if held is None or first_pts is None:
+                raise TaskError(ErrorCode.no_frames, "the video stream holds no frame")
+            last = _last_duration(state, first_pts, held.pts, held.duration) or self._usual_step
+            yield replace(held, duration=last)
 
     def listed(self) -> list[tuple[int, int]] | None:
         """Timestamp and duration of every frame in display order, in ticks, as the container lists
-        them: nothing is decoded.
+        them (`DecodedFrame.duration`): nothing is decoded.
 
         None where only decoding can show it: a missing or repeated timestamp, a packet that is
         damaged or not to be shown, fewer packets than the index names, a broadcast recording. Where
@@ -171,9 +178,16 @@ class FrameReader:
                 return None
             if not found or len(found) < self._listed(state.stream):
                 return None
-        found.sort()
-        rising = all(a[0] < b[0] for a, b in itertools.pairwise(found))
-        return found if rising else None
+            found.sort()
+            last = _last_duration(state, found[0][0], *found[-1]) or self._usual_step
+        steps = [after - pts for (pts, _), (after, _) in itertools.pairwise(found)]
+        if min(steps, default=1) <= 0:
+            return None
+        return [(pts, step) for (pts, _), step in zip(found, [*steps, last], strict=True)]
+
+    @property
+    def _usual_step(self) -> int:
+        return max(1, round(1 / (self.video.fps * self.video.time_base)))
 
     def _state(self) -> AbstractContextManager[DecodeState]:
         state, self._probed = self._probed, None
@@ -235,6 +249,25 @@ class FrameReader:
                 " re-encode it to one size",
                 frame=index,
             )
+
+
+def _last_duration(state: DecodeState, first_pts: int, last_pts: int, own: int) -> int:
+    """Ticks that the last frame is shown; 0 where the file does not say.
+
+    Args:
+        state: after the last packet.
+        own: duration of the frame's own packet: in an MP4 the time to the next packet in decoding
+            order, which is no duration of this frame.
+    """
+    stream, container = state.stream, state.stream.container
+    if container.format.name.startswith("mov"):
+        # The index may list more than the edit list shows; of a fragmented file, where the
+        # duration counts from the epoch of its clock, the packets alone say the length.
+        listed = stream.duration if stream.duration and stream.duration > 0 else state.coded_ticks
+        return max(0, first_pts + min(listed, state.coded_ticks) - last_pts) or own
+    tag = tagged_seconds(stream.metadata.get("DURATION", ""))
+    assert stream.time_base is not None, "set for every demuxed stream"
+    return max(own, math.floor(tag / stream.time_base) - last_pts)
 
 
 class ThumbnailScaler:

@@ -30,7 +30,14 @@ from gpu_worker_processors.media.encoders import EncoderChoice, check_container
 from gpu_worker_processors.media.frame import Plane, make_frame
 from gpu_worker_processors.media.passthrough import Passthrough
 from gpu_worker_processors.media.probe import MediaInfo
+from gpu_worker_processors.media.verify import Promise
 
+_FINE_TICKS = 10_000
+"""Least ticks a second of the output's clock, so that decoding times find room between frames; what
+FFmpeg's own mp4 muxer takes (libavformat/movenc.c)."""
+_MOST_REORDERED = 16
+"""Frames that may be coded before one that is shown earlier: H.264 and HEVC allow no more
+(max_dec_frame_buffering; ITU-T H.264 A.3.1, H.265 A.4.1)."""
 _INDEX_IN_FRONT = {"movflags": "+faststart"}
 """Only because the output is a real file: onto a pipe FFmpeg would write a broken one and report
 success."""
@@ -52,31 +59,55 @@ class VideoSpec:
     """Seconds per tick of the pts given to `write`."""
     threads: int = 0
     """Encoder threads; 0 leaves it to the encoder."""
+    in_order: bool = False
+    """Frames are coded in the order in which they are shown: for a video whose frames are shown
+    unevenly long, as an mp4 lists the times of coded frames."""
 
 
-class _Durations:
-    """How long each frame is shown, carried around the encoder: libx265 and SVT-AV1 lose it, and
-    without it the last frame, which has no successor to end it, would be cut short."""
+class _DecodingTimes:
+    """Decoding times and durations of the packets, which encoders get wrong at a variable rate.
+
+    An mp4 says how long a frame lasts by the distance of *decoding* times only. Encoders let those
+    lag behind by frames, so a pause of twenty seconds is found at another frame, and at the end of
+    the file it would last longer than the video. Here they lag by seconds, the same throughout.
+    libx265 and SVT-AV1 lose durations besides.
+    """
 
     def __init__(self) -> None:
-        self.durations: dict[int, int] = {}
+        self.inside: dict[int, int] = {}
         """pts -> duration in ticks, of the frames inside the encoder."""
-        self._first: tuple[int, int] | None = None
-        """(pts, dts) of the first packet."""
-        self._end = 0
+        self._group: list[Any] = []
+        """Packets that wait for one that is shown before them."""
+        self._first_pts: int | None = None
+        self._lag = self._end = 0
 
-    def stamp(self, packet: Any) -> None:
-        """Gives a packet the duration of its frame."""
-        packet.duration = self.durations.pop(packet.pts, packet.duration)
-        self._first = self._first or (packet.pts, packet.dts)
+    def add(self, packet: Any) -> Sequence[Any]:
+        """Takes the next packet in coding order; returns those whose times are final."""
+        packet.duration = self.inside.pop(packet.pts, packet.duration)
         self._end = max(self._end, packet.pts + packet.duration)
+        if self._first_pts is None:
+            self._first_pts, self._lag = packet.pts, packet.pts - packet.dts
+            if self._lag:
+                self._lag = max(self._lag, _MOST_REORDERED)
+        self._group.append(packet)
+        newest = max(waiting.pts for waiting in self._group)
+        return () if any(pts < newest for pts in self.inside) else self._placed_group()
 
-    def stretch(self, last: Any) -> None:
+    def _placed_group(self) -> Sequence[Any]:
+        """Each at its turn, but before any of them has to be shown."""
+        group, self._group = self._group, []
+        shown = sorted(packet.pts for packet in group)
+        latest = shown[-1] + 1
+        for packet, pts in zip(reversed(group), reversed(shown), strict=True):
+            latest = min(packet.pts, latest - 1)
+            packet.dts = min(pts - self._lag, latest)
+        return group
+
+    def end_with(self, last: Any) -> None:
         """The last packet in coding order ends the track of an mp4, though another frame may be
         shown last."""
-        assert self._first is not None
-        first_pts, first_dts = self._first
-        last.duration = max(last.duration, self._end - first_pts - (last.dts - first_dts))
+        assert self._first_pts is not None
+        last.duration = self._end - self._lag - last.dts
 
 
 class VideoWriter:
@@ -103,11 +134,15 @@ class VideoWriter:
         """What the caller should know about what was left out."""
         self.frames = 0
         """Frames taken."""
+        self._shown: tuple[int, int, int] | None = None
+        """Ticks of `spec.time_base`: the first frame, the last one and its end."""
         self._path = path
         self._spec = spec
         self._limits = limits
         self._bytes = 0
-        self._clock = _Durations()
+        self._finer = -(-spec.time_base // Fraction(1, _FINE_TICKS))
+        """Ticks of the output's clock in one of `spec.time_base`."""
+        self._times = _DecodingTimes()
         self._waiting: Any = None
         self._passthrough: Passthrough | None = None
         muxer = check_container(path.suffix, spec.encoder.codec)
@@ -136,10 +171,11 @@ class VideoWriter:
         """
         spec = self._spec
         frame = make_frame(planes, spec.encoder.pix_fmt, spec.tags)
-        frame.pts, frame.time_base = pts - self._origin_ticks(), spec.time_base
-        self._clock.durations[frame.pts] = duration or max(
-            1, round(1 / (spec.fps * spec.time_base))
-        )
+        frame.pts, frame.time_base = (pts - self._origin_ticks()) * self._finer, self._time_base
+        duration = duration or max(1, round(1 / (spec.fps * spec.time_base)))
+        self._times.inside[frame.pts] = duration * self._finer
+        first = pts if self._shown is None else self._shown[0]
+        self._shown = first, pts, pts + duration
         try:
             self._mux(self._stream.encode(frame))
         except (FFmpegError, OSError, ValueError) as error:
@@ -155,7 +191,7 @@ class VideoWriter:
         try:
             self._mux(self._stream.encode(None))
             if self._waiting is not None:
-                self._clock.stretch(self._waiting)
+                self._times.end_with(self._waiting)
                 self._write_packet(self._waiting)
             if self._passthrough is not None:
                 self._passthrough.advance(None)
@@ -164,6 +200,22 @@ class VideoWriter:
         except (FFmpegError, OSError, ValueError) as error:
             self._raise(error)
         self._check_size(self._path.stat().st_size)
+
+    @property
+    def promise(self) -> Promise:
+        """What the finished file must hold, by the frames and packets that were taken."""
+        spec = self._spec
+        first, last, end = self._shown or (0, 0, 0)
+        ticks = (last - first) * spec.time_base, (end - last) * spec.time_base
+        streams = self._passthrough
+        return Promise(
+            spec.width,
+            spec.height,
+            self.frames,
+            *ticks,
+            spec.tags,
+            streams.audio_seconds if streams is not None else (),
+        )
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -183,6 +235,10 @@ class VideoWriter:
             self._discard()
             raise
 
+    @property
+    def _time_base(self) -> Fraction:
+        return self._spec.time_base / self._finer
+
     def _origin_ticks(self) -> int:
         return (
             0
@@ -198,12 +254,14 @@ class VideoWriter:
         )
         stream.width, stream.height, stream.pix_fmt = spec.width, spec.height, spec.encoder.pix_fmt
         context = stream.codec_context
-        context.time_base = spec.time_base
+        context.time_base = self._time_base
         context.framerate = spec.fps
         context.sample_aspect_ratio = spec.sar
         context.colorspace, context.color_primaries = spec.tags.matrix, spec.tags.primaries
         context.color_trc, context.color_range = spec.tags.transfer, spec.tags.range
         context.thread_count = spec.threads
+        if spec.in_order:
+            context.max_b_frames = 0
         if spec.encoder.codec == "hevc" and muxer != "matroska":
             context.codec_tag = "hvc1"  # what Apple's players ask for; FFmpeg's own choice is hev1
         return stream
@@ -214,10 +272,10 @@ class VideoWriter:
         for packet in packets:
             self._bytes += packet.size
             self._check_size(self._bytes)
-            self._clock.stamp(packet)
-            if self._waiting is not None:
-                self._write_packet(self._waiting)
-            self._waiting = packet
+            for placed in self._times.add(packet):
+                if self._waiting is not None:
+                    self._write_packet(self._waiting)
+                self._waiting = placed
 
     def _write_packet(self, packet: Any) -> None:
         if self._passthrough is not None:

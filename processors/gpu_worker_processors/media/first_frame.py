@@ -38,6 +38,9 @@ class DecodeState:
     """Frames decoded from those packets."""
     is_intact: bool = True
     """No packet read so far was corrupt or failed to decode."""
+    coded_ticks: int = 0
+    """Sum of the durations of the packets read so far: in an MP4 the length of the track, while
+    each duration by itself is that of the decoding order."""
 
 
 def start_decoding(
@@ -57,7 +60,18 @@ def start_decoding(
     stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
     stream.thread_type = "SLICE" if threads is None else "AUTO"
     stream.codec_context.thread_count = threads or 0
-    return DecodeState(stream, container.demux(stream))
+    state = DecodeState(stream, iter(()))
+    state.untaken = _counted(state, container.demux(stream))
+    return state
+
+
+def _counted(
+    state: DecodeState, packets: Iterator[Packet[VideoStream]]
+) -> Iterator[Packet[VideoStream]]:
+    for packet in packets:
+        if packet.size and not packet.is_discard:
+            state.coded_ticks += packet.duration or 0
+        yield packet
 
 
 def first_frame(state: DecodeState) -> av.VideoFrame:

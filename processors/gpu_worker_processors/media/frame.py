@@ -69,8 +69,8 @@ class PlaneReader:
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
 
-    def __call__(self, frame: av.VideoFrame, pts: int = 0) -> Frame:
-        name, duration = frame.format.name, frame.duration or 0
+    def __call__(self, frame: av.VideoFrame, pts: int = 0, duration: int = 0) -> Frame:
+        name = frame.format.name
         if not _PLAIN.fullmatch(name):
             name = plain_format(frame.format)
             frame = self._reformatter.reformat(frame, format=name)

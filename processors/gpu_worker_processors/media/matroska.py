@@ -9,6 +9,8 @@ dozen bytes per block, never the frames, and keeps nothing in memory.
 from __future__ import annotations
 
 import os
+import re
+from fractions import Fraction
 from pathlib import Path
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
@@ -64,6 +66,15 @@ def video_blocks(path: Path) -> list[int]:
         return _walk(file, path.stat().st_size)
     finally:
         os.close(file)
+
+
+def tagged_seconds(tag: str) -> Fraction:
+    """The end of a Matroska track by its statistics tag, "00:01:02.500000000": a block may be
+    written without a duration. 0 for anything else."""
+    match = re.fullmatch(r"(\d{1,3}):(\d\d):(\d\d\.\d{1,9})", tag, re.ASCII)
+    if match is None:
+        return Fraction(0)
+    return int(match[1]) * 3600 + int(match[2]) * 60 + Fraction(match[3])
 
 
 def _walk(file: int, end: int) -> list[int]:

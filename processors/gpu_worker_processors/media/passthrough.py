@@ -72,6 +72,14 @@ class Passthrough:
             self._stack = stack.pop_all()
         self._packets = self._demuxed()
         self._held: Any = None
+        nothing = Fraction(0), Fraction(0)
+        self._audio_spans = {stream.index: nothing for stream in output.streams.audio}
+        """Start and end of what was written, in seconds, by the index of the output's stream."""
+
+    @property
+    def audio_seconds(self) -> tuple[Fraction, ...]:
+        """Length of each audio stream of the output so far."""
+        return tuple(end - start for start, end in self._audio_spans.values())
 
     def advance(self, seconds: Fraction | None) -> None:
         """Writes all packets that belong before a time of the output; None writes the rest."""
@@ -84,10 +92,21 @@ class Passthrough:
             if seconds is not None and packet.dts * packet.time_base > seconds:
                 return
             self._held = None
+            self._measure(packet)
             self._output.mux(packet)
 
     def close(self) -> None:
         self._stack.close()
+
+    def _measure(self, packet: Any) -> None:
+        if packet.stream.index not in self._audio_spans:
+            return
+        at = packet.dts * packet.time_base
+        start, end = self._audio_spans[packet.stream.index]
+        self._audio_spans[packet.stream.index] = (
+            start if end else at,
+            at + (packet.duration or 0) * packet.time_base,
+        )
 
     def _adopt(self, stream: Any, muxer: str) -> None:
         """Adds a stream to the output, or notes why it is left out."""

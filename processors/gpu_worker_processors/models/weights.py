@@ -38,6 +38,11 @@ SHIPPED: Mapping[str, str] = {"lite": "lite_x4.safetensors", "lite_x2": "lite_x2
 """Weights that come with this package, and their files; in the repository it has links to
 weights/."""
 
+_WITHOUT_DOWNLOAD = {
+    "sr": '; or set params.model to "lite", which comes with the worker',
+    "yolo": '; or set params.model to "hog", which finds people and needs no weights',
+}
+"""By a weight's kind: what works without it."""
 _EXTERNAL_TENSOR = b"\x0a\x08location"
 """An ONNX `StringStringEntryProto` with the key "location": a tensor stored in another file
 (CVE-2022-25882, CVE-2024-27318)."""
@@ -140,14 +145,17 @@ class WeightStore:
         Raises:
             TaskError: `weights_missing` or `weights_rejected`; the message says what to do.
         """
-        spec = self.spec(name)
-        path = self.path(name) or (self.weights_dir and self.weights_dir / spec.file)
+        spec, folder = self.spec(name), self.weights_dir
+        path = self.path(name)
         if path is None:
-            raise TaskError(
-                ErrorCode.weights_missing,
-                f"WEIGHTS_DIR is not set; set it to a folder; {_how_to_get(spec)}",
-                name=name,
-            )
+            if folder is None or not folder.is_dir():
+                problem = "is not set" if folder is None else f"is {folder}, which is no folder"
+                raise TaskError(
+                    ErrorCode.weights_missing,
+                    f"WEIGHTS_DIR {problem}; set it to a folder; {how_to_get(spec)}",
+                    name=name,
+                )
+            path = folder / spec.file
         verify(path, spec)
         return WeightFile(path, spec)
 
@@ -164,7 +172,7 @@ def verify(path: Path, spec: WeightSpec) -> None:
     except OSError:
         raise TaskError(
             ErrorCode.weights_missing,
-            f"{spec.file} is not in WEIGHTS_DIR; {_how_to_get(spec)}",
+            f"{spec.file} is not in WEIGHTS_DIR; {how_to_get(spec)}",
             name=spec.name,
         ) from None
     if not stat.S_ISREG(status.st_mode):
@@ -205,7 +213,7 @@ def _digest(path: Path, spec: WeightSpec) -> str:
     return digest.hexdigest()
 
 
-def _how_to_get(spec: WeightSpec) -> str:
+def how_to_get(spec: WeightSpec) -> str:
     """By a command that this machine has. What it brings is verified before it is opened, whoever
     brought it."""
     if not spec.url:
@@ -216,12 +224,14 @@ def _how_to_get(spec: WeightSpec) -> str:
             else f"{by_hand}, and wants its SHA-256 in {LOCAL_MANIFEST} there"
         )
     if find_spec("gpu_worker") is None:
-        return f"`curl -fL -o {spec.file} {spec.url}` in that folder gets it"
-    return f"`gpu-worker weights pull {spec.name}` gets it"
+        command = f"`curl -fL -o {spec.file} {spec.url}` in that folder gets it"
+    else:
+        command = f"`gpu-worker weights pull {spec.name}` gets it"
+    return command + _WITHOUT_DOWNLOAD.get(spec.kind, "")
 
 
 def _again(spec: WeightSpec) -> str:
-    return "delete it" + (f", then {_how_to_get(spec)}" if spec.url else "")
+    return "delete it" + (f", then {how_to_get(spec)}" if spec.url else "")
 
 
 def _rejected(spec: WeightSpec, reason: str, what: str) -> TaskError:

@@ -1,15 +1,16 @@
 """Checks a rendered file before it is delivered: a status of 0 is not yet a file.
 
-Reads every packet's timestamp, decodes the first frame, the last key frame and the first audio, and
-compares with what FFmpeg said it wrote and with what the command promises. Anything short of that
-is `output_invalid`.
+Reads every packet once, decodes the first frame, the last key frame and the first audio on the way,
+and compares with what FFmpeg said it wrote and with what the command promises. Anything short of
+that is `output_invalid`. Nothing is sought: containers index key frames by different clocks, or not
+at all.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,12 +18,20 @@ from typing import Any, NoReturn
 import av
 from av.error import FFmpegError
 
-from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
 from gpu_worker_processors.render.base import Expectation
 from gpu_worker_processors.render.progress import Report
 
 _AUDIO_TOLERANCE_SECONDS = 0.05
 """Two AAC frames at 44.1 kHz: what priming and padding add to a stream."""
+_TAIL_PACKETS = 64
+"""From the last key frame on, as many as are stored to decode it: above what any decoder holds
+back, 16 frames of H.264 and HEVC and as many threads."""
+_LATE_SECONDS = 0.2
+"""Between the start of the audio and of the video: what a viewer sees of it, and more than priming
+and reordering make."""
+_LONGER_SECONDS = 0.5
+"""Above the command's own length. A copy ends with frames that were stored out of order."""
 _WEBP_ANIMATION = 0x02
 """The flag in a VP8X chunk."""
 _DEMUXERS = (
@@ -31,6 +40,7 @@ _DEMUXERS = (
     "webm",
     "mpegts",
     "avi",
+    "flv",
     "ogg",
     "gif",
     "apng",
@@ -52,6 +62,11 @@ _DEMUXERS = (
     "ass",
 )
 """None that opens another file: the output's content is a stranger's as much as the input's."""
+_BEFORE_KEY_FRAME = (
+    "copied video begins at the first key frame after an -ss that stands behind -i, and none comes."
+    " Give -ss before -i, which begins at the key frame before, or encode the video"
+)
+_NOTHING_LEFT = "check -ss, -t and the filters against the length of the inputs"
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(_DEMUXERS)}
 
 
@@ -67,12 +82,19 @@ class Output:
     has_audio: bool
     video_codec: str | None
     """Of the first video stream, by its decoder's name."""
+    video_starts_after: float = 0.0
+    """Seconds from the first timestamp of the audio to that of the video."""
+    empty: tuple[str, ...] = ()
+    """Kinds of the streams without a packet, "subtitle" for example."""
 
 
-def check_output(path: Path, expected: Expectation, written: Report) -> Output:
+def check_output(
+    path: Path, expected: Expectation, written: Report, *, copied: bool = False
+) -> Output:
     """
     Args:
         written: FFmpeg's last report.
+        copied: whether the video was copied, which starts at a key frame only.
 
     Raises:
         TaskError: `output_invalid`, saying what is wrong.
@@ -80,21 +102,38 @@ def check_output(path: Path, expected: Expectation, written: Report) -> Output:
     if not path.stat().st_size:
         _fail("it is empty", reason="empty_output")
     try:
-        output = _inspected(path)
+        output = animated_webp(path) or _read(path)
     except (FFmpegError, OSError) as error:
         _fail(f"it cannot be read back: {type(error).__name__}", error)
+    if written.has_video and not output.frames:
+        cause = _BEFORE_KEY_FRAME if copied else _NOTHING_LEFT
+        _fail(f"its video stream holds nothing: {cause}", reason="empty_output")
     _compare(output, expected, written, _frame_seconds(output))
     return output
 
 
-def _inspected(path: Path) -> Output:
-    webp = animated_webp(path)
-    if webp is not None:
-        return webp
-    with av.open(f"file:{path}", options=_OPTIONS) as container:
-        output, last_key = _read(container)
-    _decode(path, last_key)
-    return output
+def warnings(output: Output, expected: Expectation, *, copied: bool) -> Iterator[ResultWarning]:
+    """What is right by FFmpeg's rules and may not be what the caller meant."""
+    for kind in output.empty:
+        yield ResultWarning(
+            code="empty_stream",
+            message=f"the output has a {kind} stream with nothing in it: the part of the input that"
+            " was taken has none",
+        )
+    if copied and output.video_starts_after > _LATE_SECONDS:
+        yield ResultWarning(
+            code="cut_at_key_frame",
+            message=f"the video begins {output.video_starts_after:.2f} s after the audio: copied"
+            " video begins at the first key frame after an -ss that stands behind -i. Give -ss"
+            " before -i, which begins at the key frame before, or encode the video",
+        )
+    limit = expected.max_seconds
+    if copied and limit is not None and output.seconds > limit + _LONGER_SECONDS:
+        yield ResultWarning(
+            code="cut_at_key_frame",
+            message=f"the output lasts {output.seconds:.2f} s instead of {limit:.2f} s: copied"
+            " video begins at the key frame before -ss. Encode it to cut at the frame",
+        )
 
 
 def animated_webp(path: Path) -> Output | None:
@@ -133,8 +172,6 @@ class _Stream:
     packets: int = 0
     start: Fraction | None = None
     end: Fraction = Fraction(0)
-    last_key: int | None = None
-    """Timestamp, in the stream's own units, of the last packet that decodes by itself."""
 
     def add(self, packet: Any) -> None:
         self.packets += 1
@@ -144,55 +181,71 @@ class _Stream:
         start = pts * base
         self.start = start if self.start is None else min(self.start, start)
         self.end = max(self.end, start + (packet.duration or 0) * base)
-        if packet.is_keyframe and (self.last_key is None or pts > self.last_key):
-            self.last_key = pts
 
 
-def _read(container: Any) -> tuple[Output, int | None]:
-    """What the container holds, and where the last key frame of its first video stream is."""
-    streams = {stream.index: _Stream(stream.type) for stream in container.streams}
-    for packet in container.demux():
-        if packet.size:
-            streams[packet.stream.index].add(packet)
-    # MOV and MP4 keep chapters in a text track as well, which a reader sees as data without
-    # packets.
-    empty = [
-        stream.kind for stream in streams.values() if not stream.packets and stream.kind != "data"
-    ]
-    if empty or not streams:
-        _fail(
-            f"its {empty[0] if empty else 'container'} stream holds nothing", reason="empty_output"
-        )
-    videos = [stream for stream in streams.values() if stream.kind == "video"]
-    starts = [stream.start for stream in streams.values() if stream.start is not None]
-    seconds = (
-        max(stream.end for stream in streams.values()) - min(starts) if starts else Fraction(0)
-    )
-    codec = container.streams.video[0].codec_context.name if videos else None
-    has_audio = any(stream.kind == "audio" for stream in streams.values())
-    output = Output(
-        float(seconds), videos[0].packets if videos else 0, bool(videos), has_audio, codec
-    )
-    return output, videos[0].last_key if videos else None
+@dataclass
+class _Decoding:
+    """Of one stream: its first frame as soon as its packets give one, and its last key frame."""
+
+    kind: str
+    context: Any
+    has_frame: bool = False
+    tail: list[Any] = field(default_factory=list[Any])
+    """Packets from the last key frame on."""
+
+    def add(self, packet: Any) -> None:
+        self.has_frame = self.has_frame or bool(self.context.decode(packet))
+        if packet.is_keyframe:
+            self.tail = [packet]
+        elif len(self.tail) < _TAIL_PACKETS:
+            self.tail.append(packet)
+
+    def finish(self) -> None:
+        if not self.has_frame and not self.context.decode(None):
+            _fail(f"its {self.kind} frame does not decode")
+        if self.kind == "video":
+            self.context.flush_buffers()
+            if not any(self.context.decode(packet) for packet in (*self.tail, None)):
+                _fail("its last video frame does not decode")
 
 
-def _decode(path: Path, last_key: int | None) -> None:
-    """Opened anew for each: a decoder that was drained takes nothing more."""
+def _read(path: Path) -> Output:
     with av.open(f"file:{path}", options=_OPTIONS) as container:
-        for stream in (*container.streams.video[:1], *container.streams.audio[:1]):
-            _first_frame(container.decode(stream), stream.type)
-            if stream.type == "video" and len(container.streams) > 1:
-                container.seek(0)
-    if last_key:
-        with av.open(f"file:{path}", options=_OPTIONS) as container:
-            stream = container.streams.video[0]
-            container.seek(last_key, stream=stream)
-            _first_frame(container.decode(stream), "last video")
+        streams = {stream.index: _Stream(stream.type) for stream in container.streams}
+        probed = (*container.streams.video[:1], *container.streams.audio[:1])
+        decodings = {one.index: _Decoding(one.type, one.codec_context) for one in probed}
+        for packet in container.demux():
+            if packet.size:
+                streams[packet.stream.index].add(packet)
+                if packet.stream.index in decodings:
+                    decodings[packet.stream.index].add(packet)
+        for index, decoding in decodings.items():
+            if streams[index].packets:
+                decoding.finish()
+        codec = container.streams.video[0].codec_context.name if container.streams.video else None
+    return _summary(streams.values(), codec)
 
 
-def _first_frame(frames: Iterable[Any], what: str) -> None:
-    if next(iter(frames), None) is None:
-        _fail(f"its {what} frame does not decode")
+def _summary(streams: Collection[_Stream], codec: str | None) -> Output:
+    # MOV and MP4 keep chapters in a text track as well, which a reader sees as data without
+    # packets; an attachment has none ever.
+    media = [one for one in streams if one.kind in ("video", "audio", "subtitle")]
+    if not any(one.packets for one in media):
+        _fail("none of its streams holds anything", reason="empty_output")
+    videos = [one for one in media if one.kind == "video"]
+    starts = [one.start for one in streams if one.start is not None]
+    video, audio = (
+        next((one.start for one in media if one.kind == kind), None) for kind in ("video", "audio")
+    )
+    return Output(
+        seconds=float(max(one.end for one in streams) - min(starts)) if starts else 0.0,
+        frames=videos[0].packets if videos else 0,
+        has_video=bool(videos),
+        has_audio=any(one.kind == "audio" for one in media),
+        video_codec=codec,
+        video_starts_after=float(video - audio) if video is not None and audio is not None else 0.0,
+        empty=tuple(one.kind for one in media if not one.packets),
+    )
 
 
 def _frame_seconds(output: Output) -> float:

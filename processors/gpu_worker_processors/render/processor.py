@@ -60,9 +60,11 @@ class RenderProcessor:
             rendering, ffmpeg_program(), policy, require_hardware=params.require_hardware
         )
         choice, report = _run(job, choice, policy)
-        from gpu_worker_processors.render.check import check_output
+        from gpu_worker_processors.render.check import check_output, warnings
 
-        output = check_output(rendering.output_path, rendering.expected, report)
+        expected, copied = rendering.expected, rendering.video_encoder == "copy"
+        output = check_output(rendering.output_path, expected, report, copied=copied)
+        job.warnings.extend(warnings(output, expected, copied=copied))
         seconds = time.perf_counter() - started
         encoder = choice.rendering.video_encoder if output.has_video else None
         stats = RenderStats(

@@ -25,6 +25,8 @@ class Report:
     """Where the output ends so far; 0 while FFmpeg says "N/A"."""
     ended: bool = False
     """The last block: the file is closed."""
+    has_video: bool = False
+    """Whether the muxer was given a video stream: only then FFmpeg counts frames."""
 
 
 def reports(lines: Iterable[bytes]) -> Iterator[Report]:
@@ -38,7 +40,10 @@ def reports(lines: Iterable[bytes]) -> Iterator[Report]:
                 fields[key] = value.strip()
             continue
         microseconds = _whole(fields.get("out_time_us", ""))
-        yield Report(_whole(fields.get("frame", "")), microseconds / 1e6, value == "end")
+        frames = fields.get("frame")
+        yield Report(
+            _whole(frames or ""), microseconds / 1e6, value == "end", has_video=frames is not None
+        )
         fields = {}
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from heapq import merge
 from itertools import groupby
 from pathlib import Path
@@ -34,7 +33,7 @@ from gpu_worker_processors.media.encoders import (
 from gpu_worker_processors.media.frame import Plane
 from gpu_worker_processors.media.probe import VideoInfo, probe, require_video
 from gpu_worker_processors.media.threads import drained, prefetched
-from gpu_worker_processors.media.verify import Promise, verify_output
+from gpu_worker_processors.media.verify import verify_output
 from gpu_worker_processors.track.draw import Annotator, Box
 from gpu_worker_processors.track.store import PlacedBox
 
@@ -101,6 +100,7 @@ def draw_tracks(
         video.sar,
         video.fps,
         video.time_base,
+        in_order=video.is_uneven,
     )
     to_planes = EvenPlanes(video, target)
     draw = Annotator(
@@ -110,7 +110,6 @@ def draw_tracks(
         (target.width / video.width, target.height / video.height),
     )
     shown = _Shown(boxes, hold_frames)
-    first = last = 0
 
     def write(frame: tuple[Sequence[Plane], int, int]) -> None:
         writer.write(*frame)
@@ -125,13 +124,9 @@ def draw_tracks(
             if item.index in cuts:
                 draw.forget()
             draw(planes, shown.at(item.index), item.time_seconds)
-            put((planes, item.pts, item.frame.duration or 0))
-            first, last = (item.pts if item.index == 0 else first), item.pts
+            put((planes, item.pts, item.duration))
             progress(item.index + 1, video.expected_frames)
-    span = (last - first) * video.time_base
-    verify_output(
-        output, Promise(target.width, target.height, writer.frames, Fraction(span), target.tags)
-    )
+    verify_output(output, writer.promise)
     return Annotated(target.encoder, tuple(writer.notes))
 
 

@@ -161,7 +161,7 @@ class FrameSource:
 
     def _timed(self) -> Iterator[DecodedFrame]:
         for item in self._reader:
-            self.times.add(item.pts, item.frame.duration or 0)
+            self.times.add(item.pts, item.duration)
             yield item
 
     def _scaled(self, item: DecodedFrame) -> tuple[ScaledFrame, NDArray[np.uint8]]:

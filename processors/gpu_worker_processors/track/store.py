@@ -26,8 +26,13 @@ from gpu_worker_client.protocol import (
     TrackStats,
     TrackVideo,
 )
-from gpu_worker_client.protocol.box_columns import CONFIDENCE, PX, BoxColumns
-from gpu_worker_client.protocol.columnar import MAX_BOXES, MAX_TRACKS, ColumnarWriter, TrackHead
+from gpu_worker_client.protocol.boxes.arrays import CONFIDENCE, PX, BoxColumns
+from gpu_worker_client.protocol.boxes.columnar import (
+    MAX_BOXES,
+    MAX_TRACKS,
+    ColumnarWriter,
+    TrackHead,
+)
 
 BUFFERED_BOXES = 65_536
 """1.5 MB. With ten players in the frame a track's part on disk is then some 6,500 boxes long."""
@@ -133,7 +138,7 @@ class TrackStore:
             self._flush()
 
     def finish(self) -> Path:
-        """Writes all tracks, by rising id, as columns (`protocol.columnar`). Returns the file."""
+        """Writes all tracks, by rising id, as `boxes.columnar` has them. Returns the file."""
         path = self._folder / COLUMNS_NAME
         with path.open("wb") as out:
             writer = ColumnarWriter(

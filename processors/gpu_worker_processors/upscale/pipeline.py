@@ -38,12 +38,11 @@ class Counts:
     first_pts: int
     last_pts: int
     last_duration: int
-    """Ticks the last frame is shown; 0 when not known."""
+    """Ticks the last frame is shown."""
 
     def duration_seconds(self, video: VideoInfo) -> float:
         """From the first frame's appearance to the last one's end."""
-        last = self.last_duration * video.time_base or 1 / video.fps
-        return float((self.last_pts - self.first_pts) * video.time_base + last)
+        return float((self.last_pts + self.last_duration - self.first_pts) * video.time_base)
 
 
 def run_pipe(
@@ -117,6 +116,6 @@ def _frames(decoded: Iterable[DecodedFrame], reuse_identical: bool) -> Iterator[
     read = PlaneReader()
     before: Frame | None = None
     for item in decoded:
-        frame = read(item.frame, item.pts)
+        frame = read(item.frame, item.pts, item.duration)
         yield frame, reuse_identical and before is not None and frame.same_as(before)
         before = frame

@@ -66,8 +66,8 @@ def upscale_file(
     suffix = job.require_output().suffix
     plan = plan_upscale(job.params, video, suffix, working_encoders(with_gpu), with_gpu=with_gpu)
     job.warnings.extend((*info.warnings, *plan.warnings))
-    counts = _run(job, info, plan, net, faces)
-    verify_output(job.require_output(), _promise(plan, video, counts))
+    counts, promise = _run(job, info, plan, net, faces)
+    verify_output(job.require_output(), promise)
     elapsed = time.monotonic() - started
     return UpscaleResult(
         stats=UpscaleStats(
@@ -93,7 +93,7 @@ def upscale_file(
 
 def _run(
     job: LocalJob, info: MediaInfo, plan: Plan, net: TiledNetwork, faces: CountedFaces | None
-) -> Counts:
+) -> tuple[Counts, Promise]:
     params: UpscaleParams = job.params
     video = require_video(info)
     source = job.require_input()
@@ -105,7 +105,7 @@ def _run(
         VideoWriter(job.require_output(), spec, source=(source, info), limits=job.limits) as writer,
     ):
         job.warnings.extend(writer.notes)
-        return run_pipe(
+        counts = run_pipe(
             _frames(source, info, job.limits, deinterlace=plan.deinterlace),
             FrameEnlarger(plan, video, net, strength=strength, faces=faces),
             writer,
@@ -116,6 +116,7 @@ def _run(
                 "process", done, max(done, total) if total else None
             ),
         )
+    return counts, writer.promise
 
 
 @contextmanager
@@ -159,9 +160,5 @@ def _spec(plan: Plan, video: VideoInfo, device: torch.device) -> VideoSpec:
         video.fps,
         video.time_base,
         threads,
+        video.is_uneven,
     )
-
-
-def _promise(plan: Plan, video: VideoInfo, counts: Counts) -> Promise:
-    span = (counts.last_pts - counts.first_pts) * video.time_base
-    return Promise(plan.width, plan.height, counts.frames, span, plan.tags)

@@ -40,7 +40,6 @@ from gpu_worker_client.filejobs.choose import (
     kind_of,
     may_pass,
     run_anywhere,
-    worth_it,
 )
 from gpu_worker_client.filejobs.history import (
     MAX_FILE_BYTES,
@@ -49,6 +48,7 @@ from gpu_worker_client.filejobs.history import (
     Where,
     expected_seconds,
     measured_bandwidth,
+    worth_it,
 )
 from gpu_worker_client.files.work import FileWork
 from gpu_worker_client.protocol import DetectScenesResult, ErrorBody, ErrorCode, TaskError

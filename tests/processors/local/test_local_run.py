@@ -95,6 +95,16 @@ def test_an_analysis(place: Path) -> None:
     assert left_behind(place) == []
 
 
+def test_a_name_that_the_locale_cannot_spell(place: Path) -> None:
+    """As on a machine whose locale is C and stays so."""
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    task = {"task": "detect_scenes", "input_url": "f\u00eate.mp4"}
+    status, answer = run(task, place, **ascii_only)
+    error = failure(answer)
+    assert (status, error.code) == (1, "invalid_task")
+    assert error.message.startswith("input_url: ") and "PYTHONUTF8=1" in error.message
+
+
 @pytest.mark.parametrize("name", ["result.json", "result.json.gz"])
 def test_the_result_goes_into_a_file_as_well(place: Path, name: str) -> None:
     task = {

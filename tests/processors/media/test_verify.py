@@ -26,6 +26,7 @@ def promise(**changes: Any) -> Promise:
         "height": 48,
         "frames": 40,
         "span_seconds": Fraction(39, 25),
+        "last_seconds": Fraction(1, 25),
         "tags": TAGS,
     }
     return Promise(**{**facts, **changes})
@@ -51,6 +52,8 @@ def test_a_right_file_passes(written: Path) -> None:
         {"width": 66},
         {"height": 50},
         {"span_seconds": Fraction(40, 25)},
+        {"last_seconds": Fraction(3, 25)},
+        {"audio_seconds": (Fraction(40, 25),)},
         {"tags": ColorTags(6, 1, 1, False)},
         {"tags": ColorTags(1, 1, 1, True)},
     ],

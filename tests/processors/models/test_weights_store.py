@@ -121,6 +121,18 @@ def test_missing_weights_name_the_command(tmp_path: Path) -> None:
         TaskError, match="WEIGHTS_DIR is not set.*gpu-worker weights pull RealESRGAN_x4plus"
     ):
         WeightStore(None).resolve("RealESRGAN_x4plus")
+    with pytest.raises(TaskError, match="WEIGHTS_DIR is .*/none, which is no folder"):
+        WeightStore(tmp_path / "none").resolve("RealESRGAN_x4plus")
+
+
+@pytest.mark.parametrize(
+    ("weights", "instead"), [("RealESRGAN_x4plus", "lite"), ("yolov8n", "hog")]
+)
+def test_missing_weights_name_what_works_without(
+    tmp_path: Path, weights: str, instead: str
+) -> None:
+    with pytest.raises(TaskError, match=f'or set params.model to "{instead}"'):
+        WeightStore(tmp_path).resolve(weights)
 
 
 def test_without_the_worker_missing_weights_name_a_command_that_is_there(

@@ -385,9 +385,9 @@ def test_progress_reads_what_ffmpeg_writes() -> None:
         b"frame=51\n",
     ]
     assert list(reports(lines)) == [
-        Report(0, 0.0, False),
-        Report(25, 1.0, False),
-        Report(50, 2.0, True),
+        Report(0, 0.0, False, has_video=True),
+        Report(25, 1.0, False, has_video=True),
+        Report(50, 2.0, True, has_video=True),
     ]
 
 

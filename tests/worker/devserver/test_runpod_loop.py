@@ -3,14 +3,19 @@ plane."""
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 
 from gpu_worker.devserver import LocalPlatform, PlatformLimits, WorkerProcess
+from gpu_worker.devserver.endpoint.fleet import Fleet
 from gpu_worker.devserver.endpoint.job import Status
+from gpu_worker_client.protocol.foreign import parse_integer
 
 HANDLER = """
 import asyncio, os
@@ -149,18 +154,43 @@ def test_refresh_worker_brings_a_fresh_process(rig: Rig) -> None:
     assert old.wait(20) == 0
 
 
-def test_a_killed_worker_loses_its_job_to_another(rig: Rig, go: Path) -> None:
+@pytest.mark.parametrize("whole", [True, False], ids=["its machine", "its process alone"])
+def test_a_killed_worker_loses_its_job_to_another(rig: Rig, go: Path, whole: bool) -> None:
     worker = rig.worker
     job_id = rig.run(go)
     rig.until(job_id, "progress")
-    worker.kill()
+    heartbeats = psutil.Process(worker.pid).children()
+    assert heartbeats, "the SDK pings from a process of its own"
+    if whole:
+        worker.kill()
+    else:
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.wait(20)
     go.touch()
     assert rig.platform.fleet.revive() == [worker]
+    assert psutil.wait_procs(heartbeats, timeout=20)[1] == []
     rig.until(job_id, "redelivered")
     rig.until(job_id, "COMPLETED")
     job = rig.platform.job(job_id)
     assert (job.deliveries, job.worker_id) == (2, rig.worker.worker_id)
     assert job.worker_id != worker.worker_id
+
+
+def test_what_a_dead_worker_leaves_behind_is_killed(tmp_path: Path) -> None:
+    """A handler that imports the SDK by itself has a heartbeat that does not notice."""
+    script = tmp_path / "handler.py"
+    script.write_text(
+        "import os, subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "print(child.pid, flush=True)\nos.kill(os.getpid(), 9)\n"
+    )
+    fleet = Fleet(lambda _: {}, tmp_path)
+    worker = fleet.start(None, script)
+    worker.wait(20)
+    survivor = psutil.Process(parse_integer(worker.log().strip()))
+    assert fleet.revive() == [worker]
+    fleet.close()
+    assert psutil.wait_procs([survivor], timeout=20)[1] == []
 
 
 def test_sigterm_drains_the_running_job(rig: Rig, go: Path) -> None:

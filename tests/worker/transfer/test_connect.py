@@ -139,6 +139,7 @@ def test_s14_a_name_that_cannot_be_found(tmp_path: Path) -> None:
     with pytest.raises(TaskError) as caught:
         get(Network(servfail, world.connect, pause=world.network().pause), tmp_path)
     assert caught.value.code is ErrorCode.download_failed
+    assert "host has no address" in caught.value.message
     assert len(world.pauses) == LIMITS.attempts - 1
 
 

@@ -88,6 +88,18 @@ def test_only_a_failure_inside_the_store_may_have_stored_the_object(
     assert judged.ambiguous is ambiguous
 
 
+@pytest.mark.parametrize(
+    ("is_version_2", "advice"),
+    [(True, 'signature_version="s3v4"'), (False, "WHEN_REQUIRED")],
+    ids=["version 2", "version 4"],
+)
+def test_the_advice_fits_the_signature(is_version_2: bool, advice: str) -> None:
+    refusal = StoreRefusal(501, xml("NotImplemented"), is_version_2=is_version_2)
+    judged = judge(refusal, "input_url", "download", NOW)
+    assert isinstance(judged, TaskError)
+    assert advice in judged.message
+
+
 def test_aws_says_expired_in_words() -> None:
     assert verdict(StoreRefusal(403, xml("AccessDenied", "Request has expired"))) == (
         ErrorCode.url_expired,

@@ -49,10 +49,13 @@ class Fleet:
         return worker
 
     def revive(self) -> list[WorkerProcess]:
-        """Starts a new worker for each that ended by itself; returns those that ended."""
+        """Starts a new worker for each that ended by itself; returns those that ended. What such a
+        one leaves behind is killed: the SDK's heartbeat would say for ever that it works on its
+        job."""
         with self._lock:
             ended = [worker for worker in self._workers if worker.poll() is not None]
             for worker in ended:
+                worker.kill()
                 self._workers.pop(worker)()
         return ended
 

@@ -7,7 +7,7 @@ Accepts boxes whose frames rise and whose numbers are finite and in range; the r
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 MAX_FRAME = 2**30
 PX = 10
@@ -16,6 +16,9 @@ MAX_PX = 1_000_000
 """Largest coordinate, to either side of 0."""
 CONFIDENCE = 1000
 """Steps of a confidence from 0 to 1."""
+
+BBox = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels."""
 
 
 class BoxColumns:
@@ -70,6 +73,13 @@ class BoxColumns:
         self.corners.extend(corners)
         self.confidences.append(thousandths)
         self.flags.append(interpolated)
+
+    def rows(self) -> Iterator[tuple[int, BBox, float, bool]]:
+        """Each box as `put` takes it."""
+        corner = iter([steps / PX for steps in self.corners])
+        bboxes = zip(corner, corner, corner, corner, strict=True)
+        confidences = [steps / CONFIDENCE for steps in self.confidences]
+        return zip(self.frames, bboxes, confidences, map(bool, self.flags), strict=True)
 
     def part(self, start: int, stop: int) -> BoxColumns:
         """A copy of some boxes in a row."""

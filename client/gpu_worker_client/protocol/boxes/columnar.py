@@ -5,9 +5,10 @@ one block of boxes beside what the caller keeps, and that bytes from a stranger 
 or in boxes within the limits below. Standard library only. The layout, all of it inside one gzip
 member, numbers little-endian:
 
-    "GWT" 1 · u16 classes · each: u8 bytes, UTF-8 name · u32 tracks · u32 boxes tracks, each a
-    column over all of them: id, class, shot, boxes blocks of 65,536 boxes (the last is shorter),
-    over all tracks in a row: frame, x1, y1, x2, y2, confidence, interpolated
+    "GWT" 1 · u16 classes · each: u8 bytes, UTF-8 name · u32 tracks · u32 boxes
+    tracks, each a column over all of them: id, class, shot, boxes
+    blocks of 65,536 boxes (the last is shorter), over all tracks in a row:
+        frame, x1, y1, x2, y2, confidence, interpolated
 
 A column holds, for each value, its distance from a prediction, as zigzag (0, -1, 1, -2 -> 0, 1, 2,
 3), one plane after another for the lowest, second, third and highest byte: confidence has two
@@ -25,12 +26,12 @@ import struct
 import sys
 import zlib
 from array import array
-from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, chain
 from typing import BinaryIO, NamedTuple
 
-from gpu_worker_client.protocol.box_columns import CONFIDENCE, MAX_FRAME, MAX_PX, PX, BoxColumns
+from gpu_worker_client.protocol.boxes.arrays import CONFIDENCE, MAX_FRAME, MAX_PX, PX, BoxColumns
 
 MAX_BOXES = 10_000_000
 """Nine hours of ten people at 30 frames/s; in memory 220 MB."""
@@ -68,8 +69,7 @@ class ColumnarWriter:
             ValueError: more tracks or boxes than a reader takes, or a head out of range.
         """
         boxes = sum(head.boxes for head in heads)
-        if len(heads) > MAX_TRACKS or boxes > MAX_BOXES:
-            raise ValueError(f"more than {MAX_TRACKS} tracks or {MAX_BOXES} boxes")
+        _check_counts(len(heads), boxes)
         self._out = out
         # Level 9 and "filtered" take 1 % off level 6.
         self._gzip = zlib.compressobj(9, zlib.DEFLATED, _GZIP, 9, zlib.Z_FILTERED)
@@ -77,18 +77,12 @@ class ColumnarWriter:
         self._track_left = 0
         self._block = BoxColumns()
         self._starts: list[int] = []
-        self._predictions = _Predictions()
-        names = list(dict.fromkeys(head.class_name for head in heads))
-        self._put(_MAGIC + _packed_names(names) + struct.pack("<II", len(heads), boxes))
-        index = {name: position for position, name in enumerate(names)}
-        columns = zip(
-            *((head.track_id, index[head.class_name], head.shot, head.boxes) for head in heads),
-            strict=True,
-        )
-        for column in columns:
-            if not 0 <= min(column) <= max(column) <= MAX_ID:
-                raise ValueError(f"an id, a shot or a count is not between 0 and {MAX_ID}")
-            self._planes(_steps(column, 0, 0), 4)
+        self._columns = _columns()
+        names = {name: n for n, name in enumerate(dict.fromkeys(h.class_name for h in heads))}
+        self._put(_MAGIC + _packed_names(list(names)) + struct.pack("<II", len(heads), boxes))
+        rows = [(head.track_id, names[head.class_name], head.shot, head.boxes) for head in heads]
+        for values in zip(*rows, strict=True):
+            self._put_column(_Column(), values)
 
     def add(self, boxes: BoxColumns) -> None:
         """The next boxes.
@@ -123,22 +117,21 @@ class ColumnarWriter:
         self._out.write(self._gzip.flush())
 
     def _flush(self) -> None:
-        block, model = self._block, self._predictions
-        self._planes(_steps(block.frames, model.frame, 1), 4)
-        for axis in range(4):
-            self._planes(
-                model.corners[axis].steps(block.corners[axis::4].tolist(), self._starts), 4
-            )
-        self._planes(_steps(block.confidences, model.confidence, 0), 2)
+        block, self._block = self._block, BoxColumns()
+        sides = [block.corners[side::4] for side in range(4)]
+        for column, values in zip(
+            self._columns, (block.frames, *sides, block.confidences), strict=True
+        ):
+            self._put_column(column, values)
         self._put(block.flags.tobytes())
-        model.frame, model.confidence = block.frames[-1], block.confidences[-1]
-        self._block, self._starts = BoxColumns(), []
+        self._starts = []
 
-    def _planes(self, steps: list[int], planes: int) -> None:
+    def _put_column(self, column: _Column, values: Sequence[int]) -> None:
+        steps = column.steps(values, self._starts)
         data = _little(
             array("I", [step << 1 if step >= 0 else ~(step << 1) for step in steps])
         ).tobytes()
-        for plane in range(planes):
+        for plane in range(column.planes):
             self._put(data[plane::4])
 
     def _put(self, data: bytes) -> None:
@@ -176,18 +169,9 @@ def read_columnar(data: bytes) -> Iterator[tuple[TrackHead, BoxColumns]]:
     source.end()
 
 
-def to_text(data: bytes) -> str:
-    """The bytes as they stand in JSON: base64."""
-    return b64encode(data).decode("ascii")
-
-
-def from_text(text: str) -> bytes:
-    """The inverse of `to_text`.
-
-    Raises:
-        ValueError: the text is no base64.
-    """
-    return b64decode(text, validate=True)
+def _check_counts(tracks: int, boxes: int) -> None:
+    if tracks > MAX_TRACKS or boxes > MAX_BOXES:
+        raise ValueError(f"more than {MAX_TRACKS} tracks or {MAX_BOXES} boxes")
 
 
 def _packed_names(names: Sequence[str]) -> bytes:
@@ -203,77 +187,82 @@ def _read_heads(source: _Inflated) -> list[TrackHead]:
     (classes,) = struct.unpack("<H", source.take(2))
     if classes > MAX_CLASSES:
         raise ValueError("too many classes")
-    names = [
-        source.take(source.take(1)[0]).decode() for _ in range(classes)
-    ]  # a UnicodeDecodeError is a ValueError
+    # A UnicodeDecodeError is a ValueError.
+    names = [source.take(source.take(1)[0]).decode() for _ in range(classes)]
     tracks, boxes = struct.unpack("<II", source.take(8))
-    if tracks > MAX_TRACKS or boxes > MAX_BOXES:
-        raise ValueError(f"more than {MAX_TRACKS} tracks or {MAX_BOXES} boxes")
-    columns = [_summed(source.steps(tracks, 4), 0, 0, MAX_ID) for _ in range(4)]
-    heads: list[TrackHead] = []
-    for track_id, name, shot, count in zip(*columns, strict=True):
-        if name >= classes:
-            raise ValueError("a track of no class")
-        heads.append(TrackHead(track_id, names[name], shot, count))
-    if sum(columns[3]) != boxes:
+    _check_counts(tracks, boxes)
+    ids, classes_of, shots, counts = (source.column(_Column(), tracks) for _ in range(4))
+    if max(classes_of, default=0) >= max(classes, 1):
+        raise ValueError("a track of no class")
+    if sum(counts) != boxes:
         raise ValueError("the tracks' boxes do not add up")
-    return heads
+    return list(map(TrackHead, ids, (names[name] for name in classes_of), shots, counts))
 
 
-def _read_blocks(source: _Inflated, lengths: Iterable[int]) -> Iterator[BoxColumns]:
-    ends = list(accumulate(lengths))
-    starts = [0, *ends[:-1]]
-    total, done, track = ends[-1] if ends else 0, 0, 0
-    model = _Predictions()
-    while done < total:
+def _read_blocks(source: _Inflated, lengths: Sequence[int]) -> Iterator[BoxColumns]:
+    starts = [0, *accumulate(lengths)]
+    total, columns = starts.pop(), _columns()
+    for done in range(0, total, BLOCK):
         count = min(BLOCK, total - done)
-        first = track
-        while track < len(starts) and starts[track] < done + count:
-            track += 1
-        yield _read_block(source, count, [start - done for start in starts[first:track]], model)
-        done += count
+        inside = starts[bisect_left(starts, done) : bisect_left(starts, done + count)]
+        tracks = [start - done for start in inside]
+        frames, *sides, confidences = (source.column(one, count, tracks) for one in columns)
+        block = BoxColumns()
+        block.frames, block.confidences = array("i", frames), array("H", confidences)
+        block.corners = array("i", chain.from_iterable(zip(*sides, strict=True)))
+        block.flags = array("B", source.take(count))
+        if max(block.flags) > 1:
+            raise ValueError("a flag is neither 0 nor 1")
+        yield block
 
 
-def _read_block(
-    source: _Inflated, count: int, starts: list[int], model: _Predictions
-) -> BoxColumns:
-    """
-    Args:
-        starts: where in the block a track begins, rising.
-    """
-    block = BoxColumns()
-    block.frames = array("i", _summed(source.steps(count, 4), model.frame, 1, MAX_FRAME - 1))
-    corners = array("i", bytes(16 * count))
-    for axis in range(4):
-        corners[axis::4] = array("i", model.corners[axis].values(source.steps(count, 4), starts))
-    block.corners = corners
-    block.confidences = array("H", _summed(source.steps(count, 2), model.confidence, 0, CONFIDENCE))
-    block.flags = array("B", source.take(count))
-    if max(block.flags) > 1:
-        raise ValueError("a flag is neither 0 nor 1")
-    model.frame, model.confidence = block.frames[-1], block.confidences[-1]
-    return block
+class _Column:
+    """Numbers from 0 to `highest`: each predicted to be the one before and `stride` more."""
+
+    lowest = 0
+
+    def __init__(self, highest: int = MAX_ID, *, planes: int = 4, stride: int = 0) -> None:
+        self.highest, self.planes, self._stride, self._last = highest, planes, stride, -stride
+
+    def steps(self, values: Sequence[int], starts: Sequence[int]) -> list[int]:  # noqa: ARG002
+        """Distances of the values from their predictions, behind what was given before.
+
+        Args:
+            starts: the indices where a track begins, rising.
+
+        Raises:
+            ValueError: a value out of range.
+        """
+        self._check(values)
+        before = chain((self._last,), values)
+        self._last = values[-1]
+        return [value - last - self._stride for value, last in zip(values, before, strict=False)]
+
+    def values(self, steps: Sequence[int], starts: Sequence[int]) -> list[int]:  # noqa: ARG002
+        """The inverse of `steps`."""
+        stride = self._stride
+        values = list(
+            accumulate(steps, lambda last, step: last + step + stride, initial=self._last)
+        )[1:]
+        self._check(values)
+        self._last = values[-1]
+        return values
+
+    def _check(self, values: Sequence[int]) -> None:
+        if not self.lowest <= min(values) <= max(values) <= self.highest:
+            raise ValueError(f"a value is not between {self.lowest} and {self.highest}")
 
 
-class _Predictions:
-    """What the next value of each column is predicted from."""
-
-    def __init__(self) -> None:
-        self.frame = -1
-        self.confidence = 0
-        self.corners = [_Path() for _ in range(4)]
-
-
-class _Path:
+class _Side(_Column):
     """One coordinate over the frames: predicted to go on by half of its last step."""
 
+    lowest = -MAX_PX * PX
+
     def __init__(self) -> None:
-        self._last = 0
+        super().__init__(MAX_PX * PX)
         self._before = 0
 
-    def steps(self, values: list[int], starts: Sequence[int]) -> list[int]:
-        """Distances of the values from their predictions. `starts` are the indices where a track
-        begins."""
+    def steps(self, values: Sequence[int], starts: Sequence[int]) -> list[int]:
         last, before = [self._last, *values], [self._before, self._last, *values]
         for start in starts:  # no step leads into a track, none over from another
             before[start] = last[start]
@@ -283,12 +272,7 @@ class _Path:
             value - a - ((a - b) >> 1) for value, a, b in zip(values, last, before, strict=False)
         ]
 
-    def values(self, steps: list[int], starts: Sequence[int]) -> list[int]:
-        """The inverse of `steps`.
-
-        Raises:
-            ValueError: a coordinate out of range.
-        """
+    def values(self, steps: Sequence[int], starts: Sequence[int]) -> list[int]:
         values: list[int] = []
         last, before, done = self._last, self._before, 0
         for start in (*starts, len(steps)):
@@ -302,36 +286,22 @@ class _Path:
                 values.append(last)
             done = start + 1
         self._last, self._before = last, before
-        if max(values) > MAX_PX * PX or min(values) < -MAX_PX * PX:
-            raise ValueError(f"a coordinate is beyond {MAX_PX} px")
+        self._check(values)
         return values
 
 
-def _steps(values: Sequence[int], before: int, stride: int) -> list[int]:
-    """Distance of each value from the one before it, less `stride`."""
-    return [
-        value - last - stride for value, last in zip(values, chain((before,), values), strict=False)
-    ]
-
-
-def _summed(steps: list[int], before: int, stride: int, highest: int) -> list[int]:
-    """The inverse of `_steps`.
-
-    Raises:
-        ValueError: a value below 0 or above `highest`.
-    """
-    values = list(accumulate(steps, lambda last, step: last + step + stride, initial=before))[1:]
-    if values and not 0 <= min(values) <= max(values) <= highest:
-        raise ValueError("a value is out of range")
-    return values
+def _columns() -> list[_Column]:
+    """The columns of a block but the last, `interpolated`."""
+    sides = [_Side() for _ in range(4)]
+    return [_Column(MAX_FRAME - 1, stride=1), *sides, _Column(CONFIDENCE, planes=2)]
 
 
 class _Inflated:
     """Reads a gzip member by exact counts. Holds no more of it than was asked for."""
 
     def __init__(self, data: bytes) -> None:
-        self._data = memoryview(data)
-        self._at = 0
+        view = memoryview(data)
+        self._pieces = iter([view[at : at + _PIECE] for at in range(0, len(view), _PIECE)])
         self._gzip = zlib.decompressobj(_GZIP)
 
     def take(self, count: int) -> bytes:
@@ -348,34 +318,30 @@ class _Inflated:
             count -= len(piece)
         return b"".join(pieces)
 
-    def steps(self, count: int, planes: int) -> list[int]:
-        """A column of `count` distances."""
+    def column(self, column: _Column, count: int, starts: Sequence[int] = ()) -> list[int]:
+        """The next `count` values."""
         data = bytearray(4 * count)
-        for plane in range(planes):
+        for plane in range(column.planes):
             data[plane::4] = self.take(count)
         zigzag: array[int] = array("I")
         zigzag.frombytes(data)
-        return [step >> 1 ^ -(step & 1) for step in _little(zigzag)]
+        steps = [step >> 1 ^ -(step & 1) for step in _little(zigzag)]
+        return column.values(steps, starts) if steps else []
 
     def end(self) -> None:
         """
         Raises:
             ValueError: something follows, or the checksum is missing or wrong.
         """
-        if (
-            self._more(1)
-            or not self._gzip.eof
-            or self._gzip.unused_data
-            or self._at < len(self._data)
-        ):
+        follows = self._more(1) or self._gzip.unused_data or next(self._pieces, None) is not None
+        if follows or not self._gzip.eof:
             raise ValueError("something follows the columns, or they are cut off")
 
     def _more(self, limit: int) -> bytes:
         """At least one and at most `limit` bytes; none at the end."""
         try:
             while not self._gzip.eof:
-                fresh = self._gzip.unconsumed_tail or self._data[self._at : self._at + _PIECE]
-                self._at += 0 if self._gzip.unconsumed_tail else len(fresh)
+                fresh = self._gzip.unconsumed_tail or next(self._pieces, b"")
                 piece = self._gzip.decompress(fresh, limit)
                 if piece or not fresh:
                     return piece

@@ -9,42 +9,34 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn
 
-from pydantic import BaseModel
-
-from gpu_worker_client.protocol.box_columns import BoxColumns
-from gpu_worker_client.protocol.boxes import TrackFrames, box_texts, put_box
+from gpu_worker_client.protocol.boxes.arrays import BoxColumns
+from gpu_worker_client.protocol.boxes.sequence import TrackFrames, box_dicts
 
 BOXES_A_PIECE = 1000
 """Some 70 kB of text."""
 
 
-class HasFrames(Protocol):
-    """A track, as far as it is written here."""
+def write_result(
+    rest: dict[str, Any], tracks: Iterable[tuple[dict[str, Any], BoxColumns]]
+) -> Iterator[str]:
+    """A result as JSON text, in pieces, its `tracks` last.
 
-    @property
-    def frames(self) -> TrackFrames: ...
-    def model_dump(self, *, mode: str, exclude: set[str]) -> dict[str, Any]: ...
-
-
-def write_result(result: BaseModel, tracks: Sequence[HasFrames]) -> Iterator[str]:
-    """The result as JSON text, in pieces, its `tracks` last.
+    Args:
+        rest: its other fields.
+        tracks: the fields of each track but `frames`, and its boxes.
 
     Raises:
         ValueError: a number is not finite.
     """
-    rest = _dumps(result.model_dump(mode="json", exclude={"tracks"}))
-    yield rest[:-1] + ',"tracks":['
-    for position, track in enumerate(tracks):
-        head = _dumps(track.model_dump(mode="json", exclude={"frames"}))
-        yield ("," if position else "") + head[:-1] + ',"frames":['
-        boxes, separator = box_texts(track.frames.columns), ""
-        while some := list(islice(boxes, BOXES_A_PIECE)):
-            yield separator + ",".join(some)
-            separator = ","
+    yield _dumps(rest)[:-1] + ',"tracks":['
+    for position, (head, boxes) in enumerate(tracks):
+        yield ("," if position else "") + _dumps(head)[:-1] + ',"frames":['
+        for start in range(0, len(boxes), BOXES_A_PIECE):
+            piece = _dumps(box_dicts(boxes.part(start, start + BOXES_A_PIECE)))
+            yield ("," if start else "") + piece[1:-1]
         yield "]}"
     yield "]}"
 
@@ -62,24 +54,20 @@ def read_result(data: bytes | str, track: Callable[[dict[str, Any]], object]) ->
     Raises:
         ValueError: the text is no JSON object, or its `tracks` are none.
     """
-    text = data if isinstance(data, str) else data.decode("utf-8")
-    reader = _Reader(text)
+    reader = _Reader(data if isinstance(data, str) else data.decode("utf-8"))
 
-    def read_track() -> object:
-        return track(reader.fields({"frames": lambda: _read_frames(reader)}))
+    def frames() -> TrackFrames:
+        return TrackFrames(reader.value() for _ in reader.items())
+
+    def tracks() -> list[object]:
+        return [track(reader.fields(frames=frames)) for _ in reader.items()]
 
     try:
-        fields = reader.fields({"tracks": lambda: reader.items(read_track)})
+        fields = reader.fields(tracks=tracks)
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
     reader.end()
     return fields
-
-
-def _read_frames(reader: _Reader) -> TrackFrames:
-    columns = BoxColumns()
-    reader.each(lambda: put_box(columns, reader.value()))
-    return TrackFrames(columns)
 
 
 def _refuse_constant(_: str) -> NoReturn:
@@ -104,45 +92,32 @@ class _Reader:
         value, self._at = self._decoder.raw_decode(self._text, self._at)
         return value
 
-    def fields(self, special: dict[str, Callable[[], Any]]) -> dict[str, Any]:
-        """An object. Values of `special` keys are read by their own function, unless they are
-        null."""
+    def fields(self, **special: Callable[[], Any]) -> dict[str, Any]:
+        """An object. Values of `special` keys are read by their own function."""
         found: dict[str, Any] = {}
-
-        def field() -> None:
+        for _ in self.items("{", "}"):
             name = self.value()
             if not isinstance(name, str) or name in found:
                 raise ValueError("a key is no text, or stands twice")
             self._need(":")
-            found[name] = special[name]() if name in special else self.value()
-
-        self._each("{", "}", field)
+            found[name] = special.get(name, self.value)()
         return found
 
-    def items(self, item: Callable[[], Any]) -> list[Any]:
-        """A list, each of its items read by `item`."""
-        found: list[Any] = []
-        self.each(lambda: found.append(item()))
-        return found
-
-    def each(self, item: Callable[[], Any]) -> None:
-        """Calls `item` at each item of a list."""
-        self._each("[", "]", item)
+    def items(self, opening: str = "[", closing: str = "]") -> Iterator[None]:
+        """Stops at each item of a list, which the caller reads then."""
+        self._need(opening)
+        if self._is_next(closing):
+            return
+        while True:
+            yield
+            if self._is_next(closing):
+                return
+            self._need(",")
 
     def end(self) -> None:
         self._skip_space()
         if self._at != len(self._text):
             raise ValueError("something follows the JSON")
-
-    def _each(self, opening: str, closing: str, item: Callable[[], Any]) -> None:
-        self._need(opening)
-        if self._is_next(closing):
-            return
-        while True:
-            item()
-            if self._is_next(closing):
-                return
-            self._need(",")
 
     def _need(self, mark: str) -> None:
         if not self._is_next(mark):

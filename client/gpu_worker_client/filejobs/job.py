@@ -1,0 +1,220 @@
+"""A task on files as an object that is executed and asked how it went: what the classes of
+`jobs.py` have in common, and many of them at once.
+
+A job runs on the endpoint or on this machine, as `mode` says (`choose.py`, `settings.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypedDict, cast
+
+from gpu_worker_client._atomic_file import atomic_file
+from gpu_worker_client._blocking import as_they_end, in_thread
+from gpu_worker_client._portal import call, iterate, on_callers_thread
+from gpu_worker_client.client import Client
+from gpu_worker_client.errors import ConfigError, StorageError
+from gpu_worker_client.filejobs.choose import Done, RunContext, may_pass, run_anywhere
+from gpu_worker_client.filejobs.history import History
+from gpu_worker_client.files.transfer import OnEvent
+from gpu_worker_client.files.work import FileWork
+from gpu_worker_client.policy import Policy
+from gpu_worker_client.protocol import TASKS, TaskResult
+from gpu_worker_client.protocol.errors import GpuWorkerError, JobError
+from gpu_worker_client.protocol.problems import nearest
+from gpu_worker_client.settings import MODES, Mode, Switches
+
+DEFAULT_PARALLEL = 2
+"""Jobs of `execute_all` at once: each may hold a transfer or a whole local worker."""
+_log = logging.getLogger("gpu_worker_client")
+
+
+class JobOptions(TypedDict, total=False):
+    """What every job takes besides its own arguments."""
+
+    client: Client
+    """The endpoint's client, with the bucket; default: the environment's."""
+    mode: Mode
+    """Where to run; default: `GPU_WORKER_MODE`, else "auto"."""
+    timeout: float
+    """Seconds of wall time; default: `GPU_WORKER_TIMEOUT_SECONDS`, else none."""
+    on_event: OnEvent
+    """Called with every event; `ProgressBar()` draws one."""
+    policy: Policy
+    """How long the remote job may wait and run."""
+    env: Mapping[str, str]
+    """Where the defaults are read from; default: the process's environment. A local run gets these
+    variables besides those of the process: `WEIGHTS_DIR`, `GPU_WORKER_JOB_TIME_LIMIT_SECONDS`,
+    ..."""
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """How a job ended. True when it succeeded."""
+
+    success: bool
+    output_path: Path | None = None
+    """The JSON of an analysis, else the video that was made; None when the job failed."""
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    """`task`, `where` ("remote" or "local") and `reason`; `stats`, `worker`, `cost`, `warnings` of
+    the result; `fallback_from` {code, message} when the endpoint failed and this machine did it;
+    `code` and `retryable` of a failure."""
+    error: str | None = None
+    """One sentence; None when it succeeded."""
+    duration_seconds: float = 0.0
+    """From start to end, transfers included."""
+
+    def __bool__(self) -> bool:
+        return self.success
+
+
+class FileJob:
+    """A task on files. Made by its subclasses.
+
+    Args:
+        work: what to do.
+        options: of every job.
+        report_path: where to write the result as JSON; None writes none.
+    """
+
+    def __init__(
+        self, work: FileWork, options: JobOptions, report_path: Path | None = None
+    ) -> None:
+        self.work = work
+        self.options = options
+        self.report_path = report_path
+
+    def execute(self) -> JobResult:
+        """Runs the job to its end, whatever that is. Ctrl-C cancels it."""
+        return call(self.executed, on_callers_thread(self.options.get("on_event")))
+
+    async def executed(self, on_event: OnEvent | None) -> JobResult:
+        """`execute`, awaited. `on_event`, a function or a coroutine function, is called with every
+        event, where one was expected."""
+        started = time.monotonic()
+        try:
+            for path in self.leaves():  # before the rest is paid for
+                self.work.check_target(path)
+            done = await self._done(on_event)
+            await in_thread(partial(self.save, done.result))
+        except (GpuWorkerError, OSError) as error:
+            _log.warning("%s failed: %s", self.work.task, error)
+            can_be_repeated = may_pass(error) and getattr(error, "transient", True)
+            metadata = {
+                "task": self.work.task,
+                "code": _code(error),
+                "retryable": can_be_repeated,
+            }
+            return JobResult(False, None, metadata, str(error), time.monotonic() - started)
+        path = self.report_path or self.work.output_path
+        return JobResult(True, path, _metadata(done), None, time.monotonic() - started)
+
+    def save(self, result: TaskResult) -> None:
+        """Writes what the job leaves behind besides its output."""
+        if self.report_path is not None:
+            with atomic_file(self.report_path) as file:
+                file.writelines(piece.encode() for piece in result.json_pieces())
+
+    def leaves(self) -> list[Path]:
+        """The files that `save` writes."""
+        return [] if self.report_path is None else [self.report_path]
+
+    async def _done(self, on_event: OnEvent | None) -> Done:
+        options = self.options
+        given = options.get("env")
+        env = os.environ if given is None else given
+        switches = Switches.from_env(env)
+        mode = options.get("mode", switches.mode)
+        with ExitStack() as closing:
+            client = options.get("client")
+            is_set_up = env.get("GPU_WORKER_ENDPOINT_ID") and env.get("RUNPOD_API_KEY")
+            if client is None and mode != "local" and is_set_up:
+                client = closing.enter_context(Client(env=env))
+            context = RunContext(
+                mode=mode,
+                client=client,
+                history=History(switches.history),
+                timeout=options.get("timeout", switches.timeout_seconds),
+                on_event=on_event,
+                policy=options.get("policy"),
+                env=None if given is None else {**os.environ, **given},
+            )
+            return await run_anywhere(self.work, context)
+
+
+def _metadata(done: Done) -> dict[str, Any]:
+    names = {"task", "stats", "worker", "cost", "warnings", "deduplicated"}
+    found = done.result.model_dump(mode="json", include=names)
+    found |= {"where": done.where, "reason": done.reason}
+    if (error := done.failed_remotely) is not None:
+        found["fallback_from"] = {"code": _code(error), "message": str(error)}
+    return found
+
+
+def _code(error: Exception) -> str:
+    return error.code if isinstance(error, JobError | StorageError) else type(error).__name__
+
+
+def sort_keywords(
+    job: str, given: Mapping[str, Any], task: str | None = None
+) -> tuple[dict[str, Any], JobOptions]:
+    """The keywords of a job class, sorted into its task's parameters, not yet checked, and what
+    every job takes. One that is neither is refused: dropped in silence, it would be paid for.
+
+    Args:
+        job: the class, for messages.
+        given: the keywords that the class does not name.
+        task: whose parameters are taken; None takes options only.
+
+    Raises:
+        TypeError: a keyword that there is not; the message names the nearest one that there is.
+        ConfigError: a mode that there is not.
+    """
+    options = JobOptions.__optional_keys__
+    known = [] if task is None else list(TASKS[task].params.model_fields)
+    for name in given:
+        if name not in options and name not in known:
+            raise TypeError(f"{job} takes no {name!r}.{nearest(name, [*known, *sorted(options)])}")
+    if "mode" in given and given["mode"] not in MODES:
+        raise ConfigError(f"mode must be one of {', '.join(MODES)}")
+    params = {name: value for name, value in given.items() if name in known}
+    rest = {name: value for name, value in given.items() if name in options}
+    return params, cast(JobOptions, rest)
+
+
+def execute_all(
+    jobs: Iterable[FileJob], max_parallel: int | None = None
+) -> Iterator[tuple[FileJob, JobResult]]:
+    """Executes many jobs and yields each with its result, first done first. One that fails ends no
+    other. Leaving the loop early, by `break`, an exception or Ctrl-C, cancels the jobs that run, on
+    the endpoint too, and starts no other one. For hundreds of jobs, and to go on after a crash:
+    `JobManager`.
+
+    Args:
+        jobs: of any kind.
+        max_parallel: at once; default: `GPU_WORKER_MAX_PARALLEL_JOBS`, else 2.
+    """
+    parallel = max_parallel or Switches.from_env(os.environ).max_parallel_jobs or DEFAULT_PARALLEL
+
+    async def calls() -> AsyncGenerator[Coroutine[Any, Any, tuple[FileJob, JobResult]], None]:
+        for job in list(jobs):
+            yield _executed(job)
+
+    return iterate(as_they_end(calls(), parallel))
+
+
+async def _executed(job: FileJob) -> tuple[FileJob, JobResult]:
+    listener = job.options.get("on_event")
+
+    async def on_event(event: Any) -> None:
+        if listener is not None:  # on a thread: between two results nobody waits on the caller's
+            await in_thread(partial(listener, event))
+
+    return job, await job.executed(on_event)
