@@ -9,8 +9,7 @@ from itertools import count
 from pathlib import PurePath
 from typing import Protocol, TypeVar, cast
 
-from gpu_worker_client.protocol.base import FILE_NAME
-from gpu_worker_client.protocol.containers import CONTAINERS, INDEXED
+from gpu_worker_client.protocol.base import CONTAINERS, FILE_NAME, INDEXED
 
 T = TypeVar("T")
 

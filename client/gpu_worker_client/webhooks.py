@@ -23,7 +23,7 @@ from gpu_worker_client.errors import ConfigError, WebhookError
 from gpu_worker_client.protocol import TASKS, State, TaskResult
 from gpu_worker_client.protocol.errors import JobError, job_error
 from gpu_worker_client.protocol.foreign import parse_integer
-from gpu_worker_client.protocol.webhook import WebhookBody, WebhookData
+from gpu_worker_client.protocol.result import WebhookBody, WebhookData
 
 ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER = (
     "webhook-id",

@@ -28,7 +28,7 @@ from gpu_worker.transfer.urls import UrlPolicy
 from gpu_worker.transfer.watchdog import Halted
 from gpu_worker_client.protocol import ErrorBody, ErrorCode, TaskBase, TaskError, TaskResult
 from gpu_worker_client.protocol.http import TRANSIENT_STATUS
-from gpu_worker_client.protocol.webhook import JOB_COMPLETED, JOB_FAILED, WebhookBody, WebhookData
+from gpu_worker_client.protocol.result import JOB_COMPLETED, JOB_FAILED, WebhookBody, WebhookData
 from gpu_worker_client.webhooks import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 
 logger = logging.getLogger(__name__)

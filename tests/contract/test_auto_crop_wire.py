@@ -163,7 +163,9 @@ def test_what_is_out_of_range_is_refused(params: dict[str, Any]) -> None:
             id="stride",
         ),
         pytest.param(
-            {"tracks_url": OUT}, "give the output a key of its own", id="tracks over output"
+            {"tracks_url": OUT},
+            "tracks_url and output_url are the same object",
+            id="tracks over output",
         ),
         pytest.param(
             {"params": {"keyframes": [{"frame": 5, "x": 1}, {"frame": 5, "x": 2}]}},

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from gpu_worker_client.cli import files, jobs
+from gpu_worker_client.cli import commands
 from gpu_worker_client.cli.output import Answer, Answered, Output, UsageError, error_json
 from gpu_worker_client.client import Client
 from gpu_worker_client.errors import ConfigError, WaitTimeout
@@ -109,10 +109,10 @@ def _parser() -> _Parser:
     parser.json(default=False)
     parser.option("--endpoint-id", "ID", "default: GPU_WORKER_ENDPOINT_ID")
     parser.option("--base-url", "URL", "default: GPU_WORKER_BASE_URL, else RunPod's")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Command, what: str, *aliases: str) -> _Parser:
-        made = commands.add_parser(name, aliases=aliases, help=what, description=what)
+        made = subparsers.add_parser(name, aliases=aliases, help=what, description=what)
         made.set_defaults(command=command)
         # Accepted before and after the command; SUPPRESS leaves the first one's value.
         made.json(default=argparse.SUPPRESS)
@@ -128,22 +128,22 @@ def _parser() -> _Parser:
 
 def _add_job_commands(add: Callable[..., _Parser]) -> None:
     task = "a JSON file, or - for stdin"
-    submit = add("submit", _on_endpoint(jobs.submit), "queue a task and print its id")
+    submit = add("submit", _on_endpoint(commands.submit), "queue a task and print its id")
     submit.file("task", "TASK", task)
     submit.policy()
     what = "RunPod calls it at the end; the call repeats the task's URLs and is not signed"
     submit.option("--webhook", "URL", what)
 
-    run = add("run", _on_endpoint(jobs.run), "queue a task, wait, print the result")
+    run = add("run", _on_endpoint(commands.run), "queue a task, wait, print the result")
     run.file("task", "TASK", task)
     run.policy()
     run.option("--timeout", "SECONDS", "stop waiting after this long and cancel the job", float)
 
-    watch = add("watch", _on_endpoint(jobs.watch), "follow a job and print its result", "wait")
-    status = add("status", _on_endpoint(jobs.status), "print a job's state")
-    cancel = add("cancel", _on_endpoint(jobs.cancel), "stop a job")
+    watch = add("watch", _on_endpoint(commands.watch), "follow a job and print its result", "wait")
+    status = add("status", _on_endpoint(commands.status), "print a job's state")
+    cancel = add("cancel", _on_endpoint(commands.cancel), "stop a job")
     what = "wait for a job and print its whole result, also where the answer is only a summary"
-    result = add("result", _on_endpoint(jobs.result), what)
+    result = add("result", _on_endpoint(commands.result), what)
     for about_job in (watch, status, cancel, result):
         about_job.option("id", "ID", "the job's id")
     for waits in (watch, result):
@@ -151,10 +151,10 @@ def _add_job_commands(add: Callable[..., _Parser]) -> None:
         waits.option("--timeout", "SECONDS", what, float)
     result.file("--output", "FILE", "write the result's JSON to this file")
 
-    add("health", _on_endpoint(jobs.health), "print the endpoint's counts of jobs and workers")
+    add("health", _on_endpoint(commands.health), "print the endpoint's counts of jobs and workers")
 
     what = "run many tasks, one JSON on a line, and print each job's outcome as it ends"
-    many = add("map", _on_endpoint(jobs.map_tasks), what)
+    many = add("map", _on_endpoint(commands.map_tasks), what)
     many.file("tasks", "TASKS", "a file, or - for stdin")
     what = "jobs on the endpoint at once (GPU_WORKER_MAX_PARALLEL_JOBS, else 8)"
     many.option("--max-parallel", "N", what, int)
@@ -169,19 +169,19 @@ def _add_job_commands(add: Callable[..., _Parser]) -> None:
 
 def _add_file_commands(add: Callable[..., _Parser]) -> None:
     what = "store a file in the bucket of R2_* and print its key"
-    upload = add("upload", files.upload, what)
+    upload = add("upload", commands.upload, what)
     upload.file("file", "FILE", "what to store")
     what = "where to; default: by the file's content, sent only once"
     upload.option("--key", "KEY", what)
     what = "print a URL, too, with which anybody can read the file for so long"
     upload.option("--presign", "SECONDS", what, int)
 
-    download = add("download", files.download, "fetch an object of the bucket into a file")
+    download = add("download", commands.download, "fetch an object of the bucket into a file")
     download.option("key", "KEY", "which")
     download.file("file", "FILE", "where to")
 
     what = "seconds and USD that a task will take on one worker"
-    estimate = add("estimate", files.estimate, what)
+    estimate = add("estimate", commands.estimate, what)
     estimate.file("task", "TASK", "a task's name, a JSON file, or - for stdin")
     estimate.option("--width", "PX", "of the input", int).required = True
     estimate.option("--height", "PX", "of the input", int).required = True

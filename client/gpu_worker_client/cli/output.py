@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from gpu_worker_client.events import ColdStart, Event, ProgressEvent, Queued, Started
+from gpu_worker_client.events import Event, Finished
 from gpu_worker_client.files.transfer import Transfer
-from gpu_worker_client.progress_bar import ProgressBar
+from gpu_worker_client.progress_bar import ProgressBar, describe
 from gpu_worker_client.protocol.errors import GpuWorkerError, JobError
 from gpu_worker_client.protocol.result import bar
 from gpu_worker_client.protocol.text import printable
@@ -77,12 +77,12 @@ class Output:
         print(text, file=sys.stderr, flush=True)
 
     def event(self, event: Event | Transfer) -> None:
-        """A bar on a terminal, else a plain line for each event but the last, which the answer
+        """A bar on a terminal, else a line for each event of the job but the last, which the answer
         repeats."""
         if self._terminal:
             self._bar(event)
-        elif not isinstance(event, Transfer) and (line := event_line(event)):
-            self.note(line)
+        elif not isinstance(event, Transfer | Finished):
+            self.note(describe(event)[1])
 
     def count(self, done: int, total: int, failed: int) -> None:
         """A bar of the jobs that ended, on a terminal only: in a pipe their answers show it."""
@@ -91,19 +91,6 @@ class Output:
             failures = f", {failed} failed" if failed else ""
             line = f"jobs     [{bar(done / total if total else 1.0)}] {done}/{total}{failures}"
             print(f"\r\x1b[K{line}", end=end, file=sys.stderr, flush=True)
-
-
-def event_line(event: Event) -> str | None:
-    """One line for a person; None for the last event, which the answer repeats."""
-    if isinstance(event, Queued):
-        return "queued"
-    if isinstance(event, ColdStart):
-        return "queued, a worker is starting"
-    if isinstance(event, Started):
-        return "running"
-    if not isinstance(event, ProgressEvent):
-        return None
-    return printable(event.progress.text())
 
 
 def status_json(status: JobStatus) -> dict[str, Any]:
@@ -127,13 +114,8 @@ def error_json(error: GpuWorkerError) -> dict[str, Any]:
     code for any other."""
     if not isinstance(error, JobError):
         return {"code": type(error).__name__, "message": str(error)}
-    return {
-        "code": error.code,
-        "message": error.message,
-        "retryable": error.retryable,
-        "stage": error.stage,
-        "details": error.details,
-    }
+    names = ("code", "message", "retryable", "stage", "details")
+    return {name: getattr(error, name) for name in names}
 
 
 def readable(value: Any, name: str = "") -> list[str]:
@@ -141,16 +123,12 @@ def readable(value: Any, name: str = "") -> list[str]:
     characters."""
     if isinstance(value, dict):
         entries = cast("dict[str, Any]", value).items()
-        return [
-            line
-            for key, item in entries
-            for line in readable(item, f"{name}.{key}" if name else key)
-        ]
-    if isinstance(value, list):
-        items = cast("list[Any]", value)
-        if len(items) > MAX_SHOWN:
-            return [printable(f"{name}: {len(items)} entries (--json shows them)")]
-        return [
-            line for index, item in enumerate(items) for line in readable(item, f"{name}[{index}]")
-        ]
-    return [] if value is None else [printable(f"{name}: {value}")]
+        inner = [(f"{name}.{key}" if name else key, item) for key, item in entries]
+    elif isinstance(value, list) and len(cast("list[Any]", value)) <= MAX_SHOWN:
+        inner = [(f"{name}[{index}]", item) for index, item in enumerate(cast("list[Any]", value))]
+    elif isinstance(value, list):
+        shown = f"{len(cast('list[Any]', value))} entries (--json shows them)"
+        return [printable(f"{name}: {shown}")]
+    else:
+        return [] if value is None else [printable(f"{name}: {value}")]
+    return [line for path, item in inner for line in readable(item, path)]

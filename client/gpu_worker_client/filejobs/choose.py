@@ -42,53 +42,38 @@ not stay away for long."""
 _log = logging.getLogger("gpu_worker_client")
 
 
-class Availability:
-    """Remembers which endpoints answered.
-
-    Args:
-        clock: seconds, never going back.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._known: dict[str, tuple[float, bool]] = {}
-
-    def of(self, client: Client) -> bool:
-        """Whether the endpoint answers and takes the key. An endpoint without a running worker is
-        available: it starts one."""
-        name = repr(client)
-        until, is_good = self._known.get(name, (float("-inf"), False))
-        if self._clock() < until:
-            return is_good
-        try:
-            client.health(timeout=POLL_SECONDS)
-            is_good = True
-        except (APIConnectionError, APIError) as error:
-            _log.warning("the endpoint is not available: %s", error)
-            if isinstance(error, AuthenticationError):
-                return False  # not remembered: another key may be right
-            is_good = False
-        self._known[name] = (self._clock() + (GOOD_SECONDS if is_good else BAD_SECONDS), is_good)
-        return is_good
-
-
-_availability = Availability()
+_known: dict[str, tuple[float, bool]] = {}
+"""Until when the last answer of an endpoint counts, and whether it was a good one."""
 
 
 def is_available(client: Client | None = None) -> bool:
     """Whether a remote job can be submitted: the endpoint is set up, answers within seconds and
-    takes the key. Asked once a minute at most.
+    takes the key. Asked once a minute at most. An endpoint without a running worker is available:
+    it starts one.
 
     Args:
         client: default: the one that the environment describes; without one nothing is available.
     """
-    if client is not None:
-        return _availability.of(client)
+    if client is None:
+        try:
+            with Client() as own:
+                return is_available(own)
+        except ConfigError:
+            return False
+    clock, name = client.core.connection.timing.clock, repr(client)
+    until, is_good = _known.get(name, (float("-inf"), False))
+    if clock() < until:
+        return is_good
     try:
-        with Client() as own:
-            return _availability.of(own)
-    except ConfigError:
-        return False
+        client.health(timeout=POLL_SECONDS)
+        is_good = True
+    except (APIConnectionError, APIError) as error:
+        _log.warning("the endpoint is not available: %s", error)
+        if isinstance(error, AuthenticationError):
+            return False  # not remembered: another key may be right
+        is_good = False
+    _known[name] = (clock() + (GOOD_SECONDS if is_good else BAD_SECONDS), is_good)
+    return is_good
 
 
 @dataclass(frozen=True)

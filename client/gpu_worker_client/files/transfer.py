@@ -141,7 +141,7 @@ class Prepared:
             return
         if self.parts is not None and result.output_parts and not result.deduplicated:
             self.storage.complete_parts(self.parts, result.output_parts)
-        self.storage.download(self.output_key, target, _progress(notify, "download", target))
+        self.storage.download(self.output_key, target, notifying(notify, "download", target))
 
     def clean_up(self) -> None:
         """Deletes what only this work needed. A failure is logged: the lifecycle rule of the prefix
@@ -176,7 +176,7 @@ def prepare(
         return Prepared(task, work)
     bucket = storage()
     keys = {
-        name: bucket.upload(path, on_progress=_progress(notify, "upload", path))
+        name: bucket.upload(path, on_progress=notifying(notify, "upload", path))
         for name, path in work.paths.items()
     }
     name = _name_of(work, keys)
@@ -228,7 +228,8 @@ def _name_of(work: FileWork, keys: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _progress(
+def notifying(
     notify: Notify, direction: Literal["upload", "download"], path: Path
 ) -> Callable[[int, int], object]:
+    """For `on_progress` of the storage: makes each of its counts a `Transfer`."""
     return lambda done, total: notify(Transfer(direction, path.name, done, total))

@@ -16,12 +16,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.parse import urlsplit
 
 from gpu_worker_client._portal import call, iterate
 from gpu_worker_client._tasks import web_task
@@ -40,6 +40,8 @@ DEFAULT_PARALLEL = 8
 what counts."""
 BATCH = 256
 """Jobs that `submit_all` writes at once: one wait for the disk instead of as many."""
+_QUERY = re.compile(r'(?<!\\)("https?:(?:[^"?\\]|\\.)*)\?(?:[^"\\]|\\.)*', re.IGNORECASE)
+"""In JSON text, the beginning of a URL, and its query."""
 
 
 class JobManager:
@@ -177,14 +179,5 @@ def task_key(task: TaskBase) -> str:
     """A name for what a task asks for: the SHA-256 of its JSON, URLs without their queries, which
     change with every signing."""
     wire = task.model_dump(mode="json", exclude={"idempotency_key", "headers"})
-    return hashlib.sha256(json.dumps(_unsigned(wire), sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _unsigned(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _unsigned(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_unsigned(item) for item in value]
-    if isinstance(value, str) and urlsplit(value[:8]).scheme in ("https", "http"):
-        return value.partition("?")[0]
-    return value
+    unsigned = _QUERY.sub(r"\1", json.dumps(wire, sort_keys=True))
+    return hashlib.sha256(unsigned.encode()).hexdigest()[:32]

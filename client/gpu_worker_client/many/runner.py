@@ -24,7 +24,16 @@ from gpu_worker_client.errors import (
     ServerError,
 )
 from gpu_worker_client.events import Health
-from gpu_worker_client.many.state_file import WAITING, JobOutcome, JobSummary, Row, Store
+from gpu_worker_client.many.state_file import (
+    IN_DOUBT,
+    RUNNING,
+    SUBMITTING,
+    WAITING,
+    JobOutcome,
+    JobSummary,
+    Row,
+    Store,
+)
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import TASKS, ErrorBody, State, TaskBase, TaskResult
 from gpu_worker_client.protocol.errors import (
@@ -169,9 +178,9 @@ class Runner:
         if isinstance(outcome, JobError) and outcome.retryable and attempts <= self.retries:
             _log.info("job %s failed (%s); attempt %d follows", job.id, outcome.code, attempts + 1)
             await self._pause(backoff_seconds(attempts, None, self._timing.random()))
-            self.store.again(row)
+            self.store.move(row, WAITING)
         else:
-            self.store.ended(row, outcome)
+            self.store.end(row, outcome)
 
     async def _submit(self, row: Row) -> AsyncJob[Any] | None:
         """The job on the endpoint, its id written down; None when it ended here or is in doubt."""
@@ -200,13 +209,13 @@ class Runner:
             return job
 
     async def _send(self, row: Row) -> AsyncJob[Any] | None:
-        self.store.sending(row)
+        self.store.move(row, SUBMITTING, attempts=1)
         try:
             job = await self.client.submit(row.task, policy=row.policy)
         except GpuWorkerError as error:
             self._unsent(row, error)
             return None
-        self.store.sent(row, job.id)
+        self.store.move(row, RUNNING, job_id=job.id)
         self._outages = 0
         return job
 
@@ -216,7 +225,7 @@ class Runner:
         if isinstance(error, ServerError) or (
             isinstance(error, APIConnectionError) and error.may_have_arrived
         ):
-            self.store.doubted(row)
+            self.store.move(row, IN_DOUBT)
             self._outages += 1
             if self._outages > POLL_ERRORS_TOLERATED * self.max_parallel:
                 raise error
@@ -229,9 +238,9 @@ class Runner:
         ):
             error = JobError(ErrorBody(code="submit_refused", message=str(error)))
         if not isinstance(error, JobError):
-            self.store.not_sent(row)
+            self.store.move(row, WAITING, attempts=-1)  # nothing left this machine
             raise error
-        self.store.ended(row, error)
+        self.store.end(row, error)
 
     async def _settle(self) -> None:
         """Decides the rows in doubt. Nothing else of this manager is on the endpoint, so whatever
@@ -240,9 +249,9 @@ class Runner:
             stored = StoredResult.of(row.task)
             outcome = None if stored is None else await self._lost_outcome(row, stored)
             if outcome is None and (stored is not None or self.in_doubt == "resubmit"):
-                self.store.again(row)
+                self.store.move(row, WAITING)
             else:
-                self.store.ended(row, outcome or _doubt())
+                self.store.end(row, outcome or _doubt())
             self._changed.set()
 
     async def _lost_outcome(self, row: Row, stored: StoredResult) -> TaskResult | JobError | None:
@@ -274,9 +283,9 @@ class Runner:
                 yield self._cancel(row)
             elif row.state == WAITING:
                 message = "cancelled before it was submitted"
-                self.store.ended(row, JobCancelled(ErrorBody(code="cancelled", message=message)))
+                self.store.end(row, JobCancelled(ErrorBody(code="cancelled", message=message)))
             else:
-                self.store.ended(row, _doubt())
+                self.store.end(row, _doubt())
 
     async def _cancel(self, row: Row) -> None:
         job = self._attached(row)
@@ -288,7 +297,7 @@ class Runner:
         except GpuWorkerError as error:
             _log.warning("job %s could not be cancelled: %s", row.job_id, error)
             return
-        self.store.ended(row, outcome)
+        self.store.end(row, outcome)
 
     async def _pause(self, seconds: float) -> None:
         await self._timing.async_sleep(seconds)

@@ -207,25 +207,12 @@ class Store:
         query = "SELECT 1 FROM job WHERE position IS NULL LIMIT 1"
         return self._db.execute(query).fetchone() is None
 
-    def sending(self, row: Row) -> None:
-        """Says that a job is about to be sent, before it is."""
-        self._change("state = ?, job_id = NULL, attempts = attempts + 1", row, SUBMITTING)
+    def move(self, row: Row, state: str, *, job_id: str | None = None, attempts: int = 0) -> None:
+        """Another state of a job that has not ended; `attempts` is how many more it has had."""
+        change = "state = ?, job_id = ?, attempts = attempts + ?"
+        self._change(change, row, state, job_id, attempts)
 
-    def sent(self, row: Row, job_id: str) -> None:
-        self._change("state = ?, job_id = ?", row, RUNNING, job_id)
-
-    def not_sent(self, row: Row) -> None:
-        """Nothing left this machine: the attempt did not count."""
-        self._change("state = ?, attempts = max(attempts - 1, 0)", row, WAITING)
-
-    def doubted(self, row: Row) -> None:
-        self._change("state = ?", row, IN_DOUBT)
-
-    def again(self, row: Row) -> None:
-        """Another attempt is due."""
-        self._change("state = ?, job_id = NULL", row, WAITING)
-
-    def ended(self, row: Row, outcome: TaskResult | JobError) -> None:
+    def end(self, row: Row, outcome: TaskResult | JobError) -> None:
         if isinstance(outcome, JobError):
             body = outcome.body.model_dump(mode="json")
             state, saved = FAILED, json.dumps({"kind": type(outcome).__name__, "body": body})

@@ -14,16 +14,27 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from gpu_worker_client.protocol.base import AnsweredBy, Many, ResponseModel, Url
+from gpu_worker_client.protocol.base import (
+    AnsweredBy,
+    ClassName,
+    Codec,
+    EvenPixels,
+    FrameIndex,
+    Many,
+    ModelName,
+    Pixels,
+    ResponseModel,
+    Seconds,
+    Share,
+    Url,
+)
 from gpu_worker_client.protocol.result import Stats, TaskResult
-from gpu_worker_client.protocol.task import OptionalFileTask, RequestModel, same_object
-from gpu_worker_client.protocol.track import ClassName, ModelName
-from gpu_worker_client.protocol.upscale import Codec
+from gpu_worker_client.protocol.task import OptionalFileTask, RequestModel
 
 MAX_KEYFRAMES = 5000
 """More do not fit into a task's 256 KiB."""
 MAX_ASPECT = 20
-"""Of the longer side over the shorter."""
+"""Longer side over the shorter."""
 _ASPECT = re.compile(r"[1-9][0-9]{0,4}:[1-9][0-9]{0,4}")
 
 
@@ -50,8 +61,6 @@ Subject = Annotated[
 Layout = Literal["crop", "blur", "pad"]
 """`crop`: the window fills the output. `blur` and `pad`: a wider window, up to the whole frame,
 in a band across the output, over a blurred copy of itself or over black."""
-OutputSide = Annotated[int, Field(ge=16, le=16384, multiple_of=2)]
-Seconds = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class CropOverride(RequestModel):
@@ -63,10 +72,10 @@ class CropOverride(RequestModel):
     """Seconds; the first frame at or after it is the first one no longer meant."""
     subject: Subject | None = None
     """As the task's `subject`."""
-    x: Annotated[float, Field(ge=0, le=1e5)] | None = None
+    x: Pixels | None = None
     """Left edge of the window: it stands there exactly. Without it the window goes from left to
     right as its subject does."""
-    y: Annotated[float, Field(ge=0, le=1e5)] | None = None
+    y: Pixels | None = None
     """Top edge, as `x`. The window has room up and down in a source that is taller than the target,
     or with `zoom`."""
     layout: Layout | None = None
@@ -87,19 +96,19 @@ class CropKeyframe(RequestModel):
     before the first and after the last it stands. A step is made by two keyframes on neighbouring
     frames."""
 
-    frame: Annotated[int, Field(ge=0, lt=2**53)] | None = None
+    frame: FrameIndex | None = None
     """0-based, display order. Where it is given it decides, and `time` is ignored."""
     time: Seconds | None = None
     """Seconds from the first frame."""
-    x: float = Field(ge=0, le=1e5)
+    x: Pixels
     """Left edge."""
-    y: float = Field(default=0, ge=0, le=1e5)
+    y: Pixels = 0
     """Top edge."""
     width: Annotated[float, Field(gt=0, le=1e5)] | None = None
-    """Of the window; without it and `height` the one that `target_aspect` and `zoom` give."""
+    """The window's; without it and `height` the one that `target_aspect` and `zoom` give."""
     height: Annotated[float, Field(gt=0, le=1e5)] | None = None
-    """Of the window. One that has not the target's aspect ratio is shown whole, as `fallback`
-    says."""
+    """The window's. A window of another aspect ratio than the target's is shown whole, as
+    `fallback` says."""
 
     @model_validator(mode="after")
     def _placed_in_time_with_a_whole_size(self) -> CropKeyframe:
@@ -117,13 +126,13 @@ class AutoCropParams(RequestModel):
     subject: Subject = "auto"
     """`"auto"` chooses for every shot, by size, activity and possession of the ball; a number is a
     track's id; other text is a class, "person" for example."""
-    smoothing: float = Field(default=0.8, ge=0, le=1)
+    smoothing: Share = 0.8
     """0 follows every movement, 1 stands as still as it can; the same at any frame rate. A motion
     is followed when it lasts longer than s / (1 - s) seconds, 4 at 0.8, or when the subject would
     leave the window."""
-    padding: float = Field(default=0.2, ge=0, le=1)
+    padding: Share = 0.2
     """Space around the subject inside the window, on each side, as a share of the subject's own
-    size; none where it does not fit. Padding by itself leaves nobody out and
+    size; none where it does not fit. Padding itself leaves nobody out and
     widens no window."""
     anticipation: float = Field(default=0.5, ge=0, le=5)
     """Seconds: the window is led to where the subject will be on average during this time."""
@@ -146,14 +155,14 @@ class AutoCropParams(RequestModel):
     zoom: float = Field(default=1.0, ge=1, le=8)
     """The window is this much smaller than the largest that fits, so it moves up and down as
     well."""
-    output_width: OutputSide | None = None
+    output_width: EvenPixels | None = None
     """Pixels, even; by default the window's own."""
-    output_height: OutputSide | None = None
+    output_height: EvenPixels | None = None
     """Pixels, even. One of the two is enough."""
     normalised: bool = False
     """Positions and sizes, in and out, are shares of the source's width and height, 0 to 1."""
     codec: Codec = "h264"
-    """Of the output; a codec that cannot hold the output's size is refused."""
+    """A codec that cannot hold the output's size is refused."""
     crf: int = Field(default=18, ge=0, le=51)
     """Constant quality, 0 (lossless for h264) to 51; prores ignores it."""
     model: ModelName = "yolov8n"
@@ -161,16 +170,15 @@ class AutoCropParams(RequestModel):
     classes: list[ClassName] = Field(default=["person", "sports ball"], min_length=1, max_length=80)
     """What that tracking finds, besides the classes that `subject` and `overrides` name. `hog`
     knows people only; with it the default means people."""
-    confidence_threshold: float = Field(default=0.5, ge=0, le=1)
-    """Of that tracking."""
+    confidence_threshold: Share = 0.5
+    """What that tracking reports; see `track`."""
     frame_stride: int = Field(default=1, ge=1, le=1000)
     """That tracking reads every n-th frame only; between them boxes lie on straight lines."""
 
     @property
     def aspect(self) -> float:
         """Width over height."""
-        width, height = (int(part) for part in self.target_aspect.split(":"))
-        return width / height
+        return _ratio(self.target_aspect)
 
     @field_validator("target_aspect")
     @classmethod
@@ -180,8 +188,7 @@ class AutoCropParams(RequestModel):
                 'give two whole numbers with a colon between, "9:16" for example; 1.85 to 1 is'
                 ' "185:100"'
             )
-        width, height = (int(part) for part in aspect.split(":"))
-        if not 1 / MAX_ASPECT <= width / height <= MAX_ASPECT:
+        if not 1 / MAX_ASPECT <= _ratio(aspect) <= MAX_ASPECT:
             raise ValueError(f"must lie between 1:{MAX_ASPECT} and {MAX_ASPECT}:1")
         return aspect
 
@@ -218,6 +225,11 @@ class AutoCropParams(RequestModel):
             if max(override.x or 0, override.y or 0) > 1:
                 raise ValueError(f"overrides.{index}: with normalised x and y are between 0 and 1")
         return self
+
+
+def _ratio(aspect: str) -> float:
+    width, height = map(int, aspect.split(":"))
+    return width / height
 
 
 def _check_order(keyframes: Sequence[CropKeyframe]) -> None:
@@ -328,7 +340,7 @@ class AutoCropResult(TaskResult):
     """The path. An answer over the inline limit has `crop_keyframes_count` instead: the whole
     result is then at `result_url`."""
     subject: CropSubject = CropSubject.model_construct()
-    """Of the segments that take most of the time."""
+    """Who is followed for most of the time."""
     segments: Many[CropSegment] = []
     """In order, without gaps; empty with `keyframes`. A shot of more than 10 s is divided into
     equal parts of at most that, and the subject chosen anew in each, with an advantage for the one
@@ -339,8 +351,7 @@ class AutoCropResult(TaskResult):
 
 
 class AutoCropTask(OptionalFileTask, AnsweredBy[AutoCropResult]):
-    """`output_url` is left out with `dry_run`, and needed without. `tracks_url` (GET; presigned) is
-    the result JSON of a `track` task of the same video: nothing is then detected twice."""
+    """`output_url` is left out with `dry_run`, and needed without."""
 
     task: Literal["auto_crop"] = "auto_crop"
     tracks_url: Url | None = None
@@ -366,20 +377,9 @@ class AutoCropTask(OptionalFileTask, AnsweredBy[AutoCropResult]):
             return self
         if self.params.keyframes is not None:
             raise ValueError("keyframes are the whole path: leave out tracks_url")
-        detection = {
-            "model",
-            "classes",
-            "confidence_threshold",
-            "frame_stride",
-        } & self.params.model_fields_set
-        if detection:
-            raise ValueError(
-                f"tracks_url brings the tracks: leave out {', '.join(sorted(detection))}"
-            )
-        if any(same_object(self.tracks_url, url) for url in self.writes().values()):
-            raise ValueError(
-                "tracks_url is an object that the task writes; give the output a key of its own"
-            )
+        detection = {"model", "classes", "confidence_threshold", "frame_stride"}
+        if given := sorted(detection & self.params.model_fields_set):
+            raise ValueError(f"tracks_url brings the tracks: leave out {', '.join(given)}")
         return self
 
     def reads(self) -> dict[str, str]:

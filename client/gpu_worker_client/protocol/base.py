@@ -1,4 +1,4 @@
-"""What every wire model is made of: URLs, names, lists, and the base of what a worker answers.
+"""What wire models are made of: the types of their fields, and the base of what a worker answers.
 
 Unknown keys of an answer are stored and ignored, so that an older client can read a newer worker.
 """
@@ -6,11 +6,18 @@ Unknown keys of an answer are stored and ignored, so that an older client can re
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, FailFast, StringConstraints
+from pydantic import BaseModel, ConfigDict, FailFast, Field, StringConstraints
 
 from gpu_worker_client.protocol.text import redact
+
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+"""Suffix of a video file -> FFmpeg's muxer."""
+INDEXED = frozenset({"mp4", "mov"})
+"""Muxers whose files have an index, which can stand in front, and a clock for each stream.
+ISO/IEC 14496-12."""
+Codec = Literal["h264", "hevc", "av1", "prores"]
 
 MAX_URL_CHARS = 8192
 """Longest URL accepted anywhere. R2 and S3 refuse longer request lines."""
@@ -22,6 +29,19 @@ the wire only bounds it."""
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
 FileName = Annotated[str, StringConstraints(pattern=FILE_NAME)]
 """A name, never a path: letters, digits, `_`, `.` and `-`, the first one no `.` or `-`."""
+Seconds = Annotated[float, Field(ge=0, le=1e6)]
+Share = Annotated[float, Field(ge=0, le=1)]
+FrameIndex = Annotated[int, Field(ge=0, lt=2**53)]
+"""0-based, display order. Larger integers are no longer exact in JSON's usual readers."""
+Pixels = Annotated[float, Field(ge=0, le=1e5)]
+EvenPixels = Annotated[int, Field(ge=16, le=16384, multiple_of=2)]
+"""A side of a video that is written."""
+ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+"""A name in the weights manifest."""
+ClassName = Annotated[
+    str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")
+]
+"""A detector's name for a kind of thing."""
 
 
 class _FirstErrorEnds(FailFast):

@@ -137,21 +137,12 @@ class ErrorCode(str, Enum):
     @property
     def retryable(self) -> bool:
         """Whether the same task, submitted again unchanged, can succeed."""
-        return self in _RETRYABLE
+        return self.value in _RETRYABLE.split()
 
 
-_RETRYABLE = frozenset(
-    {
-        ErrorCode.download_failed,
-        ErrorCode.download_timeout,
-        ErrorCode.download_truncated,
-        ErrorCode.upload_failed,
-        ErrorCode.storage_unavailable,
-        ErrorCode.gpu_oom,
-        ErrorCode.resource_exhausted,
-        ErrorCode.disk_full,
-        ErrorCode.internal,
-    }
+_RETRYABLE = (
+    "download_failed download_timeout download_truncated upload_failed storage_unavailable gpu_oom"
+    " resource_exhausted disk_full internal"
 )
 
 
@@ -348,50 +339,30 @@ class WorkerFault(JobError):
     """A bug or a crash of the worker."""
 
 
-JOB_ERRORS: dict[ErrorCode, type[JobError]] = {
-    ErrorCode.invalid_task: InvalidTask,
-    ErrorCode.unsupported_task: UnsupportedTask,
-    ErrorCode.ffmpeg_arg_denied: InvalidTask,
-    ErrorCode.url_not_allowed: UrlRefused,
-    ErrorCode.address_not_allowed: UrlRefused,
-    ErrorCode.redirect_not_allowed: UrlRefused,
-    ErrorCode.url_expired: UrlRefused,
-    ErrorCode.url_denied: UrlRefused,
-    ErrorCode.input_not_found: InputUnavailable,
-    ErrorCode.download_failed: InputUnavailable,
-    ErrorCode.download_timeout: InputUnavailable,
-    ErrorCode.download_truncated: InputUnavailable,
-    ErrorCode.length_required: InputUnavailable,
-    ErrorCode.input_changed: InputUnavailable,
-    ErrorCode.storage_unavailable: StorageUnavailable,
-    ErrorCode.tls_error: StorageUnavailable,
-    ErrorCode.clock_skew: StorageUnavailable,
-    ErrorCode.upload_failed: OutputUploadFailed,
-    ErrorCode.output_exists: OutputUploadFailed,
-    ErrorCode.input_too_large: LimitExceeded,
-    ErrorCode.media_limit: LimitExceeded,
-    ErrorCode.output_too_large: LimitExceeded,
-    ErrorCode.result_too_large: LimitExceeded,
-    ErrorCode.time_limit: JobTimedOut,
-    ErrorCode.not_media: UnsupportedMedia,
-    ErrorCode.corrupt_media: UnsupportedMedia,
-    ErrorCode.unsupported_media: UnsupportedMedia,
-    ErrorCode.no_video_stream: UnsupportedMedia,
-    ErrorCode.no_audio_stream: UnsupportedMedia,
-    ErrorCode.no_frames: UnsupportedMedia,
-    ErrorCode.weights_missing: WeightsUnavailable,
-    ErrorCode.weights_rejected: WeightsUnavailable,
-    ErrorCode.sandbox_unavailable: WorkerUnsuitable,
-    ErrorCode.hardware_encoder_unavailable: WorkerUnsuitable,
-    ErrorCode.webhook_unavailable: WorkerUnsuitable,
-    ErrorCode.output_invalid: OutputRejected,
-    ErrorCode.nan_output: OutputRejected,
-    ErrorCode.gpu_oom: OutOfMemory,
-    ErrorCode.resource_exhausted: ResourceExhausted,
-    ErrorCode.disk_full: ResourceExhausted,
-    ErrorCode.cancelled: JobCancelled,
-    ErrorCode.internal: WorkerFault,
+_CODES: dict[type[JobError], str] = {
+    InvalidTask: "invalid_task ffmpeg_arg_denied",
+    UnsupportedTask: "unsupported_task",
+    UrlRefused: "url_not_allowed address_not_allowed redirect_not_allowed url_expired url_denied",
+    InputUnavailable: (
+        "input_not_found download_failed download_timeout download_truncated length_required"
+        " input_changed"
+    ),
+    StorageUnavailable: "storage_unavailable tls_error clock_skew",
+    OutputUploadFailed: "upload_failed output_exists",
+    LimitExceeded: "input_too_large media_limit output_too_large result_too_large",
+    JobTimedOut: "time_limit",
+    UnsupportedMedia: (
+        "not_media corrupt_media unsupported_media no_video_stream no_audio_stream no_frames"
+    ),
+    WeightsUnavailable: "weights_missing weights_rejected",
+    WorkerUnsuitable: "sandbox_unavailable hardware_encoder_unavailable webhook_unavailable",
+    OutputRejected: "output_invalid nan_output",
+    OutOfMemory: "gpu_oom",
+    ResourceExhausted: "resource_exhausted disk_full",
+    JobCancelled: "cancelled",
+    WorkerFault: "internal",
 }
+JOB_ERRORS = {ErrorCode(name): kind for kind, names in _CODES.items() for name in names.split()}
 """The one map from the wire's code to the class a caller catches. A test holds it without gaps."""
 
 

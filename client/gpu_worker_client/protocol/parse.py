@@ -35,11 +35,7 @@ def parse_task(payload: bytes | dict[str, Any] | object) -> TaskBase:
     """
     raw = payload if isinstance(payload, bytes) else _encode(payload)
     if len(raw) > MAX_TASK_BYTES:
-        raise TaskError(
-            ErrorCode.invalid_task,
-            f"the task JSON exceeds {MAX_TASK_BYTES} bytes",
-            limit=MAX_TASK_BYTES,
-        )
+        raise _invalid(f"the task JSON exceeds {MAX_TASK_BYTES} bytes", limit=MAX_TASK_BYTES)
     data = _decode(raw)
     kind = _kind_of(data)
     _check_version(data)
@@ -49,21 +45,21 @@ def parse_task(payload: bytes | dict[str, Any] | object) -> TaskBase:
         raise problems_of(error, kind.request) from None
 
 
+def _invalid(message: str, **details: Any) -> TaskError:
+    return TaskError(ErrorCode.invalid_task, message, **details)
+
+
 def _encode(payload: object) -> bytes:
     try:
         return json.dumps(payload, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError):
         # ValueError: NaN, Infinity, or a lone surrogate that UTF-8 cannot hold.
-        raise TaskError(
-            ErrorCode.invalid_task, "the task is not plain JSON (finite numbers, valid text)"
-        ) from None
+        raise _invalid("the task is not plain JSON (finite numbers, valid text)") from None
 
 
 def _decode(raw: bytes) -> dict[str, Any]:
     if _too_deep(raw):
-        raise TaskError(
-            ErrorCode.invalid_task, f"the task JSON is nested deeper than {MAX_DEPTH} levels"
-        )
+        raise _invalid(f"the task JSON is nested deeper than {MAX_DEPTH} levels")
     try:
         data = json.loads(
             raw.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant
@@ -72,16 +68,12 @@ def _decode(raw: bytes) -> dict[str, Any]:
         raise
     except (ValueError, RecursionError) as error:
         # From None: a JSONDecodeError holds the whole text, signatures included.
-        path = (
-            f": see line {error.lineno}, column {error.colno}"
-            if isinstance(error, json.JSONDecodeError)
-            else ""
-        )
-        raise TaskError(ErrorCode.invalid_task, f"the task is not valid UTF-8 JSON{path}") from None
+        where = ""
+        if isinstance(error, json.JSONDecodeError):
+            where = f": see line {error.lineno}, column {error.colno}"
+        raise _invalid(f"the task is not valid UTF-8 JSON{where}") from None
     if not isinstance(data, dict):
-        raise TaskError(
-            ErrorCode.invalid_task, 'the task must be a JSON object like {"task": "selftest"}'
-        )
+        raise _invalid('the task must be a JSON object like {"task": "selftest"}')
     return data
 
 
@@ -106,12 +98,12 @@ _BRACKET = re.compile(rb"[\[\]{}]")
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     data = dict(pairs)
     if len(data) != len(pairs):
-        raise TaskError(ErrorCode.invalid_task, "a key stands twice in one JSON object")
+        raise _invalid("a key stands twice in one JSON object")
     return data
 
 
 def _refuse_constant(_: str) -> NoReturn:
-    raise TaskError(ErrorCode.invalid_task, "NaN and Infinity are not JSON")
+    raise _invalid("NaN and Infinity are not JSON")
 
 
 def _kind_of(data: dict[str, Any]) -> TaskKind:
@@ -119,23 +111,18 @@ def _kind_of(data: dict[str, Any]) -> TaskKind:
     if isinstance(name, str) and name in TASKS:
         return TASKS[name]
     if "task" not in data and isinstance(data.get("input"), dict):
-        raise TaskError(
-            ErrorCode.invalid_task,
-            'this is the body of a request: give the task alone, which stands in its "input"',
+        raise _invalid(
+            'this is the body of a request: give the task alone, which stands in its "input"'
         )
-    known = ", ".join(TASKS)
-    raise TaskError(
-        ErrorCode.unsupported_task,
-        f"`task` must be one of: {known}.{nearest(name, list(TASKS))}",
-        tasks=list(TASKS),
-    )
+    known = list(TASKS)
+    message = f"`task` must be one of: {', '.join(known)}.{nearest(name, known)}"
+    raise TaskError(ErrorCode.unsupported_task, message, tasks=known)
 
 
 def _check_version(data: dict[str, Any]) -> None:
     version = data.get("schema_version", SCHEMA_VERSION)
     if type(version) is not int or version != SCHEMA_VERSION:  # true and 1.0 equal 1 in Python
-        raise TaskError(
-            ErrorCode.invalid_task,
+        raise _invalid(
             f"schema_version: this worker speaks version {SCHEMA_VERSION}; send that, or update the"
             " worker",
             schema_version=SCHEMA_VERSION,

@@ -28,18 +28,18 @@ class Presign:
 
     expires_at: datetime | None
     """None when the date could not be read; `problem` says so then."""
-    expires_seconds: int | None
+    expires_seconds: int | None = None
     """The life that was signed, None for a signature that only has an end."""
-    signed_headers: frozenset[str]
+    signed_headers: frozenset[str] = frozenset()
     """Lower-case names, without `host`."""
-    checksum: str | None
+    checksum: str | None = None
     """Name of a checksum parameter that fixes the body, None for a URL that takes any body."""
-    operation: str | None
+    operation: str | None = None
     """What AWS's JavaScript SDK says the URL is for ("GetObject"), None with other signers."""
-    part_number: int | None
-    version: Literal[2, 4]
-    """Of the signature. One of version 2 covers a Content-Type even when it is absent, so none may
-    be sent along unsigned."""
+    part_number: int | None = None
+    version: Literal[2, 4] = 4
+    """Version of the signature. One of version 2 covers a Content-Type even when it is absent, so
+    none may be sent along unsigned."""
     problem: str | None = None
     """What is wrong with the signature's own parameters."""
 
@@ -77,16 +77,14 @@ def _version_4(values: Mapping[str, str], prefix: str) -> Presign:
         checksum=next((name for name in sorted(values) if _fixes_body(name)), None),
         operation=values.get("x-id") or None,
         part_number=part_number,
-        version=4,
         problem=problem,
     )
 
 
 def _fixes_body(name: str) -> bool:
-    """`x-amz-checksum-mode` asks a GET to show checksums and fixes nothing."""
-    return (
-        name.startswith("x-amz-checksum-") and name != "x-amz-checksum-mode"
-    ) or name == "x-amz-sdk-checksum-algorithm"
+    if name == "x-amz-checksum-mode":  # asks a GET to show checksums
+        return False
+    return name.startswith("x-amz-checksum-") or name == "x-amz-sdk-checksum-algorithm"
 
 
 def _life(date: str, expires: str, prefix: str) -> tuple[datetime | None, int | None, str | None]:
@@ -98,26 +96,12 @@ def _life(date: str, expires: str, prefix: str) -> tuple[datetime | None, int | 
     if seconds is None:
         return None, None, f"{name}Expires is not a number of seconds"
     if seconds > MAX_EXPIRES_SECONDS:
-        return (
-            None,
-            seconds,
-            (
-                f"{name}Expires is over 7 days ({MAX_EXPIRES_SECONDS} seconds), which the store"
-                " refuses"
-            ),
-        )
+        limit = f"{name}Expires is over 7 days ({MAX_EXPIRES_SECONDS} seconds)"
+        return None, seconds, f"{limit}, which the store refuses"
     return start + timedelta(seconds=seconds), seconds, None
 
 
 def _version_2(values: Mapping[str, str]) -> Presign:
     expires_at = parse_unix_time(values["expires"])
-    return Presign(
-        expires_at=expires_at,
-        expires_seconds=None,
-        signed_headers=frozenset(),
-        checksum=None,
-        operation=None,
-        part_number=None,
-        version=2,
-        problem="Expires is not a Unix time" if expires_at is None else None,
-    )
+    problem = "Expires is not a Unix time" if expires_at is None else None
+    return Presign(expires_at, version=2, problem=problem)

@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from gpu_worker_client.protocol.base import AnsweredBy, FileName, Url
 from gpu_worker_client.protocol.result import Stats, TaskResult
-from gpu_worker_client.protocol.task import OutputTask, RequestModel, same_object
+from gpu_worker_client.protocol.task import OutputTask, RequestModel
 from gpu_worker_client.protocol.timeline import Timeline
 
 MAX_INPUTS = 200
@@ -21,9 +21,9 @@ MAX_INPUTS = 200
 MAX_ARGS = 512
 """Words of one command; the longest filter graph is one word."""
 MAX_ARG_CHARS = 8192
-"""Of one word."""
+"""Characters of one word."""
 MAX_ARGS_CHARS = 32 * 1024
-"""Of all words together."""
+"""Characters of all words together."""
 
 Argument = Annotated[
     str,
@@ -88,8 +88,7 @@ class RenderResult(TaskResult):
 
 
 class RenderTask(OutputTask, AnsweredBy[RenderResult]):
-    """`inputs` instead of `input_url`: the name by which the command says each file, and its
-    presigned GET."""
+    """`inputs` instead of `input_url`."""
 
     OUTPUT_SUFFIXES: ClassVar[frozenset[str] | None] = None
     OUTPUT_REQUIRED: ClassVar[bool] = True
@@ -100,26 +99,11 @@ class RenderTask(OutputTask, AnsweredBy[RenderResult]):
     params: RenderParams
 
     @model_validator(mode="after")
-    def _inputs_are_only_read(self) -> RenderTask:
-        written = self.writes().values()
-        for path, url in self.reads().items():
-            if any(same_object(url, target) for target in written):
-                raise ValueError(
-                    f"{path} is an object that the task writes; give the output a key of its own"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _the_output_has_a_name_of_its_own(self) -> RenderTask:
+    def _names_are_of_inputs(self) -> RenderTask:
         if self.params.output_filename in self.inputs:
             raise ValueError("params.output_filename is the name of an input")
-        return self
-
-    @model_validator(mode="after")
-    def _the_timeline_uses_inputs(self) -> RenderTask:
-        for name, path in (
-            self.params.timeline.input_names if self.params.timeline else {}
-        ).items():
+        used = self.params.timeline.input_names if self.params.timeline else {}
+        for name, path in used.items():
             if name not in self.inputs:
                 raise ValueError(f"params.timeline.{path} is not the name of an input")
         return self

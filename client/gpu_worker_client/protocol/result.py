@@ -1,15 +1,18 @@
-"""What a worker says of a job: its state, its progress, and what every result has in common."""
+"""What a worker says of a job: its state, its progress, what every result has in common, and the
+event that it POSTs to a task's `webhook_url` when the job has ended."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from enum import Enum
-from typing import Literal
+from typing import Any, Literal
 
 from typing_extensions import Self
 
 from gpu_worker_client.protocol.base import Many, ResponseModel
+from gpu_worker_client.protocol.errors import ErrorBody
 
 BAR_CELLS = 30
 
@@ -114,7 +117,7 @@ class Cost(ResponseModel):
 
 class WorkerInfo(ResponseModel):
     version: str
-    """Of the package that ran the task."""
+    """Version of the package that ran the task."""
     device: str
     """"cuda:0" or "cpu"."""
     encoder: str | None = None
@@ -198,3 +201,37 @@ class TaskResult(ResponseModel):
         """The same result in its most compact form: itself, unless its task has one for what is
         large."""
         return self
+
+
+JOB_COMPLETED = "job.completed"
+JOB_FAILED = "job.failed"
+
+
+class WebhookData(ResponseModel):
+    """What became of one job."""
+
+    job_id: str
+    """The endpoint's id of it: `Client.job(job_id)`."""
+    task: str
+    """The task that was run."""
+    state: str
+    """"completed" or "failed"."""
+    idempotency_key: str | None = None
+    """The task's own."""
+    result: dict[str, Any] | None = None
+    """The answer of a completed job; no URL in it has a query."""
+    partial: bool = False
+    """The result was too large for an event: it holds `stats` and what every result has; the job
+    itself has the rest."""
+    error: ErrorBody | None = None
+    """Why the job failed."""
+
+
+class WebhookBody(ResponseModel):
+    """The event's JSON, in the form that Standard Webhooks recommends."""
+
+    type: str
+    """`JOB_COMPLETED` or `JOB_FAILED`."""
+    timestamp: datetime
+    """When the job ended."""
+    data: WebhookData

@@ -7,6 +7,7 @@ input back.
 from __future__ import annotations
 
 import re
+from itertools import product
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import unquote, urlsplit
 
@@ -19,8 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from gpu_worker_client.protocol.base import ProtocolModel, Url
-from gpu_worker_client.protocol.containers import CONTAINERS
+from gpu_worker_client.protocol.base import CONTAINERS, ProtocolModel, Url
 from gpu_worker_client.protocol.errors import job_error
 from gpu_worker_client.protocol.problems import problems_of
 
@@ -93,11 +93,8 @@ class TaskHeaders(RequestModel):
             raise ValueError(f"at most {MAX_HEADERS} headers")
         if len(set(names)) != len(names):
             raise ValueError("a header stands twice; case makes no difference")
-        if not FRAMING_HEADERS.isdisjoint(names):
-            raise ValueError(
-                "the worker sets these headers itself:"
-                f" {', '.join(sorted(FRAMING_HEADERS.intersection(names)))}"
-            )
+        if framing := sorted(FRAMING_HEADERS.intersection(names)):
+            raise ValueError(f"the worker sets these headers itself: {', '.join(framing)}")
         return headers
 
 
@@ -132,16 +129,14 @@ class OutputMultipart(RequestModel):
         urls = [part.url for part in self.parts]
         if len(set(urls)) != len(urls):
             raise ValueError("two parts have the same URL; each needs its own partNumber")
-        if not all(
-            same_object(urls[0], url)
-            for url in [*urls[1:], *([self.complete.url] if self.complete else [])]
-        ):
+        urls += [self.complete.url] if self.complete else []
+        if not all(same_object(urls[0], url) for url in urls[1:]):
             raise ValueError("all parts, and complete, must be of one object")
         return self
 
 
 class TaskBase(RequestModel):
-    """Fields of every task, and what it says of itself: `params`, the files it reads and writes."""
+    """What every task says: its parameters, the files it reads and writes."""
 
     task: str
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -161,25 +156,32 @@ class TaskBase(RequestModel):
     headers: TaskHeaders = TaskHeaders.model_construct()
     """Headers that were signed into a URL and must be sent with it."""
     params: RequestModel
-    """What to do; each task has parameters of its own."""
+    """What to do."""
 
     @model_validator(mode="after")
     def _deduplication_is_whole(self) -> TaskBase:
-        if self.result_get_url is not None and (
-            self.idempotency_key is None or self.result_url is None
+        if self.result_get_url is not None:
+            if self.idempotency_key is None or self.result_url is None:
+                raise ValueError("result_get_url needs idempotency_key and result_url")
+            if not same_object(self.result_get_url, self.result_url):
+                raise ValueError("result_get_url must read the object that result_url writes")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_is_written_over_another_file(self) -> TaskBase:
+        written = self.writes()
+        for (path, url), (target, other) in product(
+            (self.reads() | written).items(), written.items()
         ):
-            raise ValueError("result_get_url needs idempotency_key and result_url")
-        if (
-            self.result_get_url
-            and self.result_url
-            and not same_object(self.result_get_url, self.result_url)
-        ):
-            raise ValueError("result_get_url must read the object that result_url writes")
+            if path != target and same_object(url, other):
+                raise ValueError(
+                    f"{path} and {target} are the same object; give each a key of its own"
+                )
         return self
 
     def to_wire(self) -> dict[str, Any]:
-        """What to send: the fields the caller set and no more, so an older worker is not bothered
-        with newer fields, and a worker can distinguish a default from a choice."""
+        """The fields that the caller set and no more: an older worker is not bothered with newer
+        fields, and a worker can distinguish a default from a choice."""
         given = self.model_dump(mode="json", exclude_unset=True, warnings="error")
         return {"task": self.task} | given
 
@@ -188,8 +190,8 @@ class TaskBase(RequestModel):
         return {}
 
     def extra_inputs(self) -> dict[str, str]:
-        """Which of `reads` go with the input, or replace it: the name by which the
-        processor knows the file -> its path in the task."""
+        """Those of `reads` beside, or instead of, `input_url`: the name by which the processor
+        knows the file -> its path in the task."""
         return {}
 
     def writes(self) -> dict[str, str]:
@@ -208,12 +210,6 @@ class InputTask(TaskBase):
 
     input_url: Url
     """GET; presigned."""
-
-    @model_validator(mode="after")
-    def _result_does_not_replace_the_input(self) -> InputTask:
-        if self.result_url is not None and same_object(self.result_url, self.input_url):
-            raise ValueError("result_url is the input object; give it a key of its own")
-        return self
 
     def reads(self) -> dict[str, str]:
         return {"input_url": self.input_url}
@@ -245,7 +241,7 @@ class OutputTask(TaskBase):
 
     @property
     def makes_a_file(self) -> bool:
-        return self.output_url is not None or self.output_multipart is not None
+        return self.written_object is not None
 
     @property
     def written_object(self) -> str | None:
@@ -268,28 +264,16 @@ class OutputTask(TaskBase):
         return found
 
     @model_validator(mode="after")
-    def _one_output_that_is_not_the_result(self) -> OutputTask:
+    def _one_output(self) -> OutputTask:
         if self.output_url is not None and self.output_multipart is not None:
             raise ValueError("give one of output_url and output_multipart, not both")
         if self.OUTPUT_REQUIRED and not self.makes_a_file:
             raise ValueError("give exactly one of output_url and output_multipart")
-        if (
-            self.result_url is not None
-            and self.written_object is not None
-            and same_object(self.result_url, self.written_object)
-        ):
-            raise ValueError("result_url and the output are the same object")
         return self
 
 
 class OptionalFileTask(OutputTask, InputTask):
     """A task that reads one object and writes one if it is given a URL for it."""
-
-    @model_validator(mode="after")
-    def _the_output_is_not_the_input(self) -> OptionalFileTask:
-        if self.written_object is not None and same_object(self.input_url, self.written_object):
-            raise ValueError("the output is the input object; give it a key of its own")
-        return self
 
 
 class FileTask(OptionalFileTask):

@@ -13,22 +13,32 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from gpu_worker_client.protocol.base import FileName
+from gpu_worker_client.protocol.base import (
+    Codec,
+    EvenPixels,
+    FileName,
+    FrameIndex,
+    Pixels,
+    Seconds,
+    Share,
+)
 from gpu_worker_client.protocol.task import RequestModel
-from gpu_worker_client.protocol.upscale import Codec
 
 MAX_CLIPS = 200
 """Each is read and decoded on its own, one after the other."""
 MAX_KEYFRAMES = 200
-"""Of one clip."""
+"""Keyframes of one clip."""
 MAX_OVERLAYS = 50
 MAX_VIDEO_SECONDS = 6 * 3600
 MIN_SPEED, MAX_SPEED = 0.1, 20.0
 
-Seconds = Annotated[float, Field(ge=0, le=1e6)]
-Side = Annotated[int, Field(ge=16, le=16384, multiple_of=2)]
 Decibels = Annotated[float, Field(ge=-90, le=24)]
 _COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
+
+
+def _check_order(start: float, end: float | None) -> None:
+    if end is not None and end <= start:
+        raise ValueError("end must be after start")
 
 
 class ClipKeyframe(RequestModel):
@@ -38,15 +48,15 @@ class ClipKeyframe(RequestModel):
 
     time: Seconds
     """Seconds from the input's first frame, not from the clip's `start`."""
-    x: float = Field(ge=0, le=1e5)
+    x: Pixels
     """Left edge."""
-    y: float = Field(ge=0, le=1e5)
+    y: Pixels
     """Top edge."""
     width: float = Field(gt=0, le=1e5)
     """Pixels of the upright input, as `x` and `y`."""
     height: float = Field(gt=0, le=1e5)
     """Pixels."""
-    frame: Annotated[int, Field(ge=0, lt=2**53)] | None = None
+    frame: FrameIndex | None = None
     """As `auto_crop` answers it; `time` says the same and decides."""
 
 
@@ -81,12 +91,11 @@ class TimelineClip(RequestModel):
     transition: Transition | None = None
     """Into this clip, instead of the timeline's own. The first clip has none."""
     title: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
-    """Of the clip's chapter; by default "Clip 1", "Clip 2", ..."""
+    """Title of the clip's chapter; by default "Clip 1", "Clip 2", ..."""
 
     @model_validator(mode="after")
     def _some_time(self) -> TimelineClip:
-        if self.end is not None and self.end <= self.start:
-            raise ValueError("end must be after start")
+        _check_order(self.start, self.end)
         return self
 
     @field_validator("keyframes")
@@ -139,13 +148,13 @@ class Overlay(RequestModel):
     """Seconds of the output; shown from the frame nearest to it."""
     end: Seconds | None = None
     """Seconds of the output; by default its end."""
-    width: Side | None = None
+    width: EvenPixels | None = None
     """Width of an image or video, pixels of the output; the height follows. By default its own."""
     font_size: int = Field(default=48, ge=8, le=1000)
-    """Of a text: pixels of the output."""
+    """Height of a text's letters, pixels of the output."""
     color: Annotated[str, StringConstraints(max_length=7)] = "#ffffff"
-    """Of a text: "#rrggbb"."""
-    opacity: float = Field(default=1.0, ge=0, le=1)
+    """A text's color, "#rrggbb"."""
+    opacity: Share = 1.0
     """0 (not to be seen) to 1."""
 
     @field_validator("color")
@@ -159,21 +168,18 @@ class Overlay(RequestModel):
     def _one_thing_for_some_time(self) -> Overlay:
         if (self.input is None) == (self.text is None):
             raise ValueError("give exactly one of input and text")
-        if self.end is not None and self.end <= self.start:
-            raise ValueError("end must be after start")
+        _check_order(self.start, self.end)
         idle = {"width"} if self.text is not None else {"font_size", "color"}
-        if idle & self.model_fields_set:
-            raise ValueError(
-                f"of no effect here: leave out {', '.join(sorted(idle & self.model_fields_set))}"
-            )
+        if given := sorted(idle & self.model_fields_set):
+            raise ValueError(f"of no effect here: leave out {', '.join(given)}")
         return self
 
 
 class TimelineOutput(RequestModel):
-    width: Side | None = None
+    width: EvenPixels | None = None
     """Pixels. By default the first clip's, as it is meant to be shown; where only `height` is
     given, by its aspect ratio."""
-    height: Side | None = None
+    height: EvenPixels | None = None
     """Pixels, as `width`."""
     fit: Literal["contain", "cover"] = "contain"
     """For a clip of another aspect ratio: `contain` shows all of it on black, `cover` fills

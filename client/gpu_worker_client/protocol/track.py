@@ -14,19 +14,25 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from io import BytesIO
 from math import inf
-from typing import Annotated, Any, Literal, cast
+from typing import Any, Literal, cast
 
 from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
-    StringConstraints,
     field_validator,
     model_validator,
 )
 from typing_extensions import Self
 
-from gpu_worker_client.protocol.base import AnsweredBy, Many, ResponseModel
+from gpu_worker_client.protocol.base import (
+    AnsweredBy,
+    ClassName,
+    Many,
+    ModelName,
+    ResponseModel,
+    Share,
+)
 from gpu_worker_client.protocol.boxes.columnar import ColumnarWriter, TrackHead, read_columnar
 from gpu_worker_client.protocol.boxes.json import read_result, write_result
 from gpu_worker_client.protocol.boxes.sequence import TrackBox, TrackFrames
@@ -50,18 +56,13 @@ __all__ = [
 MAX_STATE_BYTES = 192 * 1024
 """Largest `tracker` of a state, as compact JSON: with its URLs a task has 256 KiB."""
 
-ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-ClassName = Annotated[
-    str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")
-]
-
 
 class TrackState(RequestModel):
     """A tracker at the end of a piece of video, to go on with in the next piece. Made by the
     worker: pass it on as it came."""
 
     version: Literal[1] = 1
-    """Of this blob."""
+    """Version of this blob."""
     track_algorithm: Literal["botsort", "bytetrack"]
     """The algorithm that made it; the next piece must name the same."""
     frames: int = Field(ge=0, lt=2**30)
@@ -86,7 +87,7 @@ class TrackParams(RequestModel):
     classes: list[ClassName] = Field(default=["person", "sports ball"], min_length=1, max_length=80)
     """What to follow, by the model's class names (COCO's for the listed ones). `hog` knows people
     only; with it the default means people."""
-    confidence_threshold: float = Field(default=0.5, ge=0, le=1)
+    confidence_threshold: Share = 0.5
     """What is reported; 0.3 finds a ball in more frames. The tracker sees weaker boxes as well, so
     that an id survives a moment of doubt."""
     iou_threshold: float = Field(default=0.45, gt=0, le=1)

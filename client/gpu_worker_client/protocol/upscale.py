@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gpu_worker_client.protocol.base import AnsweredBy
+from gpu_worker_client.protocol.base import AnsweredBy, Codec, Share
 from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import FileTask, RequestModel
 
@@ -19,7 +19,6 @@ SrModel = Literal[
     "ESRGAN_4x",
     "lite",
 ]
-Codec = Literal["h264", "hevc", "av1", "prores"]
 
 
 class UpscaleParams(RequestModel):
@@ -29,7 +28,7 @@ class UpscaleParams(RequestModel):
     scale: float = Field(default=4, gt=1, le=4)
     """Output size over input size. The net runs at its own scale, then an antialiased resize
     follows on the device."""
-    denoise_strength: float | None = Field(default=None, ge=0, le=1)
+    denoise_strength: Share | None = None
     """0 keeps the noise, 1 removes most. Weight interpolation with `realesr-general-x4v3`, a
     denoising filter before any other model; `stats.denoise` says which. Never ignored."""
     face_enhance: bool = False
@@ -38,7 +37,7 @@ class UpscaleParams(RequestModel):
     """Edge of a tile in input pixels; "auto" fits the device's memory; 0 is the whole frame at
     once."""
     codec: Codec = "h264"
-    """Of the output; a codec that cannot hold the output's size is refused."""
+    """A codec that cannot hold the output's size is refused."""
     crf: int = Field(default=18, ge=0, le=51)
     """Constant quality, 0 (lossless for h264) to 51; prores ignores it."""
     reuse_identical_frames: bool = True

@@ -19,7 +19,7 @@ from typing import Any
 import av
 from av.bitstream import BitStreamFilterContext
 
-from gpu_worker_client.protocol.containers import CONTAINERS, INDEXED
+from gpu_worker_client.protocol.base import CONTAINERS, INDEXED
 from gpu_worker_client.split.plan import Segment, SplitPlan
 from gpu_worker_client.split.source import (
     SourceVideo,

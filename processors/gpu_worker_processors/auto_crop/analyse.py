@@ -81,6 +81,7 @@ def analyse(
         for item in reader:
             times.add(item.pts, item.duration)
             _report(job, item.index + 1, video)
+    job.warnings.extend(reader.warnings)
     if result is None:
         return Analysis((), _timeline(times, ()), times, listed is not None)
     check_frames(result, len(times))
@@ -117,6 +118,7 @@ def _followed(job: LocalJob, info: MediaInfo, video: VideoInfo, detector: Detect
         )
         feed = Feed(params, detector.class_names, float(video.fps), store, source.gray_scale)
         run_loop(source, detector, feed.add, lambda done: _report(job, done, video))
+        job.warnings.extend(reader.warnings)
         tracks = [
             _arrays(head.track_id, head.class_name, boxes, video)
             for head, boxes in store.by_track()

@@ -54,6 +54,7 @@ class DetectScenesProcessor:
         started = time.monotonic()
         with FrameReader.probed(job.require_input(), limits=job.limits) as reader:
             cuts, times = _find_cuts(job, reader)
+            job.warnings.extend(reader.warnings)
         scenes = scenes_between(cuts, times)
         return DetectScenesResult(
             scenes=scenes,

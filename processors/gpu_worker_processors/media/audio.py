@@ -9,12 +9,11 @@ a broken last second, which players skip too, is a warning.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
@@ -27,9 +26,10 @@ from numpy.typing import NDArray
 
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
 from gpu_worker_processors.base import Limits
+from gpu_worker_processors.media.clock import ClockJump, continuous, jump_warnings
 from gpu_worker_processors.media.container import opened
 from gpu_worker_processors.media.decoders import AUDIO_DECODERS
-from gpu_worker_processors.media.probe import pick_video
+from gpu_worker_processors.media.probe import pick_video, stated_seconds
 from gpu_worker_processors.media.sniff import Kind, sniff
 from gpu_worker_processors.media.truncation import announced_audio_bytes
 
@@ -49,6 +49,12 @@ a hostile one overflow."""
 _GAP_SECONDS = 0.05
 """A timestamp this much later than the audio so far is a gap; less is a muxer's rounding (FLV and
 Matroska: 1 ms) or drift."""
+_OVERLAP_SECONDS = 1.0
+"""A timestamp that lies behind by less is of audio that overlaps, as where two files were
+joined."""
+_JOINT_SECONDS = 1.0
+"""For so long after a jump of the clock every overlap and gap of more than half a frame counts, so
+that those of many joints do not add up."""
 _TAIL_SECONDS = 1.0
 """Damage in the last second is a cut-off download's or an editor's: what lies before it is
 whole."""
@@ -114,7 +120,9 @@ def find_audio(path: Path, stream: int = 0, limits: Limits = Limits()) -> AudioS
             name,
             context.sample_rate,
             context.channels,
-            _announced_seconds(path, kind, found) or _length(container, found),
+            _announced_seconds(path, kind, found)
+            or stated_seconds(path, kind, found)
+            or stated_seconds(path, kind, container),
             _start(container, found),
         )
 
@@ -132,14 +140,6 @@ def _pick(container: InputContainer, number: int) -> AudioStream:
             streams=len(streams),
         )
     return streams[number]
-
-
-def _length(container: InputContainer, stream: AudioStream) -> float | None:
-    if stream.duration and stream.duration > 0 and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    return (
-        container.duration / av.time_base if container.duration and container.duration > 0 else None
-    )
 
 
 def _announced_seconds(path: Path, kind: Kind, stream: AudioStream) -> float:
@@ -202,10 +202,13 @@ class AudioReader:
         with opened(self._audio.path, self._audio.kind, self._limits) as container:
             stream = container.streams[self._audio.index]
             assert isinstance(stream, AudioStream), "find_audio picked it"
-            timeline = _AudioTimeline(self._audio.duration_seconds)
+            jumps: list[ClockJump] = []
+            timeline = _AudioTimeline(self._audio.duration_seconds, jumps)
             gapless = self._audio.kind.demuxer in _GAPLESS
-            for frame in self._frames(container, stream):
+            for frame in self._frames(container, stream, jumps):
                 gap = timeline.gap_before(frame)
+                if gap < 0:
+                    continue
                 if gap and gapless:
                     raise self._damaged(timeline.seconds - gap)
                 if gap:
@@ -215,16 +218,19 @@ class AudioReader:
             yield from mixer.flush()
             self._check_length(timeline.seconds)
 
-    def _frames(self, container: InputContainer, stream: AudioStream) -> Generator[AudioFrame]:
+    def _frames(
+        self, container: InputContainer, stream: AudioStream, jumps: list[ClockJump]
+    ) -> Generator[AudioFrame]:
         """Every frame that can be decoded. Where the first damage lies decides at the end what it
         means."""
-        for other in container.streams:
-            if other.index != stream.index:
-                other.discard = Discard.all
+        leader = pick_video(container) or stream
+        for unread in container.streams:
+            if unread.index not in (stream.index, leader.index):
+                unread.discard = Discard.all
         decoded = 0.0
         damaged_at: float | None = None
         try:
-            for packet in container.demux(stream):
+            for packet in continuous(container, self._audio.kind, [stream], leader, jumps):
                 frames, is_intact = _decode(packet)
                 if (
                     decoded and not is_intact and damaged_at is None
@@ -235,6 +241,7 @@ class AudioReader:
                     yield frame
         except FFmpegError:
             damaged_at = decoded if damaged_at is None else damaged_at
+        self._audio.warnings += [w for w in jump_warnings(jumps) if w not in self._audio.warnings]
         if damaged_at is not None or not decoded:
             self._judge_damage(damaged_at or 0.0, decoded)
 
@@ -276,7 +283,7 @@ class AudioReader:
         )
 
     def _warn_of_the_tail(self, message: str) -> None:
-        if not self._audio.warnings:
+        if not any(warning.code == "sound_tail_damaged" for warning in self._audio.warnings):
             self._audio.warnings.append(
                 ResultWarning(
                     code="sound_tail_damaged", message=f"{message}; that part is left out"
@@ -296,15 +303,18 @@ def _decode(packet: Packet[AudioStream]) -> tuple[list[AudioFrame], bool]:
 class _AudioTimeline:
     """Follows how much audio has been decoded, and finds the gaps that the timestamps show."""
 
-    def __init__(self, listed_seconds: float | None) -> None:
+    def __init__(self, listed_seconds: float | None, jumps: Sequence[ClockJump]) -> None:
         self._listed = listed_seconds
+        self._jumps = jumps
+        self._jumps_seen = 0
+        self._strict_until = 0.0
         self._first: float | None = None
         self.seconds = 0.0
         """Length of the audio so far, gaps included."""
 
     def gap_before(self, frame: AudioFrame) -> float:
-        """Seconds of silence to put before this frame. A jump beyond the file's own length, or
-        back, is a new clock, no gap."""
+        """Seconds of silence to put before this frame; negative where it repeats audio, so
+        that it is left out. A jump beyond the file's own length, or far back, is a new clock."""
         gap = 0.0
         if frame.pts is not None and frame.time_base is not None:
             at = float(frame.pts * frame.time_base)
@@ -312,9 +322,16 @@ class _AudioTimeline:
                 self._first = at
             ahead = at - self._first - self.seconds
             inside = self._listed is not None and at - self._first <= self._listed + 1
-            if ahead > _GAP_SECONDS and inside:
+            if len(self._jumps) > self._jumps_seen:
+                self._jumps_seen = len(self._jumps)
+                self._strict_until = self.seconds + _JOINT_SECONDS
+            strict = self.seconds < self._strict_until
+            rounding = frame.samples / frame.sample_rate / 2 if strict else _GAP_SECONDS
+            if ahead > rounding and inside:
                 gap = ahead
-            elif abs(ahead) > _GAP_SECONDS:
+            elif -_OVERLAP_SECONDS < ahead < -rounding:
+                return ahead
+            elif abs(ahead) > rounding:
                 self._first = at - self.seconds
         self.seconds += gap + frame.samples / frame.sample_rate
         return gap

@@ -25,10 +25,11 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
 from gpu_worker_processors.base import Limits
+from gpu_worker_processors.media.clock import jump_warnings
 from gpu_worker_processors.media.container import corrupt, opened
-from gpu_worker_processors.media.first_frame import DecodeState, start_decoding
+from gpu_worker_processors.media.first_frame import WITHOUT_PTS, DecodeState, start_decoding
 from gpu_worker_processors.media.matroska import tagged_seconds
 from gpu_worker_processors.media.probe import MediaInfo, VideoInfo, probing, require_video
 
@@ -103,6 +104,8 @@ class FrameReader:
         self._threads = threads
         self._limits = limits
         self._probed: DecodeState | None = None
+        self.warnings: list[ResultWarning] = []
+        """What the caller of a task should know of the frames, once all of them were read."""
 
     @classmethod
     @contextmanager
@@ -138,7 +141,7 @@ class FrameReader:
             held: DecodedFrame | None = None  # until its successor shows how long it lasts
             for index, frame in enumerate(self._frames(state)):
                 self._check(frame, index)
-                pts = timeline.next_pts(frame.pts)
+                pts = timeline.next_pts(state.pts_of(frame))
                 first_pts = pts if first_pts is None else first_pts
                 if held is not None:
                     held = replace(held, duration=pts - held.pts)
@@ -149,6 +152,7 @@ class FrameReader:
                 raise TaskError(ErrorCode.no_frames, "the video stream holds no frame")
             last = _last_duration(state, first_pts, held.pts, held.duration) or self._usual_step
             yield replace(held, duration=last)
+            self.warnings = jump_warnings(state.jumps)
 
     def listed(self) -> list[tuple[int, int]] | None:
         """Timestamp and duration of every frame in display order, in ticks, as the container lists
@@ -158,7 +162,7 @@ class FrameReader:
         damaged or not to be shown, fewer packets than the index names, a broadcast recording. Where
         it is not None, an intact file decodes to just these frames; a damaged one may not.
         """
-        if self._info.kind.demuxer in _JOINED_MIDWAY or self.video.interlaced:
+        if self._info.kind.demuxer in _JOINED_MIDWAY | WITHOUT_PTS or self.video.interlaced:
             return None
         found: list[tuple[int, int]] = []
         with self._opened() as state:
@@ -198,7 +202,7 @@ class FrameReader:
         with opened(self._path, self._info.kind, self._limits) as container:
             stream = container.streams[self.video.index]
             assert isinstance(stream, VideoStream), "probe picked it"
-            yield start_decoding(container, stream, self._limits, self._threads)
+            yield start_decoding(container, self._info.kind, stream, self._limits, self._threads)
 
     def _frames(self, state: DecodeState) -> Iterator[av.VideoFrame]:
         started = self._info.kind.demuxer not in _JOINED_MIDWAY

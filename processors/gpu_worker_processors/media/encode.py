@@ -23,7 +23,7 @@ import av
 from av.error import FFmpegError
 
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
-from gpu_worker_client.protocol.containers import INDEXED
+from gpu_worker_client.protocol.base import INDEXED
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.color import ColorTags
 from gpu_worker_processors.media.encoders import EncoderChoice, check_container

@@ -18,7 +18,7 @@ import av
 from av.error import FFmpegError
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
-from gpu_worker_client.protocol.containers import CONTAINERS
+from gpu_worker_client.protocol.base import CONTAINERS
 
 if TYPE_CHECKING:
     from gpu_worker_processors.media.color import ColorTags

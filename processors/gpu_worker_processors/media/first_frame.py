@@ -18,8 +18,16 @@ from av.video.stream import VideoStream
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.base import Limits
+from gpu_worker_processors.media.clock import ClockJump, DisplayOrder, continuous
 from gpu_worker_processors.media.container import check_decoder, corrupt
+from gpu_worker_processors.media.sniff import Kind
 
+WITHOUT_PTS = frozenset({"avi"})
+"""Containers that say when a packet is decoded and leave it to the reader when it is shown."""
+_LATE_TO_SAY = frozenset({"h264", "hevc"})
+"""Codecs whose header may leave open whether frames are reordered."""
+_MOST_REORDERED = 16
+"""ITU-T H.264 A.3.1, H.265 A.4.1 (max_dec_frame_buffering)."""
 _MAX_PACKETS_TO_FIRST_FRAME = 600
 """A recording cut in mid-stream may start up to ten seconds (at 60/s) before its first key
 frame."""
@@ -41,10 +49,22 @@ class DecodeState:
     coded_ticks: int = 0
     """Sum of the durations of the packets read so far: in an MP4 the length of the track, while
     each duration by itself is that of the decoding order."""
+    jumps: list[ClockJump] = field(default_factory=list[ClockJump])
+    """What the packets read so far jumped over."""
+    order: DisplayOrder | None = None
+    """For a container without presentation times: the frames carry numbers instead of times."""
+
+    def pts_of(self, frame: av.VideoFrame) -> int | None:
+        """The timestamp of the next frame, of each just once."""
+        return frame.pts if self.order is None else self.order.time_of(frame.pts)
 
 
 def start_decoding(
-    container: InputContainer, stream: VideoStream, limits: Limits, threads: int | None
+    container: InputContainer,
+    kind: Kind,
+    stream: VideoStream,
+    limits: Limits,
+    threads: int | None,
 ) -> DecodeState:
     """Makes one stream ready to be decoded; all other streams of the container are skipped.
 
@@ -61,7 +81,9 @@ def start_decoding(
     stream.thread_type = "SLICE" if threads is None else "AUTO"
     stream.codec_context.thread_count = threads or 0
     state = DecodeState(stream, iter(()))
-    state.untaken = _counted(state, container.demux(stream))
+    if kind.demuxer in WITHOUT_PTS:
+        state.order = DisplayOrder(_most_reordered(stream))
+    state.untaken = _counted(state, continuous(container, kind, [stream], stream, state.jumps))
     return state
 
 
@@ -71,7 +93,16 @@ def _counted(
     for packet in packets:
         if packet.size and not packet.is_discard:
             state.coded_ticks += packet.duration or 0
+        if packet.size and state.order is not None:
+            state.order.number(packet)
         yield packet
+
+
+def _most_reordered(stream: VideoStream) -> int:
+    """Packets that may come before one whose frame is shown earlier."""
+    context = stream.codec_context
+    in_order = context.name not in _LATE_TO_SAY and not context.has_b_frames
+    return 0 if in_order else _MOST_REORDERED
 
 
 def first_frame(state: DecodeState) -> av.VideoFrame:

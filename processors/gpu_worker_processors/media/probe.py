@@ -30,6 +30,7 @@ from gpu_worker_processors.media.container import opened
 from gpu_worker_processors.media.first_frame import DecodeState, first_frame, start_decoding
 from gpu_worker_processors.media.matroska import video_blocks
 from gpu_worker_processors.media.sniff import Kind, sniff
+from gpu_worker_processors.media.truncation import is_fragmented
 
 _FALLBACK_FPS = Fraction(25)
 """For a stream that states no usable rate: FFmpeg's own default."""
@@ -157,16 +158,18 @@ def probing(
                 limit=limits.max_streams,
             )
         stream = pick_video(container)
-        state = start_decoding(container, stream, limits, threads) if stream is not None else None
+        state = (
+            start_decoding(container, kind, stream, limits, threads) if stream is not None else None
+        )
         warnings: list[ResultWarning] = []
         info = MediaInfo(
             kind=kind,
             format_name=container.format.name,
-            duration_seconds=_seconds(container.duration, Fraction(1, av.time_base)),
+            duration_seconds=stated_seconds(path, kind, container),
             video=_video_info(path, kind, container, state, limits, warnings)
             if state is not None
             else None,
-            audio=tuple(_audio_info(s) for s in container.streams.audio),
+            audio=tuple(_audio_info(path, kind, s) for s in container.streams.audio),
             subtitles=tuple(
                 SubtitleInfo(
                     s.index, s.codec_context.name if s.codec_context else "unknown", s.language
@@ -237,11 +240,21 @@ def _seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
     return float(ticks * time_base) if ticks is not None and ticks > 0 and time_base else None
 
 
-def _audio_info(stream: av.AudioStream) -> AudioInfo:
+def stated_seconds(path: Path, kind: Kind, what: Any) -> float | None:
+    """How long a container or one of its streams lasts by its own word; None when it has none. In a
+    fragmented MP4 FFmpeg counts from 0 on a clock that may start fifty years before."""
+    time_base = getattr(what, "time_base", Fraction(1, av.time_base))
+    ticks, start = what.duration, what.start_time
+    if ticks and start and start > 0 and is_fragmented(path, kind):
+        ticks -= start
+    return _seconds(ticks, time_base)
+
+
+def _audio_info(path: Path, kind: Kind, stream: av.AudioStream) -> AudioInfo:
     context = stream.codec_context
     if not context:
         return AudioInfo(stream.index, "unknown", 0, 0, None, stream.language)
-    duration = _seconds(stream.duration, stream.time_base)
+    duration = stated_seconds(path, kind, stream)
     return AudioInfo(
         stream.index, context.name, context.sample_rate, context.channels, duration, stream.language
     )
@@ -308,8 +321,8 @@ def _video_info(
         time_base=stream.time_base,
         fps=choose_fps(stream.average_rate, stream.guessed_rate, stream.base_rate),
         frame_count=frame_count,
-        duration_seconds=_seconds(stream.duration, stream.time_base)
-        or _seconds(container.duration, Fraction(1, av.time_base)),
+        duration_seconds=stated_seconds(path, kind, stream)
+        or stated_seconds(path, kind, container),
         pix_fmt=frame.format.name,
         bit_depth=max(component.bits for component in frame.format.components),
         colorspace=int(frame.colorspace),

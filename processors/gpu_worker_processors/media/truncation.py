@@ -49,6 +49,11 @@ def has_moov(path: Path) -> bool:
     return any(kind == b"moov" for kind, _, _ in mov_boxes(path))
 
 
+def is_fragmented(path: Path, kind: Kind) -> bool:
+    """Whether an ISO media file comes in fragments, each with a time of its own."""
+    return kind.demuxer == "mov" and any(name == b"moof" for name, _, _ in mov_boxes(path))
+
+
 def missing_bytes(path: Path, kind: Kind) -> int:
     """Bytes that the headers of an AVI, FLV or Ogg file announce beyond the file's end, or that the
     last packet of a transport stream lacks; 0 when whole or of another kind.

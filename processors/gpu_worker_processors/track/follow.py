@@ -56,6 +56,7 @@ def follow_file(job: LocalJob, detector: Detector) -> TrackResult:
         )
         feed = Feed(params, detector.class_names, float(video.fps), store, source.gray_scale)
         total = run_loop(source, detector, feed.add, lambda done: _report(job, done, video))
+        job.warnings.extend(reader.warnings)
         encoder = _drawn(job, store, feed.cuts)
         times = source.times
         result = packed_result(

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Protocol
 
 import torch
 
 from gpu_worker_client.protocol import UpscaleParams, UpscaleResult, UpscaleStats, WorkerInfo
-from gpu_worker_processors.base import Limits, LocalJob
-from gpu_worker_processors.media.decode import DecodedFrame, FrameReader
+from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.media.decode import FrameReader
 from gpu_worker_processors.media.deinterlace import deinterlaced
 from gpu_worker_processors.media.encode import VideoSpec, VideoWriter
 from gpu_worker_processors.media.encoders import working_encoders
@@ -100,12 +99,13 @@ def _run(
     strength = params.denoise_strength or 0.0 if plan.denoise == "filter" else 0.0
     total = video.expected_frames
     spec = _spec(plan, video, net.device)
+    reader = FrameReader(source, info, limits=job.limits)
     with (
         side_by_side(net, video, faces) as parallel,
         VideoWriter(job.require_output(), spec, source=(source, info), limits=job.limits) as writer,
     ):
         counts = run_pipe(
-            _frames(source, info, job.limits, deinterlace=plan.deinterlace),
+            deinterlaced(reader, video.time_base) if plan.deinterlace else reader,
             FrameEnlarger(plan, video, net, strength=strength, faces=faces),
             writer,
             batch=net.batch_for(video.height, video.width),
@@ -115,7 +115,7 @@ def _run(
                 "process", done, max(done, total) if total else None
             ),
         )
-    job.warnings.extend(writer.notes)
+    job.warnings.extend((*writer.notes, *reader.warnings))
     return counts, writer.promise
 
 
@@ -138,13 +138,6 @@ def side_by_side(net: TiledNetwork, video: VideoInfo, faces: object | None) -> G
         yield parallel
     finally:
         torch.set_num_threads(threads)
-
-
-def _frames(
-    path: Path, info: MediaInfo, limits: Limits, *, deinterlace: bool
-) -> Iterable[DecodedFrame]:
-    reader = FrameReader(path, info, limits=limits)
-    return deinterlaced(reader, require_video(info).time_base) if deinterlace else reader
 
 
 def _spec(plan: Plan, video: VideoInfo, device: torch.device) -> VideoSpec:

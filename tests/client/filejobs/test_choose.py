@@ -32,7 +32,6 @@ from gpu_worker_client.filejobs import local
 from gpu_worker_client.filejobs.choose import (
     BAD_SECONDS,
     GOOD_SECONDS,
-    Availability,
     RunContext,
     UploadMeter,
     choose,
@@ -242,17 +241,18 @@ def client(platform: LocalPlatform) -> Iterator[Client]:
         yield client
 
 
-def test_an_endpoint_is_asked_once_in_a_while(client: Client, platform: LocalPlatform) -> None:
+def test_an_endpoint_is_asked_once_in_a_while(platform: LocalPlatform) -> None:
     now = [0.0]
-    known = Availability(lambda: now[0])
-    assert known.of(client) and known.of(client)
-    assert len(platform.control.log) == 1
-    now[0] = GOOD_SECONDS
-    platform.faults.add(Fault.status(500, path="health"))
-    assert not known.of(client) and not known.of(client)
-    assert len(platform.control.log) == 2, "one look, not tried again"
-    now[0] += BAD_SECONDS
-    assert known.of(client)
+    access = (platform.endpoint_id, platform.api_key, platform.base_url)
+    with Client(*access, timing=Timing(clock=lambda: now[0])) as client:
+        assert is_available(client) and is_available(client)
+        assert len(platform.control.log) == 1
+        now[0] = GOOD_SECONDS
+        platform.faults.add(Fault.status(500, path="health"))
+        assert not is_available(client) and not is_available(client)
+        assert len(platform.control.log) == 2, "one look, not tried again"
+        now[0] += BAD_SECONDS
+        assert is_available(client)
 
 
 def test_who_is_not_available(platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch) -> None:

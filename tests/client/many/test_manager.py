@@ -36,7 +36,7 @@ from gpu_worker_client import (
     Timing,
     UnsupportedMedia,
 )
-from gpu_worker_client.many.state_file import Store
+from gpu_worker_client.many.state_file import SUBMITTING, Store
 from gpu_worker_client.protocol import BeatTask, DetectScenesTask, ErrorCode, TaskError
 
 STATS = {"total_scenes": 0, "avg_scene_length": 0.0}
@@ -278,7 +278,7 @@ def in_doubt(state: Path, task: DetectScenesTask) -> None:
         store.add([("k", task, None)])
         row = store.next([])
         assert row is not None
-        store.sending(row)
+        store.move(row, SUBMITTING, attempts=1)
 
 
 def test_a_lost_submit_without_a_place_to_look_is_not_repeated(

@@ -21,7 +21,7 @@ from support.scripted_server import ScriptedServer
 
 from gpu_worker_client import Client, ConfigError, Storage
 from gpu_worker_client.protocol import UpscaleParams, UpscaleTask
-from gpu_worker_client.protocol.containers import CONTAINERS
+from gpu_worker_client.protocol.base import CONTAINERS
 from gpu_worker_client.split import SplitError, SplitPlan, plan_split
 from gpu_worker_client.split.plan import choose_cuts, longest_seconds
 from gpu_worker_client.split.remux import Piece, check_output, cut_segments, join, read_piece

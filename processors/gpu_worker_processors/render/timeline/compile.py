@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
-from gpu_worker_client.protocol.containers import INDEXED
+from gpu_worker_client.protocol.base import INDEXED
 from gpu_worker_client.protocol.timeline import Timeline, TimelineOutput
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.encoders import CANDIDATES, check_container, choose_encoder

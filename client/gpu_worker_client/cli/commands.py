@@ -1,13 +1,14 @@
-"""Commands about jobs of an endpoint."""
+"""The commands: about jobs of an endpoint, about files in a bucket, and estimates."""
 
 from __future__ import annotations
 
 import argparse
-import shutil
+import json
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import IO, Any
 
 import gpu_worker_client as sdk
@@ -16,6 +17,7 @@ from gpu_worker_client._tasks import web_task
 from gpu_worker_client.cli.output import (
     Answered,
     Output,
+    UsageError,
     error_json,
     file_named,
     open_file,
@@ -23,10 +25,13 @@ from gpu_worker_client.cli.output import (
     status_json,
 )
 from gpu_worker_client.client import Client
+from gpu_worker_client.estimate import estimate as estimated
+from gpu_worker_client.files.transfer import notifying
 from gpu_worker_client.job import Job
 from gpu_worker_client.policy import Policy
-from gpu_worker_client.protocol import State
+from gpu_worker_client.protocol import TASKS, State
 from gpu_worker_client.protocol.errors import InvalidTask
+from gpu_worker_client.storage import Storage
 
 
 def submit(client: Client, args: argparse.Namespace, _: Output) -> Answered:
@@ -86,23 +91,23 @@ def map_tasks(client: Client, args: argparse.Namespace, output: Output) -> Answe
     """Every job's answer as it ends, then the counts. Ctrl-C cancels the jobs that no state file
     could bring back."""
     ended = failed = 0
-    with open_file(args.tasks) as given, _seekable(given) as file:
-        _check_lines(file, output)
-        # Of the lazy package: the other commands need neither an event loop nor SQLite.
-        with sdk.JobManager(
-            client, args.max_parallel, args.state, retries=args.retries, in_doubt=args.in_doubt
-        ) as jobs:
-            try:
-                jobs.submit_all(filter(bytes.strip, file), policy=_policy(args))
-                for outcome in jobs.results():
-                    ended, failed = ended + 1, failed + (not outcome.ok)
-                    output.answer(_outcome_json(outcome))
-                    output.count(ended, jobs.summary().total, failed)
-            except KeyboardInterrupt:
-                left = "the jobs go on; the same command follows them again"
-                output.note("cancelling the jobs" if args.state is None else left)
-                raise
-            summary = jobs.summary()
+    # Of the lazy package: the other commands need neither an event loop nor SQLite.
+    manager = partial(sdk.JobManager, retries=args.retries, in_doubt=args.in_doubt)
+    with (
+        _checked_lines(args.tasks, output) as lines,
+        manager(client, args.max_parallel, args.state) as jobs,
+    ):
+        try:
+            jobs.submit_all(lines, policy=_policy(args))
+            for outcome in jobs.results():
+                ended, failed = ended + 1, failed + (0 if outcome.ok else 1)
+                output.answer(_outcome_json(outcome))
+                output.count(ended, jobs.summary().total, failed)
+        except KeyboardInterrupt:
+            left = "the jobs go on; the same command follows them again"
+            output.note("cancelling the jobs" if args.state is None else left)
+            raise
+        summary = jobs.summary()
     return failed == 0, {"summary": asdict(summary) | {"total": summary.total}}
 
 
@@ -119,32 +124,23 @@ def _outcome_json(outcome: sdk.JobOutcome) -> dict[str, Any]:
     return answer | {"result": outcome.get().model_dump(mode="json")}
 
 
-def _check_lines(file: IO[bytes], output: Output) -> None:
-    """Checks every line before the first is paid for, and returns to where the file stood.
+@contextmanager
+def _checked_lines(name: str, output: Output) -> Generator[IO[bytes], None, None]:
+    """The tasks in a file of lines, each checked before the first is paid for. From a nameless copy
+    on disk: a pipe is read only once, and there may be more tasks than memory holds.
 
     Raises:
         InvalidTask: a line is no task; its number is noted.
     """
-    start = file.tell()
-    for number, line in enumerate(file, 1):
-        try:
-            if line.strip():
-                web_task(line)
-        except InvalidTask:
-            output.note(f"line {number} is no task; nothing was submitted")
-            raise
-    file.seek(start)
-
-
-@contextmanager
-def _seekable(file: IO[bytes]) -> Generator[IO[bytes], None, None]:
-    """The file; or of a pipe, which is read only once, a nameless copy on disk: there may be more
-    tasks than memory holds."""
-    if file.seekable():
-        yield file
-        return
-    with tempfile.TemporaryFile() as copy:
-        shutil.copyfileobj(file, copy)
+    with open_file(name) as given, tempfile.TemporaryFile() as copy:
+        for number, line in enumerate(given, 1):
+            try:
+                if line.strip():
+                    web_task(line)
+                    copy.write(line)
+            except InvalidTask:
+                output.note(f"line {number} is no task; nothing was submitted")
+                raise
         copy.seek(0)
         yield copy
 
@@ -154,3 +150,40 @@ def _policy(args: argparse.Namespace) -> Policy | None:
     if args.execution_timeout is None and args.ttl is None:
         return None
     return Policy(execution_timeout_seconds=args.execution_timeout, ttl_seconds=args.ttl)
+
+
+def upload(args: argparse.Namespace, output: Output) -> Answered:
+    """The signed URL comes only when it is asked for: whoever reads it can read the file."""
+    storage = Storage.from_env()
+    with file_named(args.file) as path:
+        key = storage.upload(path, args.key, notifying(output.event, "upload", path))
+    answer: dict[str, Any] = {"key": key, "bytes": path.stat().st_size}
+    if args.presign is not None:
+        answer["url"] = storage.presign_get(key, args.presign)
+    return True, answer
+
+
+def download(args: argparse.Namespace, output: Output) -> Answered:
+    storage = Storage.from_env()
+    with file_named(args.file) as path:
+        storage.download(args.key, path, notifying(output.event, "download", path))
+    return True, {"key": args.key, "file": args.file, "bytes": path.stat().st_size}
+
+
+def estimate(args: argparse.Namespace, _: Output) -> Answered:
+    task: Any = args.task
+    if task not in TASKS:
+        try:
+            task = json.loads(read_file(args.task))
+        except ValueError:
+            problem = "neither a task's name nor a file with its JSON"
+            raise UsageError(f"{args.task}: {problem}") from None
+    found = estimated(
+        task,
+        width=args.width,
+        height=args.height,
+        fps=args.fps,
+        duration_seconds=args.duration,
+        gpu=args.gpu,
+    )
+    return True, asdict(found)
