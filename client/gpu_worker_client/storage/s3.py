@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from gpu_worker_client._blocking import checkpoint
 from gpu_worker_client._retry import MAX_RETRIES, Timing, backoff_seconds
 from gpu_worker_client.errors import ConfigError, StorageError
-from gpu_worker_client.protocol.http import LOOPBACK_HOSTS, TRANSIENT_STATUS
+from gpu_worker_client.protocol.http import TRANSIENT_STATUS
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0
 OnBytes = Callable[[int, int], object]
@@ -67,7 +67,7 @@ REFUSALS: dict[str, Refusal] = {
     "XAmzContentSHA256Mismatch": _CORRUPT,
     "IncompleteBody": _CORRUPT,
 }
-"""By the code in the answer's XML. https://developers.cloudflare.com/r2/api/error-codes/"""
+"""Refusals by the code in the answer's XML. https://developers.cloudflare.com/r2/api/error-codes/"""
 
 _BY_STATUS: dict[int, Refusal] = {
     401: _DENIED,
@@ -77,35 +77,14 @@ _BY_STATUS: dict[int, Refusal] = {
     416: REFUSALS["InvalidRange"],
     **dict.fromkeys((*TRANSIENT_STATUS, 409), _BUSY),
 }
-"""By the status: for a HEAD, whose answer has no body, and for a code that is not in the table."""
+"""Refusals by the status: for a HEAD, whose answer has no body, and for a code that the table
+lacks."""
 
 
 def refusal(code: str, status: int) -> Refusal:
     """The meaning of an answer that is no success."""
     unknown = Refusal("refused", f"the bucket refused the request ({code or status})")
     return REFUSALS.get(code) or _BY_STATUS.get(status) or unknown
-
-
-def check_endpoint_url(value: str) -> str:
-    """`value` without a closing slash, when it is an https URL (http on loopback) of nothing but
-    scheme, host and port."""
-    try:
-        parts = urlsplit(value)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ConfigError("the bucket's endpoint_url is not a URL") from None
-    if (
-        not host
-        or parts.scheme not in ("https", "http")
-        or (parts.scheme == "http" and host not in LOOPBACK_HOSTS)
-    ):
-        raise ConfigError(
-            "the bucket's endpoint_url must be https, as in"
-            " https://ACCOUNT.r2.cloudflarestorage.com"
-        )
-    if parts.username is not None or parts.query or parts.fragment or parts.path not in ("", "/"):
-        raise ConfigError("the bucket's endpoint_url must hold only scheme, host and port")
-    return value.rstrip("/")
 
 
 class S3:
@@ -142,7 +121,7 @@ class S3:
         raise AssertionError("the last attempt returns or raises")
 
     def try_once(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        """As `call`, without a retry."""
+        """`call` without a retry."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         checkpoint()
