@@ -11,12 +11,14 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial, wraps
+from inspect import signature
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,6 +28,7 @@ MAX_THREADS = 32
 IDLE_SECONDS = 10.0
 """A thread with nothing to do ends after this long."""
 
+P = ParamSpec("P")
 T = TypeVar("T")
 _END = object()
 
@@ -140,6 +143,32 @@ def on_callers_thread(function: Callable[..., T] | None) -> Callable[..., Awaita
         return await _waiting.get().order(function, *args)
 
     return ordered
+
+
+class BlockingClient(Protocol):
+    """A client whose calls block, carried out by another."""
+
+    @property
+    def core(self) -> Any: ...
+
+
+def blocking(
+    function: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]], doc: str
+) -> Callable[Concatenate[BlockingClient, P], T]:
+    """An asynchronous call that is given a client, for callers that wait: `on_event` and `on_plan`
+    are called on their thread."""
+    takes = signature(function)
+
+    @wraps(function)
+    def blocked(client: BlockingClient, *args: Any, **kwargs: Any) -> T:
+        given = dict(**takes.bind_partial(client.core, *args).arguments, **kwargs)
+        for name in given.keys() & {"on_event", "on_plan"}:
+            given[name] = on_callers_thread(given[name])
+        return call(partial(function, **given))
+
+    blocked.__doc__ = doc
+    blocked.__name__ = function.__name__.removesuffix("_async")
+    return blocked
 
 
 def sleeper(

@@ -19,10 +19,8 @@ from gpu_worker_client._blocking import Notify, Stopped, checkpoint, in_thread, 
 from gpu_worker_client._portal import MAX_THREADS, Threads
 from gpu_worker_client.protocol import UpscaleParams
 from gpu_worker_client.split import SplitPlan, plan_split
-from gpu_worker_client.split.cut import cut_segments
-from gpu_worker_client.split.remux import join, read_piece
+from gpu_worker_client.split.remux import check_output, cut_segments, join, read_piece
 from gpu_worker_client.split.source import read_source
-from gpu_worker_client.split.verify import check_output
 
 
 def test_a_call_gives_its_value_or_its_error() -> None:

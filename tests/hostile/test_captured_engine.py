@@ -155,6 +155,39 @@ def test_nonsense_on_the_pipe_ends_the_engine_typed(
     assert not engine.alive
 
 
+@pytest.mark.parametrize(
+    "result", ["", "hello", "[" * 100_000, '{"tracks": [NaN'], ids=["empty", "text", "deep", "cut"]
+)
+def test_a_result_that_is_none_ends_the_engine_typed(
+    engine: Engine, job: EngineJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: str
+) -> None:
+    (job.work_dir / "result.json").write_text(result)
+    captured(tmp_path, monkeypatch, READY, DONE % "result.json")
+    with pytest.raises(TaskError) as caught:
+        engine.run(job, ignore)
+    assert caught.value.code is ErrorCode.internal
+    assert not engine.alive
+
+
+def test_an_engine_that_closes_its_pipe_and_lives_is_replaced(
+    engine: Engine, job: EngineJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU that hangs at its exit does this too."""
+    monkeypatch.setattr(engine_module, "KILL_WAIT_SECONDS", 0.2)
+    script = tmp_path / "silent"
+    script.write_text(f"#!/bin/sh\necho '{READY}'\nexec >&-\nexec sleep 60\n")
+    script.chmod(0o755)
+    with monkeypatch.context() as only_now:
+        only_now.setattr(engine_module.sys, "executable", str(script))
+        with pytest.raises(TaskError) as caught:
+            engine.run(job, ignore)
+    assert caught.value.code is ErrorCode.internal and caught.value.code.retryable
+    assert not engine.alive
+    assert job.input_path is not None
+    clips.make(tmp_path / "clip.mp4").rename(job.input_path)
+    assert engine.run(job, ignore).result["task"] == "detect_scenes"
+
+
 def test_an_error_with_names_of_our_own_stays_an_error(
     engine: Engine, job: EngineJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -169,7 +169,6 @@ def test_f02_words_that_are_no_option_of_the_table(word: str) -> None:
         pytest.param("tile=500x500", id="F17 a large mosaic"),
         pytest.param("split=5000", id="F17 many outputs"),
         pytest.param("loop=loop=2:size=32767", id="F17 many frames held"),
-        pytest.param("reverse", id="F17 the whole stream held"),
         pytest.param(",".join(["null"] * 300), id="F17 many filters"),
         pytest.param(f"scale='{' ' * 8000}?'", id="F17 white space to look through"),
     ],
@@ -189,11 +188,9 @@ def test_a_graph_is_refused(graph: str) -> None:
         "lv2=p=x",
         "asendcmd=f=x",
         "firequalizer=dumpfile=x",
-        "astreamselect=map=0",
         "azmq",
         "apad",
         "aloop=-1:48000",
-        "areverse",
         "asplit=5000",
     ],
 )
@@ -209,7 +206,6 @@ def test_a_graph_of_sound_is_refused(graph: str) -> None:
         pytest.param(["-f", "hls", "-hls_segment_filename", "/x", "out.mp4"], 4, id="F08 hls"),
         pytest.param(["-f", "dash", "out.mp4"], 3, id="F08 dash"),
         pytest.param(["-f", "image2", "out%03d.png"], 4, id="F08 a sequence of pictures"),
-        pytest.param(["out.png"], 2, id="F08 pictures without an end"),
         pytest.param(["out.m3u8"], 2, id="F08 a playlist"),
         pytest.param(["-f", "fifo", "out.mp4"], 3, id="F08 fifo"),
         pytest.param(["-f", "rtp", "out.mp4"], 3, id="F08 rtp"),
@@ -229,7 +225,7 @@ def test_a_graph_of_sound_is_refused(graph: str) -> None:
         pytest.param(
             ["-x264-params", "crf=/etc/passwd", "out.mp4"], 3, id="F11 a path for a number"
         ),
-        pytest.param(["-x264opts", "crf=20", "out.mp4"], 2, id="F11 x264opts"),
+        pytest.param(["-x264opts", "crf=20:stats=x", "out.mp4"], 3, id="F11 x264opts stats"),
         pytest.param(["-x265-params", "csv=x", "out.mp4"], 3, id="F11 x265 csv"),
         pytest.param(["-x265-params", "recon=x", "out.mp4"], 3, id="F11 x265 recon"),
         pytest.param(["-x265-stats", "x", "out.mp4"], 2, id="F11 x265-stats"),
@@ -255,7 +251,7 @@ def test_a_graph_of_sound_is_refused(graph: str) -> None:
         ),
         pytest.param(["-metadata", "x=" + "y" * 8000, "out.mp4"], 3, id="F22 long metadata"),
         pytest.param(["-metadata", "title", "out.mp4"], 3, id="F22 metadata without a value"),
-        pytest.param(["-c:v", "rawvideo", "out.mp4"], 3, id="an encoder outside the table"),
+        pytest.param(["-c:v", "magicyuv", "out.mp4"], 3, id="an encoder outside the table"),
         pytest.param(
             ["-bsf:v", "noise=amount=1", "out.mp4"], 3, id="a bit stream filter outside the table"
         ),
@@ -265,8 +261,8 @@ def test_a_graph_of_sound_is_refused(graph: str) -> None:
             ["-map_metadata", "3", "out.mp4"], 3, id="metadata of an input that is not there"
         ),
         pytest.param(["-b:v:0:1", "1M", "out.mp4"], 2, id="a specifier of too many parts"),
-        pytest.param(["-b:#0x1", "1M", "out.mp4"], 2, id="a specifier by stream id"),
-        pytest.param(["-c:m:language:eng", "copy", "out.mp4"], 2, id="a specifier by metadata"),
+        pytest.param(["-b:#0xg", "1M", "out.mp4"], 2, id="a specifier by no stream id"),
+        pytest.param(["-c:m:a/b", "copy", "out.mp4"], 2, id="a specifier by a path"),
         pytest.param(["-map", "0"] * 40 + ["out.mp4"], 66, id="F17 many streams"),
         pytest.param(["-vf", "null"] * 40 + ["out.mp4"], 67, id="F17 many graphs"),
         pytest.param(
@@ -303,7 +299,7 @@ def test_words_after_the_input_are_refused(words: list[str], at: int) -> None:
         pytest.param(["-f", "concat"], 1, id="F12 concat"),
         pytest.param(["-f", "x11grab"], 1, id="F13 x11grab"),
         pytest.param(["-f", "v4l2"], 1, id="F13 v4l2"),
-        pytest.param(["-hwaccel_device", "/dev/dri/card0"], 0, id="F13 hwaccel_device"),
+        pytest.param(["-hwaccel_device", "/dev/dri/card0"], 1, id="F13 hwaccel_device"),
         pytest.param(["-hwaccel", "vaapi"], 1, id="F13 hwaccel"),
         pytest.param(["-vaapi_device", "/dev/dri/card0"], 0, id="F13 vaapi_device"),
         pytest.param(["-dump_attachment:t:0", "x"], 0, id="F10 dump_attachment"),
@@ -314,7 +310,6 @@ def test_words_after_the_input_are_refused(words: list[str], at: int) -> None:
         pytest.param(["-headers", "X: y"], 0, id="headers"),
         pytest.param(["-format_whitelist", "ALL"], 0, id="format_whitelist"),
         pytest.param(["-crf", "20"], 0, id="an option of the output"),
-        pytest.param(["-re"], 0, id="re"),
         pytest.param(["-pattern_type", "glob"], 0, id="pattern_type"),
         pytest.param(["-export_path_metadata", "1"], 0, id="export_path_metadata"),
     ],

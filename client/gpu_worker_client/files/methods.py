@@ -13,29 +13,15 @@ bucket (`Storage`) and the extra `storage`.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import partial, wraps
-from inspect import signature
 from pathlib import Path
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Concatenate,
-    Generic,
-    Literal,
-    ParamSpec,
-    Protocol,
-    TypeVar,
-    cast,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast, overload
 
 import gpu_worker_client.split as splitting
 from gpu_worker_client._blocking import in_thread
-from gpu_worker_client._portal import call, on_callers_thread
+from gpu_worker_client._portal import blocking
 from gpu_worker_client.commands import Compilable
 from gpu_worker_client.errors import ConfigError
-from gpu_worker_client.files.client import BlockingClient, TaskClient
-from gpu_worker_client.files.transfer import OnEvent, run_files
+from gpu_worker_client.files.transfer import OnEvent, TaskClient, run_files
 from gpu_worker_client.files.work import FileOrUrl, FileWork, is_url, render_work
 from gpu_worker_client.policy import Policy
 
@@ -50,16 +36,16 @@ if TYPE_CHECKING:  # a program that names no task makes no task's models
         UpscaleTask,
     )
 
-P = ParamSpec("P")
-R_co = TypeVar("R_co", covariant=True)
+Whole_co = TypeVar("Whole_co", covariant=True)
+Parts_co = TypeVar("Parts_co", covariant=True)
+_SPLIT_OPTIONS = frozenset({"segments", "in_flight", "max_usd", "gpu", "prices", "on_plan"})
 
 
-class AsyncFileTasks(TaskClient):
-    """`FileTasks` for `AsyncClient`: the same methods, awaitable. `on_event` may be a coroutine
-    function. Cancelling the asyncio task stops a transfer, and cancels the remote job."""
+class _Upscale(Protocol, Generic[Whole_co, Parts_co]):
+    """The ways to call `upscale`, awaited or not: in one piece, and split."""
 
     @overload
-    async def upscale(
+    def __call__(
         self,
         input: FileOrUrl,
         output: FileOrUrl,
@@ -69,9 +55,9 @@ class AsyncFileTasks(TaskClient):
         on_event: OnEvent | None = None,
         policy: Policy | None = None,
         **params: Any,
-    ) -> UpscaleResult: ...
+    ) -> Whole_co: ...
     @overload
-    async def upscale(
+    def __call__(
         self,
         input: FileOrUrl,
         output: FileOrUrl,
@@ -86,28 +72,44 @@ class AsyncFileTasks(TaskClient):
         on_event: Callable[[splitting.SegmentEvent], object] | None = None,
         policy: Policy | None = None,
         **params: Any,
-    ) -> splitting.SplitResult: ...
-    async def upscale(
-        self,
-        input: FileOrUrl,
-        output: FileOrUrl,
-        *,
-        split: bool = False,
-        timeout: float | None = None,
-        on_event: Any = None,
-        policy: Policy | None = None,
-        **params: Any,
-    ) -> UpscaleResult | splitting.SplitResult:
-        """As `FileTasks.upscale`. `on_plan` may be a coroutine function too."""
-        if not split:
-            work = FileWork("upscale", params, {"input_url": input}, output=output)
-            result = await run_files(self, work, timeout, on_event, policy)
-            return cast("UpscaleResult", result)
-        # PyAV takes a while to import: not on the event loop.
-        split_upscale = await in_thread(lambda: splitting.split_upscale_async)
-        arguments = _split_arguments(input, output, timeout, params)
-        storage = await in_thread(lambda: self.storage)
-        return await split_upscale(self, storage, on_event=on_event, policy=policy, **arguments)
+    ) -> Parts_co: ...
+
+
+async def _upscale(
+    client: TaskClient,
+    input: FileOrUrl,
+    output: FileOrUrl,
+    *,
+    split: bool = False,
+    timeout: float | None = None,
+    on_event: Any = None,
+    policy: Policy | None = None,
+    **params: Any,
+) -> UpscaleResult | splitting.SplitResult:
+    """As `FileTasks.upscale`. `on_plan` may be a coroutine function too."""
+    if not split:
+        work = FileWork("upscale", params, {"input_url": input}, output=output)
+        return cast("UpscaleResult", await run_files(client, work, timeout, on_event, policy))
+    if timeout is not None or is_url(input) or is_url(output):
+        raise ConfigError("split=True works on paths and has no timeout; a policy limits its jobs")
+    options = {name: params.pop(name) for name in _SPLIT_OPTIONS & params.keys()}
+    work = FileWork("upscale", params, {"input_url": input}, output=output)
+    task = cast("UpscaleTask", work.check())
+    # PyAV takes a while to import, and a bucket's client: not on the event loop.
+    split_upscale = await in_thread(lambda: splitting.split_upscale_async)
+    storage = await in_thread(lambda: client.storage)
+    options |= {"on_event": on_event, "policy": policy}
+    return await split_upscale(client, storage, Path(input), Path(output), task.params, **options)
+
+
+class AsyncFileTasks(TaskClient):
+    """`FileTasks` for `AsyncClient`: the same methods, awaitable. `on_event` may be a coroutine
+    function. Cancelling the asyncio task stops a transfer, and cancels the remote job."""
+
+    upscale = cast(
+        "_Upscale[Coroutine[Any, Any, UpscaleResult], Coroutine[Any, Any, splitting.SplitResult]]",
+        _upscale,
+    )
 
     async def track(
         self,
@@ -186,32 +188,6 @@ class AsyncFileTasks(TaskClient):
         return cast("RenderResult", await run_files(self, work, timeout, on_event, policy))
 
 
-class _Method(Protocol, Generic[P, R_co]):
-    """A method of `FileTasks`."""
-
-    @overload
-    def __get__(self, client: None, owner: type) -> Callable[Concatenate[Any, P], R_co]: ...
-    @overload
-    def __get__(self, client: object, owner: type) -> Callable[P, R_co]: ...
-
-
-def _blocking(
-    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R_co]], doc: str
-) -> _Method[P, R_co]:
-    """The method for callers that wait: its arguments, and `on_event` called on their thread."""
-    takes = signature(method)
-
-    @wraps(method)
-    def blocking(self: BlockingClient, *args: Any, **kwargs: Any) -> R_co:
-        given = takes.bind(self.core, *args, **kwargs)
-        listener = given.arguments.get("on_event")
-        given.arguments["on_event"] = on_callers_thread(listener)
-        return call(partial(method, *given.args, **given.kwargs))
-
-    blocking.__doc__ = doc
-    return cast("_Method[P, R_co]", blocking)
-
-
 class FileTasks:
     """The tasks on files. All take, besides what they name, the parameters of their task
     (docs/tasks.md) and:
@@ -229,86 +205,39 @@ class FileTasks:
         WaitTimeout, ConfigError, APIConnectionError, APIError: as of `Client.run`.
     """
 
-    @overload
-    def upscale(
-        self: BlockingClient,
-        input: FileOrUrl,
-        output: FileOrUrl,
-        *,
-        split: Literal[False] = False,
-        timeout: float | None = None,
-        on_event: OnEvent | None = None,
-        policy: Policy | None = None,
-        **params: Any,
-    ) -> UpscaleResult: ...
-    @overload
-    def upscale(
-        self: BlockingClient,
-        input: FileOrUrl,
-        output: FileOrUrl,
-        *,
-        split: Literal[True],
-        segments: int = ...,
-        in_flight: int = ...,
-        max_usd: float | None = ...,
-        gpu: str | None = ...,
-        prices: Mapping[str, float] | None = ...,
-        on_plan: Callable[[splitting.SplitPlan], object] | None = ...,
-        on_event: Callable[[splitting.SegmentEvent], object] | None = None,
-        policy: Policy | None = None,
-        **params: Any,
-    ) -> splitting.SplitResult: ...
-    def upscale(
-        self: BlockingClient,
-        input: FileOrUrl,
-        output: FileOrUrl,
-        *,
-        split: bool = False,
-        timeout: float | None = None,
-        on_event: Any = None,
-        policy: Policy | None = None,
-        **params: Any,
-    ) -> UpscaleResult | splitting.SplitResult:
-        """A video enlarged, frame for frame. `output`'s suffix chooses the container: .mp4, .mov or
-        .mkv.
+    upscale = cast(
+        "_Upscale[UpscaleResult, splitting.SplitResult]",
+        blocking(
+            _upscale,
+            """A video enlarged, frame for frame. `output`'s suffix chooses the container: .mp4,
+            .mov or .mkv.
 
-        Args:
-            split: cut it into segments for many workers and join what they make; paths only, needs
-                the extra `split`.
-            segments, in_flight, max_usd, gpu, prices, on_plan: of `split.split_upscale`.
-        """
-        if "on_plan" in params:
-            params["on_plan"] = on_callers_thread(params["on_plan"])
-        upscale: Any = partial(
-            AsyncFileTasks.upscale,
-            self.core,
-            split=split,
-            timeout=timeout,
-            on_event=on_callers_thread(on_event),
-            policy=policy,
-            **params,
-        )
-        return call(upscale, input, output)
-
-    track = _blocking(
+            Args:
+                split: cut it into segments for many workers and join what they make; paths only,
+                    needs the extra `split`.
+                segments, in_flight, max_usd, gpu, prices, on_plan: of `split.split_upscale`.
+            """,
+        ),
+    )
+    track = blocking(
         AsyncFileTasks.track,
         """People, balls and other things followed. `output`, when given, is the video with boxes
         drawn into it.""",
     )
-    auto_crop = _blocking(
+    auto_crop = blocking(
         AsyncFileTasks.auto_crop,
         """A video in another aspect ratio. `output` is left out with `dry_run=True`; `tracks` is a
         saved result of `track`.""",
     )
-    detect_scenes = _blocking(
+    detect_scenes = blocking(
         AsyncFileTasks.detect_scenes, """Where one shot ends and the next begins."""
     )
-    beat = _blocking(
+    beat = blocking(
         AsyncFileTasks.beat,
         """Beats, tempo and loudness of a video or audio file. `output`, when given, is the audio
         with a click on every beat.""",
     )
-    render = _blocking(
+    render = blocking(
         AsyncFileTasks.render,
         """Runs an FFmpeg command. With presigned URLs instead of paths no bucket is needed.
 
@@ -326,25 +255,3 @@ class FileTasks:
                 `output_url` is given.
         """,
     )
-
-
-_SPLIT_OPTIONS = frozenset({"segments", "in_flight", "max_usd", "gpu", "prices", "on_plan"})
-
-
-def _split_arguments(
-    input: FileOrUrl, output: FileOrUrl, timeout: float | None, given: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The arguments of `split_upscale` for `upscale(..., split=True)`, which takes its options and
-    the task's parameters by name.
-
-    Raises:
-        InvalidTask, FileNotFoundError, OSError: as of `FileWork.check`.
-        ConfigError: as of it, or a URL or a timeout is given.
-    """
-    if timeout is not None or is_url(input) or is_url(output):
-        raise ConfigError("split=True works on paths and has no timeout; a policy limits its jobs")
-    options = {name: value for name, value in given.items() if name in _SPLIT_OPTIONS}
-    params = {name: value for name, value in given.items() if name not in _SPLIT_OPTIONS}
-    work = FileWork("upscale", params, {"input_url": input}, output=output)
-    checked = cast("UpscaleTask", work.check()).params
-    return {"source": Path(input), "output": Path(output), "params": checked, **options}

@@ -16,17 +16,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from gpu_worker_client._blocking import in_thread, in_thread_notifying
 from gpu_worker_client.errors import StorageError
 from gpu_worker_client.events import Event
-from gpu_worker_client.files.client import TaskClient
 from gpu_worker_client.files.work import FileWork
 from gpu_worker_client.policy import Policy, checked_policy
-from gpu_worker_client.protocol import TaskBase, TaskResult
+from gpu_worker_client.protocol import AnsweredBy, TaskBase, TaskResult
 from gpu_worker_client.protocol.errors import JobError
 from gpu_worker_client.protocol.presigned import DEFAULT_EXPIRES_SECONDS, MAX_EXPIRES_SECONDS
+from gpu_worker_client.status import JobStatus
 
 if TYPE_CHECKING:  # a program without a bucket loads none of it
     from gpu_worker_client.storage import PartsUpload, Storage
@@ -41,7 +41,40 @@ OUTPUT_PARTS = 256
 """Parts presigned for an output that may exceed one PUT. A URL has up to 800 bytes, and a task 256
 KiB."""
 MIN_OUTPUT_PART_BYTES = 16 * 1024**2
+R = TypeVar("R", bound=TaskResult)
+R_co = TypeVar("R_co", bound=TaskResult, covariant=True)
 _log = logging.getLogger("gpu_worker_client")
+
+
+class RemoteJob(Protocol[R_co]):
+    """A job on the endpoint."""
+
+    id: str
+
+    async def result(self) -> R_co: ...
+    async def cancel(self, timeout: float | None = None) -> JobStatus: ...
+
+
+class TaskClient(Protocol):
+    """What work on files, whole or split, needs of a client of one endpoint, with a bucket."""
+
+    @property
+    def storage(self) -> Storage: ...
+
+    async def submit(
+        self, task: AnsweredBy[R], *, policy: Policy | None = None
+    ) -> RemoteJob[R]: ...
+
+    async def run(
+        self,
+        task: TaskBase,
+        timeout: float | None = None,
+        on_event: Callable[[Event], object] | None = None,
+        *,
+        policy: Policy | None = None,
+    ) -> TaskResult: ...
+
+    def job(self, job_id: str, task: AnsweredBy[R]) -> RemoteJob[R]: ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +84,7 @@ class Transfer:
 
     direction: Literal["upload", "download"]
     name: str
-    """Of the local file, without its folder."""
+    """Name of the local file, without its folder."""
     done_bytes: int
     total_bytes: int
 
@@ -86,15 +119,15 @@ async def run_files(
 class Prepared:
     """A task whose inputs are in the bucket."""
 
-    task: TaskBase = field(repr=False)
-    """For `Client.run`. Holds presigned URLs."""
+    task: TaskBase
+    """For `Client.run`."""
     work: FileWork
     storage: Storage | None = None
     """None when the work names no path."""
     output_key: str | None = None
     parts: PartsUpload | None = None
     temporary_keys: list[str] = field(default_factory=list[str])
-    """Of objects that only this work needs."""
+    """Keys of the objects that only this work needs."""
 
     def download(self, result: TaskResult, notify: Notify) -> None:
         """Downloads the output, when it goes to a path.
@@ -153,19 +186,16 @@ def prepare(
         prepared.temporary_keys += keys.values()
     lifetime = (policy or Policy.for_task(task)).ttl_seconds or DEFAULT_EXPIRES_SECONDS
     seconds = min(MAX_EXPIRES_SECONDS, round(lifetime))
-    output = _presigned_output(prepared, bucket, name, seconds)
+    fields = _presigned_output(prepared, bucket, name, seconds) | {
+        "idempotency_key": name,
+        "result_url": bucket.presign_put(result_key, seconds),
+        "result_get_url": bucket.presign_get(result_key, seconds),
+    }
     if prepared.output_key is not None and bucket.head(prepared.output_key) is None:
         # A result whose output is gone must not be taken for a finished job.
         bucket.delete(result_key)
     urls = {path: bucket.presign_get(key, seconds) for path, key in keys.items()}
-    prepared.task = type(task)(
-        task=work.task,
-        params=task.params,
-        **work.fields(urls, output),
-        idempotency_key=name,
-        result_url=bucket.presign_put(result_key, seconds),
-        result_get_url=bucket.presign_get(result_key, seconds),
-    )
+    prepared.task = work.as_task(urls, fields)
     return prepared
 
 
@@ -185,7 +215,7 @@ def _presigned_output(
         return {"output_url": bucket.presign_put(key, seconds)}
     part_bytes = max(MIN_OUTPUT_PART_BYTES, -(-likely_bytes // OUTPUT_PARTS))
     prepared.parts = bucket.presign_parts(key, part_bytes, OUTPUT_PARTS, seconds)
-    return {"output_multipart": prepared.parts.multipart}
+    return {"output_multipart": prepared.parts.multipart.model_dump(exclude_unset=True)}
 
 
 def _name_of(work: FileWork, keys: Mapping[str, str]) -> str:
@@ -193,11 +223,7 @@ def _name_of(work: FileWork, keys: Mapping[str, str]) -> str:
     input is a URL, behind which there may be something else the next time."""
     if len(keys) < len(work.files):
         return uuid.uuid4().hex
-    output = (
-        None
-        if work.output is None
-        else str(work.output_path.absolute() if work.output_path else work.output)
-    )
+    output = work.output_path.absolute() if work.output_path else work.output
     identity = [work.task, work.params, sorted(keys.items()), output, platform.node()]
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
 

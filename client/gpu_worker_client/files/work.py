@@ -63,27 +63,22 @@ class FileWork:
         """What is read from this machine."""
         return sum(path.stat().st_size for path in self.paths.values())
 
-    def typed(self) -> TaskBase:
-        """The task itself, with `file:` URLs for what is on this machine.
+    def as_task(self, urls: Mapping[str, str], fields: Mapping[str, Any]) -> TaskBase:
+        """The task as it is sent.
+
+        Args:
+            urls: path in the task -> URL; a file that is not among them is named as it is, one of
+                this machine by a `file:` URL.
+            fields: what else the task has.
 
         Raises:
             InvalidTask: the parameters do not fit.
         """
-        put = {} if self.output is None else {"output_url": _url(self.output)}
-        return typed_task({"task": self.task, "params": dict(self.params), **self.fields({}, put)})
-
-    def fields(self, urls: Mapping[str, str], output: Mapping[str, Any]) -> dict[str, Any]:
-        """The task's fields that name its files.
-
-        Args:
-            urls: path in the task -> URL; a file that is not among them is named as it is.
-            output: the fields that say where the output goes.
-        """
         given = {path: _url(file) for path, file in self.files.items()} | dict(urls)
-        found: dict[str, Any] = {field: given[field] for field in self.reads if field in given}
+        named: dict[str, Any] = {field: given[field] for field in self.reads if field in given}
         if self.inputs is not None:
-            found["inputs"] = {name: given[f"inputs.{name}"] for name in self.inputs}
-        return found | dict(output)
+            named["inputs"] = {name: given[f"inputs.{name}"] for name in self.inputs}
+        return typed_task({"task": self.task, "params": dict(self.params), **named, **fields})
 
     def check(self) -> TaskBase:
         """The task, after a search for what would fail after the upload.
@@ -96,7 +91,7 @@ class FileWork:
         """
         if (target := self.output_path) is not None:
             self.check_target(target)
-        task = self.typed()
+        task = self.as_task({}, {} if self.output is None else {"output_url": _url(self.output)})
         for path in self.paths.values():
             path.stat()
         if target is not None:
@@ -143,20 +138,18 @@ def render_work(
             names that the task takes.
 
     Raises:
-        TypeError: the command is no list of words.
+        TypeError: the command is no list of words, or `inputs` is one text.
         ConfigError: two files in a list of paths have one name.
     """
     words, named = command_args(command), inputs
+    if isinstance(named, str):
+        raise TypeError("inputs is one text: give a list of paths, or a mapping of names")
     if not isinstance(named, Mapping):
-        words, named = plainly_named(words, _by_name(named), Path(fspath(output)).name)
+        by_name = {Path(fspath(path)).name: path for path in named}
+        if len(by_name) != len(named):
+            raise ConfigError(
+                "two inputs have the same file name: give a mapping with a name for each"
+            )
+        words, named = plainly_named(words, by_name, Path(fspath(output)).name)
     params = {"command_args": words, "require_hardware": require_hardware}
     return FileWork("render", params, {}, inputs=dict(named), output=output)
-
-
-def _by_name(paths: Sequence[FileOrUrl]) -> dict[str, FileOrUrl]:
-    if isinstance(paths, str):
-        raise TypeError("inputs is one text: give a list of paths, or a mapping of names")
-    named = {Path(fspath(path)).name: path for path in paths}
-    if len(named) != len(paths):
-        raise ConfigError("two inputs have the same file name: give a mapping with a name for each")
-    return named

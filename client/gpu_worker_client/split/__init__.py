@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 from gpu_worker_client.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gpu_worker_client.split.errors import SplitError
     from gpu_worker_client.split.plan import Segment, SplitPlan, plan_split
-    from gpu_worker_client.split.run import split_upscale, split_upscale_async
+    from gpu_worker_client.split.run import SplitResult, split_upscale, split_upscale_async
     from gpu_worker_client.split.segment_job import SegmentEvent
-    from gpu_worker_client.split.work import SplitResult
+    from gpu_worker_client.split.source import SplitError
 
 __all__ = [
     "Segment",
@@ -34,9 +33,9 @@ __all__ = [
 _MODULES = {
     "Segment": "plan",
     "SegmentEvent": "segment_job",
-    "SplitError": "errors",
+    "SplitError": "source",
     "SplitPlan": "plan",
-    "SplitResult": "work",
+    "SplitResult": "run",
     "plan_split": "plan",
     "split_upscale": "run",
     "split_upscale_async": "run",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
 from itertools import pairwise
@@ -13,8 +13,7 @@ from pathlib import Path
 from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.estimate import Estimate, estimate
 from gpu_worker_client.protocol import UpscaleParams
-from gpu_worker_client.split.errors import SplitError
-from gpu_worker_client.split.source import SourceVideo, read_source
+from gpu_worker_client.split.source import SourceVideo, SplitError, read_source
 
 DEFAULT_SEGMENTS = 4
 LONGEST_SECONDS = 600.0
@@ -24,8 +23,8 @@ LARGEST_OUTPUT_BITS = 8 * 4.5 * 2**30
 """What a worker may write in one piece: R2 takes 4.995 GiB in one PUT, less some room for the guess
 below."""
 BITS_PER_PIXEL = {"prores": 3.6}
-"""Of an output. ProRes 422 HQ is 220 Mbit/s at 1920x1080 and 29.97 frames/s (Apple ProRes white
-paper), 3.54 bits."""
+"""Codec of the output -> what it takes. ProRes 422 HQ is 220 Mbit/s at 1920x1080 and 29.97 frames/s
+(Apple ProRes white paper), 3.54 bits."""
 OTHER_BITS_PER_PIXEL = 0.5
 """250 Mbit/s at 3840x2160 and 60 frames/s: several times what a video takes at crf 18."""
 MAX_SEGMENTS = 10_000
@@ -40,7 +39,7 @@ class Segment:
     """Number of its first frame in the whole video, from 0."""
     frames: int
     start_seconds: float
-    """Of its first frame, on the file's clock."""
+    """When its first frame is shown, on the file's clock."""
     duration_seconds: float
 
     @property
@@ -57,7 +56,7 @@ class SplitPlan:
     params: UpscaleParams
     segments: tuple[Segment, ...]
     estimate: Estimate
-    """Of all segments together: seconds of paid work, however many workers share it."""
+    """Seconds of paid work on all segments together, however many workers share it."""
     warnings: tuple[str, ...]
     """Where the joined video may differ from one that was made in one piece, as sentences."""
     gpu: str | None = None
@@ -70,20 +69,18 @@ class SplitPlan:
     @property
     def longest_seconds(self) -> float:
         """Work on the longest segment: the least wall time, with a worker for each."""
-        return (
-            self.estimate.seconds * max(segment.frames for segment in self.segments) / self.frames
-        )
+        longest = max(segment.frames for segment in self.segments)
+        return self.estimate.seconds * longest / self.frames
 
     def __str__(self) -> str:
-        usd = (
-            "unknown (give gpu, and prices if it has none here)"
-            if self.estimate.usd is None
-            else _dollars(self.estimate.usd)
+        usd = self.estimate.usd
+        cost = (
+            "unknown (give gpu, and prices if it has none here)" if usd is None else _dollars(usd)
         )
         head = (
             f"{self.source.path.name}: {self.frames} frames, {self.source.duration_seconds:.2f} s, "
             f"{self.source.width}x{self.source.height} in {len(self.segments)} segments\n"
-            f"work {self.estimate.seconds:.1f} s ({self.estimate.basis}), cost {usd}"
+            f"work {self.estimate.seconds:.1f} s ({self.estimate.basis}), cost {cost}"
         )
         rows = [
             f"{part.index:>5}  frames {part.first_frame} to {part.end_frame - 1}"
@@ -93,10 +90,7 @@ class SplitPlan:
         return "\n".join([head, *rows, *(f"note: {warning}" for warning in self.warnings)])
 
     def require_budget(self, max_usd: float | None) -> None:
-        """
-        Raises:
-            SplitError: `budget`.
-        """
+        """Raises SplitError `budget`: the estimate is above it, or has no price."""
         if max_usd is None:
             return
         if self.estimate.usd is None:
@@ -156,17 +150,23 @@ def plan_split(
         gpu=gpu,
         prices=prices,
     )
+    times = [*source.pts, source.end]
     parts = tuple(
-        _segment(source, number, *ends)
-        for number, ends in enumerate(pairwise([*starts, source.frames]))
+        Segment(
+            index,
+            first,
+            end - first,
+            float(times[first] * source.time_base),
+            float((times[end] - times[first]) * source.time_base),
+        )
+        for index, (first, end) in enumerate(pairwise([*starts, source.frames]))
     )
-    return SplitPlan(
-        source, params, parts, expected, tuple(_warnings(source, params, len(parts))), gpu
-    )
+    warnings = tuple(_warnings(source, params, len(parts)))
+    return SplitPlan(source, params, parts, expected, warnings, gpu)
 
 
 def longest_seconds(source: SourceVideo, params: UpscaleParams) -> float:
-    """Of a segment: `LONGEST_SECONDS`, or what the output of one upload holds."""
+    """Most for a segment: `LONGEST_SECONDS`, or what the output of one upload holds."""
     pixels_per_second = source.width * source.height * params.scale**2 * source.fps
     bits_per_second = pixels_per_second * BITS_PER_PIXEL.get(params.codec, OTHER_BITS_PER_PIXEL)
     return min(LONGEST_SECONDS, LARGEST_OUTPUT_BITS / bits_per_second)
@@ -180,51 +180,30 @@ def choose_cuts(allowed: Sequence[int], frames: int, segments: int) -> list[int]
         frames: of the whole video.
         segments: wanted; fewer are made where two wanted cuts share a nearest one.
     """
-    wanted = (frames * number / segments for number in range(segments))
-    return sorted({_nearest(allowed, frame) for frame in wanted})
+    chosen: set[int] = set()
+    for wanted in (frames * number / segments for number in range(segments)):
+        after = bisect_left(allowed, wanted)
+        nearest = allowed[max(after - 1, 0) : after + 1]
+        chosen.add(min(nearest, key=lambda number: abs(number - wanted)))
+    return sorted(chosen)
 
 
-def _nearest(allowed: Sequence[int], frame: float) -> int:
-    after = min(bisect_left(allowed, frame), len(allowed) - 1)
-    before = max(after - 1, 0)
-    return min(allowed[before], allowed[after], key=lambda number: abs(number - frame))
-
-
-def _segment(source: SourceVideo, index: int, first: int, after: int) -> Segment:
-    end = source.end if after == source.frames else source.pts[after]
-    return Segment(
-        index,
-        first,
-        after - first,
-        float(source.pts[first] * source.time_base),
-        float((end - source.pts[first]) * source.time_base),
-    )
-
-
-def _warnings(source: SourceVideo, params: UpscaleParams, segments: int) -> list[str]:
+def _warnings(source: SourceVideo, params: UpscaleParams, segments: int) -> Iterator[str]:
     if segments == 1:
-        return ["the video has one frame to begin, its start: it cannot be shared among workers"]
-    checks = [
-        (
-            params.face_enhance,
-            (
-                "face_enhance follows faces over frames, and begins anew in each segment: a face"
-                " may change at a cut"
-            ),
-        ),
-        (
-            source.interlaced,
-            (
-                "the deinterlacer looks at a frame's neighbours: the first and last frame of a"
-                " segment have one less"
-            ),
-        ),
-        (
-            params.codec != "prores",
-            (
-                f"{params.codec} spends its bits by what came before: every segment begins with a"
-                " key frame, and its frames are not bit for bit those of a video made in one piece"
-            ),
-        ),
-    ]
-    return [message for applies, message in checks if applies]
+        yield "the video has one frame to begin, its start: it cannot be shared among workers"
+        return
+    if params.face_enhance:
+        yield (
+            "face_enhance follows faces over frames, and begins anew in each segment: a face may"
+            " change at a cut"
+        )
+    if source.interlaced:
+        yield (
+            "the deinterlacer looks at a frame's neighbours: the first and last frame of a segment"
+            " have one less"
+        )
+    if params.codec != "prores":
+        yield (
+            f"{params.codec} spends its bits by what came before: every segment begins with a key"
+            " frame, and its frames are not bit for bit those of a video made in one piece"
+        )

@@ -1,36 +1,96 @@
-"""Segments that came back, joined: their packets as they are, every frame at the time that the
-source gave it, and the source's own audio beside them.
+"""Packets moved as they are, nothing re-encoded: a video cut into segments, and the segments that
+came back joined and checked.
 
-A frame's time is not read from its segment but from the source, by counting: so nothing drifts,
-whatever rounding a segment's container did. The file appears at its path only after it was read
-again and found right.
+The same plan of the same file cuts the same bytes, so a segment's name in storage can be the hash
+of its content. A frame's time in the joined file is not read from its segment but from the source,
+by counting: so nothing drifts, whatever rounding a segment's container did.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from heapq import merge
 from pathlib import Path
 from typing import Any
 
 import av
-from av.error import FFmpegError
+from av.bitstream import BitStreamFilterContext
 
-from gpu_worker_client.protocol.containers import CONTAINERS
-from gpu_worker_client.split.errors import SplitError
-from gpu_worker_client.split.keyframes import with_parameter_sets
+from gpu_worker_client.protocol.containers import CONTAINERS, INDEXED
 from gpu_worker_client.split.plan import Segment, SplitPlan
-from gpu_worker_client.split.source import SourceVideo, packets_of, picked_video
+from gpu_worker_client.split.source import (
+    SourceVideo,
+    SplitError,
+    decode_times,
+    ffmpeg_errors_as,
+    packets_of,
+    picked_video,
+    reorder_delay,
+)
 from gpu_worker_client.split.streams import Copied, OtherStreams
-from gpu_worker_client.split.timestamps import decode_times, reorder_delay
 
 FINE_TICKS = 48_000
 """Least ticks per second of an mp4's movie clock, on which the starts of its streams lie; FFmpeg's
 own 1000 would move them."""
+MOST_LATE_SECONDS = 1
+"""By which a whole file may be moved; the lead-in of an audio codec is under a tenth of this."""
 _IN_BAND_TAGS = {"h264": "avc3", "hevc": "hev1"}
 """Sample entries that allow parameter sets inside the stream: ISO/IEC 14496-15, 5.4.2 and 8.4.1."""
+
+
+def cut_segments(plan: SplitPlan, folder: Path) -> Iterator[tuple[Segment, Path]]:
+    """Writes the segments one after the other, in one pass over the source, their times beginning
+    at zero; a file is complete when it is handed out.
+
+    Args:
+        folder: exists; gets `segment-00000.mp4` and so on.
+
+    Raises:
+        SplitError: `source_changed` when the file is not what was planned, `unreadable`.
+    """
+    source = plan.source
+    if source.path.stat().st_size != source.size_bytes:
+        raise _changed(source)
+    # A container that keeps the source's clock; Matroska for the rest, as it holds any codec.
+    muxer = CONTAINERS.get(source.path.suffix.lower())
+    suffix = f".{muxer}" if muxer in INDEXED else ".mkv"
+    with (
+        ffmpeg_errors_as("unreadable", f"{source.path.name} cannot be cut"),
+        av.open(str(source.path)) as container,
+    ):
+        stream = container.streams[source.stream_index]
+        packets = packets_of(container, stream)
+        for segment in plan.segments:
+            path = folder / f"segment-{segment.index:05d}{suffix}"
+            _cut(path, source, segment, stream, packets)
+            yield segment, path
+
+
+def _cut(
+    path: Path, source: SourceVideo, segment: Segment, stream: Any, packets: Iterator[Any]
+) -> None:
+    """Moves the next packets of the source, as many as the segment has frames, into a file."""
+    first = source.pts[segment.first_frame]
+    shown = [pts - first for pts in source.pts[segment.first_frame : segment.end_frame]]
+    expected = set(shown)
+    with av.open(str(path), "w", options={"fflags": "+bitexact"}) as output:
+        target = output.add_stream_from_template(stream, opaque=True)
+        target.time_base = source.time_base
+        for decode_time in decode_times(shown, source.reorder_delay):
+            packet = next(packets, None)
+            if packet is None or packet.pts is None or packet.pts - first not in expected:
+                raise _changed(source)
+            packet.pts, packet.dts = packet.pts - first, decode_time
+            packet.time_base, packet.stream = source.time_base, target
+            output.mux(packet)
+
+
+def _changed(source: SourceVideo) -> SplitError:
+    message = f"{source.path.name} has changed since it was planned; plan it again"
+    return SplitError("source_changed", message)
 
 
 @dataclass(frozen=True)
@@ -45,7 +105,7 @@ class Piece:
     shape: tuple[object, ...]
     """What must be the same in all pieces: codec, size, pixel format, pixel shape, colours."""
     order: Sequence[int] = field(repr=False)
-    """Position in the order of showing of each frame, in the order of the file."""
+    """Number in the order of showing of each frame, in the order of the file."""
 
 
 def read_piece(segment: Segment, path: Path) -> Piece:
@@ -54,117 +114,90 @@ def read_piece(segment: Segment, path: Path) -> Piece:
     Raises:
         SplitError: `frames_differ`, `output_invalid`.
     """
-    try:
-        with av.open(str(path)) as container:
-            stream = picked_video(container)
-            context = stream.codec_context
-            coded = array("q", (packet.pts for packet in packets_of(container, stream)))
-            # Asked for after the packets: the decoder's own description is complete then.
-            shape = (
-                context.codec.canonical_name,
-                context.width,
-                context.height,
-                context.pix_fmt,
-                stream.sample_aspect_ratio,
-                context.color_range,
-                context.colorspace,
-                context.color_primaries,
-                context.color_trc,
-            )
-            extradata = bytes(context.extradata or b"")
-    except (FFmpegError, OSError, ValueError, TypeError) as error:
-        raise SplitError(
-            "output_invalid",
-            f"segment {segment.index} came back unreadable ({type(error).__name__})",
-        ) from error
+    with (
+        ffmpeg_errors_as("output_invalid", f"segment {segment.index} came back unreadable"),
+        av.open(str(path)) as container,
+    ):
+        stream = picked_video(container)
+        context = stream.codec_context
+        coded = [packet.pts for packet in packets_of(container, stream)]
+        # Asked for after the packets: the decoder's own description is complete then.
+        codec, extradata = context.codec.canonical_name, bytes(context.extradata or b"")
+        shape = (
+            codec,
+            context.width,
+            context.height,
+            context.pix_fmt,
+            stream.sample_aspect_ratio,
+            context.color_range,
+            context.colorspace,
+            context.color_primaries,
+            context.color_trc,
+        )
     if len(coded) != segment.frames:
         raise SplitError(
             "frames_differ",
             f"segment {segment.index} has {segment.frames} frames and came back with {len(coded)};"
             " please report it",
         )
-    number_of = {pts: number for number, pts in enumerate(sorted(coded))}
-    if len(number_of) != len(coded):
+    if None in coded or len(set(coded)) != len(coded):
         raise SplitError(
-            "output_invalid", f"segment {segment.index} came back with two frames at one time"
+            "output_invalid",
+            f"segment {segment.index} came back with a frame without a time of its own",
         )
-    return Piece(
-        segment,
-        path,
-        str(shape[0]),
-        extradata,
-        shape,
-        array("q", (number_of[pts] for pts in coded)),
-    )
+    number_of = {pts: number for number, pts in enumerate(sorted(coded))}
+    order = array("q", (number_of[pts] for pts in coded))
+    return Piece(segment, path, codec, extradata, shape, order)
 
 
 def join(
     plan: SplitPlan, pieces: Sequence[Piece], path: Path
 ) -> tuple[Mapping[int, Copied], list[str]]:
-    """Writes one file of all segments.
+    """Writes one file of all segments, and the source's own audio beside them.
 
     Args:
         pieces: one for each segment of the plan, in order.
-        path: where to; its suffix chooses the container.
+        path: where to; its suffix, of `CONTAINERS` or none, chooses the container.
 
     Returns:
         What was copied of the source's other streams, by the stream's index in the output; and what
             was left out, as sentences.
 
     Raises:
-        SplitError: `segments_differ`, `container`, `output_invalid`.
+        SplitError: `segments_differ`, `container`.
     """
-    muxer = container_of(path)
-    _check_alike(pieces)
-    options = {} if muxer == "matroska" else _mp4_options(plan.source.time_base)
-    try:
-        with (
-            av.open(str(path), "w", format=muxer, options=options) as output,
-            av.open(str(pieces[0].path)) as template,
-        ):
-            target = output.add_stream_from_template(picked_video(template), opaque=True)
-            target.time_base = plan.source.time_base
-            in_band = _needs_parameter_sets(pieces)
-            if in_band and muxer != "matroska":
-                target.codec_context.codec_tag = _IN_BAND_TAGS[pieces[0].codec]
-            other_streams = OtherStreams(plan.source, output, target)
-            try:
-                for packet in _placed(plan.source, pieces, target, in_band=in_band):
-                    other_streams.advance(Fraction(packet.dts) * packet.time_base)
-                    output.mux(packet)
-                other_streams.advance(None)
-            finally:
-                other_streams.close()
-    except (FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise SplitError(
-            "container", f"{muxer} does not take the joined video: {reason}"
-        ) from error
+    source, codec = plan.source, pieces[0].codec
+    in_band = _needs_parameter_sets(pieces)
+    muxer, options = CONTAINERS[path.suffix.lower() or ".mp4"], dict[str, str]()
+    if muxer in INDEXED:  # a movie clock that is a multiple of the video's
+        ticks = source.time_base.denominator * -(-FINE_TICKS // source.time_base.denominator)
+        options = {"movflags": "+faststart", "movie_timescale": str(ticks)}
+    with (
+        ffmpeg_errors_as("container", f"{muxer} does not take the joined video"),
+        av.open(str(path), "w", format=muxer, options=options) as output,
+        av.open(str(pieces[0].path)) as first,
+        av.open(str(source.path)) as opened,
+    ):
+        target = output.add_stream_from_template(picked_video(first), opaque=True)
+        target.time_base = source.time_base
+        if in_band:
+            _parameter_sets(codec, picked_video(first), target)
+            if muxer in INDEXED:
+                target.codec_context.codec_tag = _IN_BAND_TAGS[codec]
+        other_streams = OtherStreams(source, opened, output, target)
+        video = _placed(source, pieces, target, in_band=in_band)
+        for packet in merge(other_streams.packets(), video, key=_decode_seconds):
+            output.mux(packet)
     return other_streams.copied, other_streams.warnings
 
 
-def _mp4_options(time_base: Fraction) -> dict[str, str]:
-    """A movie clock that is a multiple of the video's."""
-    ticks = time_base.denominator * -(-FINE_TICKS // time_base.denominator)
-    return {"movflags": "+faststart", "movie_timescale": str(ticks)}
+def _decode_seconds(packet: Any) -> float:
+    return packet.dts * packet.time_base.numerator / packet.time_base.denominator
 
 
-def container_of(path: Path) -> str:
-    """FFmpeg's muxer for an output.
-
-    Raises:
-        SplitError: `container`.
-    """
-    muxer = CONTAINERS.get(path.suffix.lower() or ".mp4")
-    if muxer is None:
-        raise SplitError(
-            "container",
-            f"the output's suffix must be one of: {', '.join(CONTAINERS)}",
-        )
-    return muxer
-
-
-def _check_alike(pieces: Sequence[Piece]) -> None:
+def _needs_parameter_sets(pieces: Sequence[Piece]) -> bool:
+    """Whether the header of the first segment does not do for all. AV1 repeats its own at every key
+    frame."""
     first = pieces[0]
     for piece in pieces:
         if piece.shape != first.shape:
@@ -173,57 +206,115 @@ def _check_alike(pieces: Sequence[Piece]) -> None:
                 f"segments {first.segment.index} and {piece.segment.index} came back in different"
                 " formats; give all workers the same version and the same encoder",
             )
-    if (
-        first.codec not in _IN_BAND_TAGS
-        and len({piece.extradata for piece in pieces}) > 1
-        and first.codec != "av1"
-    ):
+    if first.codec == "av1" or all(piece.extradata == first.extradata for piece in pieces):
+        return False
+    if first.codec not in _IN_BAND_TAGS:
         raise SplitError(
             "segments_differ",
             f"the segments' {first.codec} headers differ; give all workers the same version",
         )
+    return True
 
 
-def _needs_parameter_sets(pieces: Sequence[Piece]) -> bool:
-    """Whether the header of the first segment does not do for all. AV1 repeats its own at every key
-    frame."""
-    return pieces[0].codec in _IN_BAND_TAGS and len({piece.extradata for piece in pieces}) > 1
+def _parameter_sets(codec: str, stream: Any, target: Any = None) -> BitStreamFilterContext:
+    """What writes a stream's parameter sets before its key frames."""
+    return BitStreamFilterContext(f"{codec}_mp4toannexb", stream, target)
 
 
 def _placed(
-    source: SourceVideo, pieces: Iterable[Piece], target: Any, *, in_band: bool
+    source: SourceVideo, pieces: Sequence[Piece], target: Any, *, in_band: bool
 ) -> Iterator[Any]:
     """The packets of all pieces on the source's clock."""
-    pieces = list(pieces)
-    delay = max(reorder_delay(piece.order) for piece in pieces)
     shift = round(source.origin_seconds / source.time_base)
     shown = array("q", (pts - shift for pts in source.pts))
-    end = source.end - shift
+    ends = array("q", [*shown[1:], source.end - shift])
+    delay = max(reorder_delay(piece.order) for piece in pieces)
+    decoded = array("q", decode_times(shown, delay))
     for piece in pieces:
         first = piece.segment.first_frame
         with av.open(str(piece.path)) as container:
-            for index, packet in enumerate(packets_of(container, picked_video(container))):
-                number = first + piece.order[index]
-                if in_band and index == 0:
-                    packet = _led(packet, piece)
-                packet.pts = shown[number]
-                packet.dts = decode_times(shown, delay, first + index)
-                packet.duration = (shown[number + 1] if number + 1 < len(shown) else end) - shown[
-                    number
-                ]
-                if first + index == len(shown) - 1:
+            stream = picked_video(container)
+            packets = packets_of(container, stream)
+            if in_band:
+                led = _parameter_sets(piece.codec, stream)
+                packets = (whole for packet in packets for whole in led.filter(packet))
+            for position, (packet, number) in enumerate(
+                zip(packets, piece.order, strict=True), first
+            ):
+                packet.pts, packet.dts = shown[first + number], decoded[position]
+                packet.duration = ends[first + number] - packet.pts
+                if position == len(shown) - 1:
                     # The last packet in the file ends an mp4's track, though another frame may be
                     # shown last.
-                    packet.duration = max(
-                        packet.duration,
-                        end - shown[0] - (packet.dts - decode_times(shown, delay, 0)),
-                    )
+                    length = ends[-1] - shown[0] - (packet.dts - decoded[0])
+                    packet.duration = max(packet.duration, length)
                 packet.time_base, packet.stream = source.time_base, target
                 yield packet
 
 
-def _led(packet: Any, piece: Piece) -> Any:
-    """The packet with its segment's own parameter sets before it."""
-    led = av.Packet(with_parameter_sets(piece.codec, piece.extradata, bytes(packet)))
-    led.is_keyframe = True
-    return led
+def check_output(plan: SplitPlan, path: Path, copied: Mapping[int, Copied]) -> None:
+    """Reads the joined file again, before anyone may see it: every frame there and at its time, the
+    other streams byte for byte.
+
+    Args:
+        copied: what `join` says it copied.
+
+    Raises:
+        SplitError: `output_invalid`, naming what is wrong.
+    """
+    starts = {segment.first_frame for segment in plan.segments}
+    found = {index: Copied(stream.kind, stream.is_aac) for index, stream in copied.items()}
+    times: array[int] = array("q")
+    with (
+        ffmpeg_errors_as("output_invalid", "the joined file does not read; please report it"),
+        av.open(str(path)) as container,
+    ):
+        video = picked_video(container)
+        for packet in packets_of(container):
+            if packet.stream_index in found:
+                found[packet.stream_index].see(packet)
+            if packet.stream_index == video.index:
+                if len(times) in starts:
+                    _check_decodes(video.codec_context, packet, len(times))
+                times.append(packet.pts)
+        late = _check_times(plan.source, times, video.time_base)
+        for index, expected in copied.items():
+            tolerance = video.time_base + container.streams[index].time_base
+            _check_copied(index, expected, found[index], late, tolerance)
+
+
+def _invalid(message: str) -> SplitError:
+    return SplitError("output_invalid", f"{message}; please report it")
+
+
+def _check_decodes(context: Any, packet: Any, number: int) -> None:
+    """Whether a segment's first packet makes a frame by itself."""
+    context.flush_buffers()
+    if not [*context.decode(packet), *context.decode(None)]:
+        raise _invalid(f"frame {number} of the joined file does not decode by itself")
+    context.flush_buffers()
+
+
+def _check_times(source: SourceVideo, times: array[int], time_base: Fraction) -> Fraction:
+    """Every frame's time to the tick. Returns the seconds by which all are late: Matroska has no
+    times before 0, so what begins earlier (the lead-in of AAC for one) moves the whole file."""
+    if len(times) != source.frames:
+        raise _invalid(f"the joined file has {len(times)} frames of {source.frames}")
+    wanted = (pts * source.time_base - source.origin_seconds for pts in source.pts)
+    late = [pts * time_base - seconds for pts, seconds in zip(sorted(times), wanted, strict=True)]
+    if not -time_base <= late[0] <= MOST_LATE_SECONDS or max(late) - min(late) > time_base:
+        raise _invalid("the frames of the joined file are not at their times")
+    return late[0]
+
+
+def _check_copied(
+    index: int, expected: Copied, found: Copied, late: Fraction, tolerance: Fraction
+) -> None:
+    moved = (
+        found.first_seconds - expected.first_seconds - late,
+        found.last_seconds - expected.last_seconds - late,
+    )
+    if (expected.packets, expected.digest.digest()) != (found.packets, found.digest.digest()) or (
+        found.packets and max(map(abs, moved)) > tolerance
+    ):
+        raise _invalid(f"{expected.kind} stream {index} of the joined file is not the source's")

@@ -1,27 +1,63 @@
 """`split_upscale` and `split_upscale_async`: one long video by many workers, blocking and awaited.
-The work is `work.py`'s."""
+
+Beside the output stands a folder, `out.mp4.split`, for as long as the work goes on: the ids of the
+jobs, and segments on their way out and back. A client that was killed is simply started again. When
+the work fails or is cancelled, the jobs that run are cancelled, and the folder stays, so that the
+next call goes on from there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shutil
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from gpu_worker_client._blocking import in_thread, notify
-from gpu_worker_client._portal import call, on_callers_thread
-from gpu_worker_client.files.client import BlockingClient, TaskClient
-from gpu_worker_client.policy import Policy
+from gpu_worker_client._blocking import as_they_end, in_thread, notify
+from gpu_worker_client._portal import blocking
+from gpu_worker_client.errors import ConfigError
+from gpu_worker_client.estimate import execution_timeout_seconds
+from gpu_worker_client.files.transfer import TaskClient
+from gpu_worker_client.files.work import FileWork
+from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import UpscaleParams
-from gpu_worker_client.split.plan import DEFAULT_SEGMENTS, SplitPlan
-from gpu_worker_client.split.segment_job import SegmentEvent
-from gpu_worker_client.split.work import SplitResult, carried_out, order
+from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
+from gpu_worker_client.split.plan import DEFAULT_SEGMENTS, SplitPlan, plan_split
+from gpu_worker_client.split.remux import check_output, cut_segments, join
+from gpu_worker_client.split.segment_job import Done, SegmentEvent, SegmentRunner
+from gpu_worker_client.split.source import SplitError
 from gpu_worker_client.storage import Storage
 
 DEFAULT_IN_FLIGHT = 16
+DAY_SECONDS = 86_400
 
 
-def split_upscale(
-    client: BlockingClient,
+@dataclass(frozen=True)
+class SplitResult:
+    """A video that was made in parts."""
+
+    output_path: Path
+    frames: int
+    segments: int
+    deduplicated: int
+    """Segments whose result had been paid for before."""
+    gpu_seconds: float
+    """Sum over all jobs, as the workers count them; what was found done costs nothing again and
+    counts all the same."""
+    usd: float | None
+    """Price of all jobs; None where a worker knows no price."""
+    seconds: float
+    """Wall time of this call."""
+    warnings: tuple[str, ...]
+    """The plan's, the workers', and what the output's container does not carry."""
+
+
+async def split_upscale_async(
+    client: TaskClient,
     storage: Storage,
     source: Path | str | SplitPlan,
     output: Path | str,
@@ -36,6 +72,46 @@ def split_upscale(
     on_plan: Callable[[SplitPlan], object] | None = None,
     on_event: Callable[[SegmentEvent], object] | None = None,
 ) -> SplitResult:
+    """`split_upscale` for `AsyncClient`. `on_plan` and `on_event` are called on the event loop and
+    may be coroutine functions. Cancelling the asyncio task cancels the jobs that run and stops the
+    transfers; the next call goes on from there."""
+    started, output = time.monotonic(), Path(output)
+    planning = partial(plan_split, segments=segments, gpu=gpu, prices=prices)
+    plan = await in_thread(partial(_checked, planning, source, output, params, in_flight))
+    if on_plan is not None:
+        await notify(on_plan, plan)
+    plan.require_budget(max_usd)
+    policy = checked_policy(policy) or _policy(plan, in_flight)
+    with _only_call(output):
+        folder = output.with_name(output.name + ".split")
+        folder.mkdir(exist_ok=True)
+        expires_seconds = min(MAX_EXPIRES_SECONDS, round(policy.ttl_seconds or DAY_SECONDS))
+        runner = SegmentRunner(
+            client, storage, plan, folder, output.suffix.lower(), policy, expires_seconds, on_event
+        )
+        done = await _all_done(runner, in_flight)
+        joined = folder / f"joined{runner.suffix}"
+        notes = await in_thread(partial(_join_checked, plan, done, joined))
+        joined.replace(output)  # not in a thread: a call that was cancelled leaves no output
+        await in_thread(partial(storage.delete, *(key for part in done for key in part.keys)))
+        await in_thread(partial(shutil.rmtree, folder))
+    costs = [part.result.cost for part in done]
+    prices_usd = [cost.usd if cost else None for cost in costs]
+    said = [warning.message for part in done for warning in part.result.warnings]
+    return SplitResult(
+        output_path=output,
+        frames=plan.frames,
+        segments=len(done),
+        deduplicated=sum(part.result.deduplicated for part in done),
+        gpu_seconds=sum(cost.gpu_seconds for cost in costs if cost),
+        usd=None if None in prices_usd else sum(usd for usd in prices_usd if usd is not None),
+        seconds=time.monotonic() - started,
+        warnings=tuple(dict.fromkeys([*plan.warnings, *said, *notes])),
+    )
+
+
+split_upscale = blocking(
+    split_upscale_async,
     """Upscales one video by many workers, and joins what they made.
 
     Every frame has the time that the source gave it, audio and subtitles are the source's own
@@ -64,58 +140,86 @@ def split_upscale(
         StorageError: the bucket refused a request or was not reached.
         APIConnectionError: the endpoint was not reached.
         APIError: the endpoint refused a request.
-    """
-    return call(
-        partial(
-            split_upscale_async,
-            client.core,
-            storage,
-            source,
-            output,
-            params,
-            segments=segments,
-            in_flight=in_flight,
-            max_usd=max_usd,
-            gpu=gpu,
-            prices=prices,
-            policy=policy,
-            on_plan=on_callers_thread(on_plan),
-            on_event=on_callers_thread(on_event),
-        )
-    )
+    """,
+)
 
 
-async def split_upscale_async(
-    client: TaskClient,
-    storage: Storage,
+def _checked(
+    planning: Callable[[Path | str, UpscaleParams | None], SplitPlan],
     source: Path | str | SplitPlan,
-    output: Path | str,
-    params: UpscaleParams | None = None,
-    *,
-    segments: int = DEFAULT_SEGMENTS,
-    in_flight: int = DEFAULT_IN_FLIGHT,
-    max_usd: float | None = None,
-    gpu: str | None = None,
-    prices: Mapping[str, float] | None = None,
-    policy: Policy | None = None,
-    on_plan: Callable[[SplitPlan], object] | None = None,
-    on_event: Callable[[SegmentEvent], object] | None = None,
-) -> SplitResult:
-    """`split_upscale` for `AsyncClient`. `on_plan` and `on_event` are called on the event loop and
-    may be coroutine functions. Cancelling the asyncio task cancels the jobs that run and stops the
-    transfers; the next call goes on from there."""
-    planning = partial(
-        order,
-        source,
-        output,
-        params,
-        segments=segments,
-        in_flight=in_flight,
-        gpu=gpu,
-        prices=prices,
+    output: Path,
+    params: UpscaleParams | None,
+    in_flight: int,
+) -> SplitPlan:
+    """The plan. Refuses first what is refused of a video in one piece."""
+    path = source.source.path if isinstance(source, SplitPlan) else source
+    FileWork("upscale", {}, {"input_url": path}, output=output).check()
+    if in_flight < 1:
+        raise ConfigError("in_flight must be at least 1")
+    return source if isinstance(source, SplitPlan) else planning(source, params)
+
+
+_outputs: dict[str, object] = {}
+"""What this process is making."""
+
+
+@contextmanager
+def _only_call(output: Path) -> Generator[None, None, None]:
+    """A block that makes the output: two would write into one folder, and each would delete what
+    the other needs. Between processes it is the caller's to see to.
+
+    Raises:
+        SplitError: `busy`.
+    """
+    target, call = str(output.resolve()), object()
+    if _outputs.setdefault(target, call) is not call:
+        raise SplitError(
+            "busy",
+            f"another call is making {output.name}, or cleaning up after it was cancelled; wait"
+            " for it",
+        )
+    try:
+        yield
+    finally:
+        del _outputs[target]
+
+
+async def _all_done(runner: SegmentRunner, in_flight: int) -> list[Done]:
+    """Every segment through its job, in the plan's order. A segment is cut when its turn comes. The
+    first failure ends all."""
+
+    async def runs() -> AsyncGenerator[Coroutine[Any, Any, Done], None]:
+        cuts = cut_segments(runner.plan, runner.folder)
+        while (cut := await in_thread(partial(next, cuts, None))) is not None:
+            yield runner.run(*cut)
+
+    async with aclosing(as_they_end(runs(), in_flight)) as ended:
+        done = [part async for part in ended]
+    return sorted(done, key=lambda part: part.piece.segment.index)
+
+
+def _join_checked(plan: SplitPlan, done: list[Done], path: Path) -> list[str]:
+    """Returns what is to be said of the output."""
+    copied, notes = join(plan, [part.piece for part in done], path)
+    check_output(plan, path, copied)
+    return notes
+
+
+def _policy(plan: SplitPlan, in_flight: int) -> Policy:
+    """Room for the longest segment to run, and for every job to wait until those before it have run
+    on a single worker."""
+    source = plan.source
+    limit = execution_timeout_seconds(
+        {"task": "upscale", "params": plan.params.model_dump()},
+        max(segment.duration_seconds for segment in plan.segments),
+        width=source.width,
+        height=source.height,
+        fps=source.fps,
+        gpu=plan.gpu,
     )
-    ordered = await in_thread(planning)
-    if on_plan is not None:
-        await notify(on_plan, ordered.plan)
-    ordered.plan.require_budget(max_usd)
-    return await carried_out(ordered, client, storage, policy, on_event)
+    assert limit is not None, "the duration is known"
+    waiting = min(in_flight, len(plan.segments))
+    return Policy(
+        execution_timeout_seconds=limit,
+        ttl_seconds=min(MAX_EXPIRES_SECONDS, max(DAY_SECONDS, (waiting + 1) * limit)),
+    )

@@ -12,18 +12,19 @@ import asyncio
 import hashlib
 import json
 import logging
-import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
+
+from pydantic import TypeAdapter
 
 from gpu_worker_client._atomic_file import atomic_file
 from gpu_worker_client._blocking import checkpoint, in_thread, notify
 from gpu_worker_client.errors import StorageError
-from gpu_worker_client.files.client import RemoteJob, TaskClient
+from gpu_worker_client.files.transfer import RemoteJob, TaskClient
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import State, UpscaleResult, UpscaleTask
 from gpu_worker_client.protocol.errors import GpuWorkerError, JobError, JobExpired, ResultLost
@@ -36,7 +37,6 @@ ATTEMPTS = 3
 VERSION = 1
 """Part of every key: raised when the same segment and parameters shall not find older results any
 more."""
-
 CANCEL_SECONDS = 10.0
 """Longest that cancelling one job holds up the way out."""
 
@@ -72,37 +72,31 @@ class Done:
     """Objects in the bucket that are of no use once the video is joined."""
 
 
+@dataclass
 class SegmentRunner:
-    """Takes segments through their jobs, several at a time.
+    """Takes segments through their jobs, several at a time."""
 
-    Args:
-        suffix: of the files that workers write.
-        policy: of every job.
-        expires_seconds: life of the presigned URLs.
-        on_event: called with every `SegmentEvent`, one at a time.
-    """
+    client: TaskClient
+    storage: Storage
+    plan: SplitPlan
+    folder: Path
+    """Has `jobs.json`: segment's name -> id of its last job, here or of a client before."""
+    suffix: str
+    """How the files that workers write end."""
+    policy: Policy
+    expires_seconds: int
+    """Life of the presigned URLs."""
+    on_event: Callable[[SegmentEvent], object] | None
+    """Called with every event, one at a time."""
+    _job_ids: dict[str, str] = field(init=False)
+    _notifying: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
-    def __init__(
-        self,
-        client: TaskClient,
-        storage: Storage,
-        plan: SplitPlan,
-        folder: Path,
-        *,
-        suffix: str,
-        policy: Policy,
-        expires_seconds: int,
-        on_event: Callable[[SegmentEvent], object] | None,
-    ) -> None:
-        self._client, self._storage, self._plan, self._folder = client, storage, plan, folder
-        self._suffix, self._policy, self._expires_seconds, self._on_event = (
-            suffix,
-            policy,
-            expires_seconds,
-            on_event,
-        )
-        self._job_ids = JobIds(folder / "jobs.json")
-        self._notifying = asyncio.Lock()
+    def __post_init__(self) -> None:
+        self._job_ids = {}
+        # No file, or a broken one: a finished segment is found by its idempotency key all the same.
+        with suppress(OSError, ValueError):
+            data = self._job_ids_path.read_bytes()
+            self._job_ids = TypeAdapter(dict[str, str]).validate_json(data)
 
     async def run(self, segment: Segment, path: Path) -> Done:
         """Uploads a segment, waits for its job, and fetches what it made. The uploaded file is
@@ -116,17 +110,20 @@ class SegmentRunner:
             APIConnectionError: the endpoint was not reached.
             APIError: the endpoint refused a request.
         """
-        source_key = await in_thread(partial(self._storage.upload, path, on_progress=_stop_here))
+        source_key = await in_thread(partial(self.storage.upload, path, on_progress=_stop_here))
         path.unlink()
         await self._notify(segment, "uploaded")
-        name = _name(source_key, self._plan, self._suffix)
+        # The same source, parameters and container have the same name.
+        params = self.plan.params.model_dump(mode="json")
+        content = json.dumps([VERSION, source_key, params, self.suffix], sort_keys=True)
+        name = hashlib.sha256(content.encode()).hexdigest()
         for attempt in range(1, ATTEMPTS + 1):
             job, found = await self._job(name, source_key)
             try:
                 result = await self._result(segment, name, job, "found" if found else "submitted")
                 return await self._fetched(segment, name, source_key, result)
             except (JobError, StorageError) as error:
-                self._job_ids.note(name, None)
+                self._note(name, None)
                 # However an earlier client's job ended (cancelled on its way out, perhaps), a new
                 # one may do better.
                 if attempt == ATTEMPTS or not (await self._may_pass(error, name) or found):
@@ -138,14 +135,20 @@ class SegmentRunner:
     async def _job(self, name: str, source_key: str) -> tuple[RemoteJob[UpscaleResult], bool]:
         """The segment's job, and whether it is one that an earlier client submitted."""
         task = await in_thread(partial(self._task, name, source_key))
-        known = self._job_ids.job_id(name)
-        if known is not None:
-            return self._client.job(known, task), True
-        job = await self._client.submit(task, policy=self._policy)
-        self._job_ids.note(
-            name, job.id
-        )  # on the spot: were it awaited, a cancel could come between, and the job be lost
+        if name in self._job_ids:
+            return self.client.job(self._job_ids[name], task), True
+        job = await self.client.submit(task, policy=self.policy)
+        self._note(name, job.id)
         return job, False
+
+    def _note(self, name: str, job_id: str | None) -> None:
+        """Remembers a job, on disk too; None forgets it, so that the next attempt submits. Not in a
+        thread: were it awaited, a cancel could come between, and the job be lost."""
+        self._job_ids.pop(name, None)
+        if job_id is not None:
+            self._job_ids[name] = job_id
+        with atomic_file(self._job_ids_path) as file:
+            file.write(json.dumps(self._job_ids).encode())
 
     async def _result(
         self, segment: Segment, name: str, job: RemoteJob[UpscaleResult], stage: Stage
@@ -156,105 +159,56 @@ class SegmentRunner:
         except BaseException:
             with suppress(GpuWorkerError):  # it ends by its time limit then
                 if (await job.cancel(CANCEL_SECONDS)).state is State.cancelled:
-                    self._job_ids.note(name, None)
+                    self._note(name, None)
             raise
 
     def _task(self, name: str, source_key: str) -> UpscaleTask:
-        get, put, seconds = (
-            self._storage.presign_get,
-            self._storage.presign_put,
-            self._expires_seconds,
-        )
+        get, put, seconds = self.storage.presign_get, self.storage.presign_put, self.expires_seconds
         return UpscaleTask(
             input_url=get(source_key, seconds),
             output_url=put(self._output_key(name), seconds),
             result_url=put(self._result_key(name), seconds),
             result_get_url=get(self._result_key(name), seconds),
             idempotency_key=name,
-            params=self._plan.params,
+            params=self.plan.params,
         )
 
     async def _fetched(
         self, segment: Segment, name: str, source_key: str, result: UpscaleResult
     ) -> Done:
-        path = self._folder / f"{name}{self._suffix}"
+        path = self.folder / f"{name}{self.suffix}"
         if not path.exists():
-            await in_thread(
-                partial(self._storage.download, self._output_key(name), path, _stop_here)
-            )
+            download = partial(self.storage.download, self._output_key(name), path, _stop_here)
+            await in_thread(download)
         piece = await in_thread(partial(read_piece, segment, path))
         await self._notify(segment, "done")
         keys = (self._output_key(name), self._result_key(name))
-        return Done(piece, result, keys if self._storage.keep_inputs else (*keys, source_key))
+        return Done(piece, result, keys if self.storage.keep_inputs else (*keys, source_key))
 
     async def _may_pass(self, error: JobError | StorageError, name: str) -> bool:
         """Whether another job can end better. A result whose file is gone would only be found
         again, so it is deleted."""
         if isinstance(error, StorageError) and error.code == "not_found":
-            await in_thread(partial(self._storage.delete, self._result_key(name)))
+            await in_thread(partial(self.storage.delete, self._result_key(name)))
             return True
         return error.retryable or isinstance(error, JobExpired | ResultLost)
 
+    @property
+    def _job_ids_path(self) -> Path:
+        return self.folder / "jobs.json"
+
     def _output_key(self, name: str) -> str:
-        return self._storage.key("split", name + self._suffix)
+        return self.storage.key("split", name + self.suffix)
 
     def _result_key(self, name: str) -> str:
-        return self._storage.key("split", name + ".json")
+        return self.storage.key("split", name + ".json")
 
     async def _notify(self, segment: Segment, stage: Stage, job_id: str | None = None) -> None:
-        if self._on_event is not None:
+        if self.on_event is not None:
             async with self._notifying:
-                await notify(self._on_event, SegmentEvent(segment, stage, job_id))
-
-
-class JobIds:
-    """Segment's name -> job id. Every change is on disk before `note` returns; methods may be
-    called from any thread."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._jobs = _read_ids(path)
-
-    def job_id(self, name: str) -> str | None:
-        """The job submitted last for a segment, here or by a client before."""
-        with self._lock:
-            return self._jobs.get(name)
-
-    def note(self, name: str, job_id: str | None) -> None:
-        """Remembers a job; None forgets it, so that the next attempt submits."""
-        with self._lock:
-            self._jobs.pop(name, None)
-            if job_id is not None:
-                self._jobs[name] = job_id
-            with atomic_file(self._path) as file:
-                file.write(json.dumps(self._jobs).encode())
-
-
-def _read_ids(path: Path) -> dict[str, str]:
-    """What is on disk; nothing where that is no such file. Nothing is lost then but the ids: a
-    finished segment is found by its idempotency key all the same."""
-    try:
-        data: Any = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    entries = cast(dict[object, object], data) if isinstance(data, dict) else {}
-    return {
-        key: value
-        for key, value in entries.items()
-        if isinstance(key, str) and isinstance(value, str)
-    }
+                await notify(self.on_event, SegmentEvent(segment, stage, job_id))
 
 
 def _stop_here(_done: int, _total: int) -> None:
     """A transfer can be stopped at every piece."""
     checkpoint()
-
-
-def _name(source_key: str, plan: SplitPlan, suffix: str) -> str:
-    """Of a segment's result: the same source, parameters and container have the same. 64
-    hexadecimal digits."""
-    params = plan.params.model_dump(mode="json")
-    return hashlib.sha256(
-        json.dumps([VERSION, source_key, params, suffix], sort_keys=True).encode()
-    ).hexdigest()

@@ -11,25 +11,73 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
+from av.bitstream import BitStreamFilterContext
 from av.error import FFmpegError
 from av.stream import Disposition
 
 from gpu_worker_client._blocking import checkpoint
-from gpu_worker_client.split.errors import SplitError
-from gpu_worker_client.split.keyframes import starts_anew
-from gpu_worker_client.split.timestamps import reorder_delay
+from gpu_worker_client.protocol.errors import GpuWorkerError
 
 EPOCH_FORMATS = frozenset({"mpegts", "mpeg", "flv", "ogg"})
 """Formats whose clock starts anywhere: their first timestamp becomes 0. In any other format 0
 is meant, and a late start stays."""
+STARTS_ANEW = {"h264": "5", "hevc": "16-21"}
+"""NAL units of a frame that decoding can start with (ITU-T H.264 and H.265, table 7-1). H.264: an
+IDR frame, and no other, promises that no later frame refers to one before it. H.265: BLA, IDR and
+CRA frames; leading frames of a CRA, which may refer back, are known by their timestamps. The key
+frames of other codecs are believed."""
+
+Reason = Literal[
+    "unreadable",
+    "no_video",
+    "no_timestamps",
+    "damaged",
+    "edit_list",
+    "no_keyframe",
+    "container",
+    "budget",
+    "busy",
+    "frames_differ",
+    "segments_differ",
+    "output_invalid",
+    "source_changed",
+]
+"""What stands in the way, for a program to branch on. Of the source: docs/split.md, "What is
+refused". Of what came back:
+
+- `frames_differ`: a worker wrote another number of frames than its segment has.
+- `segments_differ`: the segments' formats differ; their workers' encoders do, perhaps.
+- `container`: the output's container does not hold the joined video.
+- `output_invalid`: the joined file is not what it should be; there is no output.
+- `source_changed`: the source is not the file that was planned.
+"""
+
+
+class SplitError(GpuWorkerError):
+    """The video cannot be split, or its parts cannot be joined."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason: Reason = reason
+
+
+@contextmanager
+def ffmpeg_errors_as(reason: Reason, message: str) -> Generator[None, None, None]:
+    """A block in which FFmpeg's errors are `SplitError`s."""
+    try:
+        yield
+    except (FFmpegError, OSError, ValueError) as error:
+        cause = getattr(error, "strerror", None) or type(error).__name__
+        raise SplitError(reason, f"{message}: {cause}") from error
 
 
 @dataclass(frozen=True)
@@ -84,17 +132,13 @@ def read_source(path: Path) -> SourceVideo:
             `no_keyframe`.
     """
     path.stat()  # a file that is not there is no damaged video
-    try:
+    with ffmpeg_errors_as("unreadable", f"{path.name} cannot be read as a video"):
         with av.open(str(path)) as container:
-            stream = picked_video(container)
-            interlaced = _interlaced(container, stream)
+            frame = next(iter(container.decode(picked_video(container))), None)
+        if frame is None:
+            raise SplitError("no_video", "the video stream holds no frame")
         with av.open(str(path)) as container:
-            return _scan(path, container, picked_video(container), interlaced)
-    except (FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise SplitError(
-            "unreadable", f"{path.name} cannot be read as a video: {reason}"
-        ) from error
+            return _scan(path, container, interlaced=bool(frame.interlaced_frame))
 
 
 def picked_video(container: Any) -> Any:
@@ -103,13 +147,10 @@ def picked_video(container: Any) -> Any:
     Raises:
         SplitError: `no_video`.
     """
-    streams = container.streams.video
-    found = next(
-        (stream for stream in streams if not stream.disposition & Disposition.attached_pic), None
-    )
-    if found is None:
-        raise SplitError("no_video", "the file holds no video stream")
-    return found
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            return stream
+    raise SplitError("no_video", "the file holds no video stream")
 
 
 def packets_of(container: Any, streams: Any = None) -> Iterator[Any]:
@@ -121,36 +162,30 @@ def packets_of(container: Any, streams: Any = None) -> Iterator[Any]:
             yield packet
 
 
-def _interlaced(container: Any, stream: Any) -> bool:
-    frame = next(iter(container.decode(stream)), None)
-    if frame is None:
-        raise SplitError("no_video", "the video stream holds no frame")
-    return bool(frame.interlaced_frame)
-
-
-def _scan(path: Path, container: Any, stream: Any, interlaced: bool) -> SourceVideo:
+def _scan(path: Path, container: Any, *, interlaced: bool) -> SourceVideo:
     """Every packet once, in the order of the file."""
-    codec, extradata = (
-        stream.codec_context.codec.canonical_name,
-        bytes(stream.codec_context.extradata or b""),
-    )
+    stream = picked_video(container)
+    nal_types = STARTS_ANEW.get(stream.codec_context.codec.canonical_name)
+    name = "null" if nal_types is None else f"filter_units=pass_types={nal_types}"
+    refreshes = BitStreamFilterContext(name, stream)
     coded: array[int] = array("q")
     anew: list[int] = []
     last = (0, 0)
     for packet in packets_of(container, stream):
         _check(packet)
-        if packet.is_keyframe and starts_anew(codec, extradata, bytes(packet)):
-            anew.append(len(coded))
-        coded.append(packet.pts)
         last = max(last, (packet.pts, packet.duration or 0))
+        coded.append(packet.pts)
+        if packet.is_keyframe and refreshes.filter(packet):  # which empties the packet
+            anew.append(len(coded) - 1)
     shown = array("q", sorted(coded))
+    steps = sorted(later - earlier for earlier, later in pairwise(shown))
     cuts = closed_cuts(coded, anew)
     if not cuts or cuts[0] != 0:
         raise SplitError(
             "no_keyframe",
             "the video does not start with a key frame; cut off its beginning, or run it unsplit",
         )
-    if any(later <= earlier for earlier, later in pairwise(shown)):
+    if steps and steps[0] <= 0:
         raise SplitError(
             "no_timestamps",
             "two frames have the same time; remux the file to .mkv first, or run it unsplit",
@@ -163,7 +198,7 @@ def _scan(path: Path, container: Any, stream: Any, interlaced: bool) -> SourceVi
         height=stream.codec_context.height,
         time_base=stream.time_base,
         pts=shown,
-        last_duration=last[1] or _usual_step(shown),
+        last_duration=last[1] or (steps[len(steps) // 2] if steps else 1),
         reorder_delay=reorder_delay([bisect_left(shown, pts) for pts in coded]),
         cuts=cuts,
         origin_seconds=_origin(container),
@@ -195,21 +230,39 @@ def closed_cuts(coded: Sequence[int], anew: Sequence[int]) -> list[int]:
 
     Returns:
         Positions whose frame is shown after all before it in the file and before all after it.
-            There the order of the file and the
-        order of showing agree, so a position is a frame's number too.
+            There the order of the file and the order of showing agree, so a position is a frame's
+            number too.
     """
     latest_before = [-(2**63), *accumulate(coded, max)]
     earliest_after = list(accumulate(reversed(coded), min))[::-1]
     return [index for index in anew if latest_before[index] < coded[index] == earliest_after[index]]
 
 
-def _usual_step(shown: Sequence[int]) -> int:
-    """Ticks from a frame to the next one, the most usual; 1 for a single frame."""
-    steps = sorted(later - earlier for earlier, later in pairwise(shown))
-    return steps[len(steps) // 2] if steps else 1
-
-
 def _origin(container: Any) -> Fraction:
     if container.start_time is None or not EPOCH_FORMATS & set(container.format.name.split(",")):
         return Fraction(0)
     return Fraction(container.start_time, av.time_base)
+
+
+def reorder_delay(order: Sequence[int]) -> int:
+    """By how many frames decoding must run ahead of showing.
+
+    Args:
+        order: number in order of showing of each frame, in the order of the file.
+    """
+    return max((position - number for position, number in enumerate(order)), default=0)
+
+
+def decode_times(shown: Sequence[int], delay: int) -> Iterator[int]:
+    """Decoding times of the frames, in the order of the file: what every container wants, made anew
+    when frames are moved. Each is the showing time of the frame `delay` positions earlier: strictly
+    rising because showing times are, and never after the frame's own showing time because no frame
+    is shown more than `delay` positions before its own.
+
+    Args:
+        shown: showing times in ticks, strictly rising, at least one.
+        delay: of `reorder_delay`, for the whole file.
+    """
+    step = shown[1] - shown[0] if len(shown) > 1 else 1
+    before = (shown[0] - ahead * step for ahead in range(delay, 0, -1))
+    return islice(chain(before, shown), len(shown))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-import av
 from av.error import FFmpegError
 from av.stream import Discard
 
@@ -27,21 +27,21 @@ _OWN_KEYS = frozenset(
 
 @dataclass
 class Copied:
-    """What went through of one stream: enough to know the same packets again in another file."""
+    """What was seen of one stream: enough to know the same packets again in another file."""
 
     kind: str
     """audio or subtitle."""
     is_aac: bool = False
     packets: int = 0
     digest: Any = field(default_factory=hashlib.sha256)
-    """Of all payloads, in order."""
+    """Hash of all payloads, in order."""
     first_seconds: Fraction = Fraction(0)
     last_seconds: Fraction = Fraction(0)
 
     def see(self, packet: Any) -> None:
-        seconds = Fraction(packet.pts) * packet.time_base
-        self.first_seconds = seconds if self.packets == 0 else self.first_seconds
-        self.last_seconds = seconds
+        self.last_seconds = packet.pts * packet.time_base
+        if self.packets == 0:
+            self.first_seconds = self.last_seconds
         self.packets += 1
         self.digest.update(without_adts(bytes(packet)) if self.is_aac else bytes(packet))
 
@@ -51,97 +51,32 @@ class OtherStreams:
 
     Args:
         source: what `read_source` said of the file.
+        opened: the file, opened.
         output: opened for writing, no header written yet.
         video: the output's video stream; it takes over the description of the source's.
     """
 
-    def __init__(self, source: SourceVideo, output: Any, video: Any) -> None:
+    def __init__(self, source: SourceVideo, opened: Any, output: Any, video: Any) -> None:
         self.copied: dict[int, Copied] = {}
-        """By the stream's index in the output."""
+        """Stream's index in the output -> what was copied."""
         self.warnings: list[str] = []
-        self._origin_seconds = source.origin_seconds
-        self._output = output
+        self._origin_seconds, self._input, self._output = source.origin_seconds, opened, output
         self._targets: dict[int, Any] = {}
-        self._input: Any = av.open(str(source.path))
-        try:
-            for stream in self._input.streams:
-                if stream.index == source.stream_index:
-                    describe(video, stream)
-                else:
-                    self._adopt(stream)
-            output.metadata.update(_carried_over(self._input.metadata))
-            self._copy_chapters()
-        except BaseException:
-            self._input.close()
-            raise
-        self._packets = self._demuxed()
-        self._held: Any = None
-
-    def advance(self, seconds: Fraction | None) -> None:
-        """Writes the packets that belong before a time of the output; None writes the rest."""
-        while True:
-            self._held = self._held or next(self._packets, None)
-            if self._held is None or (
-                seconds is not None and self._held.dts * self._held.time_base > seconds
-            ):
-                return
-            packet, self._held = self._held, None
-            self._output.mux(packet)
-
-    def close(self) -> None:
-        self._input.close()
-
-    def _adopt(self, stream: Any) -> None:
-        """Adds a stream to the output, or notes why it has none."""
-        if stream.type == "attachment" and self._output.format.name == "matroska":
-            self._output.add_attachment(
-                stream.name or "attachment",
-                stream.mimetype or "application/octet-stream",
-                stream.data,
-            )
-            return
-        if stream.type in ("audio", "subtitle"):
-            try:
-                target = self._output.add_stream_from_template(stream, opaque=True)
-            except (ValueError, FFmpegError):  # the container does not hold this codec
-                pass
+        for stream in opened.streams:
+            if stream.index == source.stream_index:
+                _describe(video, stream)
             else:
-                self._targets[stream.index] = target
-                self.copied[target.index] = Copied(
-                    stream.type, stream.codec_context.codec.canonical_name == "aac"
-                )
-                describe(target, stream)
-                return
-        if not self._is_chapter_text(stream):
-            name = self._output.format.name
-            self.warnings.append(
-                f"{stream.type} stream {stream.index} was left out: {name} does not carry it"
-            )
+                self._adopt(stream)
+        output.metadata.update(_carried_over(opened.metadata))
+        self._copy_chapters()
 
-    def _is_chapter_text(self, stream: Any) -> bool:
-        """QuickTime keeps the titles of its chapters in a stream, one packet each; they are carried
-        over as chapters."""
-        return stream.type == "data" and 0 < len(self._input.chapters()) == stream.frames
-
-    def _copy_chapters(self) -> None:
-        chapters = self._input.chapters()
-        for chapter in chapters:
-            shift = (
-                round(self._origin_seconds / chapter["time_base"]) if chapter["time_base"] else 0
-            )
-            chapter["start"], chapter["end"] = chapter["start"] - shift, chapter["end"] - shift
-        if chapters:
-            self._output.set_chapters(chapters)
-
-    def _demuxed(self) -> Iterator[Any]:
-        """Packets of the adopted streams in the file's order, on the output's clock."""
+    def packets(self) -> Iterator[Any]:
+        """The packets of the copied streams in the file's order, on the output's clock."""
         wanted = [stream for stream in self._input.streams if stream.index in self._targets]
-        if not wanted:
-            return
         for stream in self._input.streams:
             if stream not in wanted:
                 stream.discard = Discard.all
-        for packet in packets_of(self._input, wanted):
+        for packet in packets_of(self._input, wanted) if wanted else ():
             if packet.dts is None and packet.pts is None:
                 continue
             shift = round(self._origin_seconds / packet.time_base)
@@ -150,6 +85,40 @@ class OtherStreams:
             packet.stream = target = self._targets[packet.stream_index]
             self.copied[target.index].see(packet)
             yield packet
+
+    def _adopt(self, stream: Any) -> None:
+        """Adds a stream to the output, or notes why it has none."""
+        container = self._output.format.name
+        if stream.type == "attachment" and container == "matroska":
+            self._output.add_attachment(
+                stream.name or "attachment",
+                stream.mimetype or "application/octet-stream",
+                stream.data,
+            )
+            return
+        if stream.type in ("audio", "subtitle"):
+            with suppress(ValueError, FFmpegError):  # the container does not hold this codec
+                target = self._output.add_stream_from_template(stream, opaque=True)
+                is_aac = stream.codec_context.codec.canonical_name == "aac"
+                self._targets[stream.index] = target
+                self.copied[target.index] = Copied(stream.type, is_aac)
+                _describe(target, stream)
+                return
+        # QuickTime keeps the titles of its chapters in a stream, one packet each; they are carried
+        # over as chapters.
+        if stream.type != "data" or not 0 < len(self._input.chapters()) == stream.frames:
+            self.warnings.append(
+                f"{stream.type} stream {stream.index} was left out: {container} does not carry it"
+            )
+
+    def _copy_chapters(self) -> None:
+        chapters = self._input.chapters()
+        for chapter in chapters:
+            if chapter["time_base"]:
+                shift = round(self._origin_seconds / chapter["time_base"])
+                chapter["start"], chapter["end"] = chapter["start"] - shift, chapter["end"] - shift
+        if chapters:
+            self._output.set_chapters(chapters)
 
 
 def without_adts(packet: bytes) -> bytes:
@@ -160,8 +129,8 @@ def without_adts(packet: bytes) -> bytes:
     return packet[7 if packet[1] & 1 else 9 :]
 
 
-def describe(target: Any, source: Any) -> None:
-    """Language, title and role of a stream."""
+def _describe(target: Any, source: Any) -> None:
+    """Copies language, title and role of a stream."""
     target.metadata.update(_carried_over(source.metadata))
     target.disposition = source.disposition
 

@@ -121,6 +121,8 @@ class Engine:
         )  # guards the process handle; a kill must never wait for a running command
         self._turn = threading.Lock()  # one command at a time
         self._killed = False
+        self._usable = False
+        """Nothing has shaken the trust in the child: it may get the next command."""
         self._sandbox: SandboxSpec | None = None
         self.sandbox: dict[str, Any] = {}
 
@@ -145,7 +147,8 @@ class Engine:
         """
         programs = registry.programs(task)
         with self._lock:
-            if self.alive and self._sandbox is not None and self._sandbox.executables == programs:
+            is_of_this_kind = self._sandbox is not None and self._sandbox.executables == programs
+            if self._usable and self.alive and is_of_this_kind:
                 return False
             self.kill()
             self._close()
@@ -169,8 +172,9 @@ class Engine:
             self.kill()
             raise _typed(ready.error)
         if not isinstance(ready, Ready):
-            raise self._nonsense(process, f"`{ready.event}` before it was ready")
+            raise self._nonsense(f"`{ready.event}` before it was ready")
         self.sandbox = ready.sandbox
+        self._usable = True
         return True
 
     def prepare(self, job: EngineJob) -> None:
@@ -185,7 +189,13 @@ class Engine:
                 child; `internal` when it crashed.
         """
         done = self._command("run", job, on_progress, Done)
-        result = _read_result(job.work_dir / RESULT_NAME)
+        try:
+            result = _read_result(job.work_dir / RESULT_NAME)
+        except (ValueError, RecursionError) as error:
+            raise self._nonsense(f"a result that is none ({type(error).__name__})") from None
+        except TaskError:
+            self.kill()
+            raise
         level = self.sandbox.get("level")
         return EngineAnswer(
             result,
@@ -204,7 +214,7 @@ class Engine:
         twice."""
         with self._lock:
             process = self._process
-            self._killed = True
+            self._killed, self._usable = True, False
             if process is None or process.poll() is not None:
                 return
             with contextlib.suppress(ProcessLookupError):
@@ -256,7 +266,7 @@ class Engine:
                 elif isinstance(event, final):
                     return event
                 else:
-                    raise self._nonsense(process, f"`{event.event}` as the answer to `{op}`")
+                    raise self._nonsense(f"`{event.event}` as the answer to `{op}`")
 
     def _message(self, op: str, job: EngineJob) -> dict[str, Any]:
         return {
@@ -281,17 +291,16 @@ class Engine:
         try:
             event = read_event(process.stdout)
         except ValueError as error:
-            raise self._nonsense(
-                process, type(error).__name__
-            ) from None  # the text of it is the engine's: not logged
+            # The text of it is the engine's: not logged.
+            raise self._nonsense(type(error).__name__) from None
         if event is None:
             raise self._death(process)
         return event
 
-    def _nonsense(self, process: subprocess.Popen[str], what: str) -> TaskError:
-        """The error after a line that breaks the protocol. The engine goes: nobody knows what it
+    def _nonsense(self, what: str) -> TaskError:
+        """The error after something that breaks the protocol. The engine goes: nobody knows what it
         would say to the next job."""
-        logger.error("engine %d broke the protocol: %s", process.pid, what)
+        logger.error("engine %s broke the protocol: %s", self.pid, what)
         self.kill()
         return TaskError(
             ErrorCode.internal,
@@ -300,7 +309,10 @@ class Engine:
 
     def _death(self, process: subprocess.Popen[str]) -> TaskError:
         """Why the child is gone, as an error for the job that was running."""
-        status = process.wait(KILL_WAIT_SECONDS)
+        try:
+            status = process.wait(KILL_WAIT_SECONDS)
+        except subprocess.TimeoutExpired:  # a GPU that hangs at its exit does this too
+            return self._nonsense("it closed its pipe and lives")
         if self._killed:
             return TaskError(ErrorCode.cancelled, "the job was stopped")
         if status == -signal.SIGKILL:

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
 from gpu_worker_processors.base import Limits
-from gpu_worker_processors.media.container import AUDIO_DECODERS, opened
+from gpu_worker_processors.media.container import opened
+from gpu_worker_processors.media.decoders import AUDIO_DECODERS
 from gpu_worker_processors.media.probe import pick_video
 from gpu_worker_processors.media.sniff import Kind, sniff
 from gpu_worker_processors.media.truncation import announced_audio_bytes

@@ -2,8 +2,8 @@
 off.
 
 The demuxer is the one `sniff` chose, only the `file` protocol exists, a MOV may not refer to other
-files, decoders outside the list below are never opened, and frames above the limit are refused by
-FFmpeg before it allocates them. Foreign errors become typed ones here and nowhere else.
+files, decoders outside the table of `decoders` are never opened, and frames above the limit are
+refused by FFmpeg before it allocates them. Foreign errors become typed ones here and nowhere else.
 """
 
 from __future__ import annotations
@@ -20,75 +20,13 @@ from av.video.stream import VideoStream
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.base import Limits
+from gpu_worker_processors.media.decoders import (
+    AUDIO_DECODERS,
+    SUBTITLE_DECODERS,
+    VIDEO_DECODERS,
+)
 from gpu_worker_processors.media.sniff import Kind
 from gpu_worker_processors.media.truncation import has_moov, missing_bytes
-
-VIDEO_DECODERS = frozenset(
-    {
-        "h264",
-        "hevc",
-        "av1",
-        "libdav1d",
-        "libaom-av1",
-        "vp8",
-        "vp9",
-        "libvpx",
-        "libvpx-vp9",
-        "vc1",
-        "theora",
-        "mpeg1video",
-        "mpeg2video",
-        "mpeg4",
-        "msmpeg4v2",
-        "msmpeg4",
-        "h263",
-        "flv",
-        "prores",
-        "dnxhd",
-        "mjpeg",
-        "ffv1",
-        "rawvideo",
-        "png",
-        "gif",
-    }
-)
-"""Widely used and widely fuzzed. Rare decoders (screen codecs, game formats, MagicYUV) are where
-FFmpeg's memory bugs are found, for example CVE-2026-8461."""
-
-AUDIO_DECODERS = frozenset(
-    {
-        "aac",
-        "aac_latm",
-        "mp3",
-        "mp3float",
-        "mp2",
-        "mp2float",
-        "ac3",
-        "eac3",
-        "dca",
-        "amrnb",
-        "opus",
-        "libopus",
-        "vorbis",
-        "libvorbis",
-        "flac",
-        "alac",
-        "pcm_u8",
-        "pcm_s8",
-        "pcm_s16le",
-        "pcm_s16be",
-        "pcm_s24le",
-        "pcm_s24be",
-        "pcm_s32le",
-        "pcm_s32be",
-        "pcm_f32le",
-        "pcm_f32be",
-        "pcm_f64le",
-        "pcm_mulaw",
-        "pcm_alaw",
-    }
-)
-SUBTITLE_DECODERS = frozenset({"mov_text", "srt", "subrip", "webvtt", "ass", "ssa"})
 
 
 def _options(kind: Kind, limits: Limits, *, decode: bool) -> dict[str, str]:

@@ -152,7 +152,7 @@ class VideoWriter:
             self._stream = self._add_video(muxer)
             if source is not None:
                 self._passthrough = Passthrough(*source, self._output, self._stream, muxer, limits)
-                self.notes += self._passthrough.notes
+                self.notes = self._passthrough.notes
             self._output.start_encoding()
         except (FFmpegError, OSError, ValueError) as error:
             self._discard()

@@ -1,15 +1,16 @@
 """Everything of the source but its video stream: audio, subtitles, attachments, chapters,
 metadata, carried into the output.
 
-Packets are copied bit for bit and in step with the video, so memory stays constant. What the
-container cannot hold is converted where that loses nothing but styling (text subtitles), else left
-out, and `notes` says so.
+Packets are copied bit for bit and in step with the video, so memory stays constant. The muxer
+itself is asked what it takes. Audio that it refuses is re-encoded, text subtitles are converted,
+anything else is left out, and `notes` says so.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from av.subtitles.subtitle import SubtitleSet
 
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
 from gpu_worker_processors.base import Limits
+from gpu_worker_processors.media.audio_convert import AudioConverter
 from gpu_worker_processors.media.container import opened
 from gpu_worker_processors.media.probe import MediaInfo
 
@@ -29,6 +31,9 @@ _OWN_KEYS = frozenset(
 )
 """Metadata that describes the source file itself and would be wrong in the output."""
 _TEXT_SUBTITLES = frozenset({"subrip", "ass", "ssa", "mov_text", "webvtt", "text"})
+_UNPLAYED = {"mp4": ("vorbis", "pcm_")}
+"""Muxer -> beginnings of codecs that FFmpeg writes into it and hardly any player finds there:
+Vorbis under a tag of FFmpeg's own, PCM by ISO/IEC 23003-5."""
 _EPOCH_DEMUXERS = frozenset({"mpegts", "mpeg", "flv", "ogg"})
 """Formats whose clock starts anywhere: their first timestamp becomes 0. In all other formats 0
 means 0, so a late start stays late."""
@@ -57,7 +62,7 @@ class Passthrough:
         self.notes: list[ResultWarning] = []
         self._output = output
         self._targets: dict[int, Any] = {}
-        self._converters: dict[int, _TextConverter] = {}
+        self._converters: dict[int, _TextConverter | AudioConverter] = {}
         with ExitStack() as stack:
             self._input: Any = stack.enter_context(opened(source, info.kind, limits))
             self.origin_seconds = _origin(self._input, info)
@@ -88,6 +93,7 @@ class Passthrough:
                 self._held = next(self._packets, None)
             packet = self._held
             if packet is None:
+                self._note_damage()
                 return
             if seconds is not None and packet.dts * packet.time_base > seconds:
                 return
@@ -97,6 +103,14 @@ class Passthrough:
 
     def close(self) -> None:
         self._stack.close()
+
+    def _note_damage(self) -> None:
+        for index, converter in self._converters.items():
+            if isinstance(converter, AudioConverter) and converter.damaged:
+                stream = self._input.streams[index]
+                what = f"has {converter.damaged} damaged packets; they are silent"
+                self._note("audio_damaged", stream, what)
+                converter.damaged = 0
 
     def _measure(self, packet: Any) -> None:
         if packet.stream.index not in self._audio_spans:
@@ -117,40 +131,49 @@ class Passthrough:
                 stream.data,
             )
             return
-        if stream.type not in ("audio", "subtitle"):
-            if not _is_chapter_text(stream):
-                self._leave_out(stream, muxer)
+        if stream.type == "video":
+            self._leave_out(stream, "one video stream is made")
+        elif _is_carried_as_metadata(stream):
             return
-        try:
-            target = self._output.add_stream_from_template(stream)
-        except (ValueError, FFmpegError):  # the container does not hold this codec
-            self._convert(stream, muxer)
-            return
-        self._targets[stream.index] = target
-        _describe(target, stream)
+        elif carries(muxer, stream):
+            self._targets[stream.index] = self._output.add_stream_from_template(stream)
+            _describe(self._targets[stream.index], stream)
+        elif stream.type == "audio":
+            self._convert_audio(stream, muxer)
+        else:
+            self._convert_subtitle(stream, muxer)
 
-    def _convert(self, stream: Any, muxer: str) -> None:
-        name = _codec_name(stream)
-        converter = _TextConverter.make(
-            stream, self._output, "srt" if muxer == "matroska" else "mov_text"
-        )
-        if converter is None:
-            self._leave_out(stream, muxer)
+    def _convert_audio(self, stream: Any, muxer: str) -> None:
+        try:
+            converter = AudioConverter(stream, self._output, muxer)
+        except ValueError as error:
+            self._leave_out(stream, f"it could not be copied into {muxer}, and {error}")
             return
+        self._converted(
+            stream, converter, f"{converter.format}; it could not be copied into {muxer}"
+        )
+
+    def _convert_subtitle(self, stream: Any, muxer: str) -> None:
+        codec = "srt" if muxer == "matroska" else "mov_text"
+        converter = _TextConverter.make(stream, self._output, codec)
+        if converter is None:
+            self._leave_out(stream, f"it could not be copied into {muxer}")
+            return
+        self._converted(stream, converter, f"{codec}; styling is lost")
+
+    def _converted(
+        self, stream: Any, converter: _TextConverter | AudioConverter, into: str
+    ) -> None:
         self._converters[stream.index] = converter
         _describe(converter.target, stream)
-        message = (
-            f"subtitle stream {stream.index} ({name}) was converted to {converter.name}; styling is"
-            " lost"
-        )
-        self.notes.append(ResultWarning(code="subtitle_converted", message=message))
+        self._note(f"{stream.type}_converted", stream, f"was converted to {into}")
 
-    def _leave_out(self, stream: Any, muxer: str) -> None:
-        message = (
-            f"{stream.type} stream {stream.index} ({_codec_name(stream)}) was left out: {muxer}"
-            " does not carry it"
-        )
-        self.notes.append(ResultWarning(code="stream_left_out", message=message))
+    def _leave_out(self, stream: Any, reason: str) -> None:
+        self._note("stream_left_out", stream, f"was left out: {reason}")
+
+    def _note(self, code: str, stream: Any, what: str) -> None:
+        message = f"{stream.type} stream {stream.index} ({_codec_name(stream)}) {what}"
+        self.notes.append(ResultWarning(code=code, message=message))
 
     def _copy_chapters(self) -> None:
         chapters = self._input.chapters()
@@ -174,19 +197,17 @@ class Passthrough:
                 stream.discard = Discard.all
         try:
             for packet in self._input.demux(wanted):
-                if packet.dts is None and packet.pts is None:
-                    continue
-                index = packet.stream_index
-                if index in self._converters:
-                    packet = self._converters[index].convert(packet)
-                    if packet is None:
+                index = packet.stream.index  # an empty one at the end has no other
+                converter = self._converters.get(index)
+                for made in [packet] if converter is None else converter.convert(packet):
+                    if made.dts is None and made.pts is None:
                         continue
-                else:
-                    packet.stream = self._targets[index]
-                shift = round(self.origin_seconds / packet.time_base)
-                packet.dts = (packet.pts if packet.dts is None else packet.dts) - shift
-                packet.pts = None if packet.pts is None else packet.pts - shift
-                yield packet
+                    if converter is None:
+                        made.stream = self._targets[index]
+                    shift = round(self.origin_seconds / made.time_base)
+                    made.dts = (made.pts if made.dts is None else made.dts) - shift
+                    made.pts = None if made.pts is None else made.pts - shift
+                    yield made
         except FFmpegError as error:
             raise TaskError(
                 ErrorCode.corrupt_media,
@@ -197,9 +218,8 @@ class Passthrough:
 class _TextConverter:
     """Text subtitles re-encoded packet by packet."""
 
-    def __init__(self, source: Any, target: Any, name: str) -> None:
+    def __init__(self, source: Any, target: Any) -> None:
         self.target = target
-        self.name = name
         self._source = source
         source.codec_context.open(strict=False)  # makes the header that the encoder asks for
         target.codec_context.subtitle_header = source.codec_context.subtitle_header
@@ -213,13 +233,13 @@ class _TextConverter:
             return None
         target = output.add_stream(name)
         target.time_base = source.time_base
-        return cls(source, target, name)
+        return cls(source, target)
 
-    def convert(self, packet: Any) -> Any:
-        """The packet in the new codec with the old times; None when it holds no text."""
-        decoded = self._source.codec_context.decode2(packet)
+    def convert(self, packet: Any) -> Iterator[Any]:
+        """The packet in the new codec with the old times; none when it holds no text."""
+        decoded = self._source.codec_context.decode2(packet) if packet.size else None
         if not decoded or not decoded.rects:
-            return None
+            return
         text = b"\\N".join(
             rect.ass.split(b",", 8)[-1] for rect in decoded.rects if hasattr(rect, "ass")
         )
@@ -231,7 +251,24 @@ class _TextConverter:
         result = self.target.codec_context.encode_subtitle(line)
         result.stream, result.time_base = self.target, packet.time_base
         result.pts, result.dts, result.duration = packet.pts, packet.pts, packet.duration
-        return result
+        yield result
+
+
+def carries(muxer: str, stream: Any) -> bool:
+    """Whether the output's container takes a copy of the stream, as its muxer says when it is asked
+    for a header: only then does it judge rate, channels and strictness."""
+    if _codec_name(stream).startswith(_UNPLAYED.get(muxer, "-")):
+        return False
+    trial = av.open(io.BytesIO(), "w", format=muxer)
+    try:
+        trial.add_stream_from_template(stream)
+        trial.start_encoding()
+    except (ValueError, FFmpegError):
+        return False
+    finally:
+        with suppress(FFmpegError):  # a trailer without packets
+            trial.close()
+    return True
 
 
 def _codec_name(stream: Any) -> str:
@@ -239,13 +276,12 @@ def _codec_name(stream: Any) -> str:
     return "unknown" if context is None else context.codec.canonical_name
 
 
-def _is_chapter_text(stream: Any) -> bool:
-    """QuickTime keeps the titles of its chapters in a stream, one packet each; they are carried
-    over as chapters."""
-    chapters = stream.container.chapters()
-    return (
-        stream.type == "data" and stream.name == "bin_data" and 0 < len(chapters) == stream.frames
-    )
+def _is_carried_as_metadata(stream: Any) -> bool:
+    """QuickTime keeps the titles of its chapters in a stream, one packet each, and the timecode in
+    another; they are carried over as chapters and as the video's metadata."""
+    chapters = len(stream.container.chapters())
+    is_titles = stream.name == "bin_data" and 0 < chapters == stream.frames
+    return stream.type == "data" and (is_titles or "timecode" in stream.metadata)
 
 
 def _describe(target: Any, source: Any) -> None:

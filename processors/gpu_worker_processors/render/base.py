@@ -32,6 +32,8 @@ class Expectation:
     """The command's own limit (`-t`, `-to`): no longer than this."""
     max_frames: int | None = None
     """The command's own limit (`-frames:v`): no more than this."""
+    is_readable: bool = True
+    """It can be read back by its content; raw samples and text cannot."""
 
 
 class Rendering(Protocol):
@@ -71,9 +73,17 @@ class Rendering(Protocol):
         ...
 
     @property
+    def takes_damage(self) -> bool:
+        """Whether what can be read of a damaged input is what is asked for."""
+        ...
+
+    @property
     def uses_gpu(self) -> bool:
-        """Whether decoding or a filter runs on the card (`-hwaccel cuda`, `scale_cuda`): no encoder
-        in software helps then."""
+        """Whether decoding or a filter runs on the card (`-hwaccel cuda`, `scale_cuda`)."""
+        ...
+
+    def in_software(self) -> Self:
+        """The same rendering, decoded and filtered on the CPU."""
         ...
 
     def with_encoder(self, name: str, options: Mapping[str, str]) -> Self:

@@ -60,6 +60,10 @@ _DEMUXERS = (
     "srt",
     "webvtt",
     "ass",
+    "mpeg",
+    "bmp_pipe",
+    "tiff_pipe",
+    "flv",
 )
 """None that opens another file: the output's content is a stranger's as much as the input's."""
 _BEFORE_KEY_FRAME = (
@@ -101,6 +105,14 @@ def check_output(
     """
     if not path.stat().st_size:
         _fail("it is empty", reason="empty_output")
+    if not expected.is_readable:
+        return Output(
+            written.seconds,
+            written.frames,
+            has_video=written.frames > 0,
+            has_audio=bool(expected.audio),
+            video_codec=None,
+        )
     try:
         output = animated_webp(path) or _read(path)
     except (FFmpegError, OSError) as error:
@@ -260,7 +272,7 @@ def _compare(output: Output, expected: Expectation, written: Report, frame_secon
     ):
         if wanted and not found:
             _fail(f"it has no {kind} stream")
-    if output.has_video and output.frames < written.frames:
+    if expected.frames is None and output.has_video and output.frames < written.frames:
         _fail(f"it has {output.frames} frames of {written.frames} that were written")
     if expected.frames is not None and output.frames != expected.frames:
         _fail(f"it has {output.frames} frames instead of {expected.frames}")

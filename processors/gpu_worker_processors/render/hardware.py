@@ -7,6 +7,7 @@ the rest put into its own terms.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -245,20 +246,23 @@ class Choice:
 
 
 def choose(rendering: Rendering, ffmpeg: Path, policy: Policy, *, require_hardware: bool) -> Choice:
-    """The rendering as it is where its encoder works here or is none of NVENC's; else with the
-    stand-in.
+    """The rendering as it is where what it needs of a card is here; else the same in software.
 
     Raises:
-        TaskError: `hardware_encoder_unavailable` when the hardware is required, by the task or by
-            the command's own filters, and is not there; `sandbox_unavailable`.
+        TaskError: `hardware_encoder_unavailable` when the hardware is required and is not there;
+            `sandbox_unavailable`.
     """
     encoder = rendering.video_encoder
     if rendering.uses_gpu and not has_gpu():
-        message = (
-            "the command decodes or filters on a GPU and there is none here; leave out -hwaccel and"
-            " the _cuda filters"
-        )
-        raise TaskError(ErrorCode.hardware_encoder_unavailable, message)
+        reason = "decoding and filters on a GPU: there is no NVIDIA GPU in this system or container"
+        if require_hardware:
+            raise TaskError(
+                ErrorCode.hardware_encoder_unavailable,
+                f"{reason}; leave out require_hardware to run in software",
+            )
+        chosen = choose(rendering.in_software(), ffmpeg, policy, require_hardware=False)
+        why = [reason, *filter(None, [chosen.fallback_reason])]
+        return dataclasses.replace(chosen, fallback_reason="; ".join(why))
     if encoder not in STAND_INS:
         if require_hardware:
             message = (
@@ -284,9 +288,10 @@ def fall_back(rendering: Rendering, reason: str, *, require_hardware: bool) -> C
     encoder = rendering.video_encoder
     assert encoder in STAND_INS, "only those fall back"
     why = f"{encoder}: {reason}"
-    if require_hardware or rendering.uses_gpu:
+    if require_hardware:
         raise TaskError(
             ErrorCode.hardware_encoder_unavailable,
             f"{why}; leave out require_hardware to encode in software",
         )
-    return Choice(rendering.with_encoder(*stand_in(encoder, rendering.video_options)), why)
+    rest = rendering.in_software()  # frames on the card are for its own encoder only
+    return Choice(rest.with_encoder(*stand_in(encoder, rest.video_options)), why)

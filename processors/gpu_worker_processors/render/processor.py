@@ -13,6 +13,7 @@ from gpu_worker_client.protocol import (
     RenderParams,
     RenderResult,
     RenderStats,
+    ResultWarning,
     TaskError,
     WorkerInfo,
 )
@@ -22,6 +23,11 @@ from gpu_worker_processors.render.failures import damage, failure, hardware_prob
 from gpu_worker_processors.render.hardware import STAND_INS, Choice, choose, fall_back, unavailable
 from gpu_worker_processors.render.progress import Report
 from gpu_worker_processors.sandbox import program
+
+_DAMAGE_TAKEN = (
+    "an input is damaged or cut off; the output holds what FFmpeg could read of it, as the command"
+    " asks for"
+)
 
 
 @lru_cache(maxsize=1)
@@ -92,11 +98,12 @@ def planned(job: LocalJob, policy: Policy) -> tuple[Rendering, str | None]:
     params: RenderParams = job.params
     if params.timeline is None:
         from gpu_worker_processors.render.command import compile_command
+        from gpu_worker_processors.render.held import check_held
 
         words = params.command_args or []
-        return compile_command(
-            words, job.inputs, params.output_filename, job.require_output()
-        ), None
+        command = compile_command(words, job.inputs, params.output_filename, job.require_output())
+        check_held(command, job.limits)
+        return command, None
     from gpu_worker_processors.render.timeline import (
         SOFTWARE_ENCODERS,
         compile_timeline,
@@ -134,8 +141,10 @@ def _run(job: LocalJob, choice: Choice, policy: Policy) -> tuple[Choice, Report]
     )
     if finished.status == 0 and finished.report.ended:
         problem = damage(finished.log)
-        if problem is not None:
+        if problem is not None and not choice.rendering.takes_damage:
             raise problem
+        if problem is not None:
+            job.warnings.append(ResultWarning(code="damaged_input", message=_DAMAGE_TAKEN))
         return choice, finished.report
     encoder = choice.rendering.video_encoder
     problem = hardware_problem(finished.log, encoder) if encoder in STAND_INS else None

@@ -104,7 +104,6 @@ def _run(
         side_by_side(net, video, faces) as parallel,
         VideoWriter(job.require_output(), spec, source=(source, info), limits=job.limits) as writer,
     ):
-        job.warnings.extend(writer.notes)
         counts = run_pipe(
             _frames(source, info, job.limits, deinterlace=plan.deinterlace),
             FrameEnlarger(plan, video, net, strength=strength, faces=faces),
@@ -116,6 +115,7 @@ def _run(
                 "process", done, max(done, total) if total else None
             ),
         )
+    job.warnings.extend(writer.notes)
     return counts, writer.promise
 
 

@@ -23,13 +23,9 @@ from gpu_worker_client import Client, ConfigError, Storage
 from gpu_worker_client.protocol import UpscaleParams, UpscaleTask
 from gpu_worker_client.protocol.containers import CONTAINERS
 from gpu_worker_client.split import SplitError, SplitPlan, plan_split
-from gpu_worker_client.split.cut import cut_segments
-from gpu_worker_client.split.keyframes import starts_anew, units
 from gpu_worker_client.split.plan import choose_cuts, longest_seconds
-from gpu_worker_client.split.remux import Piece, join, read_piece
-from gpu_worker_client.split.source import closed_cuts, read_source
-from gpu_worker_client.split.timestamps import decode_times, reorder_delay
-from gpu_worker_client.split.verify import check_output
+from gpu_worker_client.split.remux import Piece, check_output, cut_segments, join, read_piece
+from gpu_worker_client.split.source import closed_cuts, decode_times, read_source, reorder_delay
 
 B_FRAMES = (("crf", "20"), ("preset", "medium"), ("g", "12"))
 CLOSED_HEVC = (("x265-params", "keyint=12:open-gop=0:log-level=error"), ("preset", "ultrafast"))
@@ -296,23 +292,28 @@ def test_closed_groups_by_arithmetic() -> None:
     assert closed_cuts([], []) == []
 
 
-@pytest.mark.parametrize(("nal", "anew"), [(5, True), (1, False)])
-def test_only_a_refresh_lets_h264_start_anew(nal: int, anew: bool) -> None:
-    sei, slice_ = b"\x06\x05", bytes([0x60 | nal]) + b"abc"
-    record = b"\x01\x64\x00\x1f\xff\xe1\x00\x00\x00"
-    lengths = b"".join(len(unit).to_bytes(4, "big") + unit for unit in (sei, slice_))
-    codes = b"".join(b"\x00\x00\x00\x01" + unit for unit in (sei, slice_))
-    assert list(units("h264", record, lengths)) == list(units("h264", b"", codes)) == [sei, slice_]
-    assert starts_anew("h264", record, lengths) is anew
-    assert starts_anew("h264", b"", codes) is anew
-    assert starts_anew("vp9", b"", b"") is True
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+@pytest.mark.parametrize(("refresh", "anew"), [(0, [0, 12, 24, 36, 48]), (1, [0])])
+def test_only_a_refresh_at_once_lets_h264_start_anew(
+    refresh: int, anew: list[int], suffix: str, tmp_path: Path
+) -> None:
+    """With intra refresh, x264 marks the frames at which a decoder may begin to recover as key
+    frames: no frame crosses them, and yet they refer to frames before."""
+    settings = f"keyint=12:scenecut=0:bframes=0:intra-refresh={refresh}"
+    options = (("x264-params", settings), ("preset", "medium"))
+    source = clips.make(tmp_path / f"in{suffix}", clips.Clip(frames=60, options=options))
+    with av.open(str(source)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    marked = [index for index, packet in enumerate(packets) if packet.is_keyframe]
+    assert marked == [0, 12, 24, 36, 48]
+    assert list(read_source(source).cuts) == anew
 
 
 def test_decode_times_rise_and_never_pass_showing() -> None:
     times = [0, 10, 25, 30, 45, 50, 52, 70]
     order = [0, 4, 2, 1, 3, 7, 6, 5]
     delay = reorder_delay(order)
-    decoded = [decode_times(times, delay, place) for place in range(len(order))]
+    decoded = list(decode_times(times, delay))
     assert decoded == sorted(set(decoded))
     assert all(dts <= times[number] for dts, number in zip(decoded, order, strict=True))
 

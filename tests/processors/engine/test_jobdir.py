@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,49 @@ def test_it_is_removed_with_its_content_after_an_error(tmp_path: Path) -> None:
         (directory / "deep" / "file").write_bytes(b"x")
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
+
+
+def nested(folder: Path) -> None:
+    """Deeper than a path can be long, and than Python recurses."""
+    inner = os.open(folder, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("inner", dir_fd=inner)
+        inner, outer = os.open("inner", os.O_RDONLY, dir_fd=inner), inner
+        os.close(outer)
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=inner))
+    os.close(inner)
+
+
+def locked(folder: Path) -> None:
+    (folder / "a" / "b").mkdir(parents=True)
+    (folder / "a" / "b" / "file").touch()
+    (folder / "a" / "b").chmod(0o300)
+    (folder / "a").chmod(0)
+
+
+def linked(folder: Path) -> None:
+    (folder / "link").symlink_to(folder.parent / "kept")
+    (folder / "a").mkdir()
+    (folder / "a" / "link").symlink_to(folder.parent / "kept")
+
+
+@pytest.mark.parametrize("lay", [nested, locked, linked])
+def test_whatever_an_engine_lays_is_removed(tmp_path: Path, lay: Callable[[Path], None]) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir(mode=0o750)
+    (kept / "file").touch()
+    with JobDirectory(tmp_path) as directory:
+        lay(directory)
+    assert list(tmp_path.iterdir()) == [kept]
+    assert (kept.stat().st_mode & 0o777, list(kept.iterdir())) == (0o750, [kept / "file"])
+
+
+def test_a_sweep_that_fails_stops_no_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / f"job-{os.getpid()}-0123456789abcdef").symlink_to(tmp_path)
+    assert sweep(tmp_path) == 1
+    assert "could not remove all of" in caplog.text
 
 
 def test_two_jobs_never_share_one(tmp_path: Path) -> None:

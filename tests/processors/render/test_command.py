@@ -239,7 +239,7 @@ def test_the_output_has_the_name_that_the_task_gives_it() -> None:
         (["-crf", "20", "-i", "in.mp4", "out.mp4"], 0, "after the last input"),
         (["-i", "in.mp4", "-stream_loop", "2", "out.mp4"], 2, "before the input"),
         (["-f", "concat", "-i", "in.mp4", "out.mp4"], 1, "filter concat"),
-        (["-i", "in.mp4", "-vf", "reverse", "out.mp4"], 3, "in memory"),
+        (["-i", "in.mp4", "-vf", "movie=x.png", "out.mp4"], 3, "with -i"),
     ],
 )
 def test_common_slips_are_told_what_to_do(words: list[str], at: int, hint: str) -> None:

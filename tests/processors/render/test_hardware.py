@@ -3,11 +3,13 @@ without a card answers."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
 import av
 import pytest
+from support import clips
 
 from gpu_worker_client.protocol import ErrorCode, RenderParams, TaskError
 from gpu_worker_processors.base import LocalJob
@@ -148,11 +150,29 @@ def test_required_hardware_is_not_replaced(tmp_path: Path, words: tuple[str, ...
     assert not (tmp_path / "output.mp4").exists()
 
 
+@needs_sandbox
 @needs_no_card
-def test_filters_on_a_card_need_one(tmp_path: Path) -> None:
-    words = ("-vf", "hwupload_cuda,scale_cuda=64:48", "-c:v", "h264_nvenc", "out.mp4")
-    with pytest.raises(TaskError, match="_cuda filters") as caught:
-        PROCESSOR.run(job(tmp_path, *words))
+def test_a_command_for_a_card_runs_in_software_without_one(tmp_path: Path) -> None:
+    words = ["-vsync", "0", "-hwaccel", "cuda", "-hwaccel_output_format", "cuda", "-i", "a.mp4"]
+    words += ["-vf", "scale_cuda=32:24:format=yuv420p", "-c:v", "h264_nvenc", "out.mp4"]
+    clip = clips.make(tmp_path / "a.mp4")
+    params = RenderParams(command_args=words)
+    result = PROCESSOR.run(
+        dataclasses.replace(job(tmp_path), params=params, inputs={"a.mp4": clip})
+    )
+    assert result.stats.encoder_used == "libx264"
+    assert result.stats.fallback_reason is not None
+    assert "decoding and filters on a GPU" in result.stats.fallback_reason
+    with av.open(str(tmp_path / "output.mp4")) as output:
+        frame = next(output.decode(output.streams.video[0]))
+        assert (frame.width, frame.height) == (32, 24)
+
+
+@needs_no_card
+def test_filters_on_a_card_are_not_replaced_where_hardware_is_required(tmp_path: Path) -> None:
+    words = ("-vf", "hwupload_cuda,scale_cuda=64:48", "out.mp4")
+    with pytest.raises(TaskError, match="filters on a GPU") as caught:
+        PROCESSOR.run(job(tmp_path, *words, require_hardware=True))
     assert caught.value.code is ErrorCode.hardware_encoder_unavailable
 
 

@@ -11,6 +11,7 @@ from gpu_worker_processors.render.base import Expectation
 from gpu_worker_processors.render.command import formats, units
 from gpu_worker_processors.render.command.errors import at_token
 from gpu_worker_processors.render.command.graph import Graph
+from gpu_worker_processors.render.command.in_software import in_software
 from gpu_worker_processors.render.command.options import Scope, find_option
 from gpu_worker_processors.render.command.parse import parse_command
 from gpu_worker_processors.render.command.script import Given, Input, Script
@@ -21,14 +22,10 @@ _ALWAYS = (
     "-hide_banner",
     "-nostdin",
     "-y",
-    "-xerror",
-    "-abort_on",
-    "empty_output",
     "-max_alloc",
     str(2**30),
 )
-"""Of every command: a broken input or an empty output is a failure, no single block of memory is
-larger than 1 GiB."""
+"""Of every command: no single block of memory is larger than 1 GiB."""
 _OF_FILES = (
     "-protocol_whitelist",
     "file",
@@ -158,7 +155,25 @@ class Command:
             max_frames=int(units.number(frames.plain) or 0)
             if frames and frames.is_of_video
             else None,
+            frames=1 if muxer.still else None,
+            is_readable=muxer.is_checked,
         )
+
+    @property
+    def takes_damage(self) -> bool:
+        """Whether the command asks for what can be read of a damaged input."""
+        return any(
+            (given.name == "err_detect" and "ignore_err" in given.plain)
+            or (given.name == "fflags" and "discardcorrupt" in given.plain)
+            for item in self.script.inputs
+            for given in item.settings
+        )
+
+    @property
+    def _has_streams(self) -> bool:
+        """Whether the container holds any; one of pure metadata does not."""
+        muxer = formats.MUXERS[self.script.muxer]
+        return muxer.still or bool(muxer.video or muxer.audio or muxer.subtitle)
 
     def _is_mapped(self, media: str) -> bool | None:
         """True where a stream of this kind is mapped that must be there; None where only the inputs
@@ -188,8 +203,13 @@ class Command:
         )
         filters = (item.name for graph in self.script.graphs for item in graph.filters)
         return any(
-            word == "cuda" or word.endswith(("_cuvid", "_cuda")) for word in (*options, *filters)
+            word in ("cuda", "cuvid", "nvdec") or word.endswith(("_cuvid", "_cuda"))
+            for word in (*options, *filters)
         )
+
+    def in_software(self) -> Command:
+        """The same command without decoders and filters of the card."""
+        return dataclasses.replace(self, script=in_software(self.script))
 
     def with_encoder(self, name: str, options: Mapping[str, str]) -> Command:
         """The same command with another video encoder.
@@ -213,6 +233,8 @@ class Command:
         """What follows the executable's name, real paths instead of names."""
         words = [
             *_ALWAYS,
+            *([] if self.takes_damage else ["-xerror"]),
+            *(["-abort_on", "empty_output"] if self._has_streams else []),
             *(word for given in self.script.common for word in given.words(self._path)),
         ]
         for item in self.script.inputs:
@@ -220,11 +242,7 @@ class Command:
         words += [word for given in self.script.settings for word in given.words(self._path)]
         words += ["-f", self.script.muxer]
         if formats.MUXERS[self.script.muxer].still:
-            words += [
-                "-update",
-                "1",
-                *([] if self.script.encoder("v") else ["-c:v", str(self.script.default_video)]),
-            ]
+            words += [] if self.script.encoder("v") else ["-c:v", str(self.script.default_video)]
         return (*words, "-protocol_whitelist", "file", f"file:{self.output_path}")
 
     def _input(self, item: Input) -> list[str]:

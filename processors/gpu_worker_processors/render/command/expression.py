@@ -29,6 +29,9 @@ FUNCTIONS: dict[str, frozenset[str]] = {
         "lut": "gammaval gammaval709",
         "xfade": "a0 a1 a2 a3 b0 b1 b2 b3",
         "geq": "p lum cb cr alpha r g b psum lumsum cbsum crsum alphasum rsum gsum bsum",
+        "aeval": "val",
+        "spectrum": "real imag",
+        "cqt": "a_weighting b_weighting c_weighting midi r g b",
         "gain": "gain_interpolate cubic_interpolate entry",
     }.items()
 }

@@ -43,8 +43,8 @@ class FilterSpec:
             raise Denied(f"the option {shown(name)} is not allowed", name, self._by_name)
         return self._by_name[name][0]
 
-    def read(self, key: str, text: str, names: Collection[str]) -> Value:
-        """The value of an option by its first name.
+    def read(self, key: str, text: str, names: Collection[str]) -> Value | None:
+        """The value of an option by its first name; None for what the worker does itself.
 
         Raises:
             Denied: it is not of the option's kind.
@@ -81,8 +81,9 @@ def entries(text: str) -> Iterator[str]:
 
 
 def _load() -> dict[str, FilterSpec]:
-    texts = ((_TABLES / f"filters_{part}.txt").read_text() for part in ("video", "audio"))
-    return {spec.name: spec for text in texts for spec in parse_table(text)}
+    parts = ("video", "audio", "measure", "sources", "cuda")
+    text = "".join((_TABLES / f"filters_{part}.txt").read_text() for part in parts)
+    return {spec.name: spec for spec in parse_table(text)}
 
 
 FILTERS: dict[str, FilterSpec] = _load()
@@ -90,12 +91,8 @@ FILTERS: dict[str, FilterSpec] = _load()
 _WHY_NOT = {
     "movie": ": name the file with -i and use its streams",
     "amovie": ": name the file with -i and use its streams",
-    "reverse": ": it would hold the whole stream in memory",
-    "areverse": ": it would hold the whole stream in memory",
     "sendcmd": ": give expressions of t, or enable, instead",
     "asendcmd": ": give expressions of t, or enable, instead",
-    "metadata": ": it can write files",
-    "ametadata": ": it can write files",
 }
 
 

@@ -192,4 +192,6 @@ def _options(
         if key in seen:
             raise Denied(f"{key} is given twice")
         seen.add(key)
-        yield key, spec.read(key, text, names)
+        value = spec.read(key, text, names)
+        if value is not None:
+            yield key, value

@@ -70,8 +70,13 @@ class Option:
         return (_PATTERNS.get(self.kind) or kind(self.kind)).read(text, names)
 
 
-STREAM = r"(?:[vVasdt](?::[0-9]{1,3})?|[0-9]{1,3})"
-"""A stream specifier: a type, a type and its index, or an index."""
+_KIND = r"(?:[vVasdt]|[pg]:[0-9]{1,6}|disp:[a-z_]{2,20}(?:\+[a-z_]{2,20}){0,8})"
+_ONE_OF_KIND = (
+    r"(?:[0-9]{1,3}|u|(?:#|i:)(?:0x[0-9A-Fa-f]{1,8}|[0-9]{1,9})|m:[\w.-]{1,64}(?::[\w .-]{1,128})?)"
+)
+STREAM = rf"(?:(?:{_KIND}:){{0,3}}(?:{_KIND}|{_ONE_OF_KIND}))"
+"""A stream specifier, as the documentation of ffmpeg has it: "v", "a:1", "2", "m:language:eng",
+"a:m:language:eng", "p:1:v", "disp:default", "#0x101", "u"."""
 _SPECIFIER = re.compile(STREAM)
 _METADATA_SPECIFIER = re.compile(rf"g|s(?::{STREAM})?|[cp]:[0-9]{{1,3}}")
 
@@ -83,7 +88,7 @@ _NAMED: dict[str, Collection[str]] = {
 }
 _PATTERNS = {
     "map": Pattern(
-        re.compile(rf"-?[0-9]{{1,2}}(?::{STREAM})?\??|\[[A-Za-z0-9_][A-Za-z0-9_.:-]{{0,63}}\]"),
+        re.compile(rf"-?[0-9]{{1,2}}(?::{STREAM})?\??|\[[A-Za-z0-9_][A-Za-z0-9_.:#-]{{0,63}}\]"),
         'an input and its streams ("0:v:0", "1:a?") or a label of the graph ("[out]")',
     ),
     "source": Pattern(
@@ -102,6 +107,10 @@ _PATTERNS = {
     "timestamp": Pattern(
         re.compile(r"now|[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}:[0-9]{2}Z?)?"), "a date"
     ),
+    "target": Pattern(
+        re.compile(r"(?:(?:pal|ntsc|film)-)?(?:vcd|svcd|dvd|dv|dv50)"), '"pal-dvd" for example'
+    ),
+    "streamid": Pattern(re.compile(r"[0-9]{1,3}:[0-9]{1,8}"), 'a stream and its id, "0:33"'),
     "timebase": Pattern(
         re.compile(r"-1|0|demux|filter|[0-9]{1,9}[:/][0-9]{1,9}"),
         'a time base, "1/90000" for example',
@@ -176,10 +185,11 @@ _ALIASES: dict[str, tuple[str, str]] = {
     "spatial_aq": ("spatial-aq", ""),
     "temporal_aq": ("temporal-aq", ""),
     "vsync": ("fps_mode", ""),
+    "x264opts": ("x264-params", ""),
+    "pixel_format": ("pix_fmt", ""),
+    "video_size": ("s", ""),
 }
 """Other names of options, with the stream that they mean."""
-_VSYNC = {"-1": "auto", "0": "passthrough", "1": "cfr", "2": "vfr"}
-"""The numbers of -vsync, which FFmpeg no longer has, as -fps_mode names them."""
 
 
 def find_option(word: str, before_input: bool) -> tuple[Option, str]:
@@ -202,7 +212,7 @@ def find_option(word: str, before_input: bool) -> tuple[Option, str]:
     if specifier and not option.per_stream:
         raise Denied(f"-{name} takes no stream specifier")
     form = _METADATA_SPECIFIER if name in ("metadata", "map_metadata") else _SPECIFIER
-    if word.endswith(":") or (specifier and not form.fullmatch(specifier)):
+    if specifier and not form.fullmatch(specifier):
         raise Denied(f'the stream specifier of -{name} must be like "v", "a:1" or "2"')
     return option, specifier
 
@@ -219,8 +229,3 @@ def _unknown(name: str, before_input: bool) -> Denied:
     why = formats.why_not("-" + name)
     allowed = {option.name for option in OPTIONS} | _ALIASES.keys()
     return Denied(f"the option {shown(name)} is not allowed{why}", "" if why else name, allowed)
-
-
-def modern_value(word: str, text: str) -> str:
-    """The value of an option whose old name had other values."""
-    return _VSYNC.get(text, text) if word.partition(":")[0] == "vsync" else text

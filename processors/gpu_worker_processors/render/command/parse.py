@@ -11,7 +11,12 @@ from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.render.command import formats
 from gpu_worker_processors.render.command.errors import Denied, at_token, shown
 from gpu_worker_processors.render.command.graph import parse_graph
-from gpu_worker_processors.render.command.options import OPTIONS, Scope, find_option, modern_value
+from gpu_worker_processors.render.command.legacy import (
+    OF_OUTPUT_ANYWHERE,
+    modern_value,
+    with_async,
+)
+from gpu_worker_processors.render.command.options import OPTIONS, Scope, find_option
 from gpu_worker_processors.render.command.script import Given, Input, Script
 from gpu_worker_processors.render.command.values import InputFile
 from gpu_worker_processors.render.command.whole_command import check_sense
@@ -24,6 +29,8 @@ MAX_CHARS = 32 * 1024
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 """All control characters but tab and line feed, as on the wire."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_LEFT_TO_WORKER = frozenset({("hwaccel", "auto"), ("hwaccel", "none")})
+"""What to decode on is then nobody's business but the worker's: frames are the same."""
 _FLAGS = frozenset(option.name for option in OPTIONS if not option.takes_value)
 
 
@@ -76,6 +83,8 @@ class _Reader:
         self._pending: list[_Word] = []
         self._common: list[Given] = []
         self._inputs: list[Input] = []
+        self._for_output: list[_Word] = []
+        """Options of the output that older versions of FFmpeg took at any position."""
 
     def read(self, args: Sequence[str], index: int) -> int:
         """Reads the option at `index`; returns how many words it had."""
@@ -128,9 +137,12 @@ class _Reader:
         command are put aside."""
         settled: list[Given] = []
         for word in self._pending:
+            if before_input and word.name in OF_OUTPUT_ANYWHERE:
+                self._for_output.append(word)
+                continue
             with at_token(word.token):
                 option, specifier = find_option(word.name, before_input)
-                if option.scope is Scope.IGNORED:
+                if option.scope is Scope.IGNORED or (option.name, word.value) in _LEFT_TO_WORKER:
                     continue
                 given = Given(option, specifier, None, word.token)
             if word.value is not None:
@@ -153,9 +165,10 @@ class _Reader:
             raise Denied(
                 "the last word must be the task's output_filename", output, [output_filename]
             )
+        self._pending = [*self._for_output, *self._pending]
         settings = self._settle(before_input=False)
         muxer = _muxer(settings, output)
-        rest = tuple(given for given in settings if given.name != "f")
+        rest = with_async([given for given in settings if given.name != "f"])
         return Script(tuple(self._common), tuple(self._inputs), rest, muxer, output)
 
 
@@ -169,6 +182,9 @@ def find_option_anywhere(name: str) -> None:
 
 
 def _muxer(settings: Sequence[Given], output: str) -> str:
+    target = next((given.plain for given in settings if given.name == "target"), None)
+    if target is not None:
+        return "dv" if target.rpartition("-")[2] == "dv50" else target.rpartition("-")[2]
     stated = next((given for given in reversed(settings) if given.name == "f"), None)
     if stated is not None:
         with at_token(stated.token + 1):

@@ -20,10 +20,11 @@ _IMAGES = (
     (0, b"MM\x00*", "tiff_pipe"),
 )
 """(offset, bytes there, demuxer)."""
-_SUBTITLES = (
+_TEXTS = (
     (re.compile(rb"WEBVTT(?:[ \t\r\n]|\Z)"), "webvtt"),
     (re.compile(rb"\[Script Info\]"), "ass"),
     (re.compile(rb"\s*[0-9]{1,9}[ \t]*\r?\n[0-9:,. ]{8,16}-->"), "srt"),
+    (re.compile(rb";FFMETADATA1"), "ffmetadata"),
 )
 _FONTS = (b"\x00\x01\x00\x00", b"OTTO", b"ttcf", b"true", b"wOFF")
 _LUT_SUFFIXES = (".cube", ".3dl", ".dat", ".m3d", ".csp")
@@ -43,7 +44,7 @@ def demuxer_of(path: Path) -> str:
         if head[offset : offset + len(magic)] == magic:
             return demuxer
     text = head.removeprefix(b"\xef\xbb\xbf")
-    for form, demuxer in _SUBTITLES:
+    for form, demuxer in _TEXTS:
         if form.match(text):
             return demuxer
     return sniff(path).demuxer

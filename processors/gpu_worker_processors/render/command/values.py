@@ -15,6 +15,7 @@ from functools import cache
 from typing import Protocol
 
 from gpu_worker_processors.render.command import units
+from gpu_worker_processors.render.command.arithmetic import value_of
 from gpu_worker_processors.render.command.drawn_text import read_drawn_text
 from gpu_worker_processors.render.command.errors import Denied, shown
 from gpu_worker_processors.render.command.expression import FUNCTIONS, read_expression
@@ -22,6 +23,7 @@ from gpu_worker_processors.render.command.expression import FUNCTIONS, read_expr
 MAX_SIDE = 16384
 """Pixels of one side of a frame that a command may ask for by number."""
 MAX_TEXT_CHARS = 4096
+MAX_CHANNELS = 64
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,9 @@ Value = Text | InputFile
 class Kind(Protocol):
     """What one option takes."""
 
-    def read(self, text: str, names: Collection[str]) -> Value:
-        """
+    def read(self, text: str, names: Collection[str]) -> Value | None:
+        """The checked value; None where FFmpeg is not to get the option.
+
         Args:
             text: the value without any quoting.
             names: of the task's inputs.
@@ -90,13 +93,13 @@ class Number:
         text = text.strip()
         if text in self.names:
             return Text(text)
-        value = units.number(text)
+        value = value_of(text)
         if value is None:
             known = f" or one of {', '.join(sorted(self.names))}" if self.names else ""
             raise Denied(f"must be a number{known}", text, self.names)
         if not self.low <= value <= self.high:
             raise Denied(f"must lie between {self.low:g} and {self.high:g}")
-        return Text(text)
+        return Text(text if units.number(text) is not None else f"{value:.15g}")
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,19 @@ class Pairs:
 
 
 _PARAMETER = re.compile(r"[A-Za-z0-9.,()+_-]{0,128}")
+
+
+@dataclass(frozen=True)
+class Expressions:
+    """Expressions with | between them, one for each channel."""
+
+    group: str = ""
+
+    def read(self, text: str, names: Collection[str]) -> Value:  # noqa: ARG002
+        parts = text.split("|")
+        if len(parts) > MAX_CHANNELS:
+            raise Denied(f"there may be {MAX_CHANNELS} expressions")
+        return Text("|".join(read_expression(part, self.group) for part in parts))
 
 
 @dataclass(frozen=True)
@@ -205,10 +221,11 @@ class Rate:
     def read(self, text: str, names: Collection[str]) -> Value:  # noqa: ARG002
         if text in self.names or text in units.RATE_NAMES:
             return Text(text)
-        rate = units.fraction(text)
+        exact = units.fraction(text)
+        rate = exact if exact is not None else value_of(text)
         if rate is None or not 0 < rate <= units.MAX_RATE:
             raise Denied(f'must be a rate up to {units.MAX_RATE}, "25" or "30000/1001" for example')
-        return Text(text)
+        return Text(text if exact is not None else f"{rate:.15g}")
 
 
 class Duration:
@@ -242,6 +259,15 @@ class InputName:
         return InputFile(text, self.purpose)
 
 
+class OwnLog:
+    """Where a filter writes its numbers: to FFmpeg's standard output, which the worker keeps for
+    itself. Without the option they go to the log, where it reads them."""
+
+    def read(self, text: str, names: Collection[str]) -> None:  # noqa: ARG002
+        if text not in ("-", "pipe:1", "/dev/stdout", "/dev/stderr"):
+            raise Denied('must be "-": the numbers come back in stats.measurements')
+
+
 class Nothing:
     """An option of FFmpeg that names a file or another program's text: known, reviewed, and never
     allowed."""
@@ -265,7 +291,7 @@ _PATTERNS = {
         r"[A-Za-z0-9_.()+-]{1,32}(?:\|[A-Za-z0-9_.()+-]{1,32}){0,63}",
         "names with | between them",
     ),
-    "word": (r"[A-Za-z0-9_][A-Za-z0-9_ -]{0,63}", "letters, digits, spaces, _ and -"),
+    "word": (r"\w[\w .-]{0,63}", "letters, digits, spaces, _ . and -"),
     "words": (r"[A-Za-z0-9_+|,.#@() -]{1,512}", "words with |, comma or _ between them"),
     "numbers": (r"[-+0-9.eE |,/:;S]{1,1024}", "numbers with spaces, | or / between them"),
     "digits": (r"[0-9]{1,32}", "digits"),
@@ -274,7 +300,12 @@ _PATTERNS = {
         'channels, "stereo|c0=FL|c1=FR" for example',
     ),
     "bands": (r"[A-Za-z0-9 .=|-]{0,1024}", 'bands, "c0 f=200 w=100 g=-10" for example'),
-    "style": (r"[A-Za-z0-9_ ,=&.#+-]{1,512}", 'a style, "FontSize=24,Outline=1" for example'),
+    "vmaf": (
+        r"(?:version|name|motion\.[a-z_]+)=[a-zA-Z0-9_.]{1,64}(?::[a-z_]{1,32}=[a-z0-9_.]{1,64}){0,8}"
+        r"(?:\|(?:version|name)=[a-zA-Z0-9_.]{1,64}(?::[a-z_]{1,32}=[a-z0-9_.]{1,64}){0,8}){0,8}",
+        'a model that FFmpeg comes with, "version=vmaf_v0.6.1" for example',
+    ),
+    "style": (r"[\w ,=&.#+-]{1,512}", 'a style, "FontSize=24,Outline=1" for example'),
     "timecode": (r"[0-9]{2}:[0-9]{2}:[0-9]{2}[:;.][0-9]{2}", '"HH:MM:SS:FF"'),
 }
 _PLAIN: dict[str, Kind] = {
@@ -286,6 +317,7 @@ _PLAIN: dict[str, Kind] = {
     "time": Duration(),
     "expr": Expression(),
     "text": DrawnText(),
+    "log": OwnLog(),
     "denied": Nothing(),
 }
 
@@ -303,9 +335,9 @@ def kind(spelled: str) -> Kind:
     names = frozenset(filter(None, re.split(r"[|\s]+", found["names"] or "")))
     if word in ("int", "num"):
         return Number(float(found["low"] or "-inf"), float(found["high"] or "inf"), names)
-    if word == "expr" and found["group"]:
+    if word in ("expr", "exprs") and found["group"]:
         assert found["group"] in FUNCTIONS, spelled
-        return Expression(found["group"])
+        return (Expression if word == "expr" else Expressions)(found["group"])
     if word == "input":
         return InputName(found["group"])
     if names:

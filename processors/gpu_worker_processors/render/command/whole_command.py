@@ -1,12 +1,11 @@
-"""What one word cannot show: that streams and labels exist, that the work ends, that a frame is
-one frame."""
+"""What one word cannot show: that streams and labels exist, and that the work
+ends."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-from gpu_worker_processors.render.command import formats
 from gpu_worker_processors.render.command.errors import Denied, at_token
 from gpu_worker_processors.render.command.graph import Filter, Graph
 from gpu_worker_processors.render.command.script import Input, Script
@@ -14,7 +13,8 @@ from gpu_worker_processors.render.command.script import Input, Script
 _STREAM_LABEL = re.compile(r"([0-9]+)(?::.*)?")
 _GENERATED = (
     "color testsrc testsrc2 smptebars smptehdbars rgbtestsrc gradients nullsrc anullsrc sine"
-    " anoisesrc"
+    " anoisesrc allrgb allyuv colorchart colorspectrum haldclutsrc mandelbrot pal75bars pal100bars"
+    " perlin sierpinski yuvtestsrc zoneplate aevalsrc"
 )
 _SOURCES = frozenset(_GENERATED.split())
 """Filters that make images or audio out of nothing, for ever without a duration."""
@@ -44,10 +44,6 @@ def check_sense(script: Script, output_token: int) -> None:
             _is_source(item) for graph in script.graphs for item in graph.filters
         ):
             raise Denied("there is no input; give one with -i")
-        if formats.MUXERS[script.muxer].still and not _is_one_frame(script):
-            raise Denied(
-                "a picture is one frame: add -frames:v 1; a sequence of pictures is not written"
-            )
 
 
 def _check_amount(script: Script) -> None:
@@ -185,8 +181,3 @@ def _ends(item: Filter) -> bool:
 def _text(item: Filter, key: str) -> str:
     value = item.option(key)
     return value.text(str) if value is not None else ""
-
-
-def _is_one_frame(script: Script) -> bool:
-    frames = script.last("frames")
-    return frames is not None and frames.is_of_video and frames.plain == "1"

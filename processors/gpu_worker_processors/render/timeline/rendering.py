@@ -11,7 +11,7 @@ from pathlib import Path
 from typing_extensions import Self
 
 from gpu_worker_processors.base import Limits
-from gpu_worker_processors.media.container import AUDIO_DECODERS, VIDEO_DECODERS
+from gpu_worker_processors.media.decoders import AUDIO_DECODERS, VIDEO_DECODERS
 from gpu_worker_processors.render.base import Expectation
 from gpu_worker_processors.render.timeline.plan import nearest
 from gpu_worker_processors.render.timeline.sources import TimelineSource
@@ -89,6 +89,7 @@ class TimelineRendering:
     fonts: tuple[Path, ...] = ()
     limits: Limits = field(default_factory=Limits)
     uses_gpu: bool = False
+    takes_damage: bool = False
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -97,6 +98,9 @@ class TimelineRendering:
     @property
     def openings(self) -> int:
         return len(self.inputs) + len(self.fonts)
+
+    def in_software(self) -> Self:
+        return self
 
     def with_encoder(self, name: str, options: Mapping[str, str]) -> Self:
         return replace(self, video_encoder=name, video_options=dict(options))
