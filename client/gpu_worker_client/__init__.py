@@ -117,9 +117,9 @@ _NAMES = {
     "webhooks": "WebhookEvent unwrap",
 }
 """Every public name, under the module that is loaded when it is first used."""
-_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
+_MODULES = dict(sorted((name, file) for file, names in _NAMES.items() for name in names.split()))
 
-__all__ = [*sorted(_MODULES)]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = list(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> object:
