@@ -161,16 +161,13 @@ class Storage:
             OSError: the file cannot be read.
         """
         path = Path(path)
-        by_content = key is None
-        key = self.content_key(path) if key is None else key
-        if (
-            by_content
-            and (found := self.head(key)) is not None
-            and found.size_bytes == path.stat().st_size
-        ):
-            if on_progress is not None:
-                on_progress(found.size_bytes, found.size_bytes)
-            return key
+        if key is None:
+            key = self.content_key(path)
+            found = self.head(key)
+            if found is not None and found.size_bytes == path.stat().st_size:
+                if on_progress is not None:
+                    on_progress(found.size_bytes, found.size_bytes)
+                return key
         upload(self._s3, path, key, self.part_bytes, self.parallel, on_progress)
         return key
 

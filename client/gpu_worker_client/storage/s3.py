@@ -99,9 +99,34 @@ class S3:
         region: str,
         timing: Timing,
     ) -> None:
+        try:
+            from boto3.session import Session
+            from botocore.config import Config
+        except ImportError:
+            raise ConfigError(
+                "storage needs boto3: pip install 'gpu-worker-client[storage]'"
+            ) from None
         self.bucket = bucket
         self.timing = timing
-        self._client = _client(endpoint_url, access_key_id, secret_access_key, region)
+        config = Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            # R2 refuses the checksum trailer that boto3 adds by default since 1.36.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            retries={"total_max_attempts": 1},
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            # A proxy named by the environment is for the world outside, not for a store on this
+            # machine.
+            proxies={} if urlsplit(endpoint_url).scheme == "http" else None,
+        )
+        # A session of its own: boto3's default one is not made for threads, and would read the
+        # machine's AWS profile.
+        session = Session(access_key_id, secret_access_key, region_name=region)
+        self._client: Any = session.client(  # pyright: ignore[reportUnknownMemberType]
+            "s3", endpoint_url=endpoint_url, config=config
+        )
 
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """One operation of boto3's client, by its name there, on this bucket.
@@ -170,33 +195,4 @@ def _error(meaning: Refusal, operation: str, key: object) -> StorageError:
     where = f" {key}" if isinstance(key, str) else ""
     return StorageError(
         f"{operation}{where}: {meaning.sentence}", code=meaning.code, retryable=meaning.retryable
-    )
-
-
-def _client(endpoint_url: str, access_key_id: str, secret_access_key: str, region: str) -> Any:
-    try:
-        from boto3.session import Session
-        from botocore.config import Config
-    except ImportError:
-        raise ConfigError("storage needs boto3: pip install 'gpu-worker-client[storage]'") from None
-    # A session of its own: boto3's default one is not made for threads, and would read the
-    # machine's AWS profile.
-    session = Session(aws_access_key_id=access_key_id, aws_secret_access_key=secret_access_key)
-    return session.client(  # pyright: ignore[reportUnknownMemberType]
-        "s3",
-        endpoint_url=endpoint_url,
-        region_name=region,
-        config=Config(
-            signature_version="s3v4",
-            s3={"addressing_style": "path"},
-            # R2 refuses the checksum trailer that boto3 adds by default since 1.36.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            retries={"total_max_attempts": 1},
-            connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
-            # A proxy named by the environment is for the world outside, not for a store on this
-            # machine.
-            proxies={} if urlsplit(endpoint_url).scheme == "http" else None,
-        ),
     )
