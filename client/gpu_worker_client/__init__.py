@@ -83,80 +83,41 @@ if TYPE_CHECKING:
     from gpu_worker_client.webhooks import WebhookEvent as WebhookEvent
     from gpu_worker_client.webhooks import unwrap as unwrap
 
-_MODULES = {
-    "APIConnectionError": "errors",
-    "APIError": "errors",
-    "AsyncClient": "async_client",
-    "AsyncJob": "async_client",
-    "AuthenticationError": "errors",
-    "AutoCropJob": "filejobs",
-    "BeatAnalysisJob": "filejobs",
-    "Client": "client",
-    "ColdStart": "events",
-    "ConfigError": "errors",
-    "ErrorCode": "protocol",
-    "Event": "events",
-    "FFmpegRenderJob": "filejobs",
-    "Finished": "events",
-    "GpuWorkerError": "protocol.errors",
-    "InputUnavailable": "protocol.errors",
-    "InvalidTask": "protocol.errors",
-    "Job": "job",
-    "JobCancelled": "protocol.errors",
-    "JobError": "protocol.errors",
-    "JobExpired": "protocol.errors",
-    "JobManager": "many",
-    "JobOutcome": "many",
-    "JobResult": "filejobs",
-    "JobStatus": "status",
-    "JobSummary": "many",
-    "JobTimedOut": "protocol.errors",
-    "LimitExceeded": "protocol.errors",
-    "NotFoundError": "errors",
-    "OutOfMemory": "protocol.errors",
-    "Outcome": "async_client",
-    "OutputRejected": "protocol.errors",
-    "OutputUploadFailed": "protocol.errors",
-    "PayloadTooLargeError": "errors",
-    "Policy": "policy",
-    "Progress": "protocol",
-    "ProgressBar": "progress_bar",
-    "ProgressEvent": "events",
-    "Queued": "events",
-    "RateLimitError": "errors",
-    "ResourceExhausted": "protocol.errors",
-    "ResultLost": "protocol.errors",
-    "ResultUnreadable": "protocol.errors",
-    "SceneDetectionJob": "filejobs",
-    "ServerError": "errors",
-    "Started": "events",
-    "State": "protocol",
-    "Storage": "storage",
-    "StorageError": "errors",
-    "StorageUnavailable": "protocol.errors",
-    "SubmitInDoubt": "protocol.errors",
-    "TaskResult": "protocol",
-    "Timing": "_retry",
-    "TrackJob": "filejobs",
-    "Transfer": "files.transfer",
-    "UnsupportedMedia": "protocol.errors",
-    "UnsupportedTask": "protocol.errors",
-    "UpscaleJob": "filejobs",
-    "UrlRefused": "protocol.errors",
-    "WaitTimeout": "errors",
-    "WebhookError": "errors",
-    "WebhookEvent": "webhooks",
-    "WeightsUnavailable": "protocol.errors",
-    "WorkerFault": "protocol.errors",
-    "WorkerUnsuitable": "protocol.errors",
-    "create_nvenc_command": "commands",
-    "execute_all": "filejobs",
-    "is_available": "filejobs",
-    "tracks_to_mot": "tracks",
-    "unwrap": "webhooks",
-    "worth_it": "filejobs",
+_NAMES = {
+    "_retry": "Timing",
+    "async_client": "AsyncClient AsyncJob Outcome",
+    "client": "Client",
+    "commands": "create_nvenc_command",
+    "errors": (
+        "APIConnectionError APIError AuthenticationError ConfigError NotFoundError"
+        " PayloadTooLargeError RateLimitError ServerError StorageError WaitTimeout"
+        " WebhookError"
+    ),
+    "events": "ColdStart Event Finished ProgressEvent Queued Started",
+    "filejobs": (
+        "AutoCropJob BeatAnalysisJob FFmpegRenderJob JobResult SceneDetectionJob TrackJob"
+        " UpscaleJob execute_all is_available worth_it"
+    ),
+    "files.transfer": "Transfer",
+    "job": "Job",
+    "many": "JobManager JobOutcome JobSummary",
+    "policy": "Policy",
+    "progress_bar": "ProgressBar",
+    "protocol": "ErrorCode Progress State TaskResult",
+    "protocol.errors": (
+        "GpuWorkerError InputUnavailable InvalidTask JobCancelled JobError JobExpired"
+        " JobTimedOut LimitExceeded OutOfMemory OutputRejected OutputUploadFailed"
+        " ResourceExhausted ResultLost ResultUnreadable StorageUnavailable SubmitInDoubt"
+        " UnsupportedMedia UnsupportedTask UrlRefused WeightsUnavailable WorkerFault"
+        " WorkerUnsuitable"
+    ),
+    "status": "JobStatus",
+    "storage": "Storage",
+    "tracks": "tracks_to_mot",
+    "webhooks": "WebhookEvent unwrap",
 }
-"""Every public name, and the module that is loaded when it is first used."""
+"""Every public name, under the module that is loaded when it is first used."""
+_MODULES = dict(sorted((name, file) for file, names in _NAMES.items() for name in names.split()))
 
 __all__ = list(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -16,7 +16,7 @@ from gpu_worker_client.protocol.http import TRANSIENT_STATUS, full_jitter_second
 
 MAX_RETRIES = 5
 BACKOFF_CAP_SECONDS = 8.0
-"""As in openai-python's client."""
+"""The longest pause of openai-python's client."""
 RETRY_AFTER_CAP_SECONDS = 120.0
 """A longer `Retry-After` is raised to the caller instead of slept."""
 RETRIED_STATUS = TRANSIENT_STATUS | {200}

@@ -17,7 +17,6 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, overload
 
 from gpu_worker_client._blocking import as_they_end, notify
@@ -49,26 +48,6 @@ MIN_WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 10.0
 may be held up, since only the answer names the job to cancel.
 https://docs.runpod.io/serverless/endpoints/operation-reference"""
 _log = logging.getLogger("gpu_worker_client")
-
-
-def connect(
-    endpoint_id: str | None,
-    api_key: str | None,
-    base_url: str | None,
-    env: Mapping[str, str],
-    timing: Timing,
-) -> Connection:
-    """Raises ConfigError: a setting is missing or cannot work. Nothing is sent."""
-    endpoint = Endpoint(
-        endpoint_id or _required(env, "GPU_WORKER_ENDPOINT_ID", "endpoint_id"),
-        base_url or env.get("GPU_WORKER_BASE_URL") or DEFAULT_BASE_URL,
-        timing.now,
-    )
-    key = check_api_key(api_key or _required(env, "RUNPOD_API_KEY", "api_key"))
-    # A proxy named by the environment is for the world outside, not for a dev-server on this
-    # machine.
-    http = Http(key, timing, trust_environment=not endpoint.on_loopback)
-    return Connection(endpoint, http, timing)
 
 
 def _required(env: Mapping[str, str], variable: str, argument: str) -> str:
@@ -124,9 +103,19 @@ class AsyncClient(AsyncFileTasks):
         timing: Timing | None = None,
         storage: Storage | None = None,
     ) -> None:
-        values = os.environ if env is None else env
-        self._storage, self._env = storage, values
-        self.connection = connect(endpoint_id, api_key, base_url, values, timing or Timing())
+        env = os.environ if env is None else env
+        timing = timing or Timing()
+        self._storage, self._env = storage, env
+        endpoint = Endpoint(
+            endpoint_id or _required(env, "GPU_WORKER_ENDPOINT_ID", "endpoint_id"),
+            base_url or env.get("GPU_WORKER_BASE_URL") or DEFAULT_BASE_URL,
+            timing.now,
+        )
+        key = check_api_key(api_key or _required(env, "RUNPOD_API_KEY", "api_key"))
+        # A proxy named by the environment is for the world outside, not for a dev-server on this
+        # machine.
+        http = Http(key, timing, trust_environment=not endpoint.on_loopback)
+        self.connection = Connection(endpoint, http, timing)
 
     def __repr__(self) -> str:
         endpoint = self.connection.endpoint
@@ -148,12 +137,7 @@ class AsyncClient(AsyncFileTasks):
     async def __aenter__(self) -> AsyncClient:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -283,9 +267,9 @@ class AsyncClient(AsyncFileTasks):
         check_id(job_id, "job id")
         if isinstance(task, TaskBase):
             return self._job(job_id, TASKS[task.task].result, StoredResult.of(task))
-        if isinstance(task, str) and task not in TASKS:
-            raise ConfigError(f"task must be one of: {', '.join(TASKS)}")
         if isinstance(task, str):
+            if task not in TASKS:
+                raise ConfigError(f"task must be one of: {', '.join(TASKS)}")
             return self._job(job_id, TASKS[task].result)
         kinds = [kind for kind in TASKS.values() if isinstance(task, type) and kind.request == task]
         return self._job(job_id, kinds[0].result if kinds else None)

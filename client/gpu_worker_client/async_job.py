@@ -11,7 +11,6 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar, cast
 
 from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS, Endpoint
@@ -100,12 +99,7 @@ class AsyncJob(Generic[R]):
     async def __aenter__(self) -> AsyncJob[R]:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             return
         try:

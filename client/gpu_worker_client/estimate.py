@@ -229,7 +229,7 @@ def _network(model: str, card: Card | None, video: _Video) -> _Part:
 
 
 def _measured(work: str, video: _Video) -> _Part:
-    """By the processor of docs/benchmarks.md; no card speeds a task up that has no network."""
+    """Work of the processor of docs/benchmarks.md; no card speeds a task up that has no network."""
     speed = MEASURED[CPU, work]
     note = f"{work}: {speed.per_second:.4g} {speed.unit}/s measured on two cores"
     return _Part(video.amount(speed.unit) / speed.per_second, "measured", note)
