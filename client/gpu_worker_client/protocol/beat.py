@@ -9,8 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from gpu_worker_client.protocol.base import AnsweredBy, Many, ResponseModel
-from gpu_worker_client.protocol.containers import CONTAINERS
+from gpu_worker_client.protocol.base import CONTAINERS, AnsweredBy, Many, ResponseModel
 from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import OptionalFileTask, RequestModel
 
