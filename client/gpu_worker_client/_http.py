@@ -66,9 +66,9 @@ class Request:
     """Makes the reply a value or raises; runs on the request's thread, for a large result takes its
     time."""
     limit_seconds: float
-    """Longest time from name resolution to the last byte; less when a deadline is near."""
+    """For the whole exchange, from name resolution to the last byte; less near a deadline."""
     max_bytes: int
-    """Longest body that is read of a reply."""
+    """Largest body of a reply."""
     retries: Retries = "any"
     """Which failures it is sent again after."""
     body: bytes | None = field(default=None, repr=False)

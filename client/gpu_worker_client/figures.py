@@ -58,8 +58,8 @@ def short(gpu: str) -> str:
 
 
 def _speed(row: Mapping[str, Any]) -> Speed:
-    """The speed in a row of figures.json, whose `seconds` are of `frames`, `audio_seconds` or
-    `jobs`."""
+    """What a row of figures.json gives: `frames` of a size, `audio_seconds` or `jobs` in
+    `seconds`."""
     if "frames" not in row:
         amount, unit = (row["jobs"], "jobs") if "jobs" in row else (row["audio_seconds"], "seconds")
     elif row["task"] == "track":

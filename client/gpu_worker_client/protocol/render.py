@@ -95,14 +95,16 @@ class RenderTask(OutputTask, AnsweredBy[RenderResult]):
     task: Literal["render"] = "render"
     inputs: dict[FileName, Url] = Field(default={}, max_length=MAX_INPUTS)
     """GET; presigned, by the name the command uses. Empty for a command that only generates, a test
-    card for example."""
+    card for example. Fonts (TrueType, OpenType) among them are found by their family's name, as
+    subtitles and `drawtext=font=...` ask for them."""
     params: RenderParams
 
     @model_validator(mode="after")
     def _names_are_of_inputs(self) -> RenderTask:
         if self.params.output_filename in self.inputs:
             raise ValueError("params.output_filename is the name of an input")
-        used = self.params.timeline.input_names if self.params.timeline else {}
+        timeline = self.params.timeline
+        used = {**timeline.input_names, **timeline.font_names} if timeline else {}
         for name, path in used.items():
             if name not in self.inputs:
                 raise ValueError(f"params.timeline.{path} is not the name of an input")

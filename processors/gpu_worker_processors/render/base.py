@@ -8,7 +8,7 @@ reads the words.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -41,8 +41,7 @@ class Rendering(Protocol):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All that FFmpeg may read: the inputs, and fonts or tables of the worker's own that the
-        graph names."""
+        """All that FFmpeg may read, besides fonts."""
         ...
 
     @property
@@ -84,6 +83,12 @@ class Rendering(Protocol):
 
     def in_software(self) -> Self:
         """The same rendering, decoded and filtered on the CPU."""
+        ...
+
+    @property
+    def drawn_texts(self) -> Iterable[tuple[str, Path]]:
+        """(text, font) of each text that is drawn with one font: FFmpeg does not say which letters
+        that lacks."""
         ...
 
     def with_encoder(self, name: str, options: Mapping[str, str]) -> Self:

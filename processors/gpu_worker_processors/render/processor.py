@@ -19,9 +19,16 @@ from gpu_worker_client.protocol import (
 )
 from gpu_worker_processors.base import Limits, LocalJob, Policy
 from gpu_worker_processors.render.base import Rendering
-from gpu_worker_processors.render.failures import damage, failure, hardware_problem
+from gpu_worker_processors.render.failures import (
+    damage,
+    failure,
+    hardware_problem,
+    missing_letters,
+)
+from gpu_worker_processors.render.fonts import missing, missing_glyphs
 from gpu_worker_processors.render.hardware import STAND_INS, Choice, choose, fall_back, unavailable
 from gpu_worker_processors.render.progress import Report
+from gpu_worker_processors.render.run import FinishedRun, run
 from gpu_worker_processors.sandbox import program
 
 _DAMAGE_TAKEN = (
@@ -65,12 +72,13 @@ class RenderProcessor:
         choice = choose(
             rendering, ffmpeg_program(), policy, require_hardware=params.require_hardware
         )
-        choice, report = _run(job, choice, policy)
+        choice, finished = _run(job, choice, policy)
         from gpu_worker_processors.render.check import check_output, warnings
 
         expected, copied = rendering.expected, rendering.video_encoder == "copy"
-        output = check_output(rendering.output_path, expected, report, copied=copied)
+        output = check_output(rendering.output_path, expected, finished.report, copied=copied)
         job.warnings.extend(warnings(output, expected, copied=copied))
+        job.warnings.extend(missing_glyphs(_undrawn(rendering, finished.log)))
         seconds = time.perf_counter() - started
         encoder = choice.rendering.video_encoder if output.has_video else None
         stats = RenderStats(
@@ -107,6 +115,7 @@ def planned(job: LocalJob, policy: Policy) -> tuple[Rendering, str | None]:
     from gpu_worker_processors.render.timeline import (
         SOFTWARE_ENCODERS,
         compile_timeline,
+        inspect_fonts,
         inspect_inputs,
         planned_sheet,
     )
@@ -115,20 +124,29 @@ def planned(job: LocalJob, policy: Policy) -> tuple[Rendering, str | None]:
     works = {name for name in STAND_INS if unavailable(ffmpeg_program(), name, policy) is None}
     output = job.require_output()
     rendering = compile_timeline(
-        params.timeline, sources, output, encoders=SOFTWARE_ENCODERS | works, limits=job.limits
+        params.timeline,
+        sources,
+        output,
+        fonts=inspect_fonts(params.timeline, job.inputs),
+        encoders=SOFTWARE_ENCODERS | works,
+        limits=job.limits,
     )
     sheet = planned_sheet(params.timeline, sources)
     return rendering, sheet.vtt(job.output_name or output.name) if sheet else None
 
 
-def _run(job: LocalJob, choice: Choice, policy: Policy) -> tuple[Choice, Report]:
+def _undrawn(rendering: Rendering, log: str) -> set[str]:
+    """Letters that no font has."""
+    found = missing_letters(log)
+    return found.union(*(missing(text, font) for text, font in rendering.drawn_texts))
+
+
+def _run(job: LocalJob, choice: Choice, policy: Policy) -> tuple[Choice, FinishedRun]:
     """Runs it, a second time in software when the card turns out not to take it.
 
     Raises:
         TaskError: however it failed.
     """
-    from gpu_worker_processors.render.run import run
-
     total = _total_seconds(choice.rendering, job.limits)
     finished = run(
         choice.rendering,
@@ -137,6 +155,7 @@ def _run(job: LocalJob, choice: Choice, policy: Policy) -> tuple[Choice, Report]
         limits=job.limits,
         policy=policy,
         gpu=choice.gpu,
+        fonts=job.inputs.values(),
         on_report=lambda report: _report(job, report, total),
     )
     if finished.status == 0 and finished.report.ended:
@@ -145,7 +164,7 @@ def _run(job: LocalJob, choice: Choice, policy: Policy) -> tuple[Choice, Report]
             raise problem
         if problem is not None:
             job.warnings.append(ResultWarning(code="damaged_input", message=_DAMAGE_TAKEN))
-        return choice, finished.report
+        return choice, finished
     encoder = choice.rendering.video_encoder
     problem = hardware_problem(finished.log, encoder) if encoder in STAND_INS else None
     if problem is None:

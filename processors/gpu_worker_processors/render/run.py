@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -16,6 +16,7 @@ from gpu_worker_client.protocol.foreign import parse_integer
 from gpu_worker_processors.base import Limits, Policy
 from gpu_worker_processors.render import progress
 from gpu_worker_processors.render.base import Rendering
+from gpu_worker_processors.render.fonts import set_up
 from gpu_worker_processors.render.progress import Report
 from gpu_worker_processors.sandbox import program
 from gpu_worker_processors.sandbox.program import Confinement
@@ -56,10 +57,14 @@ def run(
     limits: Limits,
     policy: Policy,
     gpu: bool,
+    fonts: Iterable[Path] = (),
     on_report: Callable[[Report], None],
 ) -> FinishedRun:
     """Runs it to its end. Call it from a thread that outlives the run; the output file is made
     here, anew.
+
+    Args:
+        fonts: files that may be fonts, for texts that ask for one by its name.
 
     Raises:
         TaskError: `sandbox_unavailable`; `time_limit` when it was ended for running too long.
@@ -67,15 +72,17 @@ def run(
     output = rendering.output_path
     output.unlink(missing_ok=True)
     os.close(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    setup = set_up(work_dir, fonts)
     confinement = Confinement(
         work_dir,
-        readable=rendering.files,
+        readable=(*rendering.files, *setup.folders),
         writable=(output,),
         openings=rendering.openings,
         max_file_bytes=limits.max_output_bytes,
         max_memory_bytes=round(_MEMORY_SHARE * memory_bytes()),
         max_cpu_seconds=round(limits.max_seconds * (os.cpu_count() or 1)) + _CPU_MARGIN_SECONDS,
         gpu=gpu,
+        variables=tuple(setup.variables.items()),
         policy=policy,
     )
     words = (*progress.WORDS, "-hide_banner", "-loglevel", "warning", *rendering.argv())

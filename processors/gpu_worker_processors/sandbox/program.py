@@ -90,6 +90,8 @@ class Confinement:
     gpu: bool = False
     """Opens the card's device nodes and what the CUDA driver needs. Its memory cannot be limited
     then."""
+    variables: tuple[tuple[str, str], ...] = ()
+    """Environment variables that the program gets besides its own few."""
     policy: Policy = "require"
     """What to do where a wall cannot be raised: refuse, go on with less, or raise none."""
 
@@ -130,7 +132,7 @@ def start(
     Args:
         words: what follows the program's name.
         env: this process's variables; the program gets those of the CUDA driver with `gpu`, and
-            none otherwise.
+            none otherwise, besides `confinement.variables`.
         stdout, stderr: as `subprocess.Popen` takes them.
 
     Raises:
@@ -301,7 +303,7 @@ def _limits(confinement: Confinement) -> str:
 
 def _environment(confinement: Confinement, env: Mapping[str, str]) -> dict[str, str]:
     """FFREPORT, proxies, LD_PRELOAD and every key stay outside."""
-    own = {"LC_ALL": "C", "HOME": str(confinement.work_dir)}
+    own = {"LC_ALL": "C", "HOME": str(confinement.work_dir), **dict(confinement.variables)}
     if confinement.gpu:
         own |= {
             name: value

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from gpu_worker_processors.render.command.parse import parse_command
 from gpu_worker_processors.render.command.script import Given, Input, Script
 from gpu_worker_processors.render.command.sources import check_purpose, check_stated, demuxer_of
 from gpu_worker_processors.render.command.values import InputFile, Text
+from gpu_worker_processors.render.fonts import default_file
 
 _ALWAYS = (
     "-hide_banner",
@@ -38,6 +40,8 @@ _OF_FILES = (
 )
 """Before every file: nothing is opened but a file, nothing decoded but the listed codecs, no bomb
 unpacked."""
+_EXPANDED = re.compile(r"%\{[^}]*\}|\\")
+"""What is not drawn of a drawtext's text."""
 _SHARED_WITH_AUDIO = frozenset({"b", "q", "profile"})
 """Options that a video encoder has in common with an audio encoder: they are given with their
 `:v`."""
@@ -191,6 +195,16 @@ class Command:
             if given.name in ("t", "to")
         ]
         return min((limit for limit in limits if limit is not None), default=None)
+
+    @property
+    def drawn_texts(self) -> Iterator[tuple[str, Path]]:
+        """What `drawtext` writes in the default font or one of the inputs."""
+        for item in (item for graph in self.script.graphs for item in graph.filters):
+            text, font = item.option("text"), item.option("fontfile")
+            default = default_file() if item.option("font") is None else None
+            file = self.paths[font.name] if isinstance(font, InputFile) else default
+            if item.name == "drawtext" and text is not None and file is not None:
+                yield _EXPANDED.sub("", text.text(str)), file
 
     @property
     def uses_gpu(self) -> bool:
