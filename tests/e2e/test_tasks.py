@@ -35,7 +35,7 @@ from gpu_worker_client.protocol import (
     UpscaleResult,
     UpscaleTask,
 )
-from gpu_worker_processors.selftest.samples import CLIP_NAME, clip, sample_of
+from gpu_worker_processors.samples import CLIP_NAME, clip, sample_of
 
 DARK, BRIGHT, BLUE = (20, 20, 20), (230, 230, 230), (30, 30, 200)
 DEADLINE_SECONDS = 120.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpu_worker_client.protocol import AutoCropResult, TaskResult
-from gpu_worker_processors.selftest.samples import FRAMES, HEIGHT_PX, Sample
+from gpu_worker_processors.samples import FRAMES, HEIGHT_PX, Sample
 
 CROP_WIDTH_PX = 28
 """Width of the clip's images at 9:16, even."""

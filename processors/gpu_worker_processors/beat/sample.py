@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpu_worker_client.protocol import BeatResult, TaskResult
-from gpu_worker_processors.selftest.samples import CLICKS, CLICKS_HZ, Sample, clicks
+from gpu_worker_processors.samples import CLICKS, CLICKS_HZ, Sample, clicks
 
 
 def _wrong(result: TaskResult) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpu_worker_client.protocol import DetectScenesResult, TaskResult
-from gpu_worker_processors.selftest.samples import CUT_FRAME, Sample
+from gpu_worker_processors.samples import CUT_FRAME, Sample
 
 
 def _wrong(result: TaskResult) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpu_worker_client.protocol import RenderResult, TaskResult
-from gpu_worker_processors.selftest.samples import CLIP_NAME, FRAMES, Sample
+from gpu_worker_processors.samples import CLIP_NAME, FRAMES, Sample
 
 
 def _wrong(result: TaskResult) -> str | None:

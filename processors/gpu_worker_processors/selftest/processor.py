@@ -35,7 +35,7 @@ from gpu_worker_client.protocol import (
 from gpu_worker_processors import registry
 from gpu_worker_processors.base import LocalJob, Processor, ignore_progress
 from gpu_worker_processors.models.weights import WeightStore
-from gpu_worker_processors.selftest.samples import CLIP_NAME, Sample, clip, sample_of
+from gpu_worker_processors.samples import CLIP_NAME, Sample, clip, sample_of
 
 logger = logging.getLogger(__name__)
 

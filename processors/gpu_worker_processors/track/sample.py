@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpu_worker_client.protocol import TaskResult, TrackResult
-from gpu_worker_processors.selftest.samples import CUT_FRAME, FRAMES, Sample
+from gpu_worker_processors.samples import CUT_FRAME, FRAMES, Sample
 
 
 def _wrong(result: TaskResult) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpu_worker_client.protocol import TaskResult, UpscaleResult
-from gpu_worker_processors.selftest.samples import FRAMES, HEIGHT_PX, WIDTH_PX, Sample
+from gpu_worker_processors.samples import FRAMES, HEIGHT_PX, WIDTH_PX, Sample
 
 _LIGHTEST_FIRST = (
     "realesr-animevideov3",

@@ -22,11 +22,10 @@ from gpu_worker_client.protocol import (
     UpscaleResult,
     UpscaleStats,
 )
-from gpu_worker_processors import registry
+from gpu_worker_processors import registry, samples
 from gpu_worker_processors.base import LocalJob, ProcessorSettings
 from gpu_worker_processors.models.weights import WeightStore
 from gpu_worker_processors.selftest import processor as selftest
-from gpu_worker_processors.selftest import samples
 from gpu_worker_processors.upscale import sample as upscale_sample
 
 
