@@ -39,7 +39,7 @@ class Card:
     """A GPU that serverless endpoints offer."""
 
     name: str
-    """By the driver, "NVIDIA RTX 4000 Ada Generation"."""
+    """Its driver's name for it, "NVIDIA RTX 4000 Ada Generation"."""
     flops: float
     """Peak of dense half-precision operations in a second."""
     usd_per_second: float | None
@@ -58,7 +58,8 @@ def short(gpu: str) -> str:
 
 
 def _speed(row: Mapping[str, Any]) -> Speed:
-    """Of a row of figures.json: `frames` of a size, `audio_seconds` or `jobs` in `seconds`."""
+    """What a row of figures.json gives: `frames` of a size, `audio_seconds` or `jobs` in
+    `seconds`."""
     if "frames" not in row:
         amount, unit = (row["jobs"], "jobs") if "jobs" in row else (row["audio_seconds"], "seconds")
     elif row["task"] == "track":

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast, overload
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast, overload
 
+import gpu_worker_client.protocol as protocol
 import gpu_worker_client.split as splitting
 from gpu_worker_client._blocking import in_thread
 from gpu_worker_client._portal import blocking
@@ -25,17 +26,8 @@ from gpu_worker_client.files.transfer import OnEvent, TaskClient, run_files
 from gpu_worker_client.files.work import FileOrUrl, FileWork, is_url, render_work
 from gpu_worker_client.policy import Policy
 
-if TYPE_CHECKING:  # a program that names no task makes no task's models
-    from gpu_worker_client.protocol import (
-        AutoCropResult,
-        BeatResult,
-        DetectScenesResult,
-        RenderResult,
-        TrackResult,
-        UpscaleResult,
-        UpscaleTask,
-    )
-
+T = TypeVar("T")
+Awaited = Coroutine[Any, Any, T]
 Whole_co = TypeVar("Whole_co", covariant=True)
 Parts_co = TypeVar("Parts_co", covariant=True)
 _SPLIT_OPTIONS = frozenset({"segments", "in_flight", "max_usd", "gpu", "prices", "on_plan"})
@@ -85,16 +77,18 @@ async def _upscale(
     on_event: Any = None,
     policy: Policy | None = None,
     **params: Any,
-) -> UpscaleResult | splitting.SplitResult:
+) -> protocol.UpscaleResult | splitting.SplitResult:
     """As `FileTasks.upscale`. `on_plan` may be a coroutine function too."""
     if not split:
         work = FileWork("upscale", params, {"input_url": input}, output=output)
-        return cast("UpscaleResult", await run_files(client, work, timeout, on_event, policy))
+        return cast(
+            "protocol.UpscaleResult", await run_files(client, work, timeout, on_event, policy)
+        )
     if timeout is not None or is_url(input) or is_url(output):
         raise ConfigError("split=True works on paths and has no timeout; a policy limits its jobs")
     options = {name: params.pop(name) for name in _SPLIT_OPTIONS & params.keys()}
     work = FileWork("upscale", params, {"input_url": input}, output=output)
-    task = cast("UpscaleTask", work.check())
+    task = cast("protocol.UpscaleTask", work.check())
     # PyAV takes a while to import, and a bucket's client: not on the event loop.
     split_upscale = await in_thread(lambda: splitting.split_upscale_async)
     storage = await in_thread(lambda: client.storage)
@@ -107,8 +101,7 @@ class AsyncFileTasks(TaskClient):
     function. Cancelling the asyncio task stops a transfer, and cancels the remote job."""
 
     upscale = cast(
-        "_Upscale[Coroutine[Any, Any, UpscaleResult], Coroutine[Any, Any, splitting.SplitResult]]",
-        _upscale,
+        "_Upscale[Awaited[protocol.UpscaleResult], Awaited[splitting.SplitResult]]", _upscale
     )
 
     async def track(
@@ -120,10 +113,10 @@ class AsyncFileTasks(TaskClient):
         on_event: OnEvent | None = None,
         policy: Policy | None = None,
         **params: Any,
-    ) -> TrackResult:
+    ) -> protocol.TrackResult:
         """As `FileTasks.track`."""
         work = FileWork("track", params, {"input_url": input}, output=output)
-        return cast("TrackResult", await run_files(self, work, timeout, on_event, policy))
+        return cast("protocol.TrackResult", await run_files(self, work, timeout, on_event, policy))
 
     async def auto_crop(
         self,
@@ -135,11 +128,13 @@ class AsyncFileTasks(TaskClient):
         on_event: OnEvent | None = None,
         policy: Policy | None = None,
         **params: Any,
-    ) -> AutoCropResult:
+    ) -> protocol.AutoCropResult:
         """As `FileTasks.auto_crop`."""
         reads = {"input_url": input, "tracks_url": tracks}
         work = FileWork("auto_crop", params, reads, output=output)
-        return cast("AutoCropResult", await run_files(self, work, timeout, on_event, policy))
+        return cast(
+            "protocol.AutoCropResult", await run_files(self, work, timeout, on_event, policy)
+        )
 
     async def detect_scenes(
         self,
@@ -149,10 +144,12 @@ class AsyncFileTasks(TaskClient):
         on_event: OnEvent | None = None,
         policy: Policy | None = None,
         **params: Any,
-    ) -> DetectScenesResult:
+    ) -> protocol.DetectScenesResult:
         """As `FileTasks.detect_scenes`."""
         work = FileWork("detect_scenes", params, {"input_url": input})
-        return cast("DetectScenesResult", await run_files(self, work, timeout, on_event, policy))
+        return cast(
+            "protocol.DetectScenesResult", await run_files(self, work, timeout, on_event, policy)
+        )
 
     async def beat(
         self,
@@ -163,10 +160,10 @@ class AsyncFileTasks(TaskClient):
         on_event: OnEvent | None = None,
         policy: Policy | None = None,
         **params: Any,
-    ) -> BeatResult:
+    ) -> protocol.BeatResult:
         """As `FileTasks.beat`."""
         work = FileWork("beat", params, {"input_url": input}, output=output)
-        return cast("BeatResult", await run_files(self, work, timeout, on_event, policy))
+        return cast("protocol.BeatResult", await run_files(self, work, timeout, on_event, policy))
 
     async def render(
         self,
@@ -179,13 +176,13 @@ class AsyncFileTasks(TaskClient):
         output_url: FileOrUrl | None = None,
         require_hardware: bool = False,
         policy: Policy | None = None,
-    ) -> RenderResult:
+    ) -> protocol.RenderResult:
         """As `FileTasks.render`."""
         target = output_url if output is None else output
         if target is None or (output is not None and output_url is not None):
             raise TypeError("give exactly one of output and output_url")
         work = render_work(command, inputs, target, require_hardware)
-        return cast("RenderResult", await run_files(self, work, timeout, on_event, policy))
+        return cast("protocol.RenderResult", await run_files(self, work, timeout, on_event, policy))
 
 
 class FileTasks:
@@ -206,7 +203,7 @@ class FileTasks:
     """
 
     upscale = cast(
-        "_Upscale[UpscaleResult, splitting.SplitResult]",
+        "_Upscale[protocol.UpscaleResult, splitting.SplitResult]",
         blocking(
             _upscale,
             """A video enlarged, frame for frame. `output`'s suffix chooses the container: .mp4,

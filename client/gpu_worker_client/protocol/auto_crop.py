@@ -355,8 +355,9 @@ class AutoCropTask(OptionalFileTask, AnsweredBy[AutoCropResult]):
 
     task: Literal["auto_crop"] = "auto_crop"
     tracks_url: Url | None = None
-    """GET; presigned: the result JSON of a `track` task of the same video. Nothing is then detected
-    twice."""
+    """GET; presigned: who is where in this video. The result JSON of a `track` task, or of it no
+    more than `{"tracks": [...]}`, or MOTChallenge text (each track a person). Nothing is then
+    detected twice."""
     params: AutoCropParams = AutoCropParams.model_construct()
 
     @model_validator(mode="after")

@@ -24,8 +24,11 @@ class DetectScenesParams(RequestModel):
     `hash`: share of differing bits of a perceptual hash, 0 to 1. With `adaptive` and `hash` the
     default stands for the detector's own default, 3.0 and 0.35."""
     min_scene_length: float = Field(default=1.0, ge=0, le=3600)
-    """Seconds. A cut that comes sooner than this after the one before, or after the start, makes no
-    scene of its own; so only the last scene can be shorter. 0 keeps every cut."""
+    """Seconds. With `content`, a cut that comes sooner than this after any cut before it, or after
+    the start, makes no scene of its own: a run of quick cuts is one scene, and a trailer with a cut
+    every 0.8 s a single one, with the warning `quick_cuts`. With `adaptive` and `hash` it is
+    counted from the last cut that made a scene. Only the last scene can be shorter. 0 keeps every
+    cut."""
     detector: Literal["content", "adaptive", "hash"] = "content"
     """PySceneDetect's detector of that name. `content` finds hard cuts; `adaptive` compares with
     the neighbourhood, so a fast pan or a shaking camera makes fewer false cuts; `hash` compares

@@ -91,7 +91,7 @@ class TrackParams(RequestModel):
     """What is reported; 0.3 finds a ball in more frames. The tracker sees weaker boxes as well, so
     that an id survives a moment of doubt."""
     iou_threshold: float = Field(default=0.45, gt=0, le=1)
-    """Of two boxes of one class in a frame that overlap by more than this, the weaker one is
+    """When two boxes of one class in a frame overlap by more than this, the weaker one is
     dropped."""
     track_algorithm: Literal["botsort", "bytetrack"] = "botsort"
     """`botsort` makes up for a moving camera; `bytetrack` is a little faster."""

@@ -14,21 +14,14 @@ from typing import TYPE_CHECKING
 from gpu_worker_client.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gpu_worker_client.split.plan import Segment, SplitPlan, plan_split
-    from gpu_worker_client.split.run import SplitResult, split_upscale, split_upscale_async
-    from gpu_worker_client.split.segment_job import SegmentEvent
-    from gpu_worker_client.split.source import SplitError
-
-__all__ = [
-    "Segment",
-    "SegmentEvent",
-    "SplitError",
-    "SplitPlan",
-    "SplitResult",
-    "plan_split",
-    "split_upscale",
-    "split_upscale_async",
-]
+    from gpu_worker_client.split.plan import Segment as Segment
+    from gpu_worker_client.split.plan import SplitPlan as SplitPlan
+    from gpu_worker_client.split.plan import plan_split as plan_split
+    from gpu_worker_client.split.run import SplitResult as SplitResult
+    from gpu_worker_client.split.run import split_upscale as split_upscale
+    from gpu_worker_client.split.run import split_upscale_async as split_upscale_async
+    from gpu_worker_client.split.segment_job import SegmentEvent as SegmentEvent
+    from gpu_worker_client.split.source import SplitError as SplitError
 
 _MODULES = {
     "Segment": "plan",
@@ -40,6 +33,7 @@ _MODULES = {
     "split_upscale": "run",
     "split_upscale_async": "run",
 }
+__all__ = list(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> object:

@@ -37,8 +37,9 @@ FINE_TICKS = 48_000
 own 1000 would move them."""
 MOST_LATE_SECONDS = 1
 """By which a whole file may be moved; the lead-in of an audio codec is under a tenth of this."""
-_IN_BAND_TAGS = {"h264": "avc3", "hevc": "hev1"}
-"""Sample entries that allow parameter sets inside the stream: ISO/IEC 14496-15, 5.4.2 and 8.4.1."""
+_IN_BAND = {"h264": ("avc3", "h264_mp4toannexb"), "hevc": ("hev1", "hevc_mp4toannexb")}
+"""Codec -> sample entry that allows parameter sets inside the stream (ISO/IEC 14496-15, 5.4.2 and
+8.4.1), FFmpeg's filter that writes them before key frames."""
 
 
 def cut_segments(plan: SplitPlan, folder: Path) -> Iterator[tuple[Segment, Path]]:
@@ -181,18 +182,16 @@ def join(
         target = output.add_stream_from_template(picked_video(first), opaque=True)
         target.time_base = source.time_base
         if in_band:
-            _parameter_sets(codec, picked_video(first), target)
+            tag, writes_them = _IN_BAND[codec]
+            BitStreamFilterContext(writes_them, picked_video(first), target)
             if muxer in INDEXED:
-                target.codec_context.codec_tag = _IN_BAND_TAGS[codec]
+                target.codec_context.codec_tag = tag
         other_streams = OtherStreams(source, opened, output, target)
         video = _placed(source, pieces, target, in_band=in_band)
-        for packet in merge(other_streams.packets(), video, key=_decode_seconds):
+        in_order = merge(other_streams.packets(), video, key=lambda each: each.dts * each.time_base)
+        for packet in in_order:
             output.mux(packet)
     return other_streams.copied, other_streams.warnings
-
-
-def _decode_seconds(packet: Any) -> float:
-    return packet.dts * packet.time_base.numerator / packet.time_base.denominator
 
 
 def _needs_parameter_sets(pieces: Sequence[Piece]) -> bool:
@@ -208,17 +207,12 @@ def _needs_parameter_sets(pieces: Sequence[Piece]) -> bool:
             )
     if first.codec == "av1" or all(piece.extradata == first.extradata for piece in pieces):
         return False
-    if first.codec not in _IN_BAND_TAGS:
+    if first.codec not in _IN_BAND:
         raise SplitError(
             "segments_differ",
             f"the segments' {first.codec} headers differ; give all workers the same version",
         )
     return True
-
-
-def _parameter_sets(codec: str, stream: Any, target: Any = None) -> BitStreamFilterContext:
-    """What writes a stream's parameter sets before its key frames."""
-    return BitStreamFilterContext(f"{codec}_mp4toannexb", stream, target)
 
 
 def _placed(
@@ -236,7 +230,7 @@ def _placed(
             stream = picked_video(container)
             packets = packets_of(container, stream)
             if in_band:
-                led = _parameter_sets(piece.codec, stream)
+                led = BitStreamFilterContext(_IN_BAND[piece.codec][1], stream)
                 packets = (whole for packet in packets for whole in led.filter(packet))
             for position, (packet, number) in enumerate(
                 zip(packets, piece.order, strict=True), first

@@ -17,8 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gpu_worker_client._at_once import as_they_end
-from gpu_worker_client._blocking import in_thread, notify
+from gpu_worker_client._blocking import as_they_end, in_thread, notify
 from gpu_worker_client._portal import blocking
 from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.estimate import execution_timeout_seconds
@@ -26,7 +25,7 @@ from gpu_worker_client.files.transfer import TaskClient
 from gpu_worker_client.files.work import FileWork
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import UpscaleParams
-from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
+from gpu_worker_client.protocol.presigned import DEFAULT_EXPIRES_SECONDS, MAX_EXPIRES_SECONDS
 from gpu_worker_client.split.plan import DEFAULT_SEGMENTS, SplitPlan, plan_split
 from gpu_worker_client.split.remux import check_output, cut_segments, join
 from gpu_worker_client.split.segment_job import Done, SegmentEvent, SegmentRunner
@@ -34,7 +33,6 @@ from gpu_worker_client.split.source import SplitError
 from gpu_worker_client.storage import Storage
 
 DEFAULT_IN_FLIGHT = 16
-DAY_SECONDS = 86_400
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,18 @@ async def split_upscale_async(
     may be coroutine functions. Cancelling the asyncio task cancels the jobs that run and stops the
     transfers; the next call goes on from there."""
     started, output = time.monotonic(), Path(output)
-    planning = partial(plan_split, segments=segments, gpu=gpu, prices=prices)
-    plan = await in_thread(partial(_checked, planning, source, output, params, in_flight))
+
+    def planned() -> SplitPlan:
+        path = source.source.path if isinstance(source, SplitPlan) else source
+        # Refuses what is refused of a video in one piece.
+        FileWork("upscale", {}, {"input_url": path}, output=output).check()
+        if in_flight < 1:
+            raise ConfigError("in_flight must be at least 1")
+        if isinstance(source, SplitPlan):
+            return source
+        return plan_split(source, params, segments=segments, gpu=gpu, prices=prices)
+
+    plan = await in_thread(planned)
     if on_plan is not None:
         await notify(on_plan, plan)
     plan.require_budget(max_usd)
@@ -86,29 +94,10 @@ async def split_upscale_async(
     with _only_call(output):
         folder = output.with_name(output.name + ".split")
         folder.mkdir(exist_ok=True)
-        expires_seconds = min(MAX_EXPIRES_SECONDS, round(policy.ttl_seconds or DAY_SECONDS))
-        runner = SegmentRunner(
-            client, storage, plan, folder, output.suffix.lower(), policy, expires_seconds, on_event
-        )
-        done = await _all_done(runner, in_flight)
-        joined = folder / f"joined{runner.suffix}"
-        notes = await in_thread(partial(_join_checked, plan, done, joined))
-        joined.replace(output)  # not in a thread: a call that was cancelled leaves no output
-        await in_thread(partial(storage.delete, *(key for part in done for key in part.keys)))
-        await in_thread(partial(shutil.rmtree, folder))
-    costs = [part.result.cost for part in done]
-    prices_usd = [cost.usd if cost else None for cost in costs]
-    said = [warning.message for part in done for warning in part.result.warnings]
-    return SplitResult(
-        output_path=output,
-        frames=plan.frames,
-        segments=len(done),
-        deduplicated=sum(part.result.deduplicated for part in done),
-        gpu_seconds=sum(cost.gpu_seconds for cost in costs if cost),
-        usd=None if None in prices_usd else sum(usd for usd in prices_usd if usd is not None),
-        seconds=time.monotonic() - started,
-        warnings=tuple(dict.fromkeys([*plan.warnings, *said, *notes])),
-    )
+        suffix = output.suffix.lower()
+        runner = SegmentRunner(client, storage, plan, folder, suffix, policy, on_event)
+        done, notes = await _made(runner, output, in_flight)
+    return _result(plan, output, done, notes, time.monotonic() - started)
 
 
 split_upscale = blocking(
@@ -145,21 +134,6 @@ split_upscale = blocking(
 )
 
 
-def _checked(
-    planning: Callable[[Path | str, UpscaleParams | None], SplitPlan],
-    source: Path | str | SplitPlan,
-    output: Path,
-    params: UpscaleParams | None,
-    in_flight: int,
-) -> SplitPlan:
-    """The plan. Refuses first what is refused of a video in one piece."""
-    path = source.source.path if isinstance(source, SplitPlan) else source
-    FileWork("upscale", {}, {"input_url": path}, output=output).check()
-    if in_flight < 1:
-        raise ConfigError("in_flight must be at least 1")
-    return source if isinstance(source, SplitPlan) else planning(source, params)
-
-
 _outputs: dict[str, object] = {}
 """What this process is making."""
 
@@ -185,25 +159,52 @@ def _only_call(output: Path) -> Generator[None, None, None]:
         del _outputs[target]
 
 
-async def _all_done(runner: SegmentRunner, in_flight: int) -> list[Done]:
-    """Every segment through its job, in the plan's order. A segment is cut when its turn comes. The
-    first failure ends all."""
+async def _made(
+    runner: SegmentRunner, output: Path, in_flight: int
+) -> tuple[list[Done], list[str]]:
+    """Takes every segment through its job, and joins them. A segment is cut when its turn comes.
+    The first failure ends all. Returns the segments in order, and what is to be said of the
+    output."""
+    plan, folder = runner.plan, runner.folder
 
     async def runs() -> AsyncGenerator[Coroutine[Any, Any, Done], None]:
-        cuts = cut_segments(runner.plan, runner.folder)
+        cuts = cut_segments(plan, folder)
         while (cut := await in_thread(partial(next, cuts, None))) is not None:
             yield runner.run(*cut)
 
     async with aclosing(as_they_end(runs(), in_flight)) as ended:
         done = [part async for part in ended]
-    return sorted(done, key=lambda part: part.piece.segment.index)
+    done.sort(key=lambda part: part.piece.segment.index)
+    joined = folder / f"joined{runner.suffix}"
+
+    def join_checked() -> list[str]:
+        copied, notes = join(plan, [part.piece for part in done], joined)
+        check_output(plan, joined, copied)
+        return notes
+
+    notes = await in_thread(join_checked)
+    joined.replace(output)  # not in a thread: a call that was cancelled leaves no output
+    await in_thread(partial(runner.storage.delete, *(key for part in done for key in part.keys)))
+    await in_thread(partial(shutil.rmtree, folder))
+    return done, notes
 
 
-def _join_checked(plan: SplitPlan, done: list[Done], path: Path) -> list[str]:
-    """Returns what is to be said of the output."""
-    copied, notes = join(plan, [part.piece for part in done], path)
-    check_output(plan, path, copied)
-    return notes
+def _result(
+    plan: SplitPlan, output: Path, done: list[Done], notes: list[str], seconds: float
+) -> SplitResult:
+    costs = [part.result.cost for part in done]
+    prices = [cost.usd if cost else None for cost in costs]
+    said = [warning.message for part in done for warning in part.result.warnings]
+    return SplitResult(
+        output_path=output,
+        frames=plan.frames,
+        segments=len(done),
+        deduplicated=sum(part.result.deduplicated for part in done),
+        gpu_seconds=sum(cost.gpu_seconds for cost in costs if cost),
+        usd=None if None in prices else sum(filter(None, prices)),
+        seconds=seconds,
+        warnings=tuple(dict.fromkeys([*plan.warnings, *said, *notes])),
+    )
 
 
 def _policy(plan: SplitPlan, in_flight: int) -> Policy:
@@ -222,5 +223,5 @@ def _policy(plan: SplitPlan, in_flight: int) -> Policy:
     waiting = min(in_flight, len(plan.segments))
     return Policy(
         execution_timeout_seconds=limit,
-        ttl_seconds=min(MAX_EXPIRES_SECONDS, max(DAY_SECONDS, (waiting + 1) * limit)),
+        ttl_seconds=min(MAX_EXPIRES_SECONDS, max(DEFAULT_EXPIRES_SECONDS, (waiting + 1) * limit)),
     )

@@ -28,6 +28,7 @@ from gpu_worker_client.files.transfer import RemoteJob, TaskClient
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import State, UpscaleResult, UpscaleTask
 from gpu_worker_client.protocol.errors import GpuWorkerError, JobError, JobExpired, ResultLost
+from gpu_worker_client.protocol.presigned import DEFAULT_EXPIRES_SECONDS, MAX_EXPIRES_SECONDS
 from gpu_worker_client.split.plan import Segment, SplitPlan
 from gpu_worker_client.split.remux import Piece, read_piece
 from gpu_worker_client.storage import Storage
@@ -84,33 +85,22 @@ class SegmentRunner:
     suffix: str
     """How the files that workers write end."""
     policy: Policy
-    expires_seconds: int
-    """Life of the presigned URLs."""
     on_event: Callable[[SegmentEvent], object] | None
     """Called with every event, one at a time."""
-    _job_ids: dict[str, str] = field(init=False)
+    _job_ids: dict[str, str] = field(default_factory=dict[str, str], init=False)
     _notifying: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     def __post_init__(self) -> None:
-        self._job_ids = {}
         # No file, or a broken one: a finished segment is found by its idempotency key all the same.
         with suppress(OSError, ValueError):
-            data = self._job_ids_path.read_bytes()
+            data = (self.folder / "jobs.json").read_bytes()
             self._job_ids = TypeAdapter(dict[str, str]).validate_json(data)
 
     async def run(self, segment: Segment, path: Path) -> Done:
         """Uploads a segment, waits for its job, and fetches what it made. The uploaded file is
         removed here. Whatever ends this before the job has ended (a cancel, an error of `on_event`)
-        cancels the job: nobody will take its result.
-
-        Raises:
-            JobError: the job failed for good, or `ATTEMPTS` times.
-            SplitError: what came back is not the segment.
-            StorageError: the bucket refused a request or was not reached.
-            APIConnectionError: the endpoint was not reached.
-            APIError: the endpoint refused a request.
-        """
-        source_key = await in_thread(partial(self.storage.upload, path, on_progress=_stop_here))
+        cancels the job: nobody will take its result. Raises what `split_upscale` does."""
+        source_key = await in_thread(partial(self.storage.upload, path, on_progress=_checkpoint))
         path.unlink()
         await self._notify(segment, "uploaded")
         # The same source, parameters and container have the same name.
@@ -147,7 +137,7 @@ class SegmentRunner:
         self._job_ids.pop(name, None)
         if job_id is not None:
             self._job_ids[name] = job_id
-        with atomic_file(self._job_ids_path) as file:
+        with atomic_file(self.folder / "jobs.json") as file:
             file.write(json.dumps(self._job_ids).encode())
 
     async def _result(
@@ -163,7 +153,9 @@ class SegmentRunner:
             raise
 
     def _task(self, name: str, source_key: str) -> UpscaleTask:
-        get, put, seconds = self.storage.presign_get, self.storage.presign_put, self.expires_seconds
+        get, put = self.storage.presign_get, self.storage.presign_put
+        lifetime = self.policy.ttl_seconds or DEFAULT_EXPIRES_SECONDS
+        seconds = min(MAX_EXPIRES_SECONDS, round(lifetime))
         return UpscaleTask(
             input_url=get(source_key, seconds),
             output_url=put(self._output_key(name), seconds),
@@ -178,7 +170,7 @@ class SegmentRunner:
     ) -> Done:
         path = self.folder / f"{name}{self.suffix}"
         if not path.exists():
-            download = partial(self.storage.download, self._output_key(name), path, _stop_here)
+            download = partial(self.storage.download, self._output_key(name), path, _checkpoint)
             await in_thread(download)
         piece = await in_thread(partial(read_piece, segment, path))
         await self._notify(segment, "done")
@@ -193,10 +185,6 @@ class SegmentRunner:
             return True
         return error.retryable or isinstance(error, JobExpired | ResultLost)
 
-    @property
-    def _job_ids_path(self) -> Path:
-        return self.folder / "jobs.json"
-
     def _output_key(self, name: str) -> str:
         return self.storage.key("split", name + self.suffix)
 
@@ -209,6 +197,5 @@ class SegmentRunner:
                 await notify(self.on_event, SegmentEvent(segment, stage, job_id))
 
 
-def _stop_here(_done: int, _total: int) -> None:
-    """A transfer can be stopped at every piece."""
+def _checkpoint(_done: int, _total: int) -> None:
     checkpoint()

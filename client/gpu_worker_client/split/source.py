@@ -177,18 +177,18 @@ def _scan(path: Path, container: Any, *, interlaced: bool) -> SourceVideo:
         coded.append(packet.pts)
         if packet.is_keyframe and refreshes.filter(packet):  # which empties the packet
             anew.append(len(coded) - 1)
+    formats = set(container.format.name.split(","))
+    start = container.start_time if EPOCH_FORMATS & formats else None
     shown = array("q", sorted(coded))
     steps = sorted(later - earlier for earlier, later in pairwise(shown))
     cuts = closed_cuts(coded, anew)
     if not cuts or cuts[0] != 0:
         raise SplitError(
-            "no_keyframe",
-            "the video does not start with a key frame; cut off its beginning, or run it unsplit",
+            "no_keyframe", "the first frame needs others; cut off the beginning, or run it unsplit"
         )
     if steps and steps[0] <= 0:
         raise SplitError(
-            "no_timestamps",
-            "two frames have the same time; remux the file to .mkv first, or run it unsplit",
+            "no_timestamps", "two frames have one time; remux to .mkv, or run it unsplit"
         )
     return SourceVideo(
         path=path,
@@ -201,7 +201,7 @@ def _scan(path: Path, container: Any, *, interlaced: bool) -> SourceVideo:
         last_duration=last[1] or (steps[len(steps) // 2] if steps else 1),
         reorder_delay=reorder_delay([bisect_left(shown, pts) for pts in coded]),
         cuts=cuts,
-        origin_seconds=_origin(container),
+        origin_seconds=Fraction(start or 0, av.time_base),
         interlaced=interlaced,
     )
 
@@ -211,14 +211,10 @@ def _check(packet: Any) -> None:
         raise SplitError("damaged", "the file is damaged; repair it, or run it unsplit")
     if packet.is_discard:
         raise SplitError(
-            "edit_list",
-            "an edit list hides some of the frames; remux the file without it, or run it unsplit",
+            "edit_list", "an edit list hides frames; remux without it, or run it unsplit"
         )
     if packet.pts is None:
-        raise SplitError(
-            "no_timestamps",
-            "frames without a time; remux the file to .mkv first, or run it unsplit",
-        )
+        raise SplitError("no_timestamps", "a frame has no time; remux to .mkv, or run it unsplit")
 
 
 def closed_cuts(coded: Sequence[int], anew: Sequence[int]) -> list[int]:
@@ -236,12 +232,6 @@ def closed_cuts(coded: Sequence[int], anew: Sequence[int]) -> list[int]:
     latest_before = [-(2**63), *accumulate(coded, max)]
     earliest_after = list(accumulate(reversed(coded), min))[::-1]
     return [index for index in anew if latest_before[index] < coded[index] == earliest_after[index]]
-
-
-def _origin(container: Any) -> Fraction:
-    if container.start_time is None or not EPOCH_FORMATS & set(container.format.name.split(",")):
-        return Fraction(0)
-    return Fraction(container.start_time, av.time_base)
 
 
 def reorder_delay(order: Sequence[int]) -> int:

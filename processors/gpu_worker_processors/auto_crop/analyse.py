@@ -68,10 +68,11 @@ def analyse(
     reader = FrameReader(job.require_input(), info, limits=job.limits)
     # Nobody would notice a wrong list where nothing is decoded later and no tracks say how many
     # frames there are.
+    counted = None if result is None else result.total_frames
     listed = (
-        reader.listed() if may_list and (result is not None or not job.params.dry_run) else None
+        reader.listed() if may_list and (counted is not None or not job.params.dry_run) else None
     )
-    if listed is not None and result is not None and len(listed) != result.stats.total_frames:
+    if listed is not None and counted not in (None, len(listed)):
         listed = None
     times = FrameTimes(video.time_base)
     if listed is not None:

@@ -82,6 +82,15 @@ class _QuickScore(ContentDetector):
     _last_image: Hsv | None = None
     _next_image: Hsv | None = None
     _difference: Hsv | None = None
+    cuts_seen = 0
+    """Cuts so far, those that come too soon to make a scene included."""
+
+    def process_frame(
+        self, timecode: FrameTimecode, frame_img: NDArray[np.uint8]
+    ) -> list[FrameTimecode]:
+        cuts = super().process_frame(timecode, frame_img)
+        self.cuts_seen += (self._frame_score or 0.0) >= self._threshold
+        return cuts
 
     def _calculate_frame_score(
         self,
@@ -144,6 +153,12 @@ class CutFinder:
         if self._last is not None:
             self._collect(self._detector.post_process(self._last))
         return sorted(self._cuts)
+
+    @property
+    def quick_cuts(self) -> int:
+        """Cuts that came too soon after another to make a scene. Only the content detector says."""
+        seen = self._detector.cuts_seen if type(self._detector) is _QuickScore else 0
+        return max(0, seen - len(self._cuts))
 
     def _collect(self, cuts: list[FrameTimecode]) -> None:
         self._cuts.update(cut.pts + (self._origin or 0) for cut in cuts)

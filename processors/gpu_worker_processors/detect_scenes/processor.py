@@ -12,7 +12,12 @@ from importlib import import_module
 from itertools import chain
 from typing import TYPE_CHECKING, cast
 
-from gpu_worker_client.protocol import DetectScenesParams, DetectScenesResult, DetectScenesStats
+from gpu_worker_client.protocol import (
+    DetectScenesParams,
+    DetectScenesResult,
+    DetectScenesStats,
+    ResultWarning,
+)
 from gpu_worker_processors.base import LocalJob
 
 if TYPE_CHECKING:
@@ -30,6 +35,8 @@ task."""
 _GROUPS_AHEAD = 2
 """Groups of frames that decoding may run ahead of scoring: with the two at either end, eight frames
 of full size at most."""
+_QUICK_CUTS = 3
+"""A flash of light is two cuts, in and out: no reason to warn."""
 
 
 class DetectScenesProcessor:
@@ -84,7 +91,14 @@ def _find_cuts(job: LocalJob, reader: FrameReader) -> tuple[list[int], FrameTime
             times.add(item.pts, item.duration)
             finder.add(item.pts, small_image(item.frame))
             job.progress("process", len(times), video.expected_frames)
-    return [times.index_of(pts) for pts in finder.finish()], times
+    cuts = [times.index_of(pts) for pts in finder.finish()]
+    if finder.quick_cuts >= _QUICK_CUTS:
+        message = (
+            f"{finder.quick_cuts} cuts make no scene: each comes less than min_scene_length"
+            f" ({job.params.min_scene_length:g} s) after another; min_scene_length: 0 keeps them"
+        )
+        job.warnings.append(ResultWarning(code="quick_cuts", message=message))
+    return cuts, times
 
 
 def upright_images(video: VideoInfo, detector: str) -> Callable[[VideoFrame], NDArray[np.uint8]]:

@@ -357,6 +357,8 @@ def _turn(
         ]  # PyAV's stub knows no item of it
     except KeyError:
         return 0, False
+    except ValueError:  # side data of a kind that PyAV does not know, as the Exif of a camera
+        return upright(-frame.rotation)[0], False
     a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
     mirrored = a * d - b * c < 0
     degrees = math.degrees(math.atan2(b, -a if mirrored else a))

@@ -2,7 +2,8 @@
 
 Owns the table of containers this worker reads. The demuxer that FFmpeg will use is chosen here and
 forced, so a playlist, a script or an image that calls itself .mp4 never reaches a parser that
-would open other files. Reads 4 KiB, never the name.
+would open other files. Reads 4 KiB (of Motion JPEG the
+first frame), never the name.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 from gpu_worker_client.protocol import ErrorCode, TaskError
 
 _HEAD_BYTES = 4096
+_MAX_JPEG_BYTES = 32 * 1024 * 1024
+"""An image of 36 megapixels, a worker's limit, at nearly 8 bits a pixel."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,10 @@ class Kind:
 _MOV = Kind("mov", "MP4/MOV")
 _TS = Kind("mpegts", "MPEG-TS")
 
+_H264_FIRST = (b"\x67", b"\x27", b"\x47", b"\x09")
+"""First bytes of the units that an H.264 stream begins with (ITU-T H.264, 7.3.1): a sequence
+parameter set, an access unit delimiter."""
+
 _MEDIA: tuple[tuple[int, bytes, Kind], ...] = (
     (4, b"ftyp", _MOV),
     (4, b"moov", _MOV),
@@ -36,6 +43,7 @@ _MEDIA: tuple[tuple[int, bytes, Kind], ...] = (
     (4, b"wide", _MOV),
     (4, b"free", _MOV),
     (4, b"skip", _MOV),
+    (4, b"styp", _MOV),
     (0, b"\x1a\x45\xdf\xa3", Kind("matroska", "Matroska/WebM")),
     (8, b"AVI ", Kind("avi", "AVI")),
     (8, b"WAVE", Kind("wav", "WAV")),
@@ -49,6 +57,36 @@ _MEDIA: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"OggS", Kind("ogg", "Ogg")),
     (0, b"fLaC", Kind("flac", "FLAC")),
     (0, b"ID3", Kind("mp3", "MP3")),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", Kind("asf", "WMV/ASF")),
+    (0, b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", Kind("mxf", "MXF")),
+    (0, b"\x1f\x07\x00", Kind("dv", "DV")),
+    (0, b"YUV4MPEG2 ", Kind("yuv4mpegpipe", "YUV4MPEG2")),
+    (0, b"nut/multimedia container\x00", Kind("nut", "NUT")),
+    (0, b"DKIF\x00\x00", Kind("ivf", "IVF")),
+    (0, b".RMF", Kind("rm", "RealMedia")),
+    (0, b"\x00\x00\x00\x00\x01\xbc", Kind("gxf", "GXF")),
+    (0, b"\xb7\xd8\x00\x20\x37\x49\xda\x11", Kind("wtv", "WTV")),
+    # video without a container
+    (0, b"\x00\x00\x01\xb3", Kind("mpegvideo", "MPEG-2 video")),
+    (0, b"\x00\x00\x01\xb0", Kind("m4v", "MPEG-4 video")),
+    (0, b"\x00\x00\x01\x0f", Kind("vc1", "VC-1 video")),
+    (0, b"\x00\x00\x00\x01\x40\x01", Kind("hevc", "HEVC video")),
+    (0, b"\x00\x00\x00\x01\x46\x01", Kind("hevc", "HEVC video")),
+    *((0, b"\x00\x00\x00\x01" + unit, Kind("h264", "H.264 video")) for unit in _H264_FIRST),
+    *((0, b"\x00\x00\x01" + unit, Kind("h264", "H.264 video")) for unit in _H264_FIRST),
+    # audio
+    (0, b"wvpk", Kind("wv", "WavPack")),
+    (0, b"MAC ", Kind("ape", "Monkey's Audio")),
+    (0, b"TTA1", Kind("tta", "TTA")),
+    (0, b"tBaK", Kind("tak", "TAK")),
+    (0, b"MPCK", Kind("mpc8", "Musepack")),
+    (0, b"MP+", Kind("mpc", "Musepack")),
+    (0, b"#!AMR", Kind("amr", "AMR")),
+    (0, b".snd", Kind("au", "AU")),
+    (0, b"DSD ", Kind("dsf", "DSF")),
+    (0, b"\x0b\x77", Kind("ac3", "AC-3")),
+    (0, b"\x7f\xfe\x80\x01", Kind("dts", "DTS")),
+    (4, b"\xf8\x72\x6f\xba", Kind("truehd", "TrueHD")),
 )
 """(offset, bytes there, container)."""
 
@@ -103,6 +141,10 @@ def sniff(path: Path) -> Kind:
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     _refuse_text(head)
+    if head.startswith(b"\x89PNG") and b"acTL" in head:
+        return Kind("apng", "APNG")
+    if head.startswith(b"\xff\xd8\xff") and _is_jpeg_sequence(path):
+        return Kind("mjpeg", "Motion JPEG")
     _refuse_still(head)
     for offset, magic, kind in _MEDIA:
         if head[offset : offset + len(magic)] == magic:
@@ -170,13 +212,22 @@ def _audio_frames(head: bytes) -> Kind:
             return Kind("aac", "AAC")
         if head[1] & 0xE0 == 0xE0 and head[1] & 0x06:
             return Kind("mp3", "MP3")
-    if head.startswith(b"\x30\x26\xb2\x75"):
-        raise TaskError(
-            ErrorCode.unsupported_media,
-            "WMV/ASF files are not supported; convert to MP4 or Matroska first",
-        )
     raise TaskError(
         ErrorCode.not_media,
         "the input does not begin like a video or audio file; send MP4, MOV, Matroska, WebM, AVI,"
-        " MPEG-TS, FLV or GIF",
+        " MPEG-TS, MXF, WMV, FLV or GIF",
     )
+
+
+def _is_jpeg_sequence(path: Path) -> bool:
+    """Whether one JPEG image follows right after another. A camera's photo with a second one
+    behind it says so in its head (CIPA DC-007, `MPF`), and is no video."""
+    with path.open("rb") as file:
+        data = file.read(_MAX_JPEG_BYTES)
+    at = 2
+    while data[at : at + 1] == b"\xff" and at + 4 <= len(data):
+        if data[at + 1] == 0xDA:  # the samples, in which a 0xff is followed by no marker but these
+            end = data.find(b"\xff\xd9\xff\xd8\xff", at)
+            return end >= 0 and b"MPF\x00" not in data[:at]
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return False

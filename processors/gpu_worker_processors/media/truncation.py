@@ -8,16 +8,25 @@ packets does not show it: not every writer of these sets a mark at the end.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from gpu_worker_client.protocol.foreign import parse_integer
 from gpu_worker_processors.media.sniff import Kind, transport_packet_bytes
 
 _MAX_BOXES = 100_000
 """A fragmented file has two boxes per fragment; a day of two-second fragments has 86,400."""
 _HEAD_BYTES = 4096
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+"""Identifier of the object with the size of the file."""
+_DV_FRAME_BYTES = (120_000, 144_000)
+"""Of 525 and of 625 lines at 25 Mbit/s, which every richer DV is a multiple of: IEC 61834."""
+_Y4M_COLOR = re.compile(r"(420|411|422|444|mono)(p9|p1[0-6]|1[0-6])?(?:jpeg|mpeg2|paldv)?")
+_Y4M_HALVES = {"420": 3, "411": 3, "422": 4, "444": 6, "mono": 2}
+"""Twice the samples per pixel."""
 _OGG_HEAD_BYTES = 27
 """Of a page, its table of segments left out."""
 
@@ -55,8 +64,9 @@ def is_fragmented(path: Path, kind: Kind) -> bool:
 
 
 def missing_bytes(path: Path, kind: Kind) -> int:
-    """Bytes that the headers of an AVI, FLV or Ogg file announce beyond the file's end, or that the
-    last packet of a transport stream lacks; 0 when whole or of another kind.
+    """Bytes that the headers of an AVI, FLV, Ogg, ASF or MXF file announce beyond the file's end,
+    or that the last packet of a transport stream or frame of a DV or YUV4MPEG2 file lacks; 0 when
+    whole or of another kind.
 
     MP4 needs no such check: its index names every sample, and the reader counts them. Matroska has
     `matroska.video_blocks`.
@@ -72,7 +82,46 @@ def missing_bytes(path: Path, kind: Kind) -> int:
         if kind.demuxer == "mpegts":
             packet = transport_packet_bytes(file.read(_HEAD_BYTES))
             return -size % packet if packet else 0
+        if kind.demuxer == "asf":
+            return max(0, _asf_end(file.read(_HEAD_BYTES)) - size)
+        if kind.demuxer == "mxf":
+            footer = _mxf_footer(file.read(_HEAD_BYTES))
+            return max(0, footer + 1 - size) if footer else 0
+        if kind.demuxer == "dv":
+            return -size % _DV_FRAME_BYTES[file.read(4)[3] >> 7]
+        if kind.demuxer == "yuv4mpegpipe":
+            head, frame = _y4m_bytes(file.read(_HEAD_BYTES))
+            return -(size - head) % frame if frame else 0
     return 0
+
+
+def _asf_end(head: bytes) -> int:
+    """The size of the file by its own properties (ASF specification, 3.2); 0 for a broadcast, which
+    never learnt it."""
+    at = head.find(_ASF_PROPERTIES)
+    if at < 0 or len(head) < at + 92:
+        return 0
+    size, flags = struct.unpack_from("<Q", head, at + 40)[0], head[at + 88]
+    return 0 if flags & 1 else size
+
+
+def _mxf_footer(head: bytes) -> int:
+    """Where the footer begins by the first partition (SMPTE ST 377-1, 7.1); 0 when not said."""
+    at = 17 + (head[16] & 0x7F if head[16] & 0x80 else 0)
+    return struct.unpack_from(">Q", head, at + 24)[0] if len(head) >= at + 32 else 0
+
+
+def _y4m_bytes(head: bytes) -> tuple[int, int]:
+    """(length of the header, of a frame with its own) of a YUV4MPEG2 file; a frame of 0 where its
+    format is none of the usual (mjpegtools, yuv4mpeg(5))."""
+    line = head.partition(b"\n")[0]
+    words = {word[:1]: word[1:] for word in line.decode("latin-1").split(" ")[1:]}
+    width, height = parse_integer(words.get("W")), parse_integer(words.get("H"))
+    color = _Y4M_COLOR.fullmatch(words.get("C", "420"))
+    if not width or not height or width % 4 or height % 2 or color is None:
+        return 0, 0
+    samples = width * height * _Y4M_HALVES[color[1]] // 2
+    return len(line) + 1, samples * (2 if color[2] else 1) + len("FRAME\n")
 
 
 def announced_audio_bytes(path: Path, kind: Kind) -> int:

@@ -30,6 +30,32 @@ def test_gzip_and_columns_are_read_the_same(tmp_path: Path) -> None:
     assert answers[0] == answers[1] == answers[2]
 
 
+def test_tracks_from_elsewhere_are_read_the_same(tmp_path: Path) -> None:
+    """As much of a result as a user writes by hand, and what other trackers write."""
+    source, tracks = walking(tmp_path / "in.mp4")
+    uncut = tracks.model_copy(update={"cuts": []})
+    whole = write_tracks(tmp_path / "tracks.json", uncut)
+    least = tmp_path / "least.json"
+    fields = json.loads(whole.read_text())["tracks"]
+    names = ("track_id", "class", "frames")
+    least.write_text(
+        json.dumps({"tracks": [{name: one[name] for name in names} for one in fields]})
+    )
+    mot = tmp_path / "mot.txt"
+    boxes = [(one["track_id"], box) for one in fields for box in one["frames"]]
+    lines = []
+    for track_id, box in reversed(boxes):
+        x1, y1, x2, y2 = box["bbox"]
+        lines.append(f"{box['frame'] + 1},{track_id},{x1},{y1},{x2 - x1},{y2 - y1},1,-1,-1,-1\n")
+    mot.write_text("".join(lines))
+    without_more = tmp_path / "six.txt"
+    without_more.write_text("".join(",".join(line.split(",")[:6]) + "\n" for line in lines))
+    answers = [
+        crop(source, tracks=path).crop_keyframes for path in (whole, least, mot, without_more)
+    ]
+    assert answers[0] == answers[1] == answers[2] == answers[3]
+
+
 def test_gaps_are_closed_up_to_a_third_of_a_second_and_never_over_a_cut() -> None:
     frames = np.array([0, 1, 5, 20, 24, 26])
     boxes = np.repeat(10.0 * frames[:, None], 4, axis=1).astype(np.float32)
@@ -111,12 +137,27 @@ def reversed_boxes(tracks: TrackResult) -> bytes:
 
 
 FOREIGN: dict[str, tuple[Any, str]] = {
-    "not JSON": (lambda _: b"hello", "not the result of a track task"),
+    "not JSON": (lambda _: b"hello", "no tracks, and no MOTChallenge"),
     "another task's": (
         lambda _: b'{"task": "upscale", "status": "completed", "stats": {}}',
-        "not the result",
+        "of another task",
     ),
-    "deep": (lambda _: b"[" * 100_000, "not the result"),
+    "deep": (lambda _: b"[" * 100_000, "no tracks"),
+    "a list": (lambda _: b"[]", "{ was expected"),
+    "an object of somebody else": (lambda _: b'{"frames": []}', "no `tracks`"),
+    "a track without a class": (
+        lambda _: b'{"tracks": [{"track_id": 1, "frames": []}]}',
+        "class: Field required",
+    ),
+    "a box without a confidence": (
+        lambda _: b'{"tracks": [{"track_id": 1, "class": "x", "frames": [{"frame": 1}]}]}',
+        "a box has a frame",
+    ),
+    "MOTChallenge text with a word": (lambda _: b"1,1,2,3,4,5,1\n1,x,2,3,4,5,1\n", "line 2 is not"),
+    "MOTChallenge text of a detector": (lambda _: b"1,-1,2,3,4,5,1\n", "ids count from 1"),
+    "MOTChallenge text that ends early": (lambda _: b"1,1,2,3\n", "is not frame,id"),
+    "MOTChallenge text with one id twice": (lambda _: b"1,1,2,3,4,5\n1,1,2,3,4,5\n", "twice"),
+    "MOTChallenge text of a longer video": (lambda _: b"51,1,2,3,4,5,1\n", "not in the video"),
     "its summary": (
         lambda t: t.model_copy(update={"tracks": []}).model_dump_json().encode(),
         "without its tracks",
@@ -158,11 +199,11 @@ FOREIGN: dict[str, tuple[Any, str]] = {
     ),
     "a number that is none": (
         lambda t: t.model_dump_json().replace("0.9", "NaN", 1).encode(),
-        "not the result",
+        "no tracks",
     ),
     "a frame before the first": (
         lambda t: t.model_dump_json().replace('"frame":0', '"frame":-1', 1).encode(),
-        "not the result",
+        "no tracks",
     ),
     "a bomb": (lambda _: gzip.compress(bytes(MAX_BYTES + 10)), "more than"),
 }

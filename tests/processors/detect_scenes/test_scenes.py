@@ -282,6 +282,19 @@ def test_the_minimum_length_counts_seconds_not_frames(tmp_path: Path) -> None:
     assert starts(run(path, min_scene_length=0.5)) == [0, 4, 8]
 
 
+def test_a_trailer_of_quick_cuts_is_warned_of(tmp_path: Path) -> None:
+    """A cut every 0.8 s at the default minimum of 1 s: one scene, and a word about the nine."""
+    path = clips.make(
+        tmp_path / "a.mp4", clips.Clip(frames=200), clips.flat(RED, WHITE, BLUE, every=20)
+    )
+    task = LocalJob("test", DetectScenesParams(), tmp_path, path)
+    assert starts(registry.get("detect_scenes").run(task)) == [0]
+    assert [warning.code for warning in task.warnings] == ["quick_cuts"]
+    assert task.warnings[0].message.startswith("9 cuts")
+    assert "min_scene_length: 0" in task.warnings[0].message
+    assert starts(run(path, min_scene_length=0.0)) == list(range(0, 200, 20))
+
+
 @pytest.mark.parametrize("rotation", [90, 180, -90])
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_turned_clips(tmp_path: Path, rotation: int, detector: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gpu_worker_processors.media.sniff import sniff
 from gpu_worker_processors.render.command.errors import Denied
+from gpu_worker_processors.render.fonts import is_font, letters
 
 _HEAD_BYTES = 4096
 _IMAGES = (
@@ -26,7 +27,6 @@ _TEXTS = (
     (re.compile(rb"\s*[0-9]{1,9}[ \t]*\r?\n[0-9:,. ]{8,16}-->"), "srt"),
     (re.compile(rb";FFMETADATA1"), "ffmetadata"),
 )
-_FONTS = (b"\x00\x01\x00\x00", b"OTTO", b"ttcf", b"true", b"wOFF")
 _LUT_SUFFIXES = (".cube", ".3dl", ".dat", ".m3d", ".csp")
 _NAMES = {"mp4": "mov", "webm": "matroska"}
 """Demuxers with several names, by the one that `sniff` gives."""
@@ -68,7 +68,8 @@ def check_purpose(path: Path, purpose: str) -> None:
 
     Raises:
         Denied: it is none of that kind.
-        TaskError: `not_media` or `unsupported_media` for subtitles that are none.
+        TaskError: `not_media` or `unsupported_media` for subtitles that are none, or a damaged
+            font.
     """
     if purpose == "subtitle":
         demuxer_of(path)
@@ -76,9 +77,9 @@ def check_purpose(path: Path, purpose: str) -> None:
         if path.suffix.lower() not in _LUT_SUFFIXES:
             raise Denied(f"a colour table's name must end in one of {', '.join(_LUT_SUFFIXES)}")
     elif purpose == "font":
-        with path.open("rb") as file:
-            if not file.read(4).startswith(_FONTS):
-                raise Denied("the file is no TrueType or OpenType font")
+        if not is_font(path):
+            raise Denied("the file is no TrueType or OpenType font")
+        letters(path)  # FFmpeg takes another font for a damaged one, and says nothing
     elif purpose == "rnn":
         with path.open("rb") as file:
             if not file.read(32).startswith(b"rnnoise-nu model file version"):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from fractions import Fraction
-from pathlib import Path
 
-from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.timeline import Overlay
+from gpu_worker_processors.render.fonts import TextFont
 from gpu_worker_processors.render.timeline.graph import Graph, filter_text
 from gpu_worker_processors.render.timeline.plan import VideoPlan, even, nearest, refused
 from gpu_worker_processors.render.timeline.sources import TimelineSource
+from gpu_worker_processors.render.timeline.text import text_filters
 
 
 def overlaid(
@@ -61,42 +60,11 @@ def overlaid(
 
 
 def written(
-    graph: Graph, video_pad: str, overlay: Overlay, number: int, font: Path, plan: VideoPlan
+    graph: Graph, video_pad: str, overlay: Overlay, number: int, font: TextFont, plan: VideoPlan
 ) -> str:
-    """The pad of the video with a text over it. The text is drawn as it is: nothing in it is
-    expanded or evaluated."""
+    """The pad of the video with a text over it."""
     first, end = _span(overlay, number, plan)
-    drawn = filter_text(
-        "drawtext",
-        fontfile=str(font),
-        text=overlay.text or "",
-        expansion="none",
-        x=overlay.x,
-        y=overlay.y,
-        fontsize=overlay.font_size,
-        fontcolor=f"0x{overlay.color[1:]}@{overlay.opacity:.3f}",
-        enable=_during(first, end, plan.fps),
-    )
-    return graph.chain([video_pad], [drawn])
-
-
-def text_font() -> Path:
-    """DejaVu Sans, which has Latin, Greek and Cyrillic letters and comes with matplotlib. Nothing
-    is imported to find it.
-
-    Raises:
-        TaskError: `unsupported_media` where it is not installed.
-    """
-    spec = importlib.util.find_spec("matplotlib")
-    if spec is not None and spec.origin is not None:
-        font = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-        if font.is_file():
-            return font
-    raise TaskError(
-        ErrorCode.unsupported_media,
-        "this worker has no font for text overlays (DejaVu Sans, part of matplotlib); send the text"
-        " as a PNG picture",
-    )
+    return graph.chain([video_pad], text_filters(overlay, first, end, font, plan))
 
 
 def _span(overlay: Overlay, number: int, plan: VideoPlan) -> tuple[int, int]:

@@ -86,18 +86,30 @@ class TimelineRendering:
     """Options of the output that hold for any encoder: colours, key frames, tags."""
     chapters: tuple[tuple[Fraction, Fraction, str], ...] = ()
     """(start, end, title), seconds."""
-    fonts: tuple[Path, ...] = ()
     limits: Limits = field(default_factory=Limits)
     uses_gpu: bool = False
     takes_damage: bool = False
+    stops_at_errors: bool = True
+    folder: Path | None = None
+    is_archive: bool = False
+    writes_output: bool = True
+    measures: bool = False
+
+    @property
+    def first_pass(self) -> Self | None:
+        return None
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return tuple(dict.fromkeys([*(one.source.path for one in self.inputs), *self.fonts]))
+        return tuple(dict.fromkeys(one.source.path for one in self.inputs))
 
     @property
     def openings(self) -> int:
-        return len(self.inputs) + len(self.fonts)
+        return len(self.inputs)
+
+    @property
+    def drawn_texts(self) -> tuple[tuple[str, Path], ...]:
+        return ()
 
     def in_software(self) -> Self:
         return self

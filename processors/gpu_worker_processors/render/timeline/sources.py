@@ -23,6 +23,7 @@ from gpu_worker_processors.media.color import ColorTags, resolve_tags
 from gpu_worker_processors.media.container import opened
 from gpu_worker_processors.media.probe import VideoInfo, probe
 from gpu_worker_processors.media.sniff import Kind
+from gpu_worker_processors.render.fonts import TextFont, is_font, text_font
 
 _STILLS = (
     (b"\x89PNG\r\n\x1a\n", Kind("png_pipe", "PNG")),
@@ -98,6 +99,18 @@ def inspect_inputs(
                 error.code, f"{PATH}{field}: {error.message}", **error.details, path=PATH + field
             ) from error
     return sources
+
+
+def inspect_fonts(timeline: Timeline, inputs: Mapping[str, Path]) -> dict[str, TextFont]:
+    """Reads every font that the timeline names.
+
+    Raises:
+        TaskError: `invalid_task` for a file that is none, `unsupported_media` for a damaged one.
+    """
+    for name, field in timeline.font_names.items():
+        if not is_font(inputs[name]):
+            raise refused(field, "is no TrueType or OpenType font")
+    return {name: text_font(inputs[name]) for name in timeline.font_names}
 
 
 PATH = "params.timeline."
