@@ -1,11 +1,10 @@
 """The environment's wishes for jobs on files: where they run, how long, how many at once. Read once
 into a frozen value.
 
-| variable | older name | meaning | |---|---|---| | `GPU_WORKER_MODE` | `CGPU_GPU_ENABLED` | `auto`,
-`remote` or `local`; of the older one false is `local`, true is `auto` | |
-`GPU_WORKER_TIMEOUT_SECONDS` | `CGPU_TIMEOUT` | longest wall time of a job | |
-`GPU_WORKER_MAX_PARALLEL_JOBS` | `MAX_PARALLEL_JOBS` | jobs at once in `execute_all` and
-`JobManager` | | `GPU_WORKER_HISTORY` | | file that holds past jobs' times, or `off` |
+    GPU_WORKER_MODE, older CGPU_GPU_ENABLED                  where they run
+    GPU_WORKER_TIMEOUT_SECONDS, older CGPU_TIMEOUT           longest wall time of a job
+    GPU_WORKER_MAX_PARALLEL_JOBS, older MAX_PARALLEL_JOBS    at once in `execute_all`, `JobManager`
+    GPU_WORKER_HISTORY                                       file of past jobs' times, or `off`
 
 Where both names are set, the first one counts.
 """
