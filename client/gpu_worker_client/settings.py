@@ -1,10 +1,12 @@
 """The environment's wishes for jobs on files: where they run, how long, how many at once. Read once
 into a frozen value.
 
-    GPU_WORKER_MODE, older CGPU_GPU_ENABLED                  where they run
-    GPU_WORKER_TIMEOUT_SECONDS, older CGPU_TIMEOUT           longest wall time of a job
-    GPU_WORKER_MAX_PARALLEL_JOBS, older MAX_PARALLEL_JOBS    at once in `execute_all`, `JobManager`
-    GPU_WORKER_HISTORY                                       file of past jobs' times, or `off`
+GPU_WORKER_MODE                auto, remote or local; older name CGPU_GPU_ENABLED, of which false is
+                               local and true is auto
+GPU_WORKER_TIMEOUT_SECONDS     longest wall time of a job; older name CGPU_TIMEOUT
+GPU_WORKER_MAX_PARALLEL_JOBS   jobs at once in `execute_all` and `JobManager`; older name
+                               MAX_PARALLEL_JOBS
+GPU_WORKER_HISTORY             file that holds past jobs' times, or `off`
 
 Where both names are set, the first one counts.
 """

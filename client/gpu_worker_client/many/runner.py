@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from gpu_worker_client._at_once import as_they_end
-from gpu_worker_client._blocking import in_thread, retrieve
+from gpu_worker_client._blocking import as_they_end, in_thread, retrieve
 from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS
 from gpu_worker_client._retry import backoff_seconds
 from gpu_worker_client.async_client import AsyncClient

@@ -22,8 +22,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, Json
 
+from gpu_worker_client.async_client import Outcome
 from gpu_worker_client.errors import ConfigError
-from gpu_worker_client.outcome import Outcome
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import (
     TASKS,

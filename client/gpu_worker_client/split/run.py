@@ -17,8 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gpu_worker_client._at_once import as_they_end
-from gpu_worker_client._blocking import in_thread, notify
+from gpu_worker_client._blocking import as_they_end, in_thread, notify
 from gpu_worker_client._portal import blocking
 from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.estimate import execution_timeout_seconds

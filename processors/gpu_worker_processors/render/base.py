@@ -55,6 +55,32 @@ class Rendering(Protocol):
         ...
 
     @property
+    def folder(self) -> Path | None:
+        """Where it may make more files: a playlist and its segments, images by number, the log of a
+        first pass. None where it makes the one file only."""
+        ...
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether what it makes in `folder` is the output."""
+        ...
+
+    @property
+    def writes_output(self) -> bool:
+        """Whether it makes a file at all; the answer of one that only measures is its numbers."""
+        ...
+
+    @property
+    def measures(self) -> bool:
+        """Whether it has filters whose numbers are wanted, or nothing but those."""
+        ...
+
+    @property
+    def first_pass(self) -> Self | None:
+        """What must run before it."""
+        ...
+
+    @property
     def video_encoder(self) -> str | None:
         """Encoder by FFmpeg's name ("h264_nvenc"), "copy", or None when there is no video or the
         muxer chooses."""
@@ -74,6 +100,11 @@ class Rendering(Protocol):
     @property
     def takes_damage(self) -> bool:
         """Whether what can be read of a damaged input is what is asked for."""
+        ...
+
+    @property
+    def stops_at_errors(self) -> bool:
+        """Whether FFmpeg ends at the first error; else the log must be searched."""
         ...
 
     @property

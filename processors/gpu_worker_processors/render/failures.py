@@ -145,14 +145,24 @@ _SENTENCES = (
     ),
 )
 
+_PARTLY = "an input is damaged or cut off: FFmpeg read only a part of it, so nothing was delivered"
 _DAMAGE = _says(
-    r"File ended prematurely|Packet corrupt|filesize and duration do not match|CRC mismatch|LZW"
-    r" decode failed",
+    r"File ended prematurely|filesize and duration do not match|CRC mismatch|LZW decode failed",
     ErrorCode.corrupt_media,
-    "an input is damaged or cut off: FFmpeg read only a part of it, so nothing was delivered",
+    _PARTLY,
 )
 """What FFmpeg says, and then goes on and returns 0, about an input that is cut off or damaged:
 Matroska, AVI, MP3, Ogg, GIF."""
+_LOST = _says(r"Packet corrupt", ErrorCode.corrupt_media, _PARTLY)
+"""What FFmpeg says where packets of a transport stream are missing. It says so where two are
+joined, too."""
+_UNREAD = _says(
+    r"Invalid data found when processing input|[Ee]rror while decoding|Error submitting packet to"
+    r" decoder",
+    ErrorCode.corrupt_media,
+    _PARTLY,
+)
+"""What decoders say of what they cannot read."""
 
 _MISSING_LETTER = re.compile(r"failed to find any fallback with glyph 0x([0-9A-Fa-f]{1,6}) ")
 """What libass says of a letter that no font has."""
@@ -199,10 +209,14 @@ def hardware_problem(log: str, encoder: str) -> str | None:
     return next((reason for pattern, reason in _HARDWARE if pattern.search(log)), None)
 
 
-def damage(log: str) -> TaskError | None:
+def damage(log: str, *, all_errors: bool = False) -> TaskError | None:
     """The error for an input of which FFmpeg took only a part, which it counts as a success; None
-    when it saw none."""
-    return _first((_NOT_UTF_8, _DAMAGE), log)
+    when it saw none.
+
+    Args:
+        all_errors: FFmpeg was not to end at the first error, so errors of decoders count too.
+    """
+    return _first((_NOT_UTF_8, _DAMAGE, _UNREAD if all_errors else _LOST), log)
 
 
 def _first(sentences: Iterable[_Sentence], log: str) -> TaskError | None:

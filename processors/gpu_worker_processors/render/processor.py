@@ -3,11 +3,13 @@ checked before it is delivered."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import time
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from gpu_worker_client.protocol import (
     RenderParams,
@@ -30,6 +32,9 @@ from gpu_worker_processors.render.hardware import STAND_INS, Choice, choose, fal
 from gpu_worker_processors.render.progress import Report
 from gpu_worker_processors.render.run import FinishedRun, run
 from gpu_worker_processors.sandbox import program
+
+if TYPE_CHECKING:
+    from gpu_worker_processors.render.check import Output
 
 _DAMAGE_TAKEN = (
     "an input is damaged or cut off; the output holds what FFmpeg could read of it, as the command"
@@ -73,11 +78,7 @@ class RenderProcessor:
             rendering, ffmpeg_program(), policy, require_hardware=params.require_hardware
         )
         choice, finished = _run(job, choice, policy)
-        from gpu_worker_processors.render.check import check_output, warnings
-
-        expected, copied = rendering.expected, rendering.video_encoder == "copy"
-        output = check_output(rendering.output_path, expected, finished.report, copied=copied)
-        job.warnings.extend(warnings(output, expected, copied=copied))
+        output = _checked(job, rendering, finished)
         job.warnings.extend(missing_glyphs(_undrawn(rendering, finished.log)))
         seconds = time.perf_counter() - started
         encoder = choice.rendering.video_encoder if output.has_video else None
@@ -89,12 +90,34 @@ class RenderProcessor:
             frames=output.frames,
             fps=round(output.frames / seconds, 2),
             sandbox=program.level(policy, gpu=choice.gpu).name,
+            measurements=dict(finished.measurements),
         )
         device = "cuda:0" if choice.gpu else "cpu"
         worker = WorkerInfo(
             version="", device=device, encoder=encoder, fallback_reason=choice.fallback_reason
         )
         return RenderResult(thumbnails_vtt=vtt, stats=stats, worker=worker)
+
+
+def _checked(job: LocalJob, rendering: Rendering, finished: FinishedRun) -> Output:
+    """What came out, in the one file that is delivered.
+
+    Raises:
+        TaskError: `output_invalid`.
+    """
+    from gpu_worker_processors.render.archive import pack
+    from gpu_worker_processors.render.check import check_output, warnings
+
+    report, path = finished.report, rendering.output_path
+    if rendering.is_archive:
+        assert rendering.folder is not None, "an archive has a folder"
+        return pack(rendering.folder, path, report)
+    if not rendering.writes_output:
+        path.write_text(json.dumps(dict(finished.measurements), indent=1) + "\n", "utf-8")
+    expected, copied = rendering.expected, rendering.video_encoder == "copy"
+    output = check_output(path, expected, report, copied=copied)
+    job.warnings.extend(warnings(output, expected, copied=copied))
+    return output
 
 
 def planned(job: LocalJob, policy: Policy) -> tuple[Rendering, str | None]:
@@ -109,7 +132,8 @@ def planned(job: LocalJob, policy: Policy) -> tuple[Rendering, str | None]:
         from gpu_worker_processors.render.held import check_held
 
         words = params.command_args or []
-        command = compile_command(words, job.inputs, params.output_filename, job.require_output())
+        output = job.output_path or job.work_dir / "measurements.json"
+        command = compile_command(words, job.inputs, params.output_filename, output)
         check_held(command, job.limits)
         return command, None
     from gpu_worker_processors.render.timeline import (
@@ -147,7 +171,19 @@ def _run(job: LocalJob, choice: Choice, policy: Policy) -> tuple[Choice, Finishe
     Raises:
         TaskError: however it failed.
     """
+    from gpu_worker_processors.render.archive import check_growth
+
+    first = choice.rendering.first_pass
+    if first is not None:
+        _run(job, dataclasses.replace(choice, rendering=first), policy)
     total = _total_seconds(choice.rendering, job.limits)
+    folder = choice.rendering.folder
+
+    def on_report(report: Report) -> None:
+        if folder is not None:
+            check_growth(folder, job.limits)
+        _report(job, report, total)
+
     finished = run(
         choice.rendering,
         ffmpeg_program(),
@@ -156,10 +192,10 @@ def _run(job: LocalJob, choice: Choice, policy: Policy) -> tuple[Choice, Finishe
         policy=policy,
         gpu=choice.gpu,
         fonts=job.inputs.values(),
-        on_report=lambda report: _report(job, report, total),
+        on_report=on_report,
     )
     if finished.status == 0 and finished.report.ended:
-        problem = damage(finished.log)
+        problem = damage(finished.log, all_errors=not choice.rendering.stops_at_errors)
         if problem is not None and not choice.rendering.takes_damage:
             raise problem
         if problem is not None:

@@ -23,7 +23,7 @@ from typing import Literal
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.base import Limits, Policy
 from gpu_worker_processors.sandbox import enter, kernel, landlock, seccomp
-from gpu_worker_processors.sandbox.landlock import DEVICE, READ, Access, Rule
+from gpu_worker_processors.sandbox.landlock import DEVICE, READ, WORK, Access, Rule
 
 REFUSALS = frozenset({"read", "write", "tcp", "udp"})
 """Every way out that the sandbox must have shut; the names are those of `enter`."""
@@ -78,6 +78,8 @@ class Confinement:
     """Files, or folders with all in them."""
     writable: tuple[Path, ...] = ()
     """Files that exist."""
+    folder: Path | None = None
+    """In which it may make, change, rename and remove files and folders."""
     openings: int = 0
     """How many of those it has open at once, one that is read twice counted twice."""
     max_file_bytes: int = Limits.max_output_bytes
@@ -254,6 +256,8 @@ def rules(confinement: Confinement, program: Path | None) -> list[Rule]:
         Rule(path, Access.READ_FILE | Access.WRITE_FILE | Access.TRUNCATE)
         for path in confinement.writable
     ]
+    if confinement.folder is not None:
+        listed.append(Rule(confinement.folder, WORK))
     if program is not None:
         listed += [Rule(path, READ | Access.EXECUTE) for path in (program, *_loaders())]
     if confinement.gpu:

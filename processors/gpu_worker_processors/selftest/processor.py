@@ -84,7 +84,7 @@ class SelftestProcessor:
             versions=versions(),
             device=device(job.settings.device),
             encoders=encoders(),
-            weights=weights(WeightStore(job.settings.weights_dir)),
+            weights=weights(WeightStore.of(job.settings)),
             processors=checks,
             sandbox=sandbox(),
             stats=Stats(processing_time_sec=round(time.perf_counter() - started, 4)),
@@ -108,7 +108,7 @@ def _attempt(name: str, job: LocalJob) -> tuple[bool, str]:
     sample = SAMPLES.get(name, Sample())
     try:
         processor = registry.get(name)
-        params = _runnable(processor, sample, WeightStore(job.settings.weights_dir))
+        params = _runnable(processor, sample, WeightStore.of(job.settings))
         tiny = _tiny_job(name, params, sample, job)
         processor.prepare(tiny)
         wrong = sample.judge(processor.run(tiny))

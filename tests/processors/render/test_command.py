@@ -238,7 +238,6 @@ def test_the_output_has_the_name_that_the_task_gives_it() -> None:
         (["-i", "in.mp4", "-c:v libx264", "out.mp4"], 2, "an item of its own"),
         (["-crf", "20", "-i", "in.mp4", "out.mp4"], 0, "after the last input"),
         (["-i", "in.mp4", "-stream_loop", "2", "out.mp4"], 2, "before the input"),
-        (["-f", "concat", "-i", "in.mp4", "out.mp4"], 1, "filter concat"),
         (["-i", "in.mp4", "-vf", "movie=x.png", "out.mp4"], 3, "with -i"),
     ],
 )

@@ -15,7 +15,14 @@ from gpu_worker_processors.render.command.expression import read_expression
 from gpu_worker_processors.render.command.filters import entries
 from gpu_worker_processors.render.command.graph import Graph, parse_graph
 from gpu_worker_processors.render.command.units import MAX_SECONDS, seconds
-from gpu_worker_processors.render.command.values import InputFile, Pattern, Text, kind
+from gpu_worker_processors.render.command.values import (
+    InputFile,
+    OutputFile,
+    OutputName,
+    Pattern,
+    Text,
+    kind,
+)
 
 
 class Scope(Enum):
@@ -34,7 +41,7 @@ class Scope(Enum):
         return self in (Scope.OUTPUT, Scope.IMAGE, Scope.VIDEO, Scope.AUDIO)
 
 
-Setting = Text | InputFile | Graph | None
+Setting = Text | InputFile | OutputFile | Graph | None
 """The value of an option; None for a flag."""
 
 
@@ -106,6 +113,13 @@ _PATTERNS = {
     "tag": Pattern(re.compile(r"[A-Za-z0-9]{4}"), 'a code of four letters, "hvc1" for example'),
     "timestamp": Pattern(
         re.compile(r"now|[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}:[0-9]{2}Z?)?"), "a date"
+    ),
+    "made": OutputName(),
+    "inside": Pattern(
+        re.compile(r"[A-Za-z0-9_$%][A-Za-z0-9_.$%-]{0,127}"), "the name of a file, without a path"
+    ),
+    "streams": Pattern(
+        re.compile(r"[A-Za-z0-9 ,:=_-]{1,512}"), 'streams by variant, "v:0,a:0 v:1,a:1" for example'
     ),
     "target": Pattern(
         re.compile(r"(?:(?:pal|ntsc|film)-)?(?:vcd|svcd|dvd|dv|dv50)"), '"pal-dvd" for example'

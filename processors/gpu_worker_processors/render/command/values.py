@@ -49,7 +49,29 @@ class InputFile:
         return file(self.name)
 
 
-Value = Text | InputFile
+@dataclass(frozen=True)
+class OutputFile:
+    """A file that the command makes beside its output."""
+
+    name: str
+
+    def text(self, file: Callable[[str], str]) -> str:
+        return file(self.name)
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Images by number or by pattern, read as one stream."""
+
+    pattern: str
+    names: tuple[str, ...]
+    """Of the inputs that it matches, in order."""
+
+    def text(self, file: Callable[[str], str]) -> str:
+        return file(self.pattern)
+
+
+Value = Text | InputFile | OutputFile
 
 
 class Kind(Protocol):
@@ -257,6 +279,21 @@ class InputName:
         if text not in names:
             raise Denied("must be the name of one of the task's inputs", text, names)
         return InputFile(text, self.purpose)
+
+
+class OutputName:
+    """The name of a file that the command makes beside its output."""
+
+    def read(self, text: str, names: Collection[str]) -> OutputFile:
+        if not _OUTPUT_NAME.fullmatch(text) or ".." in text:
+            raise Denied("must be the name of a file: no path, no URL")
+        if text in names:
+            raise Denied("has the name of an input")
+        return OutputFile(text)
+
+
+_PART = r"[A-Za-z0-9_%][A-Za-z0-9_.%-]{0,127}"
+_OUTPUT_NAME = re.compile(rf"(?:{_PART}/)?{_PART}")
 
 
 class OwnLog:

@@ -89,6 +89,15 @@ class TimelineRendering:
     limits: Limits = field(default_factory=Limits)
     uses_gpu: bool = False
     takes_damage: bool = False
+    stops_at_errors: bool = True
+    folder: Path | None = None
+    is_archive: bool = False
+    writes_output: bool = True
+    measures: bool = False
+
+    @property
+    def first_pass(self) -> Self | None:
+        return None
 
     @property
     def files(self) -> tuple[Path, ...]:
