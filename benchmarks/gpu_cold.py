@@ -77,7 +77,7 @@ def measure(
     from gpu_worker_processors.models.weights import WeightStore
 
     mark("import networks")
-    resolver = load(model, store=WeightStore(folder, {}), device=device)
+    resolver = load(model, store=WeightStore(folder), device=device)
     mark("load weights")
     resolver.warm_up()
     mark("warm up")

@@ -11,9 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gpu_worker_client._timing import Timing as Timing
+    from gpu_worker_client._retry import Timing as Timing
     from gpu_worker_client.async_client import AsyncClient as AsyncClient
     from gpu_worker_client.async_client import AsyncJob as AsyncJob
+    from gpu_worker_client.async_client import Outcome as Outcome
     from gpu_worker_client.client import Client as Client
     from gpu_worker_client.commands import create_nvenc_command as create_nvenc_command
     from gpu_worker_client.errors import APIConnectionError as APIConnectionError
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from gpu_worker_client.many import JobManager as JobManager
     from gpu_worker_client.many import JobOutcome as JobOutcome
     from gpu_worker_client.many import JobSummary as JobSummary
-    from gpu_worker_client.outcome import Outcome as Outcome
     from gpu_worker_client.policy import Policy as Policy
     from gpu_worker_client.progress_bar import ProgressBar as ProgressBar
     from gpu_worker_client.protocol import ErrorCode as ErrorCode
@@ -83,80 +83,41 @@ if TYPE_CHECKING:
     from gpu_worker_client.webhooks import WebhookEvent as WebhookEvent
     from gpu_worker_client.webhooks import unwrap as unwrap
 
-_MODULES = {
-    "APIConnectionError": "errors",
-    "APIError": "errors",
-    "AsyncClient": "async_client",
-    "AsyncJob": "async_client",
-    "AuthenticationError": "errors",
-    "AutoCropJob": "filejobs",
-    "BeatAnalysisJob": "filejobs",
-    "Client": "client",
-    "ColdStart": "events",
-    "ConfigError": "errors",
-    "ErrorCode": "protocol",
-    "Event": "events",
-    "FFmpegRenderJob": "filejobs",
-    "Finished": "events",
-    "GpuWorkerError": "protocol.errors",
-    "InputUnavailable": "protocol.errors",
-    "InvalidTask": "protocol.errors",
-    "Job": "job",
-    "JobCancelled": "protocol.errors",
-    "JobError": "protocol.errors",
-    "JobExpired": "protocol.errors",
-    "JobManager": "many",
-    "JobOutcome": "many",
-    "JobResult": "filejobs",
-    "JobStatus": "status",
-    "JobSummary": "many",
-    "JobTimedOut": "protocol.errors",
-    "LimitExceeded": "protocol.errors",
-    "NotFoundError": "errors",
-    "OutOfMemory": "protocol.errors",
-    "Outcome": "outcome",
-    "OutputRejected": "protocol.errors",
-    "OutputUploadFailed": "protocol.errors",
-    "PayloadTooLargeError": "errors",
-    "Policy": "policy",
-    "Progress": "protocol",
-    "ProgressBar": "progress_bar",
-    "ProgressEvent": "events",
-    "Queued": "events",
-    "RateLimitError": "errors",
-    "ResourceExhausted": "protocol.errors",
-    "ResultLost": "protocol.errors",
-    "ResultUnreadable": "protocol.errors",
-    "SceneDetectionJob": "filejobs",
-    "ServerError": "errors",
-    "Started": "events",
-    "State": "protocol",
-    "Storage": "storage",
-    "StorageError": "errors",
-    "StorageUnavailable": "protocol.errors",
-    "SubmitInDoubt": "protocol.errors",
-    "TaskResult": "protocol",
-    "Timing": "_timing",
-    "TrackJob": "filejobs",
-    "Transfer": "files.transfer",
-    "UnsupportedMedia": "protocol.errors",
-    "UnsupportedTask": "protocol.errors",
-    "UpscaleJob": "filejobs",
-    "UrlRefused": "protocol.errors",
-    "WaitTimeout": "errors",
-    "WebhookError": "errors",
-    "WebhookEvent": "webhooks",
-    "WeightsUnavailable": "protocol.errors",
-    "WorkerFault": "protocol.errors",
-    "WorkerUnsuitable": "protocol.errors",
-    "create_nvenc_command": "commands",
-    "execute_all": "filejobs",
-    "is_available": "filejobs",
-    "tracks_to_mot": "tracks",
-    "unwrap": "webhooks",
-    "worth_it": "filejobs",
+_NAMES = {
+    "_retry": "Timing",
+    "async_client": "AsyncClient AsyncJob Outcome",
+    "client": "Client",
+    "commands": "create_nvenc_command",
+    "errors": (
+        "APIConnectionError APIError AuthenticationError ConfigError NotFoundError"
+        " PayloadTooLargeError RateLimitError ServerError StorageError WaitTimeout"
+        " WebhookError"
+    ),
+    "events": "ColdStart Event Finished ProgressEvent Queued Started",
+    "filejobs": (
+        "AutoCropJob BeatAnalysisJob FFmpegRenderJob JobResult SceneDetectionJob TrackJob"
+        " UpscaleJob execute_all is_available worth_it"
+    ),
+    "files.transfer": "Transfer",
+    "job": "Job",
+    "many": "JobManager JobOutcome JobSummary",
+    "policy": "Policy",
+    "progress_bar": "ProgressBar",
+    "protocol": "ErrorCode Progress State TaskResult",
+    "protocol.errors": (
+        "GpuWorkerError InputUnavailable InvalidTask JobCancelled JobError JobExpired"
+        " JobTimedOut LimitExceeded OutOfMemory OutputRejected OutputUploadFailed"
+        " ResourceExhausted ResultLost ResultUnreadable StorageUnavailable SubmitInDoubt"
+        " UnsupportedMedia UnsupportedTask UrlRefused WeightsUnavailable WorkerFault"
+        " WorkerUnsuitable"
+    ),
+    "status": "JobStatus",
+    "storage": "Storage",
+    "tracks": "tracks_to_mot",
+    "webhooks": "WebhookEvent unwrap",
 }
-"""Every public name, and the module that is loaded when it is first used."""
+"""Every public name, under the module that is loaded when it is first used."""
+_MODULES = dict(sorted((name, file) for file, names in _NAMES.items() for name in names.split()))
 
 __all__ = list(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
 

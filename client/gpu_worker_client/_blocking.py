@@ -1,5 +1,6 @@
-"""Work that blocks (boto3, PyAV, files), beside an event loop: made on a thread, and stopped there
-when the asyncio task that waits is cancelled, or its event loop closed.
+"""Several calls at the same time: asynchronous ones, `as_they_end`; and work that blocks (boto3,
+PyAV, files) beside an event loop, made on a thread, and stopped there when the asyncio task that
+waits is cancelled, or its event loop closed.
 
 A thread cannot be interrupted from outside. So what may take long comes to a `checkpoint` where it
 can be left in good order: at each request to the bucket, at each piece of a transfer or a file, at
@@ -9,7 +10,7 @@ each packet of a video.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import Future, wait
 from contextvars import copy_context
 from functools import partial
@@ -120,3 +121,52 @@ def retrieve(future: asyncio.Future[Any]) -> None:
     """Retrieves the outcome, or the event loop complains of an error that nobody saw."""
     if not future.cancelled():
         future.exception()
+
+
+async def as_they_end(
+    calls: AsyncGenerator[Coroutine[Any, Any, T], None], at_most: int
+) -> AsyncGenerator[T, None]:
+    """What the calls give, first done first.
+
+    Args:
+        calls: taken one by one as slots become free; closed in the end. While the next one is
+            waited for, those that end are yielded.
+        at_most: in progress at once.
+
+    Raises:
+        BaseException: the first error of a call. However the loop is left, what runs is cancelled
+            and waited for until it has cleaned up: use it up, or close it.
+    """
+    import asyncio
+
+    running: dict[asyncio.Task[T], Coroutine[Any, Any, T]] = {}
+    drawing: set[asyncio.Task[bool]] = set()
+    has_more = True
+
+    async def draw() -> bool:
+        if (call := await anext(calls, None)) is None:
+            return False
+        running[asyncio.create_task(call)] = call
+        return True
+
+    try:
+        while True:
+            if has_more and not drawing and len(running) < at_most:
+                drawing.add(asyncio.create_task(draw()))
+            if not drawing and not running:
+                return
+            done, _ = await asyncio.wait([*drawing, *running], return_when=asyncio.FIRST_COMPLETED)
+            for drawn in [task for task in drawing if task in done]:
+                drawing.discard(drawn)
+                has_more = drawn.result()
+            for ended in [task for task in running if task in done]:
+                del running[ended]
+                yield ended.result()
+    finally:
+        unfinished: list[asyncio.Task[Any]] = [*drawing, *running]
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
+        for call in running.values():
+            call.close()  # one that was cancelled before it began
+        await calls.aclose()

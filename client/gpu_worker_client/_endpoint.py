@@ -15,7 +15,13 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from gpu_worker_client._http import MAX_ANSWER_BYTES, TOTAL_SECONDS, Answer, Request
+from gpu_worker_client._http import (
+    MAX_ANSWER_BYTES,
+    TOTAL_SECONDS,
+    Answer,
+    Request,
+    check_service_url,
+)
 from gpu_worker_client._retry import Retries
 from gpu_worker_client.errors import (
     APIConnectionError,
@@ -52,26 +58,6 @@ def check_id(value: str, what: str) -> str:
     return value
 
 
-def check_base_url(value: str) -> str:
-    """`value` without a closing slash, when it is an https URL (http on loopback) of nothing but
-    scheme, host and path."""
-    try:
-        parts = urlsplit(value)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ConfigError("base_url is not a URL") from None
-    if parts.scheme not in ("https", "http") or not host:
-        raise ConfigError(f"base_url must be an https URL such as {DEFAULT_BASE_URL}")
-    if parts.scheme == "http" and host not in LOOPBACK_HOSTS:
-        raise ConfigError(
-            "base_url must be https: over http the API key would travel readable (http is for"
-            " loopback only)"
-        )
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ConfigError("base_url must hold only scheme, host, port and path")
-    return value.rstrip("/")
-
-
 class Endpoint:
     """One serverless endpoint, and the requests to it.
 
@@ -83,7 +69,7 @@ class Endpoint:
 
     def __init__(self, endpoint_id: str, base_url: str, now: Callable[[], datetime]) -> None:
         self.id = check_id(endpoint_id, "endpoint_id")
-        self.base_url = check_base_url(base_url)
+        self.base_url = check_service_url(base_url, "base_url", DEFAULT_BASE_URL)
         self._now = now
 
     @property

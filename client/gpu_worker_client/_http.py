@@ -16,12 +16,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from gpu_worker_client._blocking import retrieve
 from gpu_worker_client._portal import Threads
-from gpu_worker_client._retry import Retries, retry_seconds
-from gpu_worker_client._timing import Timing
-from gpu_worker_client.errors import APIConnectionError, APIError
+from gpu_worker_client._retry import Retries, Timing, retry_seconds
+from gpu_worker_client.errors import APIConnectionError, APIError, ConfigError
+from gpu_worker_client.protocol.http import LOOPBACK_HOSTS
 from gpu_worker_client.protocol.text import redact
 
 if TYPE_CHECKING:
@@ -73,17 +74,44 @@ class Request:
     body: bytes | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     to_endpoint: bool = True
-    """With the API key; False for storage."""
+    """Whether the API key travels along; False for storage."""
     withdrawn: bool = True
     """Not sent when nobody waits any more before it has started. One that cancels a job is sent all
     the same."""
+
+
+def check_service_url(value: str, name: str, example: str, *, path: bool = True) -> str:
+    """`value` without a closing slash, when it is an https URL (http on loopback) of nothing but
+    scheme, host and, where there may be one, path."""
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigError(f"{name} is not a URL") from None
+    if parts.scheme not in ("https", "http") or not host:
+        raise ConfigError(f"{name} must be an https URL such as {example}")
+    if parts.scheme == "http" and host not in LOOPBACK_HOSTS:
+        raise ConfigError(
+            f"{name} must be https: over http the key would travel readable (http is for loopback"
+            " only)"
+        )
+    more = parts.username is not None or parts.query or parts.fragment
+    if more or not (path or parts.path in ("", "/")):
+        raise ConfigError(
+            f"{name} must hold only scheme, host{', port and path' if path else ' and port'}"
+        )
+    return value.rstrip("/")
 
 
 class Http:
     """Connections to one endpoint, held open between requests; for any number of event loops."""
 
     def __init__(self, api_key: str, timing: Timing, *, trust_environment: bool) -> None:
-        self._open_sessions = partial(_sessions, api_key, trust_environment=trust_environment)
+        self._open_sessions = lambda: (
+            _session(api_key, trust_environment=trust_environment),
+            _session(None, trust_environment=True),
+        )
+        """For the endpoint and for storage."""
         self._sessions, self._process = self._open_sessions(), os.getpid()
         self._timing = timing
         self.threads = Threads()
@@ -196,18 +224,8 @@ def _too_slow(request: Request) -> APIConnectionError:
     )
 
 
-def _sessions(
-    api_key: str, *, trust_environment: bool
-) -> tuple[requests.Session, requests.Session]:
-    """For the endpoint and for storage."""
-    return (
-        _session(api_key, trust_environment=trust_environment),
-        _session(None, trust_environment=True),
-    )
-
-
 def _session(api_key: str | None, *, trust_environment: bool) -> requests.Session:
-    """With a key for the endpoint, with None for storage, whose URLs hold all that it asks for."""
+    """A session that sends the key; None is for storage, whose URLs hold all that it asks for."""
     from http.cookiejar import DefaultCookiePolicy
     from importlib.metadata import version
 

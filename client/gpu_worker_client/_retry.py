@@ -1,18 +1,22 @@
 """When a request may be sent again, and how long to wait before: pure functions, so that every rule
-is one row of a test. `_http.py` has the loop."""
+is one row of a test, and the clock they go by. `_http.py` has the loop."""
 
 from __future__ import annotations
 
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Literal
 
-from gpu_worker_client._timing import Timing
 from gpu_worker_client.errors import APIConnectionError, APIError, RateLimitError
 from gpu_worker_client.protocol.errors import GpuWorkerError
 from gpu_worker_client.protocol.http import TRANSIENT_STATUS, full_jitter_seconds
 
 MAX_RETRIES = 5
 BACKOFF_CAP_SECONDS = 8.0
-"""As in openai-python's client."""
+"""The longest pause of openai-python's client."""
 RETRY_AFTER_CAP_SECONDS = 120.0
 """A longer `Retry-After` is raised to the caller instead of slept."""
 RETRIED_STATUS = TRANSIENT_STATUS | {200}
@@ -22,6 +26,30 @@ answered."""
 Retries = Literal["any", "not_accepted", "none"]
 """`any`: the request may have its effect twice. `not_accepted`: retry only what the endpoint
 certainly did not take."""
+
+
+async def _async_sleep(seconds: float) -> None:
+    import asyncio  # here, because a program without an event loop need not import it
+
+    await asyncio.sleep(seconds)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where time and chance come from; tests put their own in."""
+
+    clock: Callable[[], float] = time.monotonic
+    """Seconds, never going back. Deadlines are points on it."""
+    sleep: Callable[[float], None] = time.sleep
+    async_sleep: Callable[[float], Awaitable[None]] = _async_sleep
+    """The same for `AsyncClient` and `map`."""
+    random: Callable[[], float] = random.random
+    now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
+    """Wall time, for `Retry-After` dates."""
+
+    def deadline(self, timeout: float | None) -> float | None:
+        """The point on the clock that lies `timeout` seconds ahead."""
+        return None if timeout is None else self.clock() + timeout
 
 
 def should_retry(error: GpuWorkerError, retries: Retries) -> bool:

@@ -16,11 +16,10 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import aclosing
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, overload
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, overload
 
-from gpu_worker_client._at_once import as_they_end
-from gpu_worker_client._blocking import notify
+from gpu_worker_client._blocking import as_they_end, notify
 from gpu_worker_client._endpoint import (
     DEFAULT_BASE_URL,
     LAST_CANCEL_SECONDS,
@@ -30,13 +29,12 @@ from gpu_worker_client._endpoint import (
     job_id_of,
 )
 from gpu_worker_client._http import Http
+from gpu_worker_client._retry import Timing
 from gpu_worker_client._tasks import is_web_url, web_task, wire_of
-from gpu_worker_client._timing import Timing
 from gpu_worker_client.async_job import AsyncJob, Connection, R
 from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.events import Event
 from gpu_worker_client.files.methods import AsyncFileTasks
-from gpu_worker_client.outcome import Outcome
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import TASKS, AnsweredBy, TaskBase, TaskResult
 from gpu_worker_client.protocol.errors import GpuWorkerError
@@ -50,26 +48,6 @@ MIN_WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 10.0
 may be held up, since only the answer names the job to cancel.
 https://docs.runpod.io/serverless/endpoints/operation-reference"""
 _log = logging.getLogger("gpu_worker_client")
-
-
-def connect(
-    endpoint_id: str | None,
-    api_key: str | None,
-    base_url: str | None,
-    env: Mapping[str, str],
-    timing: Timing,
-) -> Connection:
-    """Raises ConfigError: a setting is missing or cannot work. Nothing is sent."""
-    endpoint = Endpoint(
-        endpoint_id or _required(env, "GPU_WORKER_ENDPOINT_ID", "endpoint_id"),
-        base_url or env.get("GPU_WORKER_BASE_URL") or DEFAULT_BASE_URL,
-        timing.now,
-    )
-    key = check_api_key(api_key or _required(env, "RUNPOD_API_KEY", "api_key"))
-    # A proxy named by the environment is for the world outside, not for a dev-server on this
-    # machine.
-    http = Http(key, timing, trust_environment=not endpoint.on_loopback)
-    return Connection(endpoint, http, timing)
 
 
 def _required(env: Mapping[str, str], variable: str, argument: str) -> str:
@@ -90,6 +68,27 @@ def _is_repeatable(task: TaskBase) -> bool:
     return task.result_get_url is not None
 
 
+@dataclass(frozen=True)
+class Outcome(Generic[R]):
+    """What `map` yields for a task: its result or its error."""
+
+    index: int
+    """The task's position among those given, from 0."""
+    result: R | None = None
+    error: GpuWorkerError | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None
+
+    def get(self) -> R:
+        """The result, or the error raised."""
+        if self.error is not None:
+            raise self.error
+        assert self.result is not None
+        return self.result
+
+
 class AsyncClient(AsyncFileTasks):
     """A client of one endpoint for programs with an event loop. Arguments and errors as of
     `Client`."""
@@ -104,9 +103,19 @@ class AsyncClient(AsyncFileTasks):
         timing: Timing | None = None,
         storage: Storage | None = None,
     ) -> None:
-        values = os.environ if env is None else env
-        self._storage, self._env = storage, values
-        self.connection = connect(endpoint_id, api_key, base_url, values, timing or Timing())
+        env = os.environ if env is None else env
+        timing = timing or Timing()
+        self._storage, self._env = storage, env
+        endpoint = Endpoint(
+            endpoint_id or _required(env, "GPU_WORKER_ENDPOINT_ID", "endpoint_id"),
+            base_url or env.get("GPU_WORKER_BASE_URL") or DEFAULT_BASE_URL,
+            timing.now,
+        )
+        key = check_api_key(api_key or _required(env, "RUNPOD_API_KEY", "api_key"))
+        # A proxy named by the environment is for the world outside, not for a dev-server on this
+        # machine.
+        http = Http(key, timing, trust_environment=not endpoint.on_loopback)
+        self.connection = Connection(endpoint, http, timing)
 
     def __repr__(self) -> str:
         endpoint = self.connection.endpoint
@@ -128,12 +137,7 @@ class AsyncClient(AsyncFileTasks):
     async def __aenter__(self) -> AsyncClient:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -263,9 +267,9 @@ class AsyncClient(AsyncFileTasks):
         check_id(job_id, "job id")
         if isinstance(task, TaskBase):
             return self._job(job_id, TASKS[task.task].result, StoredResult.of(task))
-        if isinstance(task, str) and task not in TASKS:
-            raise ConfigError(f"task must be one of: {', '.join(TASKS)}")
         if isinstance(task, str):
+            if task not in TASKS:
+                raise ConfigError(f"task must be one of: {', '.join(TASKS)}")
             return self._job(job_id, TASKS[task].result)
         kinds = [kind for kind in TASKS.values() if isinstance(task, type) and kind.request == task]
         return self._job(job_id, kinds[0].result if kinds else None)

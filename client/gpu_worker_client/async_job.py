@@ -11,13 +11,11 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar, cast
 
 from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS, Endpoint
 from gpu_worker_client._http import LAST_TIMEOUT_SECONDS, Http
-from gpu_worker_client._retry import RETRY_AFTER_CAP_SECONDS, should_retry
-from gpu_worker_client._timing import Timing
+from gpu_worker_client._retry import RETRY_AFTER_CAP_SECONDS, Timing, should_retry
 from gpu_worker_client.errors import APIConnectionError, APIError, NotFoundError, WaitTimeout
 from gpu_worker_client.events import Event, Health, Watcher
 from gpu_worker_client.protocol import State, TaskResult
@@ -101,12 +99,7 @@ class AsyncJob(Generic[R]):
     async def __aenter__(self) -> AsyncJob[R]:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             return
         try:

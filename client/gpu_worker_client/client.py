@@ -11,18 +11,16 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from gpu_worker_client._blocking import in_thread
 from gpu_worker_client._portal import call, iterate, on_callers_thread, sleeper
-from gpu_worker_client._timing import Timing
-from gpu_worker_client.async_client import AsyncClient
+from gpu_worker_client._retry import Timing
+from gpu_worker_client.async_client import AsyncClient, Outcome
 from gpu_worker_client.async_job import AsyncJob, R
 from gpu_worker_client.events import Event
 from gpu_worker_client.files.methods import FileTasks
 from gpu_worker_client.job import Job
-from gpu_worker_client.outcome import Outcome
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import AnsweredBy, TaskBase, TaskResult
 
@@ -81,12 +79,7 @@ class Client(FileTasks):
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

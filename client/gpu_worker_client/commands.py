@@ -43,22 +43,8 @@ def create_nvenc_command(
     if codec not in NVENC_CODECS:
         raise ValueError(f"codec must be one of: {', '.join(NVENC_CODECS)}")
     source, target = PurePath(input_file).name, PurePath(output_file)
-    words = [
-        "-i",
-        source,
-        "-c:v",
-        codec,
-        "-preset",
-        "p4",
-        "-rc",
-        "vbr",
-        "-b:v",
-        bitrate,
-        "-c:a",
-        "aac",
-        "-b:a",
-        "192k",
-    ]
+    video = ["-c:v", codec, "-preset", "p4", "-rc", "vbr", "-b:v", bitrate]
+    words = ["-i", source, *video, "-c:a", "aac", "-b:a", "192k"]
     if CONTAINERS.get(target.suffix.lower()) in INDEXED:
         words += ["-movflags", "+faststart"]
     return [*words, target.name]
@@ -83,7 +69,12 @@ def command_args(command: Sequence[str] | Compilable) -> list[str]:
         isinstance(word, str) for word in cast("list[object]", words)
     ):
         raise TypeError("compile() gave no list of words")
-    return _without_last_flags(cast("list[str]", words)[1:])
+    given = cast("list[str]", words)[1:]
+    # `overwrite_output()` and its like write their flag behind the output's name, where FFmpeg
+    # takes it and the task does not; the worker sets these itself.
+    while given and given[-1] in _WORKERS_OWN:
+        given.pop()
+    return given
 
 
 def plainly_named(
@@ -103,24 +94,12 @@ def plainly_named(
         for number in count(1)
         if not any(PurePath(name).stem == f"file-{number}" for name in given)
     )
-    names = {
-        name: name if re.fullmatch(FILE_NAME, name) else next(free) + _plain_suffix(name)
-        for name in given
-    }
+    names = {name: name for name in given if re.fullmatch(FILE_NAME, name)}
+    for name in given:
+        if name not in names:
+            suffix = PurePath(name).suffix
+            names[name] = next(free) + (suffix if re.fullmatch(FILE_NAME, f"_{suffix}") else "")
     said = [names[word] if word in files else word for word in words[:-1]]
     return said + [names[word] if word == output else word for word in words[-1:]], {
         names[name]: files[name] for name in files
     }
-
-
-def _plain_suffix(name: str) -> str:
-    suffix = PurePath(name).suffix
-    return suffix if re.fullmatch(FILE_NAME, f"_{suffix}") else ""
-
-
-def _without_last_flags(words: list[str]) -> list[str]:
-    """`overwrite_output()` and its like write their flag behind the output's name, where FFmpeg
-    takes it and the task does not; the worker sets these itself."""
-    while words and words[-1] in _WORKERS_OWN:
-        words = words[:-1]
-    return words

@@ -68,8 +68,8 @@ TIMEOUT_FACTOR, TIMEOUT_EXTRA_SECONDS = 3.0, 60.0
 the extra."""
 MIN_TIMEOUT_SECONDS = 600.0
 """RunPod's own default. https://docs.runpod.io/serverless/endpoints/send-requests"""
-MAX_TIMEOUT_SECONDS = 7 * 86_400.0
-"""RunPod's longest; same page."""
+MAX_POLICY_SECONDS = 7 * 86_400
+"""RunPod's longest run and longest life of a job; same page."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def execution_timeout_seconds(
         task, width=width, height=height, fps=fps, duration_seconds=duration_seconds, gpu=gpu
     )
     wanted = TIMEOUT_FACTOR * expected.seconds + TIMEOUT_EXTRA_SECONDS
-    return min(MAX_TIMEOUT_SECONDS, max(MIN_TIMEOUT_SECONDS, wanted))
+    return min(MAX_POLICY_SECONDS, max(MIN_TIMEOUT_SECONDS, wanted))
 
 
 def _read(task: TaskBase | Mapping[str, Any] | str) -> tuple[str, dict[str, Any]]:
@@ -229,7 +229,7 @@ def _network(model: str, card: Card | None, video: _Video) -> _Part:
 
 
 def _measured(work: str, video: _Video) -> _Part:
-    """By the processor of docs/benchmarks.md; no card speeds a task up that has no network."""
+    """Work of the processor of docs/benchmarks.md; no card speeds a task up that has no network."""
     speed = MEASURED[CPU, work]
     note = f"{work}: {speed.per_second:.4g} {speed.unit}/s measured on two cores"
     return _Part(video.amount(speed.unit) / speed.per_second, "measured", note)

@@ -39,7 +39,7 @@ class Card:
     """A GPU that serverless endpoints offer."""
 
     name: str
-    """By the driver, "NVIDIA RTX 4000 Ada Generation"."""
+    """Its driver's name for it, "NVIDIA RTX 4000 Ada Generation"."""
     flops: float
     """Peak of dense half-precision operations in a second."""
     usd_per_second: float | None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from types import TracebackType
 from typing import Generic
 
 from gpu_worker_client._portal import call, iterate
@@ -35,14 +34,9 @@ class Job(Generic[R]):
     def __enter__(self) -> Job[R]:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
-            call(self._job.__aexit__, kind, error, trace)
+            call(self._job.__aexit__, kind)
 
     def status(self) -> JobStatus:
         """Asks once. A job the endpoint no longer knows has the state `expired`."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpu_worker_client.errors import ConfigError
+from gpu_worker_client.estimate import MAX_POLICY_SECONDS, execution_timeout_seconds
 from gpu_worker_client.protocol import TaskBase
 
 MIN_EXECUTION_SECONDS = 5
 MIN_TTL_SECONDS = 10
-MAX_POLICY_SECONDS = 7 * 24 * 3600
-"""RunPod's bounds on a request's policy.
+"""RunPod's least values of a request's policy.
 https://docs.runpod.io/serverless/endpoints/send-requests"""
 QUEUE_SECONDS = 24 * 3600
 """How long a job may wait besides the time it may run: RunPod's default for both together."""
@@ -62,10 +62,6 @@ class Policy:
         Raises:
             ConfigError: a number that no video has, or no such task.
         """
-        from gpu_worker_client.estimate import (
-            execution_timeout_seconds,
-        )  # here: a client that never submits needs no tables
-
         seconds = execution_timeout_seconds(
             task, duration_seconds, width=width, height=height, fps=fps
         )

@@ -39,20 +39,13 @@ class ProgressBar:
 def describe(event: Event | Transfer) -> tuple[str, str]:
     """(stage, one line about it), without control characters. The stage changes when something new
     begins."""
-    stage, line = _described(event)
-    return printable(stage), printable(line)
-
-
-def _described(event: Event | Transfer) -> tuple[str, str]:
     if isinstance(event, Transfer):
         share = event.done_bytes / event.total_bytes if event.total_bytes else 1.0
         amount = f"{event.done_bytes / _MIB:.1f}/{event.total_bytes / _MIB:.1f} MiB"
-        return (
-            f"{event.direction} {event.name}",
-            f"{event.direction:8} [{bar(share)}] {amount} {event.name}",
-        )
+        name = printable(event.name)
+        return f"{event.direction} {name}", f"{event.direction:8} [{bar(share)}] {amount} {name}"
     if isinstance(event, ProgressEvent):
-        return event.progress.stage, event.progress.text()
+        return printable(event.progress.stage), printable(event.progress.text())
     if isinstance(event, Queued):
         position = f", place {event.position}" if event.position else ""
         return "queued", f"queued{position}"

@@ -1,11 +1,12 @@
 """The environment's wishes for jobs on files: where they run, how long, how many at once. Read once
 into a frozen value.
 
-| variable | older name | meaning | |---|---|---| | `GPU_WORKER_MODE` | `CGPU_GPU_ENABLED` | `auto`,
-`remote` or `local`; of the older one false is `local`, true is `auto` | |
-`GPU_WORKER_TIMEOUT_SECONDS` | `CGPU_TIMEOUT` | longest wall time of a job | |
-`GPU_WORKER_MAX_PARALLEL_JOBS` | `MAX_PARALLEL_JOBS` | jobs at once in `execute_all` and
-`JobManager` | | `GPU_WORKER_HISTORY` | | file that holds past jobs' times, or `off` |
+GPU_WORKER_MODE                auto, remote or local; older name CGPU_GPU_ENABLED, of which false is
+                               local and true is auto
+GPU_WORKER_TIMEOUT_SECONDS     longest wall time of a job; older name CGPU_TIMEOUT
+GPU_WORKER_MAX_PARALLEL_JOBS   jobs at once in `execute_all` and `JobManager`; older name
+                               MAX_PARALLEL_JOBS
+GPU_WORKER_HISTORY             file that holds past jobs' times, or `off`
 
 Where both names are set, the first one counts.
 """

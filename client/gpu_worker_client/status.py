@@ -44,9 +44,9 @@ class JobStatus:
     error: str | None = None
     """The failure's text as the endpoint gave it; `Job.result()` raises it typed."""
     queue_seconds: float | None = None
-    """From submit to start, once it started."""
+    """Seconds from submit to start; None until it started."""
     execution_seconds: float | None = None
-    """On the worker, once it ended."""
+    """Seconds on the worker; None until it ended."""
     worker_id: str | None = None
     raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
     """The endpoint's whole answer."""

@@ -24,7 +24,7 @@ from typing import Any
 
 from gpu_worker.settings import Settings
 from gpu_worker_client.protocol import TaskError
-from gpu_worker_processors.base import Policy
+from gpu_worker_processors.base import Policy, ProcessorSettings
 from gpu_worker_processors.models.weights import WeightStore
 from gpu_worker_processors.sandbox.paths import has_gpu
 
@@ -101,7 +101,7 @@ class Capabilities:
 
 def probe(settings: Settings) -> Capabilities:
     """Finds everything out. Takes some seconds the first time in a process."""
-    present, problem = weights(settings.weights_dir)
+    present, problem = weights(settings.processors)
     sandbox_policy: Policy = "off" if settings.sandbox == "off" else "best_effort"
     return Capabilities(
         gpu=gpu_state(sandbox_policy, settings.work_root),
@@ -166,10 +166,10 @@ def encoders(
     return found
 
 
-def weights(weights_dir: Path | None) -> tuple[dict[str, bool], str | None]:
+def weights(settings: ProcessorSettings) -> tuple[dict[str, bool], str | None]:
     """Manifest name -> present; and what is wrong with the manifest, if anything."""
     try:
-        store = WeightStore(weights_dir)
+        store = WeightStore.of(settings)
     except TaskError as error:
         return {}, error.message
     return {spec.name: store.present(spec.name) for spec in store.list()}, None

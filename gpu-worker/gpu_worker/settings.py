@@ -39,7 +39,6 @@ OTHER_VARIABLES = frozenset(
     {
         "GPU_WORKER_BASE_URL",
         "GPU_WORKER_ENDPOINT_ID",
-        "GPU_WORKER_MANIFEST",
         "GPU_WORKER_DOCTOR_URL",
         "GPU_WORKER_HISTORY",
         "GPU_WORKER_MAX_PARALLEL_JOBS",
@@ -47,8 +46,7 @@ OTHER_VARIABLES = frozenset(
         "GPU_WORKER_TIMEOUT_SECONDS",
     }
 )
-"""Variables of our prefix that the client, the manifest loader or `doctor` reads, not the worker's
-settings."""
+"""Variables of our prefix that the client or `doctor` reads, not the worker's settings."""
 
 
 @dataclass(frozen=True)

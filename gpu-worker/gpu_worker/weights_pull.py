@@ -31,7 +31,7 @@ def ensure(
     Raises:
         TaskError: `weights_missing` or `weights_rejected`; the message has the command that helps.
     """
-    store = WeightStore(settings.weights_dir)
+    store = WeightStore.of(settings.processors)
     for name in names:
         try:
             store.resolve(name)
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings.from_env(os.environ)
     folder: Path | None = args.dir.resolve() if args.dir else settings.weights_dir
     try:
-        store = WeightStore(folder)
+        store = WeightStore(folder, settings.manifest)
         if args.verb == "pull" and not (args.names or args.all):
             return _usage(
                 "name what to pull, or --all; there are:"

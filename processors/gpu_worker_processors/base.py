@@ -52,6 +52,8 @@ class ProcessorSettings:
     """Whether super-resolution on a GPU records its kernels and replays them."""
     render_sandbox: Policy = "require"
     """Whether FFmpeg must be confined to run a stranger's command."""
+    manifest: Path | None = None
+    """The manifest of the weights; None: the one that comes with this package."""
 
 
 class ProgressSink(Protocol):

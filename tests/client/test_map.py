@@ -25,7 +25,7 @@ from gpu_worker_client import (
     Outcome,
     Timing,
 )
-from gpu_worker_client._at_once import as_they_end
+from gpu_worker_client._blocking import as_they_end
 from gpu_worker_client.protocol import DetectScenesTask, ErrorCode, TaskError
 
 SCENES: dict[str, Any] = {

@@ -16,7 +16,8 @@ from gpu_worker_client import (
     RateLimitError,
     ServerError,
 )
-from gpu_worker_client._endpoint import check_base_url, check_id
+from gpu_worker_client._endpoint import check_id
+from gpu_worker_client._http import check_service_url
 from gpu_worker_client._retry import (
     BACKOFF_CAP_SECONDS,
     backoff_seconds,
@@ -115,7 +116,7 @@ def test_polling_slows_down_from_a_quarter_second_to_five() -> None:
     ],
 )
 def test_base_urls_that_work(url: str) -> None:
-    assert check_base_url(url) == url.rstrip("/")
+    assert check_service_url(url, "base_url", "https://api.runpod.ai/v2") == url.rstrip("/")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_base_urls_that_work(url: str) -> None:
 )
 def test_base_urls_that_are_refused_without_being_repeated(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        check_base_url(url)
+        check_service_url(url, "base_url", "https://api.runpod.ai/v2")
     assert "secret" not in str(caught.value)
 
 

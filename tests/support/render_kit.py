@@ -4,6 +4,8 @@ words through plain FFmpeg."""
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -15,13 +17,37 @@ from gpu_worker_processors.render.processor import PROCESSOR
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 
 
-def plain(*words: str, cwd: Path | None = None) -> str:
+def plain(*words: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
     """Runs FFmpeg outside the sandbox; what it said."""
     command = [FFMPEG, "-v", "error", "-y", *words]
-    done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True)
+    done = subprocess.run(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True)
     said = done.stderr.decode(errors="replace")
     assert done.returncode == 0, said[-2000:]
     return said
+
+
+def decoded(path: Path) -> str:
+    """Time stamp and hash of every decoded frame."""
+    words = ["-v", "error", "-i", str(path), "-map", "0", "-f", "framemd5", "-"]
+    done = subprocess.run([FFMPEG, *words], stdin=subprocess.DEVNULL, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode()
+
+
+def font_folders() -> list[Path]:
+    """Of the packages that carry the worker's fonts."""
+    packages = ("manimgx_fonts", "noto_cjk_sans_otc")
+    return [Path(str(files(package))) for package in packages]
+
+
+def fontconfig(path: Path, *folders: Path) -> str:
+    """Writes a configuration that knows these folders and no other."""
+    listed = "".join(f"<dir>{folder}</dir>" for folder in folders)
+    path.write_text(
+        f"<fontconfig>{listed}<alias><family>sans-serif</family><prefer><family>Noto Sans</family>"
+        "</prefer></alias></fontconfig>"
+    )
+    return str(path)
 
 
 def rendered(

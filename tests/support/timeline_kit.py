@@ -18,10 +18,14 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
+from gpu_worker_client.protocol import RenderParams, RenderResult
 from gpu_worker_client.protocol.timeline import Timeline
+from gpu_worker_processors.base import LocalJob
+from gpu_worker_processors.render.processor import PROCESSOR
 from gpu_worker_processors.render.timeline import (
     TimelineRendering,
     compile_timeline,
+    inspect_fonts,
     inspect_inputs,
 )
 from support import clips, sounds
@@ -144,7 +148,8 @@ def compiled(
     timeline: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, **more: Any
 ) -> TimelineRendering:
     wanted = Timeline.model_validate(timeline, strict=False)
-    return compile_timeline(wanted, inspect_inputs(wanted, inputs), output, **more)
+    fonts = inspect_fonts(wanted, inputs)
+    return compile_timeline(wanted, inspect_inputs(wanted, inputs), output, fonts=fonts, **more)
 
 
 def render(
@@ -154,6 +159,16 @@ def render(
     rendering = compiled(timeline, inputs, output)
     ffmpeg(*rendering.argv())
     return rendering
+
+
+def rendered_timeline(
+    timeline: Mapping[str, Any], inputs: Mapping[str, Path], output: Path
+) -> RenderResult:
+    """The answer to a timeline, with its warnings: FFmpeg runs in its sandbox."""
+    params = RenderParams.model_validate({"timeline": timeline}, strict=False)
+    job = LocalJob("job", params, output.parent, None, dict(inputs), output)
+    result = PROCESSOR.run(job)
+    return result.model_copy(update={"warnings": [*result.warnings, *job.warnings]})
 
 
 @dataclass(frozen=True)

@@ -171,4 +171,4 @@ class WeightsFolder:
         (self.folder / "manifest.local.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def store(self) -> WeightStore:
-        return WeightStore(self.folder, {})
+        return WeightStore(self.folder)

@@ -15,6 +15,7 @@ import pytest
 
 from gpu_worker import capabilities
 from gpu_worker.settings import Settings
+from gpu_worker_processors.base import ProcessorSettings
 from gpu_worker_processors.sandbox import landlock
 from gpu_worker_processors.sandbox.paths import has_gpu
 
@@ -89,17 +90,17 @@ def test_everything_is_plain_json(found: capabilities.Capabilities) -> None:
 
 
 def test_weights_are_the_files_that_are_there(weights_dir: Path) -> None:
-    there, problem = capabilities.weights(weights_dir)
+    there, problem = capabilities.weights(ProcessorSettings(weights_dir))
     assert problem is None
     assert (
         there["realesr-animevideov3"] == (weights_dir / "realesr-animevideov3.safetensors").exists()
     )
-    assert not capabilities.weights(None)[0]["realesr-animevideov3"]
+    assert not capabilities.weights(ProcessorSettings())[0]["realesr-animevideov3"]
 
 
 def test_a_broken_manifest_is_said_and_not_raised(tmp_path: Path) -> None:
     (tmp_path / "manifest.local.toml").write_text("[[weights]]\nname = 7\n")
-    there, problem = capabilities.weights(tmp_path)
+    there, problem = capabilities.weights(ProcessorSettings(tmp_path))
     assert there == {}
     assert "manifest" in str(problem)
 

@@ -72,18 +72,26 @@ def test_processors_get_their_settings_and_no_secret() -> None:
             "GPU_WORKER_DEVICE": "cpu",
             "GPU_WORKER_CUDA_GRAPHS": "true",
             "GPU_WORKER_RENDER_SANDBOX": "off",
+            "GPU_WORKER_MANIFEST": "/m.toml",
             "RUNPOD_AI_API_KEY": "k",
         }
     )
-    assert settings.processors == ProcessorSettings(Path("/w"), "cpu", True, "off")
+    assert settings.processors == ProcessorSettings(Path("/w"), "cpu", True, "off", Path("/m.toml"))
 
 
 def test_paths_are_whole_since_the_engine_works_in_another_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    settings = Settings.from_env({"WEIGHTS_DIR": "weights", "GPU_WORKER_WORK_ROOT": "work"})
+    settings = Settings.from_env(
+        {
+            "WEIGHTS_DIR": "weights",
+            "GPU_WORKER_MANIFEST": "m.toml",
+            "GPU_WORKER_WORK_ROOT": "work",
+        }
+    )
     assert settings.processors.weights_dir == tmp_path / "weights"
+    assert settings.processors.manifest == tmp_path / "m.toml"
     assert settings.work_root == tmp_path / "work"
 
 

@@ -243,7 +243,7 @@ def test_trust_on_first_use_pins_what_came(publisher: Publisher, puller: Puller)
     publisher.answers["/net.pth"] = body(GOOD)
     trusting = replace(puller, trust_on_first_use=True)
     trusting.pull(spec(publisher, sha256="", size=0))
-    pinned = WeightStore(puller.folder, {}).resolve("net").spec
+    pinned = WeightStore(puller.folder).resolve("net").spec
     assert (pinned.sha256, pinned.bytes, pinned.url) == (SHA, len(GOOD), publisher.url("/net.pth"))
 
 
@@ -388,7 +388,7 @@ def test_a_job_downloads_only_where_that_is_allowed(
     publisher: Publisher, tmp_path: Path, command: Callable[..., tuple[int, str, str]]
 ) -> None:
     publisher.answers["/net.pth"] = body(GOOD)
-    settings = Settings(weights_dir=tmp_path / "w", exempt_hosts=frozenset({publisher.endpoint}))
+    settings = Settings.from_env(environment(tmp_path, publisher))
     with pytest.raises(TaskError, match="gpu-worker weights pull net") as caught:
         ensure(["net"], settings)
     assert caught.value.code is ErrorCode.weights_missing and publisher.asked == []
@@ -399,4 +399,4 @@ def test_a_job_downloads_only_where_that_is_allowed(
         ensure(["net", "by-hand"], replace(settings, weights_download=True))
     assert caught.value.code is ErrorCode.weights_missing
     with pytest.raises(TaskError, match="WEIGHTS_DIR"):
-        ensure(["net"], Settings(weights_download=True))
+        ensure(["net"], replace(settings, weights_dir=None, weights_download=True))

@@ -16,9 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
-from gpu_worker_client._at_once import as_they_end
 from gpu_worker_client._atomic_file import atomic_file
-from gpu_worker_client._blocking import in_thread
+from gpu_worker_client._blocking import as_they_end, in_thread
 from gpu_worker_client._portal import call, iterate, on_callers_thread
 from gpu_worker_client.client import Client
 from gpu_worker_client.errors import ConfigError, StorageError

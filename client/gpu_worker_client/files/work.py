@@ -95,10 +95,9 @@ class FileWork:
         for path in self.paths.values():
             path.stat()
         if target is not None:
-            suffixes = task.OUTPUT_SUFFIXES if isinstance(task, OutputTask) else None
-            if suffixes is not None and target.suffix.lower() not in suffixes:
-                known = ", ".join(sorted(suffixes - {""}))
-                raise ConfigError(f"{target.name}: the name must end in one of {known}")
+            problem = task.suffix_problem(target.suffix) if isinstance(task, OutputTask) else None
+            if problem is not None:
+                raise ConfigError(f"{target.name}: {problem}")
         return task
 
     def check_target(self, path: Path) -> None:

@@ -1,5 +1,6 @@
 """A `JobManager` at work: it keeps `max_parallel` jobs on the endpoint and writes down what becomes
-of them. Everything here, the state file included, is used on one event loop."""
+of them. Everything here, the state file included, is used on the event loop: a row is a write of
+milliseconds. What may be large, a result's JSON, is read and written on threads."""
 
 from __future__ import annotations
 
@@ -8,10 +9,10 @@ import logging
 from collections.abc import AsyncGenerator, Coroutine, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
-from gpu_worker_client._at_once import as_they_end
-from gpu_worker_client._blocking import retrieve
+from gpu_worker_client._blocking import as_they_end, in_thread, retrieve
 from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS
 from gpu_worker_client._retry import backoff_seconds
 from gpu_worker_client.async_client import AsyncClient
@@ -34,6 +35,7 @@ from gpu_worker_client.many.state_file import (
     JobSummary,
     Row,
     Store,
+    written,
 )
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import TASKS, ErrorBody, State, TaskBase, TaskResult
@@ -94,8 +96,8 @@ class Runner:
         while True:
             self._changed.clear()
             if (ended := self.store.ended_after(position)) is not None:
-                position, outcome = ended
-                yield outcome
+                position = ended.position
+                yield await in_thread(ended.read)
             elif serving.done() and not serving.cancelled():
                 serving.result()  # raises what ended the work
             elif serving.done() or self.store.all_ended():
@@ -181,7 +183,7 @@ class Runner:
             await self._pause(backoff_seconds(attempts, None, self._timing.random()))
             self.store.move(row, WAITING)
         else:
-            self.store.end(row, outcome)
+            await self._end(row, outcome)
 
     async def _submit(self, row: Row) -> AsyncJob[Any] | None:
         """The job on the endpoint, its id written down; None when it ended here or is in doubt."""
@@ -214,13 +216,13 @@ class Runner:
         try:
             job = await self.client.submit(row.task, policy=row.policy)
         except GpuWorkerError as error:
-            self._unsent(row, error)
+            await self._unsent(row, error)
             return None
         self.store.move(row, RUNNING, job_id=job.id)
         self._outages = 0
         return job
 
-    def _unsent(self, row: Row, error: GpuWorkerError) -> None:
+    async def _unsent(self, row: Row, error: GpuWorkerError) -> None:
         """A submit brought no job. The fault of this job ends it; that of the endpoint is
         raised."""
         if isinstance(error, ServerError) or (
@@ -241,7 +243,7 @@ class Runner:
         if not isinstance(error, JobError):
             self.store.move(row, WAITING, attempts=-1)  # nothing left this machine
             raise error
-        self.store.end(row, error)
+        await self._end(row, error)
 
     async def _settle(self) -> None:
         """Decides the rows in doubt. Nothing else of this manager is on the endpoint, so whatever
@@ -252,8 +254,7 @@ class Runner:
             if outcome is None and (stored is not None or self.in_doubt == "resubmit"):
                 self.store.move(row, WAITING)
             else:
-                self.store.end(row, outcome or _doubt())
-            self._changed.set()
+                await self._end(row, outcome or _doubt())
 
     async def _lost_outcome(self, row: Row, stored: StoredResult) -> TaskResult | JobError | None:
         """What the job whose id was lost left in storage; None when nothing of this task and key
@@ -284,9 +285,9 @@ class Runner:
                 yield self._cancel(row)
             elif row.state == WAITING:
                 message = "cancelled before it was submitted"
-                self.store.end(row, JobCancelled(ErrorBody(code="cancelled", message=message)))
+                await self._end(row, JobCancelled(ErrorBody(code="cancelled", message=message)))
             else:
-                self.store.end(row, _doubt())
+                await self._end(row, _doubt())
 
     async def _cancel(self, row: Row) -> None:
         job = self._attached(row)
@@ -298,7 +299,11 @@ class Runner:
         except GpuWorkerError as error:
             _log.warning("job %s could not be cancelled: %s", row.job_id, error)
             return
-        self.store.end(row, outcome)
+        await self._end(row, outcome)
+
+    async def _end(self, row: Row, outcome: TaskResult | JobError) -> None:
+        self.store.end(row, *await in_thread(partial(written, outcome)))
+        self._changed.set()
 
     async def _pause(self, seconds: float) -> None:
         await self._timing.async_sleep(seconds)

@@ -22,8 +22,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, Json
 
+from gpu_worker_client.async_client import Outcome
 from gpu_worker_client.errors import ConfigError
-from gpu_worker_client.outcome import Outcome
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import (
     TASKS,
@@ -120,7 +120,9 @@ class Row(_Columns):
     state: Literal["waiting", "submitting", "in_doubt", "running"]
 
 
-class _Ended(_Columns):
+class Ended(_Columns):
+    """A job that has ended."""
+
     key: str
     name: str
     """The task's name."""
@@ -131,10 +133,20 @@ class _Ended(_Columns):
     """From 1, in the order of ending."""
 
     def read(self) -> JobOutcome:
+        """How it ended. A large result takes its time."""
         is_done = self.state == COMPLETED
-        result = TASKS[self.name].result.from_json(self.outcome) if is_done else None
-        error = None if is_done else _error(json.loads(self.outcome))
+        with _one_job():
+            result = TASKS[self.name].result.from_json(self.outcome) if is_done else None
+            error = None if is_done else _error(json.loads(self.outcome))
         return JobOutcome(self.number - 1, result, error, self.key, self.job_id, self.attempts)
+
+
+def written(outcome: TaskResult | JobError) -> tuple[str, str]:
+    """State and text of an outcome, for `Store.end`. A large result takes its time."""
+    if isinstance(outcome, JobError):
+        body = outcome.body.model_dump(mode="json")
+        return FAILED, json.dumps({"kind": type(outcome).__name__, "body": body})
+    return COMPLETED, "".join(outcome.json_pieces())
 
 
 M = TypeVar("M", bound=_Columns)
@@ -212,22 +224,15 @@ class Store:
         change = "state = ?, job_id = ?, attempts = attempts + ?"
         self._change(change, row, state, job_id, attempts)
 
-    def end(self, row: Row, outcome: TaskResult | JobError) -> None:
-        if isinstance(outcome, JobError):
-            body = outcome.body.model_dump(mode="json")
-            state, saved = FAILED, json.dumps({"kind": type(outcome).__name__, "body": body})
-        else:
-            state, saved = COMPLETED, "".join(outcome.json_pieces())
+    def end(self, row: Row, state: str, outcome: str) -> None:
+        """Arguments as `written` makes them."""
         position = "(SELECT coalesce(max(position), 0) + 1 FROM job)"
         change = f"state = ?, outcome = ?, position = {position}, task = NULL"
-        self._change(change, row, state, saved)
+        self._change(change, row, state, outcome)
 
-    def ended_after(self, position: int) -> tuple[int, JobOutcome] | None:
-        """Position and outcome of the job that ended next after the one at `position`; 0 asks for
-        the first."""
-        ended = self._read(_Ended, "position > ? ORDER BY position", position)
-        with _one_job():
-            return None if ended is None else (ended.position, ended.read())
+    def ended_after(self, position: int) -> Ended | None:
+        """The job that ended next after the one at `position`; 0 asks for the first."""
+        return self._read(Ended, "position > ? ORDER BY position", position)
 
     def summary(self) -> JobSummary:
         """How many jobs stand where."""

@@ -9,9 +9,19 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from gpu_worker_client.protocol.base import AnsweredBy, Many, ResponseModel
+from gpu_worker_client.protocol.base import CONTAINERS, AnsweredBy, Many, ResponseModel
 from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import OptionalFileTask, RequestModel
+
+__all__ = [
+    "BeatParams",
+    "BeatResult",
+    "BeatStats",
+    "BeatTask",
+    "Energy",
+    "save_analysis",
+    "TempoCandidate",
+]
 
 ANALYSIS_RATE_HZ = 22_050
 """All audio is resampled to this rate, librosa's and Beat This!'s."""
@@ -108,14 +118,22 @@ class BeatResult(TaskResult):
     stats: BeatStats
 
 
+AUDIO_CONTAINERS = CONTAINERS | {
+    ".m4a": "mp4",
+    ".wav": "wav",
+    ".flac": "flac",
+    ".mp3": "mp3",
+    ".ogg": "ogg",
+}
+"""Suffix of a mix-down -> FFmpeg's muxer."""
+
+
 class BeatTask(OptionalFileTask, AnsweredBy[BeatResult]):
     """With `output_url` a mix-down comes as well: the audio with a click on every beat, for the ear
     to judge. The name's suffix chooses the format: .wav, .flac, .mp3, .m4a, .ogg, or a video's for
     AAC."""
 
-    OUTPUT_SUFFIXES: ClassVar[frozenset[str] | None] = frozenset(
-        {"", ".mp4", ".m4a", ".mov", ".mkv", ".wav", ".flac", ".mp3", ".ogg"}
-    )
+    OUTPUT_SUFFIXES: ClassVar[frozenset[str] | None] = frozenset({"", *AUDIO_CONTAINERS})
     task: Literal["beat"] = "beat"
     params: BeatParams = BeatParams.model_construct()
 

@@ -2,12 +2,17 @@
 reached; or a video from an edit list.
 
 `inputs` gives every file a name; command and edit list say those names and never a path or a URL.
-The last word of a command is the output file, whose suffix chooses the container.
+The last word of a command is the output file, whose suffix chooses the container. What makes
+several files (`thumb%03d.png`, HLS, DASH, segments) is delivered as one ZIP archive, or as a tar
+where the output's URL ends in `.tar`. Images that are read by number (`img%03d.png`), by pattern or
+from a list for `-f concat` are each an input of the task, under their own names. A command that
+only measures needs no output; with one, it is the measurements as JSON.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
@@ -15,6 +20,8 @@ from gpu_worker_client.protocol.base import AnsweredBy, FileName, Url
 from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import OutputTask, RequestModel
 from gpu_worker_client.protocol.timeline import Timeline
+
+__all__ = ["RenderParams", "RenderResult", "RenderStats", "RenderTask"]
 
 MAX_INPUTS = 200
 """Files of one task; a command uses at most 32 of them as streams."""
@@ -38,7 +45,8 @@ feed, which may stand between the filters of a graph."""
 class RenderParams(RequestModel):
     command_args: list[Argument] | None = Field(default=None, min_length=1, max_length=MAX_ARGS)
     """What follows `ffmpeg` on a command line: options, inputs by their names, the output file
-    last."""
+    last. `-f null -` measures only: the numbers are in `stats.measurements`. With `-pass 2` the
+    worker runs both passes."""
     timeline: Timeline | None = None
     """An edit list instead of a command: clips, transitions, music, overlays."""
     output_filename: FileName | None = None
@@ -46,6 +54,13 @@ class RenderParams(RequestModel):
     require_hardware: bool = False
     """Fail with `hardware_encoder_unavailable` where a hardware encoder is asked for and is not
     there. Without, the same codec is encoded in software and `stats.fallback_reason` says so."""
+
+    @property
+    def measures_only(self) -> bool:
+        """The command writes no file: it ends in `-f null -`, `/dev/null` or `NUL`."""
+        words = self.command_args or [""]
+        nowhere = words[-1] in ("/dev/null", "NUL", "nul")
+        return nowhere or (words[-1] == "-" and ("-f", "null") in pairwise(words))
 
     @field_validator("command_args")
     @classmethod
@@ -75,6 +90,12 @@ class RenderStats(Stats):
     """Video frames in the output; 0 for audio."""
     fps: float = 0.0
     """Video frames written per second of wall time."""
+    measurements: dict[str, Any] = {}
+    """What the command's measuring filters found, by the filter's name: a mapping of numbers for
+    `loudnorm`, `ebur128`, `volumedetect`, `astats`, `psnr`, `ssim` and the like, by the names that
+    FFmpeg gives them; a list in order of time for `silencedetect`, `blackdetect`, `freezedetect`,
+    `scdet` and `showinfo`; least, greatest and mean over the frames for `signalstats`. A second
+    filter of one name has `_2` behind it. Infinity is null."""
     sandbox: str = ""
     """How the command was confined: the level that this host could give."""
 
@@ -91,18 +112,25 @@ class RenderTask(OutputTask, AnsweredBy[RenderResult]):
     """`inputs` instead of `input_url`."""
 
     OUTPUT_SUFFIXES: ClassVar[frozenset[str] | None] = None
-    OUTPUT_REQUIRED: ClassVar[bool] = True
     task: Literal["render"] = "render"
     inputs: dict[FileName, Url] = Field(default={}, max_length=MAX_INPUTS)
     """GET; presigned, by the name the command uses. Empty for a command that only generates, a test
-    card for example."""
+    card for example. Fonts (TrueType, OpenType) among them are found by their family's name, as
+    subtitles and `drawtext=font=...` ask for them."""
     params: RenderParams
+
+    @model_validator(mode="after")
+    def _there_is_an_output(self) -> RenderTask:
+        if not self.makes_a_file and not self.params.measures_only:
+            raise ValueError("give exactly one of output_url and output_multipart")
+        return self
 
     @model_validator(mode="after")
     def _names_are_of_inputs(self) -> RenderTask:
         if self.params.output_filename in self.inputs:
             raise ValueError("params.output_filename is the name of an input")
-        used = self.params.timeline.input_names if self.params.timeline else {}
+        timeline = self.params.timeline
+        used = {**timeline.input_names, **timeline.font_names} if timeline else {}
         for name, path in used.items():
             if name not in self.inputs:
                 raise ValueError(f"params.timeline.{path} is not the name of an input")

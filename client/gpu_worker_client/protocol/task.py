@@ -6,6 +6,7 @@ input back.
 
 from __future__ import annotations
 
+import re
 from itertools import product
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import unquote, urlsplit
@@ -48,6 +49,9 @@ FRAMING_HEADERS = frozenset(_FRAMING.split())
 owns them."""
 OnDamage = Literal["fail", "conceal"]
 """What a damaged input does to its task."""
+
+
+_ANY_SUFFIX = re.compile(r"(\.[a-z0-9]{1,8})?")
 
 
 class RequestModel(ProtocolModel):
@@ -225,6 +229,17 @@ class OutputTask(TaskBase):
     """PUT; presigned. Its path's suffix chooses the container."""
     output_multipart: OutputMultipart | None = None
     """Presigned parts instead of `output_url`, for an output above 4.9 GiB."""
+
+    def suffix_problem(self, suffix: str) -> str | None:
+        """What is wrong with the suffix of the output's name; None when the task writes such a
+        container."""
+        suffixes = self.OUTPUT_SUFFIXES
+        if suffixes is None:
+            fits = _ANY_SUFFIX.fullmatch(suffix.lower())
+            return None if fits else "the name's suffix is no container's"
+        if suffix.lower() in suffixes:
+            return None
+        return f"the name must end in one of {', '.join(sorted(suffixes - {''}))}"
 
     @property
     def makes_a_file(self) -> bool:

@@ -73,7 +73,7 @@ class Transition(RequestModel):
 
 class TimelineClip(RequestModel):
     input: FileName
-    """Name of a video or a still image (PNG, JPEG) in `inputs`."""
+    """Name of a video or a still image (PNG, JPEG, BMP, TIFF) in `inputs`."""
     start: Seconds = 0.0
     """Seconds; the frame nearest to it is the clip's first one."""
     end: Seconds | None = None
@@ -128,8 +128,8 @@ class Overlay(RequestModel):
     """An image, a video or a line of text over the output."""
 
     input: FileName | None = None
-    """Name of an image (PNG with its transparency, JPEG) or a video in `inputs`. A video plays from
-    its start, without audio, and stays on its last frame."""
+    """Name of an image or a video in `inputs`, shown with its transparency (PNG, GIF, VP8, VP9,
+    ProRes 4444). A video plays from its start, without audio, and stays on its last frame."""
     text: (
         Annotated[
             str,
@@ -152,6 +152,10 @@ class Overlay(RequestModel):
     """Width of an image or video, pixels of the output; the height follows. By default its own."""
     font_size: int = Field(default=48, ge=8, le=1000)
     """Height of a text's letters, pixels of the output."""
+    font: FileName | None = None
+    """A text's font: name of a file (TrueType, OpenType) in `inputs`; by default Noto Sans. Letters
+    that it lacks come from the worker's own fonts: twenty scripts, Chinese, Japanese, Korean,
+    emoji in one color. What none has is the warning `missing_glyphs`."""
     color: Annotated[str, StringConstraints(max_length=7)] = "#ffffff"
     """A text's color, "#rrggbb"."""
     opacity: Share = 1.0
@@ -169,7 +173,7 @@ class Overlay(RequestModel):
         if (self.input is None) == (self.text is None):
             raise ValueError("give exactly one of input and text")
         _check_order(self.start, self.end)
-        idle = {"width"} if self.text is not None else {"font_size", "color"}
+        idle = {"width"} if self.text is not None else {"font_size", "font", "color"}
         if given := sorted(idle & self.model_fields_set):
             raise ValueError(f"of no effect here: leave out {', '.join(given)}")
         return self
@@ -258,9 +262,15 @@ class Timeline(RequestModel):
         return [clip.transition or self.transition for clip in self.clips[1:]]
 
     @property
+    def font_names(self) -> dict[str, str]:
+        """As `input_names`, of the fonts."""
+        paths = [(over.font, f"overlays.{n}.font") for n, over in enumerate(self.overlays)]
+        return {name: path for name, path in reversed(paths) if name is not None}
+
+    @property
     def input_names(self) -> dict[str, str]:
-        """Every name of an input that is used, and the path where it is used first: `{"a.mp4":
-        "clips.0.input"}`."""
+        """Every name of a video, image or audio input that is used, and the path where it is used
+        first: `{"a.mp4": "clips.0.input"}`."""
         paths = [(clip.input, f"clips.{n}.input") for n, clip in enumerate(self.clips)]
         paths += [(self.music.input, "music.input")] if self.music else []
         paths += [

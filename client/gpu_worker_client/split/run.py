@@ -17,8 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gpu_worker_client._at_once import as_they_end
-from gpu_worker_client._blocking import in_thread, notify
+from gpu_worker_client._blocking import as_they_end, in_thread, notify
 from gpu_worker_client._portal import blocking
 from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.estimate import execution_timeout_seconds
@@ -142,11 +141,7 @@ _outputs: dict[str, object] = {}
 @contextmanager
 def _only_call(output: Path) -> Generator[None, None, None]:
     """A block that makes the output: two would write into one folder, and each would delete what
-    the other needs. Between processes it is the caller's to see to.
-
-    Raises:
-        SplitError: `busy`.
-    """
+    the other needs. Raises SplitError `busy`. Between processes it is the caller's to see to."""
     target, call = str(output.resolve()), object()
     if _outputs.setdefault(target, call) is not call:
         raise SplitError(

@@ -22,7 +22,8 @@ from functools import cached_property
 from pathlib import Path
 
 from gpu_worker_client._blocking import checkpoint
-from gpu_worker_client._timing import Timing
+from gpu_worker_client._http import check_service_url
+from gpu_worker_client._retry import Timing
 from gpu_worker_client.errors import ConfigError, StorageError
 from gpu_worker_client.protocol import (
     MAX_PARTS,
@@ -33,7 +34,7 @@ from gpu_worker_client.protocol import (
 )
 from gpu_worker_client.protocol.presigned import DEFAULT_EXPIRES_SECONDS, MAX_EXPIRES_SECONDS
 from gpu_worker_client.storage.download import download, read
-from gpu_worker_client.storage.s3 import S3, ObjectInfo, OnBytes, check_endpoint_url
+from gpu_worker_client.storage.s3 import S3, ObjectInfo, OnBytes
 from gpu_worker_client.storage.upload import upload
 
 DEFAULT_PART_BYTES = 16 * 1024**2
@@ -41,6 +42,7 @@ DEFAULT_PART_BYTES = 16 * 1024**2
 DEFAULT_PREFIX = "gpu-worker"
 MAX_READ_BYTES = 1 << 30
 """What `read` takes into memory at most; a result of hours of tracks has 200 MB."""
+_R2_URL = "https://{}.r2.cloudflarestorage.com"
 _REQUIRED = ("R2_BUCKET_NAME", "R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY")
 VARIABLES = frozenset({"R2_ENDPOINT_URL", "R2_ACCOUNT_ID", *_REQUIRED})
 """What `Storage.from_env` reads."""
@@ -56,7 +58,7 @@ class PartsUpload:
     key: str
     upload_id: str
     multipart: OutputMultipart
-    """For a task's `output_multipart`."""
+    """What a task's `output_multipart` takes."""
 
 
 class Storage:
@@ -95,7 +97,9 @@ class Storage:
         parallel: int = 4,
         timing: Timing | None = None,
     ) -> None:
-        self.endpoint_url = check_endpoint_url(endpoint_url)
+        self.endpoint_url = check_service_url(
+            endpoint_url, "the bucket's endpoint_url", _R2_URL.format("ACCOUNT"), path=False
+        )
         if _BUCKET.fullmatch(bucket) is None:
             raise ConfigError("bucket must be 3 to 63 lower-case letters, digits, '.' or '-'")
         if not access_key_id or not secret_access_key:
@@ -123,7 +127,7 @@ class Storage:
         env = os.environ if env is None else env
         account = env.get("R2_ACCOUNT_ID", "")
         endpoint_url = env.get("R2_ENDPOINT_URL", "") or (
-            f"https://{account}.r2.cloudflarestorage.com" if account else ""
+            _R2_URL.format(account) if account else ""
         )
         values = {name: env.get(name, "") for name in _REQUIRED}
         missing = [name for name, value in values.items() if not value]
@@ -157,16 +161,13 @@ class Storage:
             OSError: the file cannot be read.
         """
         path = Path(path)
-        by_content = key is None
-        key = self.content_key(path) if key is None else key
-        if (
-            by_content
-            and (found := self.head(key)) is not None
-            and found.size_bytes == path.stat().st_size
-        ):
-            if on_progress is not None:
-                on_progress(found.size_bytes, found.size_bytes)
-            return key
+        if key is None:
+            key = self.content_key(path)
+            found = self.head(key)
+            if found is not None and found.size_bytes == path.stat().st_size:
+                if on_progress is not None:
+                    on_progress(found.size_bytes, found.size_bytes)
+                return key
         upload(self._s3, path, key, self.part_bytes, self.parallel, on_progress)
         return key
 

@@ -15,10 +15,9 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from gpu_worker_client._blocking import checkpoint
-from gpu_worker_client._retry import MAX_RETRIES, backoff_seconds
-from gpu_worker_client._timing import Timing
+from gpu_worker_client._retry import MAX_RETRIES, Timing, backoff_seconds
 from gpu_worker_client.errors import ConfigError, StorageError
-from gpu_worker_client.protocol.http import LOOPBACK_HOSTS, TRANSIENT_STATUS
+from gpu_worker_client.protocol.http import TRANSIENT_STATUS
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0
 OnBytes = Callable[[int, int], object]
@@ -68,7 +67,7 @@ REFUSALS: dict[str, Refusal] = {
     "XAmzContentSHA256Mismatch": _CORRUPT,
     "IncompleteBody": _CORRUPT,
 }
-"""By the code in the answer's XML. https://developers.cloudflare.com/r2/api/error-codes/"""
+"""Refusals by the code in the answer's XML. https://developers.cloudflare.com/r2/api/error-codes/"""
 
 _BY_STATUS: dict[int, Refusal] = {
     401: _DENIED,
@@ -78,35 +77,14 @@ _BY_STATUS: dict[int, Refusal] = {
     416: REFUSALS["InvalidRange"],
     **dict.fromkeys((*TRANSIENT_STATUS, 409), _BUSY),
 }
-"""By the status: for a HEAD, whose answer has no body, and for a code that is not in the table."""
+"""Refusals by the status: for a HEAD, whose answer has no body, and for a code that the table
+lacks."""
 
 
 def refusal(code: str, status: int) -> Refusal:
     """The meaning of an answer that is no success."""
     unknown = Refusal("refused", f"the bucket refused the request ({code or status})")
     return REFUSALS.get(code) or _BY_STATUS.get(status) or unknown
-
-
-def check_endpoint_url(value: str) -> str:
-    """`value` without a closing slash, when it is an https URL (http on loopback) of nothing but
-    scheme, host and port."""
-    try:
-        parts = urlsplit(value)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ConfigError("the bucket's endpoint_url is not a URL") from None
-    if (
-        not host
-        or parts.scheme not in ("https", "http")
-        or (parts.scheme == "http" and host not in LOOPBACK_HOSTS)
-    ):
-        raise ConfigError(
-            "the bucket's endpoint_url must be https, as in"
-            " https://ACCOUNT.r2.cloudflarestorage.com"
-        )
-    if parts.username is not None or parts.query or parts.fragment or parts.path not in ("", "/"):
-        raise ConfigError("the bucket's endpoint_url must hold only scheme, host and port")
-    return value.rstrip("/")
 
 
 class S3:
@@ -121,9 +99,34 @@ class S3:
         region: str,
         timing: Timing,
     ) -> None:
+        try:
+            from boto3.session import Session
+            from botocore.config import Config
+        except ImportError:
+            raise ConfigError(
+                "storage needs boto3: pip install 'gpu-worker-client[storage]'"
+            ) from None
         self.bucket = bucket
         self.timing = timing
-        self._client = _client(endpoint_url, access_key_id, secret_access_key, region)
+        config = Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            # R2 refuses the checksum trailer that boto3 adds by default since 1.36.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            retries={"total_max_attempts": 1},
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            # A proxy named by the environment is for the world outside, not for a store on this
+            # machine.
+            proxies={} if urlsplit(endpoint_url).scheme == "http" else None,
+        )
+        # A session of its own: boto3's default one is not made for threads, and would read the
+        # machine's AWS profile.
+        session = Session(access_key_id, secret_access_key, region_name=region)
+        self._client: Any = session.client(  # pyright: ignore[reportUnknownMemberType]
+            "s3", endpoint_url=endpoint_url, config=config
+        )
 
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """One operation of boto3's client, by its name there, on this bucket.
@@ -143,7 +146,7 @@ class S3:
         raise AssertionError("the last attempt returns or raises")
 
     def try_once(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        """As `call`, without a retry."""
+        """`call` without a retry."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         checkpoint()
@@ -192,33 +195,4 @@ def _error(meaning: Refusal, operation: str, key: object) -> StorageError:
     where = f" {key}" if isinstance(key, str) else ""
     return StorageError(
         f"{operation}{where}: {meaning.sentence}", code=meaning.code, retryable=meaning.retryable
-    )
-
-
-def _client(endpoint_url: str, access_key_id: str, secret_access_key: str, region: str) -> Any:
-    try:
-        from boto3.session import Session
-        from botocore.config import Config
-    except ImportError:
-        raise ConfigError("storage needs boto3: pip install 'gpu-worker-client[storage]'") from None
-    # A session of its own: boto3's default one is not made for threads, and would read the
-    # machine's AWS profile.
-    session = Session(aws_access_key_id=access_key_id, aws_secret_access_key=secret_access_key)
-    return session.client(  # pyright: ignore[reportUnknownMemberType]
-        "s3",
-        endpoint_url=endpoint_url,
-        region_name=region,
-        config=Config(
-            signature_version="s3v4",
-            s3={"addressing_style": "path"},
-            # R2 refuses the checksum trailer that boto3 adds by default since 1.36.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            retries={"total_max_attempts": 1},
-            connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
-            # A proxy named by the environment is for the world outside, not for a store on this
-            # machine.
-            proxies={} if urlsplit(endpoint_url).scheme == "http" else None,
-        ),
     )

@@ -31,7 +31,7 @@ class Part:
     """Bytes [start, start + size) of a file."""
 
     number: int
-    """From 1."""
+    """The first part is 1."""
     start: int
     size: int
 

@@ -47,11 +47,9 @@ def run(args: argparse.Namespace) -> int:
         except (NoPhotographs, TaskError, OSError) as error:
             print(f"gpu-worker demo: {error}", file=sys.stderr)
             return 2
-        weights_dir = Settings.from_env(os.environ).weights_dir
-        warn_if_long(
-            [panel for panel in PANELS if missing_weights(panel, weights_dir) is None], video
-        )
-        rows = run_demo(video, output_dir, PANELS, weights_dir, sys.stderr)
+        settings = Settings.from_env(os.environ).processors
+        warn_if_long([panel for panel in PANELS if missing_weights(panel, settings) is None], video)
+        rows = run_demo(video, output_dir, PANELS, settings, sys.stderr)
         if not args.video:
             shutil.copyfile(path, output_dir / "film.mp4")
         report = output_dir / "report.html"

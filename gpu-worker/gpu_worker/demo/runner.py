@@ -28,6 +28,7 @@ from gpu_worker_client import (
     Started,
 )
 from gpu_worker_client.protocol import ErrorCode, TaskError, TaskResult
+from gpu_worker_processors.base import ProcessorSettings
 from gpu_worker_processors.models.weights import WeightStore
 
 INPUT_KEY = "input/film"
@@ -50,7 +51,11 @@ class Stage:
 
 
 def run_demo(
-    video: Video, output_dir: Path, panels: Sequence[Panel], weights_dir: Path | None, err: TextIO
+    video: Video,
+    output_dir: Path,
+    panels: Sequence[Panel],
+    settings: ProcessorSettings,
+    err: TextIO,
 ) -> list[Row]:
     """Runs every panel's task on the video. Files that tasks make are copied into `output_dir`."""
     print("starting the local platform and a worker", file=err)
@@ -63,17 +68,17 @@ def run_demo(
             output_url=lambda name: platform.gate.presign(
                 "PUT", f"output/{name}", expires=lifetime
             ),
-            has_weights=lambda name: _usable(WeightStore(weights_dir), name),
+            has_weights=lambda name: _usable(WeightStore.of(settings), name),
         )
         worker = platform.start_worker()
         platform.wait_ready(worker)
         with Client(platform.endpoint_id, platform.api_key, platform.base_url) as client:
             stage = Stage(platform, worker, client, desk, output_dir, err)
-            return [_skipped(panel, video, weights_dir) or _run(panel, stage) for panel in panels]
+            return [_skipped(panel, video, settings) or _run(panel, stage) for panel in panels]
 
 
-def _skipped(panel: Panel, video: Video, weights_dir: Path | None) -> Row | None:
-    reason = panel.unfit(video) or missing_weights(panel, weights_dir)
+def _skipped(panel: Panel, video: Video, settings: ProcessorSettings) -> Row | None:
+    reason = panel.unfit(video) or missing_weights(panel, settings)
     return Row(panel.task, "skipped", reason) if reason else None
 
 
@@ -116,13 +121,13 @@ def _result(panel: Panel, stage: Stage) -> TaskResult:
         return job.result()
 
 
-def missing_weights(panel: Panel, weights_dir: Path | None) -> str | None:
+def missing_weights(panel: Panel, settings: ProcessorSettings) -> str | None:
     """The command that gets the weights this panel needs and that are not here; None when it can
     run."""
-    store = WeightStore(weights_dir)
+    store = WeightStore.of(settings)
     names = [name for name in panel.weights if not _usable(store, name)]
     # Exported, so that the demo that follows finds them too.
-    where = "" if weights_dir else "export WEIGHTS_DIR=weights; "
+    where = "" if settings.weights_dir else "export WEIGHTS_DIR=weights; "
     return f"{where}{_program()} weights pull {' '.join(names)}" if names else None
 
 

@@ -53,7 +53,7 @@ def _detector(job: LocalJob) -> Detector | None:
             params.model,
             classes=classes_to_find(params),
             iou_threshold=TrackParams().iou_threshold,
-            store=WeightStore(job.settings.weights_dir),
+            store=WeightStore.of(job.settings),
             device=pick_device(job.settings.device),
         )
     except TaskError as error:

@@ -16,20 +16,19 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol.beat import AUDIO_CONTAINERS
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.audio import AudioReader, AudioSource, Samples, find_audio
 
 RATE_HZ = 48_000
 """A rate that every encoder below takes (Opus knows no 44,100)."""
-_FORMATS = {
-    ".wav": ("wav", "pcm_s16le", "s16"),
-    ".flac": ("flac", "flac", "s16"),
-    ".mp3": ("mp3", "libmp3lame", "fltp"),
-    ".ogg": ("ogg", "libopus", "flt"),
-    ".mkv": ("matroska", "aac", "fltp"),
-    ".mov": ("mov", "aac", "fltp"),
+_ENCODERS = {
+    "wav": ("pcm_s16le", "s16"),
+    "flac": ("flac", "s16"),
+    "mp3": ("libmp3lame", "fltp"),
+    "ogg": ("libopus", "flt"),
 }
-_OTHER = ("mp4", "aac", "fltp")
+"""Container -> its encoder and the samples that this takes; any other container holds AAC."""
 _AUDIO_GAIN, _CLICK_GAIN = 0.6, 0.4
 """Together they stay below full scale."""
 _BEAT_HZ, _DOWNBEAT_HZ, _CLICK_SECONDS, _DECAY_PER_SECOND = 1000.0, 1500.0, 0.03, 120.0
@@ -49,7 +48,8 @@ def write_click_track(
         TaskError: `output_invalid` when the file that was written does not hold the whole audio;
             `output_too_large`.
     """
-    container_name, codec, sample_format = _FORMATS.get(path.suffix.lower(), _OTHER)
+    container_name = AUDIO_CONTAINERS.get(path.suffix.lower(), "mp4")
+    codec, sample_format = _ENCODERS.get(container_name, ("aac", "fltp"))
     written = 0
     with av.open(str(path), "w", format=container_name) as container:
         stream = cast(AudioStream, container.add_stream(codec, rate=RATE_HZ, layout="mono"))

@@ -107,7 +107,7 @@ def _findings(job: LocalJob, spool: Spool) -> Findings:
 def _network(job: LocalJob):  # noqa: ANN202 - beat_this.Network, a module that the parent must not import
     from gpu_worker_processors.beat.beat_this import load
 
-    weights = WeightStore(job.settings.weights_dir).resolve(WEIGHTS[job.params.model])
+    weights = WeightStore.of(job.settings).resolve(WEIGHTS[job.params.model])
     return load(weights.path, job.settings.device != "cpu")
 
 

@@ -39,7 +39,6 @@ from gpu_worker_processors.engine.events import (
 from gpu_worker_processors.engine.jobdir import RESULT_NAME, engine_home
 from gpu_worker_processors.engine.settings import EngineSettings
 from gpu_worker_processors.engine.untrusted_file import open_made
-from gpu_worker_processors.models.manifest import MANIFEST_VARIABLE
 from gpu_worker_processors.sandbox.identity import hand_over
 from gpu_worker_processors.sandbox.level import SandboxSpec
 
@@ -334,8 +333,6 @@ class Engine:
     def _child_environment(self, home: Path, sandbox: SandboxSpec) -> dict[str, str]:
         env = {name: self._env[name] for name in _PASSED_ON if name in self._env}
         env |= {name: value for name, value in self._env.items() if name.startswith("NVIDIA_")}
-        if manifest := self._env.get(MANIFEST_VARIABLE):
-            env[MANIFEST_VARIABLE] = str(Path(manifest).expanduser().resolve())
         env |= {
             "HOME": str(home),
             "TMPDIR": str(home),
@@ -369,7 +366,7 @@ class Engine:
             weights_dir=s.weights_dir,
             max_output_bytes=s.limits.max_output_bytes,
             executables=programs,
-            readable=self._readable,
+            readable=(*self._readable, *([s.manifest] if s.manifest else [])),
             slot=0,
         )
 

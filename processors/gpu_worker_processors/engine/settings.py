@@ -21,6 +21,8 @@ class EngineSettings:
 
     weights_dir: Path | None = None
     """`WEIGHTS_DIR`: folder of model weights, searched before anything is downloaded."""
+    manifest: Path | None = None
+    """Another manifest of the weights than the one that comes with the package."""
     work_root: Path = field(default_factory=lambda: Path(tempfile.gettempdir()).resolve())
     """Where job directories live. Put it on a disk with room for the largest input and output
     together."""
@@ -57,7 +59,7 @@ class EngineSettings:
     def processors(self) -> ProcessorSettings:
         """What crosses to the processors."""
         return ProcessorSettings(
-            self.weights_dir, self.device, self.cuda_graphs, self.render_sandbox
+            self.weights_dir, self.device, self.cuda_graphs, self.render_sandbox, self.manifest
         )
 
     @classmethod
@@ -78,6 +80,7 @@ def engine_fields(read: Reader, default: EngineSettings) -> dict[str, Any]:
     """
     return {
         "weights_dir": read.path("WEIGHTS_DIR", default.weights_dir),
+        "manifest": read.path("GPU_WORKER_MANIFEST", default.manifest),
         "work_root": read.path("GPU_WORKER_WORK_ROOT", default.work_root),
         "sandbox": read.choice("GPU_WORKER_SANDBOX", POLICIES, default.sandbox),
         "render_sandbox": read.choice(

@@ -4,7 +4,6 @@ without a network."""
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,6 @@ from gpu_worker_client.protocol import (
 
 T = TypeVar("T")
 
-_ANY_SUFFIX = re.compile(r"(\.[a-z0-9]{1,8})?")
 _INPUTS = "inputs."
 """Where the inputs of a task with several stand. One object may go by two names among them."""
 _REMOTE_FIELDS = ("output_multipart", "result_get_url")
@@ -54,7 +52,7 @@ def paths_of(task: TaskBase) -> TaskPaths:
         else None
     )
     if output is not None and isinstance(task, OutputTask):
-        check_suffix(task, output.suffix.lower(), "output_url")
+        check_suffix(task, output.suffix, "output_url")
     result = _target(task.result_url, "result_url") if task.result_url else None
     reads, extra = task.reads(), task.extra_inputs()
     inputs = {name: _input(reads[where], where) for name, where in extra.items()}
@@ -96,20 +94,11 @@ def local_path(text: str, where: str) -> Path | None:
 def check_suffix(task: OutputTask, suffix: str, where: str) -> None:
     """
     Raises:
-        TaskError: `invalid_task`: the output's suffix, lower case with its dot, is no container
-            that this task writes.
+        TaskError: `invalid_task`: the output's suffix, with its dot, is no container that this task
+            writes.
     """
-    suffixes = task.OUTPUT_SUFFIXES
-    if suffixes is None:
-        if not _ANY_SUFFIX.fullmatch(suffix):
-            raise TaskError(
-                ErrorCode.invalid_task, f"{where}: the name's suffix is no container's", path=where
-            )
-    elif suffix not in suffixes:
-        known = ", ".join(sorted(suffixes - {""}))
-        raise TaskError(
-            ErrorCode.invalid_task, f"{where}: the name must end in one of {known}", path=where
-        )
+    if problem := task.suffix_problem(suffix):
+        raise TaskError(ErrorCode.invalid_task, f"{where}: {problem}", path=where)
 
 
 def check_distinct(named: Sequence[tuple[str, T]], same: Callable[[T, T], bool]) -> None:

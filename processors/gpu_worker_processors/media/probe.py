@@ -362,7 +362,7 @@ def _video_info(
         margins=margins,
         has_alpha=has_alpha(frame.format.name) or stream.metadata.get("alpha_mode") == "1",
         marks=marks,
-        is_uneven=_is_uneven(kind, stream),
+        is_uneven=_is_uneven(path, kind, stream),
         language=stream.language,
     )
 
@@ -388,9 +388,9 @@ def _marks(frame: av.VideoFrame) -> frozenset[str]:
     return frozenset(name for name, is_there in found.items() if is_there)
 
 
-def _is_uneven(kind: Kind, stream: VideoStream) -> bool:
+def _is_uneven(path: Path, kind: Kind, stream: VideoStream) -> bool:
     """Only where no packet has to be read: by the index of an MP4; a GIF may always be."""
-    if kind.demuxer != "mov":
+    if kind.demuxer != "mov" or is_fragmented(path, kind):
         return kind.demuxer == "gif"
     times = [entry.timestamp for entry in stream.index_entries if not entry.is_discard]
     steps = [later - earlier for earlier, later in pairwise(times)]

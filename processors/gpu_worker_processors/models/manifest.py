@@ -21,8 +21,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-MANIFEST_VARIABLE = "GPU_WORKER_MANIFEST"
-"""Environment variable that names another manifest file than the packaged one."""
+PACKAGED_MANIFEST = Path(__file__).with_name("manifest.toml")
+"""In the repository a link to weights/."""
 LOCAL_MANIFEST = "manifest.local.toml"
 """An operator's own entries, in WEIGHTS_DIR."""
 MAX_MANIFEST_BYTES = 1_000_000
@@ -69,12 +69,6 @@ _FIELDS = {
     field.name: int if field.name in {"bytes", "scale", "min_vram"} else str
     for field in fields(WeightSpec)
 }
-
-
-def default_manifest(environ: Mapping[str, str]) -> Path:
-    """The manifest in force: the one the environment names, else the package's (in the repository a
-    link to weights/)."""
-    return Path(environ.get(MANIFEST_VARIABLE) or Path(__file__).with_name("manifest.toml"))
 
 
 def read_manifests(paths: Iterable[Path]) -> dict[str, WeightSpec]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,10 +18,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_processors.base import ProcessorSettings
 from gpu_worker_processors.models.manifest import (
     LOCAL_MANIFEST,
+    PACKAGED_MANIFEST,
     WeightSpec,
-    default_manifest,
     read_manifests,
 )
 
@@ -87,15 +87,20 @@ class WeightStore:
     Args:
         weights_dir: the folder; None when none is configured, then only the shipped ones are there.
             A file in it is preferred.
-        environ: where `GPU_WORKER_MANIFEST` is read; the process environment when None.
+        manifest: another manifest than the one that comes with this package.
     """
 
-    def __init__(self, weights_dir: Path | None, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, weights_dir: Path | None, manifest: Path | None = None) -> None:
         self.weights_dir = weights_dir
-        paths = [default_manifest(os.environ if environ is None else environ)]
+        paths = [manifest or PACKAGED_MANIFEST]
         if weights_dir is not None and (weights_dir / LOCAL_MANIFEST).is_file():
             paths.append(weights_dir / LOCAL_MANIFEST)
         self._specs = read_manifests(paths)
+
+    @classmethod
+    def of(cls, settings: ProcessorSettings) -> WeightStore:
+        """The weights that an operator chose."""
+        return cls(settings.weights_dir, settings.manifest)
 
     def list(self) -> tuple[WeightSpec, ...]:
         """Every entry of the manifest, in its order."""

@@ -8,7 +8,7 @@ reads the words.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -41,8 +41,7 @@ class Rendering(Protocol):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All that FFmpeg may read: the inputs, and fonts or tables of the worker's own that the
-        graph names."""
+        """All that FFmpeg may read, besides fonts."""
         ...
 
     @property
@@ -53,6 +52,32 @@ class Rendering(Protocol):
     @property
     def output_path(self) -> Path:
         """The one file that it may write."""
+        ...
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it may make more files: a playlist and its segments, images by number, the log of a
+        first pass. None where it makes the one file only."""
+        ...
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether what it makes in `folder` is the output."""
+        ...
+
+    @property
+    def writes_output(self) -> bool:
+        """Whether it makes a file at all; the answer of one that only measures is its numbers."""
+        ...
+
+    @property
+    def measures(self) -> bool:
+        """Whether it has filters whose numbers are wanted, or nothing but those."""
+        ...
+
+    @property
+    def first_pass(self) -> Self | None:
+        """What must run before it."""
         ...
 
     @property
@@ -78,12 +103,23 @@ class Rendering(Protocol):
         ...
 
     @property
+    def stops_at_errors(self) -> bool:
+        """Whether FFmpeg ends at the first error; else the log must be searched."""
+        ...
+
+    @property
     def uses_gpu(self) -> bool:
         """Whether decoding or a filter runs on the card (`-hwaccel cuda`, `scale_cuda`)."""
         ...
 
     def in_software(self) -> Self:
         """The same rendering, decoded and filtered on the CPU."""
+        ...
+
+    @property
+    def drawn_texts(self) -> Iterable[tuple[str, Path]]:
+        """(text, font) of each text that is drawn with one font: FFmpeg does not say which letters
+        that lacks."""
         ...
 
     def with_encoder(self, name: str, options: Mapping[str, str]) -> Self:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 import signal
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
@@ -30,6 +32,13 @@ def _says(pattern: str, code: ErrorCode, message: str, *, reason: str = "") -> _
     return _Sentence(re.compile(pattern), code, message, reason)
 
 
+_NOT_UTF_8 = _says(
+    r"Invalid UTF-8 in decoded subtitles text",
+    ErrorCode.invalid_task,
+    "the subtitles are not UTF-8 text: say what they are in the filter, with charenc=CP1252 for"
+    " example, or send them as UTF-8",
+    reason="subtitle_encoding",
+)
 _SENTENCES = (
     _says(r"No space left on device", ErrorCode.disk_full, "the disk for job directories is full"),
     _says(
@@ -93,6 +102,7 @@ _SENTENCES = (
         " length of the inputs",
         reason="empty_output",
     ),
+    _NOT_UTF_8,
     _says(
         r"Invalid data found when processing input|Packet corrupt|corrupt input packet|error while"
         r" decoding|"
@@ -101,9 +111,10 @@ _SENTENCES = (
         "an input is damaged: FFmpeg could not decode all of it, so nothing was delivered",
     ),
     _says(
-        r"Cannot find a valid font|Could not load font|Fontconfig error",
+        r"Cannot find a valid font|Could not load font|Fontconfig error: Cannot load",
         ErrorCode.invalid_task,
-        "drawtext finds no font: give a .ttf or .otf file among the inputs and name it in fontfile",
+        "drawtext cannot use this font: give a .ttf or .otf file among the inputs and name it in"
+        " fontfile",
         reason="font",
     ),
     _says(
@@ -134,12 +145,27 @@ _SENTENCES = (
     ),
 )
 
-_DAMAGE = re.compile(
-    r"File ended prematurely|Packet corrupt|filesize and duration do not match|CRC mismatch|LZW"
-    r" decode failed"
+_PARTLY = "an input is damaged or cut off: FFmpeg read only a part of it, so nothing was delivered"
+_DAMAGE = _says(
+    r"File ended prematurely|filesize and duration do not match|CRC mismatch|LZW decode failed",
+    ErrorCode.corrupt_media,
+    _PARTLY,
 )
 """What FFmpeg says, and then goes on and returns 0, about an input that is cut off or damaged:
 Matroska, AVI, MP3, Ogg, GIF."""
+_LOST = _says(r"Packet corrupt", ErrorCode.corrupt_media, _PARTLY)
+"""What FFmpeg says where packets of a transport stream are missing. It says so where two are
+joined, too."""
+_UNREAD = _says(
+    r"Invalid data found when processing input|[Ee]rror while decoding|Error submitting packet to"
+    r" decoder",
+    ErrorCode.corrupt_media,
+    _PARTLY,
+)
+"""What decoders say of what they cannot read."""
+
+_MISSING_LETTER = re.compile(r"failed to find any fallback with glyph 0x([0-9A-Fa-f]{1,6}) ")
+"""What libass says of a letter that no font has."""
 
 _HARDWARE = tuple(
     (re.compile(pattern, re.IGNORECASE), reason)
@@ -170,6 +196,12 @@ _HARDWARE = tuple(
 )
 
 
+def missing_letters(log: str) -> set[str]:
+    """Letters of subtitles that no font has."""
+    codes = (int(code, 16) for code in _MISSING_LETTER.findall(log))
+    return {chr(code) for code in codes if code <= sys.maxunicode and chr(code).isprintable()}
+
+
 def hardware_problem(log: str, encoder: str) -> str | None:
     """Why the hardware encoder could not be opened, None when that is not what went wrong."""
     if f"[{encoder} @" not in log and "[CUDA @" not in log and f"enc:{encoder} @" not in log:
@@ -177,15 +209,26 @@ def hardware_problem(log: str, encoder: str) -> str | None:
     return next((reason for pattern, reason in _HARDWARE if pattern.search(log)), None)
 
 
-def damage(log: str) -> TaskError | None:
-    """The error for a damaged input that FFmpeg itself counts as a success; None when it saw
-    none."""
-    if _DAMAGE.search(log) is None:
-        return None
-    message = (
-        "an input is damaged or cut off: FFmpeg read only a part of it, so nothing was delivered"
-    )
-    return TaskError(ErrorCode.corrupt_media, message)
+def damage(log: str, *, all_errors: bool = False) -> TaskError | None:
+    """The error for an input of which FFmpeg took only a part, which it counts as a success; None
+    when it saw none.
+
+    Args:
+        all_errors: FFmpeg was not to end at the first error, so errors of decoders count too.
+    """
+    return _first((_NOT_UTF_8, _DAMAGE, _UNREAD if all_errors else _LOST), log)
+
+
+def _first(sentences: Iterable[_Sentence], log: str) -> TaskError | None:
+    """The error of the first sentence that is in the log."""
+    for sentence in sentences:
+        found = sentence.pattern.search(log)
+        if found:
+            error = TaskError(sentence.code, sentence.message.format(*found.groups()))
+            if sentence.reason:
+                error.details["reason"] = sentence.reason
+            return error
+    return None
 
 
 def failure(status: int, log: str) -> TaskError:
@@ -207,13 +250,9 @@ def failure(status: int, log: str) -> TaskError:
             " memory if it repeats"
         )
         return TaskError(ErrorCode.resource_exhausted, message)
-    for sentence in _SENTENCES:
-        found = sentence.pattern.search(log)
-        if found:
-            error = TaskError(sentence.code, sentence.message.format(*found.groups()))
-            if sentence.reason:
-                error.details["reason"] = sentence.reason
-            return error
+    error = _first(_SENTENCES, log)
+    if error is not None:
+        return error
     if status < 0:
         return TaskError(
             ErrorCode.corrupt_media,

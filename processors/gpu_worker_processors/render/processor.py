@@ -3,11 +3,13 @@ checked before it is delivered."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import time
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from gpu_worker_client.protocol import (
     RenderParams,
@@ -19,10 +21,20 @@ from gpu_worker_client.protocol import (
 )
 from gpu_worker_processors.base import Limits, LocalJob, Policy
 from gpu_worker_processors.render.base import Rendering
-from gpu_worker_processors.render.failures import damage, failure, hardware_problem
+from gpu_worker_processors.render.failures import (
+    damage,
+    failure,
+    hardware_problem,
+    missing_letters,
+)
+from gpu_worker_processors.render.fonts import missing, missing_glyphs
 from gpu_worker_processors.render.hardware import STAND_INS, Choice, choose, fall_back, unavailable
 from gpu_worker_processors.render.progress import Report
+from gpu_worker_processors.render.run import FinishedRun, run
 from gpu_worker_processors.sandbox import program
+
+if TYPE_CHECKING:
+    from gpu_worker_processors.render.check import Output
 
 _DAMAGE_TAKEN = (
     "an input is damaged or cut off; the output holds what FFmpeg could read of it, as the command"
@@ -65,12 +77,9 @@ class RenderProcessor:
         choice = choose(
             rendering, ffmpeg_program(), policy, require_hardware=params.require_hardware
         )
-        choice, report = _run(job, choice, policy)
-        from gpu_worker_processors.render.check import check_output, warnings
-
-        expected, copied = rendering.expected, rendering.video_encoder == "copy"
-        output = check_output(rendering.output_path, expected, report, copied=copied)
-        job.warnings.extend(warnings(output, expected, copied=copied))
+        choice, finished = _run(job, choice, policy)
+        output = _checked(job, rendering, finished)
+        job.warnings.extend(missing_glyphs(_undrawn(rendering, finished.log)))
         seconds = time.perf_counter() - started
         encoder = choice.rendering.video_encoder if output.has_video else None
         stats = RenderStats(
@@ -81,12 +90,34 @@ class RenderProcessor:
             frames=output.frames,
             fps=round(output.frames / seconds, 2),
             sandbox=program.level(policy, gpu=choice.gpu).name,
+            measurements=dict(finished.measurements),
         )
         device = "cuda:0" if choice.gpu else "cpu"
         worker = WorkerInfo(
             version="", device=device, encoder=encoder, fallback_reason=choice.fallback_reason
         )
         return RenderResult(thumbnails_vtt=vtt, stats=stats, worker=worker)
+
+
+def _checked(job: LocalJob, rendering: Rendering, finished: FinishedRun) -> Output:
+    """What came out, in the one file that is delivered.
+
+    Raises:
+        TaskError: `output_invalid`.
+    """
+    from gpu_worker_processors.render.archive import pack
+    from gpu_worker_processors.render.check import check_output, warnings
+
+    report, path = finished.report, rendering.output_path
+    if rendering.is_archive:
+        assert rendering.folder is not None, "an archive has a folder"
+        return pack(rendering.folder, path, report)
+    if not rendering.writes_output:
+        path.write_text(json.dumps(dict(finished.measurements), indent=1) + "\n", "utf-8")
+    expected, copied = rendering.expected, rendering.video_encoder == "copy"
+    output = check_output(path, expected, report, copied=copied)
+    job.warnings.extend(warnings(output, expected, copied=copied))
+    return output
 
 
 def planned(job: LocalJob, policy: Policy) -> tuple[Rendering, str | None]:
@@ -101,12 +132,14 @@ def planned(job: LocalJob, policy: Policy) -> tuple[Rendering, str | None]:
         from gpu_worker_processors.render.held import check_held
 
         words = params.command_args or []
-        command = compile_command(words, job.inputs, params.output_filename, job.require_output())
+        output = job.output_path or job.work_dir / "measurements.json"
+        command = compile_command(words, job.inputs, params.output_filename, output)
         check_held(command, job.limits)
         return command, None
     from gpu_worker_processors.render.timeline import (
         SOFTWARE_ENCODERS,
         compile_timeline,
+        inspect_fonts,
         inspect_inputs,
         planned_sheet,
     )
@@ -115,21 +148,42 @@ def planned(job: LocalJob, policy: Policy) -> tuple[Rendering, str | None]:
     works = {name for name in STAND_INS if unavailable(ffmpeg_program(), name, policy) is None}
     output = job.require_output()
     rendering = compile_timeline(
-        params.timeline, sources, output, encoders=SOFTWARE_ENCODERS | works, limits=job.limits
+        params.timeline,
+        sources,
+        output,
+        fonts=inspect_fonts(params.timeline, job.inputs),
+        encoders=SOFTWARE_ENCODERS | works,
+        limits=job.limits,
     )
     sheet = planned_sheet(params.timeline, sources)
     return rendering, sheet.vtt(job.output_name or output.name) if sheet else None
 
 
-def _run(job: LocalJob, choice: Choice, policy: Policy) -> tuple[Choice, Report]:
+def _undrawn(rendering: Rendering, log: str) -> set[str]:
+    """Letters that no font has."""
+    found = missing_letters(log)
+    return found.union(*(missing(text, font) for text, font in rendering.drawn_texts))
+
+
+def _run(job: LocalJob, choice: Choice, policy: Policy) -> tuple[Choice, FinishedRun]:
     """Runs it, a second time in software when the card turns out not to take it.
 
     Raises:
         TaskError: however it failed.
     """
-    from gpu_worker_processors.render.run import run
+    from gpu_worker_processors.render.archive import check_growth
 
+    first = choice.rendering.first_pass
+    if first is not None:
+        _run(job, dataclasses.replace(choice, rendering=first), policy)
     total = _total_seconds(choice.rendering, job.limits)
+    folder = choice.rendering.folder
+
+    def on_report(report: Report) -> None:
+        if folder is not None:
+            check_growth(folder, job.limits)
+        _report(job, report, total)
+
     finished = run(
         choice.rendering,
         ffmpeg_program(),
@@ -137,15 +191,16 @@ def _run(job: LocalJob, choice: Choice, policy: Policy) -> tuple[Choice, Report]
         limits=job.limits,
         policy=policy,
         gpu=choice.gpu,
-        on_report=lambda report: _report(job, report, total),
+        fonts=job.inputs.values(),
+        on_report=on_report,
     )
     if finished.status == 0 and finished.report.ended:
-        problem = damage(finished.log)
+        problem = damage(finished.log, all_errors=not choice.rendering.stops_at_errors)
         if problem is not None and not choice.rendering.takes_damage:
             raise problem
         if problem is not None:
             job.warnings.append(ResultWarning(code="damaged_input", message=_DAMAGE_TAKEN))
-        return choice, finished.report
+        return choice, finished
     encoder = choice.rendering.video_encoder
     problem = hardware_problem(finished.log, encoder) if encoder in STAND_INS else None
     if problem is None:

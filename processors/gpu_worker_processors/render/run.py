@@ -6,16 +6,18 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.foreign import parse_integer
 from gpu_worker_processors.base import Limits, Policy
-from gpu_worker_processors.render import progress
+from gpu_worker_processors.render import measure, progress
 from gpu_worker_processors.render.base import Rendering
+from gpu_worker_processors.render.fonts import set_up
+from gpu_worker_processors.render.measure import Meter
 from gpu_worker_processors.render.progress import Report
 from gpu_worker_processors.sandbox import program
 from gpu_worker_processors.sandbox.program import Confinement
@@ -46,6 +48,8 @@ class FinishedRun:
     """FFmpeg's own words, for `failures` only: never shown."""
     report: Report
     """The last one; `ended` when FFmpeg closed the file itself."""
+    measurements: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What the filters of `measure.FILTERS` found."""
 
 
 def run(
@@ -56,10 +60,14 @@ def run(
     limits: Limits,
     policy: Policy,
     gpu: bool,
+    fonts: Iterable[Path] = (),
     on_report: Callable[[Report], None],
 ) -> FinishedRun:
     """Runs it to its end. Call it from a thread that outlives the run; the output file is made
     here, anew.
+
+    Args:
+        fonts: files that may be fonts, for texts that ask for one by its name.
 
     Raises:
         TaskError: `sandbox_unavailable`; `time_limit` when it was ended for running too long.
@@ -67,30 +75,40 @@ def run(
     output = rendering.output_path
     output.unlink(missing_ok=True)
     os.close(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    if rendering.folder is not None:
+        rendering.folder.mkdir(mode=0o700, exist_ok=True)
+    setup = set_up(work_dir, fonts)
     confinement = Confinement(
         work_dir,
-        readable=rendering.files,
+        readable=(*rendering.files, *setup.folders),
         writable=(output,),
+        folder=rendering.folder,
         openings=rendering.openings,
         max_file_bytes=limits.max_output_bytes,
         max_memory_bytes=round(_MEMORY_SHARE * memory_bytes()),
         max_cpu_seconds=round(limits.max_seconds * (os.cpu_count() or 1)) + _CPU_MARGIN_SECONDS,
         gpu=gpu,
+        variables=tuple(setup.variables.items()),
         policy=policy,
     )
-    words = (*progress.WORDS, "-hide_banner", "-loglevel", "warning", *rendering.argv())
+    level = measure.LOGLEVEL if rendering.measures else "warning"
+    words = (*progress.WORDS, "-hide_banner", "-loglevel", level, *rendering.argv())
     child = program.start(
         ffmpeg, words, confinement, os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    return _listen(child, limits.max_seconds, on_report)
+    meter = measure.Meter() if rendering.measures else None
+    return _listen(child, limits.max_seconds, on_report, meter)
 
 
 def _listen(
-    child: subprocess.Popen[bytes], max_seconds: float, on_report: Callable[[Report], None]
+    child: subprocess.Popen[bytes],
+    max_seconds: float,
+    on_report: Callable[[Report], None],
+    meter: Meter | None,
 ) -> FinishedRun:
     assert child.stdout is not None and child.stderr is not None
     late = threading.Event()
-    log = _Log(child.stderr)
+    log = _Log(child.stderr, meter)
 
     def end() -> None:
         late.set()
@@ -117,7 +135,7 @@ def _listen(
             " faster preset"
         )
         raise TaskError(ErrorCode.time_limit, message, limit_seconds=max_seconds)
-    return FinishedRun(status, text, last)
+    return FinishedRun(status, text, last, meter.result() if meter else {})
 
 
 def _lines(pipe: IO[bytes]) -> Iterator[bytes]:
@@ -129,9 +147,10 @@ class _Log:
     """Reads a pipe to its end in a thread of its own, so that the writer never waits, and keeps the
     beginning and the end."""
 
-    def __init__(self, pipe: IO[bytes]) -> None:
+    def __init__(self, pipe: IO[bytes], meter: Meter | None) -> None:
         self._head = b""
         self._tail = b""
+        self._meter = meter
         self._thread = threading.Thread(
             target=self._read, args=(pipe,), name="ffmpeg-log", daemon=True
         )
@@ -139,10 +158,18 @@ class _Log:
 
     def _read(self, pipe: IO[bytes]) -> None:
         half = _LOG_BYTES // 2
+        if self._meter is not None:
+            while line := pipe.readline(half):
+                self._keep(self._meter.rest(line))
+            return
         while chunk := os.read(pipe.fileno(), half):
-            room = half - len(self._head)
-            self._head += chunk[:room]
-            self._tail = (self._tail + chunk[room:])[-half:] if len(chunk) > room else self._tail
+            self._keep(chunk)
+
+    def _keep(self, chunk: bytes) -> None:
+        half = _LOG_BYTES // 2
+        room = half - len(self._head)
+        self._head += chunk[:room]
+        self._tail = (self._tail + chunk[room:])[-half:] if len(chunk) > room else self._tail
 
     def text(self) -> str:
         """The two halves of the log; waits for the writer's end."""

@@ -11,7 +11,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from gpu_worker_processors.models.manifest import default_manifest
+from gpu_worker_processors.models.manifest import PACKAGED_MANIFEST
 from gpu_worker_processors.models.weights import SHIPPED, shipped
 from gpu_worker_processors.sandbox.landlock import DEVICE, READ, WORK, Access, Rule
 
@@ -66,7 +66,7 @@ def read_roots(weights_dir: Path | None) -> list[Path]:
         if len(Path(part).parts) > 1
     ]
     # In the repository the package has links to these.
-    roots += [default_manifest(os.environ), *map(shipped, SHIPPED.values())]
+    roots += [PACKAGED_MANIFEST, *map(shipped, SHIPPED.values())]
     if weights_dir is not None:
         roots.append(weights_dir)
     return list(dict.fromkeys(roots))

@@ -23,7 +23,7 @@ from typing import Literal
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.base import Limits, Policy
 from gpu_worker_processors.sandbox import enter, kernel, landlock, seccomp
-from gpu_worker_processors.sandbox.landlock import DEVICE, READ, Access, Rule
+from gpu_worker_processors.sandbox.landlock import DEVICE, READ, WORK, Access, Rule
 
 REFUSALS = frozenset({"read", "write", "tcp", "udp"})
 """Every way out that the sandbox must have shut; the names are those of `enter`."""
@@ -78,6 +78,8 @@ class Confinement:
     """Files, or folders with all in them."""
     writable: tuple[Path, ...] = ()
     """Files that exist."""
+    folder: Path | None = None
+    """In which it may make, change, rename and remove files and folders."""
     openings: int = 0
     """How many of those it has open at once, one that is read twice counted twice."""
     max_file_bytes: int = Limits.max_output_bytes
@@ -90,6 +92,8 @@ class Confinement:
     gpu: bool = False
     """Opens the card's device nodes and what the CUDA driver needs. Its memory cannot be limited
     then."""
+    variables: tuple[tuple[str, str], ...] = ()
+    """Environment variables that the program gets besides its own few."""
     policy: Policy = "require"
     """What to do where a wall cannot be raised: refuse, go on with less, or raise none."""
 
@@ -130,7 +134,7 @@ def start(
     Args:
         words: what follows the program's name.
         env: this process's variables; the program gets those of the CUDA driver with `gpu`, and
-            none otherwise.
+            none otherwise, besides `confinement.variables`.
         stdout, stderr: as `subprocess.Popen` takes them.
 
     Raises:
@@ -252,6 +256,8 @@ def rules(confinement: Confinement, program: Path | None) -> list[Rule]:
         Rule(path, Access.READ_FILE | Access.WRITE_FILE | Access.TRUNCATE)
         for path in confinement.writable
     ]
+    if confinement.folder is not None:
+        listed.append(Rule(confinement.folder, WORK))
     if program is not None:
         listed += [Rule(path, READ | Access.EXECUTE) for path in (program, *_loaders())]
     if confinement.gpu:
@@ -301,7 +307,7 @@ def _limits(confinement: Confinement) -> str:
 
 def _environment(confinement: Confinement, env: Mapping[str, str]) -> dict[str, str]:
     """FFREPORT, proxies, LD_PRELOAD and every key stay outside."""
-    own = {"LC_ALL": "C", "HOME": str(confinement.work_dir)}
+    own = {"LC_ALL": "C", "HOME": str(confinement.work_dir), **dict(confinement.variables)}
     if confinement.gpu:
         own |= {
             name: value

@@ -44,7 +44,7 @@ def _detector(job: LocalJob) -> Detector:
         params.model,
         classes=classes_for(params.model, params.classes),
         iou_threshold=params.iou_threshold,
-        store=WeightStore(job.settings.weights_dir),
+        store=WeightStore.of(job.settings),
         device=pick_device(job.settings.device),
     )
 

@@ -56,7 +56,7 @@ def _network(job: LocalJob) -> SuperResolver:
     params: UpscaleParams = job.params
     return load(
         network_for(params.model, params.scale),
-        store=WeightStore(job.settings.weights_dir),
+        store=WeightStore.of(job.settings),
         device=pick_device(job.settings.device),
         denoise_strength=params.denoise_strength if params.model in DNI_PARTNERS else None,
         tile=params.tile,
@@ -70,7 +70,7 @@ def _faces(job: LocalJob, net: SuperResolver) -> FollowedFaces | None:
     from gpu_worker_processors.models.faces import FaceEnhancer
     from gpu_worker_processors.upscale.faces import FollowedFaces
 
-    return FollowedFaces(FaceEnhancer(WeightStore(job.settings.weights_dir), net.device))
+    return FollowedFaces(FaceEnhancer(WeightStore.of(job.settings), net.device))
 
 
 PROCESSOR = UpscaleProcessor()

@@ -77,7 +77,8 @@ def test_a_job_in_the_file_that_is_none_is_named_and_not_quoted(state: Path, row
     store = Store(state)
     with pytest.raises(ConfigError, match="cannot be read") as caught:
         list(store.unended())
-        store.ended_after(0)
+        ended = store.ended_after(0)
+        assert ended is not None and ended.read()
     store.close()
     assert "CANARY" not in str(caught.value)
 

@@ -6,6 +6,8 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -13,7 +15,7 @@ import pytest
 from support import clips
 
 from gpu_worker.settings import Settings
-from gpu_worker_client.protocol import DetectScenesTask, ErrorCode, TaskError
+from gpu_worker_client.protocol import DetectScenesTask, ErrorCode, TaskError, UpscaleTask
 from gpu_worker_processors.engine.host import Engine, EngineJob
 
 
@@ -58,18 +60,15 @@ def test_the_child_gets_no_secret_and_no_url(engine: Engine) -> None:
     assert "secret" not in " ".join(child.cmdline())
 
 
-def test_the_child_finds_the_manifest_from_its_own_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    env = {**os.environ, "GPU_WORKER_MANIFEST": "m.toml"}
-    engine = Engine(Settings(work_root=tmp_path / "work"), env)
-    try:
-        engine.start()
-        child = psutil.Process(engine.pid).environ()
-        assert child["GPU_WORKER_MANIFEST"] == str(tmp_path / "m.toml")
-    finally:
-        engine.close()
+def test_the_sandboxed_engine_reads_the_manifest_that_the_settings_name(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('[[weights]]\nname = "mine"\nfile = "mine.pth"\n')
+    job = replace(scenes_job(tmp_path), task=UpscaleTask(input_url="i", output_url="o.mp4"))
+    settings = Settings(work_root=tmp_path / "work", manifest=tmp_path / "own.toml")
+    with closing(Engine(settings, os.environ)) as engine:
+        with pytest.raises(TaskError) as caught:
+            engine.run(job, lambda *_: None)
+    assert caught.value.code is ErrorCode.weights_missing
+    assert caught.value.details["names"] == ["mine"]
 
 
 @pytest.mark.parametrize(("given", "threads"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "3"}, "3")])

@@ -31,7 +31,7 @@ from gpu_worker_processors.models.warp import enlarged, invert, sample, similari
 from gpu_worker_processors.models.weights import FACE_DETECTOR, FACE_RESTORER, WeightStore
 
 CPU = torch.device("cpu")
-NO_STORE = WeightStore(None, {})
+NO_STORE = WeightStore(None)
 ASTRONAUT = np.array(
     [[204.0, 101.4], [246.2, 103.2], [224.0, 127.0], [204.4, 141.0], [243.6, 141.6]]
 )

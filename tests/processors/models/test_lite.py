@@ -47,7 +47,7 @@ def resized(picture: Picture, factor: float, how: Image.Resampling) -> Picture:
 
 def enlarged(picture: Picture, scale: int) -> Picture:
     """By `lite`, as a job would."""
-    net = load(network_for("lite", scale), store=WeightStore(None, {}), device=CPU)
+    net = load(network_for("lite", scale), store=WeightStore(None), device=CPU)
     rgb = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255
     return (net(rgb)[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
 
@@ -171,7 +171,7 @@ def test_the_next_larger_network_enlarges(tmp_path: Path, scale: float, name: st
 
 
 def test_the_weights_are_small_ours_and_as_pinned() -> None:
-    store = WeightStore(None, {})
+    store = WeightStore(None)
     files = {store.resolve(name) for name in ("lite", "lite_x2")}
     assert {file.spec.file for file in files} == set(SHIPPED.values())
     for file in files:
@@ -181,10 +181,10 @@ def test_the_weights_are_small_ours_and_as_pinned() -> None:
 
 def test_a_file_in_the_folder_of_weights_is_preferred(tmp_path: Path) -> None:
     (tmp_path / "lite_x4.safetensors").write_bytes(
-        WeightStore(None, {}).resolve("lite").path.read_bytes()
+        WeightStore(None).resolve("lite").path.read_bytes()
     )
-    assert WeightStore(tmp_path, {}).resolve("lite").path.parent == tmp_path
-    assert WeightStore(tmp_path, {}).resolve("lite_x2").path.parent != tmp_path
+    assert WeightStore(tmp_path).resolve("lite").path.parent == tmp_path
+    assert WeightStore(tmp_path).resolve("lite_x2").path.parent != tmp_path
 
 
 def test_a_wheel_brings_them_along(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_a_wheel_brings_them_along(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         for name in ("lite", "lite_x2"):
-            spec = WeightStore(None, {}).spec(name)
+            spec = WeightStore(None).spec(name)
             content = archive.read(f"gpu_worker_processors/models/{spec.file}")
             assert hashlib.sha256(content).hexdigest() == spec.sha256
 

@@ -40,16 +40,16 @@ def test_every_model_of_the_wire_has_official_weights() -> None:
 
 def test_the_installed_manifest_is_the_one_in_weights() -> None:
     text = (ROOT / "weights" / "manifest.toml").read_text(encoding="utf-8")
-    assert [spec.name for spec in WeightStore(None, {}).list()] == re.findall(
+    assert [spec.name for spec in WeightStore(None).list()] == re.findall(
         '^name = "(.+)"$', text, re.MULTILINE
     )
 
 
-def test_the_environment_may_name_another_manifest(tmp_path: Path) -> None:
+def test_there_may_be_another_manifest(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text(
         '[[weights]]\nname = "mine"\nfile = "mine.pth"\n', encoding="utf-8"
     )
-    store = WeightStore(None, {"GPU_WORKER_MANIFEST": str(tmp_path / "own.toml")})
+    store = WeightStore(None, tmp_path / "own.toml")
     assert [spec.name for spec in store.list()] == ["mine"]
 
 
@@ -109,20 +109,20 @@ BAD_ENTRIES = {
 def test_a_bad_entry_is_refused_with_its_place(tmp_path: Path, entry: str) -> None:
     (tmp_path / "manifest.local.toml").write_text(f"[[weights]]\n{entry}\n", encoding="utf-8")
     with pytest.raises(TaskError, match=r"manifest\.local\.toml") as caught:
-        WeightStore(tmp_path, {})
+        WeightStore(tmp_path)
     assert caught.value.code is ErrorCode.weights_rejected
 
 
 def test_missing_weights_name_the_command(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="gpu-worker weights pull RealESRGAN_x4plus") as caught:
-        WeightStore(tmp_path, {}).resolve("RealESRGAN_x4plus")
+        WeightStore(tmp_path).resolve("RealESRGAN_x4plus")
     assert caught.value.code is ErrorCode.weights_missing
     with pytest.raises(
         TaskError, match="WEIGHTS_DIR is not set.*gpu-worker weights pull RealESRGAN_x4plus"
     ):
-        WeightStore(None, {}).resolve("RealESRGAN_x4plus")
+        WeightStore(None).resolve("RealESRGAN_x4plus")
     with pytest.raises(TaskError, match="WEIGHTS_DIR is .*/none, which is no folder"):
-        WeightStore(tmp_path / "none", {}).resolve("RealESRGAN_x4plus")
+        WeightStore(tmp_path / "none").resolve("RealESRGAN_x4plus")
 
 
 @pytest.mark.parametrize(
@@ -132,17 +132,17 @@ def test_missing_weights_name_what_works_without(
     tmp_path: Path, weights: str, instead: str
 ) -> None:
     with pytest.raises(TaskError, match=f'or set params.model to "{instead}"'):
-        WeightStore(tmp_path, {}).resolve(weights)
+        WeightStore(tmp_path).resolve(weights)
 
 
 def test_without_the_worker_missing_weights_name_a_command_that_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "gpu_worker", None)
-    url = WeightStore(tmp_path, {}).spec("RealESRGAN_x4plus").url
+    url = WeightStore(tmp_path).spec("RealESRGAN_x4plus").url
     for folder in (tmp_path, None):
         with pytest.raises(TaskError) as caught:
-            WeightStore(folder, {}).resolve("RealESRGAN_x4plus")
+            WeightStore(folder).resolve("RealESRGAN_x4plus")
         assert f"`curl -fL -o RealESRGAN_x4plus.pth {url}`" in caught.value.message
         assert "gpu-worker" not in caught.value.message
 
@@ -150,7 +150,7 @@ def test_without_the_worker_missing_weights_name_a_command_that_is_there(
 def test_missing_weights_that_nobody_serves_name_no_command(tmp_path: Path) -> None:
     for folder in (tmp_path, None):
         with pytest.raises(TaskError) as caught:
-            WeightStore(folder, {}).resolve("beat_this_small")
+            WeightStore(folder).resolve("beat_this_small")
         assert "put beat_this_small.onnx there yourself" in caught.value.message
         assert "SHA-256 in manifest.local.toml" in caught.value.message
         assert "`" not in caught.value.message
@@ -158,7 +158,7 @@ def test_missing_weights_that_nobody_serves_name_no_command(tmp_path: Path) -> N
 
 def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="ESRGAN_4x") as caught:
-        WeightStore(tmp_path, {}).resolve("../../etc/passwd")
+        WeightStore(tmp_path).resolve("../../etc/passwd")
     assert caught.value.code is ErrorCode.weights_missing
     assert "etc" not in caught.value.message
 

@@ -342,7 +342,6 @@ def test_ends_by_signal(status: int, code: ErrorCode) -> None:
 @pytest.mark.parametrize(
     ("graph", "reason", "says"),
     [
-        ("drawtext=text=hi:fontsize=12", "font", "name it in fontfile"),
         ("scale=0:zz", "expression", "of the filter scale cannot"),
         ("format=gray,crop=w=qq:h=8", "expression", "of the filter crop cannot"),
     ],

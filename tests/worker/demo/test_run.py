@@ -16,13 +16,14 @@ import av
 import pytest
 from support import clips
 
-from gpu_worker.demo import auto_crop_panel, cli, scenes_panel, upscale_panel
+from gpu_worker.demo import auto_crop_panel, cli, detect_scenes_panel, upscale_panel
 from gpu_worker.demo.bar import Bar
 from gpu_worker.demo.panel import Desk, Panel, Video
 from gpu_worker.demo.panels import PANELS
 from gpu_worker.demo.report import write_report
 from gpu_worker.demo.runner import missing_weights, run_demo, table, warn_if_long
 from gpu_worker_client.protocol import Progress
+from gpu_worker_processors.base import ProcessorSettings
 
 GPU_WORKER = Path(sys.executable).with_name("gpu-worker")
 MADE = {name for panel in PANELS for name in panel.outputs}
@@ -98,7 +99,8 @@ def test_your_own_film_a_failing_task_and_a_skipped_one(tmp_path: Path) -> None:
         weights=("ESRGAN_4x",),
     )
     err = io.StringIO()
-    rows = run_demo(video, tmp_path, [scenes_panel.PANEL, broken, needy], None, err)
+    panels = [detect_scenes_panel.PANEL, broken, needy]
+    rows = run_demo(video, tmp_path, panels, ProcessorSettings(), err)
     assert [row.state for row in rows] == ["completed", "failed", "skipped"]
     assert rows[0].text.startswith("2 scenes") and rows[0].frames_per_second
     assert "X-Amz-Signature" not in rows[1].text + err.getvalue()
@@ -108,7 +110,7 @@ def test_your_own_film_a_failing_task_and_a_skipped_one(tmp_path: Path) -> None:
         .removesuffix(" weights pull ESRGAN_4x")
     )
     assert shutil.which(command), "it can be pasted as it stands"
-    write_report(tmp_path / "report.html", rows, [scenes_panel.PANEL, broken, needy], video)
+    write_report(tmp_path / "report.html", rows, panels, video)
     report = (tmp_path / "report.html").read_text()
     assert "Cuts were made" not in report, "nobody knows the cuts of your own video"
     assert [text.split()[0] for text in table(rows)] == [
@@ -151,7 +153,8 @@ def test_a_long_film_is_announced_and_a_short_one_is_not(
 def test_weights_in_place_are_not_missing(weights_dir: Path) -> None:
     assert (
         missing_weights(
-            replace(upscale_panel.PANEL, weights=("realesr-animevideov3",)), weights_dir
+            replace(upscale_panel.PANEL, weights=("realesr-animevideov3",)),
+            ProcessorSettings(weights_dir),
         )
         is None
     )

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as Words
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from gpu_worker_processors.render import measure
 from gpu_worker_processors.render.base import Expectation
 from gpu_worker_processors.render.command import formats, units
 from gpu_worker_processors.render.command.errors import at_token
-from gpu_worker_processors.render.command.graph import Graph
+from gpu_worker_processors.render.command.graph import Filter, Graph
 from gpu_worker_processors.render.command.in_software import in_software
 from gpu_worker_processors.render.command.options import Scope, find_option
 from gpu_worker_processors.render.command.parse import parse_command
 from gpu_worker_processors.render.command.script import Given, Input, Script
+from gpu_worker_processors.render.command.sequence import FileList, read_list, words_of
 from gpu_worker_processors.render.command.sources import check_purpose, check_stated, demuxer_of
-from gpu_worker_processors.render.command.values import InputFile, Text
+from gpu_worker_processors.render.command.values import InputFile, Sequence, Text
+from gpu_worker_processors.render.fonts import default_file
 
 _ALWAYS = (
     "-hide_banner",
@@ -38,13 +43,15 @@ _OF_FILES = (
 )
 """Before every file: nothing is opened but a file, nothing decoded but the listed codecs, no bomb
 unpacked."""
+_EXPANDED = re.compile(r"%\{[^}]*\}|\\")
+"""What is not drawn of a drawtext's text."""
 _SHARED_WITH_AUDIO = frozenset({"b", "q", "profile"})
 """Options that a video encoder has in common with an audio encoder: they are given with their
 `:v`."""
 
 
 def compile_command(
-    command_args: Sequence[str],
+    command_args: Words[str],
     inputs: Mapping[str, Path],
     output_filename: str | None,
     output: Path,
@@ -63,18 +70,24 @@ def compile_command(
             input that is none.
     """
     script = parse_command(command_args, inputs.keys(), output_filename)
-    demuxers = {
-        item.source.name: _demuxer(item, inputs)
-        for item in script.inputs
-        if isinstance(item.source, InputFile)
-    }
+    demuxers: dict[str, str] = {}
+    lists: dict[str, FileList] = {}
+    for item in script.inputs:
+        if isinstance(item.source, InputFile):
+            name, stated = item.source.name, item.stated.plain if item.stated else ""
+            if stated == "concat":
+                with at_token(item.token + 1):
+                    lists[name] = read_list(inputs[name], inputs)
+            elif stated in formats.RAW:
+                demuxers[name] = stated
+            else:
+                demuxers[name] = _demuxer(item, inputs[name])
     _check_side_files(script, inputs)
-    return Command(script, inputs, demuxers, output)
+    return Command(script, inputs, demuxers, output, lists)
 
 
-def _demuxer(item: Input, inputs: Mapping[str, Path]) -> str:
-    assert isinstance(item.source, InputFile), "a generated source has no file"
-    demuxer = demuxer_of(inputs[item.source.name])
+def _demuxer(item: Input, path: Path) -> str:
+    demuxer = demuxer_of(path)
     if item.stated is not None:
         with at_token(item.stated.token + 1):
             check_stated(item.stated.plain, demuxer)
@@ -100,21 +113,68 @@ class Command:
     demuxers: Mapping[str, str]
     """Of every input that is demuxed, by its name."""
     output_path: Path
+    lists: Mapping[str, FileList] = field(default_factory=dict[str, FileList])
+    """Lists of files by their names in `inputs`."""
 
     @property
     def files(self) -> tuple[Path, ...]:
         """All that FFmpeg may read."""
-        return tuple(dict.fromkeys(self.paths[file.name] for file in self.script.files))
+        listed = (path for files in self.lists.values() for path in files.files)
+        named = (self.paths[file.name] for file in self.script.files)
+        return tuple(dict.fromkeys((*named, *listed)))
 
     @property
     def openings(self) -> int:
-        return sum(1 for _ in self.script.files)
+        return sum(1 for _ in self.script.files) + sum(
+            len(one.files) for one in self.lists.values()
+        )
+
+    @property
+    def folder(self) -> Path | None:
+        return self._folder if self.is_archive or self._pass else None
+
+    @property
+    def _folder(self) -> Path:
+        return self.output_path.with_name("made")
+
+    @property
+    def is_archive(self) -> bool:
+        return self.script.is_many
+
+    @property
+    def writes_output(self) -> bool:
+        return self.script.muxer != "null"
+
+    @property
+    def measures(self) -> bool:
+        return self.script.muxer == "null" or any(
+            item.name in measure.FILTERS for graph in self.script.graphs for item in graph.filters
+        )
+
+    @property
+    def _pass(self) -> int:
+        """1 or 2 of an encoding in two passes; 0 of any other."""
+        given = self.script.last("pass")
+        own = self.script.last("x265-params")
+        found = _X265_PASS.search(own.plain) if own is not None else None
+        return int(given.plain) if given is not None else int(found[1]) if found else 0
+
+    @property
+    def first_pass(self) -> Command | None:
+        """The pass that a second one needs. Both run in one job: no file lies between two jobs."""
+        if self._pass != 2 or self.script.muxer == "null":
+            return None
+        settings = tuple(_of_first_pass(given) for given in self.script.settings)
+        script = dataclasses.replace(self.script, settings=settings, muxer="null", output="-")
+        return dataclasses.replace(
+            self, script=script, output_path=self.output_path.with_name("first-pass")
+        )
 
     @property
     def video_encoder(self) -> str | None:
         """As the command names it, or the muxer's own; None where the command leaves video out."""
-        if self.expected.video is False:
-            return None
+        if self.expected.video is False or self.script.muxer == "null":
+            return self.script.encoder("v")
         return self.script.encoder("v") or self.script.default_video
 
     @property
@@ -155,7 +215,7 @@ class Command:
             max_frames=int(units.number(frames.plain) or 0)
             if frames and frames.is_of_video
             else None,
-            frames=1 if muxer.still else None,
+            frames=1 if muxer.still and not self.is_archive else None,
             is_readable=muxer.is_checked,
         )
 
@@ -170,10 +230,10 @@ class Command:
         )
 
     @property
-    def _has_streams(self) -> bool:
-        """Whether the container holds any; one of pure metadata does not."""
+    def _aborts_when_empty(self) -> bool:
+        """Whether an output without a packet is a failure; one of pure metadata has none."""
         muxer = formats.MUXERS[self.script.muxer]
-        return muxer.still or bool(muxer.video or muxer.audio or muxer.subtitle)
+        return muxer.still or muxer.is_many or bool(muxer.video or muxer.audio or muxer.subtitle)
 
     def _is_mapped(self, media: str) -> bool | None:
         """True where a stream of this kind is mapped that must be there; None where only the inputs
@@ -191,6 +251,29 @@ class Command:
             if given.name in ("t", "to")
         ]
         return min((limit for limit in limits if limit is not None), default=None)
+
+    @property
+    def stops_at_errors(self) -> bool:
+        """Whether FFmpeg ends at the first error. Not where files are joined: it calls the small
+        step back in time between two of them an error too, and mends it."""
+        return not self.takes_damage and not self.lists and not self._joins_files
+
+    @property
+    def _joins_files(self) -> bool:
+        return any(
+            isinstance(item.source, Sequence) and item.source.pattern.startswith("concat:")
+            for item in self.script.inputs
+        )
+
+    @property
+    def drawn_texts(self) -> Iterator[tuple[str, Path]]:
+        """What `drawtext` writes in the default font or one of the inputs."""
+        for item in (item for graph in self.script.graphs for item in graph.filters):
+            text, font = item.option("text"), item.option("fontfile")
+            default = default_file() if item.option("font") is None else None
+            file = self.paths[font.name] if isinstance(font, InputFile) else default
+            if item.name == "drawtext" and text is not None and file is not None:
+                yield _EXPANDED.sub("", text.text(str)), file
 
     @property
     def uses_gpu(self) -> bool:
@@ -233,22 +316,44 @@ class Command:
         """What follows the executable's name, real paths instead of names."""
         words = [
             *_ALWAYS,
-            *([] if self.takes_damage else ["-xerror"]),
-            *(["-abort_on", "empty_output"] if self._has_streams else []),
-            *(word for given in self.script.common for word in given.words(self._path)),
+            *(["-xerror"] if self.stops_at_errors else []),
+            *(["-abort_on", "empty_output"] if self._aborts_when_empty else []),
+            *(word for given in self.script.common for word in self._setting(given)),
         ]
         for item in self.script.inputs:
             words += self._input(item)
-        words += [word for given in self.script.settings for word in given.words(self._path)]
+        words += [word for given in self.script.settings for word in self._setting(given)]
+        if self._pass:
+            words += ["-passlogfile", f"{self._folder}/pass"]
         words += ["-f", self.script.muxer]
-        if formats.MUXERS[self.script.muxer].still:
+        if formats.MUXERS[self.script.muxer].still and not self.is_archive:
             words += [] if self.script.encoder("v") else ["-c:v", str(self.script.default_video)]
-        return (*words, "-protocol_whitelist", "file", f"file:{self.output_path}")
+        if self.script.muxer == "null":
+            return (*words, "-")
+        output = self._folder / self.script.output if self.is_archive else self.output_path
+        return (*words, "-protocol_whitelist", "file", f"file:{output}")
+
+    def _setting(self, given: Given) -> Iterator[str]:
+        if isinstance(given.value, Graph):
+            given = dataclasses.replace(given, value=_with_log(given.value))
+        words = given.words(self._path)
+        if given.name == "x265-params" and self._pass:
+            name, value = words
+            own = [pair for pair in value.split(":") if not _X265_PASS.fullmatch(pair)]
+            # A path would need quoting; FFmpeg's current folder is the job's.
+            stats = [f"pass={self._pass}", f"stats={self._folder.name}/pass-x265.log"]
+            words = (name, ":".join([*own, *stats]))
+        yield from words
 
     def _input(self, item: Input) -> list[str]:
         if isinstance(item.source, Graph):
             return list(item.words(self._path))
         settings = [word for given in item.settings for word in given.words(self._path)]
+        if isinstance(item.source, Sequence):
+            with at_token(item.token + 1):
+                return [*_OF_FILES, *settings, *words_of(item.source, self.paths)]
+        if item.source.name in self.lists:
+            return [*_OF_FILES, *settings, *self.lists[item.source.name].words()]
         return [
             *_OF_FILES,
             "-f",
@@ -259,7 +364,39 @@ class Command:
         ]
 
     def _path(self, name: str) -> str:
-        return str(self.paths[name])
+        return str(self.paths[name] if name in self.paths else self._folder / name)
+
+
+def _with_log(graph: Graph) -> Graph:
+    """The graph with a filter behind each that says its numbers to frames only: it writes them into
+    the log."""
+    return Graph(
+        tuple(
+            tuple(part for item in chain for part in _followed_by_log(item))
+            for chain in graph.chains
+        )
+    )
+
+
+def _followed_by_log(item: Filter) -> Iterator[Filter]:
+    if item.name not in measure.PER_FRAME:
+        yield item
+        return
+    yield dataclasses.replace(item, outputs=())
+    log = (("mode", Text("print")),)
+    yield Filter("metadata", log, outputs=item.outputs, instance=measure.OWN)
+
+
+_X265_PASS = re.compile(r"\bpass=([12])\b")
+
+
+def _of_first_pass(given: Given) -> Given:
+    """An option of the second pass as the first one has it."""
+    if given.name == "pass":
+        return dataclasses.replace(given, value=Text("1"))
+    if given.name == "x265-params":
+        return dataclasses.replace(given, value=Text(_X265_PASS.sub("pass=1", given.plain)))
+    return given
 
 
 def _is_of_video_encoder(given: Given) -> bool:

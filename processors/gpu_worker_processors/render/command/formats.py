@@ -20,6 +20,8 @@ class Muxer:
     subtitle: str | None = None
     still: bool = False
     """One frame to one file."""
+    is_many: bool = False
+    """It writes several files: a playlist and segments."""
     is_checked: bool = True
     """It can be read back by its content. False: raw samples and text, of which only the size is
     checked."""
@@ -29,6 +31,9 @@ RAW_AUDIO = _names(
     "s8 u8 s16le s16be s24le s24be s32le s32be u16le u16be f32le f32be f64le f64be alaw mulaw"
 )
 """Samples without a header, by the name that muxer, demuxer and encoder have in common."""
+
+RAW = RAW_AUDIO | {"rawvideo"}
+"""Demuxers of files that say nothing of themselves: the command must."""
 
 MUXERS: dict[str, Muxer] = {
     "mp4": Muxer(("mp4",), "libx264", "aac"),
@@ -76,7 +81,6 @@ MUXERS: dict[str, Muxer] = {
     "srt": Muxer(("srt",), subtitle="srt"),
     "webvtt": Muxer(("vtt",), subtitle="webvtt"),
     "ass": Muxer(("ass", "ssa"), subtitle="ass"),
-    "image2": Muxer(("jpg", "jpeg", "png", "bmp", "tif", "tiff"), still=True),
     "mjpeg": Muxer(("mjpg", "mjpeg"), "mjpeg"),
     "h264": Muxer(("h264", "264"), "libx264", is_checked=False),
     "hevc": Muxer(("hevc", "h265", "265"), "libx265", is_checked=False),
@@ -85,6 +89,12 @@ MUXERS: dict[str, Muxer] = {
     "obu": Muxer(("obu",), "libaom-av1", is_checked=False),
     "yuv4mpegpipe": Muxer(("y4m",), "wrapped_avframe", is_checked=False),
     "rawvideo": Muxer(("yuv", "rgb"), "rawvideo", is_checked=False),
+    "image2": Muxer(("jpg", "jpeg", "png", "bmp", "tif", "tiff"), still=True),
+    "hls": Muxer(("m3u8",), "libx264", "aac", "webvtt", is_many=True),
+    "dash": Muxer(("mpd",), "libx264", "aac", is_many=True),
+    "segment": Muxer((), is_many=True),
+    "stream_segment": Muxer((), is_many=True),
+    "null": Muxer((), "wrapped_avframe", "pcm_s16le", is_checked=False),
     "ffmetadata": Muxer(("ffmeta",), is_checked=False),
     "framemd5": Muxer((), "rawvideo", "pcm_s16le", is_checked=False),
     "framecrc": Muxer((), "rawvideo", "pcm_s16le", is_checked=False),
@@ -100,6 +110,7 @@ IMAGE_ENCODERS = {
     "bmp": "bmp",
     "tif": "tiff",
     "tiff": "tiff",
+    "webp": "libwebp_anim",
 }
 """What `image2` takes by the suffix of the output's name; the file itself may have another one."""
 MUXER_OF_SUFFIX: dict[str, str] = {
@@ -108,7 +119,7 @@ MUXER_OF_SUFFIX: dict[str, str] = {
 
 DEMUXERS = _names(
     "mov mp4 matroska webm avi mpegts mpeg flv wav w64 aiff caf mp3 aac flac ogg gif png_pipe"
-    " jpeg_pipe webp_pipe bmp_pipe tiff_pipe srt webvtt ass ffmetadata"
+    " jpeg_pipe webp_pipe bmp_pipe tiff_pipe srt webvtt ass ffmetadata concat image2"
 )
 """What an input may be said to be with `-f`; what it is decides the worker."""
 
@@ -153,26 +164,13 @@ decoders' faults."""
 
 BITSTREAM_FILTERS = _names(
     "h264_mp4toannexb hevc_mp4toannexb aac_adtstoasc extract_extradata dump_extra vp9_superframe"
-    " av1_frame_merge null"
+    " av1_frame_merge null h264_metadata hevc_metadata av1_metadata vp9_metadata mpeg2_metadata"
+    " filter_units remove_extra h264_redundant_pps mpeg4_unpack_bframes mjpeg2jpeg mov2textsub"
+    " text2movsub truehd_core dca_core eac3_core pcm_rechunk prores_metadata chomp"
 )
 
 _WHY_NOT = {
-    "hls": ": one file comes out; ask for mp4 or mpegts and segment it elsewhere",
-    "dash": ": one file comes out; ask for fragmented mp4 and package it elsewhere",
-    "segment": ": one file comes out; submit a job for each part",
-    "stream_segment": ": one file comes out; submit a job for each part",
-    "m3u8": ": one file comes out; ask for mp4 or ts and segment it elsewhere",
-    "mpd": ": one file comes out; ask for fragmented mp4 and package it elsewhere",
-    "-hls_time": ": one file comes out; ask for mp4 or ts and segment it elsewhere",
-    "-safe": ": give every file with -i and join them with the filter concat",
     "tee": ": one file comes out; submit a job for each output",
-    "concat": ": give every file with -i and join them with the filter concat",
-    "image2": " here: give one picture, or a video",
-    "null": ": the result must be a file",
-    "-pass": ": two passes need a file between them; use crf, or b:v with maxrate and bufsize",
-    "-passlogfile": (
-        ": two passes need a file between them; use crf, or b:v with maxrate and bufsize"
-    ),
     "-filter_complex_script": ": give the graph itself with -filter_complex",
     "-filter_script": ": give the graph itself with -vf or -af",
 }

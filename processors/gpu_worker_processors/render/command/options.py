@@ -15,7 +15,14 @@ from gpu_worker_processors.render.command.expression import read_expression
 from gpu_worker_processors.render.command.filters import entries
 from gpu_worker_processors.render.command.graph import Graph, parse_graph
 from gpu_worker_processors.render.command.units import MAX_SECONDS, seconds
-from gpu_worker_processors.render.command.values import InputFile, Pattern, Text, kind
+from gpu_worker_processors.render.command.values import (
+    InputFile,
+    OutputFile,
+    OutputName,
+    Pattern,
+    Text,
+    kind,
+)
 
 
 class Scope(Enum):
@@ -34,7 +41,7 @@ class Scope(Enum):
         return self in (Scope.OUTPUT, Scope.IMAGE, Scope.VIDEO, Scope.AUDIO)
 
 
-Setting = Text | InputFile | Graph | None
+Setting = Text | InputFile | OutputFile | Graph | None
 """The value of an option; None for a flag."""
 
 
@@ -107,6 +114,13 @@ _PATTERNS = {
     "timestamp": Pattern(
         re.compile(r"now|[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}:[0-9]{2}Z?)?"), "a date"
     ),
+    "made": OutputName(),
+    "inside": Pattern(
+        re.compile(r"[A-Za-z0-9_$%][A-Za-z0-9_.$%-]{0,127}"), "the name of a file, without a path"
+    ),
+    "streams": Pattern(
+        re.compile(r"[A-Za-z0-9 ,:=_-]{1,512}"), 'streams by variant, "v:0,a:0 v:1,a:1" for example'
+    ),
     "target": Pattern(
         re.compile(r"(?:(?:pal|ntsc|film)-)?(?:vcd|svcd|dvd|dv|dv50)"), '"pal-dvd" for example'
     ),
@@ -121,7 +135,10 @@ _PATTERNS = {
 def _from_table(text: str, which: str) -> str:
     """One of the names of a table, or several bit stream filters."""
     allowed = _NAMED[which]
-    for name in text.split(",") if which == "bsf" else [text]:
+    for part in text.split(",") if which == "bsf" else [text]:
+        name, _, options = part.partition("=")
+        if options and not _BSF_OPTIONS.fullmatch(options):
+            raise Denied('options of a bit stream filter must be like "level=4.1:crop_left=8"')
         if name not in allowed:
             why = formats.why_not(name)
             raise Denied(
@@ -132,6 +149,9 @@ def _from_table(text: str, which: str) -> str:
     return formats.ENCODER_ALIASES.get(text, text) if which == "encoder" else text
 
 
+_BSF_OPTIONS = re.compile(
+    r"[a-z0-9_]{1,32}=[\w/.+|-]{1,128}(?::[a-z0-9_]{1,32}=[\w/.+|-]{1,128}){0,16}"
+)
 _WHAT = {
     "encoder": "encoder",
     "decoder": "decoder",

@@ -18,6 +18,7 @@ from gpu_worker_processors.render.command.legacy import (
 )
 from gpu_worker_processors.render.command.options import OPTIONS, Scope, find_option
 from gpu_worker_processors.render.command.script import Given, Input, Script
+from gpu_worker_processors.render.command.sequence import find_sequence
 from gpu_worker_processors.render.command.values import InputFile
 from gpu_worker_processors.render.command.whole_command import check_sense
 
@@ -29,6 +30,10 @@ MAX_CHARS = 32 * 1024
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 """All control characters but tab and line feed, as on the wire."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_NUMBERED = re.compile(r"([A-Za-z0-9_.-]{0,100})%(?:0([1-9]))?[dv]([A-Za-z0-9_.-]{1,100})")
+"""A name with the number of a file or of a variant in it."""
+_NOWHERE = frozenset({"/dev/null", "NUL", "nul"})
+_STDOUT = frozenset({"-", "pipe:", "pipe:1"})
 _LEFT_TO_WORKER = frozenset({("hwaccel", "auto"), ("hwaccel", "none")})
 """What to decode on is then nobody's business but the worker's: frames are the same."""
 _FLAGS = frozenset(option.name for option in OPTIONS if not option.takes_value)
@@ -125,6 +130,10 @@ class _Reader:
         with at_token(index + 1):
             if stated is not None and stated.plain == "lavfi":
                 return Input(parse_graph(source, self._names), rest, index)
+            sequence = find_sequence(source, settings, self._names)
+            rest = tuple(given for given in rest if given.name != "pattern_type")
+            if sequence is not None:
+                return Input(sequence, rest, index, stated)
             if source not in self._names:
                 known = ", ".join(sorted(self._names)) or "none"
                 raise Denied(
@@ -154,7 +163,25 @@ class _Reader:
         return settled
 
     def finish(self, output: str, output_filename: str | None) -> Script:
-        if output.startswith("-") or not _FILE_NAME.fullmatch(output):
+        self._pending = [*self._for_output, *self._pending]
+        settings = self._settle(before_input=False)
+        stated = next((given.plain for given in reversed(settings) if given.name == "f"), None)
+        if output in _NOWHERE or (output in _STDOUT and stated == "null"):
+            muxer, output = "null", "-"
+        else:
+            # FFmpeg's standard output is the output file here.
+            output = f"output.{stated}" if output in _STDOUT and stated else output
+            self._check_name(output, output_filename)
+            muxer = _muxer(settings, output)
+            if "%" in output and not (formats.MUXERS[muxer].still or formats.MUXERS[muxer].is_many):
+                raise Denied("only images and segments have numbers in their names")
+        rest = with_async([given for given in settings if given.name != "f"])
+        return Script(tuple(self._common), tuple(self._inputs), rest, muxer, output)
+
+    def _check_name(self, output: str, output_filename: str | None) -> None:
+        if output.startswith("-") or not (
+            _FILE_NAME.fullmatch(output) or _NUMBERED.fullmatch(output)
+        ):
             raise Denied(
                 "the last word must be the output file's name: no path, no URL, letters, digits, _"
                 " . and -"
@@ -165,11 +192,6 @@ class _Reader:
             raise Denied(
                 "the last word must be the task's output_filename", output, [output_filename]
             )
-        self._pending = [*self._for_output, *self._pending]
-        settings = self._settle(before_input=False)
-        muxer = _muxer(settings, output)
-        rest = with_async([given for given in settings if given.name != "f"])
-        return Script(tuple(self._common), tuple(self._inputs), rest, muxer, output)
 
 
 def find_option_anywhere(name: str) -> None:
@@ -196,6 +218,8 @@ def _muxer(settings: Sequence[Given], output: str) -> str:
                 )
         return stated.plain
     suffix = output.rpartition(".")[2].lower() if "." in output else ""
+    if "%" in output and suffix in formats.IMAGE_ENCODERS:
+        return "image2"
     if suffix not in formats.MUXER_OF_SUFFIX:
         known = ", ".join(sorted(formats.MUXER_OF_SUFFIX))
         raise Denied(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from gpu_worker_processors.render.command import formats
 from gpu_worker_processors.render.command.graph import Graph
 from gpu_worker_processors.render.command.options import Option, Setting
-from gpu_worker_processors.render.command.values import InputFile
+from gpu_worker_processors.render.command.values import InputFile, Sequence
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Given:
 class Input:
     """A file or a generated source, with the options before it."""
 
-    source: InputFile | Graph
+    source: InputFile | Sequence | Graph
     settings: tuple[Given, ...] = ()
     """Without `-f`: what a file is, the worker finds out."""
     token: int = field(default=-1, compare=False)
@@ -75,6 +75,13 @@ class Script:
     """The output file's name."""
 
     @property
+    def is_many(self) -> bool:
+        """Whether it writes several files: segments and their list, images by number."""
+        return formats.MUXERS[self.muxer].is_many or (
+            formats.MUXERS[self.muxer].still and "%" in self.output
+        )
+
+    @property
     def graphs(self) -> Iterator[Graph]:
         """Every graph: complex ones, those of single streams, and sources."""
         for given in (*self.common, *self.settings):
@@ -85,7 +92,12 @@ class Script:
     @property
     def files(self) -> Iterator[InputFile]:
         """Every input that is read, as a stream or by a filter."""
-        yield from (item.source for item in self.inputs if isinstance(item.source, InputFile))
+        for item in self.inputs:
+            if isinstance(item.source, InputFile):
+                yield item.source
+            elif isinstance(item.source, Sequence):
+                yield from (InputFile(name, "image") for name in item.source.names)
+        yield from (given.value for given in self.settings if isinstance(given.value, InputFile))
         for graph in self.graphs:
             yield from graph.files
 

@@ -49,7 +49,29 @@ class InputFile:
         return file(self.name)
 
 
-Value = Text | InputFile
+@dataclass(frozen=True)
+class OutputFile:
+    """A file that the command makes beside its output."""
+
+    name: str
+
+    def text(self, file: Callable[[str], str]) -> str:
+        return file(self.name)
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Images by number or by pattern, read as one stream."""
+
+    pattern: str
+    names: tuple[str, ...]
+    """Of the inputs that it matches, in order."""
+
+    def text(self, file: Callable[[str], str]) -> str:
+        return file(self.pattern)
+
+
+Value = Text | InputFile | OutputFile
 
 
 class Kind(Protocol):
@@ -100,6 +122,18 @@ class Number:
         if not self.low <= value <= self.high:
             raise Denied(f"must lie between {self.low:g} and {self.high:g}")
         return Text(text if units.number(text) is not None else f"{value:.15g}")
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Numbers with | between them, one for each voice or channel."""
+
+    low: float
+    high: float
+
+    def read(self, text: str, names: Collection[str]) -> Value:
+        one = Number(self.low, self.high)
+        return Text("|".join(one.read(part, names).text(str) for part in text.split("|")))
 
 
 @dataclass(frozen=True)
@@ -259,6 +293,21 @@ class InputName:
         return InputFile(text, self.purpose)
 
 
+class OutputName:
+    """The name of a file that the command makes beside its output."""
+
+    def read(self, text: str, names: Collection[str]) -> OutputFile:
+        if not _OUTPUT_NAME.fullmatch(text) or ".." in text:
+            raise Denied("must be the name of a file: no path, no URL")
+        if text in names:
+            raise Denied("has the name of an input")
+        return OutputFile(text)
+
+
+_PART = r"[A-Za-z0-9_%][A-Za-z0-9_.%-]{0,127}"
+_OUTPUT_NAME = re.compile(rf"(?:{_PART}/)?{_PART}")
+
+
 class OwnLog:
     """Where a filter writes its numbers: to FFmpeg's standard output, which the worker keeps for
     itself. Without the option they go to the log, where it reads them."""
@@ -333,8 +382,12 @@ def kind(spelled: str) -> Kind:
     assert found is not None, spelled
     word = found["word"]
     names = frozenset(filter(None, re.split(r"[|\s]+", found["names"] or "")))
+    widest = 1e9 if word in ("num", "list") else 2.0**53
+    low, high = float(found["low"] or -widest), float(found["high"] or widest)
+    if word == "list":
+        return Numbers(low, high)
     if word in ("int", "num"):
-        return Number(float(found["low"] or "-inf"), float(found["high"] or "inf"), names)
+        return Number(low, high, names)
     if word in ("expr", "exprs") and found["group"]:
         assert found["group"] in FUNCTIONS, spelled
         return (Expression if word == "expr" else Expressions)(found["group"])

@@ -6,7 +6,11 @@ from gpu_worker_processors.render.timeline.compile import (
     planned_sheet,
 )
 from gpu_worker_processors.render.timeline.rendering import TimelineRendering
-from gpu_worker_processors.render.timeline.sources import TimelineSource, inspect_inputs
+from gpu_worker_processors.render.timeline.sources import (
+    TimelineSource,
+    inspect_fonts,
+    inspect_inputs,
+)
 from gpu_worker_processors.render.timeline.thumbnails import Sheet
 
 __all__ = [
@@ -15,6 +19,7 @@ __all__ = [
     "TimelineRendering",
     "TimelineSource",
     "compile_timeline",
+    "inspect_fonts",
     "inspect_inputs",
     "planned_sheet",
 ]

@@ -12,6 +12,7 @@ from gpu_worker_client.protocol.timeline import Timeline, TimelineOutput
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.encoders import CANDIDATES, check_container, choose_encoder
 from gpu_worker_processors.render.base import Expectation
+from gpu_worker_processors.render.fonts import DEFAULT_FONT, TextFont
 from gpu_worker_processors.render.timeline.audio import (
     clip_audio,
     finished,
@@ -19,7 +20,7 @@ from gpu_worker_processors.render.timeline.audio import (
     with_music,
 )
 from gpu_worker_processors.render.timeline.graph import Graph, filter_text
-from gpu_worker_processors.render.timeline.overlays import overlaid, text_font, written
+from gpu_worker_processors.render.timeline.overlays import overlaid, written
 from gpu_worker_processors.render.timeline.plan import SAMPLE_RATE, VideoPlan, exact, plan_video
 from gpu_worker_processors.render.timeline.rendering import TimelineInput, TimelineRendering
 from gpu_worker_processors.render.timeline.sources import TimelineSource, refused
@@ -57,6 +58,7 @@ def compile_timeline(
     sources: Mapping[str, TimelineSource],
     output: Path,
     *,
+    fonts: Mapping[str, TextFont] = {},  # noqa: B006 - only read
     encoders: Collection[str] = SOFTWARE_ENCODERS,
     limits: Limits = Limits(),  # noqa: B008 - frozen dataclass
 ) -> TimelineRendering:
@@ -65,14 +67,15 @@ def compile_timeline(
     Args:
         sources: what `inspect_inputs` found, by the inputs' names.
         output: the file to write; its suffix chooses the container.
+        fonts: what `inspect_fonts` found, by the inputs' names.
         encoders: names of those that work on this machine; a hardware one is preferred.
 
     Raises:
         TaskError: `invalid_task` naming the field that does not fit, `unsupported_media` for a
-            suffix or a missing font, `media_limit` for a size that the codec does not hold.
+            suffix, `media_limit` for a size that the codec does not hold.
     """
     plan = plan_video(timeline, sources)
-    build = _Build(timeline, sources, plan)
+    build = _Build(timeline, sources, fonts, plan)
     video = build.video()
     if timeline.thumbnails is not None:
         return build.sheet(video, plan_sheet(timeline.thumbnails, plan), output, limits)
@@ -92,14 +95,18 @@ class _Build:
     """Inputs and graph as they grow."""
 
     def __init__(
-        self, timeline: Timeline, sources: Mapping[str, TimelineSource], plan: VideoPlan
+        self,
+        timeline: Timeline,
+        sources: Mapping[str, TimelineSource],
+        fonts: Mapping[str, TextFont],
+        plan: VideoPlan,
     ) -> None:
         self._timeline = timeline
         self._sources = sources
         self._plan = plan
         self._graph = Graph()
         self._inputs = [TimelineInput(placed.source, placed.start) for placed in plan.clips]
-        self._fonts: list[Path] = []
+        self._fonts = fonts
 
     def video(self) -> str:
         """Adds all frames; returns the pad of the video."""
@@ -112,13 +119,19 @@ class _Build:
         pad = join_video(graph, pads, plan)
         for number, overlay in enumerate(self._timeline.overlays):
             if overlay.input is None:
-                self._fonts = [text_font()]
-                pad = written(graph, pad, overlay, number, self._fonts[0], plan)
+                font = self._fonts[overlay.font] if overlay.font else DEFAULT_FONT
+                pad = written(graph, pad, overlay, number, font, plan)
                 continue
             source = self._sources[overlay.input]
             stream = source.video.stream if source.video else 0
             pad = overlaid(
-                graph, pad, f"{self._added(source)}:{stream}", overlay, number, source, plan
+                graph,
+                pad,
+                f"{self._added(source, with_alpha=True)}:{stream}",
+                overlay,
+                number,
+                source,
+                plan,
             )
         return pad
 
@@ -182,7 +195,6 @@ class _Build:
                 *(_AUDIO if audio is not None else ()),
             ),
             chapters=tuple(plan.chapters()) if self._timeline.chapters else (),
-            fonts=tuple(self._fonts),
             limits=limits,
         )
 
@@ -207,12 +219,17 @@ class _Build:
             video_options=options,
             expected=Expectation(video=True, audio=False, frames=1),
             coding=("-frames:v", "1"),
-            fonts=tuple(self._fonts),
             limits=limits,
         )
 
-    def _added(self, source: TimelineSource, start: Fraction = Fraction(0)) -> int:  # noqa: B008 - immutable
-        self._inputs.append(TimelineInput(source, start))
+    def _added(
+        self,
+        source: TimelineSource,
+        start: Fraction = Fraction(0),  # noqa: B008 - immutable
+        *,
+        with_alpha: bool = False,
+    ) -> int:
+        self._inputs.append(TimelineInput(source, start, with_alpha))
         return len(self._inputs) - 1
 
     def _text(self) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from fractions import Fraction
-from pathlib import Path
 
-from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.timeline import Overlay
+from gpu_worker_processors.render.fonts import TextFont
 from gpu_worker_processors.render.timeline.graph import Graph, filter_text
-from gpu_worker_processors.render.timeline.plan import VideoPlan, even, nearest, refused
+from gpu_worker_processors.render.timeline.plan import VideoPlan, even, refused
 from gpu_worker_processors.render.timeline.sources import TimelineSource
+from gpu_worker_processors.render.timeline.text import text_filters
+from gpu_worker_processors.render.timeline.video import on_time
 
 
 def overlaid(
@@ -36,11 +36,7 @@ def overlaid(
     first, end = _span(overlay, number, plan)
     width = overlay.width or even(video.shown_width)
     height = even(width / video.shown_width * video.height)
-    times = (
-        "setpts=0"
-        if source.is_still
-        else filter_text("setpts", f"PTS-({_us(source.origin_seconds - first / plan.fps)})")
-    )
+    times = ["setpts=0"] if source.is_still else _played(source, first, end, plan.fps)
     clear = (
         [f"format=rgba,{filter_text('colorchannelmixer', aa=overlay.opacity)}"]
         if overlay.opacity < 1
@@ -49,7 +45,7 @@ def overlaid(
     size = filter_text(
         "scale", width, height, flags="bicubic", out_color_matrix="bt709", out_range="tv"
     )
-    over = graph.chain([pad], ["settb=AVTB", times, *clear, size, "format=yuva420p", "setsar=1"])
+    over = graph.chain([pad], ["settb=AVTB", *times, *clear, size, "format=yuva420p", "setsar=1"])
     shown = filter_text(
         "overlay",
         x=overlay.x,
@@ -61,42 +57,11 @@ def overlaid(
 
 
 def written(
-    graph: Graph, video_pad: str, overlay: Overlay, number: int, font: Path, plan: VideoPlan
+    graph: Graph, video_pad: str, overlay: Overlay, number: int, font: TextFont, plan: VideoPlan
 ) -> str:
-    """The pad of the video with a text over it. The text is drawn as it is: nothing in it is
-    expanded or evaluated."""
+    """The pad of the video with a text over it."""
     first, end = _span(overlay, number, plan)
-    drawn = filter_text(
-        "drawtext",
-        fontfile=str(font),
-        text=overlay.text or "",
-        expansion="none",
-        x=overlay.x,
-        y=overlay.y,
-        fontsize=overlay.font_size,
-        fontcolor=f"0x{overlay.color[1:]}@{overlay.opacity:.3f}",
-        enable=_during(first, end, plan.fps),
-    )
-    return graph.chain([video_pad], [drawn])
-
-
-def text_font() -> Path:
-    """DejaVu Sans, which has Latin, Greek and Cyrillic letters and comes with matplotlib. Nothing
-    is imported to find it.
-
-    Raises:
-        TaskError: `unsupported_media` where it is not installed.
-    """
-    spec = importlib.util.find_spec("matplotlib")
-    if spec is not None and spec.origin is not None:
-        font = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-        if font.is_file():
-            return font
-    raise TaskError(
-        ErrorCode.unsupported_media,
-        "this worker has no font for text overlays (DejaVu Sans, part of matplotlib); send the text"
-        " as a PNG picture",
-    )
+    return graph.chain([video_pad], text_filters(overlay, first, end, font, plan))
 
 
 def _span(overlay: Overlay, number: int, plan: VideoPlan) -> tuple[int, int]:
@@ -118,5 +83,11 @@ def _during(first: int, end: int, fps: Fraction) -> str:
     return f"between(t,{float((first - half) / fps):.6f},{float((end - half) / fps):.6f})"
 
 
-def _us(seconds: Fraction) -> int:
-    return nearest(seconds * 1_000_000)
+def _played(source: TimelineSource, first: int, end: int, fps: Fraction) -> list[str]:
+    """Filters that give the overlay the video's frames, from `first` up to `end`: what it has
+    beyond them would make the video longer."""
+    return [
+        *on_time(source.origin_seconds, fps),
+        filter_text("trim", end_frame=end - first),
+        filter_text("setpts", f"(N+{first})*{fps.denominator}/{fps.numerator}/TB"),
+    ]

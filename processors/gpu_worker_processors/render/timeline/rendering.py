@@ -46,12 +46,18 @@ class TimelineInput:
     source: TimelineSource
     from_seconds: Fraction = Fraction(0)
     """Nothing before this is needed; seconds from the first frame."""
+    with_alpha: bool = False
+    """Whether transparency is to be seen."""
 
     def words(self, limits: Limits, single_thread: bool) -> list[str]:
         """What stands before and with `-i`."""
         source = self.source
         words = ["-protocol_whitelist", "file", "-format_whitelist", source.demuxer]
-        words += ["-codec_whitelist", ",".join(sorted(VIDEO_DECODERS | AUDIO_DECODERS))]
+        decoder = source.video.alpha_decoder if source.video and self.with_alpha else None
+        decoders = VIDEO_DECODERS | AUDIO_DECODERS | ({decoder} if decoder else set())
+        words += ["-codec_whitelist", ",".join(sorted(decoders))]
+        if source.video and decoder:
+            words += [f"-c:{source.video.stream}", decoder]
         words += ["-max_streams", str(limits.max_streams), "-max_pixels", str(limits.max_pixels)]
         if source.demuxer == "mov":
             words += ["-enable_drefs", "0", "-use_absolute_path", "0"]
@@ -86,18 +92,30 @@ class TimelineRendering:
     """Options of the output that hold for any encoder: colours, key frames, tags."""
     chapters: tuple[tuple[Fraction, Fraction, str], ...] = ()
     """(start, end, title), seconds."""
-    fonts: tuple[Path, ...] = ()
     limits: Limits = field(default_factory=Limits)
     uses_gpu: bool = False
     takes_damage: bool = False
+    stops_at_errors: bool = True
+    folder: Path | None = None
+    is_archive: bool = False
+    writes_output: bool = True
+    measures: bool = False
+
+    @property
+    def first_pass(self) -> Self | None:
+        return None
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return tuple(dict.fromkeys([*(one.source.path for one in self.inputs), *self.fonts]))
+        return tuple(dict.fromkeys(one.source.path for one in self.inputs))
 
     @property
     def openings(self) -> int:
-        return len(self.inputs) + len(self.fonts)
+        return len(self.inputs)
+
+    @property
+    def drawn_texts(self) -> tuple[tuple[str, Path], ...]:
+        return ()
 
     def in_software(self) -> Self:
         return self
