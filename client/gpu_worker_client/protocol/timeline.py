@@ -73,7 +73,7 @@ class Transition(RequestModel):
 
 class TimelineClip(RequestModel):
     input: FileName
-    """Name of a video or a still image (PNG, JPEG) in `inputs`."""
+    """Name of a video or a still image (PNG, JPEG, BMP, TIFF) in `inputs`."""
     start: Seconds = 0.0
     """Seconds; the frame nearest to it is the clip's first one."""
     end: Seconds | None = None
@@ -128,8 +128,8 @@ class Overlay(RequestModel):
     """An image, a video or a line of text over the output."""
 
     input: FileName | None = None
-    """Name of an image (PNG with its transparency, JPEG) or a video in `inputs`. A video plays from
-    its start, without audio, and stays on its last frame."""
+    """Name of an image or a video in `inputs`, shown with its transparency (PNG, GIF, VP8, VP9,
+    ProRes 4444). A video plays from its start, without audio, and stays on its last frame."""
     text: (
         Annotated[
             str,

@@ -125,7 +125,13 @@ class _Build:
             source = self._sources[overlay.input]
             stream = source.video.stream if source.video else 0
             pad = overlaid(
-                graph, pad, f"{self._added(source)}:{stream}", overlay, number, source, plan
+                graph,
+                pad,
+                f"{self._added(source, with_alpha=True)}:{stream}",
+                overlay,
+                number,
+                source,
+                plan,
             )
         return pad
 
@@ -216,8 +222,14 @@ class _Build:
             limits=limits,
         )
 
-    def _added(self, source: TimelineSource, start: Fraction = Fraction(0)) -> int:  # noqa: B008 - immutable
-        self._inputs.append(TimelineInput(source, start))
+    def _added(
+        self,
+        source: TimelineSource,
+        start: Fraction = Fraction(0),  # noqa: B008 - immutable
+        *,
+        with_alpha: bool = False,
+    ) -> int:
+        self._inputs.append(TimelineInput(source, start, with_alpha))
         return len(self._inputs) - 1
 
     def _text(self) -> str:

@@ -7,9 +7,10 @@ from fractions import Fraction
 from gpu_worker_client.protocol.timeline import Overlay
 from gpu_worker_processors.render.fonts import TextFont
 from gpu_worker_processors.render.timeline.graph import Graph, filter_text
-from gpu_worker_processors.render.timeline.plan import VideoPlan, even, nearest, refused
+from gpu_worker_processors.render.timeline.plan import VideoPlan, even, refused
 from gpu_worker_processors.render.timeline.sources import TimelineSource
 from gpu_worker_processors.render.timeline.text import text_filters
+from gpu_worker_processors.render.timeline.video import on_time
 
 
 def overlaid(
@@ -35,11 +36,7 @@ def overlaid(
     first, end = _span(overlay, number, plan)
     width = overlay.width or even(video.shown_width)
     height = even(width / video.shown_width * video.height)
-    times = (
-        "setpts=0"
-        if source.is_still
-        else filter_text("setpts", f"PTS-({_us(source.origin_seconds - first / plan.fps)})")
-    )
+    times = ["setpts=0"] if source.is_still else _played(source, first, end, plan.fps)
     clear = (
         [f"format=rgba,{filter_text('colorchannelmixer', aa=overlay.opacity)}"]
         if overlay.opacity < 1
@@ -48,7 +45,7 @@ def overlaid(
     size = filter_text(
         "scale", width, height, flags="bicubic", out_color_matrix="bt709", out_range="tv"
     )
-    over = graph.chain([pad], ["settb=AVTB", times, *clear, size, "format=yuva420p", "setsar=1"])
+    over = graph.chain([pad], ["settb=AVTB", *times, *clear, size, "format=yuva420p", "setsar=1"])
     shown = filter_text(
         "overlay",
         x=overlay.x,
@@ -86,5 +83,11 @@ def _during(first: int, end: int, fps: Fraction) -> str:
     return f"between(t,{float((first - half) / fps):.6f},{float((end - half) / fps):.6f})"
 
 
-def _us(seconds: Fraction) -> int:
-    return nearest(seconds * 1_000_000)
+def _played(source: TimelineSource, first: int, end: int, fps: Fraction) -> list[str]:
+    """Filters that give the overlay the video's frames, from `first` up to `end`: what it has
+    beyond them would make the video longer."""
+    return [
+        *on_time(source.origin_seconds, fps),
+        filter_text("trim", end_frame=end - first),
+        filter_text("setpts", f"(N+{first})*{fps.denominator}/{fps.numerator}/TB"),
+    ]

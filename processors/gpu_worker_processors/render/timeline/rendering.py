@@ -46,12 +46,18 @@ class TimelineInput:
     source: TimelineSource
     from_seconds: Fraction = Fraction(0)
     """Nothing before this is needed; seconds from the first frame."""
+    with_alpha: bool = False
+    """Whether transparency is to be seen."""
 
     def words(self, limits: Limits, single_thread: bool) -> list[str]:
         """What stands before and with `-i`."""
         source = self.source
         words = ["-protocol_whitelist", "file", "-format_whitelist", source.demuxer]
-        words += ["-codec_whitelist", ",".join(sorted(VIDEO_DECODERS | AUDIO_DECODERS))]
+        decoder = source.video.alpha_decoder if source.video and self.with_alpha else None
+        decoders = VIDEO_DECODERS | AUDIO_DECODERS | ({decoder} if decoder else set())
+        words += ["-codec_whitelist", ",".join(sorted(decoders))]
+        if source.video and decoder:
+            words += [f"-c:{source.video.stream}", decoder]
         words += ["-max_streams", str(limits.max_streams), "-max_pixels", str(limits.max_pixels)]
         if source.demuxer == "mov":
             words += ["-enable_drefs", "0", "-use_absolute_path", "0"]

@@ -28,8 +28,13 @@ from gpu_worker_processors.render.fonts import TextFont, is_font, text_font
 _STILLS = (
     (b"\x89PNG\r\n\x1a\n", Kind("png_pipe", "PNG")),
     (b"\xff\xd8\xff", Kind("jpeg_pipe", "JPEG")),
+    (b"BM", Kind("bmp_pipe", "BMP")),
+    (b"II*\x00", Kind("tiff_pipe", "TIFF")),
+    (b"MM\x00*", Kind("tiff_pipe", "TIFF")),
 )
 """First bytes of a still image -> the demuxer that reads this one file and no sequence."""
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""Codec -> the decoder that decodes its transparency too, which FFmpeg's own does not."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class SourceVideo:
     bit_depth: int
     tags: ColorTags
     interlaced: bool = False
+    alpha_decoder: str | None = None
+    """Decoder to force where the frames' transparency is to be seen."""
 
     @property
     def shown_width(self) -> Fraction:
@@ -143,15 +150,15 @@ def inspect_input(path: Path, limits: Limits = Limits()) -> TimelineSource:  # n
     main = info.video.index if info.video else audio.index if audio else None
     if main is None:
         raise TaskError(ErrorCode.unsupported_media, "the input has neither video nor sound")
-    origin, start = _clock(path, info.kind, main, limits)
+    origin, start, has_alpha = _clock(path, info.kind, main, limits)
     of_stream = (
         info.video.duration_seconds if info.video else audio.duration_seconds if audio else None
     )
-    seconds = of_stream or info.duration_seconds
+    seconds = of_stream or info.duration_seconds or _counted_seconds(path, info.kind, main, limits)
     return TimelineSource(
         path=path,
         demuxer=info.kind.demuxer,
-        video=_source_video(info.video) if info.video else None,
+        video=_source_video(info.video, has_alpha) if info.video else None,
         audio=audio.index if audio else None,
         origin_seconds=origin,
         container_start_seconds=start,
@@ -159,24 +166,40 @@ def inspect_input(path: Path, limits: Limits = Limits()) -> TimelineSource:  # n
     )
 
 
-def _clock(path: Path, kind: Kind, index: int, limits: Limits) -> tuple[Fraction, Fraction]:
-    """(time stamp of a stream's first frame, first time stamp of the container), seconds. The frame
-    itself is asked: Matroska's header does not say when a stream begins, and what a recording cut
-    in mid-stream begins with cannot be shown."""
+def _counted_seconds(path: Path, kind: Kind, index: int, limits: Limits) -> Fraction | None:
+    """Length of a stream by its packets: a live recording has none in its header."""
+    times, length = list[Fraction](), Fraction(0)
+    with opened(path, kind, limits, decode=False) as container:
+        for packet in container.demux(container.streams[index]):
+            if packet.pts is not None:
+                times.append(packet.pts * packet.time_base)
+                length = (packet.duration or 0) * packet.time_base
+    if len(times) < 2:
+        return length or None
+    span = max(times) - min(times)
+    return span + (length or span / (len(times) - 1))  # FLV's packets have none
+
+
+def _clock(path: Path, kind: Kind, index: int, limits: Limits) -> tuple[Fraction, Fraction, bool]:
+    """(time stamp of a stream's first frame, first time stamp of the container), seconds, and
+    whether a WebM says that it is transparent. The frame itself is asked: Matroska's header does
+    not say when a stream begins, and what a recording cut in mid-stream begins with cannot be
+    shown."""
     with opened(path, kind, limits) as container:
         start = Fraction(container.start_time or 0, av.time_base)
         stream: Any = container.streams[index]  # video or audio: both give frames
+        has_alpha = stream.metadata.get("alpha_mode") == "1"
         stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
         stream.codec_context.thread_type = "SLICE"  # frame threads would want several packets first
         for packet in container.demux(stream):
             with contextlib.suppress(FFmpegError):  # `probe` has decoded a frame: one will come
                 for frame in packet.decode():
                     if frame.pts is not None and frame.time_base is not None:
-                        return frame.pts * frame.time_base, start
-        return start, start
+                        return frame.pts * frame.time_base, start, has_alpha
+        return start, start, has_alpha
 
 
-def _source_video(video: VideoInfo) -> SourceVideo:
+def _source_video(video: VideoInfo, has_alpha: bool) -> SourceVideo:
     tags = resolve_tags(
         video.colorspace,
         video.primaries,
@@ -195,6 +218,7 @@ def _source_video(video: VideoInfo) -> SourceVideo:
         bit_depth=video.bit_depth,
         tags=tags,
         interlaced=video.interlaced,
+        alpha_decoder=_ALPHA_DECODERS.get(video.codec) if has_alpha else None,
     )
 
 
@@ -215,13 +239,14 @@ def _inspect_still(path: Path, kind: Kind, limits: Limits) -> TimelineSource:
             )
             raise TaskError(ErrorCode.media_limit, message, limit=limits.max_pixels)
         name = context.pix_fmt or "rgb24"
+        size = _upright(container)
         full = resolve_tags(
             5, 1, 1, 2, height=context.height, pix_fmt=name
         )  # JFIF: BT.601, full range; RGB stays RGB
         video = SourceVideo(
             stream=0,
-            width=context.width,
-            height=context.height,
+            width=size[0],
+            height=size[1],
             sar=Fraction(1),
             fps=Fraction(25),
             pix_fmt=name,
@@ -229,3 +254,16 @@ def _inspect_still(path: Path, kind: Kind, limits: Limits) -> TimelineSource:
             tags=full,
         )
         return TimelineSource(path, kind.demuxer, video, None, is_still=True)
+
+
+def _upright(container: Any) -> tuple[int, int]:
+    """Width and height of an image after it was turned as EXIF says, which FFmpeg does.
+
+    Raises:
+        TaskError: `corrupt_media`: it does not decode.
+    """
+    try:
+        frame = next(container.decode(video=0))
+    except (FFmpegError, StopIteration) as error:
+        raise TaskError(ErrorCode.corrupt_media, "the image does not decode") from error
+    return (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)

@@ -135,16 +135,23 @@ def _on_time(placed: PlacedClip, fps: Fraction) -> list[str]:
     if placed.source.is_still:
         counted = filter_text("setpts", f"N*{fps.denominator}/{fps.numerator}/TB")
         return ["loop=loop=-1:size=1", "settb=AVTB", counted, filter_text("fps", fps=fps), ended]
-    start_us = nearest((placed.source.origin_seconds + placed.start) * 1_000_000)
-    early_us = nearest(_EARLY / fps * 1_000_000)
-    slower = f"{placed.speed.denominator}/{placed.speed.numerator}"
     return [
         *(["bwdif=mode=send_frame:deint=interlaced"] if placed.video.interlaced else []),
         "settb=AVTB",
-        filter_text("setpts", f"(PTS-({start_us}))*{slower}+{early_us}"),
-        filter_text("fps", fps=fps, start_time=0, round="near"),
+        *on_time(placed.source.origin_seconds + placed.start, fps, placed.speed),
         "tpad=stop_mode=clone:stop=-1",
         ended,
+    ]
+
+
+def on_time(start: Fraction, fps: Fraction, speed: Fraction = Fraction(1)) -> list[str]:  # noqa: B008 - immutable
+    """Filters that make a source's frames those of the output's rate, time stamp `start` the
+    first."""
+    start_us, early_us = nearest(start * 1_000_000), nearest(_EARLY / fps * 1_000_000)
+    slower = f"{speed.denominator}/{speed.numerator}"
+    return [
+        filter_text("setpts", f"(PTS-({start_us}))*{slower}+{early_us}"),
+        filter_text("fps", fps=fps, start_time=0, round="near"),
     ]
 
 
