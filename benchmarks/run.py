@@ -2,7 +2,7 @@
 docs/benchmarks.md, the README's table and the client's figures.json, which `estimate` reads.
 
     python benchmarks/run.py                  all of them; writes the document
-    python benchmarks/run.py scenes sr        these only; prints, writes nothing
+    python benchmarks/run.py beat sr          these only; prints, writes nothing
 
 A benchmark is a module here with `rows() -> list[dict]`: `name`, `ours`, `unit`, and where they
 make sense `peer`, `ratio` (above 1: we are better), `peak_rss_mb`, `note`, and `work`: what was
@@ -28,21 +28,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from gpu_worker_client.protocol import TASKS
+
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 BENCHMARKS = (
-    "overhead",
-    "transfer",
-    "scenes",
-    "sr",
-    "upscale",
-    "track",
-    "crop_path",
-    "auto_crop",
-    "beat",
-    "render",
+    *("overhead", "transfer", "sr", "crop_path"),
+    *(kind.module for name, kind in TASKS.items() if name != "selftest"),
 )
-"""Modules beside this one, in the order of the table."""
+"""Modules beside this one, in the order of the table; `overhead` measures the self-test."""
 VERSIONS = (
     "torch",
     "torchvision",
@@ -58,14 +52,13 @@ VERSIONS = (
 
 FIGURES = ROOT / "client" / "gpu_worker_client" / "figures.json"
 README = ROOT / "README.md"
-README_ROWS = {
+README_ROWS = {name: f"{name}: " for name in TASKS} | {
     "upscale": "upscale, file to file, ",
     "detect_scenes": "detect_scenes: made at run time, ",
     "track": "track, file to result, ",
     "auto_crop": "auto_crop, file to file, ",
     "beat": "beat: 30 s of sound, file to beats, ",
     "render": "render, ",
-    "selftest": "selftest: ",
 }
 """Task in the README's table -> how the name of the row begins whose figures stand there."""
 

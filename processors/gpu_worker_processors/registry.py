@@ -1,5 +1,5 @@
-"""The table of processors: task name -> where its processor lives. Imported when first asked for,
-so a worker that only cuts scenes never loads torch."""
+"""The processors, each in a folder named after its task's module. Imported when first asked for: a
+worker that only cuts scenes never loads torch."""
 
 from __future__ import annotations
 
@@ -7,18 +7,13 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol import TASKS, ErrorCode, TaskError
 from gpu_worker_processors.base import Processor
 
 PROCESSORS: dict[str, str] = {
-    "upscale": "gpu_worker_processors.upscale.processor",
-    "detect_scenes": "gpu_worker_processors.detect_scenes.processor",
-    "track": "gpu_worker_processors.track.processor",
-    "auto_crop": "gpu_worker_processors.auto_crop.processor",
-    "beat": "gpu_worker_processors.beat.processor",
-    "render": "gpu_worker_processors.render.processor",
-    "selftest": "gpu_worker_processors.selftest.processor",
+    name: f"gpu_worker_processors.{kind.module}.processor" for name, kind in TASKS.items()
 }
+"""Task -> the module whose `PROCESSOR` runs it."""
 
 STARTING_PROGRAMS = frozenset({"render", "selftest"})
 """Tasks whose processors start FFmpeg: the sandbox around them must leave them that, and nobody

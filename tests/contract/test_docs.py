@@ -49,7 +49,8 @@ def test_generated_documents_are_current(generate: ModuleType) -> None:
 def test_the_check_notices_a_stale_document(
     generate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generate, "DOCS", tmp_path)
+    (tmp_path / "docs").mkdir()
+    monkeypatch.setattr(generate, "DOCS", tmp_path / "docs")
     assert generate.main(["--check"]) == 1
     assert generate.main([]) == 0
     assert generate.main(["--check"]) == 0

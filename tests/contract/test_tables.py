@@ -1,17 +1,13 @@
-"""A task stands in every table it belongs in: wire, processors, demo. The README and the documents
-have their own tests."""
+"""What is found by a task's name is of that task."""
 
 from __future__ import annotations
 
 import pytest
 
+from gpu_worker.demo.panel import Panel
 from gpu_worker.demo.panels import PANELS
 from gpu_worker_client.protocol import TASKS
 from gpu_worker_processors import registry
-
-
-def test_every_task_has_a_processor_and_no_processor_is_without_a_task() -> None:
-    assert set(registry.PROCESSORS) == set(TASKS)
 
 
 @pytest.mark.parametrize("name", registry.PROCESSORS)
@@ -23,5 +19,6 @@ def test_a_processor_is_what_its_line_says(name: str) -> None:
     )
 
 
-def test_every_task_has_a_panel_in_the_demo() -> None:
-    assert sorted(panel.task for panel in PANELS) == sorted(TASKS)
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.task)
+def test_a_panel_is_its_tasks(panel: Panel) -> None:
+    assert panel.request.__module__ == f"gpu_worker.demo.{TASKS[panel.task].module}_panel"

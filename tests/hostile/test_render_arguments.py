@@ -246,7 +246,7 @@ def test_a_graph_of_sound_is_refused(graph: str) -> None:
         pytest.param(["-print_graphs_file", "x", "out.mp4"], 2, id="F09 print_graphs_file"),
         pytest.param(["-stats_enc_pre:v:0", "x", "out.mp4"], 2, id="F09 stats_enc_pre"),
         pytest.param(["-sdp_file", "x", "out.mp4"], 2, id="F09 sdp_file"),
-        pytest.param(["-attach", "in.mp4", "out.mkv"], 2, id="F10 attach"),
+        pytest.param(["-attach", "/etc/passwd", "out.mkv"], 3, id="F10 attach"),
         pytest.param(["-pass", "3", "out.mp4"], 3, id="F10 three passes"),
         pytest.param(["-fpre", "x", "out.mp4"], 2, id="F10 fpre"),
         pytest.param(["-vpre", "x", "out.mp4"], 2, id="F10 vpre"),

@@ -31,6 +31,18 @@ from gpu_worker_client.protocol.base import (
 from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import OptionalFileTask, RequestModel
 
+__all__ = [
+    "AutoCropParams",
+    "AutoCropResult",
+    "AutoCropStats",
+    "AutoCropTask",
+    "CropKeyframe",
+    "CropOverride",
+    "CropSegment",
+    "CropSubject",
+    "CropWindow",
+]
+
 MAX_KEYFRAMES = 5000
 """More do not fit into a task's 256 KiB."""
 MAX_ASPECT = 20

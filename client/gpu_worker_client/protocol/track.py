@@ -40,7 +40,6 @@ from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import OptionalFileTask, RequestModel
 
 __all__ = [
-    "MAX_STATE_BYTES",
     "Track",
     "TrackBox",
     "TrackCut",

@@ -10,6 +10,8 @@ from gpu_worker_client.protocol.base import AnsweredBy, Codec, Share
 from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import FileTask, RequestModel
 
+__all__ = ["UpscaleParams", "UpscaleResult", "UpscaleStats", "UpscaleTask"]
+
 SrModel = Literal[
     "RealESRGAN_x4plus",
     "RealESRGAN_x4plus_anime_6B",

@@ -110,11 +110,7 @@ class Piece:
 
 
 def read_piece(segment: Segment, path: Path) -> Piece:
-    """Reads a segment that came back.
-
-    Raises:
-        SplitError: `frames_differ`, `output_invalid`.
-    """
+    """Reads a segment that came back. Raises SplitError `frames_differ`, `output_invalid`."""
     with (
         ffmpeg_errors_as("output_invalid", f"segment {segment.index} came back unreadable"),
         av.open(str(path)) as container,

@@ -141,11 +141,7 @@ _outputs: dict[str, object] = {}
 @contextmanager
 def _only_call(output: Path) -> Generator[None, None, None]:
     """A block that makes the output: two would write into one folder, and each would delete what
-    the other needs. Between processes it is the caller's to see to.
-
-    Raises:
-        SplitError: `busy`.
-    """
+    the other needs. Raises SplitError `busy`. Between processes it is the caller's to see to."""
     target, call = str(output.resolve()), object()
     if _outputs.setdefault(target, call) is not call:
         raise SplitError(

@@ -100,7 +100,9 @@ class SegmentRunner:
         """Uploads a segment, waits for its job, and fetches what it made. The uploaded file is
         removed here. Whatever ends this before the job has ended (a cancel, an error of `on_event`)
         cancels the job: nobody will take its result. Raises what `split_upscale` does."""
-        source_key = await in_thread(partial(self.storage.upload, path, on_progress=_checkpoint))
+        source_key = await in_thread(
+            partial(self.storage.upload, path, on_progress=lambda _done, _total: checkpoint())
+        )
         path.unlink()
         await self._notify(segment, "uploaded")
         # The same source, parameters and container have the same name.
@@ -158,9 +160,9 @@ class SegmentRunner:
         seconds = min(MAX_EXPIRES_SECONDS, round(lifetime))
         return UpscaleTask(
             input_url=get(source_key, seconds),
-            output_url=put(self._output_key(name), seconds),
-            result_url=put(self._result_key(name), seconds),
-            result_get_url=get(self._result_key(name), seconds),
+            output_url=put(self._key(name, self.suffix), seconds),
+            result_url=put(self._key(name, ".json"), seconds),
+            result_get_url=get(self._key(name, ".json"), seconds),
             idempotency_key=name,
             params=self.plan.params,
         )
@@ -170,32 +172,30 @@ class SegmentRunner:
     ) -> Done:
         path = self.folder / f"{name}{self.suffix}"
         if not path.exists():
-            download = partial(self.storage.download, self._output_key(name), path, _checkpoint)
+            download = partial(
+                self.storage.download,
+                self._key(name, self.suffix),
+                path,
+                lambda _done, _total: checkpoint(),
+            )
             await in_thread(download)
         piece = await in_thread(partial(read_piece, segment, path))
         await self._notify(segment, "done")
-        keys = (self._output_key(name), self._result_key(name))
+        keys = (self._key(name, self.suffix), self._key(name, ".json"))
         return Done(piece, result, keys if self.storage.keep_inputs else (*keys, source_key))
 
     async def _may_pass(self, error: JobError | StorageError, name: str) -> bool:
         """Whether another job can end better. A result whose file is gone would only be found
         again, so it is deleted."""
         if isinstance(error, StorageError) and error.code == "not_found":
-            await in_thread(partial(self.storage.delete, self._result_key(name)))
+            await in_thread(partial(self.storage.delete, self._key(name, ".json")))
             return True
         return error.retryable or isinstance(error, JobExpired | ResultLost)
 
-    def _output_key(self, name: str) -> str:
-        return self.storage.key("split", name + self.suffix)
-
-    def _result_key(self, name: str) -> str:
-        return self.storage.key("split", name + ".json")
+    def _key(self, name: str, suffix: str) -> str:
+        return self.storage.key("split", name + suffix)
 
     async def _notify(self, segment: Segment, stage: Stage, job_id: str | None = None) -> None:
         if self.on_event is not None:
             async with self._notifying:
                 await notify(self.on_event, SegmentEvent(segment, stage, job_id))
-
-
-def _checkpoint(_done: int, _total: int) -> None:
-    checkpoint()

@@ -142,11 +142,8 @@ def read_source(path: Path) -> SourceVideo:
 
 
 def picked_video(container: Any) -> Any:
-    """The stream that a worker takes: the first video that is no cover image.
-
-    Raises:
-        SplitError: `no_video`.
-    """
+    """The stream that a worker takes: the first video that is no cover image. Raises SplitError
+    `no_video`."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
             return stream

@@ -1,7 +1,7 @@
 """What a panel of the demo is: it makes one task, says what that needs, and shows the result in the
 report.
 
-To add a task to the demo: write `<task>_panel.py` with a `PANEL` and put it into `panels.PANELS`.
+A task's panel is the `PANEL` of `<task>_panel.py`.
 """
 
 from __future__ import annotations

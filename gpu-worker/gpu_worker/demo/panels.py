@@ -1,23 +1,11 @@
-"""The table of panels, in the order in which the demo runs them. A test holds it equal to the table
-of tasks."""
+"""The panels of the demo, each in a module named after its task's: `blur_panel` has the `PANEL` of
+`blur`. The self-test comes first, the slowest task last: the table of tasks backwards."""
 
-from gpu_worker.demo import (
-    auto_crop_panel,
-    beat_panel,
-    render_panel,
-    scenes_panel,
-    selftest_panel,
-    track_panel,
-    upscale_panel,
-)
+from importlib import import_module
+
 from gpu_worker.demo.panel import Panel
+from gpu_worker_client.protocol import TASKS
 
 PANELS: list[Panel] = [
-    selftest_panel.PANEL,
-    scenes_panel.PANEL,
-    track_panel.PANEL,
-    auto_crop_panel.PANEL,
-    beat_panel.PANEL,
-    render_panel.PANEL,
-    upscale_panel.PANEL,
+    import_module(f"gpu_worker.demo.{kind.module}_panel").PANEL for kind in reversed(TASKS.values())
 ]

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from types import TracebackType
-from typing import Protocol
+from typing import Any, BinaryIO, Protocol
 
 from gpu_worker.transfer.connect import Dialer, Network
 from gpu_worker.transfer.limits import MIB, TransferLimits
@@ -37,7 +37,10 @@ CHUNK_BYTES = MIB // 4
 SEND_BYTES = MIB // 4
 """`sendall` counts its timeout over all of it, so a piece must fit into it at the lowest allowed
 rate."""
+HEAD_BYTES = 65536
+"""Most bytes of status lines and headers of one answer, interim ones (100) included."""
 ERROR_BODY_BYTES = 65536
+ERROR_BODY_SECONDS = 10.0
 LONGEST_PAUSE_SECONDS = 20.0
 TRAILING_SECONDS = 0.5
 """How long a server that should close the connection is given to do so, or to send more than it
@@ -64,6 +67,38 @@ class Body(Protocol):
         ...
 
 
+class _Head:
+    """The lines before an answer's body, so many bytes of them at most, none of them cut:
+    `http.client` takes the end of the connection for the end of the headers, and would call half an
+    answer a success."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self._left = HEAD_BYTES
+
+    def readline(self, limit: int) -> bytes:
+        line = self.file.readline(min(limit, self._left + 1))
+        self._left -= len(line)
+        if self._left < 0:
+            raise http.client.HTTPException("the head of the answer is too long")
+        if not line.endswith(b"\n"):
+            raise http.client.RemoteDisconnected("the head of the answer was cut")
+        return line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+class _Answer(http.client.HTTPResponse):
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.fp: Any = _Head(self.fp)
+
+    def end_head(self) -> None:
+        """From here on `fp` is the body."""
+        self.fp = self.fp.file
+
+
 class Response:
     """An answer whose body is still on the wire."""
 
@@ -74,12 +109,14 @@ class Response:
         where: str,
         direction: Direction,
         presign: Presign | None,
+        guard: Guard,
     ) -> None:
         self._raw = raw
         self._sock = sock
         self._where = where
         self._direction: Direction = direction
         self._presign = presign
+        self._guard = guard
         self.status = raw.status
 
     def header(self, name: str) -> str | None:
@@ -140,14 +177,16 @@ class Response:
                 f"{self._where}: the store sent more bytes than it declared",
             )
 
-    def text(self, limit: int = ERROR_BODY_BYTES) -> bytes:
-        """The first bytes of the body: an error's XML. Empty when it cannot be read."""
+    def text(self, limit: int = ERROR_BODY_BYTES, *, seconds: float | None = None) -> bytes:
+        """The first bytes of the body: an error's XML. Empty when it cannot be read, or not in that
+        time, `ERROR_BODY_SECONDS` by default."""
         text = b""
         try:
-            # Not `read`: for a chunk that calls itself -1 bytes long it takes all that comes,
-            # whatever the limit.
-            while len(text) < limit and (piece := self._raw.read1(limit - len(text))):
-                text += piece
+            with self._guard.within(self._sock, seconds or ERROR_BODY_SECONDS):
+                # Not `read`: for a chunk that calls itself -1 bytes long it takes all that comes,
+                # whatever the limit.
+                while len(text) < limit and (piece := self._raw.read1(limit - len(text))):
+                    text += piece
         except (OSError, ValueError, http.client.HTTPException):
             return b""
         return text[:limit]
@@ -228,7 +267,7 @@ class HttpChannel:
         try:
             sock = self._dialer.open(url)
             with self._send(sock, method, url, headers, body, sent, progress) as raw:
-                yield Response(raw, sock, where, self._direction, url.presign)
+                yield Response(raw, sock, where, self._direction, url.presign, self.guard)
         except (OSError, http.client.HTTPException, Transient) as error:
             raise self._translated(error, where, progress) from None
         finally:
@@ -250,6 +289,7 @@ class HttpChannel:
         sock.settimeout(limits.idle_seconds)
         connection = http.client.HTTPConnection(url.host, url.port)
         connection.auto_open = 0  # it would dial by name
+        connection.response_class = _Answer
         connection.sock = sock
         connection.putrequest(method, url.target, skip_host=True, skip_accept_encoding=True)
         size = body.size if body is not None else None
@@ -259,7 +299,11 @@ class HttpChannel:
         if body is not None:
             self._send_body(sock, body, sent, progress)
             sock.settimeout(limits.response_seconds)
-        with connection.getresponse() as raw:
+        with self.guard.within(sock, limits.response_seconds):
+            raw = connection.getresponse()
+        assert isinstance(raw, _Answer)
+        raw.end_head()
+        with raw:
             yield raw
 
     def _send_body(

@@ -24,6 +24,9 @@ from gpu_worker.transfer.urls import Parts, Target
 from gpu_worker_client.protocol import ErrorCode, OutputPart, TaskError
 from gpu_worker_client.protocol.presigned import signed_subset
 
+COMPLETION_SECONDS = 600.0
+"""S3 sends blanks for minutes while it puts the parts together.
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html"""
 MAX_ANSWER_BYTES = 1024 * 1024
 _ETAG = re.compile(rb"<ETag>([^<]{1,256})</ETag>")
 
@@ -147,7 +150,7 @@ def _read_completion(response: Response, where: str) -> str | None:
         raise output_exists(where)
     if response.status != 200:
         raise response.refusal()
-    answer = response.text(MAX_ANSWER_BYTES)
+    answer = response.text(MAX_ANSWER_BYTES, seconds=COMPLETION_SECONDS)
     if b"CompleteMultipartUploadResult" in answer and b"<Error>" not in answer:
         match = _ETAG.search(answer)
         return match[1].decode(errors="replace").replace("&quot;", '"') if match else None

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from types import TracebackType
 
@@ -43,6 +43,8 @@ class Guard:
         self._deadline = time.monotonic() + limits.total_seconds
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
+        self._ends: dict[socket.socket, float] = {}
+        """When a socket is shut down by itself."""
         self._halted = False
         self._error: TaskError | None = None
         self._moving = 0
@@ -81,7 +83,7 @@ class Guard:
         """Stops every thread of the transfer, until `resume`."""
         with self._lock:
             self._halted = True
-            self._shut_down()
+            _shut_down(self._sockets)
 
     def resume(self) -> None:
         with self._lock:
@@ -95,6 +97,23 @@ class Guard:
     def forget(self, sock: socket.socket) -> None:
         with self._lock:
             self._sockets.discard(sock)
+
+    @contextmanager
+    def within(self, sock: socket.socket, seconds: float) -> Generator[None]:
+        """Shuts the socket down when the block takes longer, however many bytes drip into it.
+
+        Raises:
+            TimeoutError: it did.
+        """
+        with self._lock:
+            end = self._ends[sock] = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._ends[sock]
+            if time.monotonic() >= end:
+                raise TimeoutError("the answer took too long")
 
     @contextmanager
     def moving(self) -> Generator[Callable[[int], None]]:
@@ -125,9 +144,11 @@ class Guard:
         while not self._done.wait(WATCH_SECONDS):
             self._inspect()
             with self._lock:
+                now = time.monotonic()
                 if self._error is not None or self._halted:
                     # Again at every turn: a thread may have opened a socket since.
-                    self._shut_down()
+                    _shut_down(self._sockets)
+                _shut_down(sock for sock, end in self._ends.items() if now >= end)
 
     def _inspect(self) -> None:
         with self._lock:
@@ -162,9 +183,10 @@ class Guard:
         message = f"the transfer was slower than {floor} bytes/s for {window:g} s"
         return TaskError(self._timeout_code, message, min_bytes_per_second=floor)
 
-    def _shut_down(self) -> None:
-        for sock in self._sockets:
-            # The plain socket's method: SSLSocket.shutdown would change state that another thread
-            # is using.
-            with suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+def _shut_down(sockets: Iterable[socket.socket]) -> None:
+    for sock in sockets:
+        # The plain socket's method: SSLSocket.shutdown would change state that another thread is
+        # using.
+        with suppress(OSError):
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)

@@ -12,6 +12,7 @@ import io
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from av.subtitles.subtitle import SubtitleSet
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.audio_convert import AudioConverter
+from gpu_worker_processors.media.clock import CLOCK_STARTS_ANYWHERE, ClockJump, continuous
 from gpu_worker_processors.media.container import opened
 from gpu_worker_processors.media.probe import MediaInfo
+from gpu_worker_processors.media.retime import RisingTimes
 
 _OWN_KEYS = frozenset(
     {"major_brand", "minor_version", "compatible_brands", "encoder", "rotate", "duration"}
@@ -34,9 +37,9 @@ _TEXT_SUBTITLES = frozenset({"subrip", "ass", "ssa", "mov_text", "webvtt", "text
 _UNPLAYED = {"mp4": ("vorbis", "pcm_")}
 """Muxer -> beginnings of codecs that FFmpeg writes into it and hardly any player finds there:
 Vorbis under a tag of FFmpeg's own, PCM by ISO/IEC 23003-5."""
-_EPOCH_DEMUXERS = frozenset({"mpegts", "mpeg", "flv", "ogg"})
-"""Formats whose clock starts anywhere: their first timestamp becomes 0. In all other formats 0
-means 0, so a late start stays late."""
+_LEAD_IN_SECONDS = Fraction(3, 100)
+"""What an edit list hides and an audio decoder needs before the first sample that is played: one
+packet of AAC. Matroska has no time before 0, so all that is copied of it makes the output late."""
 
 
 class Passthrough:
@@ -65,6 +68,7 @@ class Passthrough:
         self._converters: dict[int, _TextConverter | AudioConverter] = {}
         with ExitStack() as stack:
             self._input: Any = stack.enter_context(opened(source, info.kind, limits))
+            self._info = info
             self.origin_seconds = _origin(self._input, info)
             """Seconds of the source's clock that are 0 in the output."""
             for stream in self._input.streams:
@@ -135,23 +139,23 @@ class Passthrough:
             self._leave_out(stream, "one video stream is made")
         elif _is_carried_as_metadata(stream):
             return
+        elif stream.type == "audio" and _is_cut(stream):
+            self._convert_audio(stream, muxer, "edits cut inside its packets")
         elif carries(muxer, stream):
             self._targets[stream.index] = self._output.add_stream_from_template(stream)
             _describe(self._targets[stream.index], stream)
         elif stream.type == "audio":
-            self._convert_audio(stream, muxer)
+            self._convert_audio(stream, muxer, f"it could not be copied into {muxer}")
         else:
             self._convert_subtitle(stream, muxer)
 
-    def _convert_audio(self, stream: Any, muxer: str) -> None:
+    def _convert_audio(self, stream: Any, muxer: str, reason: str) -> None:
         try:
             converter = AudioConverter(stream, self._output, muxer)
         except ValueError as error:
-            self._leave_out(stream, f"it could not be copied into {muxer}, and {error}")
+            self._leave_out(stream, f"{reason}, and {error}")
             return
-        self._converted(
-            stream, converter, f"{converter.format}; it could not be copied into {muxer}"
-        )
+        self._converted(stream, converter, f"{converter.format}; {reason}")
 
     def _convert_subtitle(self, stream: Any, muxer: str) -> None:
         codec = "srt" if muxer == "matroska" else "mov_text"
@@ -192,27 +196,41 @@ class Passthrough:
         ]
         if not wanted:
             return
+        video = self._info.video
+        leader = wanted[0] if video is None else self._input.streams[video.index]
         for stream in self._input.streams:
-            if stream not in wanted:
+            if stream not in (*wanted, leader):
                 stream.discard = Discard.all
+        jumps: list[ClockJump] = []
+        times = {
+            stream.index: RisingTimes(jumps, is_audio=stream.type == "audio") for stream in wanted
+        }
         try:
-            for packet in self._input.demux(wanted):
+            for packet in continuous(self._input, self._info.kind, wanted, leader, jumps):
                 index = packet.stream.index  # an empty one at the end has no other
                 converter = self._converters.get(index)
                 for made in [packet] if converter is None else converter.convert(packet):
-                    if made.dts is None and made.pts is None:
+                    if (made.dts is None and made.pts is None) or self._is_cut_off(made):
                         continue
                     if converter is None:
                         made.stream = self._targets[index]
                     shift = round(self.origin_seconds / made.time_base)
                     made.dts = (made.pts if made.dts is None else made.dts) - shift
                     made.pts = None if made.pts is None else made.pts - shift
-                    yield made
+                    if times[index].take(made):
+                        yield made
         except FFmpegError as error:
             raise TaskError(
                 ErrorCode.corrupt_media,
                 f"the file broke while its audio was copied: {error.strerror}",
             ) from error
+
+    def _is_cut_off(self, packet: Any) -> bool:
+        """Whether an edit list cuts it off, beyond what the decoder needs to start."""
+        if not packet.is_discard or packet.pts is None:
+            return False
+        end = (packet.pts + (packet.duration or 0)) * packet.time_base
+        return end < self.origin_seconds - _LEAD_IN_SECONDS
 
 
 class _TextConverter:
@@ -293,7 +311,15 @@ def _inherited(metadata: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in metadata.items() if key.lower() not in _OWN_KEYS}
 
 
+def _is_cut(stream: Any) -> bool:
+    """Whether several edits make up an audio stream of an MP4, by its index: FFmpeg lists what lies
+    between them as packets that are to be decoded and not played."""
+    played = [not entry.is_discard for entry in stream.index_entries]
+    begins = sum(now and not before for before, now in pairwise([False, *played]))
+    return begins > 1
+
+
 def _origin(container: Any, info: MediaInfo) -> Fraction:
-    if container.start_time is None or info.kind.demuxer not in _EPOCH_DEMUXERS:
-        return Fraction(0)
-    return Fraction(container.start_time, av.time_base)
+    """As in plain FFmpeg, the first timestamp becomes 0, but for the lead-in of audio before it."""
+    start = Fraction(container.start_time or 0, av.time_base)
+    return start if info.kind.demuxer in CLOCK_STARTS_ANYWHERE else max(Fraction(0), start)

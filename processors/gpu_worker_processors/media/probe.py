@@ -330,14 +330,14 @@ def _video_info(
         transfer=int(frame.color_trc),
         color_range=int(frame.color_range),
         interlaced=bool(frame.interlaced_frame),
-        is_uneven=_is_uneven(kind, stream),
+        is_uneven=_is_uneven(path, kind, stream),
         language=stream.language,
     )
 
 
-def _is_uneven(kind: Kind, stream: VideoStream) -> bool:
+def _is_uneven(path: Path, kind: Kind, stream: VideoStream) -> bool:
     """Only where no packet has to be read: by the index of an MP4; a GIF may always be."""
-    if kind.demuxer != "mov":
+    if kind.demuxer != "mov" or is_fragmented(path, kind):
         return kind.demuxer == "gif"
     times = [entry.timestamp for entry in stream.index_entries if not entry.is_discard]
     steps = [later - earlier for earlier, later in pairwise(times)]

@@ -97,8 +97,8 @@ class Meter:
     def _read(self, key: str, line: bytes) -> None:
         text = line.decode("utf-8", "replace").strip()
         filter_name = re.sub(r"_[0-9]+$", "", key)
-        if filter_name == "ebur128" and text.startswith("t:"):
-            return  # ten times a second; the summary has them all
+        if text.startswith("config ") or (filter_name == "ebur128" and text.startswith("t:")):
+            return  # of the stream; ten times a second, and the summary has them all
         pairs = {_plain(name): _number(value) for name, value in _PAIR.findall(text)}
         if key == OWN:
             self._add_to_ranges(pairs)

@@ -35,7 +35,7 @@ from gpu_worker_client.protocol import (
 from gpu_worker_processors import registry
 from gpu_worker_processors.base import LocalJob, Processor, ignore_progress
 from gpu_worker_processors.models.weights import WeightStore
-from gpu_worker_processors.selftest.samples import CLIP_NAME, SAMPLES, Sample, clip
+from gpu_worker_processors.samples import CLIP_NAME, Sample, clip, sample_of
 
 logger = logging.getLogger(__name__)
 
@@ -105,8 +105,8 @@ class SelftestProcessor:
 
 def _attempt(name: str, job: LocalJob) -> tuple[bool, str]:
     """Whether the processor gave the right result, and what was run or what was wrong."""
-    sample = SAMPLES.get(name, Sample())
     try:
+        sample = sample_of(name)
         processor = registry.get(name)
         params = _runnable(processor, sample, WeightStore.of(job.settings))
         tiny = _tiny_job(name, params, sample, job)

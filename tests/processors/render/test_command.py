@@ -14,6 +14,7 @@ from support import clips
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.render.base import Expectation, Rendering
 from gpu_worker_processors.render.command import Command, compile_command, parse_command
+from gpu_worker_processors.render.command.arithmetic import value_of
 
 Compile = Callable[..., Command]
 
@@ -250,3 +251,27 @@ def test_common_slips_are_told_what_to_do(words: list[str], at: int, hint: str) 
 def test_a_command_is_a_rendering(compiled: Compile) -> None:
     rendering: Rendering = compiled("-i", "in.mp4", "out.mp4")
     assert rendering.argv() == rendering.argv()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("-20dB", 0.1),
+        ("2*1000*1000", 2e6),
+        ("-(1+2)*1k", -3000),
+        ("30/2-5", 10),
+        ("2^3^2", 64),
+        ("-2^2", 4),
+        (".5M", 5e5),
+        ("1/0", None),
+        ("9^9^9^9", None),
+        ("(((1)", None),
+        ("1 2", None),
+        ("(" * 40 + "1" + ")" * 40, None),
+        ("nan", None),
+        ("", None),
+    ],
+)
+def test_arithmetic_has_the_value_that_ffmpeg_gives_it(text: str, value: float | None) -> None:
+    found = value_of(text)
+    assert found == (None if value is None else pytest.approx(value))

@@ -22,11 +22,11 @@ from gpu_worker_client.protocol import (
     UpscaleResult,
     UpscaleStats,
 )
-from gpu_worker_processors import registry
+from gpu_worker_processors import registry, samples
 from gpu_worker_processors.base import LocalJob, ProcessorSettings
 from gpu_worker_processors.models.weights import WeightStore
 from gpu_worker_processors.selftest import processor as selftest
-from gpu_worker_processors.selftest import samples
+from gpu_worker_processors.upscale import sample as upscale_sample
 
 
 def run(
@@ -89,8 +89,8 @@ def test_missing_weights_are_an_answer_and_are_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     try_only("upscale", monkeypatch)
-    needy = replace(samples.SAMPLES["upscale"], variants=({"model": "ESRGAN_4x"},))
-    monkeypatch.setitem(samples.SAMPLES, "upscale", needy)
+    needy = replace(upscale_sample.SAMPLE, variants=({"model": "ESRGAN_4x"},))
+    monkeypatch.setattr(upscale_sample, "SAMPLE", needy)
     engine = selftest.SelftestProcessor()
     for number in range(2):
         check = run(tmp_path / str(number), engine).processors["upscale"]
@@ -157,7 +157,7 @@ def test_scenes_are_judged(starts: list[int], right: bool) -> None:
         Scene(start_frame=s, end_frame=s + 1, start_time=s / 12, end_time=s / 12) for s in starts
     ]
     stats = DetectScenesStats(processing_time_sec=0, total_scenes=len(scenes), avg_scene_length=1)
-    wrong = samples.SAMPLES["detect_scenes"].judge(DetectScenesResult(scenes=scenes, stats=stats))
+    wrong = samples.sample_of("detect_scenes").judge(DetectScenesResult(scenes=scenes, stats=stats))
     assert (wrong is None) == right
 
 
@@ -175,7 +175,7 @@ def test_upscales_are_judged(frames: int, size: str, right: bool) -> None:
         denoise="none",
         tiles=1,
     )
-    assert (samples.SAMPLES["upscale"].judge(UpscaleResult(stats=stats)) is None) == right
+    assert (upscale_sample.SAMPLE.judge(UpscaleResult(stats=stats)) is None) == right
 
 
 def test_every_sample_names_models_of_the_wire() -> None:
@@ -185,7 +185,7 @@ def test_every_sample_names_models_of_the_wire() -> None:
 
     from gpu_worker_client.protocol.upscale import SrModel
 
-    assert {variant["model"] for variant in samples.SAMPLES["upscale"].variants} == set(
+    assert {variant["model"] for variant in upscale_sample.SAMPLE.variants} == set(
         get_args(SrModel)
     )
 

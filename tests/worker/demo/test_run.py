@@ -16,7 +16,7 @@ import av
 import pytest
 from support import clips
 
-from gpu_worker.demo import auto_crop_panel, cli, scenes_panel, upscale_panel
+from gpu_worker.demo import auto_crop_panel, cli, detect_scenes_panel, upscale_panel
 from gpu_worker.demo.bar import Bar
 from gpu_worker.demo.panel import Desk, Panel, Video
 from gpu_worker.demo.panels import PANELS
@@ -99,7 +99,8 @@ def test_your_own_film_a_failing_task_and_a_skipped_one(tmp_path: Path) -> None:
         weights=("ESRGAN_4x",),
     )
     err = io.StringIO()
-    rows = run_demo(video, tmp_path, [scenes_panel.PANEL, broken, needy], ProcessorSettings(), err)
+    panels = [detect_scenes_panel.PANEL, broken, needy]
+    rows = run_demo(video, tmp_path, panels, ProcessorSettings(), err)
     assert [row.state for row in rows] == ["completed", "failed", "skipped"]
     assert rows[0].text.startswith("2 scenes") and rows[0].frames_per_second
     assert "X-Amz-Signature" not in rows[1].text + err.getvalue()
@@ -109,7 +110,7 @@ def test_your_own_film_a_failing_task_and_a_skipped_one(tmp_path: Path) -> None:
         .removesuffix(" weights pull ESRGAN_4x")
     )
     assert shutil.which(command), "it can be pasted as it stands"
-    write_report(tmp_path / "report.html", rows, [scenes_panel.PANEL, broken, needy], video)
+    write_report(tmp_path / "report.html", rows, panels, video)
     report = (tmp_path / "report.html").read_text()
     assert "Cuts were made" not in report, "nobody knows the cuts of your own video"
     assert [text.split()[0] for text in table(rows)] == [

@@ -21,8 +21,9 @@ _TOKEN = re.compile(
 def value_of(text: str) -> float | None:
     """The value of a number or of arithmetic with numbers; None for anything else, and for what has
     no finite value."""
-    if len(text) > _MAX_CHARS:
-        return None
+    plain = units.number(text)  # "-3dB" is a number of its own, not minus "3dB"
+    if plain is not None or len(text) > _MAX_CHARS:
+        return plain
     tokens = list(_tokens(text))
     try:
         reader = _Reader(tokens)
@@ -77,8 +78,10 @@ class _Reader:
         return value
 
     def _power(self) -> float:
-        base = self._factor()
-        return math.pow(base, self._power()) if self._take("^") else base
+        value = self._factor()
+        while self._take("^"):  # from the left, as FFmpeg does it
+            value = math.pow(value, self._factor())
+        return value
 
     def _factor(self) -> float:
         self._depth += 1

@@ -110,7 +110,7 @@ IMAGE_ENCODERS = {
     "bmp": "bmp",
     "tif": "tiff",
     "tiff": "tiff",
-    "webp": "libwebp",
+    "webp": "libwebp_anim",
 }
 """What `image2` takes by the suffix of the output's name; the file itself may have another one."""
 MUXER_OF_SUFFIX: dict[str, str] = {
@@ -164,7 +164,9 @@ decoders' faults."""
 
 BITSTREAM_FILTERS = _names(
     "h264_mp4toannexb hevc_mp4toannexb aac_adtstoasc extract_extradata dump_extra vp9_superframe"
-    " av1_frame_merge null"
+    " av1_frame_merge null h264_metadata hevc_metadata av1_metadata vp9_metadata mpeg2_metadata"
+    " filter_units remove_extra h264_redundant_pps mpeg4_unpack_bframes mjpeg2jpeg mov2textsub"
+    " text2movsub truehd_core dca_core eac3_core pcm_rechunk prores_metadata chomp"
 )
 
 _WHY_NOT = {

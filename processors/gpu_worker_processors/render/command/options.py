@@ -135,7 +135,10 @@ _PATTERNS = {
 def _from_table(text: str, which: str) -> str:
     """One of the names of a table, or several bit stream filters."""
     allowed = _NAMED[which]
-    for name in text.split(",") if which == "bsf" else [text]:
+    for part in text.split(",") if which == "bsf" else [text]:
+        name, _, options = part.partition("=")
+        if options and not _BSF_OPTIONS.fullmatch(options):
+            raise Denied('options of a bit stream filter must be like "level=4.1:crop_left=8"')
         if name not in allowed:
             why = formats.why_not(name)
             raise Denied(
@@ -146,6 +149,9 @@ def _from_table(text: str, which: str) -> str:
     return formats.ENCODER_ALIASES.get(text, text) if which == "encoder" else text
 
 
+_BSF_OPTIONS = re.compile(
+    r"[a-z0-9_]{1,32}=[\w/.+|-]{1,128}(?::[a-z0-9_]{1,32}=[\w/.+|-]{1,128}){0,16}"
+)
 _WHAT = {
     "encoder": "encoder",
     "decoder": "decoder",

@@ -97,6 +97,7 @@ class Script:
                 yield item.source
             elif isinstance(item.source, Sequence):
                 yield from (InputFile(name, "image") for name in item.source.names)
+        yield from (given.value for given in self.settings if isinstance(given.value, InputFile))
         for graph in self.graphs:
             yield from graph.files
 

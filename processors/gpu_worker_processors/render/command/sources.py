@@ -8,10 +8,12 @@ import re
 from pathlib import Path
 
 from gpu_worker_processors.media.sniff import sniff
+from gpu_worker_processors.render.command.drawn_text import read_drawn_text
 from gpu_worker_processors.render.command.errors import Denied
 from gpu_worker_processors.render.fonts import is_font, letters
 
 _HEAD_BYTES = 4096
+_TEXT_BYTES = 64 * 1024
 _IMAGES = (
     (0, b"\x89PNG\r\n\x1a\n", "png_pipe"),
     (0, b"\xff\xd8\xff", "jpeg_pipe"),
@@ -80,7 +82,19 @@ def check_purpose(path: Path, purpose: str) -> None:
         if not is_font(path):
             raise Denied("the file is no TrueType or OpenType font")
         letters(path)  # FFmpeg takes another font for a damaged one, and says nothing
+    elif purpose == "text":
+        _check_text(path)
     elif purpose == "rnn":
         with path.open("rb") as file:
             if not file.read(32).startswith(b"rnnoise-nu model file version"):
                 raise Denied("the file is no model for arnndn")
+
+
+def _check_text(path: Path) -> None:
+    """FFmpeg expands `%{...}` in the text of a file as in any other."""
+    if path.stat().st_size > _TEXT_BYTES:
+        raise Denied(f"a text may have {_TEXT_BYTES} bytes")
+    try:
+        read_drawn_text(path.read_text("utf-8"))
+    except UnicodeDecodeError:
+        raise Denied("the text is not UTF-8") from None

@@ -125,6 +125,18 @@ class Number:
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """Numbers with | between them, one for each voice or channel."""
+
+    low: float
+    high: float
+
+    def read(self, text: str, names: Collection[str]) -> Value:
+        one = Number(self.low, self.high)
+        return Text("|".join(one.read(part, names).text(str) for part in text.split("|")))
+
+
+@dataclass(frozen=True)
 class OneOf:
     names: frozenset[str]
 
@@ -370,8 +382,12 @@ def kind(spelled: str) -> Kind:
     assert found is not None, spelled
     word = found["word"]
     names = frozenset(filter(None, re.split(r"[|\s]+", found["names"] or "")))
+    widest = 1e9 if word in ("num", "list") else 2.0**53
+    low, high = float(found["low"] or -widest), float(found["high"] or widest)
+    if word == "list":
+        return Numbers(low, high)
     if word in ("int", "num"):
-        return Number(float(found["low"] or "-inf"), float(found["high"] or "inf"), names)
+        return Number(low, high, names)
     if word in ("expr", "exprs") and found["group"]:
         assert found["group"] in FUNCTIONS, spelled
         return (Expression if word == "expr" else Expressions)(found["group"])
