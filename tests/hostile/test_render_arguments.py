@@ -377,7 +377,7 @@ def test_work_without_an_end_is_accepted_where_the_command_ends_it() -> None:
 def test_f25_an_unknown_option_is_answered_with_the_nearest() -> None:
     error = refused(["-i", "in.mp4", "-preste", "slow", "out.mp4"], at=2, reason="preste")
     assert error.details["nearest"] == "preset"
-    assert refused(["-i", "in.mp4", "-foo", "1", "out.mp4"], at=2).details["nearest"]
+    assert refused(["-i", "in.mp4", "-foo", "1", "out.mp4"], at=2).details["nearest"] is None
     assert refused([*VF, "scal=1:1", "out.mp4"], at=3).details["nearest"] == "scale"
     assert refused([*VF, "scale=widht=1", "out.mp4"], at=3).details["nearest"] == "width"
     assert refused(["-i", "in.mp5", "out.mp4"], at=1).details["nearest"] == "in.mp4"
@@ -385,6 +385,23 @@ def test_f25_an_unknown_option_is_answered_with_the_nearest() -> None:
         refused(["-i", "in.mp4", "-c:v", "libx2644", "out.mp4"], at=3).details["nearest"]
         == "libx264"
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "use"),
+    [
+        (["-c:a", "libfdk_aac"], "aac"),
+        (["-c:v", "h265_nvenc"], "hevc_nvenc"),
+        (["-c:v", "h264_videotoolbox"], "libx264"),
+        (["-c:v", "libvvenc"], None),
+        (["-vf", "frei0r=glow"], None),
+        (["-vf", "scale_npp=64:48"], "scale_cuda"),
+    ],
+)
+def test_a_suggestion_does_the_same_or_there_is_none(words: list[str], use: str | None) -> None:
+    with pytest.raises(TaskError) as caught:
+        parse_command(["-i", "in.mp4", *words, "out.mp4"], NAMES)
+    assert caught.value.details["nearest"] == use
 
 
 def test_f23_a_refusal_does_not_say_the_text_back() -> None:

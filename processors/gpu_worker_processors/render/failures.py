@@ -32,6 +32,8 @@ def _says(pattern: str, code: ErrorCode, message: str, *, reason: str = "") -> _
     return _Sentence(re.compile(pattern), code, message, reason)
 
 
+_BY = r"\[Parsed_(\w+)_\d+ @ \w+\] "
+"""Whose line of the log it is: the filter's name."""
 _NOT_UTF_8 = _says(
     r"Invalid UTF-8 in decoded subtitles text",
     ErrorCode.invalid_task,
@@ -70,6 +72,13 @@ _SENTENCES = (
         r"(width|height) not divisible by 2 \((\d+)x(\d+)\)",
         ErrorCode.invalid_task,
         "the encoder needs an even {}, and the picture is {}x{}; scale or crop it to even numbers",
+    ),
+    _says(
+        r"Cannot find an unused (\w+) input stream to feed the unlabeled input pad (\w+)",
+        ErrorCode.invalid_task,
+        "no {} stream of the inputs is left for the filter {}: name its inputs in brackets, as in"
+        " [0:v][1:v]",
+        reason="no_such_stream",
     ),
     _says(
         r"Stream map '[^']*' matches no streams|Stream specifier '[^']*' in filtergraph .* matches"
@@ -127,14 +136,88 @@ _SENTENCES = (
         reason="expression",
     ),
     _says(
-        r"Impossible to convert between the formats|Error reinitializing filters|Failed to"
-        r" configure (?:in|out)put pad|"
-        r"Error initializing filter|Error configuring filter|do not match the corresponding|Filter"
-        r" not found|"
-        r"Undefined constant|Error when evaluating the expression|Invalid size",
+        _BY + r"Input link \S+ parameters \(size (\d+x\d+), SAR [\d:]+\) do not"
+        r" match the corresponding output link \S+ parameters \((\d+x\d+)",
         ErrorCode.invalid_task,
-        "the filter graph does not fit its inputs",
+        "the filter {} joins frames of one size and pixel shape; here one input has {} and the"
+        " first one {}: give each a scale and setsar=1 before it",
         reason="filters",
+    ),
+    _says(
+        _BY + r"First input link \w+ parameters \(size (\d+x\d+)\) do not match"
+        r" the corresponding second input link \w+ parameters \(size (\d+x\d+)",
+        ErrorCode.invalid_task,
+        "the filter {} takes two inputs of one size; here they have {} and {}: scale one of them"
+        " before it",
+        reason="filters",
+    ),
+    _says(
+        _BY + r"Input \d+ (width|height) (\d+) does not match input \d+ \w+ (\d+)",
+        ErrorCode.invalid_task,
+        "the filter {} takes inputs of one {}; here one has {} and another {}: scale it before",
+        reason="filters",
+    ),
+    _says(
+        _BY + r".*(?:timebase|frame rate)[^\n]* do(?:es)? not match",
+        ErrorCode.invalid_task,
+        "the filter {} takes inputs of one frame rate: give each fps=25, for example, and"
+        " settb=AVTB before it",
+        reason="filters",
+    ),
+    _says(
+        r"\[Parsed_(pad)_\d+ @ \w+\] Padded dimensions cannot be smaller",
+        ErrorCode.invalid_task,
+        "the filter {} makes frames larger, and here its size is below theirs: scale before it",
+        reason="filters",
+    ),
+    _says(
+        r"Impossible to convert between the formats supported by the filter '[^']*' and the filter"
+        r" '(?:Parsed_)?(?:auto_)?(hwdownload|hwupload_cuda|hwupload|\w+_cuda)(?:_\d+)?'|"
+        r"-> 'Parsed_(hwdownload|hwupload_cuda|hwupload|\w+_cuda)_\d+",
+        ErrorCode.invalid_task,
+        "the filter {} works on frames of the other memory: hwupload_cuda brings frames to the"
+        " card, hwdownload,format=nv12 brings them back",
+        reason="filters",
+    ),
+    _says(
+        r"(?:Failed to configure (?:in|out)put pad on Parsed_|Error initializing filter ')"
+        r"(\w+?)(?:_\d+)?\b|"
+        r"\[Parsed_(\w+)_\d+ @ \w+\] [^\n]*\n(?:[^\n]*\n)?[^\n]*"
+        r"Error (?:while filtering|reinitializing filters|initializing filters)|"
+        r"Error applying option '\w+' to filter '(\w+)'",
+        ErrorCode.invalid_task,
+        "the filter {} does not take what comes into it, or one of its values: look at the size,"
+        " pixel format and rate of its input",
+        reason="filters",
+    ),
+    _says(
+        r"Impossible to convert between the formats|Error reinitializing filters|"
+        r"Error initializing filter|Error configuring filter|do not match the corresponding|Filter"
+        r" not found|Undefined constant|Error when evaluating the expression|Invalid size",
+        ErrorCode.invalid_task,
+        "the filter graph does not fit its inputs: a filter gets another size, format or number of"
+        " streams than it takes",
+        reason="filters",
+    ),
+    _says(
+        r"x26[45] \[error\]: (baseline|main|high|high10|main10|high422) profile doesn't support"
+        r" ([0-9:]+|[a-z ]+)",
+        ErrorCode.invalid_task,
+        "the encoder's profile {} does not hold {}: leave out -profile:v, or convert with"
+        " format=yuv420p",
+        reason="encoder",
+    ),
+    _says(
+        r"(preset|profile|tune) '[^']*'|Error setting (preset|profile)",
+        ErrorCode.invalid_task,
+        "the encoder has no such {}",
+        reason="encoder",
+    ),
+    _says(
+        r"Error parsing option '(\w+) = ",
+        ErrorCode.invalid_task,
+        "the encoder has no parameter {}, or not with this value",
+        reason="encoder",
     ),
     _says(
         r"Error while opening encoder|Could not open encoder|Unable to parse|Error setting"
@@ -224,7 +307,8 @@ def _first(sentences: Iterable[_Sentence], log: str) -> TaskError | None:
     for sentence in sentences:
         found = sentence.pattern.search(log)
         if found:
-            error = TaskError(sentence.code, sentence.message.format(*found.groups()))
+            words = (group for group in found.groups() if group is not None)
+            error = TaskError(sentence.code, sentence.message.format(*words))
             if sentence.reason:
                 error.details["reason"] = sentence.reason
             return error
@@ -254,13 +338,9 @@ def failure(status: int, log: str) -> TaskError:
     if error is not None:
         return error
     if status < 0:
-        return TaskError(
-            ErrorCode.corrupt_media,
-            f"FFmpeg crashed (signal {-status}); an input may be made to do that",
-        )
+        return TaskError(ErrorCode.corrupt_media, "FFmpeg crashed; an input may be made to do that")
     return TaskError(
         ErrorCode.invalid_task,
-        f"FFmpeg could not run this command on these inputs (status {status}); try it with FFmpeg's"
-        " own program first",
-        status=status,
+        "FFmpeg could not run this command on these inputs, for a reason that this worker does not"
+        " know; try it with FFmpeg's own program first",
     )

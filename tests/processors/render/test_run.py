@@ -4,6 +4,7 @@ a run is ended."""
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -355,6 +356,36 @@ def test_a_filter_that_cannot_start_is_named(
     assert caught.value.code is ErrorCode.invalid_task
     assert caught.value.details["reason"] == reason
     assert says in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("graph", "says"),
+    [
+        ("[0:v][1:v]concat=n=2", "concat joins frames .* 96x64 and .* 64x48"),
+        ("[0:v][1:v]hstack", "hstack takes inputs of one height; here one has 64 and another 48"),
+        ("[0:v][1:v]blend", "blend takes two inputs of one size; here they have 64x48 and 96x64"),
+        ("[0:v]pad=10:10", "pad makes frames larger"),
+        ("[0:v]hwdownload,format=nv12", "hwdownload works on frames of the other memory"),
+        ("[0:v][1:v]xfade=offset=0.1:duration=0.1", "xfade takes two inputs of one size"),
+        ("amerge=inputs=2", "no audio stream .* filter amerge"),
+    ],
+)
+def test_a_filter_and_its_cause_are_named(bench: Bench, graph: str, says: str) -> None:
+    small = bench.clip("a.mp4", clips.Clip(frames=5))
+    large = bench.clip("b.mp4", clips.Clip(frames=5, width=96, height=64))
+    error = bench.refused(
+        *("-i", "a.mp4", "-i", "b.mp4", "-filter_complex", graph, *FAST, "out.mp4"),
+        a=small,
+        b=large,
+    )
+    assert error.code is ErrorCode.invalid_task
+    assert re.search(says, error.message), error.message
+
+
+@pytest.mark.parametrize("status", [1, 8, 187, 234, -11])
+def test_no_number_of_a_status_is_told(status: int) -> None:
+    error = failure(status, "nothing that is known")
+    assert not re.search(r"\d", error.message + str(error.details))
 
 
 def test_ffmpegs_words_never_leave() -> None:
