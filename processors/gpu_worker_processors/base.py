@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from gpu_worker_client.protocol import ResultWarning, Stage, TaskResult
+from gpu_worker_client.protocol.task import OnDamage
 
 Policy = Literal["require", "best_effort", "off"]
 """What to do where a sandbox cannot be had: refuse to run, run with what there is, or use none."""
@@ -21,8 +22,8 @@ Policy = Literal["require", "best_effort", "off"]
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on what one job may decode or write. Exceeding one is `media_limit`, `time_limit` or
-    `output_too_large`."""
+    """Bounds on what one job may decode or write, and how strict it is. Exceeding a bound is
+    `media_limit`, `time_limit` or `output_too_large`."""
 
     max_pixels: int = 36_000_000
     """Pixels of one input frame. 36 MP is 8K UHD (33.2 MP) with room for its padding."""
@@ -34,6 +35,9 @@ class Limits:
     """Size of the output file."""
     max_seconds: float = 6 * 3600
     """Wall time of a program that a processor starts."""
+    on_damage: OnDamage = "fail"
+    """What a damaged input does: it ends the job, or is decoded as far as it goes and the warnings
+    say where. The task's own parameter of that name."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ CRASHED_ONCE = [
     "deband=range=-2147483648",
     "chorus=0.5:0.9:50:0.4:0.25:1000000",
     "chorus=0.5:0.9:1000000:0.4:0.25:2",
+    "crossfeed=block_size=32768",
 ]
 
 

@@ -29,7 +29,7 @@ from gpu_worker_client.protocol.base import (
     Url,
 )
 from gpu_worker_client.protocol.result import Stats, TaskResult
-from gpu_worker_client.protocol.task import OptionalFileTask, RequestModel
+from gpu_worker_client.protocol.task import OnDamage, OptionalFileTask, RequestModel
 
 __all__ = [
     "AutoCropParams",
@@ -186,6 +186,10 @@ class AutoCropParams(RequestModel):
     """What that tracking reports; see `track`."""
     frame_stride: int = Field(default=1, ge=1, le=1000)
     """That tracking reads every n-th frame only; between them boxes lie on straight lines."""
+    on_damage: OnDamage = "fail"
+    """`fail`: a damaged or cut-off video is `corrupt_media`. `conceal`: what can be decoded is
+    taken, as players do, and the warning `damage_concealed` gives the count of damaged spots and
+    where they are."""
 
     @property
     def aspect(self) -> float:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from gpu_worker_client.protocol.base import AnsweredBy, Many, ResponseModel
 from gpu_worker_client.protocol.result import Stats, TaskResult
-from gpu_worker_client.protocol.task import InputTask, RequestModel
+from gpu_worker_client.protocol.task import InputTask, OnDamage, RequestModel
 
 __all__ = [
     "DetectScenesParams",
@@ -41,6 +41,10 @@ class DetectScenesParams(RequestModel):
     """PySceneDetect's detector of that name. `content` finds hard cuts; `adaptive` compares with
     the neighbourhood, so a fast pan or a shaking camera makes fewer false cuts; `hash` compares
     structure and disregards changes of colour and light."""
+    on_damage: OnDamage = "fail"
+    """`fail`: a damaged or cut-off video is `corrupt_media`. `conceal`: what can be decoded is
+    taken, as players do, and the warning `damage_concealed` gives the count of damaged spots and
+    where they are."""
 
     @model_validator(mode="after")
     def _hash_threshold_is_a_share(self) -> DetectScenesParams:

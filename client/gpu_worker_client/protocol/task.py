@@ -47,6 +47,8 @@ _FRAMING = (
 FRAMING_HEADERS = frozenset(_FRAMING.split())
 """Headers that say how a message is framed or routed (RFC 9110 section 7). The worker's HTTP stack
 owns them."""
+OnDamage = Literal["fail", "conceal"]
+"""What a damaged input does to its task."""
 
 
 _ANY_SUFFIX = re.compile(r"(\.[a-z0-9]{1,8})?")

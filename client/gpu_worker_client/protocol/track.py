@@ -37,7 +37,7 @@ from gpu_worker_client.protocol.boxes.columnar import ColumnarWriter, TrackHead,
 from gpu_worker_client.protocol.boxes.json import read_result, write_result
 from gpu_worker_client.protocol.boxes.sequence import TrackBox, TrackFrames
 from gpu_worker_client.protocol.result import Stats, TaskResult
-from gpu_worker_client.protocol.task import OptionalFileTask, RequestModel
+from gpu_worker_client.protocol.task import OnDamage, OptionalFileTask, RequestModel
 
 __all__ = [
     "Track",
@@ -105,6 +105,10 @@ class TrackParams(RequestModel):
     the same size, rate and classes in the same order. A cut between two pieces is not seen."""
     return_state: bool = False
     """Answer `state_out`, for the next piece: some 40 KB of JSON, more in a crowd."""
+    on_damage: OnDamage = "fail"
+    """`fail`: a damaged or cut-off video is `corrupt_media`. `conceal`: what can be decoded is
+    taken, as players do, and the warning `damage_concealed` gives the count of damaged spots and
+    where they are."""
 
     @field_validator("classes")
     @classmethod

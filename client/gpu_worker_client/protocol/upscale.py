@@ -8,7 +8,7 @@ from pydantic import Field
 
 from gpu_worker_client.protocol.base import AnsweredBy, Codec, Share
 from gpu_worker_client.protocol.result import Stats, TaskResult
-from gpu_worker_client.protocol.task import FileTask, RequestModel
+from gpu_worker_client.protocol.task import FileTask, OnDamage, RequestModel
 
 __all__ = ["UpscaleParams", "UpscaleResult", "UpscaleStats", "UpscaleTask"]
 
@@ -44,6 +44,10 @@ class UpscaleParams(RequestModel):
     """Constant quality, 0 (lossless for h264) to 51; prores ignores it."""
     reuse_identical_frames: bool = True
     """A frame equal to the one before it, byte for byte, is computed once. Lossless."""
+    on_damage: OnDamage = "fail"
+    """`fail`: a damaged or cut-off video is `corrupt_media`. `conceal`: what can be decoded is
+    taken, as players do, and the warning `damage_concealed` gives the count of damaged spots and
+    where they are."""
 
 
 class UpscaleStats(Stats):

@@ -20,7 +20,7 @@ from gpu_worker_processors.auto_crop.plan import CropPlan
 from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.media.color import ColorTags, resolve_tags
 from gpu_worker_processors.media.decode import DecodedFrame, FrameReader
-from gpu_worker_processors.media.deinterlace import deinterlaced
+from gpu_worker_processors.media.deinterlace import WholeFrames
 from gpu_worker_processors.media.encode import VideoSpec, VideoWriter
 from gpu_worker_processors.media.encoders import (
     EncoderChoice,
@@ -133,12 +133,14 @@ def render(
         in_order=video.is_uneven,
     )
 
+    decoded = WholeFrames(FrameReader(source, info, limits=job.limits))
+
     def write(frame: tuple[Sequence[Plane], int, int]) -> None:
         writer.write(*frame)
 
     with (
         VideoWriter(output, spec, source=(source, info), limits=job.limits) as writer,
-        prefetched(_read(_decoded(job, info)), _AHEAD) as frames,
+        prefetched(_read(decoded), _AHEAD) as frames,
         drained(write, _BEHIND) as put,
     ):
         for index, frame in enumerate(frames):
@@ -149,7 +151,9 @@ def render(
     if writer.frames != shown.frames:
         raise OtherFrames(shown.frames, writer.frames)
     verify_output(output, writer.promise)
-    job.warnings.extend(writer.notes)
+    known = {warning.code for warning in job.warnings}  # by the first pass over the same frames
+    more = [warning for warning in decoded.warnings if warning.code not in known]
+    job.warnings.extend((*writer.notes, *more))
     return shown.frames
 
 
@@ -180,12 +184,6 @@ class _Shown:
         return (
             self._fallback if self._layouts is None else cast("Layout", str(self._layouts[frame]))
         )
-
-
-def _decoded(job: LocalJob, info: MediaInfo) -> Iterable[DecodedFrame]:
-    video = require_video(info)
-    reader = FrameReader(job.require_input(), info, limits=job.limits)
-    return deinterlaced(reader, video.time_base) if video.interlaced else reader
 
 
 def _read(decoded: Iterable[DecodedFrame]) -> Iterator[Frame]:

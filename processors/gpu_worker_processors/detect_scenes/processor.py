@@ -61,7 +61,7 @@ class DetectScenesProcessor:
         started = time.monotonic()
         with FrameReader.probed(job.require_input(), limits=job.limits) as reader:
             cuts, times = _find_cuts(job, reader)
-            job.warnings.extend(reader.warnings)
+            job.warnings.extend((*reader.info.warnings, *reader.warnings))
         scenes = scenes_between(cuts, times)
         return DetectScenesResult(
             scenes=scenes,

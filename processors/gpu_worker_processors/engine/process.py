@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -63,15 +64,17 @@ class Events:
 def local_job(command: dict[str, Any], events: Events) -> LocalJob:
     """The command's paths and parameters as the value that processors take."""
     paths = command["paths"]
+    params = TASKS[command["task"]].params.model_validate_json(command["params_json"])
+    limits = Limits(**command["limits"])
     return LocalJob(
         id=command["id"],
-        params=TASKS[command["task"]].params.model_validate_json(command["params_json"]),
+        params=params,
         work_dir=Path(command["work_dir"]),
         input_path=Path(paths["input"]) if paths.get("input") else None,
         inputs={name: Path(path) for name, path in paths["inputs"].items()},
         output_path=Path(paths["output"]) if paths.get("output") else None,
         output_name=paths.get("output_name", ""),
-        limits=Limits(**command["limits"]),
+        limits=replace(limits, on_damage=getattr(params, "on_damage", limits.on_damage)),
         progress=events.progress,
         settings=_SETTINGS.validate_python(command["settings"]),
     )

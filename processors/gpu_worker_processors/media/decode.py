@@ -21,6 +21,7 @@ from typing import cast
 import av
 import numpy as np
 from av.error import FFmpegError
+from av.packet import Packet
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -29,9 +30,11 @@ from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.clock import jump_warnings
 from gpu_worker_processors.media.container import corrupt, opened
+from gpu_worker_processors.media.damage import Damage
 from gpu_worker_processors.media.first_frame import WITHOUT_PTS, DecodeState, start_decoding
 from gpu_worker_processors.media.matroska import tagged_seconds
 from gpu_worker_processors.media.probe import MediaInfo, VideoInfo, probing, require_video
+from gpu_worker_processors.media.shape import FrameShaper
 
 _JOINED_MIDWAY = frozenset({"mpegts", "mpeg"})
 """Broadcast containers: a recording may start between key frames, and nobody can decode what stands
@@ -99,13 +102,17 @@ class FrameReader:
         limits: Limits = Limits(),  # noqa: B008
     ) -> None:
         self._path = path
-        self._info = info
+        self.info = info
         self.video: VideoInfo = require_video(info)
         self._threads = threads
         self._limits = limits
         self._probed: DecodeState | None = None
         self.warnings: list[ResultWarning] = []
         """What the caller of a task should know of the frames, once all of them were read."""
+        self._damage = Damage()
+        self._resized: ResultWarning | None = None
+        self._seconds = 0.0
+        """Time of the last frame."""
 
     @classmethod
     @contextmanager
@@ -132,27 +139,28 @@ class FrameReader:
     def __iter__(self) -> Iterator[DecodedFrame]:
         """
         Raises:
-            TaskError: `corrupt_media`, `unsupported_media` (size changes midway), `media_limit`,
-                `no_frames`.
+            TaskError: `corrupt_media`, `media_limit`, `no_frames`.
         """
+        self._damage, self._resized, self._seconds = Damage(), None, 0.0
         with self._state() as state:
             timeline = Timeline(self.video.time_base, self.video.fps)
             first_pts: int | None = None
             held: DecodedFrame | None = None  # until its successor shows how long it lasts
-            for index, frame in enumerate(self._frames(state)):
-                self._check(frame, index)
-                pts = timeline.next_pts(state.pts_of(frame))
+            for index, (ticks, duration, frame) in enumerate(self._shaped(state)):
+                pts = timeline.next_pts(ticks)
                 first_pts = pts if first_pts is None else first_pts
                 if held is not None:
                     held = replace(held, duration=pts - held.pts)
                     yield held
                 seconds = float((pts - first_pts) * self.video.time_base)
-                held = DecodedFrame(index, pts, frame.duration or 0, seconds, frame)
+                self._seconds = seconds
+                held = DecodedFrame(index, pts, duration, seconds, frame)
             if held is None or first_pts is None:
                 raise TaskError(ErrorCode.no_frames, "the video stream holds no frame")
             last = _last_duration(state, first_pts, held.pts, held.duration) or self._usual_step
             yield replace(held, duration=last)
-            self.warnings = jump_warnings(state.jumps)
+            self.warnings = [*jump_warnings(state.jumps), *self._damage.warnings]
+            self.warnings += [self._resized] if self._resized else []
 
     def listed(self) -> list[tuple[int, int]] | None:
         """Timestamp and duration of every frame in display order, in ticks, as the container lists
@@ -162,7 +170,7 @@ class FrameReader:
         damaged or not to be shown, fewer packets than the index names, a broadcast recording. Where
         it is not None, an intact file decodes to just these frames; a damaged one may not.
         """
-        if self._info.kind.demuxer in _JOINED_MIDWAY | WITHOUT_PTS or self.video.interlaced:
+        if self.info.kind.demuxer in _JOINED_MIDWAY | WITHOUT_PTS or self.video.interlaced:
             return None
         found: list[tuple[int, int]] = []
         with self._opened() as state:
@@ -199,13 +207,29 @@ class FrameReader:
 
     @contextmanager
     def _opened(self) -> Generator[DecodeState]:
-        with opened(self._path, self._info.kind, self._limits) as container:
+        with opened(self._path, self.info.kind, self._limits) as container:
             stream = container.streams[self.video.index]
             assert isinstance(stream, VideoStream), "probe picked it"
-            yield start_decoding(container, self._info.kind, stream, self._limits, self._threads)
+            yield start_decoding(container, self.info.kind, stream, self._limits, self._threads)
+
+    def _shaped(self, state: DecodeState) -> Iterator[tuple[int | None, int, av.VideoFrame]]:
+        """(timestamp, duration, frame) of every frame: the part that the container shows, in the
+        size of the first."""
+        shaper: FrameShaper | None = None
+        for index, frame in enumerate(self._frames(state)):
+            self._check(frame, index)
+            shaper = shaper or FrameShaper(frame, self.video.margins)
+            if shaper.differs(frame) and self._resized is None:
+                width, height = shaper.size
+                message = (
+                    f"the frames change from {width}x{height} to {frame.width}x{frame.height} at"
+                    f" frame {index}; all are taken at the size of the first"
+                )
+                self._resized = ResultWarning(code="size_changed", message=message)
+            yield state.pts_of(frame), frame.duration or 0, shaper(frame)
 
     def _frames(self, state: DecodeState) -> Iterator[av.VideoFrame]:
-        started = self._info.kind.demuxer not in _JOINED_MIDWAY
+        started = self.info.kind.demuxer not in _JOINED_MIDWAY
         packets, frames = state.packets, len(state.frames)
         while state.frames:
             yield state.frames.pop(0)
@@ -216,42 +240,51 @@ class FrameReader:
                     started = started or packet.is_keyframe
                     if not started:
                         continue
-                    if packet.is_corrupt and self._info.kind.demuxer not in _JOINED_MIDWAY:
-                        raise corrupt(f"it breaks off after frame {frames}")
-                for frame in packet.decode():
+                    if packet.is_corrupt and self.info.kind.demuxer not in _JOINED_MIDWAY:
+                        self._judge(corrupt(f"it breaks off after frame {frames}"))
+                for frame in self._decoded(packet, frames):
                     frames += 1
                     yield frame
         except FFmpegError as error:
-            raise corrupt(f"frame {frames} cannot be decoded") from error
+            if self._limits.on_damage == "fail":
+                raise corrupt(f"frame {frames} cannot be decoded") from error
+            self._damage.end_early(f"it cannot be read on after frame {frames}")
         listed = self._listed(state.stream)
         if packets < listed:
-            raise corrupt(f"only {packets} of its {listed} frames could be read")
+            what = f"only {packets} of its {listed} frames could be read"
+            if self._limits.on_damage == "fail":
+                raise corrupt(what)
+            self._damage.end_early(what)
+
+    def _decoded(self, packet: Packet[VideoStream], frames: int) -> list[av.VideoFrame]:
+        try:
+            return packet.decode()
+        except FFmpegError as error:
+            self._judge(corrupt(f"frame {frames} cannot be decoded"), error)
+            return []
+
+    def _judge(self, error: TaskError, cause: FFmpegError | None = None) -> None:
+        """Damage ends the job, or is noted and passed over."""
+        if self._limits.on_damage == "fail":
+            raise error from cause
+        self._damage.add(self._seconds)
 
     def _listed(self, stream: VideoStream) -> int:
         """How many packets the container itself says there are; 0 when it does not."""
-        if self._info.kind.demuxer == "mov":
+        if self.info.kind.demuxer == "mov":
             return len(stream.index_entries)  # with a fragmented file it grows while reading
-        if self._info.kind.demuxer == "matroska":
+        if self.info.kind.demuxer == "matroska":
             return self.video.frame_count or 0
         return 0
 
     def _check(self, frame: av.VideoFrame, index: int) -> None:
         if frame.is_corrupt:
-            raise corrupt(f"frame {index} has errors")
+            self._judge(corrupt(f"frame {index} has errors"))
         if index >= self._limits.max_frames:
             raise TaskError(
                 ErrorCode.media_limit,
                 f"the video has more than {self._limits.max_frames} frames",
                 limit=self._limits.max_frames,
-            )
-        video = self.video
-        if (frame.width, frame.height) != (video.coded_width, video.coded_height):
-            raise TaskError(
-                ErrorCode.unsupported_media,
-                f"the picture size changes from {video.coded_width}x{video.coded_height} to"
-                f" {frame.width}x{frame.height} at frame {index}; split the video there or"
-                " re-encode it to one size",
-                frame=index,
             )
 
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
@@ -99,6 +100,14 @@ def plain_format(fmt: av.VideoFormat) -> str:
     if not any(component.is_chroma for component in fmt.components):
         return f"gray{suffix}"
     return f"yuv{_SUBSAMPLING[fmt.chroma_width(8), fmt.chroma_height(8)]}p{suffix}"
+
+
+def side_data(frame: av.VideoFrame, kind: SideDataType) -> bytes | None:
+    """The side data of that kind, None where there is none, or some that PyAV does not know."""
+    try:
+        return bytes(cast(Any, frame.side_data)[kind])  # PyAV's stub knows no item of it
+    except (KeyError, ValueError):
+        return None
 
 
 def has_alpha(pix_fmt: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,6 +20,9 @@ _EBML, _SEGMENT, _TRACKS, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0x1F43B
 _BLOCK_GROUP, _SIMPLE_BLOCK, _BLOCK = 0xA0, 0xA3, 0xA1
 _TRACK_ENTRY, _TRACK_NUMBER, _TRACK_TYPE = 0xAE, 0xD7, 0x83
 _VIDEO = 1
+_VIDEO_SETTINGS = 0xE0
+_PIXEL_CROP = (0x54CC, 0x54BB, 0x54DD, 0x54AA)
+"""Left, top, right, bottom."""
 
 _ENTERED = frozenset({_SEGMENT, _CLUSTER, _BLOCK_GROUP})
 _SKIPPED = frozenset(
@@ -75,6 +79,45 @@ def tagged_seconds(tag: str) -> Fraction:
     if match is None:
         return Fraction(0)
     return int(match[1]) * 3600 + int(match[2]) * 60 + Fraction(match[3])
+
+
+def pixel_crops(path: Path) -> list[tuple[int, int, int, int]]:
+    """Pixels that are not shown at the left, top, right and bottom of each video track, in the
+    order of the tracks; nothing where the file is damaged before them."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        position, end = 0, path.stat().st_size
+        while position < end:
+            name, size, length = _header(os.pread(file, 32, position))
+            body = position + length
+            if name == _TRACKS:
+                return list(_crops(os.pread(file, min(size, _MAX_TRACKS_BYTES), body)))
+            if name < 0 or (size < 0 and name != _SEGMENT):
+                break
+            position = body if name == _SEGMENT else body + size
+        return []
+    finally:
+        os.close(file)
+
+
+def _crops(tracks: bytes) -> Iterator[tuple[int, int, int, int]]:
+    for name, entry in _elements(tracks):
+        if name == _TRACK_ENTRY and _numbers(entry).get(_TRACK_TYPE) == _VIDEO:
+            video = next((body for name, body in _elements(entry) if name == _VIDEO_SETTINGS), b"")
+            numbers = _numbers(video)
+            left, top, right, bottom = (numbers.get(name, 0) for name in _PIXEL_CROP)
+            yield left, top, right, bottom
+
+
+def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(ID, body) of each element of a body."""
+    position = 0
+    while position < len(data):
+        name, size, length = _header(data, position)
+        if name < 0 or size < 0:
+            return
+        position += length + size
+        yield name, data[position - size : position]
 
 
 def _walk(file: int, end: int) -> list[int]:

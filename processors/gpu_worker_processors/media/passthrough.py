@@ -37,6 +37,12 @@ _TEXT_SUBTITLES = frozenset({"subrip", "ass", "ssa", "mov_text", "webvtt", "text
 _UNPLAYED = {"mp4": ("vorbis", "pcm_")}
 """Muxer -> beginnings of codecs that FFmpeg writes into it and hardly any player finds there:
 Vorbis under a tag of FFmpeg's own, PCM by ISO/IEC 23003-5."""
+_MARKS = {
+    "spherical": "mark of a 360-degree video",
+    "stereo3d": "mark of a 3D video",
+    "timecode": "timecode inside the video stream",
+}
+"""`VideoInfo.marks` in words."""
 _LEAD_IN_SECONDS = Fraction(3, 100)
 """What an edit list hides and an audio decoder needs before the first sample that is played: one
 packet of AAC. Matroska has no time before 0, so all that is copied of it makes the output late."""
@@ -76,6 +82,7 @@ class Passthrough:
                     self._adopt(stream, muxer)
                 else:
                     _describe(video, stream)
+            self._note_marks(info, muxer)
             output.metadata.update(_inherited(self._input.metadata))
             self._copy_chapters()
             self._stack = stack.pop_all()
@@ -107,6 +114,14 @@ class Passthrough:
 
     def close(self) -> None:
         self._stack.close()
+
+    def _note_marks(self, info: MediaInfo, muxer: str) -> None:
+        """What the source's stream says of itself and the output's does not. Matroska takes the 3D
+        mode from the metadata."""
+        for mark in sorted(info.video.marks if info.video else ()):
+            if (mark, muxer) != ("stereo3d", "matroska"):
+                message = f"the source's {_MARKS[mark]} is not in the output; mark it there anew"
+                self.notes.append(ResultWarning(code=f"{mark}_dropped", message=message))
 
     def _note_damage(self) -> None:
         for index, converter in self._converters.items():

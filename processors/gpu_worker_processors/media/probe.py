@@ -27,10 +27,13 @@ from av.video.stream import VideoStream
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.container import opened
+from gpu_worker_processors.media.cropping import Margins, stated_margins
 from gpu_worker_processors.media.first_frame import DecodeState, first_frame, start_decoding
+from gpu_worker_processors.media.frame import has_alpha, side_data
 from gpu_worker_processors.media.matroska import video_blocks
+from gpu_worker_processors.media.shape import FrameShaper
 from gpu_worker_processors.media.sniff import Kind, sniff
-from gpu_worker_processors.media.truncation import is_fragmented
+from gpu_worker_processors.media.truncation import is_fragmented, missing_bytes
 
 _FALLBACK_FPS = Fraction(25)
 """For a stream that states no usable rate: FFmpeg's own default."""
@@ -42,6 +45,9 @@ _DEFAULT_BONUS_PX = 5_000_000
 (fftools/ffmpeg_mux_init.c)."""
 
 
+_GOP_TIME = 0xFFEFFF
+"""Hours to frames of an MPEG-2 group's timecode, ISO/IEC 13818-2, 6.3.8: neither the drop flag
+nor the bit that is always set. 0 is what encoders write that know no time."""
 _UNEVEN = 1.5
 """The longest frame by the shortest one. A clock of 1/1000 s makes 1.06 of 60 frames/s, an unsteady
 camera 1.3."""
@@ -58,7 +64,7 @@ class VideoInfo:
     """Upright: after rotation, before `sar`. Pixels."""
     height: int
     coded_width: int
-    """As stored, before rotation."""
+    """As decoded, before rotation: what the container shows of the stored frame."""
     coded_height: int
     rotation: Literal[0, 90, 180, 270]
     """Degrees clockwise to turn a decoded frame by, to stand upright."""
@@ -86,6 +92,12 @@ class VideoInfo:
     color_range: int
     """AVCOL_RANGE number; 0 unspecified, 1 limited, 2 full."""
     interlaced: bool
+    margins: Margins = Margins()  # noqa: RUF009 - frozen
+    """Pixels of the stored frame that the container does not show; they are cut off."""
+    has_alpha: bool = False
+    """Transparency is coded, perhaps where the decoder leaves it out (VP8, VP9)."""
+    marks: frozenset[str] = frozenset()
+    """`spherical`, `stereo3d`, `timecode`: what the stream itself says beside its frames."""
     is_uneven: bool = False
     """The container lists frames that are shown much longer than the rest."""
     language: str | None = None
@@ -162,6 +174,9 @@ def probing(
             start_decoding(container, kind, stream, limits, threads) if stream is not None else None
         )
         warnings: list[ResultWarning] = []
+        if (missing := missing_bytes(path, kind)) and limits.on_damage == "conceal":
+            message = f"the file is cut off: at least {missing} bytes are missing at its end"
+            warnings.append(ResultWarning(code="damage_concealed", message=message))
         info = MediaInfo(
             kind=kind,
             format_name=container.format.name,
@@ -279,10 +294,21 @@ def _check_declared_size(path: Path, kind: Kind, index: int, limits: Limits) -> 
 
 
 def _frame_count(
-    path: Path, kind: Kind, container: InputContainer, stream: VideoStream
+    path: Path,
+    kind: Kind,
+    container: InputContainer,
+    stream: VideoStream,
+    limits: Limits,
+    warnings: list[ResultWarning],
 ) -> int | None:
     if kind.demuxer == "matroska":
-        blocks = video_blocks(path)
+        try:
+            blocks = video_blocks(path)
+        except TaskError as error:
+            if limits.on_damage == "fail":
+                raise
+            warnings.append(ResultWarning(code="damage_concealed", message=error.message))
+            return None
         number = [s.index for s in container.streams.video].index(stream.index)
         return blocks[number] if number < len(blocks) else None
     return stream.frames or None
@@ -301,10 +327,13 @@ def _video_info(
     if not _area(stream):
         _check_declared_size(path, kind, stream.index, limits)
     _check_size(context.width, context.height, limits)
-    frame_count = _frame_count(path, kind, container, stream)
+    frame_count = _frame_count(path, kind, container, stream, limits, warnings)
     frame = first_frame(state)
     _check_size(frame.width, frame.height, limits)
     rotation, mirrored = _turn(frame, warnings)
+    marks = _marks(frame)
+    margins = _margins(path, kind, stream, frame)
+    frame = FrameShaper(frame, margins)(frame)
     swap = rotation in (90, 270)
     sar = stream.sample_aspect_ratio or Fraction(1)
     assert stream.time_base is not None, "set for every demuxed stream"
@@ -330,9 +359,33 @@ def _video_info(
         transfer=int(frame.color_trc),
         color_range=int(frame.color_range),
         interlaced=bool(frame.interlaced_frame),
+        margins=margins,
+        has_alpha=has_alpha(frame.format.name) or stream.metadata.get("alpha_mode") == "1",
+        marks=marks,
         is_uneven=_is_uneven(path, kind, stream),
         language=stream.language,
     )
+
+
+def _margins(path: Path, kind: Kind, stream: VideoStream, frame: av.VideoFrame) -> Margins:
+    number = [s.index for s in stream.container.streams.video].index(stream.index)
+    margins = stated_margins(path, kind, number)
+    return margins if margins.fit(frame.width, frame.height) else Margins()
+
+
+def _marks(frame: av.VideoFrame) -> frozenset[str]:
+    spherical = side_data(frame, SideDataType.SPHERICAL)
+    stereo = side_data(frame, SideDataType.STEREO3D)
+    gop, smpte = (
+        side_data(frame, kind) for kind in (SideDataType.GOP_TIMECODE, SideDataType.S12M_TIMECODE)
+    )
+    gop_time = int.from_bytes((gop or b"")[:4], "little") & _GOP_TIME
+    found = {
+        "spherical": spherical is not None,
+        "stereo3d": stereo is not None and any(stereo[:4]),  # the first number is the kind; 0 is 2D
+        "timecode": smpte is not None or gop_time > 0,
+    }
+    return frozenset(name for name, is_there in found.items() if is_there)
 
 
 def _is_uneven(path: Path, kind: Kind, stream: VideoStream) -> bool:

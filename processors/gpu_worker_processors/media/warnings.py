@@ -5,7 +5,7 @@ from __future__ import annotations
 from gpu_worker_client.protocol import ResultWarning
 from gpu_worker_processors.media.color import ColorTags
 from gpu_worker_processors.media.encoders import EncoderChoice
-from gpu_worker_processors.media.frame import chroma_is_finer_than_420, has_alpha
+from gpu_worker_processors.media.frame import chroma_is_finer_than_420
 from gpu_worker_processors.media.probe import VideoInfo
 
 
@@ -21,12 +21,7 @@ def encoding_warnings(
     """
     checks = [
         (
-            video.interlaced,
-            "deinterlaced",
-            "the video is interlaced; its fields were joined to whole frames (bwdif)",
-        ),
-        (
-            has_alpha(video.pix_fmt),
+            video.has_alpha,
             "alpha_dropped",
             f"transparency was left out; {encoder.codec} has none",
         ),

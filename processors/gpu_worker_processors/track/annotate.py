@@ -23,6 +23,7 @@ from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError, Trac
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.color import ColorTags, resolve_tags
 from gpu_worker_processors.media.decode import FrameReader
+from gpu_worker_processors.media.deinterlace import WholeFrames
 from gpu_worker_processors.media.encode import VideoSpec, VideoWriter
 from gpu_worker_processors.media.encoders import (
     EncoderChoice,
@@ -34,6 +35,7 @@ from gpu_worker_processors.media.frame import Plane
 from gpu_worker_processors.media.probe import VideoInfo, probe, require_video
 from gpu_worker_processors.media.threads import drained, prefetched
 from gpu_worker_processors.media.verify import verify_output
+from gpu_worker_processors.media.warnings import encoding_warnings
 from gpu_worker_processors.track.draw import Annotator, Box
 from gpu_worker_processors.track.store import PlacedBox
 
@@ -110,13 +112,14 @@ def draw_tracks(
         (target.width / video.width, target.height / video.height),
     )
     shown = _Shown(boxes, hold_frames)
+    decoded = WholeFrames(FrameReader(source, info, limits=limits))
 
     def write(frame: tuple[Sequence[Plane], int, int]) -> None:
         writer.write(*frame)
 
     with (
         VideoWriter(output, spec, source=(source, info), limits=limits) as writer,
-        prefetched(FrameReader(source, info, limits=limits), _AHEAD) as frames,
+        prefetched(decoded, _AHEAD) as frames,
         drained(write, _BEHIND) as put,
     ):
         for item in frames:
@@ -127,7 +130,12 @@ def draw_tracks(
             put((planes, item.pts, item.duration))
             progress(item.index + 1, video.expected_frames)
     verify_output(output, writer.promise)
-    return Annotated(target.encoder, tuple(writer.notes))
+    lost = [
+        warning
+        for warning in encoding_warnings(video, target.tags, target.encoder)
+        if warning.code == "alpha_dropped"  # the codec is not the caller's to choose
+    ]
+    return Annotated(target.encoder, (*writer.notes, *decoded.changes, *lost))
 
 
 def boxes_by_frame(tracks: Sequence[Track]) -> Iterator[tuple[int, list[PlacedBox]]]:

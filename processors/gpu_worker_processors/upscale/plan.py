@@ -38,7 +38,6 @@ class Plan:
     """What the output's numbers will mean."""
     encoder: EncoderChoice
     denoise: Denoise
-    deinterlace: bool
     warnings: tuple[ResultWarning, ...]
 
 
@@ -85,7 +84,6 @@ def plan_upscale(
         source_tags.limited() if params.codec == "prores" else source_tags,
         encoder,
         denoise_method(params.model, params.denoise_strength),
-        video.interlaced,
         tuple(_warnings(params, video, (width, height), source_tags, encoder)),
     )
 

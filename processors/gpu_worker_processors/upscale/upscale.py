@@ -12,7 +12,7 @@ import torch
 from gpu_worker_client.protocol import UpscaleParams, UpscaleResult, UpscaleStats, WorkerInfo
 from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.media.decode import FrameReader
-from gpu_worker_processors.media.deinterlace import deinterlaced
+from gpu_worker_processors.media.deinterlace import WholeFrames
 from gpu_worker_processors.media.encode import VideoSpec, VideoWriter
 from gpu_worker_processors.media.encoders import working_encoders
 from gpu_worker_processors.media.probe import MediaInfo, VideoInfo, probe, require_video
@@ -99,13 +99,13 @@ def _run(
     strength = params.denoise_strength or 0.0 if plan.denoise == "filter" else 0.0
     total = video.expected_frames
     spec = _spec(plan, video, net.device)
-    reader = FrameReader(source, info, limits=job.limits)
+    frames = WholeFrames(FrameReader(source, info, limits=job.limits))
     with (
         side_by_side(net, video, faces) as parallel,
         VideoWriter(job.require_output(), spec, source=(source, info), limits=job.limits) as writer,
     ):
         counts = run_pipe(
-            deinterlaced(reader, video.time_base) if plan.deinterlace else reader,
+            frames,
             FrameEnlarger(plan, video, net, strength=strength, faces=faces),
             writer,
             batch=net.batch_for(video.height, video.width),
@@ -115,7 +115,7 @@ def _run(
                 "process", done, max(done, total) if total else None
             ),
         )
-    job.warnings.extend((*writer.notes, *reader.warnings))
+    job.warnings.extend((*writer.notes, *frames.warnings))
     return counts, writer.promise
 
 

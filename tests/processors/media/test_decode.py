@@ -112,14 +112,17 @@ def test_more_frames_than_allowed(tmp_path: Path) -> None:
     assert len(read(path, Limits(max_frames=11))) == 11
 
 
-def test_a_change_of_size_is_an_error_and_names_the_frame(tmp_path: Path) -> None:
+def test_a_change_of_size_is_scaled_and_names_the_frame(tmp_path: Path) -> None:
     small = clips.make(tmp_path / "a.ts", clips.Clip(frames=10))
     large = clips.make(tmp_path / "b.ts", clips.Clip(frames=10, width=128, height=96))
     both = tmp_path / "both.ts"
     both.write_bytes(small.read_bytes() + large.read_bytes())
-    with pytest.raises(TaskError, match="64x48 to 128x96 at frame 10") as caught:
-        read(both)
-    assert caught.value.code is ErrorCode.unsupported_media
+    reader = FrameReader(both, probe(both))
+    frames = list(reader)
+    assert len(frames) == 20
+    assert {(item.frame.width, item.frame.height) for item in frames} == {(64, 48)}
+    assert reader.warnings[-1].code == "size_changed"
+    assert "64x48 to 128x96 at frame 10" in reader.warnings[-1].message
 
 
 def cut(share: float = 1.0, less: int = 0) -> Callable[[bytes], bytes]:

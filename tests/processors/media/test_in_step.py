@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import pytest
 from support.flash import beeps, ffmpeg, flash_and_beep, flashes, joined
+from support.media_job import media_worker
 from support.upscale_kit import Repeat, job
 
 from gpu_worker_processors.upscale.upscale import upscale_file
@@ -93,7 +94,18 @@ SOURCES: dict[str, tuple[Callable[[Path], Path], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", SOURCES)
+_SLOW = {
+    "a clock an hour ahead",
+    "packed MPEG-4",
+    "fragments from the middle",
+    "two edits, Matroska",
+}
+"""Left out of the quick run: their neighbours take the same way."""
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(one, marks=pytest.mark.slow if one in _SLOW else ()) for one in SOURCES]
+)
 def test_flash_and_beep_come_together(tmp_path: Path, case: str) -> None:
     build, suffix = SOURCES[case]
     task = job(build(tmp_path), tmp_path / f"out.{suffix}", scale=2)
@@ -122,3 +134,29 @@ def test_a_trim_of_several_seconds_moves_nothing(tmp_path: Path) -> None:
         white = flashes(tmp_path / f"out.{suffix}")
         assert white == pytest.approx([0.48, 1.48, 2.48, 3.48], abs=0.05)
         assert beeps(tmp_path / f"out.{suffix}") == pytest.approx(white, abs=0.025)
+
+
+@pytest.mark.slow
+def test_every_task_follows_one_clock(tmp_path: Path) -> None:
+    """In the sandbox, at the product's defaults, on a recording whose clock jumps back an hour."""
+    source = parts(3600, 0)(tmp_path)
+    crop, drawn, large = (tmp_path / f"{name}.mp4" for name in ("crop", "drawn", "large"))
+    with media_worker(tmp_path) as worker:
+        answers = {
+            "detect_scenes": worker.run("detect_scenes", source),
+            "beat": worker.run("beat", source),
+            "track": worker.run("track", source, drawn, model="hog", classes=["person"]),
+            "auto_crop": worker.run("auto_crop", source, crop, keyframes=[{"frame": 0, "x": 0.0}]),
+            "upscale": worker.upscaled(source, large),
+        }
+    for task, answer in answers.items():
+        assert answer["status"] == "completed", (task, answer)
+        codes = [warning["code"] for warning in answer["warnings"]]
+        assert codes.count("clock_jump") == 1, (task, codes)
+    assert answers["detect_scenes"]["stats"]["duration"] == pytest.approx(4.0, abs=0.001)
+    assert answers["beat"]["duration"] == pytest.approx(4.0, abs=0.1)
+    assert answers["track"]["video"]["duration"] == pytest.approx(4.0, abs=0.001)
+    for output in (crop, drawn, large):
+        white = flashes(output)
+        assert [at - white[0] for at in white] == pytest.approx([0, 1, 2, 3], abs=0.002)
+        assert beeps(output) == pytest.approx(white, abs=0.025), output.name

@@ -89,6 +89,7 @@ def _load() -> dict[str, FilterSpec]:
 FILTERS: dict[str, FilterSpec] = _load()
 
 _WHY_NOT = {
+    "anlmdn": ": FFmpeg 9.0 crashes in it; take afftdn",
     "movie": ": name the file with -i and use its streams",
     "amovie": ": name the file with -i and use its streams",
     "sendcmd": ": give expressions of t, or enable, instead",
