@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -19,7 +19,7 @@ from gpu_worker_client.protocol import (
     TaskError,
     WorkerInfo,
 )
-from gpu_worker_processors.base import Limits, LocalJob, Policy
+from gpu_worker_processors.base import Limits, LocalJob, Policy, ignore_progress
 from gpu_worker_processors.render.base import Rendering
 from gpu_worker_processors.render.failures import (
     damage,
@@ -35,7 +35,13 @@ from gpu_worker_processors.sandbox import program
 
 if TYPE_CHECKING:
     from gpu_worker_processors.render.check import Output
+    from gpu_worker_processors.render.timeline import TimelineSource
 
+_SILENT_LUFS = -69.9
+"""What ebur128 says of silence: its gate is at -70."""
+_LOUD_ENOUGH_LU = 0.1
+_MEASUREMENTS = 5
+"""Each brings a limited peak's loss back; two do where nothing is limited."""
 _DAMAGE_TAKEN = (
     "an input is damaged or cut off; the output holds what FFmpeg could read of it, as the command"
     " asks for"
@@ -152,11 +158,38 @@ def planned(job: LocalJob, policy: Policy) -> tuple[Rendering, str | None]:
         sources,
         output,
         fonts=inspect_fonts(params.timeline, job.inputs),
+        gain_db=_gain(job, sources, policy),
         encoders=SOFTWARE_ENCODERS | works,
         limits=job.limits,
     )
     sheet = planned_sheet(params.timeline, sources)
     return rendering, sheet.vtt(job.output_name or output.name) if sheet else None
+
+
+def _gain(job: LocalJob, sources: Mapping[str, TimelineSource], policy: Policy) -> float | None:
+    """Decibels that bring a timeline's audio to its loudness, found by measuring: the limiter takes
+    away some of each. None where no loudness is asked for, or there is nothing but silence."""
+    from gpu_worker_processors.render.timeline import compile_measurement
+
+    timeline = cast(RenderParams, job.params).timeline
+    if timeline is None or timeline.loudness_lufs is None:
+        return None
+    quiet = dataclasses.replace(job, progress=ignore_progress)
+    gain = 0.0
+    for _ in range(_MEASUREMENTS):
+        output = job.work_dir / "loudness"
+        measuring = compile_measurement(timeline, sources, output, gain, job.limits)
+        if measuring is None:
+            return None
+        _, finished = _run(quiet, Choice(measuring), policy)
+        loudness = finished.measurements.get("ebur128", {}).get("i")
+        if loudness is None or loudness <= _SILENT_LUFS:
+            return None
+        missing_db = timeline.loudness_lufs - loudness
+        gain += missing_db
+        if abs(missing_db) < _LOUD_ENOUGH_LU:
+            break
+    return gain
 
 
 def _undrawn(rendering: Rendering, log: str) -> set[str]:

@@ -23,6 +23,7 @@ from support.timeline_kit import (
     ffmpeg,
     lumas,
     render,
+    rendered_timeline,
     samples,
     tone_errors,
 )
@@ -138,34 +139,62 @@ def through(sound: NDArray[np.float32], filters: list[str]) -> NDArray[np.float6
     return np.frombuffer(done.stdout, np.float32).astype(np.float64)
 
 
+def measured(path: Path) -> tuple[float, float]:
+    """(integrated loudness, true peak) of a file, by FFmpeg's own meter."""
+    words = ["-hide_banner", "-nostats", "-i", str(path), "-af", "ebur128=peak=true:framelog=quiet"]
+    said = subprocess.run(
+        [FFMPEG, *words, "-f", "null", "-"], capture_output=True, text=True, check=True
+    ).stderr
+    loudness, peak = (
+        re.findall(rf"{name}:\s+(-?[0-9.]+|-inf) ", said)[-1] for name in ("I", "Peak")
+    )
+    return float(loudness), float(peak)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("target", [-23.0, -18.0])
 def test_loudness_by_r128_and_tones_where_they_were(tmp_path: Path, target: float) -> None:
     one = Tape(1, Clip(width=128, height=72, frames=500))
     timeline = {"clips": [{"input": one.name}], "loudness_lufs": target}
-    render(timeline, {one.name: one.record(tmp_path)}, tmp_path / "film.mp4")
-    measured = subprocess.run(
-        [
-            FFMPEG,
-            "-hide_banner",
-            "-nostats",
-            "-i",
-            str(tmp_path / "film.mp4"),
-            "-af",
-            "ebur128=framelog=quiet",
-            "-f",
-            "null",
-            "-",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stderr
-    loudness = float(re.findall(r"I:\s+(-?[0-9.]+) LUFS", measured)[-1])
-    assert abs(loudness - target) < 1.5
+    rendered_timeline(timeline, {one.name: one.record(tmp_path)}, tmp_path / "film.mp4")
+    assert abs(measured(tmp_path / "film.mp4")[0] - target) < 0.5
     sound = samples(tmp_path / "film.mp4")
     assert abs(len(sound) / RATE - 20) < 0.025
     assert np.abs(tone_errors(sound, one.tones[1:-1].tolist())).max() < 0.005
+
+
+_SOUNDS = {
+    "sine": "sine=f=300:d=2,volume=-30dB",
+    "noise": "anoisesrc=d=2:a=0.02",
+    "loud": "anoisesrc=d=2:a=0.9",
+    "peaks": "aevalsrc=0.02*sin(2*PI*300*t)+0.9*lt(mod(t\\,0.5)\\,0.004)*sin(2*PI*5000*t):d=2",
+    "nothing": "anullsrc=d=2",
+}
+"""Two seconds each: quiet, loud, and a voice under clicks that leave no room."""
+
+
+@pytest.mark.parametrize("target", [-23.0, -14.0])
+@pytest.mark.parametrize(
+    "joined", [("sine", "loud"), ("peaks", "noise"), ("nothing", "sine"), ("nothing",)]
+)
+def test_any_joint_of_clips_has_its_loudness(
+    joined: tuple[str, ...], target: float, tmp_path: Path
+) -> None:
+    inputs: dict[str, Path] = {}
+    for name in joined:
+        inputs[f"{name}.mp4"] = tmp_path / f"{name}.mp4"
+        ffmpeg(
+            *("-f", "lavfi", "-i", "color=s=64x48:r=25:d=2", "-f", "lavfi", "-i", _SOUNDS[name]),
+            *("-c:v", "libx264", "-preset", "ultrafast", str(inputs[f"{name}.mp4"])),
+        )
+    timeline = {"clips": [{"input": name} for name in inputs], "loudness_lufs": target}
+    rendered_timeline(timeline, inputs, tmp_path / "out.mp4")
+    loudness, peak = measured(tmp_path / "out.mp4")
+    if joined == ("nothing",):
+        assert peak < -70
+        return
+    assert abs(loudness - target) < 0.5
+    assert peak < -1.5
 
 
 def test_sound_and_picture_never_drift_apart(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from gpu_worker_processors.render.timeline.compile import (
     SOFTWARE_ENCODERS,
+    compile_measurement,
     compile_timeline,
     planned_sheet,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "Sheet",
     "TimelineRendering",
     "TimelineSource",
+    "compile_measurement",
     "compile_timeline",
     "inspect_fonts",
     "inspect_inputs",

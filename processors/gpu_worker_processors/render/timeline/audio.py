@@ -32,9 +32,10 @@ _DUCK_ATTACK_MS, _DUCK_RELEASE_MS = 20, 400
 _SLOW_MOTION = Fraction(3, 5)
 """Below it the phases of the bins stay independent, which is more exact in time for short
 signals and blurs voices a little."""
-_LOUDNESS_RANGE_LU = 20
-"""Widest range that is not compressed: music and speech lie below."""
-_TRUE_PEAK_DBTP = -1.5
+_CEILING = 10 ** (-2.5 / 20)
+"""Of the true peak, 1 dB below what is promised: AAC's own noise adds to peaks."""
+_OVERSAMPLED = 4 * SAMPLE_RATE
+"""Where the peaks between samples are seen. ITU-R BS.1770, annex 2."""
 
 
 def clip_audio(graph: Graph, pad: str | None, placed: PlacedClip, plan: VideoPlan) -> str:
@@ -92,13 +93,17 @@ def with_music(
     return graph.chain([audio, under], ["amix=inputs=2:normalize=0:duration=first"])
 
 
-def finished(graph: Graph, audio: str, loudness_lufs: float | None, plan: VideoPlan) -> str:
-    """The pad to encode."""
-    if loudness_lufs is None:
+def finished(graph: Graph, audio: str, gain_db: float | None, plan: VideoPlan) -> str:
+    """The pad to encode, `gain_db` louder with its true peaks limited; None leaves it as it is."""
+    if gain_db is None:
         return graph.chain([audio], [_FORM, _COUNTED])
-    level = filter_text("loudnorm", I=loudness_lufs, TP=_TRUE_PEAK_DBTP, LRA=_LOUDNESS_RANGE_LU)
-    back = filter_text("aresample", SAMPLE_RATE)  # loudnorm works at 192 kHz to see true peaks
-    return graph.chain([audio], [level, back, *exactly(plan.sample_at(plan.frames))])
+    level = [
+        filter_text("volume", f"{gain_db:.3f}dB"),
+        filter_text("aresample", _OVERSAMPLED),
+        filter_text("alimiter", limit=_CEILING, level="disabled", attack=5, release=50),
+        filter_text("aresample", SAMPLE_RATE),
+    ]
+    return graph.chain([audio], [*level, *exactly(plan.sample_at(plan.frames))])
 
 
 def stretched(speed: Fraction) -> list[str]:

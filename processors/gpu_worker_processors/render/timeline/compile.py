@@ -59,6 +59,7 @@ def compile_timeline(
     output: Path,
     *,
     fonts: Mapping[str, TextFont] = {},  # noqa: B006 - only read
+    gain_db: float | None = None,
     encoders: Collection[str] = SOFTWARE_ENCODERS,
     limits: Limits = Limits(),  # noqa: B008 - frozen dataclass
 ) -> TimelineRendering:
@@ -68,6 +69,7 @@ def compile_timeline(
         sources: what `inspect_inputs` found, by the inputs' names.
         output: the file to write; its suffix chooses the container.
         fonts: what `inspect_fonts` found, by the inputs' names.
+        gain_db: what brings the audio to `loudness_lufs`; None leaves its level.
         encoders: names of those that work on this machine; a hardware one is preferred.
 
     Raises:
@@ -79,7 +81,24 @@ def compile_timeline(
     video = build.video()
     if timeline.thumbnails is not None:
         return build.sheet(video, plan_sheet(timeline.thumbnails, plan), output, limits)
-    return build.rendering(video, output, encoders, limits)
+    return build.rendering(video, output, encoders, limits, gain_db)
+
+
+def compile_measurement(
+    timeline: Timeline,
+    sources: Mapping[str, TimelineSource],
+    output: Path,
+    gain_db: float,
+    limits: Limits = Limits(),  # noqa: B008 - frozen dataclass
+) -> TimelineRendering | None:
+    """What measures the audio's loudness with that gain; None for a silent video.
+
+    Raises:
+        TaskError: as `compile_timeline`.
+    """
+    return _Build(timeline, sources, {}, plan_video(timeline, sources)).measurement(
+        output, gain_db, limits
+    )
 
 
 def planned_sheet(timeline: Timeline, sources: Mapping[str, TimelineSource]) -> Sheet | None:
@@ -135,7 +154,25 @@ class _Build:
             )
         return pad
 
-    def audio(self) -> str | None:
+    def measurement(self, output: Path, gain_db: float, limits: Limits) -> TimelineRendering | None:
+        audio = self.audio(gain_db)
+        if audio is None:
+            return None
+        pad = self._graph.chain([audio], [filter_text("ebur128", framelog="quiet")])
+        return TimelineRendering(
+            inputs=tuple(self._inputs),
+            graph=self._text(),
+            maps=(pad,),
+            output_path=output,
+            muxer=("-f", "null"),
+            video_encoder="",
+            video_options={},
+            expected=Expectation(seconds=float(self._plan.seconds)),
+            limits=limits,
+            measures=True,
+        )
+
+    def audio(self, gain_db: float | None) -> str | None:
         """Adds all audio; returns its pad, None for a silent video."""
         plan, graph, music = self._plan, self._graph, self._timeline.music
         if music is None and all(placed.source.audio is None for placed in plan.clips):
@@ -164,10 +201,15 @@ class _Build:
             pad = with_music(
                 graph, pad, f"{self._added(source, start)}:{source.audio}", music, source, plan
             )
-        return finished(graph, pad, self._timeline.loudness_lufs, plan)
+        return finished(graph, pad, gain_db, plan)
 
     def rendering(
-        self, video: str, output: Path, encoders: Collection[str], limits: Limits
+        self,
+        video: str,
+        output: Path,
+        encoders: Collection[str],
+        limits: Limits,
+        gain_db: float | None,
     ) -> TimelineRendering:
         wanted, plan = self._timeline.output, self._plan
         muxer = check_container(output.suffix, wanted.codec)
@@ -176,7 +218,7 @@ class _Build:
         options = {_CANONICAL.get(name, name): value for name, value in encoder.options.items()}
         options |= {"pix_fmt": encoder.pix_fmt} | (_quick(encoder.name) if wanted.proxy else {})
         video = self._graph.chain([video], [_tagged(encoder.pix_fmt)])
-        audio = self.audio()
+        audio = self.audio(gain_db)
         return TimelineRendering(
             inputs=tuple(self._inputs),
             graph=self._text(),

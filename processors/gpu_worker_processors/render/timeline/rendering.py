@@ -86,6 +86,7 @@ class TimelineRendering:
     muxer: tuple[str, ...]
     """`-f` and what else the container needs."""
     video_encoder: str
+    """"" without video."""
     video_options: Mapping[str, str]
     expected: Expectation
     coding: tuple[str, ...] = ()
@@ -139,7 +140,9 @@ class TimelineRendering:
             "-map_chapters",
             str(len(self.inputs)) if self.chapters else "-1",
         ]
-        words += ["-c:v", self.video_encoder, *_options(self.video_options), *self.coding]
+        if self.video_encoder:
+            words += ["-c:v", self.video_encoder, *_options(self.video_options)]
+        words += self.coding
         words += ["-fps_mode", "passthrough", *self.muxer]
         return (*words, "-protocol_whitelist", "file", f"file:{self.output_path}")
 
