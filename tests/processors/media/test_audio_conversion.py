@@ -34,7 +34,6 @@ SOURCES: dict[str, tuple[tuple[str, int, int, str, str, str], ...]] = {
         ("eac3", 48000, 2, "eac3", "eac3", "eac3"),
         ("libmp3lame", 44100, 2, "mp3", "mp3", "mp3"),
         ("wavpack", 48000, 2, "aac", "aac", "wavpack"),
-        ("tta", 48000, 2, "aac", "aac", "tta"),
     ),
     "mov": (
         ("pcm_alaw", 8000, 1, "aac", "pcm_alaw", "flac"),

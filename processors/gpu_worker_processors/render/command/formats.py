@@ -101,7 +101,7 @@ MUXERS: dict[str, Muxer] = {
     "md5": Muxer((), "rawvideo", "pcm_s16le", is_checked=False),
     "crc": Muxer((), "rawvideo", "pcm_s16le", is_checked=False),
     "hash": Muxer((), "rawvideo", "pcm_s16le", is_checked=False),
-    **{name: Muxer((), None, f"pcm_{name}", is_checked=False) for name in RAW_AUDIO},
+    **{name: Muxer((), None, f"pcm_{name}", is_checked=False) for name in sorted(RAW_AUDIO)},
 }
 IMAGE_ENCODERS = {
     "jpg": "mjpeg",
