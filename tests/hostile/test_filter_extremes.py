@@ -85,7 +85,9 @@ def test_no_value_in_a_range_crashes_a_filter(name: str, tmp_path: Path) -> None
     labels = "".join(f"[{number}]" for number in range(len(sources)))
     outs = [] if after == "|" else [f"[o{number}]" for number in range(len(after))]
     maps = [word for label in outs for word in ("-map", label)]
+    has_size = any("size" in names for names, _ in FILTERS[name].keys) and before == "|"
     for graph in graphs(FILTERS[name]):
+        graph += ":size=64x48" * has_size
         words = [*inputs, "-filter_complex", f"{labels}{graph}{''.join(outs)}", *maps]
         job = LocalJob(
             id="t",

@@ -70,6 +70,7 @@ class Passthrough:
     ) -> None:
         self.notes: list[ResultWarning] = []
         self._output = output
+        self._limits = limits
         self._targets: dict[int, Any] = {}
         self._converters: dict[int, _TextConverter | AudioConverter] = {}
         with ExitStack() as stack:
@@ -235,6 +236,10 @@ class Passthrough:
                     if times[index].take(made):
                         yield made
         except FFmpegError as error:
+            if self._limits.on_damage == "conceal":
+                message = "the audio and subtitles end where the file breaks off"
+                self.notes.append(ResultWarning(code="damage_concealed", message=message))
+                return
             raise TaskError(
                 ErrorCode.corrupt_media,
                 f"the file broke while its audio was copied: {error.strerror}",
