@@ -31,7 +31,6 @@ B_FRAMES = {
 }
 """Encoder -> options with which frames are stored in another order than they are shown."""
 _OF_THE_FAST_RUN = ("mp4", "mkv", "ts", "avi", "flv")
-_PIXELS = {"gif": "bgr8", "prores": "yuv422p10le", "prores_ks": "yuv422p10le", "dnxhd": "yuv422p"}
 
 
 @pytest.fixture(scope="module")
@@ -43,22 +42,24 @@ def source(folder: Path, encoder: str) -> Path:
     """Video of an encoder, with two key frames."""
     path = folder / f"{encoder}.{'mp4' if encoder == 'libx264' else 'mkv'}"
     if not path.exists():
-        size = "1920x1080" if encoder == "dnxhd" else "192x108"
         plain(
-            *("-f", "lavfi", "-i", f"testsrc2=size={size}:rate=25:duration={FRAMES / 25}"),
-            *("-c:v", encoder, "-g", "24", *B_FRAMES.get(encoder, ())),
-            *("-b:v", "36M") if encoder == "dnxhd" else (),
-            *("-pix_fmt", _PIXELS.get(encoder, "yuv420p")),
+            *("-f", "lavfi", "-i", f"testsrc2=size=192x108:rate=25:duration={FRAMES / 25}"),
+            *("-c:v", encoder, "-g", "24", *B_FRAMES[encoder]),
+            *("-pix_fmt", "yuv420p"),
             str(path),
         )
     return path
 
 
 def accepts(path: Path, suffix: str, tmp_path: Path) -> bool:
-    """Whether plain FFmpeg copies the stream into this container."""
+    """Whether plain FFmpeg copies the stream into this container and reads it back."""
     name = tmp_path / f"plain.{suffix}"
     words = ["-v", "error", "-y", "-i", str(path), "-c", "copy", str(name)]
-    return subprocess.run([FFMPEG, *words], capture_output=True).returncode == 0
+    if subprocess.run([FFMPEG, *words], capture_output=True).returncode != 0:
+        return False
+    words = ["-v", "error", "-i", str(name), "-f", "framemd5", "-"]
+    read = subprocess.run([FFMPEG, *words], capture_output=True, text=True).stdout
+    return sum(not line.startswith("#") for line in read.splitlines()) == FRAMES
 
 
 SUFFIXES = [suffix for suffix, muxer in formats.MUXER_OF_SUFFIX.items() if muxer != "image2"]
@@ -73,7 +74,7 @@ def test_reordered_frames_pass_in_every_container(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoder", sorted(e for e in formats.VIDEO_ENCODERS if "nvenc" not in e))
+@pytest.mark.parametrize("encoder", B_FRAMES)
 def test_what_plain_ffmpeg_copies_passes_in_every_container(
     encoder: str, folder: Path, tmp_path: Path
 ) -> None:
