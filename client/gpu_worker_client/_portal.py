@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial, wraps
 from inspect import signature
@@ -188,6 +188,10 @@ def sleeper(
     return sleep
 
 
+PAUSE_SECONDS = 5.0
+"""Longest that a fork waits for the callback under way to end."""
+
+
 class _Portal:
     """The event loop and its thread, made when first used."""
 
@@ -195,6 +199,7 @@ class _Portal:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._resume: list[threading.Event] = []
 
     def loop(self) -> asyncio.AbstractEventLoop:
         if self.is_here():
@@ -213,6 +218,25 @@ class _Portal:
     def is_here(self) -> bool:
         return threading.current_thread() is self._thread
 
+    def pause(self) -> None:
+        """Lets no callback run until `resume`."""
+        if self._loop is None or self.is_here():
+            return
+        paused, resume = threading.Event(), threading.Event()
+        self._resume.append(resume)
+
+        def wait() -> None:
+            paused.set()
+            resume.wait()
+
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(wait)
+            paused.wait(PAUSE_SECONDS)
+
+    def resume(self) -> None:
+        while self._resume:
+            self._resume.pop().set()
+
 
 _portal = _Portal()
 _left_behind: list[_Portal] = []
@@ -226,7 +250,13 @@ def _forked() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+    # Between two callbacks: what a library has locked in one, SQLite say, the child would find
+    # locked for ever.
+    os.register_at_fork(
+        before=lambda: _portal.pause(),  # noqa: PLW0108 - a child's portal is another
+        after_in_parent=lambda: _portal.resume(),  # noqa: PLW0108
+        after_in_child=_forked,
+    )
 
 
 class Threads:

@@ -118,7 +118,8 @@ def test_a_content_length_that_is_no_number_is_none(number: str) -> None:
     headers = email.message.Message()
     headers["Content-Length"] = number
     raw = SimpleNamespace(headers=headers, status=200, fp=io.BytesIO())
-    assert Response(cast(Any, raw), cast(Any, None), "input_url", "download").length is None
+    nothing = cast(Any, None)
+    assert Response(cast(Any, raw), nothing, "input_url", "download", None, nothing).length is None
 
 
 @pytest.mark.parametrize("number", NUMBERS.values(), ids=NUMBERS)

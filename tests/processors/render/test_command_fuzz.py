@@ -230,11 +230,11 @@ def test_ffmpeg_reads_many_graphs_as_we_do() -> None:
 
 def test_the_judge_sees_what_does_not_belong() -> None:
     assert list(strange_filters("scale=w=1,movie=filename=x")) == ["movie"]
-    assert list(strange_filters("drawtext=textfile=x")) == ["textfile=x"]
+    assert list(strange_filters("drawtext=text_source=x")) == ["text_source=x"]
     assert (
         list(strange_filters("scale=w=1\\:h=2")) == []
     )  # one level down the colon separates two known keys
-    assert list(strange_filters("drawtext=text=a\\\\:textfile\\\\=x")) == []
+    assert list(strange_filters("drawtext=text=a\\\\:text_source\\\\=x")) == []
 
 
 def test_the_generator_makes_commands_that_are_accepted() -> None:

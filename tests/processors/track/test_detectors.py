@@ -231,7 +231,8 @@ def test_a_result_depends_on_its_own_picture_alone(media: Path, store: WeightSto
         for ours, expected in zip(
             vars(alone).values(), vars(together[index]).values(), strict=True
         ):
-            assert np.array_equal(ours, expected)
+            # Equal but for the order of sums: a neighbour's picture would change whole boxes.
+            np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=0.05)
     for batch in (1, 2):
         detector.batch = batch
         for ours, expected in zip(detector(pictures), together, strict=True):
@@ -260,6 +261,8 @@ def test_only_wanted_classes_come_out_weak_ones_too(media: Path, store: WeightSt
 def test_numbers_that_are_not_finite_are_computed_again_in_float32(
     media: Path, store: WeightStore
 ) -> None:
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # noqa: SLF001
+        pytest.skip("this processor has no convolution in bf16")
     frame = decoded(media / "tracking" / "basketball_720p24.mp4", 1000)[0]
     exact, broken = yolo(store, torch.float32), yolo(store, torch.bfloat16)
     picture = exact.scaler(video_of(frame))(frame)
