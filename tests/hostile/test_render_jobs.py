@@ -337,7 +337,7 @@ def test_f23_what_ffmpeg_says_of_a_file_stays_inside(
         pytest.param(("-af", "aecho=1:1:90000|89999:1|1"), id="long echoes"),
         pytest.param(("-af", "aresample=384000,apad=whole_dur=900000"), id="a long silence behind"),
         pytest.param(
-            ("-vf", "geq='gauss(X*Y)+random(1)*hypot(X,Y)',minterpolate=fps=240,nlmeans=r=99:p=99"),
+            ("-vf", "geq='gauss(X*Y)+random(1)*hypot(X,Y)',minterpolate=fps=240,nlmeans=r=33:p=99"),
             id="hard work",
         ),
         pytest.param(

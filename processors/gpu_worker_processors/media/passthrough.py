@@ -218,8 +218,10 @@ class Passthrough:
             if stream not in (*wanted, leader):
                 stream.discard = Discard.all
         jumps: list[ClockJump] = []
+        muxer = self._output.format.name
         times = {
-            stream.index: RisingTimes(jumps, is_audio=stream.type == "audio") for stream in wanted
+            stream.index: RisingTimes(jumps, muxer, is_audio=stream.type == "audio")
+            for stream in wanted
         }
         try:
             for packet in continuous(self._input, self._info.kind, wanted, leader, jumps):

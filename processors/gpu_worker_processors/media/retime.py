@@ -1,5 +1,6 @@
 """Timestamps of copied packets that a muxer takes: each later than the one before, and audio in
-step with the video where files were joined or a live stream stuttered.
+step with the video where files were joined or a live stream stuttered. Matroska takes equal ones,
+as those of TrueHD's packets of 0.8 ms in its milliseconds.
 
 Nothing is decoded: a packet keeps its time, moves to the end of the one before it, or, where the
 same moments were recorded twice, is left out.
@@ -28,9 +29,11 @@ class RisingTimes:
 
     Args:
         jumps: what was bridged in the file so far; it grows while the file is read.
+        muxer: FFmpeg's name of the output's format.
     """
 
-    def __init__(self, jumps: Sequence[ClockJump], *, is_audio: bool) -> None:
+    def __init__(self, jumps: Sequence[ClockJump], muxer: str, *, is_audio: bool) -> None:
+        self._least_step = 0 if muxer == "matroska" else 1
         self._jumps = jumps
         self._jumps_seen = 0
         self._is_audio = is_audio
@@ -53,7 +56,7 @@ class RisingTimes:
                 elif overlap > _JITTER_SECONDS or self._is_after_a_joint(at * packet.time_base):
                     return False
                 at = self._end
-            at = max(at, self._last + 1)
+            at = max(at, self._last + self._least_step)
         packet.dts, packet.pts = at, at + max(0, shown_later)
         self._last, self._end = at, at + length
         return True

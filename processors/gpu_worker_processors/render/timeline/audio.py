@@ -100,7 +100,7 @@ def finished(graph: Graph, audio: str, gain_db: float | None, plan: VideoPlan) -
     level = [
         filter_text("volume", f"{gain_db:.3f}dB"),
         filter_text("aresample", _OVERSAMPLED),
-        filter_text("alimiter", limit=_CEILING, level="disabled", attack=5, release=50),
+        filter_text("alimiter", limit=_CEILING, level="disabled", attack=5, release=50, latency=1),
         filter_text("aresample", SAMPLE_RATE),
     ]
     return graph.chain([audio], [*level, *exactly(plan.sample_at(plan.frames))])
