@@ -38,6 +38,7 @@ def spooled(sound: sounds.Sound, tmp_path: Path) -> Spool:
     return Spool.write(tmp_path / "s.f32", RATE_HZ, np.array_split(sound, 7))
 
 
+@pytest.mark.slow  # librosa compiles what it needs when it is first called: half a minute and more
 @pytest.mark.parametrize("area", [True, False])
 def test_mel_triangles(area: bool) -> None:
     ours = mel_filters(RATE_HZ, 2048, 128, 30.0, 11_000.0, area)

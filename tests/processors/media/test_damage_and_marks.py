@@ -175,6 +175,7 @@ def broken(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_damage_ends_a_task_or_is_told(folder: Path, worker: MediaWorker) -> None:
     source, output = broken(folder), folder / "concealed.mp4"
     assert worker.run("detect_scenes", source)["code"] == "corrupt_media"
