@@ -254,7 +254,6 @@ def enlarger(resolver: SuperResolver, sizes: Sizes) -> FrameEnlarger:
         tags,
         encoder,
         "none",
-        deinterlace=False,
         warnings=(),
     )
     return FrameEnlarger(plan, Upright(), resolver)  # type: ignore[arg-type]
