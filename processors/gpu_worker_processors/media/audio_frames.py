@@ -1,8 +1,8 @@
 """Coded audio without a container: where its first whole frame is.
 
 A recording of a live stream starts wherever it was joined, often in the middle of a frame. Each
-of these formats says in the head of a frame how long that frame is, so a frame is one that others
-follow.
+of these formats says in the head of a frame how long that frame is, so a frame is one that
+is followed by more of its kind.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _AC3_HZ = (48_000, 44_100, 32_000)
 
 
 def first_frame(data: bytes) -> tuple[int, str] | None:
-    """(offset, FFmpeg's demuxer) of the first frame that others of its kind follow."""
+    """(offset, FFmpeg's demuxer) of the first frame that is followed by more of its kind."""
     found = [
         (at, demuxer)
         for demuxer, sync, length in _FORMATS

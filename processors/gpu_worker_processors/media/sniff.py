@@ -2,8 +2,8 @@
 
 Owns the table of containers this worker reads. The demuxer that FFmpeg will use is chosen here and
 forced, so a playlist, a script or an image that calls itself .mp4 never reaches a parser that
-would open other files. Reads 4 KiB (of Motion JPEG the first frame; of what begins like nothing
-known, the 64 KiB in which audio or a broadcast may begin), never the name.
+would open other files. Reads 4 KiB (of Motion JPEG the first frame; of what starts like nothing
+known, the 64 KiB in which audio or a broadcast may start), never the name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Kind:
     name: str
     """For people: "MP4/MOV"."""
     start: int = 0
-    """Offset at which FFmpeg is to begin: behind tags that it does not know, or behind what is left
+    """Offset at which FFmpeg is to start: behind tags that it does not know, or behind what is left
     of a frame."""
 
 
@@ -232,7 +232,7 @@ def _repeats(head: bytes, offset: int, size: int) -> bool:
 
 
 def _inside(file: BinaryIO, start: int) -> Kind | None:
-    """What begins in the middle of a frame or packet: audio without a container, or a broadcast."""
+    """What starts in the middle of a frame or packet: audio without a container, or a broadcast."""
     file.seek(start)
     data = file.read(2 * SEARCHED_BYTES)
     found = first_frame(data)
