@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
 from itertools import product
 from typing import Annotated, Any, ClassVar, Literal, get_args
 from urllib.parse import unquote, urlsplit
@@ -21,6 +22,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from typing_extensions import Self
 
 from gpu_worker_client.protocol.base import CONTAINERS, ProtocolModel, Url
 from gpu_worker_client.protocol.errors import ErrorCode, TaskError, job_error
@@ -74,6 +76,16 @@ class RequestModel(ProtocolModel):
         except ValidationError as error:
             raise job_error(problems_of(error, type(self)).body()) from None
 
+    def _problems(self) -> Iterator[str]:
+        """What is wrong with fields that are each right; the first is the error."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> Self:
+        for problem in self._problems():
+            raise ValueError(problem)
+        return self
+
     # As of pydantic's own: a model inside another is validated in place, not by a call of this.
     __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
 
@@ -125,17 +137,15 @@ class OutputMultipart(RequestModel):
     """Absent: the answer lists `{n, etag}` in `output_parts` and the backend completes the upload
     itself."""
 
-    @model_validator(mode="after")
-    def _parts_make_one_object(self) -> OutputMultipart:
+    def _problems(self) -> Iterator[str]:
         if [part.n for part in self.parts] != list(range(1, len(self.parts) + 1)):
-            raise ValueError("part numbers must be 1, 2, 3, ... in order")
+            yield "part numbers must be 1, 2, 3, ... in order"
         urls = [part.url for part in self.parts]
         if len(set(urls)) != len(urls):
-            raise ValueError("two parts have the same URL; each needs its own partNumber")
+            yield "two parts have the same URL; each needs its own partNumber"
         urls += [self.complete.url] if self.complete else []
         if not all(same_object(urls[0], url) for url in urls[1:]):
-            raise ValueError("all parts, and complete, must be of one object")
-        return self
+            yield "all parts, and complete, must be of one object"
 
 
 class TaskBase(RequestModel):
@@ -161,26 +171,17 @@ class TaskBase(RequestModel):
     params: RequestModel
     """What to do."""
 
-    @model_validator(mode="after")
-    def _deduplication_is_whole(self) -> TaskBase:
+    def _problems(self) -> Iterator[str]:
         if self.result_get_url is not None:
             if self.idempotency_key is None or self.result_url is None:
-                raise ValueError("result_get_url needs idempotency_key and result_url")
-            if not same_object(self.result_get_url, self.result_url):
-                raise ValueError("result_get_url must read the object that result_url writes")
-        return self
-
-    @model_validator(mode="after")
-    def _nothing_is_written_over_another_file(self) -> TaskBase:
+                yield "result_get_url needs idempotency_key and result_url"
+            elif not same_object(self.result_get_url, self.result_url):
+                yield "result_get_url must read the object that result_url writes"
         written = self.writes()
-        for (path, url), (target, other) in product(
-            (self.reads() | written).items(), written.items()
-        ):
+        files = self.reads() | written
+        for (path, url), (target, other) in product(files.items(), written.items()):
             if path != target and same_object(url, other):
-                raise ValueError(
-                    f"{path} and {target} are the same object; give each a key of its own"
-                )
-        return self
+                yield f"{path} and {target} are the same object; give each a key of its own"
 
     def to_wire(self) -> dict[str, Any]:
         """The fields that the caller set and no more: an older worker is not bothered with newer
@@ -266,13 +267,12 @@ class OutputTask(TaskBase):
                 found["output_multipart.complete.url"] = complete.url
         return found
 
-    @model_validator(mode="after")
-    def _one_output(self) -> OutputTask:
+    def _problems(self) -> Iterator[str]:
+        yield from super()._problems()
         if self.output_url is not None and self.output_multipart is not None:
-            raise ValueError("give one of output_url and output_multipart, not both")
+            yield "give one of output_url and output_multipart, not both"
         if self.OUTPUT_REQUIRED and not self.makes_a_file:
-            raise ValueError("give exactly one of output_url and output_multipart")
-        return self
+            yield "give exactly one of output_url and output_multipart"
 
 
 class OptionalFileTask(OutputTask, InputTask):

@@ -34,7 +34,7 @@ from gpu_worker_client.protocol.base import (
     Share,
 )
 from gpu_worker_client.protocol.boxes import TrackBox, TrackFrames
-from gpu_worker_client.protocol.columnar import ColumnarWriter, TrackHead, read_columnar
+from gpu_worker_client.protocol.columnar import TrackHead, read_columnar, write_columnar
 from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import OnDamage, OptionalFileTask, RequestModel
 from gpu_worker_client.protocol.track_json import read_result, write_result
@@ -125,13 +125,10 @@ class TrackParams(RequestModel):
             TrackState.model_validate_json(json.dumps(state)) if isinstance(state, dict) else state
         )
 
-    @model_validator(mode="after")
-    def _state_of_the_same_algorithm(self) -> TrackParams:
-        if self.state_in is not None and self.state_in.track_algorithm != self.track_algorithm:
-            raise ValueError(
-                f"state_in was made by {self.state_in.track_algorithm}; set track_algorithm to that"
-            )
-        return self
+    def _problems(self) -> Iterator[str]:
+        made_by = self.state_in.track_algorithm if self.state_in else self.track_algorithm
+        if made_by != self.track_algorithm:
+            yield f"state_in was made by {made_by}; set track_algorithm to that"
 
 
 class Track(ResponseModel):
@@ -250,10 +247,7 @@ class TrackResult(TaskResult):
             return self
         out = BytesIO()
         heads = [TrackHead(t.track_id, t.class_name, t.shot, len(t.frames)) for t in self.tracks]
-        writer = ColumnarWriter(out, heads)
-        for track in self.tracks:
-            writer.add(track.frames.columns)
-        writer.close()
+        write_columnar(out, heads, (track.frames.columns for track in self.tracks))
         return self.with_columns(out.getvalue())
 
     def with_columns(self, columns: bytes) -> Self:
