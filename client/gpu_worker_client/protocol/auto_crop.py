@@ -32,18 +32,6 @@ from gpu_worker_client.protocol.base import (
 from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import OnDamage, OptionalFileTask, RequestModel
 
-__all__ = [
-    "AutoCropParams",
-    "AutoCropResult",
-    "AutoCropStats",
-    "AutoCropTask",
-    "CropKeyframe",
-    "CropOverride",
-    "CropSegment",
-    "CropSubject",
-    "CropWindow",
-]
-
 MAX_KEYFRAMES = 5000
 """More do not fit into a task's 256 KiB."""
 MAX_ASPECT = 20

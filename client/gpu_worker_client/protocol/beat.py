@@ -14,16 +14,6 @@ from gpu_worker_client.protocol.base import CONTAINERS, AnsweredBy, Many, Respon
 from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import OptionalFileTask, RequestModel
 
-__all__ = [
-    "BeatParams",
-    "BeatResult",
-    "BeatStats",
-    "BeatTask",
-    "Energy",
-    "save_analysis",
-    "TempoCandidate",
-]
-
 ANALYSIS_RATE_HZ = 22_050
 """All audio is resampled to this rate, librosa's and Beat This!'s."""
 MIN_BPM, MAX_BPM = 30.0, 300.0

@@ -12,14 +12,6 @@ from gpu_worker_client.protocol.base import AnsweredBy, Many, ResponseModel
 from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import InputTask, OnDamage, RequestModel
 
-__all__ = [
-    "DetectScenesParams",
-    "DetectScenesResult",
-    "DetectScenesStats",
-    "DetectScenesTask",
-    "Scene",
-]
-
 DEFAULT_THRESHOLD = 30.0
 """One below the best single setting of ContentDetector over three public test sets, as
 PySceneDetect's benchmark has it."""

@@ -22,8 +22,6 @@ from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import OutputTask, RequestModel
 from gpu_worker_client.protocol.timeline import Timeline
 
-__all__ = ["RenderParams", "RenderResult", "RenderStats", "RenderTask"]
-
 MAX_INPUTS = 200
 """Files of one task; a command uses at most 32 of them as streams."""
 MAX_ARGS = 512
