@@ -6,10 +6,12 @@ read that file, and so does `lazy_names`.
 
 from __future__ import annotations
 
-import ast
+import re
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+
+_OFFERED = re.compile(r"^from (\S+) import (\w+) as \2$", re.MULTILINE)
 
 
 def lazy_names(
@@ -17,9 +19,8 @@ def lazy_names(
 ) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
     """`__getattr__`, `__dir__` and `__all__` of a package (PEP 562), from its `__name__` and
     `__file__`."""
-    stub = ast.parse(Path(init).with_suffix(".pyi").read_text(encoding="utf-8"))
-    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
-    modules = {alias.name: str(node.module) for node in imports for alias in node.names}
+    stub = Path(init).with_suffix(".pyi").read_text(encoding="utf-8")
+    modules = {name: module for module, name in _OFFERED.findall(stub)}
     names = sorted(modules)
 
     def getattr_(name: str) -> object:

@@ -68,5 +68,5 @@ def test_the_models_of_a_task_are_public(kind: protocol.TaskKind) -> None:
         for name, value in vars(module).items()
         if isinstance(value, type) and value.__module__ == module.__name__
     }
-    assert {kind.request_name, kind.params_name, kind.result_name} <= models
+    assert {each.__name__ for each in (kind.request, kind.params, kind.result)} <= models
     assert models <= set(dir(protocol))

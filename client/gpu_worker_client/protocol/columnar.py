@@ -108,11 +108,7 @@ def read_columnar(data: bytes) -> Iterator[tuple[TrackHead, BoxColumns]]:
 
 
 def _cut(parts: Iterable[BoxColumns], lengths: Iterable[int]) -> Iterator[BoxColumns]:
-    """The same boxes in pieces of these lengths.
-
-    Raises:
-        ValueError: they are fewer, or more.
-    """
+    """The same boxes in pieces of these lengths. Raises ValueError: they are fewer, or more."""
     source, part, at = iter(parts), BoxColumns(), 0
     for length in lengths:
         piece = BoxColumns()
@@ -192,14 +188,8 @@ class _Column:
         self.highest, self.planes, self._stride, self._last = highest, planes, stride, -stride
 
     def steps(self, values: Sequence[int], starts: Sequence[int]) -> list[int]:  # noqa: ARG002
-        """Distances of the values from their predictions, behind what was given before.
-
-        Args:
-            starts: the indices where a track begins, rising.
-
-        Raises:
-            ValueError: a value out of range.
-        """
+        """Distances of the values from their predictions, behind what was given before; `starts`
+        are the indices where a track begins. Raises ValueError: a value out of range."""
         self._check(values)
         before = chain((self._last,), values)
         self._last = values[-1]
@@ -296,10 +286,7 @@ class _Inflated:
         self._gzip = zlib.decompressobj(_GZIP)
 
     def take(self, count: int) -> bytes:
-        """
-        Raises:
-            ValueError: fewer bytes are there, or they are no gzip.
-        """
+        """Raises ValueError: fewer bytes are there, or they are no gzip."""
         pieces: list[bytes] = []
         while count:
             piece = self._more(count)
@@ -320,10 +307,7 @@ class _Inflated:
         return column.values(steps, starts) if steps else []
 
     def end(self) -> None:
-        """
-        Raises:
-            ValueError: something follows, or the checksum is missing or wrong.
-        """
+        """Raises ValueError: something follows, or the checksum is missing or wrong."""
         follows = self._more(1) or self._gzip.unused_data or next(self._pieces, None) is not None
         if follows or not self._gzip.eof:
             raise ValueError("something follows the columns, or they are cut off")

@@ -1,13 +1,17 @@
-"""The table of tasks: name on the wire -> its module and models.
+"""The table of tasks: name on the wire -> its module and the model of its request.
 
-All else follows from a row: processor, demo panel and benchmark are found by the module's name.
-processors/ADDING.md lists what a new task needs.
+All else follows from a row: the request says its parameters and its result; processor, demo panel
+and benchmark are found by the module's name. processors/ADDING.md lists what a new task needs.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin
+
+from typing_extensions import get_original_bases
+
+from gpu_worker_client.protocol.base import AnsweredBy
 
 if TYPE_CHECKING:  # a program imports a task's module when it names the task
     from gpu_worker_client.protocol.result import TaskResult
@@ -20,34 +24,29 @@ class TaskKind(NamedTuple):
 
     module: str
     request_name: str
-    params_name: str
-    result_name: str
 
     @property
     def request(self) -> type[TaskBase]:
-        return self._model(self.request_name)
+        return getattr(import_module(f"{__package__}.{self.module}"), self.request_name)
 
     @property
     def params(self) -> type[RequestModel]:
-        return self._model(self.params_name)
+        params: Any = self.request.model_fields["params"].annotation
+        return params
 
     @property
     def result(self) -> type[TaskResult]:
-        return self._model(self.result_name)
-
-    def _model(self, name: str) -> Any:
-        return getattr(import_module(f"{__package__}.{self.module}"), name)
+        bases = get_original_bases(self.request)
+        return next(get_args(base)[0] for base in bases if get_origin(base) is AnsweredBy)
 
 
 TASKS: dict[str, TaskKind] = {
-    "upscale": TaskKind("upscale", "UpscaleTask", "UpscaleParams", "UpscaleResult"),
-    "detect_scenes": TaskKind(
-        "detect_scenes", "DetectScenesTask", "DetectScenesParams", "DetectScenesResult"
-    ),
-    "track": TaskKind("track", "TrackTask", "TrackParams", "TrackResult"),
-    "auto_crop": TaskKind("auto_crop", "AutoCropTask", "AutoCropParams", "AutoCropResult"),
-    "beat": TaskKind("beat", "BeatTask", "BeatParams", "BeatResult"),
-    "render": TaskKind("render", "RenderTask", "RenderParams", "RenderResult"),
-    "selftest": TaskKind("selftest", "SelftestTask", "SelftestParams", "SelftestResult"),
+    "upscale": TaskKind("upscale", "UpscaleTask"),
+    "detect_scenes": TaskKind("detect_scenes", "DetectScenesTask"),
+    "track": TaskKind("track", "TrackTask"),
+    "auto_crop": TaskKind("auto_crop", "AutoCropTask"),
+    "beat": TaskKind("beat", "BeatTask"),
+    "render": TaskKind("render", "RenderTask"),
+    "selftest": TaskKind("selftest", "SelftestTask"),
 }
 """Every task, by its name on the wire."""

@@ -304,17 +304,15 @@ def _object_named(url: str) -> tuple[str, str, int | None, str]:
 def problems_of(error: ValidationError, model: type[BaseModel]) -> TaskError:
     """`invalid_task` that names the paths in `model` that do not fit; `details["errors"]` is a
     list of `{path, problem}`."""
-    problems = [
-        {
-            "path": _path(entry["loc"]),
-            "problem": _problem(entry["type"], entry["msg"], entry["loc"], model),
-        }
-        for entry in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
-    summary = "; ".join(
-        f"{p['path']}: {p['problem']}" if p["path"] else p["problem"] for p in problems[:5]
-    )
-    return TaskError(ErrorCode.invalid_task, summary, errors=problems[:20])
+    problems: list[dict[str, str]] = []
+    for entry in error.errors(include_url=False, include_context=False, include_input=False):
+        problem = entry["msg"].removeprefix("Value error, ")
+        if entry["type"] == "extra_forbidden":
+            near = nearest(entry["loc"][-1], _fields_at(entry["loc"][:-1], model))
+            problem = f"unknown key.{near}" if near else "unknown key"
+        problems.append({"path": _path(entry["loc"]), "problem": problem})
+    lines = [f"{each['path']}: {each['problem']}".removeprefix(": ") for each in problems[:5]]
+    return TaskError(ErrorCode.invalid_task, "; ".join(lines), errors=problems[:20])
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
@@ -328,36 +326,20 @@ _UNION_TAG = re.compile(r"literal\[.*\]|constrained-\w+|function-\w+\[.*\]|\[key
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
-def _problem(kind: str, message: str, loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
-    if kind != "extra_forbidden":
-        return message.removeprefix("Value error, ")
-    fields = known_fields(model, loc[:-1])
-    near = nearest(loc[-1], fields)
-    return f"unknown key.{near}" if near else "unknown key"
-
-
-def known_fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """Field names of the model at `loc` inside `model`; empty when what stands there is not a
-    model."""
+def _fields_at(loc: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
+    """Field names of the model at `loc` inside `model`, which may be in a list or optional; empty
+    when what stands there is not a model."""
     found: Any = model
     for part in loc:
         if isinstance(part, str):
-            found = _model_in(
-                getattr(getattr(found, "model_fields", {}).get(part), "annotation", None)
-            )
+            field = getattr(found, "model_fields", {}).get(part)
+            kinds = [field.annotation, *get_args(field.annotation)] if field else []
+            found = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
     return list(getattr(found, "model_fields", {}))
-
-
-def _model_in(annotation: Any) -> Any:
-    """The model in `Model`, `Model | None` or `list[Model]`; None when there is none."""
-    candidates = [annotation, *get_args(annotation)]
-    return next((kind for kind in candidates if hasattr(kind, "model_fields")), None)
 
 
 def nearest(name: object, known: list[str]) -> str:
     """` Did you mean "x"?` for a misspelling of a known name. Only the known name is shown."""
-    close = difflib.get_close_matches(
-        str(name)[:64].lower(), [k.lower() for k in known], n=1, cutoff=0.6
-    )
-    match = next((k for k in known if close and k.lower() == close[0]), None)
-    return f' Did you mean "{match}"?' if match else ""
+    spelt = {each.lower(): each for each in reversed(known)}
+    close = difflib.get_close_matches(str(name)[:64].lower(), spelt, n=1)
+    return f' Did you mean "{spelt[close[0]]}"?' if close else ""

@@ -108,9 +108,8 @@ class TrackParams(RequestModel):
     @classmethod
     def _state_as_it_came(cls, state: Any) -> Any:
         """In Python a strict model takes no dict for a model; `state_out` is one."""
-        return (
-            TrackState.model_validate_json(json.dumps(state)) if isinstance(state, dict) else state
-        )
+        is_dict = isinstance(state, dict)
+        return TrackState.model_validate_json(json.dumps(state)) if is_dict else state
 
     def _problems(self) -> Iterator[str]:
         made_by = self.state_in.track_algorithm if self.state_in else self.track_algorithm
@@ -244,11 +243,7 @@ class TrackResult(TaskResult):
         return self.model_copy(update={"tracks": [], "tracks_columnar": text})
 
     def unpacked(self) -> Self:
-        """The inverse of `packed`.
-
-        Raises:
-            ValueError: the columns are damaged.
-        """
+        """The inverse of `packed`. Raises ValueError: the columns are damaged."""
         if self.tracks_columnar is None:
             return self
         tracks = _tracks_from(self.tracks_columnar)
@@ -257,14 +252,10 @@ class TrackResult(TaskResult):
 
 def _tracks_from(columns: str) -> list[Track]:
     """The tracks of a `tracks_columnar`."""
+    found = read_columnar(b64decode(columns, validate=True))
     return [
-        Track(
-            track_id=head.track_id,
-            class_name=head.class_name,
-            shot=head.shot,
-            frames=TrackFrames(boxes),
-        )
-        for head, boxes in read_columnar(b64decode(columns, validate=True))
+        Track(track_id=track_id, class_name=name, shot=shot, frames=TrackFrames(boxes))
+        for (track_id, name, shot, _), boxes in found
     ]
 
 
