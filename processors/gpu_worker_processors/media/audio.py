@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.clock import ClockJump, continuous, jump_warnings
-from gpu_worker_processors.media.container import opened
+from gpu_worker_processors.media.container import admitted, opened
 from gpu_worker_processors.media.decoders import AUDIO_DECODERS
 from gpu_worker_processors.media.probe import pick_video, stated_seconds
-from gpu_worker_processors.media.sniff import Kind, sniff
+from gpu_worker_processors.media.sniff import Kind
 from gpu_worker_processors.media.truncation import announced_audio_bytes
 
 Samples = NDArray[np.float32]
@@ -93,7 +93,7 @@ def find_audio(path: Path, stream: int = 0, limits: Limits = Limits()) -> AudioS
         TaskError: `not_media`, `unsupported_media`, `corrupt_media`, `no_audio_stream`,
             `media_limit`.
     """
-    kind = sniff(path)
+    kind = admitted(path, limits)
     with opened(path, kind, limits) as container:
         found = _pick(container, stream)
         context = found.codec_context

@@ -26,17 +26,19 @@ from av.video.stream import VideoStream
 
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
 from gpu_worker_processors.base import Limits
-from gpu_worker_processors.media.container import opened
+from gpu_worker_processors.media.container import admitted, opened
 from gpu_worker_processors.media.cropping import Margins, stated_margins
 from gpu_worker_processors.media.first_frame import DecodeState, first_frame, start_decoding
 from gpu_worker_processors.media.frame import has_alpha, side_data
 from gpu_worker_processors.media.matroska import video_blocks
 from gpu_worker_processors.media.shape import FrameShaper
-from gpu_worker_processors.media.sniff import Kind, sniff
+from gpu_worker_processors.media.sniff import Kind
 from gpu_worker_processors.media.truncation import is_fragmented, missing_bytes
 
 _FALLBACK_FPS = Fraction(25)
 """For a stream that states no usable rate: FFmpeg's own default."""
+_MIN_FPS = Fraction(1, 86_400)
+"""A frame a day: whatever is slower is a clock that was set wrongly."""
 _MAX_FPS = 1000
 """A header that claims more is wrong: high-speed cameras store 1000 frames/s at most in playable
 files."""
@@ -161,7 +163,7 @@ def probing(
 ) -> Generator[tuple[MediaInfo, DecodeState | None]]:
     """What `probe` returns, and the state of the decoding after the first frame, for a reader to go
     on from within the block; None without a video stream. Threads: see `start_decoding`."""
-    kind = sniff(path)
+    kind = admitted(path, limits)
     with opened(path, kind, limits) as container:
         if len(container.streams) > limits.max_streams:
             raise TaskError(
@@ -239,7 +241,9 @@ def upright(degrees: float) -> tuple[Literal[0, 90, 180, 270], float]:
 
 def choose_fps(*candidates: Fraction | None) -> Fraction:
     """The first rate that can be one: a header may say 0/0 or a billion."""
-    return next((rate for rate in candidates if rate and 0 < rate <= _MAX_FPS), _FALLBACK_FPS)
+    return next(
+        (rate for rate in candidates if rate and _MIN_FPS <= rate <= _MAX_FPS), _FALLBACK_FPS
+    )
 
 
 def _is_cover(stream: VideoStream) -> bool:
@@ -305,7 +309,7 @@ def _frame_count(
         try:
             blocks = video_blocks(path)
         except TaskError as error:
-            if limits.on_damage == "fail":
+            if limits.on_damage == "fail" or error.code is not ErrorCode.corrupt_media:
                 raise
             warnings.append(ResultWarning(code="damage_concealed", message=error.message))
             return None
