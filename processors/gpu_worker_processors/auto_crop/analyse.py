@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from gpu_worker_client.protocol import ErrorCode, TaskError, TrackParams
 from gpu_worker_client.protocol.auto_crop import AutoCropParams
-from gpu_worker_client.protocol.boxes.arrays import CONFIDENCE, PX, BoxColumns
-from gpu_worker_client.protocol.boxes.columnar import MAX_BOXES
+from gpu_worker_client.protocol.boxes import CONFIDENCE, PX, BoxColumns
+from gpu_worker_client.protocol.columnar import MAX_BOXES
 from gpu_worker_processors.auto_crop.candidates import SubjectTrack
 from gpu_worker_processors.auto_crop.canvas import square_size
 from gpu_worker_processors.auto_crop.path import ShotTimeline

@@ -35,6 +35,8 @@ _TS = Kind("mpegts", "MPEG-TS")
 _H264_FIRST = (b"\x67", b"\x27", b"\x47", b"\x09")
 """First bytes of the units that an H.264 stream begins with (ITU-T H.264, 7.3.1): a sequence
 parameter set, an access unit delimiter."""
+_HEVC_FIRST = (b"\x40\x01", b"\x46\x01")
+"""The same of HEVC (ITU-T H.265, 7.3.1.2): a video parameter set, an access unit delimiter."""
 
 _MEDIA: tuple[tuple[int, bytes, Kind], ...] = (
     (4, b"ftyp", _MOV),
@@ -69,11 +71,13 @@ _MEDIA: tuple[tuple[int, bytes, Kind], ...] = (
     # video without a container
     (0, b"\x00\x00\x01\xb3", Kind("mpegvideo", "MPEG-2 video")),
     (0, b"\x00\x00\x01\xb0", Kind("m4v", "MPEG-4 video")),
+    (0, b"\x00\x00\x01\x00\x00\x00\x01\x20", Kind("m4v", "MPEG-4 video")),
     (0, b"\x00\x00\x01\x0f", Kind("vc1", "VC-1 video")),
-    (0, b"\x00\x00\x00\x01\x40\x01", Kind("hevc", "HEVC video")),
-    (0, b"\x00\x00\x00\x01\x46\x01", Kind("hevc", "HEVC video")),
+    *((0, b"\x00\x00\x00\x01" + unit, Kind("hevc", "HEVC video")) for unit in _HEVC_FIRST),
+    *((0, b"\x00\x00\x01" + unit, Kind("hevc", "HEVC video")) for unit in _HEVC_FIRST),
     *((0, b"\x00\x00\x00\x01" + unit, Kind("h264", "H.264 video")) for unit in _H264_FIRST),
     *((0, b"\x00\x00\x01" + unit, Kind("h264", "H.264 video")) for unit in _H264_FIRST),
+    (0, b"\x12\x00\x0a", Kind("obu", "AV1 video")),
     # audio
     (0, b"wvpk", Kind("wv", "WavPack")),
     (0, b"MAC ", Kind("ape", "Monkey's Audio")),
