@@ -59,7 +59,7 @@ _MAX_TRACKS_BYTES = 2 * 1024 * 1024
 """Codec private data fits many times over."""
 _MAX_WITHOUT_BLOCK = 100_000
 """Elements beside those that go with a block: an honest file has a few dozen."""
-_OTHERS_PER_BLOCK = 16
+_ELEMENTS_PER_BLOCK = 16
 """Elements that go with a block: its group, a duration, references, additions, a cluster."""
 
 
@@ -147,7 +147,7 @@ def _walk(file: int, end: int) -> list[int]:
         if name in (_SIMPLE_BLOCK, _BLOCK):
             track, _ = _vint(head, length)
             counts[track] = counts.get(track, 0) + 1
-            without_block += _OTHERS_PER_BLOCK
+            without_block += _ELEMENTS_PER_BLOCK
         elif name in _ENTERED:
             position = body
             continue

@@ -1,9 +1,9 @@
 """How much time and memory the opening of a stranger's file may take.
 
-libavformat looks through all the tags that it has read for each further one, and no call into it
-can be interrupted: 80,000 comments in a megabyte keep it busy for a minute. So a thread watches the
-opening, and ends the process when it takes too much. That is an engine, which its parent
-replaces; the exit status tells the parent why.
+For each tag libavformat searches all that it has read so far, and no call into it can be
+interrupted: 80,000 comments in a megabyte keep it busy for a minute. So a thread watches the
+opening, and ends the process when it takes too much. That is an engine, which its parent replaces;
+the exit status says why.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gpu_worker_processors.base import Limits
 TOOK_TOO_LONG, TOOK_TOO_MUCH_MEMORY = 113, 114
 """Exit statuses, of no other meaning here: 1 and 2 are Python's, from 128 on they are signals."""
 _WATCH_SECONDS = 0.02
-"""From one look to the next. Memory can be taken at 2 GB/s: 40 MB more than the limit."""
+"""Between two measurements. Memory can be taken at 2 GB/s: 40 MB more than the limit."""
 _DATA_FIELD = 5
 """Of /proc/self/statm: pages of private memory that can be written to, as proc(5) numbers it."""
 
