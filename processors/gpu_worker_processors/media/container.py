@@ -9,7 +9,7 @@ refused by FFmpeg before it allocates them. Foreign errors become typed ones her
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,6 +26,7 @@ from gpu_worker_processors.media.decoders import (
     VIDEO_DECODERS,
 )
 from gpu_worker_processors.media.open_limits import limited
+from gpu_worker_processors.media.repaired_file import RepairedFile, repaired
 from gpu_worker_processors.media.sniff import Kind, sniff
 from gpu_worker_processors.media.truncation import has_moov, missing_bytes
 
@@ -78,14 +79,17 @@ def opened(
         TaskError: `corrupt_media`, `no_frames` (a header and nothing else), `media_limit` (too many
             streams).
     """
-    # Decoded frames take memory too, as much as the size of the frame allows.
-    with limited(limits, memory=not decode):
-        container = _open(path, kind, limits, decode=decode)
-    with container:
-        yield container
+    file = repaired(path, kind)
+    with file or nullcontext():
+        # Decoded frames take memory too, as much as the size of the frame allows.
+        with limited(limits, memory=not decode):
+            _check_whole(path, kind, limits)
+            container = _open(path, file, kind, limits, decode=decode)
+        with container:
+            yield container
 
 
-def _open(path: Path, kind: Kind, limits: Limits, *, decode: bool) -> InputContainer:
+def _check_whole(path: Path, kind: Kind, limits: Limits) -> None:
     missing = missing_bytes(path, kind) if limits.on_damage == "fail" else 0
     if missing:
         raise TaskError(
@@ -94,9 +98,15 @@ def _open(path: Path, kind: Kind, limits: Limits, *, decode: bool) -> InputConta
             " again",
             missing_bytes=missing,
         )
+
+
+def _open(
+    path: Path, file: RepairedFile | None, kind: Kind, limits: Limits, *, decode: bool
+) -> InputContainer:
     try:
         return av.open(
-            f"file:{path}",
+            file or f"file:{path}",
+            "r",
             format=kind.demuxer,
             options=_options(kind, limits, decode=decode),
             metadata_errors="replace",
