@@ -33,8 +33,8 @@ from gpu_worker_client.errors import (
     RateLimitError,
     ServerError,
 )
+from gpu_worker_client.protocol.foreign import printable, redact
 from gpu_worker_client.protocol.http import LOOPBACK_HOSTS, retry_after_seconds
-from gpu_worker_client.protocol.text import printable, redact
 
 DEFAULT_BASE_URL = "https://api.runpod.ai/v2"
 LAST_CANCEL_SECONDS = 10.0

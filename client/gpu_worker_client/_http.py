@@ -22,8 +22,8 @@ from gpu_worker_client._blocking import retrieve
 from gpu_worker_client._portal import Threads
 from gpu_worker_client._retry import Retries, Timing, retry_seconds
 from gpu_worker_client.errors import APIConnectionError, APIError, ConfigError
+from gpu_worker_client.protocol.foreign import redact
 from gpu_worker_client.protocol.http import LOOPBACK_HOSTS
-from gpu_worker_client.protocol.text import redact
 
 if TYPE_CHECKING:
     import requests

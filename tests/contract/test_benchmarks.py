@@ -16,7 +16,7 @@ from types import ModuleType
 import pytest
 from support.paths import ROOT
 
-from gpu_worker_client.figures import CARDS
+from gpu_worker_client.estimate import CARDS
 from gpu_worker_client.protocol import TASKS
 
 FOLDER = ROOT / "benchmarks"

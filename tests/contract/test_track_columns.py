@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.walking import Tracks, walking, written
 
-from gpu_worker_client.protocol.boxes.arrays import BoxColumns
-from gpu_worker_client.protocol.boxes.columnar import (
+from gpu_worker_client.protocol.boxes import BoxColumns
+from gpu_worker_client.protocol.columnar import (
     BLOCK,
     MAX_BOXES,
     MAX_TRACKS,

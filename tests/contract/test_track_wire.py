@@ -24,8 +24,8 @@ from gpu_worker_client.protocol import (
     TrackVideo,
     UpscaleTask,
 )
-from gpu_worker_client.protocol.boxes.arrays import BoxColumns
-from gpu_worker_client.protocol.boxes.columnar import read_columnar
+from gpu_worker_client.protocol.boxes import BoxColumns
+from gpu_worker_client.protocol.columnar import read_columnar
 
 URL = "https://host.example/in.mp4"
 OUT = "https://host.example/out.mp4"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from io import BytesIO
 
-from gpu_worker_client.protocol.boxes.arrays import BoxColumns
-from gpu_worker_client.protocol.boxes.columnar import ColumnarWriter, TrackHead
+from gpu_worker_client.protocol.boxes import BoxColumns
+from gpu_worker_client.protocol.columnar import ColumnarWriter, TrackHead
 
 Tracks = list[tuple[TrackHead, BoxColumns]]
 

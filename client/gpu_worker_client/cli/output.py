@@ -14,8 +14,8 @@ from gpu_worker_client.events import Event, Finished
 from gpu_worker_client.files.transfer import Transfer
 from gpu_worker_client.progress_bar import ProgressBar, describe
 from gpu_worker_client.protocol.errors import GpuWorkerError, JobError
+from gpu_worker_client.protocol.foreign import printable
 from gpu_worker_client.protocol.result import bar
-from gpu_worker_client.protocol.text import printable
 from gpu_worker_client.status import JobStatus, failure
 
 MAX_SHOWN = 5

@@ -9,9 +9,8 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from gpu_worker_client.protocol.errors import ErrorCode, TaskError
-from gpu_worker_client.protocol.problems import nearest, problems_of
 from gpu_worker_client.protocol.registry import TASKS, TaskKind
-from gpu_worker_client.protocol.task import SCHEMA_VERSION, TaskBase
+from gpu_worker_client.protocol.task import SCHEMA_VERSION, TaskBase, nearest, problems_of
 
 MAX_TASK_BYTES = 256 * 1024
 """Largest task JSON. A presigned part URL has 400 to 600 bytes, so some 450 parts fit: 44 GiB in

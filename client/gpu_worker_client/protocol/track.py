@@ -33,11 +33,11 @@ from gpu_worker_client.protocol.base import (
     ResponseModel,
     Share,
 )
-from gpu_worker_client.protocol.boxes.columnar import ColumnarWriter, TrackHead, read_columnar
-from gpu_worker_client.protocol.boxes.json import read_result, write_result
-from gpu_worker_client.protocol.boxes.sequence import TrackBox, TrackFrames
+from gpu_worker_client.protocol.boxes import TrackBox, TrackFrames
+from gpu_worker_client.protocol.columnar import ColumnarWriter, TrackHead, read_columnar
 from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import OnDamage, OptionalFileTask, RequestModel
+from gpu_worker_client.protocol.track_json import read_result, write_result
 
 __all__ = [
     "Track",
@@ -209,7 +209,7 @@ class TrackResult(TaskResult):
     tracks_columnar: str | None = None
     """The tracks of a result over the inline limit without a `result_url` or a bucket: gzip
     and base64, some 7 bytes a box. The SDK reads it into `tracks`; the layout is in
-    `gpu_worker_client/protocol/boxes/columnar.py`."""
+    `gpu_worker_client/protocol/columnar.py`."""
     cuts: Many[TrackCut] = []
     """First frames of all shots but the first."""
     video: TrackVideo | None = None

@@ -9,7 +9,7 @@ refused by FFmpeg before it allocates them. Foreign errors become typed ones her
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,6 +25,7 @@ from gpu_worker_processors.media.decoders import (
     SUBTITLE_DECODERS,
     VIDEO_DECODERS,
 )
+from gpu_worker_processors.media.repaired_file import repaired
 from gpu_worker_processors.media.sniff import Kind
 from gpu_worker_processors.media.truncation import has_moov, missing_bytes
 
@@ -63,17 +64,20 @@ def opened(
             " again",
             missing_bytes=missing,
         )
-    try:
-        container = av.open(
-            f"file:{path}",
-            format=kind.demuxer,
-            options=_options(kind, limits, decode=decode),
-            metadata_errors="replace",
-        )
-    except FFmpegError as error:
-        _raise_open_error(error, path, kind, limits)
-    with container:
-        yield container
+    file = repaired(path, kind)
+    with file or nullcontext():
+        try:
+            container = av.open(
+                file or f"file:{path}",
+                "r",
+                format=kind.demuxer,
+                options=_options(kind, limits, decode=decode),
+                metadata_errors="replace",
+            )
+        except FFmpegError as error:
+            _raise_open_error(error, path, kind, limits)
+        with container:
+            yield container
 
 
 def _raise_open_error(error: FFmpegError, path: Path, kind: Kind, limits: Limits) -> NoReturn:

@@ -26,8 +26,8 @@ from gpu_worker_client.protocol import (
     TrackStats,
     TrackVideo,
 )
-from gpu_worker_client.protocol.boxes.arrays import CONFIDENCE, PX, BoxColumns
-from gpu_worker_client.protocol.boxes.columnar import (
+from gpu_worker_client.protocol.boxes import CONFIDENCE, PX, BoxColumns
+from gpu_worker_client.protocol.columnar import (
     MAX_BOXES,
     MAX_TRACKS,
     ColumnarWriter,
@@ -138,7 +138,7 @@ class TrackStore:
             self._flush()
 
     def finish(self) -> Path:
-        """Writes all tracks, by rising id, as `boxes.columnar` has them. Returns the file."""
+        """Writes all tracks, by rising id, as `protocol.columnar` has them. Returns the file."""
         path = self._folder / COLUMNS_NAME
         with path.open("wb") as out:
             writer = ColumnarWriter(

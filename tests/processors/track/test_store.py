@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gpu_worker_client.protocol import TaskError, TrackCut, TrackResult, TrackVideo
-from gpu_worker_client.protocol.boxes import columnar
-from gpu_worker_client.protocol.boxes.columnar import read_columnar
+from gpu_worker_client.protocol import TaskError, TrackCut, TrackResult, TrackVideo, columnar
+from gpu_worker_client.protocol.columnar import read_columnar
 from gpu_worker_processors.track import store as store_module
 from gpu_worker_processors.track.store import PlacedBox, TrackStore, packed_result
 

@@ -31,7 +31,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, chain
 from typing import BinaryIO, NamedTuple
 
-from gpu_worker_client.protocol.boxes.arrays import CONFIDENCE, MAX_FRAME, MAX_PX, PX, BoxColumns
+from gpu_worker_client.protocol.boxes import CONFIDENCE, MAX_FRAME, MAX_PX, PX, BoxColumns
 
 MAX_BOXES = 10_000_000
 """Nine hours of ten people at 30 frames/s; in memory 220 MB."""

@@ -12,8 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
-from gpu_worker_client.protocol.boxes.arrays import BoxColumns
-from gpu_worker_client.protocol.boxes.sequence import TrackFrames, box_dicts
+from gpu_worker_client.protocol.boxes import BoxColumns, TrackFrames, box_dicts
 
 BOXES_A_PIECE = 1000
 """Some 70 kB of text."""
