@@ -28,13 +28,13 @@ from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.audio_length import audio_length
 from gpu_worker_processors.media.audio_timeline import AudioTimeline
 from gpu_worker_processors.media.clock import ClockJump, continuous, jump_warnings
-from gpu_worker_processors.media.container import opened
+from gpu_worker_processors.media.container import admitted, opened
 from gpu_worker_processors.media.damage import Damage
 from gpu_worker_processors.media.decoders import AUDIO_DECODERS
 from gpu_worker_processors.media.downmix import Downmix, Samples
 from gpu_worker_processors.media.probe import pick_video, stated_seconds
 from gpu_worker_processors.media.programs import foreign_ids
-from gpu_worker_processors.media.sniff import Kind, sniff
+from gpu_worker_processors.media.sniff import Kind
 from gpu_worker_processors.media.truncation import missing_bytes
 
 MAX_SECONDS = 12 * 3600.0
@@ -103,7 +103,7 @@ def audio_sources(path: Path, stream: int | None, limits: Limits) -> list[AudioS
         TaskError: `not_media`, `unsupported_media`, `corrupt_media`, `no_audio_stream`,
             `media_limit`.
     """
-    kind = sniff(path)
+    kind = admitted(path, limits)
     with opened(path, kind, limits) as container:
         found = _candidates(container, path, kind, stream)
         readable = [one for one in found if _codec(one) in AUDIO_DECODERS]

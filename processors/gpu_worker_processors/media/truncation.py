@@ -51,6 +51,8 @@ def mov_boxes(path: Path) -> Iterator[tuple[bytes, int, int]]:
                 return
             yield kind, offset, size
             offset += size
+            if offset >= end:  # a size of 64 bits may lead to where no file can be read
+                return
 
 
 def has_moov(path: Path) -> bool:
