@@ -1,7 +1,7 @@
-"""Combing: two moments in the alternate lines of one frame, seen where no flag tells of it, as in
-an interlaced recording that was encoded as if it were none.
+"""Combing: two moments in the alternate lines of one frame, found where no flag says so, as in an
+interlaced recording that was encoded as if it were none.
 
-Fine horizontal detail looks the same on a single frame. What tells them apart is time: of two
+Fine horizontal detail gives the same lines on a single frame. Time separates the two: of two
 fields, the earlier one fits the frame before and the later one the frame after, while the lines of
 one moment fit both alike.
 """
@@ -48,7 +48,7 @@ _MOST_LINES = 1088
 
 
 class CombingFinder:
-    """Looks at the frames of one video in order."""
+    """Inspects the frames of one video in order."""
 
     def __init__(self) -> None:
         self._parity: Parity | None = None

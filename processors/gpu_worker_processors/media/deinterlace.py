@@ -79,7 +79,7 @@ class WholeFrames:
 
 class _FieldJoiner:
     """bwdif on single frames of a video and their neighbours; it goes on where the next frame
-    follows, and starts anew elsewhere."""
+    follows, else it starts anew."""
 
     def __init__(self, time_base: Fraction) -> None:
         self._time_base = time_base
