@@ -40,6 +40,7 @@ from gpu_worker_processors.engine.jobdir import RESULT_NAME, engine_home
 from gpu_worker_processors.engine.log import EngineLog
 from gpu_worker_processors.engine.settings import EngineSettings
 from gpu_worker_processors.engine.untrusted_file import open_made
+from gpu_worker_processors.media.open_limits import error_of
 from gpu_worker_processors.sandbox import supervisor
 from gpu_worker_processors.sandbox.identity import SPARE_USERS, hand_over
 from gpu_worker_processors.sandbox.level import SandboxSpec
@@ -180,7 +181,7 @@ class Engine:
                 cwd=home,
                 start_new_session=True,
             )
-            self._log.begin()
+            self._log.start()
         ready = self._read_event(process)
         if isinstance(ready, Failed):
             self.kill()
@@ -350,6 +351,9 @@ class Engine:
             return TaskError(
                 ErrorCode.output_too_large, "the output exceeds this worker's size limit"
             )
+        over_a_limit = error_of(status, self._settings.limits)
+        if over_a_limit is not None:
+            return over_a_limit
         logger.error("engine %s ended with status %d", self.pid, status)
         return TaskError(
             ErrorCode.internal, "the engine crashed; the job can be retried", status=status

@@ -57,7 +57,7 @@ class JobDirectory:
 
 
 def worker_root(root: Path) -> Path:
-    """Makes and gives this worker's folder under a work root that others use too. Another user, as
+    """Makes and gives this worker's folder under a work root that several share. Another user, as
     which its engine runs, passes through and cannot list it."""
     own = root / f"{WORKER}-{os.getpid()}"
     own.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """What an engine writes to its standard error, passed on to the worker's.
 
 The engine parses what strangers sent, so it gets a pipe and not the worker's log: it can neither
-cut that file nor write a line that looks like the worker's own, nor fill the disk with it.
+cut that file nor write a line in the worker's name, nor fill the disk with it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class EngineLog:
         self._left = MAX_BYTES_A_COMMAND
         self._thread = threading.Thread(target=self._pass_on, name="engine-log", daemon=True)
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """To be called when the engine has its end of the pipe."""
         os.close(self.writing)
         self._thread.start()

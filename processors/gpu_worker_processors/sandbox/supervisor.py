@@ -9,7 +9,7 @@ not before every process that the engine started is gone, with its memory and it
 that left the engine's group come here as orphans (PR_SET_CHILD_SUBREAPER). It stands outside the
 sandbox, in a file of its own with nothing but light modules of the standard library. A PID
 namespace would do the same, but needs rights that containers are seldom given, and the GPU's driver
-looks for itself in /proc by its number.
+finds its own folder in /proc by its number.
 """
 
 from __future__ import annotations
