@@ -60,6 +60,9 @@ is left behind."""
 
 MAX_RESULT_BYTES = 128 * 1024**2
 """Largest result that is read from the engine: ten million boxes as columns have some 75 MB."""
+MAX_RESULT_VALUES = 2_000_000
+"""JSON values in it, at some 100 bytes of memory each: the loudness of 12 hours has 864,000, and
+columns are one."""
 
 OnProgress = Callable[[Stage, int, int | None, str], None]
 
@@ -434,6 +437,10 @@ def _read_result(path: Path) -> dict[str, Any]:
     if len(data) > MAX_RESULT_BYTES:
         message = f"the result has more than {MAX_RESULT_BYTES} bytes; split the input"
         raise TaskError(ErrorCode.result_too_large, message, limit=MAX_RESULT_BYTES)
+    values = sum(data.count(mark) for mark in (b",", b"[", b"{"))
+    if values > MAX_RESULT_VALUES:
+        message = f"the result has more than {MAX_RESULT_VALUES} values; split the input"
+        raise TaskError(ErrorCode.result_too_large, message, limit=MAX_RESULT_VALUES)
     return json.loads(data)
 
 
