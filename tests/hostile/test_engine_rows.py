@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,10 +22,11 @@ from gpu_worker_client.protocol import DetectScenesTask, RenderTask
 from gpu_worker_client.protocol.render import RenderParams
 from gpu_worker_processors.engine import host
 from gpu_worker_processors.engine.host import Engine, EngineJob
+from gpu_worker_processors.engine.jobdir import JobDirectory
 from gpu_worker_processors.engine.log import MAX_BYTES_A_COMMAND, MAX_LINE_BYTES
 
 CAPTURED = """
-import os, subprocess, sys, time
+import json, os, subprocess, sys, time
 
 def say(text):
     print(text, flush=True)
@@ -38,6 +43,14 @@ def escape():
     os.wait()
     while not os.path.exists({marks!r} + "/escaped"):
         time.sleep(0.01)
+
+def fill(command):
+    # A child with much to put away at its end holds the output.
+    code = "import sys; b = b'x' * 64_000_000; f = open(sys.argv[1], 'wb'); f.write(b); f.flush()"
+    code += "; print(flush=True); c = bytearray(b) * 8; sys.stdin.read()"
+    output = json.loads(command)["work_dir"] + "/output"
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    subprocess.Popen([sys.executable, "-c", code, output], **pipes).stdout.readline()
 
 say('{{"event": "ready", "sandbox": {{}}}}')
 for line in sys.stdin:
@@ -147,6 +160,24 @@ def test_a_process_that_left_the_group_ends_with_a_killed_worker(
         signal.pidfd_send_signal(escaped, signal.SIGKILL)
     os.close(escaped)
     assert ended
+
+
+def test_the_disk_of_a_stopped_job_is_free_for_the_next_one(
+    job: EngineJob, capture: Capture
+) -> None:
+    capture("fill(line)")
+    with (
+        tempfile.TemporaryDirectory(dir="/dev/shm") as name,
+        closing(  # noqa: S108
+            Engine(Settings(work_root=Path(name), sandbox="off"), os.environ)
+        ) as engine,
+    ):
+        with JobDirectory(Path(name)) as folder:
+            (folder / "result.json").write_text("{}")
+            engine.run(replace(job, work_dir=folder), ignore)
+            full = shutil.disk_usage(name).free
+            engine.kill()
+        assert shutil.disk_usage(name).free - full > 60_000_000
 
 
 def test_an_end_of_the_engine_keeps_its_status(
