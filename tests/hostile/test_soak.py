@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import signal
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
@@ -94,7 +93,9 @@ class Soak:
         if chaos:
             await asyncio.wait({running}, timeout=self.chance.uniform(0, 0.3))
         if chaos == "kill" and self.engine.pid is not None:
-            os.kill(self.engine.pid, signal.SIGKILL)
+            victim = psutil.Process(self.engine.pid)
+            victim.kill()
+            await asyncio.to_thread(victim.wait, 20)  # else the next job meets it at its end
         if chaos == "cancel" and running.cancel():
             with pytest.raises(asyncio.CancelledError):
                 await running
