@@ -91,18 +91,20 @@ class BeatStats(Stats):
 class BeatResult(TaskResult):
     task: Literal["beat"] = "beat"
     tempo: float = 0.0
-    """Beats per minute, the middle of the piece's beats; 0 when there is no beat."""
+    """Beats per minute, the middle of the piece's beats; 0 when there is no beat, as in noise."""
     beat_times: Many[float] = []
     """Seconds, rising: from the first frame in a video, from the first sample in an audio file."""
     confidence: Many[float] = []
-    """0 to 1 for each beat: whether there is an attack, and how well it fits its neighbours."""
+    """0 to 1 for each beat: whether there is an attack, how well it fits its neighbours, and how
+    clear the pulse of the whole piece is."""
     downbeats: Many[float] | None = None
     """Times of the first beats of bars, each one of `beat_times`. None from an engine that does not
     know them."""
     onsets: Many[float] | None = None
     """Times of all attacks, when asked for."""
     tempo_candidates: Many[TempoCandidate] = []
-    """The likeliest tempos, best first; half and double the answer are the usual doubt."""
+    """The likeliest tempos, best first. Halves, doubles, thirds, quarters and dotted values of the
+    answer are always among them: which of them is the beat is the usual doubt."""
     energy: Energy = Energy.model_construct()
     """How loud it is over time."""
     duration: float = 0.0

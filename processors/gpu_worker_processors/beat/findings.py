@@ -4,6 +4,7 @@
 finer envelope and that tempo go into the search for the path of beats, which may follow another
 octave or a changing tempo when the audio says so; each beat is then moved onto its attack. The high
 bands are also searched by themselves: where their beat is another and steadier, it is the beat.
+What is no clearer than the best path through noise is no beat at all.
 `by_network` (engine `beat_this`): the network's beats as they are.
 """
 
@@ -15,9 +16,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from gpu_worker_client.protocol.beat import BeatParams, TempoCandidate
+from gpu_worker_client.protocol.beat import MAX_BPM, MIN_BPM, BeatParams, TempoCandidate
 from gpu_worker_processors.beat import refine
 from gpu_worker_processors.beat.beat_this import Network, beats_and_downbeats, logits
+from gpu_worker_processors.beat.clarity import NO_PULSE, Clarity, clarity
 from gpu_worker_processors.beat.energy import energy
 from gpu_worker_processors.beat.onsets import FINE_HOP, attack_envelopes, onset_strength
 from gpu_worker_processors.beat.pulse import Pulse, steadier
@@ -100,14 +102,28 @@ def by_onsets(audio: Spool, params: BeatParams) -> Findings:
     salience = local_salience(_normalised(_paired(whole), rate), rate, intervals, step)
     salience = salience + preference(bpm, params.bpm or _global_tempo(audio, params))
     tempos = _Tempos(salience, step, intervals, params.max_bpm if params.bpm is None else 0.0)
-    pulse = steadier(_pulse(whole, tempos, analysed, rate), _pulse(high, tempos, analysed, rate))
-    found = _summed_up(pulse.times, refine.confidence(pulse.times, pulse.strengths), analysed)
+    by_all = _pulse(whole, tempos, analysed, rate)
+    pulse = steadier(by_all, _pulse(high, tempos, analysed, rate))
+    clear = _clarity(pulse, whole if pulse is by_all else high, rate)
+    if clear.is_noise:
+        return Findings(onsets=_rounded(analysed.onsets))
+    sure = clear.factor * refine.confidence(pulse.times, pulse.strengths)
+    found = _summed_up(pulse.times, sure, analysed)
     if found.tempo:
-        shares = candidates(salience.mean(axis=0)[::-1], bpm[::-1], found.tempo)
+        bounds = (MIN_BPM, MAX_BPM) if params.bpm is None else (float(bpm.min()), float(bpm.max()))
+        shares = candidates(salience.mean(axis=0)[::-1], bpm[::-1], found.tempo, bounds)
         found.candidates = [
             TempoCandidate(bpm=round(b, 3), score=round(share, 4)) for b, share in shares
         ]
     return found
+
+
+def _clarity(pulse: Pulse, envelope: Floats, rate: float) -> Clarity:
+    if len(pulse.times) < refine.FEWEST_ATTACKS:
+        return NO_PULSE
+    attacks = refine.smoothed(envelope, _SMOOTH_FRAMES)
+    strength = _normalised(_paired(envelope), rate)
+    return clarity(pulse.times, attacks, rate * _PATH_HOP / FINE_HOP, strength, rate)
 
 
 def _pulse(envelope: Floats, tempos: _Tempos, analysed: _Analysed, rate: float) -> Pulse:
