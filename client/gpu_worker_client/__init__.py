@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gpu_worker_client.async_client import AsyncJob as AsyncJob
     from gpu_worker_client.async_client import Outcome as Outcome
     from gpu_worker_client.client import Client as Client
+    from gpu_worker_client.client import Job as Job
     from gpu_worker_client.commands import create_nvenc_command as create_nvenc_command
     from gpu_worker_client.errors import APIConnectionError as APIConnectionError
     from gpu_worker_client.errors import APIError as APIError
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from gpu_worker_client.filejobs import is_available as is_available
     from gpu_worker_client.filejobs import worth_it as worth_it
     from gpu_worker_client.files.transfer import Transfer as Transfer
-    from gpu_worker_client.job import Job as Job
     from gpu_worker_client.many import JobManager as JobManager
     from gpu_worker_client.many import JobOutcome as JobOutcome
     from gpu_worker_client.many import JobSummary as JobSummary
@@ -86,7 +86,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "_retry": "Timing",
     "async_client": "AsyncClient AsyncJob Outcome",
-    "client": "Client",
+    "client": "Client Job",
     "commands": "create_nvenc_command",
     "errors": (
         "APIConnectionError APIError AuthenticationError ConfigError NotFoundError"
@@ -99,7 +99,6 @@ _NAMES = {
         " UpscaleJob execute_all is_available worth_it"
     ),
     "files.transfer": "Transfer",
-    "job": "Job",
     "many": "JobManager JobOutcome JobSummary",
     "policy": "Policy",
     "progress_bar": "ProgressBar",
