@@ -348,6 +348,18 @@ def test_a_joined_video_with_a_pause_lasts_as_long_as_its_source(
     assert seconds == pytest.approx(2 * [(times[-1] - times[0]) / 90_000 + 0.04], abs=0.041)
 
 
+def twice(stream: bytes) -> bytes:
+    """A transport stream two times in a row, the packets of each kind counted on (ISO/IEC 13818-1,
+    2.4.3.3), or they would count as lost."""
+    data, counted = bytearray(2 * stream), dict[bytes, int]()
+    for start in range(0, len(data), 188):
+        kind = bytes([data[start + 1] & 0x1F, data[start + 2]])
+        if data[start + 3] & 0x10:
+            counted[kind] = counted.get(kind, -1) + 1
+        data[start + 3] = data[start + 3] & 0xF0 | counted.get(kind, 0) % 16
+    return bytes(data)
+
+
 @pytest.mark.parametrize("jump", ["ahead", "back"])
 def test_a_clock_that_jumps_is_refused(jump: str, tmp_path: Path) -> None:
     """Back: two recordings in one file. Ahead: an hour in a broadcast."""
@@ -355,7 +367,7 @@ def test_a_clock_that_jumps_is_refused(jump: str, tmp_path: Path) -> None:
     later = [pts + 3600 * 90_000 * (jump == "ahead" and pts >= SMOOTH[13]) for pts in SMOOTH]
     clips.make(path, clips.Clip(frames=26, pts=later))
     if jump == "back":
-        path.write_bytes(2 * path.read_bytes())
+        path.write_bytes(twice(path.read_bytes()))
     with pytest.raises(SplitError, match=r"clock jumps by [+-]\d") as caught:
         plan_split(path)
     assert caught.value.reason == "clock_jump"
