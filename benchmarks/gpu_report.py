@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_worker_client.figures import CARDS, NETWORKS, Card
+from gpu_worker_client.estimate import CARDS, NETWORKS, Card
 
 RESULTS = Path(__file__).with_name("gpu.json")
 """What `gpu.py` found on the last card; not there as long as none was at hand."""

@@ -1,23 +1,100 @@
 """How long a job will take and what it will cost, before it is submitted.
 
 Every estimate says which figures it rests on: **measured** ones, scaled by the amount of video, or
-**computed** ones, from a network's arithmetic and a card's peak. Both are in figures.json. No
-card has been measured yet. Only a worker's work on the frames counts: no queue, no cold start, no
-loading of weights, no transfers.
+**computed** ones, from a network's arithmetic and a card's peak. Both are in figures.json: `make
+bench` writes the measured ones, in the run that writes docs/benchmarks.md; arithmetic, peaks and
+prices are written by hand, and the file names their sources. No card has been measured yet. Only a
+worker's work on the frames counts: no queue, no cold start, no loading of weights, no transfers.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
 from gpu_worker_client.errors import ConfigError
-from gpu_worker_client.figures import CARDS, CPU, MEASURED, NETWORKS, Card, Unit, short
 from gpu_worker_client.protocol import TASKS, TaskBase
+
+Unit = Literal["pixels", "frames", "seconds", "jobs"]
+"""What the time of a job grows with: pixels of all frames of the input; frames, for a network that
+resizes each to one size; seconds of audio; nothing, for a task without an input."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How much of its input a device gets through in a second, file to file."""
+
+    per_second: float
+    unit: Unit
+
+
+@dataclass(frozen=True)
+class Network:
+    """Arithmetic of a network."""
+
+    flops: float
+    """Operations for one unit of its input; a multiply-add counts as two."""
+    unit: Unit
+
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU that serverless endpoints offer."""
+
+    name: str
+    """Its driver's name for it, "NVIDIA RTX 4000 Ada Generation"."""
+    flops: float
+    """Peak of dense half-precision operations in a second."""
+    usd_per_second: float | None
+    """Last price known here; None where none is."""
+
+    @property
+    def short_name(self) -> str:
+        return short(self.name)
+
+
+def short(gpu: str) -> str:
+    """A card's name without the words that sellers leave out, "RTX 4000 Ada"."""
+    maker = {"nvidia", "geforce", "tesla", "generation"}
+    return " ".join(word for word in gpu.split() if word.lower() not in maker)
+
+
+def _speed(row: Mapping[str, Any]) -> Speed:
+    """What a row of figures.json gives: `frames` of a size, `audio_seconds` or `jobs` in
+    `seconds`."""
+    if "frames" not in row:
+        amount, unit = (row["jobs"], "jobs") if "jobs" in row else (row["audio_seconds"], "seconds")
+    elif row["task"] == "track":
+        amount, unit = row["frames"], "frames"
+    else:
+        amount, unit = row["frames"] * row["width"] * row["height"], "pixels"
+    return Speed(amount / row["seconds"], unit)
+
+
+_FIGURES = json.loads(Path(__file__).with_name("figures.json").read_text(encoding="utf-8"))
+CPU: str = _FIGURES["measured"]["device"]
+"""The machine that docs/benchmarks.md names."""
+MEASURED: dict[tuple[str, str], Speed] = {
+    (CPU, row.get("model", row["task"])): _speed(row) for row in _FIGURES["measured"]["rows"]
+}
+"""(device, model or task) -> speed."""
+NETWORKS: dict[str, Network] = {
+    name: Network(network["flops"], network["per"])
+    for name, network in _FIGURES["networks"].items()
+}
+"""Network -> its arithmetic. At scale 2 and below a smaller partner may run; the larger one is
+counted."""
+CARDS: dict[str, Card] = {
+    name: Card(name, card["tflops"] * 1e12, card["usd_per_second"])
+    for name, card in _FIGURES["cards"].items()
+}
+"""Prices change: give your own as `prices`, in the shape of the worker's `GPU_WORKER_PRICES`."""
 
 Basis = Literal["measured", "computed"]
 
@@ -72,15 +149,6 @@ MAX_POLICY_SECONDS = 7 * 86_400
 """RunPod's longest run and longest life of a job; same page."""
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One piece of a job's work."""
-
-    seconds: float
-    basis: Basis
-    note: str
-
-
 def estimate(
     task: TaskBase | Mapping[str, Any] | str,
     *,
@@ -115,7 +183,7 @@ def estimate(
     parts = _parts(*_read(task), card, _Video(width, height, fps, duration_seconds))
     seconds = sum(part.seconds for part in parts)
     own = {short(name).lower(): usd for name, usd in (prices or {}).items()}
-    name, known = (CPU, None) if card is None else (card.short_name, card.usd_per_second)
+    name, known = (card.short_name, card.usd_per_second) if card else (CPU, None)
     price = own.get(name.lower(), known)
     return Estimate(
         seconds,
@@ -134,19 +202,12 @@ def execution_timeout_seconds(
     fps: float = 30.0,
     gpu: str | None = None,
 ) -> float | None:
-    """A generous limit for RunPod's `executionTimeout`: three times the estimate and a minute, no
-    less than RunPod's default of 10 minutes and no more than its 7 days.
+    """A generous limit for RunPod's `executionTimeout` in seconds: three times the estimate and a
+    minute, no less than RunPod's default of 10 minutes and no more than its 7 days. None when the
+    duration of the input is not known, which leaves the endpoint's own limit.
 
-    Args:
-        duration_seconds: of the input; None when it is not known.
-        gpu: None counts with the slowest device of the tables, a processor, so that a limit fits
-            every worker.
-
-    Returns:
-        Seconds; None when the duration is not known, which leaves the endpoint's own limit.
-
-    Raises:
-        ConfigError: as `estimate`.
+    `gpu` None counts with the slowest device of the tables, a processor, so that a limit fits every
+    worker. Errors as `estimate`.
     """
     if duration_seconds is None:
         return None
@@ -184,7 +245,8 @@ def _card(gpu: str) -> Card:
 
 def _parts(
     name: str, params: Mapping[str, Any], card: Card | None, video: _Video
-) -> Sequence[_Part]:
+) -> list[Estimate]:
+    """The pieces of a job's work, without a price."""
     if name == "upscale":
         return [_upscaling(params, card, video)]
     if name == "track":
@@ -196,27 +258,28 @@ def _parts(
     return [_measured(name, video)]
 
 
-def _upscaling(params: Mapping[str, Any], card: Card | None, video: _Video) -> _Part:
+def _upscaling(params: Mapping[str, Any], card: Card | None, video: _Video) -> Estimate:
     network = _network(str(params["model"]), card, video)
     faces = ", faces not counted" if params.get("face_enhance") else ""
     encoding = video.amount("pixels") * float(params["scale"]) ** 2 / ENCODED_PIXELS_PER_SECOND
     # A measured figure is file to file: its encoder is in it.
     if network.basis == "measured" or encoding <= network.seconds:
-        return _Part(network.seconds, network.basis, network.note + faces)
+        return replace(network, note=network.note + faces)
     note = f"upscale: {encoding:.3g} s of libx264 on two cores outlast the network{faces}"
-    return _Part(encoding, "computed", note)
+    return Estimate(encoding, None, "computed", note)
 
 
-def _detection(params: Mapping[str, Any], card: Card | None, video: _Video) -> _Part:
+def _detection(params: Mapping[str, Any], card: Card | None, video: _Video) -> Estimate:
     model, stride = str(params["model"]), int(params.get("frame_stride") or 1)
     read = replace(video, fps=video.fps / stride)
     if model in NETWORKS:
         return _network(model, card, read)
     part = _network(LARGEST_DETECTOR, card, read)
-    return _Part(part.seconds, "computed", f"{part.note} (instead of a detector of unknown cost)")
+    note = f"{part.note} (instead of a detector of unknown cost)"
+    return replace(part, basis="computed", note=note)
 
 
-def _network(model: str, card: Card | None, video: _Video) -> _Part:
+def _network(model: str, card: Card | None, video: _Video) -> Estimate:
     if card is None and (CPU, model) in MEASURED:
         return _measured(model, video)
     network = NETWORKS[model]
@@ -225,11 +288,11 @@ def _network(model: str, card: Card | None, video: _Video) -> _Part:
         f"{model}: {network.flops / 1e6:.4g} MFLOP for each of its {network.unit} at"
         f" {rate / 1e12:.3g} TFLOP/s on {CPU if card is None else card.name}"
     )
-    return _Part(video.amount(network.unit) * network.flops / rate, "computed", note)
+    return Estimate(video.amount(network.unit) * network.flops / rate, None, "computed", note)
 
 
-def _measured(work: str, video: _Video) -> _Part:
+def _measured(work: str, video: _Video) -> Estimate:
     """Work of the processor of docs/benchmarks.md; no card speeds a task up that has no network."""
     speed = MEASURED[CPU, work]
     note = f"{work}: {speed.per_second:.4g} {speed.unit}/s measured on two cores"
-    return _Part(video.amount(speed.unit) / speed.per_second, "measured", note)
+    return Estimate(video.amount(speed.unit) / speed.per_second, None, "measured", note)

@@ -8,8 +8,8 @@ from typing import TextIO
 
 from gpu_worker_client.events import ColdStart, Event, Finished, ProgressEvent, Queued, Started
 from gpu_worker_client.files.transfer import Transfer
+from gpu_worker_client.protocol.foreign import printable
 from gpu_worker_client.protocol.result import bar
-from gpu_worker_client.protocol.text import printable
 
 _MIB = 1024**2
 

@@ -25,7 +25,7 @@ from gpu_worker_client.protocol.errors import (
     ResultUnreadable,
     job_error,
 )
-from gpu_worker_client.protocol.text import redact
+from gpu_worker_client.protocol.foreign import redact
 
 MAX_FOREIGN_MESSAGE_CHARS = 2000
 """A crash of the worker's SDK may quote anything; a message is for a person."""

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, TextIO
 
-from gpu_worker_client.protocol.text import MASK, redact
+from gpu_worker_client.protocol.foreign import MASK, redact
 
 MIN_SECRET_CHARS = 8
 """A shorter value would blank out ordinary words."""

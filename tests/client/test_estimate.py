@@ -11,8 +11,13 @@ import pytest
 from support.paths import ROOT
 
 from gpu_worker_client import ConfigError
-from gpu_worker_client.estimate import estimate, execution_timeout_seconds
-from gpu_worker_client.figures import CARDS, MEASURED, NETWORKS
+from gpu_worker_client.estimate import (
+    CARDS,
+    MEASURED,
+    NETWORKS,
+    estimate,
+    execution_timeout_seconds,
+)
 from gpu_worker_client.protocol import (
     TASKS,
     AutoCropParams,

@@ -24,8 +24,8 @@ from gpu_worker_client._retry import (
     should_retry,
 )
 from gpu_worker_client.async_job import POLL_CAP_SECONDS, poll_seconds
+from gpu_worker_client.protocol.foreign import redact
 from gpu_worker_client.protocol.http import retry_after_seconds
-from gpu_worker_client.protocol.text import redact
 
 NOW = datetime(2030, 1, 1, 12, 0, 0, tzinfo=timezone.utc)
 REFUSED = APIConnectionError("", may_have_arrived=False)

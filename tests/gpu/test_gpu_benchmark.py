@@ -17,7 +17,7 @@ from spandrel import MAIN_REGISTRY
 from support.paths import ROOT
 from support.tiny_weights import rrdb
 
-from gpu_worker_client.figures import CARDS, NETWORKS
+from gpu_worker_client.estimate import CARDS, NETWORKS
 
 BENCHMARKS = ROOT / "benchmarks"
 

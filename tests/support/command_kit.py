@@ -4,14 +4,33 @@ what attackers put between."""
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from random import Random
 
-from gpu_worker_processors.render.command import formats
+import pytest
+
+from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_processors.render.command import formats, parse_command
 from gpu_worker_processors.render.command.filters import FILTERS, FilterSpec
 from gpu_worker_processors.render.command.options import OPTIONS, Option, Scope
 
 NAMES = ("in.mp4", "logo.png", "subs.srt", "look.cube", "font.ttf")
 """Inputs of the task."""
+
+
+def refused(args: list[str], at: int, reason: str = "", names: Sequence[str] = NAMES) -> TaskError:
+    """The error of a command that is refused for the word at `at`."""
+    with pytest.raises(TaskError) as caught:
+        parse_command(args, names)
+    error = caught.value
+    assert (error.code, error.details["token_index"]) == (ErrorCode.ffmpeg_arg_denied, at), (
+        error.message
+    )
+    assert reason in error.message
+    assert f"command_args[{at}]" in error.message
+    return error
+
+
 LABELS = ("0:v", "1:a", "0", "out", "v0", "a.b", "x-1")
 
 VALUES: dict[str, tuple[str, ...]] = {
@@ -44,6 +63,9 @@ VALUES: dict[str, tuple[str, ...]] = {
     "digits": ("23", "2222"),
     "mix": ("stereo|c0=FL+0.5*FC|c1<FR", "mono|c0=.5*c0+.5*c1"),
     "bands": ("c0 f=200 w=100 g=-10|c1 f=300 w=10 g=3 t=1",),
+    "picked": ("dv+da", "v:0"),
+    "ignored": ("debug", "/tmp/x"),
+    "stdout": ("-", "pipe:1", "tcp://127.0.0.1:1"),
     "style": ("FontSize=24,Outline=1", "PrimaryColour=&H00FFFFFF"),
     "timecode": ("00:00:00:00", "01:02:03;04"),
     "text": (

@@ -14,8 +14,8 @@ from gpu_worker_client.events import Event, Finished
 from gpu_worker_client.files.transfer import Transfer
 from gpu_worker_client.progress_bar import ProgressBar, describe
 from gpu_worker_client.protocol.errors import GpuWorkerError, JobError
+from gpu_worker_client.protocol.foreign import printable
 from gpu_worker_client.protocol.result import bar
-from gpu_worker_client.protocol.text import printable
 from gpu_worker_client.status import JobStatus, failure
 
 MAX_SHOWN = 5
@@ -54,11 +54,7 @@ def read_file(name: str) -> bytes:
 
 
 class Output:
-    """Where a command's answer and progress go.
-
-    Args:
-        as_json: print JSON on a terminal too.
-    """
+    """Where a command's answer and progress go; `as_json` prints JSON on a terminal too."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._json = as_json or not sys.stdout.isatty()

@@ -28,7 +28,7 @@ from gpu_worker_client.files.work import FileWork
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import TASKS, TaskResult
 from gpu_worker_client.protocol.errors import GpuWorkerError, JobError
-from gpu_worker_client.protocol.problems import nearest
+from gpu_worker_client.protocol.task import nearest
 from gpu_worker_client.settings import MODES, Mode, Switches
 
 DEFAULT_PARALLEL = 2

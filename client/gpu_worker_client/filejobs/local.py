@@ -26,7 +26,7 @@ from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.files.work import FileOrUrl, FileWork, is_url
 from gpu_worker_client.protocol import TASKS, ErrorBody, ErrorCode, TaskResult
 from gpu_worker_client.protocol.errors import GpuWorkerError, job_error
-from gpu_worker_client.protocol.text import redact
+from gpu_worker_client.protocol.foreign import redact
 from gpu_worker_client.status import read_error
 
 STOP_SECONDS = 5.0

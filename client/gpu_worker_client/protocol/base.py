@@ -10,7 +10,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, StringConstraints
 
-from gpu_worker_client.protocol.text import redact
+from gpu_worker_client.protocol.foreign import redact
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """Suffix of a video file -> FFmpeg's muxer."""
@@ -21,6 +21,9 @@ Codec = Literal["h264", "hevc", "av1", "prores"]
 
 MAX_URL_CHARS = 8192
 """Longest URL accepted anywhere. R2 and S3 refuse longer request lines."""
+MAX_PARTS = 10_000
+"""Most parts of one multipart upload.
+https://developers.cloudflare.com/r2/objects/multipart-objects/"""
 
 Url = Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL_CHARS)]
 """An absolute URL, or a local path where the worker allows local files. The worker checks which;
@@ -92,6 +95,5 @@ Answer = TypeVar("Answer", bound=ResponseModel, covariant=True)
 
 
 class AnsweredBy(Generic[Answer]):
-    """Says at the type level which result a task's model leads to, so that
-    `client.submit(UpscaleTask(...))` is known to be a `Job[UpscaleResult]`. Holds nothing at run
-    time; `TASKS` is what the program reads, and a test holds the two equal."""
+    """Says which result a task's model leads to: to type checkers, which know
+    `client.submit(UpscaleTask(...))` to be a `Job[UpscaleResult]`, and to `TASKS`."""

@@ -36,7 +36,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, ValidationError
 
 from gpu_worker_client.protocol.base import ResponseModel
-from gpu_worker_client.protocol.text import printable
+from gpu_worker_client.protocol.foreign import printable
 
 Stage = Literal["validate", "fetch", "load", "process", "encode", "deliver"]
 """Where in the way of a job it failed."""

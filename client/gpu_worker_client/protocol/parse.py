@@ -9,9 +9,8 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from gpu_worker_client.protocol.errors import ErrorCode, TaskError
-from gpu_worker_client.protocol.problems import nearest, problems_of
 from gpu_worker_client.protocol.registry import TASKS, TaskKind
-from gpu_worker_client.protocol.task import SCHEMA_VERSION, TaskBase
+from gpu_worker_client.protocol.task import SCHEMA_VERSION, TaskBase, nearest, problems_of
 
 MAX_TASK_BYTES = 256 * 1024
 """Largest task JSON. A presigned part URL has 400 to 600 bytes, so some 450 parts fit: 44 GiB in
@@ -64,8 +63,6 @@ def _decode(raw: bytes) -> dict[str, Any]:
         data = json.loads(
             raw.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant
         )
-    except TaskError:
-        raise
     except (ValueError, RecursionError) as error:
         # From None: a JSONDecodeError holds the whole text, signatures included.
         where = ""

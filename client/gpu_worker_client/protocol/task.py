@@ -1,17 +1,21 @@
-"""What every task has in common: strict models, the files it names, headers.
+"""What every task has in common: strict models, the files it names, headers; and what is said of
+one that does not fit.
 
-`RequestModel` is what a caller sends: immutable, no unknown key, no NaN; its errors never carry the
-input back.
+`RequestModel` is what a caller sends: immutable, no unknown key, no NaN; its errors name paths and
+problems, and never carry the input back.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterator
 from itertools import product
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 from pydantic import (
+    BaseModel,
     ConfigDict,
     Field,
     StringConstraints,
@@ -19,17 +23,15 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from typing_extensions import Self
 
-from gpu_worker_client.protocol.base import CONTAINERS, ProtocolModel, Url
-from gpu_worker_client.protocol.errors import job_error
-from gpu_worker_client.protocol.problems import problems_of
+from gpu_worker_client.protocol.base import CONTAINERS, MAX_PARTS, ProtocolModel, Url
+from gpu_worker_client.protocol.errors import ErrorCode, TaskError, job_error
 
 SCHEMA_VERSION = 1
 MIN_PART_BYTES = 5 * 1024 * 1024
 """Smallest part of a multipart upload but the last.
 https://developers.cloudflare.com/r2/objects/multipart-objects/"""
-MAX_PARTS = 10_000
-"""Most parts of one multipart upload, same source."""
 
 MAX_HEADERS = 32
 """Headers of one request; a presigned URL signs a handful."""
@@ -49,7 +51,6 @@ FRAMING_HEADERS = frozenset(_FRAMING.split())
 owns them."""
 OnDamage = Literal["fail", "conceal"]
 """What a damaged input does to its task."""
-
 
 _ANY_SUFFIX = re.compile(r"(\.[a-z0-9]{1,8})?")
 
@@ -72,6 +73,16 @@ class RequestModel(ProtocolModel):
             super().__init__(**fields)
         except ValidationError as error:
             raise job_error(problems_of(error, type(self)).body()) from None
+
+    def _problems(self) -> Iterator[str]:
+        """What is wrong with fields that are each right; the first is the error."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> Self:
+        for problem in self._problems():
+            raise ValueError(problem)
+        return self
 
     # As of pydantic's own: a model inside another is validated in place, not by a call of this.
     __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
@@ -124,17 +135,15 @@ class OutputMultipart(RequestModel):
     """Absent: the answer lists `{n, etag}` in `output_parts` and the backend completes the upload
     itself."""
 
-    @model_validator(mode="after")
-    def _parts_make_one_object(self) -> OutputMultipart:
+    def _problems(self) -> Iterator[str]:
         if [part.n for part in self.parts] != list(range(1, len(self.parts) + 1)):
-            raise ValueError("part numbers must be 1, 2, 3, ... in order")
+            yield "part numbers must be 1, 2, 3, ... in order"
         urls = [part.url for part in self.parts]
         if len(set(urls)) != len(urls):
-            raise ValueError("two parts have the same URL; each needs its own partNumber")
+            yield "two parts have the same URL; each needs its own partNumber"
         urls += [self.complete.url] if self.complete else []
         if not all(same_object(urls[0], url) for url in urls[1:]):
-            raise ValueError("all parts, and complete, must be of one object")
-        return self
+            yield "all parts, and complete, must be of one object"
 
 
 class TaskBase(RequestModel):
@@ -160,26 +169,17 @@ class TaskBase(RequestModel):
     params: RequestModel
     """What to do."""
 
-    @model_validator(mode="after")
-    def _deduplication_is_whole(self) -> TaskBase:
+    def _problems(self) -> Iterator[str]:
         if self.result_get_url is not None:
             if self.idempotency_key is None or self.result_url is None:
-                raise ValueError("result_get_url needs idempotency_key and result_url")
-            if not same_object(self.result_get_url, self.result_url):
-                raise ValueError("result_get_url must read the object that result_url writes")
-        return self
-
-    @model_validator(mode="after")
-    def _nothing_is_written_over_another_file(self) -> TaskBase:
+                yield "result_get_url needs idempotency_key and result_url"
+            elif not same_object(self.result_get_url, self.result_url):
+                yield "result_get_url must read the object that result_url writes"
         written = self.writes()
-        for (path, url), (target, other) in product(
-            (self.reads() | written).items(), written.items()
-        ):
+        files = self.reads() | written
+        for (path, url), (target, other) in product(files.items(), written.items()):
             if path != target and same_object(url, other):
-                raise ValueError(
-                    f"{path} and {target} are the same object; give each a key of its own"
-                )
-        return self
+                yield f"{path} and {target} are the same object; give each a key of its own"
 
     def to_wire(self) -> dict[str, Any]:
         """The fields that the caller set and no more: an older worker is not bothered with newer
@@ -265,13 +265,12 @@ class OutputTask(TaskBase):
                 found["output_multipart.complete.url"] = complete.url
         return found
 
-    @model_validator(mode="after")
-    def _one_output(self) -> OutputTask:
+    def _problems(self) -> Iterator[str]:
+        yield from super()._problems()
         if self.output_url is not None and self.output_multipart is not None:
-            raise ValueError("give one of output_url and output_multipart, not both")
+            yield "give one of output_url and output_multipart, not both"
         if self.OUTPUT_REQUIRED and not self.makes_a_file:
-            raise ValueError("give exactly one of output_url and output_multipart")
-        return self
+            yield "give exactly one of output_url and output_multipart"
 
 
 class OptionalFileTask(OutputTask, InputTask):
@@ -298,3 +297,47 @@ def _object_named(url: str) -> tuple[str, str, int | None, str]:
     scheme = "" if parts.scheme == "file" else parts.scheme
     port = parts.port or {"https": 443, "http": 80}.get(scheme)
     return scheme, (parts.hostname or "").rstrip("."), port, unquote(parts.path)
+
+
+def problems_of(error: ValidationError, model: type[BaseModel]) -> TaskError:
+    """`invalid_task` that names the paths in `model` that do not fit; `details["errors"]` is a
+    list of `{path, problem}`."""
+    problems: list[dict[str, str]] = []
+    for entry in error.errors(include_url=False, include_context=False, include_input=False):
+        problem = entry["msg"].removeprefix("Value error, ")
+        if entry["type"] == "extra_forbidden":
+            near = nearest(entry["loc"][-1], _fields_at(entry["loc"][:-1], model))
+            problem = f"unknown key.{near}" if near else "unknown key"
+        problems.append({"path": _path(entry["loc"]), "problem": problem})
+    lines = [f"{each['path']}: {each['problem']}".removeprefix(": ") for each in problems[:5]]
+    return TaskError(ErrorCode.invalid_task, "; ".join(lines), errors=problems[:20])
+
+
+def _path(loc: tuple[int | str, ...]) -> str:
+    """Dotted path of a fault. An unknown key is the caller's own text, so it is shown only when it
+    reads like a name; what pydantic adds to distinguish the members of a union is left out."""
+    parts = [str(part) for part in loc if not _UNION_TAG.fullmatch(str(part))]
+    return ".".join(part if _PLAIN_KEY.fullmatch(part) else "(key)" for part in parts)
+
+
+_UNION_TAG = re.compile(r"literal\[.*\]|constrained-\w+|function-\w+\[.*\]|\[key\]")
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def _fields_at(loc: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
+    """Field names of the model at `loc` inside `model`, which may be in a list or optional; empty
+    when what stands there is not a model."""
+    found: Any = model
+    for part in loc:
+        if isinstance(part, str):
+            field = getattr(found, "model_fields", {}).get(part)
+            kinds = [field.annotation, *get_args(field.annotation)] if field else []
+            found = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
+    return list(getattr(found, "model_fields", {}))
+
+
+def nearest(name: object, known: list[str]) -> str:
+    """` Did you mean "x"?` for a misspelling of a known name. Only the known name is shown."""
+    spelt = {each.lower(): each for each in reversed(known)}
+    close = difflib.get_close_matches(str(name)[:64].lower(), spelt, n=1)
+    return f' Did you mean "{spelt[close[0]]}"?' if close else ""

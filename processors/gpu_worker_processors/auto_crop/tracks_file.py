@@ -26,11 +26,11 @@ from gpu_worker_client.protocol import (
     TrackFrames,
     TrackResult,
 )
-from gpu_worker_client.protocol.boxes.arrays import CONFIDENCE, MAX_FRAME, MAX_PX, PX, BoxColumns
-from gpu_worker_client.protocol.boxes.columnar import MAX_ID
-from gpu_worker_client.protocol.boxes.json import read_result
+from gpu_worker_client.protocol.boxes import CONFIDENCE, MAX_FRAME, MAX_PX, PX, BoxColumns
+from gpu_worker_client.protocol.columnar import MAX_ID
 from gpu_worker_client.protocol.foreign import parse_integer
-from gpu_worker_client.protocol.problems import problems_of
+from gpu_worker_client.protocol.task import problems_of
+from gpu_worker_client.protocol.track_json import read_result
 
 if TYPE_CHECKING:
     from gpu_worker_processors.media.probe import VideoInfo

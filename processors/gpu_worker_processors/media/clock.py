@@ -226,3 +226,20 @@ class DisplayOrder:
             del self._times[:1]
         self._inside.remove(number)
         return self._times.pop(0)
+
+
+class EndToEnd:
+    """Times of frames of which only the durations are known (video without a container): each
+    begins where the one before ends. A soft telecine's are shown for two and three fields in turn.
+    """
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+        """Ticks of a frame by the stream's rate. A packet with one field of two says half of it."""
+        self._next = 0
+
+    def time_of(self, duration: int | None) -> int:
+        """The time of the frame that is shown next, by its own duration."""
+        at = self._next
+        self._next += max(self._step, duration or 0)
+        return at

@@ -31,7 +31,7 @@ from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.clock import jump_warnings
 from gpu_worker_processors.media.container import corrupt, opened
 from gpu_worker_processors.media.damage import Damage
-from gpu_worker_processors.media.first_frame import WITHOUT_PTS, DecodeState, start_decoding
+from gpu_worker_processors.media.first_frame import DecodeState, start_decoding
 from gpu_worker_processors.media.matroska import tagged_seconds
 from gpu_worker_processors.media.probe import MediaInfo, VideoInfo, probing, require_video
 from gpu_worker_processors.media.shape import FrameShaper
@@ -170,10 +170,12 @@ class FrameReader:
         damaged or not to be shown, fewer packets than the index names, a broadcast recording. Where
         it is not None, an intact file decodes to just these frames; a damaged one may not.
         """
-        if self.info.kind.demuxer in _JOINED_MIDWAY | WITHOUT_PTS or self.video.interlaced:
+        if self.info.kind.demuxer in _JOINED_MIDWAY or self.video.interlaced:
             return None
         found: list[tuple[int, int]] = []
         with self._opened() as state:
+            if not state.has_times:
+                return None
             try:
                 for packet in state.untaken:
                     if not packet.size:

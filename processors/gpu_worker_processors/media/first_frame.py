@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import av
 from av.container import InputContainer
@@ -18,16 +19,27 @@ from av.video.stream import VideoStream
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.base import Limits
-from gpu_worker_processors.media.clock import ClockJump, DisplayOrder, continuous
+from gpu_worker_processors.media.clock import ClockJump, DisplayOrder, EndToEnd, continuous
 from gpu_worker_processors.media.container import check_decoder, corrupt
 from gpu_worker_processors.media.sniff import Kind
 
-WITHOUT_PTS = frozenset({"avi"})
-"""Containers that say when a packet is decoded and leave it to the reader when it is shown."""
+ELEMENTARY = frozenset({"h264", "hevc", "m4v", "mpegvideo", "obu", "vc1"})
+"""Demuxers of video without a container: what FFmpeg says of rate and length is its own default or
+a guess by the bit rate, not the stream's word."""
+_COUNTED = frozenset({"h264", "hevc", "mpegvideo", "vc1"})
+"""Those for which it knows how long each frame is shown and not when."""
+_NO_FOURCC = "\0\0\0\0"
 _LATE_TO_SAY = frozenset({"h264", "hevc"})
 """Codecs whose header may leave open whether frames are reordered."""
 _MOST_REORDERED = 16
 """ITU-T H.264 A.3.1, H.265 A.4.1 (max_dec_frame_buffering)."""
+_FALLBACK_FPS = Fraction(25)
+"""For a stream that states no usable rate: FFmpeg's own default."""
+_MIN_FPS = Fraction(1, 86_400)
+"""A frame a day: whatever is slower is a clock that was set wrongly."""
+_MAX_FPS = 1000
+"""A header that claims more is wrong: high-speed cameras store 1000 frames/s at most in playable
+files."""
 _MAX_PACKETS_TO_FIRST_FRAME = 600
 """A recording cut in mid-stream may start up to ten seconds (at 60/s) before its first key
 frame."""
@@ -53,9 +65,18 @@ class DecodeState:
     """What the packets read so far jumped over."""
     order: DisplayOrder | None = None
     """For a container without presentation times: the frames carry numbers instead of times."""
+    end_to_end: EndToEnd | None = None
+    """For a stream without a container."""
+
+    @property
+    def has_times(self) -> bool:
+        """The packets say themselves when their frames are shown."""
+        return self.order is None and self.end_to_end is None
 
     def pts_of(self, frame: av.VideoFrame) -> int | None:
         """The timestamp of the next frame, of each just once."""
+        if self.end_to_end is not None:
+            return self.end_to_end.time_of(frame.duration)
         return frame.pts if self.order is None else self.order.time_of(frame.pts)
 
 
@@ -77,12 +98,15 @@ def start_decoding(
     for other in container.streams:
         if other.index != stream.index:
             other.discard = Discard.all
-    stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
+    stream.codec_context.options = {"max_pixels": str(limits.decoder_max_pixels)}
     stream.thread_type = "SLICE" if threads is None else "AUTO"
     stream.codec_context.thread_count = threads or 0
     state = DecodeState(stream, iter(()))
-    if kind.demuxer in WITHOUT_PTS:
+    if _has_only_dts(kind, stream):
         state.order = DisplayOrder(_most_reordered(stream))
+    elif kind.demuxer in _COUNTED:
+        step = 1 / (frame_rate(kind, stream) * (stream.time_base or Fraction(1)))
+        state.end_to_end = EndToEnd(max(1, round(step)))
     state.untaken = _counted(state, continuous(container, kind, [stream], stream, state.jumps))
     return state
 
@@ -96,6 +120,31 @@ def _counted(
         if packet.size and state.order is not None:
             state.order.number(packet)
         yield packet
+
+
+def frame_rate(kind: Kind, stream: VideoStream) -> Fraction:
+    """Average frames per second, as the header has it; 25 when it has nothing usable."""
+    average = stream.average_rate, stream.guessed_rate, stream.base_rate
+    if kind.demuxer not in ELEMENTARY:
+        return choose_fps(*average)
+    # MPEG-4 names the ticks of a second there
+    own = None if kind.demuxer == "m4v" else stream.codec_context.framerate
+    return choose_fps(own, stream.guessed_rate)
+
+
+def choose_fps(*candidates: Fraction | None) -> Fraction:
+    """The first rate that can be one: a header may say 0/0 or a billion."""
+    return next(
+        (rate for rate in candidates if rate and _MIN_FPS <= rate <= _MAX_FPS), _FALLBACK_FPS
+    )
+
+
+def _has_only_dts(kind: Kind, stream: VideoStream) -> bool:
+    """Whether the container says when a packet is decoded and leaves it to the reader when it is
+    shown: AVI, and Matroska's tracks made of it (V_MS/VFW/FOURCC). Other tracks that have a FourCC
+    there are coded in the order in which they are shown."""
+    has_fourcc = stream.codec_context.codec_tag != _NO_FOURCC
+    return kind.demuxer == "avi" or (kind.demuxer == "matroska" and has_fourcc)
 
 
 def _most_reordered(stream: VideoStream) -> int:

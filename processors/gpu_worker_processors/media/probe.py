@@ -26,20 +26,21 @@ from av.video.stream import VideoStream
 
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
 from gpu_worker_processors.base import Limits
-from gpu_worker_processors.media.container import opened
+from gpu_worker_processors.media.container import admitted, opened
 from gpu_worker_processors.media.cropping import Margins, stated_margins
-from gpu_worker_processors.media.first_frame import DecodeState, first_frame, start_decoding
+from gpu_worker_processors.media.first_frame import (
+    ELEMENTARY,
+    DecodeState,
+    first_frame,
+    frame_rate,
+    start_decoding,
+)
 from gpu_worker_processors.media.frame import has_alpha, side_data
 from gpu_worker_processors.media.matroska import video_blocks
 from gpu_worker_processors.media.shape import FrameShaper
-from gpu_worker_processors.media.sniff import Kind, sniff
+from gpu_worker_processors.media.sniff import Kind
 from gpu_worker_processors.media.truncation import is_fragmented, missing_bytes
 
-_FALLBACK_FPS = Fraction(25)
-"""For a stream that states no usable rate: FFmpeg's own default."""
-_MAX_FPS = 1000
-"""A header that claims more is wrong: high-speed cameras store 1000 frames/s at most in playable
-files."""
 _DEFAULT_BONUS_PX = 5_000_000
 """What the `default` flag counts in the choice between video streams: ffmpeg's own number
 (fftools/ffmpeg_mux_init.c)."""
@@ -161,7 +162,7 @@ def probing(
 ) -> Generator[tuple[MediaInfo, DecodeState | None]]:
     """What `probe` returns, and the state of the decoding after the first frame, for a reader to go
     on from within the block; None without a video stream. Threads: see `start_decoding`."""
-    kind = sniff(path)
+    kind = admitted(path, limits)
     with opened(path, kind, limits) as container:
         if len(container.streams) > limits.max_streams:
             raise TaskError(
@@ -237,11 +238,6 @@ def upright(degrees: float) -> tuple[Literal[0, 90, 180, 270], float]:
     return quarters[quarter], left
 
 
-def choose_fps(*candidates: Fraction | None) -> Fraction:
-    """The first rate that can be one: a header may say 0/0 or a billion."""
-    return next((rate for rate in candidates if rate and 0 < rate <= _MAX_FPS), _FALLBACK_FPS)
-
-
 def _is_cover(stream: VideoStream) -> bool:
     return bool(stream.disposition & Disposition.attached_pic)
 
@@ -258,6 +254,8 @@ def _seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
 def stated_seconds(path: Path, kind: Kind, what: Any) -> float | None:
     """How long a container or one of its streams lasts by its own word; None when it has none. In a
     fragmented MP4 FFmpeg counts from 0 on a clock that may start fifty years before."""
+    if kind.demuxer in ELEMENTARY:
+        return None
     time_base = getattr(what, "time_base", Fraction(1, av.time_base))
     ticks, start = what.duration, what.start_time
     if ticks and start and start > 0 and is_fragmented(path, kind):
@@ -305,7 +303,7 @@ def _frame_count(
         try:
             blocks = video_blocks(path)
         except TaskError as error:
-            if limits.on_damage == "fail":
+            if limits.on_damage == "fail" or error.code is not ErrorCode.corrupt_media:
                 raise
             warnings.append(ResultWarning(code="damage_concealed", message=error.message))
             return None
@@ -329,6 +327,10 @@ def _video_info(
     _check_size(context.width, context.height, limits)
     frame_count = _frame_count(path, kind, container, stream, limits, warnings)
     frame = first_frame(state)
+    fps = frame_rate(kind, stream)
+    if kind.demuxer in ELEMENTARY and not context.framerate:
+        message = f"the {kind.name} states no frame rate; it was taken for {fps} frames/s"
+        warnings.append(ResultWarning(code="rate_assumed", message=message))
     _check_size(frame.width, frame.height, limits)
     rotation, mirrored = _turn(frame, warnings)
     marks = _marks(frame)
@@ -348,7 +350,7 @@ def _video_info(
         mirrored=mirrored,
         sar=1 / sar if swap else sar,
         time_base=stream.time_base,
-        fps=choose_fps(stream.average_rate, stream.guessed_rate, stream.base_rate),
+        fps=fps,
         frame_count=frame_count,
         duration_seconds=stated_seconds(path, kind, stream)
         or stated_seconds(path, kind, container),

@@ -26,12 +26,12 @@ from gpu_worker_client.protocol import (
     TrackStats,
     TrackVideo,
 )
-from gpu_worker_client.protocol.boxes.arrays import CONFIDENCE, PX, BoxColumns
-from gpu_worker_client.protocol.boxes.columnar import (
+from gpu_worker_client.protocol.boxes import CONFIDENCE, PX, BoxColumns
+from gpu_worker_client.protocol.columnar import (
     MAX_BOXES,
     MAX_TRACKS,
-    ColumnarWriter,
     TrackHead,
+    write_columnar,
 )
 
 BUFFERED_BOXES = 65_536
@@ -138,15 +138,11 @@ class TrackStore:
             self._flush()
 
     def finish(self) -> Path:
-        """Writes all tracks, by rising id, as `boxes.columnar` has them. Returns the file."""
+        """Writes all tracks, by rising id, as `protocol.columnar` has them. Returns the file."""
         path = self._folder / COLUMNS_NAME
         with path.open("wb") as out:
-            writer = ColumnarWriter(
-                out, [self._head(track_id) for track_id in sorted(self._entries)]
-            )
-            for _, boxes in self._parts_by_track():
-                writer.add(boxes)
-            writer.close()
+            heads = [self._head(track_id) for track_id in sorted(self._entries)]
+            write_columnar(out, heads, (boxes for _, boxes in self._parts_by_track()))
         return path
 
     def by_track(self) -> Iterator[tuple[TrackHead, BoxColumns]]:

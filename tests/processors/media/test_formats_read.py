@@ -30,6 +30,7 @@ ROWS: dict[str, tuple[str, str, tuple[int, int], bool]] = {
     "MPEG-2 video": ("m2v", "mpeg2video", SIZE, False),
     "H.264 video": ("h264", "libx264 -bf 2", SIZE, False),
     "HEVC video": ("hevc", "libx265 -x265-params log-level=none", SIZE, False),
+    "AV1 video": ("obu", "libaom-av1 -cpu-used 8", SIZE, False),
     "HuffYUV": ("avi", "huffyuv -pix_fmt yuv422p", SIZE, True),
     "HuffYUV, RGB": ("avi", "huffyuv", SIZE, True),
     "v210": ("mov", "v210", SIZE, True),

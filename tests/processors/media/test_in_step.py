@@ -71,6 +71,33 @@ def edited(folder: Path) -> Path:
     return path
 
 
+def video_for_windows(*words: object) -> Callable[[Path], Path]:
+    """Matroska with the frames as an AVI has them: in coding order, by the times of that order
+    (RFC 9559, 5.1.4.1.16; Matroska codec mappings, V_MS/VFW/FOURCC)."""
+
+    def build(folder: Path) -> Path:
+        source = flash_and_beep(folder / "in.avi", 4, *words, "-c:a", "pcm_s16le")
+        path = folder / "in.mkv"
+        with av.open(str(source)) as before, av.open(str(path), "w") as after:
+            video = after.add_stream_from_template(before.streams.video[0])
+            audio = after.add_stream_from_template(before.streams.audio[0])
+            context = before.streams.video[0].codec_context
+            tag = context.codec_tag.encode()
+            head = struct.pack("<IiiHH4s5I", 40, 64, 48, 1, 24, tag, 64 * 48 * 3, 0, 0, 0, 0)
+            video.codec_context.extradata = head + (context.extradata or b"")
+            for packet in before.demux():
+                if packet.size:
+                    packet.pts = packet.dts
+                    packet.stream = video if packet.stream.type == "video" else audio
+                    after.mux(packet)
+        data = path.read_bytes()
+        own = b"V_MPEG4/ISO/AVC" if b"V_MPEG4/ISO/AVC" in data else b"V_MPEG4/ISO/ASP"
+        path.write_bytes(data.replace(own, b"V_MS/VFW/FOURCC", 1))
+        return path
+
+    return build
+
+
 SOURCES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "joined transport streams": (parts(0, 0), "mp4"),
     "joined programme streams": (parts(0, 0, words=VOB), "mkv"),
@@ -80,6 +107,9 @@ SOURCES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "audio that stutters": (stuttering, "mp4"),
     "an AVI with B-frames": (one("in.avi", *H264[:-1], "pcm_s16le"), "mkv"),
     "packed MPEG-4": (one("in.avi", "-c:v", "mpeg4", "-bf", "2", "-c:a", "mp2"), "mkv"),
+    "AVI's frames in Matroska": (video_for_windows(*H264[:-2], "-bf", "3"), "mp4"),
+    "AVI's frames in Matroska, in order": (video_for_windows(*H264[:-2], "-bf", "0"), "mkv"),
+    "AVI's MPEG-4 in Matroska": (video_for_windows("-c:v", "mpeg4", "-bf", "2"), "mp4"),
     "fragments from an epoch": (
         one("in.mp4", *H264, *FRAGMENTED, "-output_ts_offset", 1_650_000_006),
         "mp4",
@@ -97,6 +127,8 @@ SOURCES: dict[str, tuple[Callable[[Path], Path], str]] = {
 _SLOW = {
     "a clock an hour ahead",
     "packed MPEG-4",
+    "AVI's frames in Matroska, in order",
+    "AVI's MPEG-4 in Matroska",
     "fragments from the middle",
     "two edits, Matroska",
 }

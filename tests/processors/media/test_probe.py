@@ -15,7 +15,8 @@ from support import clips
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.base import Limits
-from gpu_worker_processors.media.probe import VideoInfo, choose_fps, probe, require_video, upright
+from gpu_worker_processors.media.first_frame import choose_fps
+from gpu_worker_processors.media.probe import VideoInfo, probe, require_video, upright
 
 X265 = {"codec": "libx265", "options": (("x265-params", "log-level=none"),)}
 

@@ -239,13 +239,41 @@ def test_the_output_has_the_name_that_the_task_gives_it() -> None:
         (["-i", "in.mp4", "-c:v libx264", "out.mp4"], 2, "an item of its own"),
         (["-crf", "20", "-i", "in.mp4", "out.mp4"], 0, "after the last input"),
         (["-i", "in.mp4", "-stream_loop", "2", "out.mp4"], 2, "before the input"),
-        (["-i", "in.mp4", "-vf", "movie=x.png", "out.mp4"], 3, "with -i"),
+        (["-i", "in.mp4", "-vf", "movie=x.png", "out.mp4"], 3, "one of the task's inputs"),
     ],
 )
 def test_common_slips_are_told_what_to_do(words: list[str], at: int, hint: str) -> None:
     with pytest.raises(TaskError, match=hint) as caught:
         parse_command(words, ["in.mp4"])
     assert caught.value.details["token_index"] == at
+
+
+def test_older_words_for_a_graph_in_a_file_mean_the_same(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    graph = tmp_path / "graph.txt"
+    graph.write_text("[0:v] hflip,\n vflip [v]\n")
+    named = {**inputs, "graph.txt": graph}
+    rest = ["-map", "[v]", "out.mp4"]
+    expected, *found = (
+        compile_command(["-i", "in.mp4", *words, *rest], named, None, tmp_path / "made").argv()
+        for words in (
+            ["-filter_complex", "[0:v]hflip,vflip[v]"],
+            ["-filter_complex_script", "graph.txt"],
+            ["-/filter_complex", "graph.txt"],
+            ["-/lavfi", "graph.txt"],
+        )
+    )
+    assert all(argv == expected for argv in found)
+
+
+def test_a_file_that_a_filter_opens_has_its_demuxer(
+    compiled: Compile, inputs: dict[str, Path]
+) -> None:
+    command = compiled("-f", "lavfi", "-i", "movie=in.mp4", "out.mp4")
+    (source,) = after(command, "-i")
+    assert source.endswith(":format_name=mov:format_opts=protocol_whitelist\\\\=file")
+    assert inputs["in.mp4"] in command.files
 
 
 def test_a_command_is_a_rendering(compiled: Compile) -> None:

@@ -229,7 +229,7 @@ def test_ffmpeg_reads_many_graphs_as_we_do() -> None:
 
 
 def test_the_judge_sees_what_does_not_belong() -> None:
-    assert list(strange_filters("scale=w=1,movie=filename=x")) == ["movie"]
+    assert list(strange_filters("scale=w=1,sendcmd=filename=x")) == ["sendcmd"]
     assert list(strange_filters("drawtext=text_source=x")) == ["text_source=x"]
     assert (
         list(strange_filters("scale=w=1\\:h=2")) == []

@@ -95,6 +95,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ";FFMETADATA1\ntitle=A title\n[CHAPTER]\nTIMEBASE=1/10\nSTART=0\nEND=9\ntitle=One\n"
     )
     (where / "subs.srt").write_text("1\n00:00:00,200 --> 00:00:01,500\nIt's 5:30, [ok]; done\n")
+    (where / "graph.txt").write_text("[0:v] scale=32:24,\n drawtext=fontfile=font.ttf:text=a [v]\n")
     (where / "look.cube").write_text(cube())
     (where / "font.ttf").write_bytes(
         (Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf").read_bytes()

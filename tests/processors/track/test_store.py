@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gpu_worker_client.protocol import TaskError, TrackCut, TrackResult, TrackVideo
-from gpu_worker_client.protocol.boxes import columnar
-from gpu_worker_client.protocol.boxes.columnar import read_columnar
+from gpu_worker_client.protocol import TaskError, TrackCut, TrackResult, TrackVideo, columnar
+from gpu_worker_client.protocol.columnar import read_columnar
 from gpu_worker_processors.track import store as store_module
 from gpu_worker_processors.track.store import PlacedBox, TrackStore, packed_result
 
@@ -181,6 +180,7 @@ def test_more_than_a_result_can_hold_ends_the_job_early(
     assert store.boxes <= 110
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_boxes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

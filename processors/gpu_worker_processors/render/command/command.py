@@ -19,8 +19,14 @@ from gpu_worker_processors.render.command.options import Scope, find_option
 from gpu_worker_processors.render.command.parse import parse_command
 from gpu_worker_processors.render.command.script import Given, Input, Script
 from gpu_worker_processors.render.command.sequence import FileList, read_list, words_of
-from gpu_worker_processors.render.command.sources import check_purpose, check_stated, demuxer_of
+from gpu_worker_processors.render.command.sources import (
+    check_purpose,
+    check_stated,
+    demuxer_of,
+    read_text,
+)
 from gpu_worker_processors.render.command.values import InputFile, Sequence, Text
+from gpu_worker_processors.render.command.whole_command import READERS
 from gpu_worker_processors.render.fonts import default_file
 
 _ALWAYS = (
@@ -69,7 +75,9 @@ def compile_command(
         TaskError: `ffmpeg_arg_denied` naming the word; `not_media` or `unsupported_media` for an
             input that is none.
     """
-    script = parse_command(command_args, inputs.keys(), output_filename)
+    script = parse_command(
+        command_args, inputs.keys(), output_filename, lambda name: read_text(inputs[name])
+    )
     demuxers: dict[str, str] = {}
     lists: dict[str, FileList] = {}
     for item in script.inputs:
@@ -83,6 +91,9 @@ def compile_command(
             else:
                 demuxers[name] = _demuxer(item, inputs[name])
     _check_side_files(script, inputs)
+    for file in script.files:
+        if file.purpose == "movie":
+            demuxers[file.name] = demuxer_of(inputs[file.name])
     return Command(script, inputs, demuxers, output, lists)
 
 
@@ -335,7 +346,7 @@ class Command:
 
     def _setting(self, given: Given) -> Iterator[str]:
         if isinstance(given.value, Graph):
-            given = dataclasses.replace(given, value=_with_log(given.value))
+            given = dataclasses.replace(given, value=self._graph(given.value))
         words = given.words(self._path)
         if given.name == "x265-params" and self._pass:
             name, value = words
@@ -347,7 +358,8 @@ class Command:
 
     def _input(self, item: Input) -> list[str]:
         if isinstance(item.source, Graph):
-            return list(item.words(self._path))
+            own = dataclasses.replace(item, source=self._graph(item.source))
+            return list(own.words(self._path))
         settings = [word for given in item.settings for word in given.words(self._path)]
         if isinstance(item.source, Sequence):
             with at_token(item.token + 1):
@@ -363,19 +375,27 @@ class Command:
             f"file:{self._path(item.source.name)}",
         ]
 
-    def _path(self, name: str) -> str:
-        return str(self.paths[name] if name in self.paths else self._folder / name)
-
-
-def _with_log(graph: Graph) -> Graph:
-    """The graph with a filter behind each that says its numbers to frames only: it writes them into
-    the log."""
-    return Graph(
-        tuple(
-            tuple(part for item in chain for part in _followed_by_log(item))
+    def _graph(self, graph: Graph) -> Graph:
+        """The graph with what the worker adds: a demuxer to each file that a filter opens, and a
+        filter that writes a measuring filter's numbers into the log behind each of those."""
+        chains = (
+            (part for item in chain for part in _followed_by_log(self._with_demuxer(item)))
             for chain in graph.chains
         )
-    )
+        return Graph(tuple(tuple(chain) for chain in chains))
+
+    def _with_demuxer(self, item: Filter) -> Filter:
+        file = item.option("filename")
+        if item.name not in READERS or not isinstance(file, InputFile):
+            return item
+        forced = (
+            ("format_name", Text(self.demuxers[file.name])),
+            ("format_opts", Text("protocol_whitelist=file")),
+        )
+        return dataclasses.replace(item, options=(*item.options, *forced))
+
+    def _path(self, name: str) -> str:
+        return str(self.paths[name] if name in self.paths else self._folder / name)
 
 
 def _followed_by_log(item: Filter) -> Iterator[Filter]:

@@ -90,8 +90,6 @@ FILTERS: dict[str, FilterSpec] = _load()
 
 _WHY_NOT = {
     "anlmdn": ": FFmpeg 9.0 crashes in it; take afftdn",
-    "movie": ": name the file with -i and use its streams",
-    "amovie": ": name the file with -i and use its streams",
     "sendcmd": ": give expressions of t, or enable, instead",
     "asendcmd": ": give expressions of t, or enable, instead",
 }

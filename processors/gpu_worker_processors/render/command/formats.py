@@ -171,8 +171,7 @@ BITSTREAM_FILTERS = _names(
 
 _WHY_NOT = {
     "tee": ": one file comes out; submit a job for each output",
-    "-filter_complex_script": ": give the graph itself with -filter_complex",
-    "-filter_script": ": give the graph itself with -vf or -af",
+    "-map_channel": ": FFmpeg 7 and later have it no more; take -af pan=mono|c0=c0",
 }
 
 

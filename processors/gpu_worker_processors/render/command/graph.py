@@ -8,6 +8,7 @@ of a filter's options plays no part.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
@@ -79,11 +80,10 @@ class Graph:
 
     @property
     def open_outputs(self) -> frozenset[str]:
-        """Labels that a filter writes and none reads."""
-        written = {label for item in self.filters for label in item.outputs}
-        return frozenset(
-            written.difference(label for item in self.filters for label in item.inputs)
-        )
+        """Labels that a filter writes and none reads. A label that was read may be used again."""
+        written = Counter(label for item in self.filters for label in item.outputs)
+        written.subtract(label for item in self.filters for label in item.inputs)
+        return frozenset(label for label, count in written.items() if count > 0)
 
     def text(self, file: Callable[[str], str]) -> str:
         """The graph as FFmpeg reads it.

@@ -4,7 +4,7 @@ whole checked for sense."""
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
@@ -32,6 +32,10 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _NUMBERED = re.compile(r"([A-Za-z0-9_.-]{0,100})%(?:0([1-9]))?[dv]([A-Za-z0-9_.-]{1,100})")
 """A name with the number of a file or of a variant in it."""
+_FROM_FILE = re.compile(
+    r"/(?P<option>[a-z].*)|(?P<old>filter_complex_script|filter_script(?::.*)?)"
+)
+"""An option whose value is in a file, as FFmpeg 7 writes it and as those before did."""
 _NOWHERE = frozenset({"/dev/null", "NUL", "nul"})
 _STDOUT = frozenset({"-", "pipe:", "pipe:1"})
 _LEFT_TO_WORKER = frozenset({("hwaccel", "auto"), ("hwaccel", "none")})
@@ -40,7 +44,10 @@ _FLAGS = frozenset(option.name for option in OPTIONS if not option.takes_value)
 
 
 def parse_command(
-    args: Sequence[str], names: Collection[str], output_filename: str | None = None
+    args: Sequence[str],
+    names: Collection[str],
+    output_filename: str | None = None,
+    read_text: Callable[[str], str] | None = None,
 ) -> Script:
     """Reads a command.
 
@@ -48,6 +55,8 @@ def parse_command(
         args: what follows `ffmpeg`: options, inputs, the output last.
         names: of the task's inputs.
         output_filename: what the last word must be; None: any file name that is no input's.
+        read_text: the text in an input, for an option whose value is in a file (`-/vf graph.txt`);
+            None: no such options.
 
     Raises:
         TaskError: `ffmpeg_arg_denied`; `token_index` in its details is the word's position,
@@ -58,7 +67,7 @@ def parse_command(
             ErrorCode.invalid_task,
             f"a command may have {MAX_WORDS} words of {MAX_CHARS} characters in all",
         )
-    reader = _Reader(names)
+    reader = _Reader(names, read_text)
     index = 0
     while index < len(args) - 1:
         with at_token(index):
@@ -83,8 +92,9 @@ class _Word:
 class _Reader:
     """Collects options until an `-i` or the end says whose they are."""
 
-    def __init__(self, names: Collection[str]) -> None:
+    def __init__(self, names: Collection[str], read_text: Callable[[str], str] | None) -> None:
         self._names = names
+        self._read_text = read_text
         self._pending: list[_Word] = []
         self._common: list[Given] = []
         self._inputs: list[Input] = []
@@ -108,6 +118,9 @@ class _Reader:
                 " split them"
             )
         name = word[1:]
+        from_file = _FROM_FILE.fullmatch(name)
+        if from_file is not None and self._read_text is not None:
+            name = from_file["option"] or from_file["old"].replace("_script", "")
         if name.partition(":")[0] in _FLAGS:
             self._pending.append(_Word(name, None, index))
             return 1
@@ -115,11 +128,25 @@ class _Reader:
             find_option_anywhere(name)
         if index + 1 >= len(args) - 1:
             raise Denied(f"-{name} needs a value, and the output file must follow")
+        value = args[index + 1]
+        if from_file is not None and self._read_text is not None:
+            with at_token(index + 1):
+                value = self._text_of(value)
         if name == "i":
-            self._inputs.append(self._input(args[index + 1], index))
+            self._inputs.append(self._input(value, index))
         else:
-            self._pending.append(_Word(name, args[index + 1], index))
+            self._pending.append(_Word(name, value, index))
         return 2
+
+    def _text_of(self, name: str) -> str:
+        """What is in an input that holds an option's value."""
+        assert self._read_text is not None, "the caller has looked"
+        if name not in self._names:
+            raise Denied("must be the name of one of the task's inputs", name, self._names)
+        text = self._read_text(name)
+        if _CONTROL.search(text):
+            raise Denied("a control character in the file")
+        return text
 
     def _input(self, source: str, index: int) -> Input:
         if len(self._inputs) == MAX_INPUTS:
@@ -151,14 +178,15 @@ class _Reader:
                 continue
             with at_token(word.token):
                 option, specifier = find_option(word.name, before_input)
-                if option.scope is Scope.IGNORED or (option.name, word.value) in _LEFT_TO_WORKER:
+                if (option.name, word.value) in _LEFT_TO_WORKER:
                     continue
                 given = Given(option, specifier, None, word.token)
             if word.value is not None:
                 with at_token(word.token + 1):
                     value = option.read(modern_value(word.name, word.value), self._names)
                     given = Given(option, specifier, value, word.token)
-            (self._common if option.scope is Scope.GLOBAL else settled).append(given)
+            if option.scope is not Scope.IGNORED:
+                (self._common if option.scope is Scope.GLOBAL else settled).append(given)
         self._pending.clear()
         return settled
 

@@ -8,8 +8,9 @@ import re
 from pathlib import Path
 
 from gpu_worker_processors.media.sniff import sniff
+from gpu_worker_processors.render.command import formats, units
 from gpu_worker_processors.render.command.drawn_text import read_drawn_text
-from gpu_worker_processors.render.command.errors import Denied
+from gpu_worker_processors.render.command.errors import Denied, shown
 from gpu_worker_processors.render.fonts import is_font, letters
 
 _HEAD_BYTES = 4096
@@ -82,6 +83,8 @@ def check_purpose(path: Path, purpose: str) -> None:
         if not is_font(path):
             raise Denied("the file is no TrueType or OpenType font")
         letters(path)  # FFmpeg takes another font for a damaged one, and says nothing
+    elif purpose == "movie":
+        _check_decoders(path)
     elif purpose == "text":
         _check_text(path)
     elif purpose == "rnn":
@@ -90,11 +93,37 @@ def check_purpose(path: Path, purpose: str) -> None:
                 raise Denied("the file is no model for arnndn")
 
 
+def _check_decoders(path: Path) -> None:
+    """What FFmpeg holds every other input to, and not what the filter `movie` reads."""
+    import av
+    from av.error import FFmpegError
+
+    options = {"protocol_whitelist": "file", "codec_whitelist": "none"}
+    try:
+        with av.open(f"file:{path}", format=demuxer_of(path), options=options) as container:
+            codecs = [stream.codec_context for stream in container.streams if stream.codec_context]
+    except FFmpegError:
+        raise Denied("the file that the filter reads cannot be opened") from None
+    for codec in codecs:
+        if codec.name not in formats.DECODERS:
+            raise Denied(f"the file has a stream of {shown(codec.name)}, which is not allowed")
+        if codec.type == "video" and codec.width * codec.height > units.MAX_PIXELS:
+            raise Denied(f"the frames of the file have more than {units.MAX_PIXELS} pixels")
+
+
 def _check_text(path: Path) -> None:
     """FFmpeg expands `%{...}` in the text of a file as in any other."""
+    read_drawn_text(read_text(path))
+
+
+def read_text(path: Path) -> str:
+    """
+    Raises:
+        Denied: the file is too large, or not UTF-8.
+    """
     if path.stat().st_size > _TEXT_BYTES:
         raise Denied(f"a text may have {_TEXT_BYTES} bytes")
     try:
-        read_drawn_text(path.read_text("utf-8"))
+        return path.read_text("utf-8")
     except UnicodeDecodeError:
         raise Denied("the text is not UTF-8") from None

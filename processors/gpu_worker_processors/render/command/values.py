@@ -326,7 +326,10 @@ class Nothing:
 
 
 _PATTERNS = {
-    "bool": (r"0|1|true|false|yes|no|on|off|auto|-1", "0 or 1"),
+    "bool": (
+        r"0|1|-1|auto|true|yes|y|on|enabled?|false|no|n|off|disabled?",
+        "0 or 1",
+    ),
     "color": (
         r"(?:[A-Za-z]{2,24}|(?:#|0x)?[0-9A-Fa-f]{6}(?:[0-9A-Fa-f]{2})?)(?:@(?:0x[0-9A-Fa-f]{1,2}|[01]?(?:\.[0-9]{1,6})?))?",
         'a colour, "white", "#ff8800" or "black@0.5" for example',
@@ -354,7 +357,16 @@ _PATTERNS = {
         r"(?:\|(?:version|name)=[a-zA-Z0-9_.]{1,64}(?::[a-z_]{1,32}=[a-z0-9_.]{1,64}){0,8}){0,8}",
         'a model that FFmpeg comes with, "version=vmaf_v0.6.1" for example',
     ),
+    "picked": (
+        r"[a-z0-9:]{1,16}(?:\+[a-z0-9:]{1,16}){0,31}",
+        'streams with + between them, "dv+da" for example',
+    ),
     "style": (r"[\w ,=&.#+-]{1,512}", 'a style, "FontSize=24,Outline=1" for example'),
+    "ignored": (r"[^\x00]*", "anything"),
+    "stdout": (
+        r"-|pipe:[012]?|[\w .-]+",
+        "- or a name: the worker itself reports progress",
+    ),
     "timecode": (r"[0-9]{2}:[0-9]{2}:[0-9]{2}[:;.][0-9]{2}", '"HH:MM:SS:FF"'),
 }
 _PLAIN: dict[str, Kind] = {

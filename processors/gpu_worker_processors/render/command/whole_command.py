@@ -18,6 +18,8 @@ _GENERATED = (
 )
 _SOURCES = frozenset(_GENERATED.split())
 """Filters that make images or audio out of nothing, for ever without a duration."""
+READERS = frozenset({"movie", "amovie"})
+"""Filters that read one of the inputs by themselves."""
 _PAD_LENGTHS = ("pad_len", "whole_len", "pad_dur", "whole_dur")
 MAX_MAPS = 32
 MAX_GRAPHS = 32
@@ -41,7 +43,9 @@ def check_sense(script: Script, output_token: int) -> None:
     _check_end(script)
     with at_token(output_token):
         if not script.inputs and not any(
-            _is_source(item) for graph in script.graphs for item in graph.filters
+            _is_source(item) or item.name in READERS
+            for graph in script.graphs
+            for item in graph.filters
         ):
             raise Denied("there is no input; give one with -i")
 
@@ -144,6 +148,7 @@ def _endless(graph: Graph) -> Iterator[str]:
         never = (
             (_is_source(item) and item.option("duration") is None)
             or (item.name in ("loop", "aloop") and _is_negative(item, "loop"))
+            or (item.name in READERS and _text(item, "loop") == "0")
             or (item.name == "tpad" and _is_negative(item, "stop"))
             or (item.name == "apad" and not any(_is_positive(item, key) for key in _PAD_LENGTHS))
         )
