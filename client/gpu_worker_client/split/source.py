@@ -259,7 +259,7 @@ def decode_times(coded: Sequence[int]) -> list[int]:
 
     An mp4 says how long a frame lasts by the distance of decoding times only. So they are the
     showing times in their order, all earlier by one lag; a frame that is shown before a pause and
-    decoded after others comes earlier still. The first one is earlier by the lag itself.
+    decoded after later ones comes earlier still. The first one is earlier by the lag itself.
 
     Args:
         coded: showing times in ticks, in the order of the file, each once.
