@@ -39,6 +39,7 @@ from gpu_worker_processors.engine.events import (
 from gpu_worker_processors.engine.jobdir import RESULT_NAME, engine_home
 from gpu_worker_processors.engine.settings import EngineSettings
 from gpu_worker_processors.engine.untrusted_file import open_made
+from gpu_worker_processors.media.open_limits import error_of
 from gpu_worker_processors.sandbox.identity import hand_over
 from gpu_worker_processors.sandbox.level import SandboxSpec
 
@@ -52,6 +53,9 @@ GPU); it is left behind."""
 
 MAX_RESULT_BYTES = 128 * 1024**2
 """Largest result that is read from the engine: ten million boxes as columns have some 75 MB."""
+MAX_RESULT_VALUES = 2_000_000
+"""JSON values in it, at some 100 bytes of memory each: the loudness of 12 hours has 864,000, and
+columns are one."""
 
 OnProgress = Callable[[Stage, int, int | None, str], None]
 
@@ -325,6 +329,9 @@ class Engine:
             return TaskError(
                 ErrorCode.output_too_large, "the output exceeds this worker's size limit"
             )
+        over_a_limit = error_of(status, self._settings.limits)
+        if over_a_limit is not None:
+            return over_a_limit
         logger.error("engine %d ended with status %d", process.pid, status)
         return TaskError(
             ErrorCode.internal, "the engine crashed; the job can be retried", status=status
@@ -398,6 +405,10 @@ def _read_result(path: Path) -> dict[str, Any]:
     if len(data) > MAX_RESULT_BYTES:
         message = f"the result has more than {MAX_RESULT_BYTES} bytes; split the input"
         raise TaskError(ErrorCode.result_too_large, message, limit=MAX_RESULT_BYTES)
+    values = sum(data.count(mark) for mark in (b",", b"[", b"{"))
+    if values > MAX_RESULT_VALUES:
+        message = f"the result has more than {MAX_RESULT_VALUES} values; split the input"
+        raise TaskError(ErrorCode.result_too_large, message, limit=MAX_RESULT_VALUES)
     return json.loads(data)
 
 
