@@ -152,7 +152,7 @@ class AutoCropParams(RequestModel):
     moves as calmly as everywhere: it starts towards an override before its time."""
     framing: Framing = "subject"
     """`subject` fills the output with whoever is followed; the ball, and a second player or person
-    who matters, are kept in view wherever they fit beside. Only a subject that is itself wider than
+    who matters, stay in view wherever they fit beside. Only a subject that is itself wider than
     the window widens it (`fallback`). `group` widens it as well for two or three important people,
     or players where a ball is seen, who do not fit into the window together."""
     fallback: Literal["blur", "pad", "crop"] = "blur"

@@ -171,7 +171,7 @@ def _chosen(
             reason = f"the first of {len(few)} who play"
             focus = Focus.on(few[0].boxes, few[:1], reason, _clarity(ranked))
             focus = _with_glimpses(focus, balls, ball, geometry)
-        return _with_others(focus, few, geometry)
+        return _with_more(focus, few, geometry)
     return replace(focus, oversize=oversize_group(few, reason, balls, ball, geometry))
 
 
@@ -245,14 +245,14 @@ def _with_glimpses(
     )
 
 
-def _with_others(focus: Focus, few: Sequence[Seen], geometry: CropGeometry) -> Focus:
-    """The same with the others of the few who matter inside wherever they fit beside whoever is
+def _with_more(focus: Focus, few: Sequence[Seen], geometry: CropGeometry) -> Focus:
+    """The same with the rest of the few who matter inside wherever they fit beside whoever is
     followed, the one who does most often first. Nobody is lost for them, nor the ball."""
     if not few or focus.members[:1] != (few[0].track_id,):
         return focus
     core, held, members = focus.core, focus.exact, focus.members
-    others = [one for one in few if one.track_id not in members]
-    for one in sorted(others, key=lambda one: -_beside(core, one, geometry).sum()):
+    rest = [one for one in few if one.track_id not in members]
+    for one in sorted(rest, key=lambda one: -_beside(core, one, geometry).sum()):
         fit = _beside(core, one, geometry)
         fit &= ~_in_the_way(fit, held, geometry.fps)
         if fit.any():
