@@ -1,8 +1,9 @@
 """The job's own directory: made when the job starts, gone when it is over, whatever happened in
 between.
 
-Several workers may share a work root. Every name in it holds the process id of its worker, so that
-each sweeps up after the dead and never after the living.
+Several workers may share a work root. Each has a folder in it, and its engine sees no other. Every
+name holds the process id of its worker, so that each sweeps up after the dead and never after the
+living.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from types import TracebackType
 
 logger = logging.getLogger(__name__)
 
-JOB, ENGINE = "job", "engine"
+JOB, ENGINE, WORKER = "job", "engine", "worker"
 LOCAL = "gpu_worker"
 """Of a run without a worker: it stands in a folder that is not ours, mostly the system's for
 temporary files."""
 _OURS = re.compile(r"[a-z_]+-(?P<owner>[0-9]{1,10})(-[0-9a-f]{16})?")
-"""What `JobDirectory` and `engine_home` call theirs."""
+"""What `JobDirectory`, `engine_home` and `worker_root` call theirs."""
 RESULT_NAME = "result.json"
 """Where in the directory the engine leaves the processor's result."""
 
@@ -60,12 +61,21 @@ class JobDirectory:
             threading.Thread(target=remove, args=(self.path,), name="remove", daemon=True).start()
 
 
+def worker_root(root: Path) -> Path:
+    """Makes and gives this worker's folder under a work root that several share. Another user, as
+    which its engine runs, passes through and cannot list it."""
+    own = root / f"{WORKER}-{os.getpid()}"
+    own.mkdir(parents=True, exist_ok=True)
+    own.chmod(0o711 if os.geteuid() == 0 else 0o700)
+    return own
+
+
 def engine_home(root: Path) -> Path:
     """Where this worker's engine keeps its caches."""
     return root / f"{ENGINE}-{os.getpid()}"
 
 
-def sweep(root: Path, kinds: Sequence[str] = (JOB, ENGINE)) -> int:
+def sweep(root: Path, kinds: Sequence[str] = (JOB, ENGINE, WORKER)) -> int:
     """Removes what dead workers left under `root`. Call it once at start, before any job. Returns
     how many directories."""
     leftovers = [

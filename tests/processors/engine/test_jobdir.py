@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gpu_worker_processors.engine import jobdir
-from gpu_worker_processors.engine.jobdir import JobDirectory, sweep
+from gpu_worker_processors.engine.jobdir import JobDirectory, sweep, worker_root
 
 
 def test_it_is_removed_with_its_content_after_an_error(tmp_path: Path) -> None:
@@ -129,3 +129,22 @@ def test_a_worker_that_starts_leaves_the_jobs_of_a_running_one_alone(tmp_path: P
         )
         subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
         assert (directory / "input").exists()
+
+
+def test_a_worker_has_a_folder_that_others_cannot_list(tmp_path: Path) -> None:
+    own = worker_root(tmp_path / "work")
+    with JobDirectory(own) as directory:
+        assert directory.parent == own
+        assert own.stat().st_mode & 0o066 == 0
+        module = "gpu_worker_processors.engine.jobdir"
+        code = (
+            f"import sys; from pathlib import Path; from {module} import JobDirectory, sweep,"
+            " worker_root; root = Path(sys.argv[1]); sweep(root);"
+            " JobDirectory(worker_root(root)).__enter__()"
+        )
+        command = [sys.executable, "-c", code, str(own.parent)]
+        subprocess.run(command, check=True, timeout=60)
+        assert len(list(own.parent.iterdir())) == 2
+        assert directory.exists()
+    assert sweep(own.parent) == 2, "the other's, and ours as a former container left it"
+    assert list(own.parent.iterdir()) == []
