@@ -1,4 +1,4 @@
-"""How clear a pulse is, as a whole: whether its beats stand out of what sounds between them, and
+"""How clear a pulse is, as a whole: whether its beats stand out of what lies between them, and
 whether what happens from one beat to the next happens again.
 
 The search always finds the best path through an envelope, also through one of noise. These two

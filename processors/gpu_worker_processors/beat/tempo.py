@@ -118,8 +118,8 @@ def preference(bpm: Doubles, global_bpm: float) -> Doubles:
 def candidates(
     evidence: Doubles, bpm: Doubles, chosen: float, bounds: tuple[float, float]
 ) -> list[tuple[float, float]]:
-    """(tempo, share of the evidence) of the chosen tempo, of all that a listener may count in its
-    place, and of other peaks of the evidence; best first.
+    """(tempo, share of the evidence) of the chosen tempo, of all that a listener may count
+    instead, and of other peaks of the evidence; best first.
 
     Args:
         evidence: log, float64 of shape (tempos,).
