@@ -27,6 +27,7 @@ from gpu_worker_processors.media.audio_convert import AudioConverter
 from gpu_worker_processors.media.clock import CLOCK_STARTS_ANYWHERE, ClockJump, continuous
 from gpu_worker_processors.media.container import opened
 from gpu_worker_processors.media.probe import MediaInfo
+from gpu_worker_processors.media.programs import foreign_ids
 from gpu_worker_processors.media.retime import RisingTimes
 
 _OWN_KEYS = frozenset(
@@ -81,6 +82,8 @@ class Passthrough:
         with ExitStack() as stack:
             self._input: Any = stack.enter_context(opened(source, info.kind, limits))
             self._info = info
+            video_id = self._input.streams[info.video.index].id if info.video else 0
+            self._foreign = foreign_ids(source, info.kind, video_id)
             self.origin_seconds = _origin(self._input, info)
             """Seconds of the source's clock that are 0 in the output."""
             for stream in self._input.streams:
@@ -162,6 +165,8 @@ class Passthrough:
             self._add_cover(stream, muxer)
         elif stream.type == "video":
             self._leave_out(stream, "one video stream is made")
+        elif stream.id in self._foreign:
+            self._leave_out(stream, "it is of another programme than the video")
         elif _is_carried_as_metadata(stream):
             return
         elif stream.type == "audio" and _is_cut(stream):
