@@ -17,6 +17,9 @@ READY  := .venv/.ready
 # every engine compiles torch anew.
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 
+# pytest keeps what it made of the tests' asserts: half of the time to collect them.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: setup demo test fast client test-all check bench lock reference image wheels version docs clean
 .DEFAULT_GOAL := demo
 

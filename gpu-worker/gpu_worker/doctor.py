@@ -290,7 +290,6 @@ def check_memory(found: Capabilities) -> Check:
 
 def check_sandbox(found: Capabilities, settings: Settings) -> Check:
     level = found.sandbox["level"]
-    reasons = "; ".join(found.sandbox.get("reasons", ()))
     if level == "off":
         return Check(
             "sandbox",
@@ -298,27 +297,26 @@ def check_sandbox(found: Capabilities, settings: Settings) -> Check:
             "GPU_WORKER_SANDBOX is off: a hostile video could reach files and network; set"
             " best_effort",
         )
+    tried: dict[str, bool] = found.sandbox.get("canaries", {})
+    ways: dict[str, str] = {
+        "refused when tried": ", ".join(name for name, refused in tried.items() if refused),
+        "got through": ", ".join(name for name, refused in tried.items() if not refused),
+    }
+    facts = [f"{outcome}: {names}" for outcome, names in ways.items() if names]
+    facts += found.sandbox.get("reasons", ())
+    detail = "; ".join(facts)
     if level == "full":
-        return Check(
-            "sandbox",
-            "ok",
-            f"Landlock ABI {found.sandbox['landlock_abi']} and seccomp, every escape attempt"
-            " refused",
-        )
+        abi = found.sandbox["landlock_abi"]
+        return Check("sandbox", "ok", f"Landlock ABI {abi} and seccomp; {detail}")
     if level == "broken":
-        passed = ", ".join(
-            name for name, refused in found.sandbox["canaries"].items() if not refused
-        )
         return Check(
-            "sandbox",
-            "fail",
-            f"the filters are on and this got through: {passed}; please report it",
+            "sandbox", "fail", f"the filters are on and yet leave a way; {detail}; please report it"
         )
     advice = "run where the kernel has Landlock (Linux 5.13) and allows seccomp"
     return Check(
         "sandbox",
         "fail" if settings.sandbox == "require" else "warn",
-        f"{level} ({reasons}); {advice}",
+        f"{level} ({detail}); {advice}",
     )
 
 

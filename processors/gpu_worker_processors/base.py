@@ -31,6 +31,11 @@ class Limits:
     """Frames of one input: 9 hours at 60 frames/s."""
     max_streams: int = 64
     """Streams of one container. FFmpeg itself stops at 1000."""
+    max_open_seconds: float = 10.0
+    """CPU time that opening one input may take. An honest file takes milliseconds, an MP4 of nine
+    hours one second."""
+    max_open_bytes: int = 512 * 1024**2
+    """Memory that reading the header of one input may take."""
     max_output_bytes: int = 64 * 1024**3
     """Size of the output file."""
     max_seconds: float = 6 * 3600

@@ -13,6 +13,7 @@ PURE = [
     "auto_crop.candidates",
     "auto_crop.group_shot",
     "auto_crop.importance",
+    "auto_crop.in_view",
     "auto_crop.l1",
     "auto_crop.layout",
     "auto_crop.metrics",

@@ -1,5 +1,5 @@
 """Peak memory of worker, engine and FFmpeg does not depend on the length of the video: 10 s of a
-clip against 120 s, or 300 s for track."""
+clip against 120 s, or 300 s of ten frames a second for track, whose detector is slow on a CPU."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import threading
+from fractions import Fraction
 from pathlib import Path
 
 import psutil
@@ -27,8 +28,7 @@ from gpu_worker_client.protocol import (
 )
 
 ALLOWED_GROWTH = 1.05
-RATE = 25
-DEADLINE_SECONDS = 280.0
+DEADLINE_SECONDS = 600.0
 
 
 def peak_bytes(pid: int) -> int:
@@ -58,19 +58,20 @@ def task_for(stage: Stage, name: str, url: str) -> InputTask | FileTask:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
-    ("name", "size", "long_seconds"),
+    ("name", "size", "rate", "long_seconds"),
     [
-        ("detect_scenes", (640, 360), 120),
-        ("upscale", (48, 32), 120),
-        ("track", (160, 32), 300),
-        ("auto_crop", (160, 64), 120),
+        ("detect_scenes", (640, 360), 25, 120),
+        ("upscale", (48, 32), 25, 120),
+        ("track", (160, 32), 10, 300),
+        ("auto_crop", (160, 64), 25, 120),
     ],
 )
 def test_peak_memory_does_not_grow_with_length(
     name: str,
     size: tuple[int, int],
+    rate: int,
     long_seconds: int,
     tmp_path_factory: pytest.TempPathFactory,
     tmp_path: Path,
@@ -79,7 +80,7 @@ def test_peak_memory_does_not_grow_with_length(
     assert os.environ["WEIGHTS_DIR"]
     peaks: dict[int, int] = {}
     for seconds in (10, long_seconds):
-        spec = clips.Clip(width=size[0], height=size[1], frames=seconds * RATE)
+        spec = clips.Clip(width=size[0], height=size[1], rate=Fraction(rate), frames=seconds * rate)
         clip = clips.make(tmp_path / f"{seconds}.mp4", spec)
         for stage in start(
             tmp_path_factory

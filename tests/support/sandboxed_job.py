@@ -1,4 +1,4 @@
-"""A real job inside the sandbox, run by test_sandbox_sandbox.py as its own process:
+"""A real job inside the sandbox, run by the tests of the sandbox as its own process:
 `sandboxed_job.py SPEC_JSON ATTEMPTS_JSON`.
 
 Locks itself in, decodes a clip with PyAV, resizes with OpenCV, runs a convolution on several torch
@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -21,10 +23,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gpu_worker_client.protocol import ErrorBody
+from gpu_worker_processors.sandbox import landlock
 from gpu_worker_processors.sandbox import level as level_module
 from gpu_worker_processors.sandbox.level import SandboxSpec, apply
 
 PTRACE_SEIZE = 0x4206
+IPC_PRIVATE, IPC_CREAT, IPC_RMID = 0, 0o1000, 0
+F_SETSIG, F_SETOWN_EX, FIOASYNC, FIOSETOWN, SIOCSPGRP = 10, 15, 0x5452, 0x8901, 0x8902
+PR_SET_CHILD_SUBREAPER = 36
+IOPRIO_SET, IOPRIO_GET = {"x86_64": (251, 252), "aarch64": (30, 31)}[os.uname().machine]
 
 
 def attempt(action: Callable[[], object]) -> str:
@@ -36,14 +44,87 @@ def attempt(action: Callable[[], object]) -> str:
     return "done"
 
 
-def raw(name: str, *arguments: int) -> None:
+def raw(name: str, *arguments: int) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
-    if getattr(libc, name)(*map(ctypes.c_long, arguments)) < 0:
+    result = getattr(libc, name)(*map(ctypes.c_long, arguments))
+    if result < 0:
         raise OSError(ctypes.get_errno(), name)
+    return result
 
 
 def connect(port: int) -> None:
-    socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    with socket.socket() as ours:
+        ours.connect(("127.0.0.1", port))
+
+
+def send_datagram(path: Path) -> None:
+    """Without a call of socket() or connect()."""
+    ours, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.sendto(b"out", str(path))
+
+
+def send_message(path: Path) -> None:
+    ours, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.sendmsg([b"out"], [], 0, str(path))
+
+
+def reconnect(path: Path) -> None:
+    ours, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.connect(str(path))
+    ours.send(b"out")
+
+
+def make_queue() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    name = f"/gpu-worker-test-{os.getpid()}".encode()
+    if libc.mq_open(name, os.O_CREAT | os.O_RDWR, 0o600, None) < 0:
+        raise OSError(ctypes.get_errno(), "mq_open")
+    libc.mq_unlink(name)
+
+
+def on_a_pipe(call: Callable[[int], object]) -> Callable[[], object]:
+    """Does a thing to a fresh descriptor."""
+
+    def attempt() -> None:
+        ends = os.pipe()
+        try:
+            call(ends[0])
+        finally:
+            for end in ends:
+                os.close(end)
+
+    return attempt
+
+
+def owned_by_the_parent(end: int) -> None:
+    """As the kernel has it: struct f_owner_ex {F_OWNER_PID, parent}."""
+    owner = (ctypes.c_int * 2)(1, os.getppid())
+    if ctypes.CDLL(None, use_errno=True).fcntl(end, F_SETOWN_EX, owner) < 0:
+        raise OSError(ctypes.get_errno(), "fcntl")
+
+
+def own_by_ioctl(request: int) -> None:
+    """What sockets take; `socketpair` of streams is there."""
+    ours, _ = socket.socketpair()
+    fcntl.ioctl(ours, request, struct.pack("i", os.getppid()))
+
+
+def in_a_child(call: Callable[[], object]) -> Callable[[], object]:
+    """A leader of a group cannot leave it; its child can."""
+
+    def attempt() -> None:
+        child = os.fork()
+        if child == 0:
+            try:
+                call()
+            except OSError as error:
+                os._exit(error.errno or 255)
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status:
+            raise OSError(status, "in the child")
+
+    return attempt
 
 
 def outbreaks(
@@ -73,6 +154,47 @@ def outbreaks(
         "unshare": lambda: raw("unshare", 0x10000000),
         "mount": lambda: raw("mount", 0, 0, 0, 0, 0),
         "write_program": lambda: Path(level_module.__file__).open("ab").close(),
+        "list_beside_work": lambda: list(work.parent.iterdir()),
+        "network_state": Path("/proc/net/tcp").read_bytes,
+        "network_of_a_thread": Path(f"/proc/self/task/{os.getpid()}/net/unix").read_bytes,
+        "unix_datagram": lambda: send_datagram(outside / "mailbox"),
+        "unix_message": lambda: send_message(outside / "mailbox"),
+        "unix_reconnected": lambda: reconnect(outside / "mailbox"),
+        "shared_memory": lambda: raw(
+            "shmctl", raw("shmget", IPC_PRIVATE, 4096, IPC_CREAT | 0o600), IPC_RMID, 0
+        ),
+        "message_queue": lambda: raw(
+            "msgctl", raw("msgget", IPC_PRIVATE, IPC_CREAT | 0o600), IPC_RMID, 0
+        ),
+        "semaphore": lambda: raw(
+            "semctl", raw("semget", IPC_PRIVATE, 1, IPC_CREAT | 0o600), 0, IPC_RMID
+        ),
+        "posix_queue": make_queue,
+        "owner_of_a_pipe": on_a_pipe(lambda end: fcntl.fcntl(end, fcntl.F_SETOWN, os.getppid())),
+        "owner_ex_of_a_pipe": on_a_pipe(owned_by_the_parent),
+        "signal_of_a_pipe": on_a_pipe(lambda end: fcntl.fcntl(end, F_SETSIG, 9)),
+        "owner_by_fiosetown": lambda: own_by_ioctl(FIOSETOWN),
+        "owner_by_siocspgrp": lambda: own_by_ioctl(SIOCSPGRP),
+        "async_by_ioctl": lambda: own_by_ioctl(FIOASYNC),
+        "adopt_orphans": lambda: raw("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0),
+        "session": in_a_child(os.setsid),
+        "group": in_a_child(os.setpgrp),
+        "nice_parent": lambda: os.setpriority(
+            os.PRIO_PROCESS, os.getppid(), os.getpriority(os.PRIO_PROCESS, os.getppid())
+        ),
+        "cores_of_parent": lambda: os.sched_setaffinity(
+            os.getppid(), os.sched_getaffinity(os.getppid())
+        ),
+        "class_of_parent": lambda: os.sched_setscheduler(
+            os.getppid(), os.SCHED_OTHER, os.sched_param(0)
+        ),
+        "disk_share_of_parent": lambda: raw(
+            "syscall", IOPRIO_SET, 1, os.getppid(), raw("syscall", IOPRIO_GET, 1, os.getppid())
+        ),
+        "times_outside": lambda: os.utime(secret),
+        "attribute_outside": lambda: os.setxattr(secret, "user.canary", b"1"),
+        "read_attributes": lambda: os.listxattr(secret),
+        "truncate_by_reading": lambda: os.close(os.open(secret, os.O_RDONLY | os.O_TRUNC)),
     }
 
 
@@ -105,15 +227,34 @@ def in_thread(action: Callable[[], str]) -> str:
     return said[0]
 
 
+def become(user: int) -> None:
+    """This process and its parent are this user's from here on. Not before: the interpreter may lie
+    where only root can read, and so may what `apply` imports."""
+    ErrorBody.model_rebuild()
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+    child = os.fork()
+    if child:
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF)
+
+
 def main() -> int:
     spec = SandboxSpec.from_json(sys.argv[1])
     wanted = json.loads(sys.argv[2])
+    if wanted["abi"] is not None:
+        landlock.abi = lambda: wanted["abi"]  # an older kernel
+    if wanted["user"]:
+        become(wanted["user"])
     level = apply(spec)
     work = spec.work_root
     secret = Path(wanted["secret"])
     answer: dict[str, Any] = {"level": level.summary(), "uid": os.getuid()}
     tries = outbreaks(secret, wanted["port"], Path(wanted["outside"]), work)
     answer["attempts"] = {name: attempt(tries[name]) for name in wanted["only"] or tries}
+    if not wanted["clip"]:
+        sys.stdout.write(json.dumps(answer) + "\n")
+        return 0
     answer["thread_read"] = in_thread(lambda: attempt(secret.read_text))
     answer["decoded"] = decode(Path(wanted["clip"]))
     if wanted["compute"]:

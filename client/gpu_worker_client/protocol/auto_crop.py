@@ -91,7 +91,7 @@ class CropOverride(RequestModel):
     """Top edge, as `x`. The window has room up and down in a source that is taller than the target,
     or with `zoom`."""
     layout: Layout | None = None
-    """`blur` or `pad` show the whole frame, `crop` the window where `fallback` would not."""
+    """`blur` or `pad` show the whole image, `crop` the window where `fallback` would not."""
 
     @model_validator(mode="after")
     def _one_wish_for_some_time(self) -> CropOverride:
@@ -171,6 +171,10 @@ class AutoCropParams(RequestModel):
     """Pixels, even; by default the window's own."""
     output_height: EvenPixels | None = None
     """Pixels, even. One of the two is enough."""
+    keep_bars: bool = False
+    """Bars around the image (pillarbox, letterbox, or both) belong to the frame. By default those
+    that are certain, shot by shot, stay outside of every window; `keyframes` are rendered as they
+    are."""
     normalised: bool = False
     """Positions and sizes, in and out, are shares of the source's width and height, 0 to 1."""
     codec: Codec = "h264"
@@ -316,6 +320,9 @@ class CropSegment(ResponseModel):
     """Time of the last frame, seconds."""
     layout: Layout = "crop"
     """How these frames are shown."""
+    image: tuple[float, float, float, float] | None = None
+    """x, y, width, height of the part inside the bars: nothing else is shown. None without bars or
+    with `keep_bars`."""
     subject: CropSubject
     """Who is followed."""
 

@@ -19,10 +19,12 @@ from gpu_worker_client.protocol.boxes import CONFIDENCE, PX, BoxColumns
 from gpu_worker_client.protocol.columnar import MAX_BOXES
 from gpu_worker_processors.auto_crop.candidates import SubjectTrack
 from gpu_worker_processors.auto_crop.canvas import square_size
+from gpu_worker_processors.auto_crop.importance import middle
 from gpu_worker_processors.auto_crop.path import ShotTimeline
 from gpu_worker_processors.auto_crop.tracks_file import INPUT_NAME, check_frames, read_tracks
 from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.detect_scenes.scenes import FrameTimes
+from gpu_worker_processors.media.bars import BarFinder
 from gpu_worker_processors.media.decode import FrameReader
 from gpu_worker_processors.media.probe import MediaInfo, VideoInfo, require_video
 from gpu_worker_processors.track.detectors.base import Detector
@@ -34,6 +36,8 @@ _SHORT_GAP_SECONDS = 0.3
 """As long as a ball may be missed by the track task and still be drawn through."""
 _LONGEST_STRIDE = 1000
 """The largest `frame_stride` that a track task accepts."""
+_BESIDE_SHARE = 0.1
+"""Of a track's frames: less are slips of the detector at the image's edge."""
 _MIN_STEP_SECONDS = 1e-3
 """Between frames, for the path: a file whose timestamps repeat must not ask for infinite speed.
 Matroska's own resolution."""
@@ -45,6 +49,8 @@ class Analysis:
     timeline: ShotTimeline
     times: FrameTimes
     """The times of all frames."""
+    images: NDArray[np.int64] | None = None
+    """Shape (shots, 4): x1, y1, x2, y2 of what each shot fills; None where no shot has bars."""
     is_listed: bool = False
     """The times are the container's word: whoever decodes it must compare."""
 
@@ -66,12 +72,12 @@ def analyse(
         return _followed(job, info, video, detector)
     result = read_tracks(job.inputs[INPUT_NAME], video) if INPUT_NAME in job.inputs else None
     reader = FrameReader(job.require_input(), info, limits=job.limits)
+    bars = BarFinder(reader) if result is not None and not job.params.keep_bars else None
     # Nobody would notice a wrong list where nothing is decoded later and no tracks say how many
     # frames there are.
     counted = None if result is None else result.total_frames
-    listed = (
-        reader.listed() if may_list and (counted is not None or not job.params.dry_run) else None
-    )
+    may_list &= bars is None and (counted is not None or not job.params.dry_run)
+    listed = reader.listed() if may_list else None
     if listed is not None and counted not in (None, len(listed)):
         listed = None
     times = FrameTimes(video.time_base)
@@ -79,24 +85,22 @@ def analyse(
         for pts, duration in listed:
             times.add(pts, duration)
     else:
-        for item in reader:
+        for item in bars or reader:
             times.add(item.pts, item.duration)
             _report(job, item.index + 1, video)
     job.warnings.extend(reader.warnings)
     if result is None:
-        return Analysis((), _timeline(times, ()), times, listed is not None)
+        return Analysis((), _timeline(times, ()), times, is_listed=listed is not None)
     check_frames(result, len(times))
     cuts = [cut.frame for cut in result.cuts]
     tracks = [
         _arrays(track.track_id, track.class_name, track.frames.columns, video)
         for track in result.tracks
     ]
-    return Analysis(
-        without_gaps(tracks, cuts, float(video.fps)),
-        _timeline(times, cuts),
-        times,
-        listed is not None,
-    )
+    timeline = _timeline(times, cuts)
+    images = without_bars(bars, tracks, timeline, video) if bars else None
+    whole = without_gaps(tracks, cuts, float(video.fps))
+    return Analysis(whole, timeline, times, images, listed is not None)
 
 
 def _followed(job: LocalJob, info: MediaInfo, video: VideoInfo, detector: Detector) -> Analysis:
@@ -110,8 +114,9 @@ def _followed(job: LocalJob, info: MediaInfo, video: VideoInfo, detector: Detect
     )
     with TrackStore(job.work_dir) as store:
         reader = FrameReader(job.require_input(), info, limits=job.limits)
+        bars = None if crop.keep_bars else BarFinder(reader)
         source = FrameSource(
-            reader,
+            bars or reader,
             video,
             detector,
             params.frame_stride,
@@ -125,9 +130,9 @@ def _followed(job: LocalJob, info: MediaInfo, video: VideoInfo, detector: Detect
             for head, boxes in store.by_track()
         ]
     cuts = [cut.frame for cut in feed.cuts]
-    return Analysis(
-        without_gaps(tracks, cuts, float(video.fps)), _timeline(source.times, cuts), source.times
-    )
+    timeline = _timeline(source.times, cuts)
+    images = without_bars(bars, tracks, timeline, video) if bars else None
+    return Analysis(without_gaps(tracks, cuts, float(video.fps)), timeline, source.times, images)
 
 
 def _report(job: LocalJob, done: int, video: VideoInfo) -> None:
@@ -140,6 +145,30 @@ def _timeline(times: FrameTimes, cuts: Sequence[int]) -> ShotTimeline:
         (times.seconds(index) for index in range(len(times))), np.float64, len(times)
     )
     return ShotTimeline(rising(seconds), np.array([0, *cuts], np.int64))
+
+
+def without_bars(
+    bars: BarFinder, tracks: Sequence[SubjectTrack], timeline: ShotTimeline, video: VideoInfo
+) -> NDArray[np.int64] | None:
+    """`Analysis.images`. Where somebody is tracked in them, the bars are a dark part of a scene."""
+    left, top, right, bottom = np.array(bars.margins(timeline.shot_starts.tolist())).T
+    across, width = square_size(video)[0] / video.width, square_size(video)[0]
+    images = np.stack(
+        [
+            np.ceil(left * across).astype(np.int64),
+            top,
+            np.floor(width - right * across).astype(np.int64),
+            video.height - bottom,
+        ],
+        axis=1,
+    )
+    shot = timeline.shot_of()
+    for track in tracks:
+        middles, image = middle(track.boxes.astype(np.float64)), images[shot[track.frames]]
+        beside = ((middles < image[:, :2]) | (middles > image[:, 2:])).any(1)
+        if beside.sum() > _BESIDE_SHARE * len(beside):
+            images[shot[track.frames[beside]]] = 0, 0, *square_size(video)
+    return images if (images != (0, 0, *square_size(video))).any() else None
 
 
 def rising(seconds: NDArray[np.float64]) -> NDArray[np.float64]:

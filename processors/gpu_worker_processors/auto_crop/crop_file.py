@@ -49,7 +49,7 @@ def crop_file(job: LocalJob, detector: Detector | None) -> AutoCropResult:
         )
         job.warnings.extend(target.warnings)
     found = analyse(job, info, detector)
-    plan = plan_crop(found.tracks, found.timeline, frame, params)
+    plan = plan_crop(found.tracks, found.timeline, frame, params, found.images)
     if target is not None:
         try:
             render(job, info, plan, found, target)
@@ -57,7 +57,7 @@ def crop_file(job: LocalJob, detector: Detector | None) -> AutoCropResult:
             if not found.is_listed:
                 raise
             found = analyse(job, info, detector, may_list=False)
-            plan = plan_crop(found.tracks, found.timeline, frame, params)
+            plan = plan_crop(found.tracks, found.timeline, frame, params, found.images)
             render(job, info, plan, found, target)
     if (
         isinstance(params.subject, str)

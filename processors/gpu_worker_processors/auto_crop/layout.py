@@ -92,42 +92,42 @@ def views_of(
     foci: Sequence[Focus],
     overrides: Sequence[CropOverride | None],
     fallback: Layout,
-    geometry: CropGeometry,
+    geometries: Sequence[CropGeometry],
 ) -> list[View]:
     """How each stretch is shown: as an override says, else as its shot is."""
-    usual, frame = (
-        View("crop", (geometry.window_width, geometry.window_height)),
-        (geometry.width, geometry.height),
-    )
     # An exception for some time says nothing of the rest of its shot.
     usually = [
-        (piece, focus)
-        for piece, focus, override in zip(pieces, foci, overrides, strict=True)
+        (piece, focus, geometry)
+        for piece, focus, override, geometry in zip(
+            pieces, foci, overrides, geometries, strict=True
+        )
         if override is None
     ]
-    wide = {} if fallback == "crop" else _wide_shots(usually, fallback, geometry)
-    return [
-        wide.get(piece.shot, usual)
-        if override is None
-        else usual
-        if override.layout in (None, "crop")
-        else View(override.layout, frame)
-        for piece, override in zip(pieces, overrides, strict=True)
-    ]
+    wide = {} if fallback == "crop" else _wide_shots(usually, fallback)
+    views = list[View]()
+    for piece, override, geometry in zip(pieces, overrides, geometries, strict=True):
+        view = View("crop", (geometry.window_width, geometry.window_height))
+        if override is None:
+            view = wide.get(piece.shot, view)
+        elif override.layout not in (None, "crop"):
+            view = View(override.layout, (geometry.width, geometry.height))
+        views.append(view)
+    return views
 
 
 def _wide_shots(
-    usually: Sequence[tuple[Stretch, Focus]], fallback: Layout, geometry: CropGeometry
+    usually: Sequence[tuple[Stretch, Focus, CropGeometry]], fallback: Layout
 ) -> dict[int, View]:
     """A wider view for each shot in which people who matter often do not fit into one window."""
     total, rooms = dict[int, int](), dict[int, list[Floats]]()
-    for piece, focus in usually:
+    for piece, focus, _ in usually:
         total[piece.shot] = total.get(piece.shot, 0) + piece.stop - piece.start
         if focus.split_group is not None:
             rooms.setdefault(piece.shot, []).append(focus.split_group.room)
     many = {shot: np.concatenate(room) for shot, room in rooms.items()}
+    geometries = {piece.shot: geometry for piece, _, geometry in usually}
     return {
-        shot: _wide(room, fallback, geometry)
+        shot: _wide(room, fallback, geometries[shot])
         for shot, room in many.items()
         if len(room) > _SPREAD_SHARE * total[shot]
     }

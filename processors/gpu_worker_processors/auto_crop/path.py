@@ -62,6 +62,9 @@ _STILL_RANGE = 1e-4
 are."""
 
 
+Lengths = NDArray[np.int64] | Floats
+
+
 @dataclass(frozen=True)
 class PathSettings:
     """The task's parameters of the same names."""
@@ -134,20 +137,20 @@ class Wanted:
 def plan_axis(
     wanted: Wanted,
     timeline: ShotTimeline,
-    frame_px: int,
-    window_px: float | Floats,
+    frame_px: float | Lengths,
+    window_px: float | Lengths,
     settings: PathSettings,
     short: NDArray[np.bool_] | None = None,
 ) -> Floats:
     """The window's offset in pixels, within 0..frame_px - window_px: shape (n,), float64.
 
     Args:
-        window_px: the window's size, or that of each frame's, shape (n,); it changes only where a
-            shot of `timeline` begins.
+        frame_px, window_px: the sizes of the image and of the window, or those of each frame's,
+            shape (n,); they change only where a shot of `timeline` begins.
         short: shape (n,): frames of shots too short for a window of their own; by default those of
             `timeline`.
     """
-    window_px = np.broadcast_to(np.float64(window_px), len(timeline.times))
+    window_px = np.broadcast_to(np.asarray(window_px, np.float64), len(timeline.times))
     end = frame_px / window_px - 1
     if (end < _HAIR).all():
         return np.zeros(len(timeline.times))

@@ -6,14 +6,14 @@ parameters give the same plan.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.auto_crop import (
     AutoCropParams,
+    CropKeyframe,
     CropOverride,
     CropSegment,
     CropSubject,
@@ -24,9 +24,12 @@ from gpu_worker_processors.auto_crop.candidates import (
     CropGeometry,
     SubjectTrack,
 )
-from gpu_worker_processors.auto_crop.group_shot import SplitGroup
-from gpu_worker_processors.auto_crop.importance import middle
-from gpu_worker_processors.auto_crop.l1 import Floats
+from gpu_worker_processors.auto_crop.in_view import (
+    lost_frames,
+    pinned_offsets,
+    refused,
+    wanted_in_view,
+)
 from gpu_worker_processors.auto_crop.layout import (
     Stretch,
     View,
@@ -36,7 +39,7 @@ from gpu_worker_processors.auto_crop.layout import (
     views_of,
 )
 from gpu_worker_processors.auto_crop.metrics import Quality, quality, steadiness
-from gpu_worker_processors.auto_crop.path import PathSettings, ShotTimeline, Wanted, plan_axis
+from gpu_worker_processors.auto_crop.path import PathSettings, ShotTimeline, plan_axis
 from gpu_worker_processors.auto_crop.subject import Focus, focus_on
 from gpu_worker_processors.auto_crop.windows import (
     CropPath,
@@ -47,11 +50,6 @@ from gpu_worker_processors.auto_crop.windows import (
 
 _SHOWN_IDS = 50
 """Ids named in a message: enough to choose one."""
-_CERTAIN_SHARE = 0.5
-"""A subject that is larger than the window is certain to fill this share of it. The other half lets
-the window stand still."""
-_HEADROOM_SHARE = 0.1
-"""Room above the head of a person taller than the window, as a share of the window."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +72,15 @@ def plan_crop(
     timeline: ShotTimeline,
     frame: tuple[int, int],
     params: AutoCropParams,
+    images: NDArray[np.int64] | None = None,
 ) -> CropPlan:
     """
     Args:
         tracks: of the whole video; not used when `params.keyframes` are given.
         timeline: at least one frame.
-        frame: width and height of the upright image, pixels.
+        frame: width and height of the upright frame, pixels.
+        images: shape (shots, 4): x1, y1, x2, y2 of the part of the frame that each shot fills; None
+            where no shot has bars.
 
     Raises:
         TaskError: `invalid_task`: an id that no track has, a keyframe or an override outside the
@@ -87,26 +88,19 @@ def plan_crop(
     """
     size = window_size(frame, params.aspect, params.zoom)
     if params.keyframes is not None:
-        path = path_of_keyframes(
-            params.keyframes, timeline, size, frame, normalised=params.normalised
-        )
-        steps = steps_of_keyframes(params.keyframes, path, timeline)
-        seen = ShotTimeline(timeline.times, np.union1d(timeline.shot_starts, steps))
-        return CropPlan(
-            path,
-            None,
-            size,
-            (),
-            CropSubject(reason="the keyframes say"),
-            steadiness(path.windows, seen),
-        )
-    cast = Cast(tracks)
+        return _as_keyframes_say(params.keyframes, timeline, frame, size, params)
+    if images is None:
+        images = np.tile((0, 0, *frame), (len(timeline.shot_starts), 1))
+    # From here on positions are those in the image of each shot, until the windows are placed.
+    of_frames = images[timeline.shot_of()]
+    corners, image_sizes = of_frames[:, :2], of_frames[:, 2:] - of_frames[:, :2]
+    cast = Cast([_moved(track, corners) for track in tracks] if corners.any() else tracks)
     _check_overrides(cast, timeline, params)
     pieces = stretches(timeline, params)
     overrides = overrides_of(pieces, timeline, params)
-    geometry = _geometry(frame, size, timeline, params)
-    foci = _foci(cast, pieces, overrides, geometry, params)
-    views = views_of(pieces, foci, overrides, params.fallback, geometry)
+    geometries = [_geometry(image_sizes[piece.start], timeline, params) for piece in pieces]
+    foci = _foci(cast, pieces, overrides, geometries, params)
+    views = views_of(pieces, foci, overrides, params.fallback, geometries)
     lengths = [piece.stop - piece.start for piece in pieces]
     layouts, sizes = (
         np.repeat([view.layout for view in views], lengths),
@@ -117,29 +111,55 @@ def plan_crop(
     seen = ShotTimeline(
         timeline.times, np.union1d(timeline.shot_starts, 1 + np.flatnonzero(changes))
     )
-    across, down = _wanted(pieces, foci, views, timeline, geometry, params)
+    across, down = wanted_in_view(pieces, foci, views, timeline, geometries)
+    for axis, wanted in enumerate((across, down)):
+        wanted.pinned[:] = pinned_offsets(timeline, axis, frame, size, params) - corners[:, axis]
     settings = PathSettings(params.smoothing, params.padding, params.anticipation)
     short = (
         timeline.in_short_shots()
     )  # what the user asks for in mid-shot is shown, for however short a time
-    x = plan_axis(across, seen, frame[0], sizes[:, 0], settings, short)
-    y = plan_axis(down, seen, frame[1], sizes[:, 1], settings, short)
-    path = CropPath.moving(x, y, sizes, frame)
-    chosen = (sizes != frame).any(1)
-    lost = np.concatenate([_lost(*one) for one in zip(foci, views, strict=True)])
+    x = plan_axis(across, seen, image_sizes[:, 0], sizes[:, 0], settings, short)
+    y = plan_axis(down, seen, image_sizes[:, 1], sizes[:, 1], settings, short)
+    path = CropPath.moving(x, y, sizes, image_sizes)
+    chosen = (sizes != image_sizes).any(1)
+    lost = np.concatenate([lost_frames(*one) for one in zip(foci, views, strict=True)])
     measured = quality(path.windows, seen, across, down, chosen, lost)
+    path.windows[:, :2] += corners
+    inside = [_without_bars(images[piece.shot], frame, params) for piece in pieces]
     segments = tuple(
-        _segment(*one, timeline) for one in zip(pieces, foci, overrides, views, strict=True)
+        _segment(*one, timeline) for one in zip(pieces, foci, overrides, views, inside, strict=True)
     )
     return CropPlan(path, layouts, size, segments, _most_shown(segments), measured)
 
 
+def _as_keyframes_say(
+    keyframes: Sequence[CropKeyframe],
+    timeline: ShotTimeline,
+    frame: tuple[int, int],
+    size: tuple[int, int],
+    params: AutoCropParams,
+) -> CropPlan:
+    path = path_of_keyframes(keyframes, timeline, size, frame, normalised=params.normalised)
+    steps = steps_of_keyframes(keyframes, path, timeline)
+    seen = ShotTimeline(timeline.times, np.union1d(timeline.shot_starts, steps))
+    subject, measured = CropSubject(reason="the keyframes say"), steadiness(path.windows, seen)
+    return CropPlan(path, None, size, (), subject, measured)
+
+
+def _moved(track: SubjectTrack, corners: NDArray[np.int64]) -> SubjectTrack:
+    """The same with positions from each frame's corner, shape (n, 2)."""
+    boxes = track.boxes - np.tile(corners[track.frames], 2).astype(np.float32)
+    return replace(track, boxes=boxes)
+
+
 def _geometry(
-    frame: tuple[int, int], size: tuple[int, int], timeline: ShotTimeline, params: AutoCropParams
+    image: NDArray[np.int64], timeline: ShotTimeline, params: AutoCropParams
 ) -> CropGeometry:
     times = timeline.times
     fps = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 25.0
-    return CropGeometry(*frame, *size, params.padding, float(fps))
+    width, height = image.tolist()
+    size = window_size((width, height), params.aspect, params.zoom)
+    return CropGeometry(width, height, *size, params.padding, float(fps))
 
 
 def _check_overrides(cast: Cast, timeline: ShotTimeline, params: AutoCropParams) -> None:
@@ -154,12 +174,12 @@ def _check_overrides(cast: Cast, timeline: ShotTimeline, params: AutoCropParams)
         _check_id(cast, f"params.overrides.{index}.subject", override.subject)
         start, stop = override_frames(timeline, override.start_time, override.end_time)
         if start >= len(timeline.times):
-            raise _refused(
+            raise refused(
                 f"params.overrides.{index}", f"begins after the last frame, at {last:.3f} seconds"
             )
         if start == stop:
             near = f"the next one is at {timeline.times[start]:.6f} seconds"
-            raise _refused(
+            raise refused(
                 f"params.overrides.{index}",
                 f"no frame lies between start_time and end_time; {near}",
             )
@@ -175,19 +195,21 @@ def _check_id(cast: Cast, path: str, subject: int | str | None) -> None:
             if ids
             else "no track has this id; nothing was tracked"
         )
-        raise _refused(path, problem)
+        raise refused(path, problem)
 
 
 def _foci(
     cast: Cast,
     pieces: Sequence[Stretch],
     overrides: Sequence[CropOverride | None],
-    geometry: CropGeometry,
+    geometries: Sequence[CropGeometry],
     params: AutoCropParams,
 ) -> list[Focus]:
     foci, before, shot = list[Focus](), None, -1
-    games = _games(cast, pieces, geometry)
-    for piece, override, is_game in zip(pieces, overrides, games, strict=True):
+    games = _games(cast, pieces, geometries[0].fps)
+    for piece, override, geometry, is_game in zip(
+        pieces, overrides, geometries, games, strict=True
+    ):
         subject = (
             params.subject if override is None or override.subject is None else override.subject
         )
@@ -200,11 +222,10 @@ def _foci(
     return foci
 
 
-def _games(cast: Cast, pieces: Sequence[Stretch], geometry: CropGeometry) -> list[bool]:
+def _games(cast: Cast, pieces: Sequence[Stretch], fps: float) -> list[bool]:
     """Whether a ball is seen in each stretch, or in the one before or after it in the same shot."""
     has_ball = [
-        cast.ball_frames(piece.start, piece.stop) >= GLIMPSE_SECONDS * geometry.fps
-        for piece in pieces
+        cast.ball_frames(piece.start, piece.stop) >= GLIMPSE_SECONDS * fps for piece in pieces
     ]
     return [
         any(
@@ -216,119 +237,24 @@ def _games(cast: Cast, pieces: Sequence[Stretch], geometry: CropGeometry) -> lis
     ]
 
 
-def _wanted(
-    pieces: Sequence[Stretch],
-    foci: Sequence[Focus],
-    views: Sequence[View],
-    timeline: ShotTimeline,
-    geometry: CropGeometry,
-    params: AutoCropParams,
-) -> tuple[Wanted, Wanted]:
-    """What is to be seen from left to right, and from top to bottom."""
-    frame, size = (geometry.width, geometry.height), (geometry.window_width, geometry.window_height)
-    axes = Wanted.nothing(len(timeline.times)), Wanted.nothing(len(timeline.times))
-    for piece, focus, view in zip(pieces, foci, views, strict=True):
-        frames = slice(piece.start, piece.stop)
-        core, middles, exact = _in_view(focus, view)
-        for axis, wanted in enumerate(axes):
-            low = np.clip(core[:, axis], 0, frame[axis])
-            high = np.clip(core[:, axis + 2], 0, frame[axis])
-            center = np.where(np.isfinite(core[:, 0]), middles[:, axis], np.nan)
-            fitting = _head_first if axis else _middle_first
-            wanted.low[frames], wanted.high[frames], wanted.center[frames] = fitting(
-                low, high, center, view.size[axis]
-            )
-            wanted.exact[frames] = exact
-    for index, override in enumerate(params.overrides):
-        start, stop = override_frames(timeline, override.start_time, override.end_time)
-        for axis, position in enumerate((override.x, override.y)):
-            pinned = (
-                np.nan if position is None else _pinned(position, axis, index, frame, size, params)
-            )
-            axes[axis].pinned[start:stop] = pinned
-    return axes
-
-
-def _in_view(focus: Focus, view: View) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """The box that must be inside, where the window's middle is wanted, and whether the box may
-    take all the room; each by frame. In a wide view the box is that of the whole group in the
-    frames in which the window holds it. In all other frames it is that of the subject that is
-    followed."""
-    if focus.split_group is None or not view.holds_group_shot:
-        return focus.core, focus.center, focus.exact
-    boxes, held = focus.split_group.boxes, _held(focus.split_group, view)
-    core, middles = (
-        np.where(held[:, None], boxes, focus.core),
-        np.where(held[:, None], middle(boxes), focus.center),
-    )
-    return core, middles, focus.exact & ~held
-
-
-def _held(split_group: SplitGroup, view: View) -> NDArray[np.bool_]:
-    """Frames in which some are seen and a window of that size holds them."""
-    return np.asarray((split_group.boxes[:, 2:] - split_group.boxes[:, :2] <= view.size).all(1))
-
-
-def _lost(focus: Focus, view: View) -> NDArray[np.bool_]:
-    """Frames in which the group that the window is widened for is still larger than the window."""
-    if focus.split_group is None or not view.holds_group_shot:
-        return np.zeros(len(focus.core), bool)
-    return np.isfinite(focus.split_group.boxes[:, 0]) & ~_held(focus.split_group, view)
-
-
-def _head_first(
-    low: Floats, high: Floats, center: Floats, window: int
-) -> tuple[Floats, Floats, Floats]:
-    """From top to bottom: of whoever is taller than the window its upper part, with room above and
-    freedom below, so that the head stays and the window need not move with every raised arm."""
-    tall = high - low > window
-    return (
-        low,
-        np.where(tall, low + _CERTAIN_SHARE * window, high),
-        np.where(tall, low + (0.5 - _HEADROOM_SHARE) * window, center),
-    )
-
-
-def _middle_first(
-    low: Floats, high: Floats, center: Floats, window: int
-) -> tuple[Floats, Floats, Floats]:
-    """From left to right: of whoever is wider than the window the middle."""
-    wide, middle, half = high - low > window, (low + high) / 2, _CERTAIN_SHARE * window / 2
-    return (
-        np.where(wide, middle - half, low),
-        np.where(wide, middle + half, high),
-        np.where(wide, middle, center),
-    )
-
-
-def _pinned(
-    position: float,
-    axis: int,
-    index: int,
-    frame: tuple[int, int],
-    size: tuple[int, int],
-    params: AutoCropParams,
-) -> float:
-    offset, end = (
-        position * frame[axis] if params.normalised else position,
-        frame[axis] - size[axis],
-    )
-    if offset > end + 0.02:
-        most = f"{end / frame[axis]:.6f}" if params.normalised else f"{end} of {frame[axis]} pixels"
-        name, length = ("x", "wide") if axis == 0 else ("y", "high")
-        problem = f"the window is {size[axis]} pixels {length}, so {name} is at most {most}"
-        raise _refused(f"params.overrides.{index}.{name}", problem)
-    return offset
-
-
-def _refused(path: str, problem: str) -> TaskError:
-    return TaskError(
-        ErrorCode.invalid_task, f"{path}: {problem}", errors=[{"path": path, "problem": problem}]
-    )
+def _without_bars(
+    image: NDArray[np.int64], frame: tuple[int, int], params: AutoCropParams
+) -> tuple[float, float, float, float] | None:
+    """`CropSegment.image`."""
+    x1, y1, x2, y2 = image.tolist()
+    if (x1, y1, x2, y2) == (0, 0, *frame):
+        return None
+    width, height = frame if params.normalised else (1, 1)
+    return x1 / width, y1 / height, (x2 - x1) / width, (y2 - y1) / height
 
 
 def _segment(
-    piece: Stretch, focus: Focus, override: CropOverride | None, view: View, timeline: ShotTimeline
+    piece: Stretch,
+    focus: Focus,
+    override: CropOverride | None,
+    view: View,
+    image: tuple[float, float, float, float] | None,
+    timeline: ShotTimeline,
 ) -> CropSegment:
     members, reason = focus.members, focus.reason
     if view.layout != "crop" or view.holds_group_shot:
@@ -349,6 +275,7 @@ def _segment(
         start_time=round(float(timeline.times[piece.start]), 6),
         end_time=round(float(timeline.times[piece.stop - 1]), 6),
         layout=view.layout,
+        image=image,
         subject=subject,
     )
 

@@ -42,14 +42,14 @@ class CropPath:
 
     @classmethod
     def moving(
-        cls, x: Floats, y: Floats, sizes: NDArray[np.int64], frame: tuple[int, int]
+        cls, x: Floats, y: Floats, sizes: NDArray[np.int64], images: NDArray[np.int64]
     ) -> CropPath:
-        """Windows at `x`, `y`, shape (n,), rounded to 0.01 px and inside an image of size `frame`;
-        `sizes`, shape (n, 2) or (2,), are their widths and heights."""
+        """Windows at `x`, `y`, shape (n,), rounded to 0.01 px and inside the image; `sizes` and
+        `images`, shape (n, 2), are the widths and heights of the windows and of the images."""
         windows = np.empty((len(x), 4))
         windows[:, 2:] = sizes
-        windows[:, 0] = _on_grid(x, frame[0] - windows[:, 2])
-        windows[:, 1] = _on_grid(y, frame[1] - windows[:, 3])
+        windows[:, 0] = _on_grid(x, images[:, 0] - windows[:, 2])
+        windows[:, 1] = _on_grid(y, images[:, 1] - windows[:, 3])
         return cls(windows)
 
 

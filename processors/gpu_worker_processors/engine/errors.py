@@ -19,6 +19,10 @@ _BY_ERRNO = {
         ErrorCode.disk_full,
         "the worker's disk quota is used up; retry on a worker with more disk",
     ),
+    errno.EFBIG: (
+        ErrorCode.output_too_large,
+        "a file that the job makes exceeds this worker's size limit; send a shorter input",
+    ),
     errno.ENOMEM: (
         ErrorCode.resource_exhausted,
         "the worker ran out of memory; retry on a larger one",

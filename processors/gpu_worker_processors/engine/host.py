@@ -39,6 +39,7 @@ from gpu_worker_processors.engine.events import (
 from gpu_worker_processors.engine.jobdir import RESULT_NAME, engine_home
 from gpu_worker_processors.engine.settings import EngineSettings
 from gpu_worker_processors.engine.untrusted_file import open_made
+from gpu_worker_processors.media.open_limits import error_of
 from gpu_worker_processors.sandbox.identity import hand_over
 from gpu_worker_processors.sandbox.level import SandboxSpec
 
@@ -325,6 +326,9 @@ class Engine:
             return TaskError(
                 ErrorCode.output_too_large, "the output exceeds this worker's size limit"
             )
+        over_a_limit = error_of(status, self._settings.limits)
+        if over_a_limit is not None:
+            return over_a_limit
         logger.error("engine %d ended with status %d", process.pid, status)
         return TaskError(
             ErrorCode.internal, "the engine crashed; the job can be retried", status=status

@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
 from gpu_worker_processors.base import Limits
+from gpu_worker_processors.media.audio_length import audio_length
 from gpu_worker_processors.media.clock import ClockJump, continuous, jump_warnings
-from gpu_worker_processors.media.container import opened
+from gpu_worker_processors.media.container import admitted, opened
 from gpu_worker_processors.media.decoders import AUDIO_DECODERS
 from gpu_worker_processors.media.probe import pick_video, stated_seconds
-from gpu_worker_processors.media.sniff import Kind, sniff
-from gpu_worker_processors.media.truncation import announced_audio_bytes
+from gpu_worker_processors.media.sniff import Kind
 
 Samples = NDArray[np.float32]
 """Mono audio, shape (samples,), full scale -1..1."""
@@ -93,7 +93,7 @@ def find_audio(path: Path, stream: int = 0, limits: Limits = Limits()) -> AudioS
         TaskError: `not_media`, `unsupported_media`, `corrupt_media`, `no_audio_stream`,
             `media_limit`.
     """
-    kind = sniff(path)
+    kind = admitted(path, limits)
     with opened(path, kind, limits) as container:
         found = _pick(container, stream)
         context = found.codec_context
@@ -146,7 +146,7 @@ def _announced_seconds(path: Path, kind: Kind, stream: AudioStream) -> float:
     """What a WAV or AIFF header says, where FFmpeg says how long the rest of the file is; 0 when it
     says nothing."""
     bits = stream.codec_context.bit_rate
-    return announced_audio_bytes(path, kind) * 8 / bits if bits else 0.0
+    return audio_length(path, kind).announced_bytes * 8 / bits if bits else 0.0
 
 
 def _start(container: InputContainer, stream: AudioStream) -> float:

@@ -35,6 +35,8 @@ _MOST_REORDERED = 16
 """ITU-T H.264 A.3.1, H.265 A.4.1 (max_dec_frame_buffering)."""
 _FALLBACK_FPS = Fraction(25)
 """For a stream that states no usable rate: FFmpeg's own default."""
+_MIN_FPS = Fraction(1, 86_400)
+"""A frame a day: whatever is slower is a clock that was set wrongly."""
 _MAX_FPS = 1000
 """A header that claims more is wrong: high-speed cameras store 1000 frames/s at most in playable
 files."""
@@ -132,7 +134,9 @@ def frame_rate(kind: Kind, stream: VideoStream) -> Fraction:
 
 def choose_fps(*candidates: Fraction | None) -> Fraction:
     """The first rate that can be one: a header may say 0/0 or a billion."""
-    return next((rate for rate in candidates if rate and 0 < rate <= _MAX_FPS), _FALLBACK_FPS)
+    return next(
+        (rate for rate in candidates if rate and _MIN_FPS <= rate <= _MAX_FPS), _FALLBACK_FPS
+    )
 
 
 def _has_only_dts(kind: Kind, stream: VideoStream) -> bool:

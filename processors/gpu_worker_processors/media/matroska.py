@@ -55,15 +55,20 @@ _SKIPPED = frozenset(
     }
 )
 _UNKNOWN_SIZE = -1
-_MAX_TRACKS_BYTES = 16 * 1024 * 1024
-"""Codec private data and fonts' names fit many times over."""
+_MAX_TRACKS_BYTES = 2 * 1024 * 1024
+"""Codec private data fits many times over."""
+_MAX_WITHOUT_BLOCK = 100_000
+"""Elements beside those that go with a block: an honest file has a few dozen."""
+_ELEMENTS_PER_BLOCK = 16
+"""Elements that go with a block: its group, a duration, references, additions, a cluster."""
 
 
 def video_blocks(path: Path) -> list[int]:
     """Blocks of each video track, in the order of the tracks.
 
     Raises:
-        TaskError: `corrupt_media` when the file is cut off or a header in it is damaged.
+        TaskError: `corrupt_media` when the file is cut off or a header in it is damaged,
+            `media_limit` when it is full of elements that hold nothing.
     """
     file = os.open(path, os.O_RDONLY)
     try:
@@ -123,8 +128,14 @@ def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
 def _walk(file: int, end: int) -> list[int]:
     counts: dict[int, int] = {}
     order: list[int] = []
-    position, live = 0, True
+    position, live, without_block = 0, True, _MAX_WITHOUT_BLOCK
     while position < end:
+        without_block -= 1
+        if without_block < 0:
+            raise TaskError(
+                ErrorCode.media_limit,
+                "the Matroska file consists of elements without content; remux it",
+            )
         head = os.pread(file, 32, position)
         name, size, length = _header(head)
         body = position + length
@@ -136,6 +147,7 @@ def _walk(file: int, end: int) -> list[int]:
         if name in (_SIMPLE_BLOCK, _BLOCK):
             track, _ = _vint(head, length)
             counts[track] = counts.get(track, 0) + 1
+            without_block += _ELEMENTS_PER_BLOCK
         elif name in _ENTERED:
             position = body
             continue

@@ -26,7 +26,7 @@ from av.video.stream import VideoStream
 
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
 from gpu_worker_processors.base import Limits
-from gpu_worker_processors.media.container import opened
+from gpu_worker_processors.media.container import admitted, opened
 from gpu_worker_processors.media.cropping import Margins, stated_margins
 from gpu_worker_processors.media.first_frame import (
     ELEMENTARY,
@@ -38,7 +38,7 @@ from gpu_worker_processors.media.first_frame import (
 from gpu_worker_processors.media.frame import has_alpha, side_data
 from gpu_worker_processors.media.matroska import video_blocks
 from gpu_worker_processors.media.shape import FrameShaper
-from gpu_worker_processors.media.sniff import Kind, sniff
+from gpu_worker_processors.media.sniff import Kind
 from gpu_worker_processors.media.truncation import is_fragmented, missing_bytes
 
 _DEFAULT_BONUS_PX = 5_000_000
@@ -162,7 +162,7 @@ def probing(
 ) -> Generator[tuple[MediaInfo, DecodeState | None]]:
     """What `probe` returns, and the state of the decoding after the first frame, for a reader to go
     on from within the block; None without a video stream. Threads: see `start_decoding`."""
-    kind = sniff(path)
+    kind = admitted(path, limits)
     with opened(path, kind, limits) as container:
         if len(container.streams) > limits.max_streams:
             raise TaskError(
@@ -303,7 +303,7 @@ def _frame_count(
         try:
             blocks = video_blocks(path)
         except TaskError as error:
-            if limits.on_damage == "fail":
+            if limits.on_damage == "fail" or error.code is not ErrorCode.corrupt_media:
                 raise
             warnings.append(ResultWarning(code="damage_concealed", message=error.message))
             return None

@@ -2,17 +2,20 @@
 
 Owns the table of containers this worker reads. The demuxer that FFmpeg will use is chosen here and
 forced, so a playlist, a script or an image that calls itself .mp4 never reaches a parser that
-would open other files. Reads 4 KiB (of Motion JPEG the
-first frame), never the name.
+would open other files. Reads 4 KiB (of Motion JPEG the first frame; of what starts like nothing
+known, the 64 KiB in which audio or a broadcast may start), never the name.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_processors.media.audio_frames import SEARCHED_BYTES, first_frame
+from gpu_worker_processors.media.tags import end_of_leading_tags
 
 _HEAD_BYTES = 4096
 _MAX_JPEG_BYTES = 32 * 1024 * 1024
@@ -27,10 +30,18 @@ class Kind:
     """FFmpeg's short name, to force with `format=`."""
     name: str
     """For people: "MP4/MOV"."""
+    start: int = 0
+    """Offset at which FFmpeg is to start: behind tags that it does not know, or behind what is left
+    of a frame."""
 
 
 _MOV = Kind("mov", "MP4/MOV")
 _TS = Kind("mpegts", "MPEG-TS")
+_PS = Kind("mpeg", "MPEG-PS")
+_PACK = b"\x00\x00\x01\xba"
+_READS_ID3 = frozenset({"mp3", "aac", "flac", "tta"})
+"""Demuxers that read an ID3 tag before them by themselves, and the image of the cover with it."""
+_RAW_AUDIO = {"mp3": "MP3", "aac": "AAC", "ac3": "AC-3", "dts": "DTS", "loas": "AAC in LOAS"}
 
 _H264_FIRST = (b"\x67", b"\x27", b"\x47", b"\x09")
 """First bytes of the units that an H.264 stream begins with (ITU-T H.264, 7.3.1): a sequence
@@ -54,11 +65,10 @@ _MEDIA: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"caff", Kind("caf", "CAF")),
     (0, b"riff\x2e\x91\xcf\x11", Kind("w64", "Wave64")),
     (0, b"FLV\x01", Kind("flv", "FLV")),
-    (0, b"\x00\x00\x01\xba", Kind("mpeg", "MPEG-PS")),
+    (0, _PACK, _PS),
     (0, b"GIF8", Kind("gif", "GIF")),
     (0, b"OggS", Kind("ogg", "Ogg")),
     (0, b"fLaC", Kind("flac", "FLAC")),
-    (0, b"ID3", Kind("mp3", "MP3")),
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", Kind("asf", "WMV/ASF")),
     (0, b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", Kind("mxf", "MXF")),
     (0, b"\x1f\x07\x00", Kind("dv", "DV")),
@@ -129,6 +139,7 @@ _NOT_MEDIA: tuple[tuple[bytes, str], ...] = (
 )
 
 _ERROR_CODE = re.compile(rb"<Code>([A-Za-z]{1,64})</Code>")
+_TS_SYNC = b"\x47"
 _TS_PACKET_BYTES = ((0, 188), (4, 192), (0, 204))
 """(offset of the sync byte, packet size): plain, Blu-ray's with a 4-byte timestamp, DVB's with
 error correction."""
@@ -143,7 +154,20 @@ def sniff(path: Path) -> Kind:
             `corrupt_media` when the file cannot be read.
     """
     with path.open("rb") as file:
+        tagged = end_of_leading_tags(file)
+        file.seek(0)
+        is_id3 = file.read(3) == b"ID3"
+        file.seek(tagged)
         head = file.read(_HEAD_BYTES)
+        if tagged and not head:
+            raise TaskError(ErrorCode.not_media, "the input holds a tag and no audio")
+        kind = _by_magic(path, head) or _inside(file, tagged) or _audio_frames(head)
+    if tagged and not (is_id3 and kind.demuxer in _READS_ID3):
+        return replace(kind, start=tagged + kind.start)
+    return kind
+
+
+def _by_magic(path: Path, head: bytes) -> Kind | None:
     _refuse_text(head)
     if head.startswith(b"\x89PNG") and b"acTL" in head:
         return Kind("apng", "APNG")
@@ -153,9 +177,7 @@ def sniff(path: Path) -> Kind:
     for offset, magic, kind in _MEDIA:
         if head[offset : offset + len(magic)] == magic:
             return kind
-    if transport_packet_bytes(head):
-        return _TS
-    return _audio_frames(head)
+    return _TS if transport_packet_bytes(head) else None
 
 
 def _refuse_text(head: bytes) -> None:
@@ -206,11 +228,31 @@ def transport_packet_bytes(head: bytes) -> int:
 
 def _repeats(head: bytes, offset: int, size: int) -> bool:
     offsets = range(offset, min(len(head), offset + 8 * size), size)
-    return len(offsets) >= 3 and all(head[at] == 0x47 for at in offsets)
+    return len(offsets) >= 3 and all(head[at] == _TS_SYNC[0] for at in offsets)
+
+
+def _inside(file: BinaryIO, start: int) -> Kind | None:
+    """What starts in the middle of a frame or packet: audio without a container, or a broadcast."""
+    file.seek(start)
+    data = file.read(2 * SEARCHED_BYTES)
+    found = first_frame(data)
+    if found:
+        return Kind(found[1], _RAW_AUDIO[found[1]], found[0])
+    pack = data.find(_PACK)
+    if 0 <= pack < data.rfind(_PACK):
+        return replace(_PS, start=pack)
+    sync = data.find(_TS_SYNC)
+    while 0 <= sync < SEARCHED_BYTES:
+        for ahead, size in _TS_PACKET_BYTES:
+            if sync >= ahead and _repeats(data, sync, size):
+                return replace(_TS, start=sync - ahead)
+        sync = data.find(_TS_SYNC, sync + 1)
+    return None
 
 
 def _audio_frames(head: bytes) -> Kind:
-    """MPEG audio and ADTS have no magic but an 11- or 12-bit sync word."""
+    """A file of a frame or two: MPEG audio and ADTS have no magic but an 11- or 12-bit sync
+    word."""
     if head[0] == 0xFF and len(head) > 1:
         if head[1] & 0xF6 == 0xF0:
             return Kind("aac", "AAC")

@@ -51,6 +51,8 @@ def mov_boxes(path: Path) -> Iterator[tuple[bytes, int, int]]:
                 return
             yield kind, offset, size
             offset += size
+            if offset >= end:  # a size of 64 bits may lead to where no file can be read
+                return
 
 
 def has_moov(path: Path) -> bool:
@@ -80,8 +82,9 @@ def missing_bytes(path: Path, kind: Kind) -> int:
         if kind.demuxer == "ogg":
             return max(0, _ogg_end(file, size) - size)
         if kind.demuxer == "mpegts":
+            file.seek(kind.start)
             packet = transport_packet_bytes(file.read(_HEAD_BYTES))
-            return -size % packet if packet else 0
+            return (kind.start - size) % packet if packet else 0
         if kind.demuxer == "asf":
             return max(0, _asf_end(file.read(_HEAD_BYTES)) - size)
         if kind.demuxer == "mxf":
@@ -122,25 +125,6 @@ def _y4m_bytes(head: bytes) -> tuple[int, int]:
         return 0, 0
     samples = width * height * _Y4M_HALVES[color[1]] // 2
     return len(line) + 1, samples * (2 if color[2] else 1) + len("FRAME\n")
-
-
-def announced_audio_bytes(path: Path, kind: Kind) -> int:
-    """Bytes of samples that the header of a WAV or AIFF file announces; 0 when it was never filled
-    in or is of another kind.
-
-    A recorder that streams leaves 0 or the largest number there.
-    """
-    wave, aiff = kind.demuxer == "wav", kind.demuxer == "aiff"
-    end = path.stat().st_size
-    offset = 12
-    with path.open("rb") as file:
-        while (wave or aiff) and offset + 8 <= end:
-            file.seek(offset)
-            name, size = struct.unpack("<4sI" if wave else ">4sI", file.read(8))
-            if name in (b"data", b"SSND"):
-                return 0 if size >= 0x7FFFFFFF else size
-            offset += 8 + size + size % 2
-    return 0
 
 
 def _flv_end(file: BinaryIO, end: int) -> int:

@@ -20,7 +20,7 @@ from gpu_worker_processors.render.fonts import set_up
 from gpu_worker_processors.render.measure import Meter
 from gpu_worker_processors.render.progress import Report
 from gpu_worker_processors.sandbox import program
-from gpu_worker_processors.sandbox.program import Confinement
+from gpu_worker_processors.sandbox.program import Confinement, Leashed
 
 _LOG_BYTES = 64 * 1024
 """Of FFmpeg's log, half from its beginning and half from its end: the cause stands in one of
@@ -101,7 +101,7 @@ def run(
 
 
 def _listen(
-    child: subprocess.Popen[bytes],
+    child: Leashed,
     max_seconds: float,
     on_report: Callable[[Report], None],
     meter: Meter | None,

@@ -19,12 +19,14 @@ import ctypes
 import os
 import resource
 import struct
+from collections.abc import Callable
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _SIGKILL, _SIGPIPE, _SIGXFSZ = 9, 13, 25
 _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 445, 446
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
-_AF_INET, _SOCK_STREAM, _SOCK_DGRAM = 2, 1, 2
+_AF_UNIX, _AF_INET, _SOCK_STREAM, _SOCK_DGRAM = 1, 2, 1, 2
+_IPC_PRIVATE, _F_SETOWN = 0, 8
 _FAILED = 125
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -81,26 +83,47 @@ def _filter_calls(program: bytes) -> None:
 
 
 def _refusals() -> str:
-    """Which of four ways out the kernel refused: "read,write,tcp,udp" when the walls are whole."""
+    """Which ways out the kernel refused, by the names of `program.REFUSALS`. None of them changes
+    anything where it is open."""
+    nowhere = "/.sandbox-canary"
+    parent = os.getppid()
     attempts = {
-        "read": lambda: os.open("/etc/passwd", os.O_RDONLY),
-        "write": lambda: os.open(
-            f"/tmp/.sandbox-canary-{os.getpid()}",  # noqa: S108
-            os.O_WRONLY | os.O_CREAT | os.O_EXCL,
-            0o600,
-        ),
-        "tcp": lambda: _check(_libc.socket(_AF_INET, _SOCK_STREAM, 0), "socket"),
-        "udp": lambda: _check(_libc.socket(_AF_INET, _SOCK_DGRAM, 0), "socket"),
+        "read": [lambda: os.open("/etc/passwd", os.O_RDONLY)],
+        "write": [
+            lambda: os.open(
+                f"/tmp/.sandbox-canary-{os.getpid()}",  # noqa: S108
+                os.O_WRONLY | os.O_CREAT | os.O_EXCL,
+                0o600,
+            )
+        ],
+        "times": [lambda: os.utime(nowhere), lambda: os.listxattr(nowhere)],
+        "tcp": [lambda: _check(_libc.socket(_AF_INET, _SOCK_STREAM, 0), "socket")],
+        "udp": [lambda: _check(_libc.socket(_AF_INET, _SOCK_DGRAM, 0), "socket")],
+        "unix": [
+            lambda: _check(
+                _libc.socketpair(_AF_UNIX, _SOCK_DGRAM, 0, (ctypes.c_int * 2)()), "socketpair"
+            )
+        ],
+        "memory": [lambda: _check(_libc.shmget(_IPC_PRIVATE, 0, 0), "shmget")],
+        "signal": [
+            lambda: _check(_libc.kill(parent, 0), "kill"),
+            lambda: _check(_libc.fcntl(1, _F_SETOWN, os.getpid()), "fcntl"),
+        ],
+        "nice": [
+            lambda: os.setpriority(os.PRIO_PROCESS, parent, os.getpriority(os.PRIO_PROCESS, parent))
+        ],
     }
-    refused: list[str] = []
-    for name, attempt in attempts.items():
-        try:
-            attempt()
-        except PermissionError:
-            refused.append(name)
-        except OSError:  # absent or broken is not refused
-            continue
-    return ",".join(refused)
+    return ",".join(name for name, tries in attempts.items() if all(map(_is_refused, tries)))
+
+
+def _is_refused(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except PermissionError:
+        return True
+    except OSError:  # absent or broken is not refused
+        return False
+    return False
 
 
 def main(words: list[str]) -> None:

@@ -17,7 +17,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -154,6 +154,10 @@ def apply(spec: SandboxSpec) -> SandboxLevel:
     if spec.policy != "off":
         _lock(spec, level)
         level.canaries = canaries.run(spec.work_root)
+        if paths.has_gpu() and not level.canaries.pop("read_network_state"):
+            level.reasons.append(
+                "the GPU's driver needs all of /proc/self, which lists the container's sockets"
+            )
         _judge(spec, level)
     level.tied_to_parent = lifeline.tie_to_parent()
     level.seconds = time.perf_counter() - started
@@ -166,7 +170,7 @@ def _lock(spec: SandboxSpec, level: SandboxLevel) -> None:
     os.umask(0o077)
     _settle(spec.work_root)
     os.chdir(os.environ["TMPDIR"])
-    rlimits.apply(spec.max_output_bytes)
+    rlimits.apply(spec.max_output_bytes, os.getuid() if spec.user is None else spec.user)
     threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208 - names only
     ruleset = _open_ruleset(spec, level, threads)
     _change_identity(spec, level)
@@ -203,12 +207,8 @@ def _open_ruleset(spec: SandboxSpec, level: SandboxLevel, threads: int) -> int |
     if threads != 1:
         level.reasons.append(f"Landlock: {threads} threads already run and would stay outside")
         return None
-    if level.landlock_abi < 3:
-        level.reasons.append(
-            "Landlock: before ABI 3 files outside can be truncated, not read or written"
-        )
     gpu = paths.has_gpu()
-    _keep_proc_self_alive()
+    _keep_alive(rule.path for rule in paths.own_process(gpu=gpu))
     allowed = paths.rules(
         spec.work_root, spec.weights_dir, spec.executables, spec.readable, gpu=gpu
     )
@@ -219,10 +219,11 @@ def _open_ruleset(spec: SandboxSpec, level: SandboxLevel, threads: int) -> int |
         return None
 
 
-def _keep_proc_self_alive() -> None:
-    """Rules bind to an inode, and /proc makes a new one once nobody holds the old: hold it for the
-    life of the process."""
-    os.open("/proc/self", os.O_PATH | os.O_CLOEXEC)
+def _keep_alive(in_proc: Iterable[Path]) -> None:
+    """Rules bind to an inode, and /proc makes a new one once nobody holds the old: hold them for
+    the life of the process."""
+    for path in in_proc:
+        os.open(path, os.O_PATH | os.O_CLOEXEC)
 
 
 def _change_identity(spec: SandboxSpec, level: SandboxLevel) -> None:

@@ -30,6 +30,12 @@ _KERNEL_FACTS = (
     "/sys/devices/system",
     "/sys/fs/cgroup",
 )
+_OWN_FACTS = (
+    *("auxv", "cgroup", "cmdline", "comm", "limits", "maps", "mountinfo", "mounts"),
+    *("stat", "statm", "status", "fd", "fdinfo"),
+)
+"""Of /proc/self, for the C library, the interpreter and numeric libraries. `net` is not among them:
+it lists the sockets of the whole container, and `task` has one for every thread."""
 _GPU_FILES = (
     "/usr/local/nvidia",
     "/usr/local/cuda",
@@ -115,8 +121,7 @@ def rules(
     ]
     listed.append(Rule(Path(sys.prefix) / "pyvenv.cfg", READ))
     listed += [Rule(Path(device), DEVICE) for device in _DEVICES]
-    # The CUDA driver names its threads by writing /proc/self/task/*/comm.
-    listed.append(Rule(Path("/proc/self"), READ | Access.WRITE_FILE if gpu else READ))
+    listed += own_process(gpu=gpu)
     if gpu:
         listed += [Rule(Path(path), READ) for path in _GPU_FILES]
         listed += [
@@ -131,6 +136,16 @@ def rules(
     listed += [Rule(path, READ) for path in readable]
     listed.append(Rule(work_root, WORK))
     return listed
+
+
+def own_process(*, gpu: bool) -> list[Rule]:
+    """What an engine may read of /proc/self. The CUDA driver names its threads by writing
+    /proc/self/task/*/comm, and Landlock opens all beneath a folder or nothing."""
+    own = Path("/proc/self")
+    if gpu:
+        return [Rule(own, READ | Access.WRITE_FILE)]
+    facts = [Rule(own / name, READ) for name in _OWN_FACTS]
+    return [*facts, Rule(own / "task", Access.READ_DIR)]
 
 
 def _program_loaders() -> Iterator[Path]:

@@ -2,30 +2,31 @@
 
 The program may read its own file, the system's libraries and the files it is given; it may write
 the files it is given, and those must exist; it has no network, starts no process, signals nobody,
-leaves no core, and ends with the thread that started it. It stays in its caller's process group, so
+leaves no core, and ends with its caller. It stays in its caller's process group, so
 that whoever kills the group gets it too. Everything is worked out here, in the caller; `enter` only
 carries it out.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.base import Limits, Policy
 from gpu_worker_processors.sandbox import enter, kernel, landlock, seccomp
 from gpu_worker_processors.sandbox.landlock import DEVICE, READ, WORK, Access, Rule
 
-REFUSALS = frozenset({"read", "write", "tcp", "udp"})
+REFUSALS = frozenset({"read", "write", "times", "tcp", "udp", "unix", "memory", "signal", "nice"})
 """Every way out that the sandbox must have shut; the names are those of `enter`."""
 
 OWN_OPEN_FILES = 256
@@ -119,6 +120,40 @@ class Level:
         return "partial" if self.refused else "none"
 
 
+class Leashed(subprocess.Popen[bytes]):
+    """A program whose life is tied to the thread that started it: `kill` lets that thread go, and
+    the kernel does the rest. An engine may send no signal."""
+
+    _leash: threading.Event
+
+    @classmethod
+    def start(cls, command: Sequence[str], **options: Any) -> Leashed:
+        """As `Popen(command, **options)`, in a thread that lives until `kill` or `wait`."""
+        started: Future[Leashed] = Future()
+
+        def hold() -> None:
+            try:
+                child = cls(command, **options)
+            except OSError as error:
+                started.set_exception(error)
+                return
+            child._leash = leash = threading.Event()
+            started.set_result(child)
+            del child
+            leash.wait()
+
+        threading.Thread(target=hold, name="leash", daemon=True).start()
+        return started.result()
+
+    def kill(self) -> None:
+        self._leash.set()
+
+    def wait(self, timeout: float | None = None) -> int:
+        status = super().wait(timeout)
+        self._leash.set()
+        return status
+
+
 def start(
     program: Path,
     words: Sequence[str],
@@ -127,9 +162,8 @@ def start(
     *,
     stdout: int,
     stderr: int,
-) -> subprocess.Popen[bytes]:
-    """Starts the program and returns once it runs behind its walls. Call it from a thread that
-    outlives the program.
+) -> Leashed:
+    """Starts the program and returns once it runs behind its walls.
 
     Args:
         words: what follows the program's name.
@@ -186,12 +220,12 @@ def _start(
     program: Path | None,
     stdout: int,
     stderr: int,
-) -> subprocess.Popen[bytes]:
+) -> Leashed:
     ruleset = _ruleset(confinement, program)
     reading, report = os.pipe()
     with os.fdopen(reading, "rb") as problems:
         try:
-            child = subprocess.Popen(
+            child = Leashed.start(
                 [
                     sys.executable,
                     "-I",
@@ -317,8 +351,7 @@ def _environment(confinement: Confinement, env: Mapping[str, str]) -> dict[str, 
     return own
 
 
-def stop(child: subprocess.Popen[bytes]) -> None:
+def stop(child: Leashed) -> None:
     """Ends the program at once and waits for its end."""
-    with contextlib.suppress(ProcessLookupError):
-        child.kill()
+    child.kill()
     child.wait()

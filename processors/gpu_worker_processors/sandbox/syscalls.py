@@ -34,6 +34,17 @@ X86_64: dict[str, int] = {
     "fremovexattr": 199,
     "fork": 57, "vfork": 58, "clone": 56, "clone3": 435, "execve": 59, "execveat": 322,
     "prlimit64": 302, "ioctl": 16, "memfd_create": 319,
+    "sendto": 44, "sendmsg": 46, "sendmmsg": 307, "socketpair": 53, "shmget": 29, "shmat": 30,
+    "shmctl": 31, "semget": 64, "semop": 65, "semctl": 66, "semtimedop": 220, "msgget": 68,
+    "msgsnd": 69, "msgrcv": 70, "msgctl": 71, "mq_open": 240, "mq_unlink": 241, "fcntl": 72,
+    "setsid": 112, "setpgid": 109, "prctl": 157, "utime": 132, "utimes": 235, "futimesat": 261,
+    "utimensat": 280, "getxattr": 191, "lgetxattr": 192, "fgetxattr": 193, "listxattr": 194,
+    "llistxattr": 195, "flistxattr": 196, "setxattrat": 463, "getxattrat": 464,
+    "listxattrat": 465, "removexattrat": 466, "file_setattr": 469, "setpriority": 141,
+    "sched_setparam": 142, "sched_setscheduler": 144, "sched_setaffinity": 203,
+    "sched_setattr": 314, "ioprio_set": 251, "migrate_pages": 256, "move_pages": 279,
+    "process_madvise": 440, "process_mrelease": 448, "truncate": 76, "open": 2, "openat": 257,
+    "openat2": 437,
 }
 
 AARCH64: dict[str, int] = {
@@ -64,7 +75,17 @@ AARCH64: dict[str, int] = {
     "lremovexattr": 15, "fremovexattr": 16,
     "clone": 220, "clone3": 435, "execve": 221, "execveat": 281,
     "prlimit64": 261, "ioctl": 29, "memfd_create": 279,
+    "sendto": 206, "sendmsg": 211, "sendmmsg": 269, "socketpair": 199, "shmget": 194,
+    "shmat": 196, "shmctl": 195, "semget": 190, "semop": 193, "semctl": 191, "semtimedop": 192,
+    "msgget": 186, "msgsnd": 189, "msgrcv": 188, "msgctl": 187, "mq_open": 180, "mq_unlink": 181,
+    "fcntl": 25, "setsid": 157, "setpgid": 154, "prctl": 167, "utimensat": 88, "getxattr": 8,
+    "lgetxattr": 9, "fgetxattr": 10, "listxattr": 11, "llistxattr": 12, "flistxattr": 13,
+    "setxattrat": 463, "getxattrat": 464, "listxattrat": 465, "removexattrat": 466,
+    "file_setattr": 469, "setpriority": 140, "sched_setparam": 118, "sched_setscheduler": 119,
+    "sched_setaffinity": 122, "sched_setattr": 274, "ioprio_set": 30, "migrate_pages": 238,
+    "move_pages": 239, "process_madvise": 440, "process_mrelease": 448, "truncate": 45,
+    "openat": 56, "openat2": 437,
 }
-"""A 64-bit ARM kernel never had fork, vfork, link, symlink, mknod, chmod, chown and lchown: only
-their newer forms."""
+"""A 64-bit ARM kernel never had fork, vfork, link, symlink, mknod, chmod, chown, lchown, open
+and the older forms of utimensat: only their newer forms."""
 # fmt: on

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from gpu_worker_processors.detect_scenes.detectors import score_size
 from gpu_worker_processors.detect_scenes.scenes import FrameTimes
-from gpu_worker_processors.media.decode import DecodedFrame, FrameReader, ThumbnailScaler
+from gpu_worker_processors.media.decode import DecodedFrame, ThumbnailScaler
 from gpu_worker_processors.media.frame import PlaneReader
 from gpu_worker_processors.media.probe import VideoInfo
 from gpu_worker_processors.media.threads import drained, grouped, mapped, prefetched
@@ -129,7 +129,7 @@ class FrameSource:
 
     def __init__(
         self,
-        reader: FrameReader,
+        reader: Iterable[DecodedFrame],
         video: VideoInfo,
         detector: Detector,
         stride: int,
