@@ -103,6 +103,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (where / "subs.srt").write_text("1\n00:00:00,200 --> 00:00:01,500\nIt's 5:30, [ok]; done\n")
     (where / "graph.txt").write_text("[0:v] scale=32:24,\n drawtext=fontfile=font.ttf:text=a [v]\n")
+    clips.make(where / "it's my clip (1), é.mp4", clips.Clip(audio_seconds=2.0))
+    (where / "Дёма é.cube").write_text(cube())
+    (where / "spaced.txt").write_text("file 'it'\\''s my clip (1), é.mp4'\nfile a.mp4\n")
     (where / "look.cube").write_text(cube())
     (where / "font.ttf").write_bytes(
         (Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf").read_bytes()

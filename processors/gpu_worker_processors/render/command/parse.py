@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol.base import is_file_name
 from gpu_worker_processors.render.command import formats
 from gpu_worker_processors.render.command.errors import Denied, at_token, shown
 from gpu_worker_processors.render.command.graph import parse_graph
@@ -32,7 +33,6 @@ MAX_CHARS = 32 * 1024
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 """All control characters but tab and line feed, as on the wire."""
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _NUMBERED = re.compile(r"([A-Za-z0-9_.-]{0,100})%(?:0([1-9]))?[dv]([A-Za-z0-9_.-]{1,100})")
 """A name with the number of a file or of a variant in it."""
 _VARIANTS = re.compile(r"[A-Za-z0-9_-]{0,64}%v/[A-Za-z0-9_][A-Za-z0-9_.-]{0,100}\.m3u8")
@@ -229,10 +229,11 @@ class _Reader:
         return Script((), (), rest, muxer, output)
 
     def _check_name(self, output: str, output_filename: str | None) -> None:
-        if not any(form.fullmatch(output) for form in (_FILE_NAME, _NUMBERED, _VARIANTS)):
+        if not is_file_name(output) and not any(
+            form.fullmatch(output) for form in (_NUMBERED, _VARIANTS)
+        ):
             raise Denied(
-                "a word that belongs to no option must be an output file's name: no path, no URL,"
-                " letters, digits, _ . and -"
+                "a word that belongs to no option must be an output file's name: no path, no URL"
             )
         if output in self._names:
             raise Denied("the output has the name of an input; give -i before an input")
