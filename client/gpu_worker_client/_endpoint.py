@@ -89,16 +89,11 @@ class Endpoint:
         try:
             data = json.dumps(body, allow_nan=False).encode()
         except ValueError:
-            raise ConfigError(
-                "the request is not plain JSON (finite numbers, valid text)"
-            ) from None
-        return self._request(
-            "POST",
-            path,
-            retries="any" if repeatable else "not_accepted",
-            body=data,
-            headers={"Content-Type": "application/json"},
-        )
+            problem = "the request is not plain JSON (finite numbers, valid text)"
+            raise ConfigError(problem) from None
+        retries: Retries = "any" if repeatable else "not_accepted"
+        headers = {"Content-Type": "application/json"}
+        return self._request("POST", path, retries=retries, body=data, headers=headers)
 
     def status(self, job_id: str, *, retries: Retries = "any") -> Request:
         """`GET /status/{id}`."""
@@ -123,20 +118,11 @@ class Endpoint:
             method,
             f"{self.base_url}/{self.id}/{path}",
             what,
-            lambda reply: _of_job(_read(reply, what, self._now()), job_id, what),
+            lambda reply: _read(reply, what, job_id, self._now()),
             limit_seconds=TOTAL_SECONDS,
             max_bytes=MAX_ANSWER_BYTES,
             **fields,
         )
-
-
-def _of_job(answer: dict[str, Any], job_id: str | None, what: str) -> dict[str, Any]:
-    named = answer.get("id")
-    if job_id is not None and isinstance(named, str) and named != job_id:
-        raise APIConnectionError(
-            f"{what}: the answer is that of another job", may_have_arrived=True
-        )
-    return answer
 
 
 def job_id_of(answer: Mapping[str, Any]) -> str:
@@ -147,16 +133,17 @@ def job_id_of(answer: Mapping[str, Any]) -> str:
     return check_id(job_id, "the endpoint's job id")
 
 
-_STATUS_ERRORS: dict[int, type[APIError]] = {
-    401: AuthenticationError,
-    403: AuthenticationError,
-    404: NotFoundError,
-    413: PayloadTooLargeError,
-    429: RateLimitError,
+_ERRORS: dict[int, tuple[type[APIError], str]] = {
+    401: (AuthenticationError, ": the API key was refused"),
+    403: (AuthenticationError, ": the API key has no right to this endpoint"),
+    404: (NotFoundError, ": the endpoint or the job is unknown"),
+    413: (PayloadTooLargeError, ": the task is over the endpoint's limit of 10 MB"),
+    429: (RateLimitError, ""),
 }
+"""Status -> the error, and what its message says of the cause."""
 
 
-def _read(reply: Answer, what: str, now: datetime) -> dict[str, Any]:
+def _read(reply: Answer, what: str, job_id: str | None, now: datetime) -> dict[str, Any]:
     """The JSON object of a good answer, or the error of another one."""
     status = reply.status
     fields: dict[str, Any] = {
@@ -171,23 +158,16 @@ def _read(reply: Answer, what: str, now: datetime) -> dict[str, Any]:
             **fields,
         )
     if status >= 400:
-        kind = _STATUS_ERRORS.get(status, ServerError if status >= 500 else APIError)
-        raise kind(
-            f"{what}: {status} {printable(reply.reason)}".rstrip() + _HINTS.get(status, ""),
-            **fields,
-        )
+        kind, cause = _ERRORS.get(status, (ServerError if status >= 500 else APIError, ""))
+        raise kind(f"{what}: {status} {printable(reply.reason)}".rstrip() + cause, **fields)
     try:
         data = json.loads(reply.body)
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
         raise APIError(f"{what}: the answer is not a JSON object; is base_url right?", **fields)
+    named = data.get("id")
+    if job_id is not None and isinstance(named, str) and named != job_id:
+        problem = f"{what}: the answer is that of another job"
+        raise APIConnectionError(problem, may_have_arrived=True)
     return data
-
-
-_HINTS = {
-    401: ": the API key was refused",
-    403: ": the API key has no right to this endpoint",
-    404: ": the endpoint or the job is unknown",
-    413: ": the task is over the endpoint's limit of 10 MB",
-}

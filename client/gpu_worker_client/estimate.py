@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -56,12 +56,11 @@ class Card:
 
     @property
     def short_name(self) -> str:
-        """Without the words that sellers leave out, "RTX 4000 Ada"."""
         return short(self.name)
 
 
 def short(gpu: str) -> str:
-    """A card's name without its maker's."""
+    """A card's name without the words that sellers leave out, "RTX 4000 Ada"."""
     maker = {"nvidia", "geforce", "tesla", "generation"}
     return " ".join(word for word in gpu.split() if word.lower() not in maker)
 
@@ -148,15 +147,6 @@ MIN_TIMEOUT_SECONDS = 600.0
 """RunPod's own default. https://docs.runpod.io/serverless/endpoints/send-requests"""
 MAX_POLICY_SECONDS = 7 * 86_400
 """RunPod's longest run and longest life of a job; same page."""
-
-
-@dataclass(frozen=True)
-class _Part:
-    """One piece of a job's work."""
-
-    seconds: float
-    basis: Basis
-    note: str
 
 
 def estimate(
@@ -262,7 +252,8 @@ def _card(gpu: str) -> Card:
 
 def _parts(
     name: str, params: Mapping[str, Any], card: Card | None, video: _Video
-) -> Sequence[_Part]:
+) -> list[Estimate]:
+    """The pieces of a job's work, without a price."""
     if name == "upscale":
         return [_upscaling(params, card, video)]
     if name == "track":
@@ -274,27 +265,28 @@ def _parts(
     return [_measured(name, video)]
 
 
-def _upscaling(params: Mapping[str, Any], card: Card | None, video: _Video) -> _Part:
+def _upscaling(params: Mapping[str, Any], card: Card | None, video: _Video) -> Estimate:
     network = _network(str(params["model"]), card, video)
     faces = ", faces not counted" if params.get("face_enhance") else ""
     encoding = video.amount("pixels") * float(params["scale"]) ** 2 / ENCODED_PIXELS_PER_SECOND
     # A measured figure is file to file: its encoder is in it.
     if network.basis == "measured" or encoding <= network.seconds:
-        return _Part(network.seconds, network.basis, network.note + faces)
+        return replace(network, note=network.note + faces)
     note = f"upscale: {encoding:.3g} s of libx264 on two cores outlast the network{faces}"
-    return _Part(encoding, "computed", note)
+    return Estimate(encoding, None, "computed", note)
 
 
-def _detection(params: Mapping[str, Any], card: Card | None, video: _Video) -> _Part:
+def _detection(params: Mapping[str, Any], card: Card | None, video: _Video) -> Estimate:
     model, stride = str(params["model"]), int(params.get("frame_stride") or 1)
     read = replace(video, fps=video.fps / stride)
     if model in NETWORKS:
         return _network(model, card, read)
     part = _network(LARGEST_DETECTOR, card, read)
-    return _Part(part.seconds, "computed", f"{part.note} (instead of a detector of unknown cost)")
+    note = f"{part.note} (instead of a detector of unknown cost)"
+    return replace(part, basis="computed", note=note)
 
 
-def _network(model: str, card: Card | None, video: _Video) -> _Part:
+def _network(model: str, card: Card | None, video: _Video) -> Estimate:
     if card is None and (CPU, model) in MEASURED:
         return _measured(model, video)
     network = NETWORKS[model]
@@ -303,11 +295,11 @@ def _network(model: str, card: Card | None, video: _Video) -> _Part:
         f"{model}: {network.flops / 1e6:.4g} MFLOP for each of its {network.unit} at"
         f" {rate / 1e12:.3g} TFLOP/s on {CPU if card is None else card.name}"
     )
-    return _Part(video.amount(network.unit) * network.flops / rate, "computed", note)
+    return Estimate(video.amount(network.unit) * network.flops / rate, None, "computed", note)
 
 
-def _measured(work: str, video: _Video) -> _Part:
+def _measured(work: str, video: _Video) -> Estimate:
     """Work of the processor of docs/benchmarks.md; no card speeds a task up that has no network."""
     speed = MEASURED[CPU, work]
     note = f"{work}: {speed.per_second:.4g} {speed.unit}/s measured on two cores"
-    return _Part(video.amount(speed.unit) / speed.per_second, "measured", note)
+    return Estimate(video.amount(speed.unit) / speed.per_second, None, "measured", note)

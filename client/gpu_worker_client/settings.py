@@ -14,14 +14,16 @@ Where both names are set, the first one counts.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.protocol.foreign import parse_integer
 
+T = TypeVar("T")
 Mode = Literal["auto", "remote", "local"]
 MODES: tuple[Mode, ...] = ("auto", "remote", "local")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -41,66 +43,55 @@ class Switches:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Switches:
-        """
-        Raises:
-            ConfigError: a value that does not parse; the message names the variable.
-        """
+        """Raises ConfigError: a value that does not parse; the message names the variable."""
+        seconds = (_parse_seconds, "a number of seconds above 0")
+        jobs = (partial(parse_integer, least=1, most=1000), "a whole number from 1 to 1000")
         return cls(
-            mode=_mode(env),
-            timeout_seconds=_seconds(env),
-            max_parallel_jobs=_jobs(env),
+            mode=_read(env, "GPU_WORKER_MODE", _parse_mode, ", ".join(MODES))
+            or _read(env, "CGPU_GPU_ENABLED", _parse_switch, "true or false")
+            or "auto",
+            timeout_seconds=_read(env, "GPU_WORKER_TIMEOUT_SECONDS", *seconds)
+            or _read(env, "CGPU_TIMEOUT", *seconds),
+            max_parallel_jobs=_read(env, "GPU_WORKER_MAX_PARALLEL_JOBS", *jobs)
+            or _read(env, "MAX_PARALLEL_JOBS", *jobs),
             history=_history(env),
         )
 
 
-def _first(env: Mapping[str, str], *names: str) -> tuple[str, str]:
-    """Name and value of the first variable that is set and not empty."""
-    return next(
-        ((name, env[name].strip()) for name in names if env.get(name, "").strip()), (names[0], "")
-    )
+def _read(
+    env: Mapping[str, str], name: str, parse: Callable[[str], T | None], wanted: str
+) -> T | None:
+    """The value of a variable, None where it is not set or empty."""
+    text = env.get(name, "").strip()
+    value = parse(text) if text else None
+    if text and value is None:
+        raise ConfigError(f"{name} must be {wanted}")
+    return value
 
 
-def _mode(env: Mapping[str, str]) -> Mode:
-    name, value = _first(env, "GPU_WORKER_MODE", "CGPU_GPU_ENABLED")
-    value = value.lower()
-    if name == "CGPU_GPU_ENABLED" and value in (*_TRUE, *_FALSE):
-        return "auto" if value in _TRUE else "local"
-    for mode in MODES:
-        if value == mode and name == "GPU_WORKER_MODE":
-            return mode
-    if value:
-        raise ConfigError(
-            f"{name} must be {'true or false' if name == 'CGPU_GPU_ENABLED' else ', '.join(MODES)}"
-        )
-    return "auto"
+def _parse_mode(text: str) -> Mode | None:
+    return next((mode for mode in MODES if mode == text.lower()), None)
 
 
-def _seconds(env: Mapping[str, str]) -> float | None:
-    name, value = _first(env, "GPU_WORKER_TIMEOUT_SECONDS", "CGPU_TIMEOUT")
+def _parse_switch(text: str) -> Mode | None:
+    if text.lower() in _TRUE:
+        return "auto"
+    return "local" if text.lower() in _FALSE else None
+
+
+def _parse_seconds(text: str) -> float | None:
     try:
-        seconds = float(value) if value else None
+        seconds = float(text)
     except ValueError:
-        seconds = math.nan
-    if seconds is not None and not 0 < seconds < math.inf:
-        raise ConfigError(f"{name} must be a number of seconds above 0")
-    return seconds
-
-
-def _jobs(env: Mapping[str, str]) -> int | None:
-    name, value = _first(env, "GPU_WORKER_MAX_PARALLEL_JOBS", "MAX_PARALLEL_JOBS")
-    if not value:
         return None
-    jobs = parse_integer(value, least=1, most=1000)
-    if jobs is None:
-        raise ConfigError(f"{name} must be a whole number from 1 to 1000")
-    return jobs
+    return seconds if 0 < seconds < math.inf else None
 
 
 def _history(env: Mapping[str, str]) -> Path | None:
-    _, value = _first(env, "GPU_WORKER_HISTORY")
-    if value.lower() == "off":
+    path = env.get("GPU_WORKER_HISTORY", "").strip()
+    if path.lower() == "off":
         return None
-    if value:
-        return Path(value)
+    if path:
+        return Path(path)
     cache = env.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "gpu-worker-client" / "history.jsonl"

@@ -25,11 +25,8 @@ from gpu_worker_client.protocol.errors import JobError, job_error
 from gpu_worker_client.protocol.foreign import parse_integer
 from gpu_worker_client.protocol.result import WebhookBody, WebhookData
 
-ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER = (
-    "webhook-id",
-    "webhook-timestamp",
-    "webhook-signature",
-)
+HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
+ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER = HEADERS
 SECRET_PREFIX = "whsec_"  # noqa: S105 - how a secret begins, not one
 MIN_KEY_BYTES, MAX_KEY_BYTES = 24, 64
 """Size of a key, the specification's bounds."""
@@ -73,11 +70,8 @@ class WebhookEvent:
 
 
 def webhook_key(secret: str) -> bytes:
-    """The key in a secret.
-
-    Raises:
-        ConfigError: it is not `whsec_` and the base64 of 24 to 64 bytes.
-    """
+    """The key in a secret. Raises ConfigError: it is not `whsec_` and the base64 of 24 to 64
+    bytes."""
     try:
         key = base64.b64decode(secret.removeprefix(SECRET_PREFIX).encode(), validate=True)
     except (binascii.Error, UnicodeEncodeError):
@@ -91,14 +85,8 @@ def webhook_key(secret: str) -> bytes:
 
 
 def sign(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
-    """One signature, `v1,<base64>`.
-
-    Args:
-        key: as `webhook_key` gives it.
-        message_id: value of `webhook-id`.
-        timestamp: value of `webhook-timestamp`, Unix seconds.
-        body: the request's body, byte for byte.
-    """
+    """One signature, `v1,<base64>`, with the key that `webhook_key` gives, over the values of the
+    headers and the request's body, byte for byte."""
     digest = hmac.digest(key, f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256)
     return f"{_VERSION},{base64.b64encode(digest).decode()}"
 
@@ -148,12 +136,9 @@ def unwrap(
 
 def _read_headers(headers: Mapping[str, str]) -> tuple[str, int, str]:
     named = {name.lower(): value for name, value in headers.items()}
-    missing = [
-        name for name in (ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER) if not named.get(name)
-    ]
-    if missing:
+    if missing := [name for name in HEADERS if not named.get(name)]:
         raise WebhookError(f"the request has no header {', '.join(missing)}")
-    for name in (ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER):
+    for name in HEADERS:
         _encoded(named[name], name)
     timestamp = parse_integer(named[TIMESTAMP_HEADER], most=10**12)
     if timestamp is None:
@@ -179,9 +164,8 @@ def _event(raw: bytes, message_id: str, timestamp: int) -> WebhookEvent:
         state = State(data.state)
         result = _result(data)
     except ValueError:  # pydantic's ValidationError too, whose text quotes the body
-        raise WebhookError(
-            "the request is signed, but its body is no event of this worker"
-        ) from None
+        problem = "the request is signed, but its body is no event of this worker"
+        raise WebhookError(problem) from None
     return WebhookEvent(
         id=message_id,
         type=body.type,

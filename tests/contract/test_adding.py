@@ -27,6 +27,7 @@ def test_a_task_that_nobody_wrote_lacks_all_of_it() -> None:
         "gpu-worker/gpu_worker/demo/blur_panel.py: PANEL",
         "benchmarks/blur.py: rows",
         'client/gpu_worker_client/protocol/registry.py: "blur": TaskKind(',
+        "client/gpu_worker_client/protocol/__init__.pyi: import BlurTask as BlurTask",
         "CHANGELOG.md: `blur`",
     ]
 

@@ -30,7 +30,6 @@ from gpu_worker_client.protocol import (
     TaskResult,
     parse_task,
 )
-from gpu_worker_client.protocol.base import AnsweredBy
 from gpu_worker_processors.results import SUMMARY_LISTS
 
 NOT_RETRYABLE = [
@@ -163,15 +162,6 @@ def kind(task: str) -> TaskKind:
 def test_a_task_is_named_alike_in_table_request_and_result(task: str, kind: TaskKind) -> None:
     assert kind.request.model_fields["task"].default == task
     assert kind.result.model_fields["task"].default == task
-
-
-def test_type_checkers_are_told_the_same_result_as_the_table(kind: TaskKind) -> None:
-    told = [
-        get_args(base)
-        for base in getattr(kind.request, "__orig_bases__", ())
-        if get_origin(base) is AnsweredBy
-    ]
-    assert told == [(kind.result,)]
 
 
 def test_all_parameters_have_defaults(kind: TaskKind) -> None:

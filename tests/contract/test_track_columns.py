@@ -25,9 +25,9 @@ from gpu_worker_client.protocol.columnar import (
     BLOCK,
     MAX_BOXES,
     MAX_TRACKS,
-    ColumnarWriter,
     TrackHead,
     read_columnar,
+    write_columnar,
 )
 
 
@@ -147,14 +147,11 @@ def test_whatever_is_allowed_comes_back(plain: list[Any]) -> None:
     assert list(read_columnar(written(made))) == made
 
 
-def test_boxes_may_be_added_in_parts() -> None:
+def test_boxes_may_come_in_parts() -> None:
     made = walking(3, 100)
     out = BytesIO()
-    writer = ColumnarWriter(out, [head for head, _ in made])
-    for _, boxes in made:
-        for start in range(0, 100, 33):
-            writer.add(boxes.part(start, start + 33))
-    writer.close()
+    parts = (boxes.part(at, at + 33) for _, boxes in made for at in range(0, 100, 33))
+    write_columnar(out, [head for head, _ in made], parts)
     assert out.getvalue() == written(made)
 
 

@@ -17,6 +17,7 @@ FILES = {
 """Files of a task's own -> the names that each defines. A processor's two are one folder."""
 TEXTS = {
     "client/gpu_worker_client/protocol/registry.py": '    "{task}": TaskKind(',
+    "client/gpu_worker_client/protocol/__init__.pyi": "import {Task}Task as {Task}Task",
     "CHANGELOG.md": "`{task}`",
 }
 """Files of all tasks -> the text that stands there."""

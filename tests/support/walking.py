@@ -6,17 +6,14 @@ import random
 from io import BytesIO
 
 from gpu_worker_client.protocol.boxes import BoxColumns
-from gpu_worker_client.protocol.columnar import ColumnarWriter, TrackHead
+from gpu_worker_client.protocol.columnar import TrackHead, write_columnar
 
 Tracks = list[tuple[TrackHead, BoxColumns]]
 
 
 def written(tracks: Tracks) -> bytes:
     out = BytesIO()
-    writer = ColumnarWriter(out, [head for head, _ in tracks])
-    for _, boxes in tracks:
-        writer.add(boxes)
-    writer.close()
+    write_columnar(out, [head for head, _ in tracks], [boxes for _, boxes in tracks])
     return out.getvalue()
 
 

@@ -126,12 +126,9 @@ def _outcome_json(outcome: sdk.JobOutcome) -> dict[str, Any]:
 
 @contextmanager
 def _checked_lines(name: str, output: Output) -> Generator[IO[bytes], None, None]:
-    """The tasks in a file of lines, each checked before the first is paid for. From a nameless copy
-    on disk: a pipe is read only once, and there may be more tasks than memory holds.
-
-    Raises:
-        InvalidTask: a line is no task; its number is noted.
-    """
+    """The tasks in a file of lines, each checked before the first is paid for; of one that is none
+    the number is noted. From a nameless copy on disk: a pipe is read only once, and there may be
+    more tasks than memory holds."""
     with open_file(name) as given, tempfile.TemporaryFile() as copy:
         for number, line in enumerate(given, 1):
             try:

@@ -54,11 +54,7 @@ def read_file(name: str) -> bytes:
 
 
 class Output:
-    """Where a command's answer and progress go.
-
-    Args:
-        as_json: print JSON on a terminal too.
-    """
+    """Where a command's answer and progress go; `as_json` prints JSON on a terminal too."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._json = as_json or not sys.stdout.isatty()

@@ -9,10 +9,11 @@ and sent back as `keyframes`.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator
 
 from gpu_worker_client.protocol.base import (
     AnsweredBy,
@@ -30,18 +31,6 @@ from gpu_worker_client.protocol.base import (
 )
 from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import OnDamage, OptionalFileTask, RequestModel
-
-__all__ = [
-    "AutoCropParams",
-    "AutoCropResult",
-    "AutoCropStats",
-    "AutoCropTask",
-    "CropKeyframe",
-    "CropOverride",
-    "CropSegment",
-    "CropSubject",
-    "CropWindow",
-]
 
 MAX_KEYFRAMES = 5000
 """More do not fit into a task's 256 KiB."""
@@ -93,14 +82,12 @@ class CropOverride(RequestModel):
     layout: Layout | None = None
     """`blur` or `pad` show the whole image, `crop` the window where `fallback` would not."""
 
-    @model_validator(mode="after")
-    def _one_wish_for_some_time(self) -> CropOverride:
+    def _problems(self) -> Iterator[str]:
         if self.end_time <= self.start_time:
-            raise ValueError("end_time must be after start_time")
+            yield "end_time must be after start_time"
         is_placed = self.x is not None or self.y is not None
         if (self.subject is not None) + is_placed + (self.layout is not None) != 1:
-            raise ValueError("give exactly one of: subject; a place, by x, y or both; layout")
-        return self
+            yield "give exactly one of: subject; a place, by x, y or both; layout"
 
 
 class CropKeyframe(RequestModel):
@@ -122,13 +109,11 @@ class CropKeyframe(RequestModel):
     """The window's. A window of another aspect ratio than the target's is shown whole, as
     `fallback` says."""
 
-    @model_validator(mode="after")
-    def _placed_in_time_with_a_whole_size(self) -> CropKeyframe:
+    def _problems(self) -> Iterator[str]:
         if self.frame is None and self.time is None:
-            raise ValueError("give frame or time")
+            yield "give frame or time"
         if (self.width is None) != (self.height is None):
-            raise ValueError("give both width and height, or neither")
-        return self
+            yield "give both width and height, or neither"
 
 
 class AutoCropParams(RequestModel):
@@ -212,39 +197,26 @@ class AutoCropParams(RequestModel):
             raise ValueError(f"must lie between 1:{MAX_ASPECT} and {MAX_ASPECT}:1")
         return aspect
 
-    @model_validator(mode="after")
-    def _output_has_the_aspect(self) -> AutoCropParams:
+    def _problems(self) -> Iterator[str]:
         if self.output_width and self.output_height:
-            exact = self.output_height * self.aspect
-            if abs(self.output_width - exact) > 2 and abs(self.output_width / exact - 1) > 0.01:
-                raise ValueError(
-                    "output_width and output_height have not the target_aspect; one of them is"
-                    " enough"
-                )
-        return self
+            off = self.output_width - self.output_height * self.aspect
+            if abs(off) > 2 and abs(off) > 0.01 * self.output_height * self.aspect:
+                given = "output_width and output_height"
+                yield f"{given} have not the target_aspect; one of them is enough"
+        if self.keyframes is not None and (self.overrides or self.subject != "auto"):
+            yield "keyframes are the whole path: leave out subject and overrides"
+        yield from _order_problems(self.keyframes or [])
+        if self.normalised:
+            yield from self._share_problems()
 
-    @model_validator(mode="after")
-    def _keyframes_are_the_whole_path(self) -> AutoCropParams:
-        if self.keyframes is None:
-            return self
-        if self.overrides or self.subject != "auto":
-            raise ValueError("keyframes are the whole path: leave out subject and overrides")
-        _check_order(self.keyframes)
-        return self
-
-    @model_validator(mode="after")
-    def _shares_are_shares(self) -> AutoCropParams:
-        if not self.normalised:
-            return self
+    def _share_problems(self) -> Iterator[str]:
         for index, key in enumerate(self.keyframes or ()):
             if key.x + (key.width or 0) > 1 + 1e-6 or key.y + (key.height or 0) > 1 + 1e-6:
-                raise ValueError(
-                    f"keyframes.{index}: with normalised a window lies within 0 to 1 of the picture"
-                )
+                wanted = "with normalised a window lies within 0 to 1 of the picture"
+                yield f"keyframes.{index}: {wanted}"
         for index, override in enumerate(self.overrides):
             if max(override.x or 0, override.y or 0) > 1:
-                raise ValueError(f"overrides.{index}: with normalised x and y are between 0 and 1")
-        return self
+                yield f"overrides.{index}: with normalised x and y are between 0 and 1"
 
 
 def _ratio(aspect: str) -> float:
@@ -252,17 +224,15 @@ def _ratio(aspect: str) -> float:
     return width / height
 
 
-def _check_order(keyframes: Sequence[CropKeyframe]) -> None:
+def _order_problems(keyframes: Sequence[CropKeyframe]) -> Iterator[str]:
     positions: list[float] = [key.frame for key in keyframes if key.frame is not None]
     if len(positions) < len(keyframes):
         positions = [key.time for key in keyframes if key.time is not None]
     if len(positions) < len(keyframes):
-        raise ValueError("keyframes: give frame in all of them, or time in all of them")
-    for index, (before, after) in enumerate(zip(positions, positions[1:], strict=False), 1):
+        yield "keyframes: give frame in all of them, or time in all of them"
+    for index, (before, after) in enumerate(pairwise(positions), 1):
         if before >= after:
-            raise ValueError(
-                f"keyframes.{index} is not later than the one before; keyframes must be in order"
-            )
+            yield f"keyframes.{index} is not later than the one before; keyframes must be in order"
 
 
 class CropWindow(ResponseModel):
@@ -383,28 +353,18 @@ class AutoCropTask(OptionalFileTask, AnsweredBy[AutoCropResult]):
     detected twice."""
     params: AutoCropParams = AutoCropParams.model_construct()
 
-    @model_validator(mode="after")
-    def _a_file_or_coordinates(self) -> AutoCropTask:
+    def _problems(self) -> Iterator[str]:
+        yield from super()._problems()
         if self.params.dry_run and self.makes_a_file:
-            raise ValueError(
-                "dry_run makes no file: leave out output_url and output_multipart, or dry_run"
-            )
+            yield "dry_run makes no file: leave out output_url and output_multipart, or dry_run"
         if not self.params.dry_run and not self.makes_a_file:
-            raise ValueError(
-                "give one of output_url and output_multipart, or dry_run for coordinates only"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _tracks_are_of_use(self) -> AutoCropTask:
-        if self.tracks_url is None:
-            return self
-        if self.params.keyframes is not None:
-            raise ValueError("keyframes are the whole path: leave out tracks_url")
+            yield "give one of output_url and output_multipart, or dry_run for coordinates only"
+        if self.tracks_url is not None and self.params.keyframes is not None:
+            yield "keyframes are the whole path: leave out tracks_url"
         detection = {"model", "classes", "confidence_threshold", "frame_stride"}
-        if given := sorted(detection & self.params.model_fields_set):
-            raise ValueError(f"tracks_url brings the tracks: leave out {', '.join(given)}")
-        return self
+        given = sorted(detection & self.params.model_fields_set)
+        if self.tracks_url is not None and given:
+            yield f"tracks_url brings the tracks: leave out {', '.join(given)}"
 
     def reads(self) -> dict[str, str]:
         return super().reads() | ({"tracks_url": self.tracks_url} if self.tracks_url else {})

@@ -113,6 +113,5 @@ Answer = TypeVar("Answer", bound=ResponseModel, covariant=True)
 
 
 class AnsweredBy(Generic[Answer]):
-    """Says at the type level which result a task's model leads to, so that
-    `client.submit(UpscaleTask(...))` is known to be a `Job[UpscaleResult]`. Holds nothing at run
-    time; `TASKS` is what the program reads, and a test holds the two equal."""
+    """Says which result a task's model leads to: to type checkers, which know
+    `client.submit(UpscaleTask(...))` to be a `Job[UpscaleResult]`, and to `TASKS`."""

@@ -4,24 +4,15 @@ file."""
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
 from gpu_worker_client.protocol.base import CONTAINERS, AnsweredBy, Many, ResponseModel
 from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import OptionalFileTask, RequestModel
-
-__all__ = [
-    "BeatParams",
-    "BeatResult",
-    "BeatStats",
-    "BeatTask",
-    "Energy",
-    "save_analysis",
-    "TempoCandidate",
-]
 
 ANALYSIS_RATE_HZ = 22_050
 """All audio is resampled to this rate, librosa's and Beat This!'s."""
@@ -56,15 +47,11 @@ class BeatParams(RequestModel):
     onsets: bool = False
     """Answer `onsets` as well: every attack, on a beat or not."""
 
-    @model_validator(mode="after")
-    def _tempo_range(self) -> BeatParams:
+    def _problems(self) -> Iterator[str]:
         if self.max_bpm < 1.5 * self.min_bpm:
-            raise ValueError(
-                "max_bpm must be at least 1.5 times min_bpm; give bpm for a known tempo"
-            )
+            yield "max_bpm must be at least 1.5 times min_bpm; give bpm for a known tempo"
         if self.bpm is not None and not self.min_bpm <= self.bpm <= self.max_bpm:
-            raise ValueError("bpm must lie between min_bpm and max_bpm")
-        return self
+            yield "bpm must lie between min_bpm and max_bpm"
 
 
 class Energy(ResponseModel):
@@ -138,24 +125,11 @@ class BeatTask(OptionalFileTask, AnsweredBy[BeatResult]):
     params: BeatParams = BeatParams.model_construct()
 
 
-class _Analysis(BaseModel):
-    """What `save_analysis` writes."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False, defer_build=True)
-
-    tempo: float
-    beat_times: list[float]
-    energy: Energy
-    duration: float
-    sample_rate: int
-
-
 def save_analysis(result: BeatResult, path: str | Path) -> Path:
     """Writes `analysis.json`: `tempo`, `beat_times`, `energy{times, rms}`, `duration`,
     `sample_rate`."""
+    fields = {"tempo", "beat_times", "energy", "duration", "sample_rate"}
+    text = json.dumps(result.model_dump(include=fields), indent=2, allow_nan=False)
     target = Path(path)
-    analysis = _Analysis.model_validate(result.model_dump(include=set(_Analysis.model_fields)))
-    target.write_text(
-        json.dumps(analysis.model_dump(), indent=2, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    target.write_text(text + "\n", encoding="utf-8")
     return target

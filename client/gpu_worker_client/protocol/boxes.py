@@ -59,12 +59,8 @@ class BoxColumns:
     def put(
         self, frame: int, bbox: Sequence[float], confidence: float, interpolated: bool = False
     ) -> None:
-        """Adds a box, rounded.
-
-        Raises:
-            ValueError: a number that is not finite or out of range, or a frame that is not after
-                the one before.
-        """
+        """Adds a box, rounded. Raises ValueError: a number that is not finite or out of range, or
+        a frame that is not after the one before."""
         x1, y1, x2, y2 = bbox
         try:
             corners = (round(x1 * PX), round(y1 * PX), round(x2 * PX), round(y2 * PX))
@@ -128,10 +124,7 @@ class TrackFrames(Sequence[TrackBox]):
     them."""
 
     def __init__(self, boxes: BoxColumns | Iterable[TrackBox | dict[str, Any]] = ()) -> None:
-        """
-        Raises:
-            ValueError: what is no box, a number out of range, or frames that do not rise.
-        """
+        """Raises ValueError: what is no box, a number out of range, or frames that do not rise."""
         self.columns = boxes if isinstance(boxes, BoxColumns) else BoxColumns()
         if not isinstance(boxes, BoxColumns):
             for box in boxes:

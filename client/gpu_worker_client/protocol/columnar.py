@@ -27,8 +27,8 @@ import sys
 import zlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from itertools import accumulate, chain
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain, pairwise
 from typing import BinaryIO, NamedTuple
 
 from gpu_worker_client.protocol.boxes import CONFIDENCE, MAX_FRAME, MAX_PX, PX, BoxColumns
@@ -59,89 +59,37 @@ class TrackHead(NamedTuple):
     """How many boxes follow."""
 
 
-class ColumnarWriter:
-    """Writes tracks to an open file. `add` takes boxes in the order of the heads, a track's in as
-    many parts as it likes."""
+def write_columnar(out: BinaryIO, heads: Sequence[TrackHead], boxes: Iterable[BoxColumns]) -> None:
+    """Writes tracks to an open file, which stays open.
 
-    def __init__(self, out: BinaryIO, heads: Sequence[TrackHead]) -> None:
-        """
-        Raises:
-            ValueError: more tracks or boxes than a reader takes, or a head out of range.
-        """
-        boxes = sum(head.boxes for head in heads)
-        _check_counts(len(heads), boxes)
-        self._out = out
-        # Level 9 and "filtered" take 1 % off level 6.
-        self._gzip = zlib.compressobj(9, zlib.DEFLATED, _GZIP, 9, zlib.Z_FILTERED)
-        self._lengths = iter([head.boxes for head in heads if head.boxes])
-        self._track_left = 0
-        self._block = BoxColumns()
-        self._starts: list[int] = []
-        self._columns = _columns()
-        names = {name: n for n, name in enumerate(dict.fromkeys(h.class_name for h in heads))}
-        self._put(_MAGIC + _packed_names(list(names)) + struct.pack("<II", len(heads), boxes))
-        rows = [(head.track_id, names[head.class_name], head.shot, head.boxes) for head in heads]
-        for values in zip(*rows, strict=True):
-            self._put_column(_Column(), values)
+    Args:
+        boxes: in the order of the heads, a track's in as many parts as they come in.
 
-    def add(self, boxes: BoxColumns) -> None:
-        """The next boxes.
-
-        Raises:
-            ValueError: more than the heads announced.
-        """
-        start = 0
-        while start < len(boxes):
-            if not self._track_left:
-                self._track_left = next(self._lengths, 0)
-                if not self._track_left:
-                    raise ValueError("more boxes than announced")
-                self._starts.append(len(self._block))
-            count = min(len(boxes) - start, self._track_left, BLOCK - len(self._block))
-            self._block.extend(boxes if count == len(boxes) else boxes.part(start, start + count))
-            self._track_left -= count
-            start += count
-            if len(self._block) == BLOCK:
-                self._flush()
-
-    def close(self) -> None:
-        """Ends the bytes; the file stays open.
-
-        Raises:
-            ValueError: fewer boxes than announced.
-        """
-        if self._track_left or next(self._lengths, None) is not None:
-            raise ValueError("fewer boxes than announced")
-        if len(self._block):
-            self._flush()
-        self._out.write(self._gzip.flush())
-
-    def _flush(self) -> None:
-        block, self._block = self._block, BoxColumns()
+    Raises:
+        ValueError: more tracks or boxes than a reader takes, a head out of range, or other boxes
+            than the heads announce.
+    """
+    total = sum(head.boxes for head in heads)
+    _check_counts(len(heads), total)
+    target = _Deflated(out)
+    names = {name: n for n, name in enumerate(dict.fromkeys(h.class_name for h in heads))}
+    target.put(_MAGIC + _packed_names(list(names)) + struct.pack("<II", len(heads), total))
+    rows = [(head.track_id, names[head.class_name], head.shot, head.boxes) for head in heads]
+    for values in zip(*rows, strict=True):
+        target.column(_Column(), values)
+    plan, columns = list(_plan_blocks(heads)), _columns()
+    blocks = _cut(boxes, [count for count, _ in plan])
+    for block, (_, starts) in zip(blocks, plan, strict=True):
         sides = [block.corners[side::4] for side in range(4)]
-        for column, values in zip(
-            self._columns, (block.frames, *sides, block.confidences), strict=True
-        ):
-            self._put_column(column, values)
-        self._put(block.flags.tobytes())
-        self._starts = []
-
-    def _put_column(self, column: _Column, values: Sequence[int]) -> None:
-        steps = column.steps(values, self._starts)
-        data = _little(
-            array("I", [step << 1 if step >= 0 else ~(step << 1) for step in steps])
-        ).tobytes()
-        for plane in range(column.planes):
-            self._put(data[plane::4])
-
-    def _put(self, data: bytes) -> None:
-        # A new deflate block for each plane: its bytes are distributed like no other's. Takes 3 %
-        # off.
-        self._out.write(self._gzip.compress(data) + self._gzip.flush(zlib.Z_BLOCK))
+        every = (block.frames, *sides, block.confidences)
+        for column, values in zip(columns, every, strict=True):
+            target.column(column, values, starts)
+        target.put(block.flags.tobytes())
+    target.end()
 
 
 def read_columnar(data: bytes) -> Iterator[tuple[TrackHead, BoxColumns]]:
-    """The tracks in what `ColumnarWriter` wrote, one after the other.
+    """The tracks in what `write_columnar` wrote, one after the other.
 
     Raises:
         ValueError: the bytes are anything else, however cleverly made; found at the latest when the
@@ -151,22 +99,41 @@ def read_columnar(data: bytes) -> Iterator[tuple[TrackHead, BoxColumns]]:
     if source.take(len(_MAGIC)) != _MAGIC:
         raise ValueError("not columns of tracks, or of a newer version than this one reads")
     heads = _read_heads(source)
-    blocks = _read_blocks(source, [head.boxes for head in heads if head.boxes])
-    rest, at = BoxColumns(), 0
-    for head in heads:
-        boxes = BoxColumns()
-        while len(boxes) < head.boxes:
-            if at == len(rest):
-                rest, at = next(blocks), 0
-            count = min(head.boxes - len(boxes), len(rest) - at)
-            boxes.extend(rest.part(at, at + count))
-            at += count
-        if any(
-            after <= before for before, after in zip(boxes.frames, boxes.frames[1:], strict=False)
-        ):
+    tracks = _cut(_read_blocks(source, heads), [head.boxes for head in heads])
+    for head, boxes in zip(heads, tracks, strict=True):
+        if any(after <= before for before, after in pairwise(boxes.frames)):
             raise ValueError("the frames of a track do not rise")
         yield head, boxes
     source.end()
+
+
+def _cut(parts: Iterable[BoxColumns], lengths: Iterable[int]) -> Iterator[BoxColumns]:
+    """The same boxes in pieces of these lengths. Raises ValueError: they are fewer, or more."""
+    source, part, at = iter(parts), BoxColumns(), 0
+    for length in lengths:
+        piece = BoxColumns()
+        while len(piece) < length:
+            if at == len(part):
+                fresh = next(source, None)
+                if fresh is None:
+                    raise ValueError("fewer boxes than announced")
+                part, at = fresh, 0
+            count = min(length - len(piece), len(part) - at)
+            piece.extend(part.part(at, at + count))
+            at += count
+        yield piece
+    if at < len(part) or any(len(more) for more in source):
+        raise ValueError("more boxes than announced")
+
+
+def _plan_blocks(heads: Sequence[TrackHead]) -> Iterator[tuple[int, list[int]]]:
+    """How many boxes each block has, and the indices in it where a track begins, rising."""
+    starts = [0, *accumulate(head.boxes for head in heads if head.boxes)]
+    total = starts.pop()
+    for done in range(0, total, BLOCK):
+        count = min(BLOCK, total - done)
+        inside = starts[bisect_left(starts, done) : bisect_left(starts, done + count)]
+        yield count, [start - done for start in inside]
 
 
 def _check_counts(tracks: int, boxes: int) -> None:
@@ -199,14 +166,10 @@ def _read_heads(source: _Inflated) -> list[TrackHead]:
     return list(map(TrackHead, ids, (names[name] for name in classes_of), shots, counts))
 
 
-def _read_blocks(source: _Inflated, lengths: Sequence[int]) -> Iterator[BoxColumns]:
-    starts = [0, *accumulate(lengths)]
-    total, columns = starts.pop(), _columns()
-    for done in range(0, total, BLOCK):
-        count = min(BLOCK, total - done)
-        inside = starts[bisect_left(starts, done) : bisect_left(starts, done + count)]
-        tracks = [start - done for start in inside]
-        frames, *sides, confidences = (source.column(one, count, tracks) for one in columns)
+def _read_blocks(source: _Inflated, heads: Sequence[TrackHead]) -> Iterator[BoxColumns]:
+    columns = _columns()
+    for count, starts in _plan_blocks(heads):
+        frames, *sides, confidences = (source.column(one, count, starts) for one in columns)
         block = BoxColumns()
         block.frames, block.confidences = array("i", frames), array("H", confidences)
         block.corners = array("i", chain.from_iterable(zip(*sides, strict=True)))
@@ -225,14 +188,8 @@ class _Column:
         self.highest, self.planes, self._stride, self._last = highest, planes, stride, -stride
 
     def steps(self, values: Sequence[int], starts: Sequence[int]) -> list[int]:  # noqa: ARG002
-        """Distances of the values from their predictions, behind what was given before.
-
-        Args:
-            starts: the indices where a track begins, rising.
-
-        Raises:
-            ValueError: a value out of range.
-        """
+        """Distances of the values from their predictions, behind what was given before; `starts`
+        are the indices where a track begins. Raises ValueError: a value out of range."""
         self._check(values)
         before = chain((self._last,), values)
         self._last = values[-1]
@@ -296,6 +253,30 @@ def _columns() -> list[_Column]:
     return [_Column(MAX_FRAME - 1, stride=1), *sides, _Column(CONFIDENCE, planes=2)]
 
 
+class _Deflated:
+    """Writes a gzip member to a file."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        # Level 9 and "filtered" take 1 % off level 6.
+        self._gzip = zlib.compressobj(9, zlib.DEFLATED, _GZIP, 9, zlib.Z_FILTERED)
+
+    def put(self, data: bytes) -> None:
+        # A new deflate block for each plane: its bytes are distributed like no other's. Takes 3 %
+        # off.
+        self._out.write(self._gzip.compress(data) + self._gzip.flush(zlib.Z_BLOCK))
+
+    def column(self, column: _Column, values: Sequence[int], starts: Sequence[int] = ()) -> None:
+        steps = column.steps(values, starts)
+        zigzag = array("I", [step << 1 if step >= 0 else ~(step << 1) for step in steps])
+        data = _little(zigzag).tobytes()
+        for plane in range(column.planes):
+            self.put(data[plane::4])
+
+    def end(self) -> None:
+        self._out.write(self._gzip.flush())
+
+
 class _Inflated:
     """Reads a gzip member by exact counts. Holds no more of it than was asked for."""
 
@@ -305,10 +286,7 @@ class _Inflated:
         self._gzip = zlib.decompressobj(_GZIP)
 
     def take(self, count: int) -> bytes:
-        """
-        Raises:
-            ValueError: fewer bytes are there, or they are no gzip.
-        """
+        """Raises ValueError: fewer bytes are there, or they are no gzip."""
         pieces: list[bytes] = []
         while count:
             piece = self._more(count)
@@ -329,10 +307,7 @@ class _Inflated:
         return column.values(steps, starts) if steps else []
 
     def end(self) -> None:
-        """
-        Raises:
-            ValueError: something follows, or the checksum is missing or wrong.
-        """
+        """Raises ValueError: something follows, or the checksum is missing or wrong."""
         follows = self._more(1) or self._gzip.unused_data or next(self._pieces, None) is not None
         if follows or not self._gzip.eof:
             raise ValueError("something follows the columns, or they are cut off")

@@ -3,21 +3,14 @@ timestamps."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from gpu_worker_client.protocol.base import AnsweredBy, Many, ResponseModel
 from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import InputTask, OnDamage, RequestModel
-
-__all__ = [
-    "DetectScenesParams",
-    "DetectScenesResult",
-    "DetectScenesStats",
-    "DetectScenesTask",
-    "Scene",
-]
 
 DEFAULT_THRESHOLD = 30.0
 """One below the best single setting of ContentDetector over three public test sets, as
@@ -46,13 +39,10 @@ class DetectScenesParams(RequestModel):
     taken, as players do, and the warning `damage_concealed` gives the count of damaged spots and
     where they are."""
 
-    @model_validator(mode="after")
-    def _hash_threshold_is_a_share(self) -> DetectScenesParams:
+    def _problems(self) -> Iterator[str]:
         if self.detector == "hash" and 1 < self.threshold != DEFAULT_THRESHOLD:
-            raise ValueError(
-                "with detector hash, threshold is the share of differing hash bits: between 0 and 1"
-            )
-        return self
+            share = "the share of differing hash bits: between 0 and 1"
+            yield f"with detector hash, threshold is {share}"
 
 
 class Scene(ResponseModel):

@@ -91,12 +91,7 @@ _OBEYED = re.compile(
 
 def redact(text: str, *, query: str = "") -> str:
     """`text` without URL queries, fragments and user info, signing parameters, tokens and keys of
-    known shapes.
-
-    Args:
-        text: anybody's.
-        query: what stands where a URL had a query or a fragment.
-    """
+    known shapes; `query` stands where a URL had a query or a fragment."""
     text = _URL.sub(lambda url: url["scheme"] + url["rest"] + (query if url["query"] else ""), text)
     text = _PARAMETER.sub(lambda match: f"{match['name']}{match['sign']}{MASK}", text)
     text = _BEARER.sub(lambda match: f"{match['kind']} {MASK}", text)
@@ -104,15 +99,12 @@ def redact(text: str, *, query: str = "") -> str:
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    """`text` with every control character written out; what was shown once stays as it is.
+    """`text` with every control character written out; what was shown once stays as it is. `lines`
+    leaves line feeds and tabs, for a text that may have more than one line."""
 
-    Args:
-        text: anybody's.
-        lines: leave line feeds and tabs, for a text that may have more than one line.
-    """
-    allowed = "\n\t" if lines else ""
-    return _OBEYED.sub(lambda found: found[0] if found[0] in allowed else _written(found[0]), text)
+    def shown(found: re.Match[str]) -> str:
+        if lines and found[0] in "\n\t":
+            return found[0]
+        return found[0].encode("unicode_escape").decode("ascii")
 
-
-def _written(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
+    return _OBEYED.sub(shown, text)

@@ -1,24 +1,21 @@
-"""The table of tasks: name on the wire -> its module and the names in it.
+"""The table of tasks: name on the wire -> its module and the model of its request.
 
-All else follows from a row: `gpu_worker_client.protocol` offers the names; processor, demo panel
+All else follows from a row: the request says its parameters and its result; processor, demo panel
 and benchmark are found by the module's name. processors/ADDING.md lists what a new task needs.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin
 
-if TYPE_CHECKING:  # for type checkers; a program imports a task's module when it names the task
-    from gpu_worker_client.protocol.auto_crop import *
-    from gpu_worker_client.protocol.beat import *
-    from gpu_worker_client.protocol.detect_scenes import *
-    from gpu_worker_client.protocol.render import *
+from typing_extensions import get_original_bases
+
+from gpu_worker_client.protocol.base import AnsweredBy
+
+if TYPE_CHECKING:  # a program imports a task's module when it names the task
     from gpu_worker_client.protocol.result import TaskResult
-    from gpu_worker_client.protocol.selftest import *
     from gpu_worker_client.protocol.task import RequestModel, TaskBase
-    from gpu_worker_client.protocol.track import *
-    from gpu_worker_client.protocol.upscale import *
 
 
 class TaskKind(NamedTuple):
@@ -27,64 +24,29 @@ class TaskKind(NamedTuple):
 
     module: str
     request_name: str
-    params_name: str
-    result_name: str
-    more_names: str = ""
-    """The module's other public names, with blanks between. All of them are its `__all__`."""
-
-    @property
-    def public_names(self) -> list[str]:
-        return [self.request_name, self.params_name, self.result_name, *self.more_names.split()]
 
     @property
     def request(self) -> type[TaskBase]:
-        return self._model(self.request_name)
+        return getattr(import_module(f"{__package__}.{self.module}"), self.request_name)
 
     @property
     def params(self) -> type[RequestModel]:
-        return self._model(self.params_name)
+        params: Any = self.request.model_fields["params"].annotation
+        return params
 
     @property
     def result(self) -> type[TaskResult]:
-        return self._model(self.result_name)
-
-    def _model(self, name: str) -> Any:
-        return getattr(import_module(f"{__package__}.{self.module}"), name)
+        bases = get_original_bases(self.request)
+        return next(get_args(base)[0] for base in bases if get_origin(base) is AnsweredBy)
 
 
 TASKS: dict[str, TaskKind] = {
-    "upscale": TaskKind("upscale", "UpscaleTask", "UpscaleParams", "UpscaleResult", "UpscaleStats"),
-    "detect_scenes": TaskKind(
-        "detect_scenes",
-        "DetectScenesTask",
-        "DetectScenesParams",
-        "DetectScenesResult",
-        "DetectScenesStats Scene",
-    ),
-    "track": TaskKind(
-        "track",
-        "TrackTask",
-        "TrackParams",
-        "TrackResult",
-        "TrackStats Track TrackBox TrackCut TrackFrames TrackState TrackVideo",
-    ),
-    "auto_crop": TaskKind(
-        "auto_crop",
-        "AutoCropTask",
-        "AutoCropParams",
-        "AutoCropResult",
-        "AutoCropStats CropKeyframe CropOverride CropSegment CropSubject CropWindow",
-    ),
-    "beat": TaskKind(
-        "beat",
-        "BeatTask",
-        "BeatParams",
-        "BeatResult",
-        "BeatStats Energy TempoCandidate save_analysis",
-    ),
-    "render": TaskKind("render", "RenderTask", "RenderParams", "RenderResult", "RenderStats"),
-    "selftest": TaskKind(
-        "selftest", "SelftestTask", "SelftestParams", "SelftestResult", "ProcessorCheck"
-    ),
+    "upscale": TaskKind("upscale", "UpscaleTask"),
+    "detect_scenes": TaskKind("detect_scenes", "DetectScenesTask"),
+    "track": TaskKind("track", "TrackTask"),
+    "auto_crop": TaskKind("auto_crop", "AutoCropTask"),
+    "beat": TaskKind("beat", "BeatTask"),
+    "render": TaskKind("render", "RenderTask"),
+    "selftest": TaskKind("selftest", "SelftestTask"),
 }
 """Every task, by its name on the wire."""

@@ -12,17 +12,16 @@ the measurements as JSON.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator
 
 from gpu_worker_client.protocol.base import AnsweredBy, FileName, Url
 from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import OutputTask, RequestModel
 from gpu_worker_client.protocol.timeline import Timeline
-
-__all__ = ["RenderParams", "RenderResult", "RenderStats", "RenderTask"]
 
 MAX_INPUTS = 200
 """Files of one task; a command uses at most 32 of them as streams."""
@@ -70,13 +69,11 @@ class RenderParams(RequestModel):
             raise ValueError(f"more than {MAX_ARGS_CHARS} characters in all")
         return args
 
-    @model_validator(mode="after")
-    def _one_thing_to_do(self) -> RenderParams:
+    def _problems(self) -> Iterator[str]:
         if (self.command_args is None) == (self.timeline is None):
-            raise ValueError("give exactly one of command_args and timeline")
+            yield "give exactly one of command_args and timeline"
         if self.timeline is not None and self.output_filename is not None:
-            raise ValueError("output_filename is a command's name for its output: leave it out")
-        return self
+            yield "output_filename is a command's name for its output: leave it out"
 
 
 class RenderStats(Stats):
@@ -120,22 +117,17 @@ class RenderTask(OutputTask, AnsweredBy[RenderResult]):
     subtitles and `drawtext=font=...` ask for them."""
     params: RenderParams
 
-    @model_validator(mode="after")
-    def _there_is_an_output(self) -> RenderTask:
+    def _problems(self) -> Iterator[str]:
+        yield from super()._problems()
         if not self.makes_a_file and not self.params.measures_only:
-            raise ValueError("give exactly one of output_url and output_multipart")
-        return self
-
-    @model_validator(mode="after")
-    def _names_are_of_inputs(self) -> RenderTask:
+            yield "give exactly one of output_url and output_multipart"
         if self.params.output_filename in self.inputs:
-            raise ValueError("params.output_filename is the name of an input")
+            yield "params.output_filename is the name of an input"
         timeline = self.params.timeline
-        used = {**timeline.input_names, **timeline.font_names} if timeline else {}
+        used = timeline.input_names | timeline.font_names if timeline else {}
         for name, path in used.items():
             if name not in self.inputs:
-                raise ValueError(f"params.timeline.{path} is not the name of an input")
-        return self
+                yield f"params.timeline.{path} is not the name of an input"
 
     def reads(self) -> dict[str, str]:
         return {path: self.inputs[name] for name, path in self.extra_inputs().items()}

@@ -9,8 +9,6 @@ from gpu_worker_client.protocol.base import AnsweredBy, ResponseModel
 from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import RequestModel, TaskBase
 
-__all__ = ["ProcessorCheck", "SelftestParams", "SelftestResult", "SelftestTask"]
-
 
 class SelftestParams(RequestModel):
     """Takes no parameters."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
 from itertools import product
 from typing import Annotated, Any, ClassVar, Literal, get_args
 from urllib.parse import unquote, urlsplit
@@ -21,6 +22,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from typing_extensions import Self
 
 from gpu_worker_client.protocol.base import CONTAINERS, ProtocolModel, Url
 from gpu_worker_client.protocol.errors import ErrorCode, TaskError, job_error
@@ -74,6 +76,16 @@ class RequestModel(ProtocolModel):
         except ValidationError as error:
             raise job_error(problems_of(error, type(self)).body()) from None
 
+    def _problems(self) -> Iterator[str]:
+        """What is wrong with fields that are each right; the first is the error."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> Self:
+        for problem in self._problems():
+            raise ValueError(problem)
+        return self
+
     # As of pydantic's own: a model inside another is validated in place, not by a call of this.
     __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
 
@@ -125,17 +137,15 @@ class OutputMultipart(RequestModel):
     """Absent: the answer lists `{n, etag}` in `output_parts` and the backend completes the upload
     itself."""
 
-    @model_validator(mode="after")
-    def _parts_make_one_object(self) -> OutputMultipart:
+    def _problems(self) -> Iterator[str]:
         if [part.n for part in self.parts] != list(range(1, len(self.parts) + 1)):
-            raise ValueError("part numbers must be 1, 2, 3, ... in order")
+            yield "part numbers must be 1, 2, 3, ... in order"
         urls = [part.url for part in self.parts]
         if len(set(urls)) != len(urls):
-            raise ValueError("two parts have the same URL; each needs its own partNumber")
+            yield "two parts have the same URL; each needs its own partNumber"
         urls += [self.complete.url] if self.complete else []
         if not all(same_object(urls[0], url) for url in urls[1:]):
-            raise ValueError("all parts, and complete, must be of one object")
-        return self
+            yield "all parts, and complete, must be of one object"
 
 
 class TaskBase(RequestModel):
@@ -161,26 +171,17 @@ class TaskBase(RequestModel):
     params: RequestModel
     """What to do."""
 
-    @model_validator(mode="after")
-    def _deduplication_is_whole(self) -> TaskBase:
+    def _problems(self) -> Iterator[str]:
         if self.result_get_url is not None:
             if self.idempotency_key is None or self.result_url is None:
-                raise ValueError("result_get_url needs idempotency_key and result_url")
-            if not same_object(self.result_get_url, self.result_url):
-                raise ValueError("result_get_url must read the object that result_url writes")
-        return self
-
-    @model_validator(mode="after")
-    def _nothing_is_written_over_another_file(self) -> TaskBase:
+                yield "result_get_url needs idempotency_key and result_url"
+            elif not same_object(self.result_get_url, self.result_url):
+                yield "result_get_url must read the object that result_url writes"
         written = self.writes()
-        for (path, url), (target, other) in product(
-            (self.reads() | written).items(), written.items()
-        ):
+        files = self.reads() | written
+        for (path, url), (target, other) in product(files.items(), written.items()):
             if path != target and same_object(url, other):
-                raise ValueError(
-                    f"{path} and {target} are the same object; give each a key of its own"
-                )
-        return self
+                yield f"{path} and {target} are the same object; give each a key of its own"
 
     def to_wire(self) -> dict[str, Any]:
         """The fields that the caller set and no more: an older worker is not bothered with newer
@@ -266,13 +267,12 @@ class OutputTask(TaskBase):
                 found["output_multipart.complete.url"] = complete.url
         return found
 
-    @model_validator(mode="after")
-    def _one_output(self) -> OutputTask:
+    def _problems(self) -> Iterator[str]:
+        yield from super()._problems()
         if self.output_url is not None and self.output_multipart is not None:
-            raise ValueError("give one of output_url and output_multipart, not both")
+            yield "give one of output_url and output_multipart, not both"
         if self.OUTPUT_REQUIRED and not self.makes_a_file:
-            raise ValueError("give exactly one of output_url and output_multipart")
-        return self
+            yield "give exactly one of output_url and output_multipart"
 
 
 class OptionalFileTask(OutputTask, InputTask):
@@ -304,17 +304,15 @@ def _object_named(url: str) -> tuple[str, str, int | None, str]:
 def problems_of(error: ValidationError, model: type[BaseModel]) -> TaskError:
     """`invalid_task` that names the paths in `model` that do not fit; `details["errors"]` is a
     list of `{path, problem}`."""
-    problems = [
-        {
-            "path": _path(entry["loc"]),
-            "problem": _problem(entry["type"], entry["msg"], entry["loc"], model),
-        }
-        for entry in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
-    summary = "; ".join(
-        f"{p['path']}: {p['problem']}" if p["path"] else p["problem"] for p in problems[:5]
-    )
-    return TaskError(ErrorCode.invalid_task, summary, errors=problems[:20])
+    problems: list[dict[str, str]] = []
+    for entry in error.errors(include_url=False, include_context=False, include_input=False):
+        problem = entry["msg"].removeprefix("Value error, ")
+        if entry["type"] == "extra_forbidden":
+            near = nearest(entry["loc"][-1], _fields_at(entry["loc"][:-1], model))
+            problem = f"unknown key.{near}" if near else "unknown key"
+        problems.append({"path": _path(entry["loc"]), "problem": problem})
+    lines = [f"{each['path']}: {each['problem']}".removeprefix(": ") for each in problems[:5]]
+    return TaskError(ErrorCode.invalid_task, "; ".join(lines), errors=problems[:20])
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
@@ -328,36 +326,20 @@ _UNION_TAG = re.compile(r"literal\[.*\]|constrained-\w+|function-\w+\[.*\]|\[key
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
-def _problem(kind: str, message: str, loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
-    if kind != "extra_forbidden":
-        return message.removeprefix("Value error, ")
-    fields = known_fields(model, loc[:-1])
-    near = nearest(loc[-1], fields)
-    return f"unknown key.{near}" if near else "unknown key"
-
-
-def known_fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """Field names of the model at `loc` inside `model`; empty when what stands there is not a
-    model."""
+def _fields_at(loc: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
+    """Field names of the model at `loc` inside `model`, which may be in a list or optional; empty
+    when what stands there is not a model."""
     found: Any = model
     for part in loc:
         if isinstance(part, str):
-            found = _model_in(
-                getattr(getattr(found, "model_fields", {}).get(part), "annotation", None)
-            )
+            field = getattr(found, "model_fields", {}).get(part)
+            kinds = [field.annotation, *get_args(field.annotation)] if field else []
+            found = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
     return list(getattr(found, "model_fields", {}))
-
-
-def _model_in(annotation: Any) -> Any:
-    """The model in `Model`, `Model | None` or `list[Model]`; None when there is none."""
-    candidates = [annotation, *get_args(annotation)]
-    return next((kind for kind in candidates if hasattr(kind, "model_fields")), None)
 
 
 def nearest(name: object, known: list[str]) -> str:
     """` Did you mean "x"?` for a misspelling of a known name. Only the known name is shown."""
-    close = difflib.get_close_matches(
-        str(name)[:64].lower(), [k.lower() for k in known], n=1, cutoff=0.6
-    )
-    match = next((k for k in known if close and k.lower() == close[0]), None)
-    return f' Did you mean "{match}"?' if match else ""
+    spelt = {each.lower(): each for each in reversed(known)}
+    close = difflib.get_close_matches(str(name)[:64].lower(), spelt, n=1)
+    return f' Did you mean "{spelt[close[0]]}"?' if close else ""

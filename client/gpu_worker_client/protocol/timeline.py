@@ -9,9 +9,11 @@ its start. Positions and sizes are pixels: of the upright input in `keyframes`, 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator
 
 from gpu_worker_client.protocol.base import (
     Codec,
@@ -34,11 +36,6 @@ MIN_SPEED, MAX_SPEED = 0.1, 20.0
 
 Decibels = Annotated[float, Field(ge=-90, le=24)]
 _COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
-
-
-def _check_order(start: float, end: float | None) -> None:
-    if end is not None and end <= start:
-        raise ValueError("end must be after start")
 
 
 class ClipKeyframe(RequestModel):
@@ -93,16 +90,15 @@ class TimelineClip(RequestModel):
     title: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
     """Title of the clip's chapter; by default "Clip 1", "Clip 2", ..."""
 
-    @model_validator(mode="after")
-    def _some_time(self) -> TimelineClip:
-        _check_order(self.start, self.end)
-        return self
+    def _problems(self) -> Iterator[str]:
+        if self.end is not None and self.end <= self.start:
+            yield "end must be after start"
 
     @field_validator("keyframes")
     @classmethod
     def _in_order(cls, keyframes: list[ClipKeyframe] | None) -> list[ClipKeyframe] | None:
         times = [key.time for key in keyframes or ()]
-        if any(later <= earlier for earlier, later in zip(times, times[1:], strict=False)):
+        if any(later <= earlier for earlier, later in pairwise(times)):
             raise ValueError("must be in order of time, each later than the one before")
         return keyframes
 
@@ -168,15 +164,14 @@ class Overlay(RequestModel):
             raise ValueError('give "#rrggbb", six hexadecimal digits')
         return color
 
-    @model_validator(mode="after")
-    def _one_thing_for_some_time(self) -> Overlay:
+    def _problems(self) -> Iterator[str]:
         if (self.input is None) == (self.text is None):
-            raise ValueError("give exactly one of input and text")
-        _check_order(self.start, self.end)
+            yield "give exactly one of input and text"
+        if self.end is not None and self.end <= self.start:
+            yield "end must be after start"
         idle = {"width"} if self.text is not None else {"font_size", "font", "color"}
         if given := sorted(idle & self.model_fields_set):
-            raise ValueError(f"of no effect here: leave out {', '.join(given)}")
-        return self
+            yield f"of no effect here: leave out {', '.join(given)}"
 
 
 class TimelineOutput(RequestModel):
@@ -201,13 +196,11 @@ class TimelineOutput(RequestModel):
     """A small copy for editing: fits in 1280x720, a key frame each half second, quick to make and
     to jump about in."""
 
-    @model_validator(mode="after")
-    def _a_proxy_has_its_own_size(self) -> TimelineOutput:
+    def _problems(self) -> Iterator[str]:
         if self.proxy and (self.width or self.height):
-            raise ValueError("proxy sets the size: leave out width and height")
+            yield "proxy sets the size: leave out width and height"
         if self.proxy and self.codec != "h264":
-            raise ValueError("proxy is h264: leave out codec")
-        return self
+            yield "proxy is h264: leave out codec"
 
 
 class Thumbnails(RequestModel):
@@ -242,19 +235,13 @@ class Timeline(RequestModel):
     """Make no video but a sheet of thumbnails (the output's suffix is .jpg or .png); the answer's
     `thumbnails_vtt` says which part of it belongs to which time."""
 
-    @model_validator(mode="after")
-    def _nothing_in_vain(self) -> Timeline:
+    def _problems(self) -> Iterator[str]:
         if self.clips[0].transition is not None:
-            raise ValueError(
-                "clips.0.transition: nothing comes before the first clip; leave it out"
-            )
+            yield "clips.0.transition: nothing comes before the first clip; leave it out"
         audio = [name for name in ("music", "loudness_lufs") if getattr(self, name) is not None]
         idle = audio + (["chapters"] if self.chapters else [])
         if self.thumbnails is not None and idle:
-            raise ValueError(
-                f"a sheet of thumbnails has no audio and no chapters: leave out {', '.join(idle)}"
-            )
-        return self
+            yield f"a sheet of thumbnails has no audio and no chapters: leave out {', '.join(idle)}"
 
     @property
     def joins(self) -> list[Transition]:

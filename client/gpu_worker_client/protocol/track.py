@@ -33,24 +33,11 @@ from gpu_worker_client.protocol.base import (
     ResponseModel,
     Share,
 )
-from gpu_worker_client.protocol.boxes import TrackBox, TrackFrames
-from gpu_worker_client.protocol.columnar import ColumnarWriter, TrackHead, read_columnar
+from gpu_worker_client.protocol.boxes import TrackFrames
+from gpu_worker_client.protocol.columnar import TrackHead, read_columnar, write_columnar
 from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import OnDamage, OptionalFileTask, RequestModel
 from gpu_worker_client.protocol.track_json import read_result, write_result
-
-__all__ = [
-    "Track",
-    "TrackBox",
-    "TrackCut",
-    "TrackFrames",
-    "TrackParams",
-    "TrackResult",
-    "TrackState",
-    "TrackStats",
-    "TrackTask",
-    "TrackVideo",
-]
 
 MAX_STATE_BYTES = 192 * 1024
 """Largest `tracker` of a state, as compact JSON: with its URLs a task has 256 KiB."""
@@ -121,17 +108,13 @@ class TrackParams(RequestModel):
     @classmethod
     def _state_as_it_came(cls, state: Any) -> Any:
         """In Python a strict model takes no dict for a model; `state_out` is one."""
-        return (
-            TrackState.model_validate_json(json.dumps(state)) if isinstance(state, dict) else state
-        )
+        is_dict = isinstance(state, dict)
+        return TrackState.model_validate_json(json.dumps(state)) if is_dict else state
 
-    @model_validator(mode="after")
-    def _state_of_the_same_algorithm(self) -> TrackParams:
-        if self.state_in is not None and self.state_in.track_algorithm != self.track_algorithm:
-            raise ValueError(
-                f"state_in was made by {self.state_in.track_algorithm}; set track_algorithm to that"
-            )
-        return self
+    def _problems(self) -> Iterator[str]:
+        made_by = self.state_in.track_algorithm if self.state_in else self.track_algorithm
+        if made_by != self.track_algorithm:
+            yield f"state_in was made by {made_by}; set track_algorithm to that"
 
 
 class Track(ResponseModel):
@@ -250,10 +233,7 @@ class TrackResult(TaskResult):
             return self
         out = BytesIO()
         heads = [TrackHead(t.track_id, t.class_name, t.shot, len(t.frames)) for t in self.tracks]
-        writer = ColumnarWriter(out, heads)
-        for track in self.tracks:
-            writer.add(track.frames.columns)
-        writer.close()
+        write_columnar(out, heads, (track.frames.columns for track in self.tracks))
         return self.with_columns(out.getvalue())
 
     def with_columns(self, columns: bytes) -> Self:
@@ -263,11 +243,7 @@ class TrackResult(TaskResult):
         return self.model_copy(update={"tracks": [], "tracks_columnar": text})
 
     def unpacked(self) -> Self:
-        """The inverse of `packed`.
-
-        Raises:
-            ValueError: the columns are damaged.
-        """
+        """The inverse of `packed`. Raises ValueError: the columns are damaged."""
         if self.tracks_columnar is None:
             return self
         tracks = _tracks_from(self.tracks_columnar)
@@ -276,14 +252,10 @@ class TrackResult(TaskResult):
 
 def _tracks_from(columns: str) -> list[Track]:
     """The tracks of a `tracks_columnar`."""
+    found = read_columnar(b64decode(columns, validate=True))
     return [
-        Track(
-            track_id=head.track_id,
-            class_name=head.class_name,
-            shot=head.shot,
-            frames=TrackFrames(boxes),
-        )
-        for head, boxes in read_columnar(b64decode(columns, validate=True))
+        Track(track_id=track_id, class_name=name, shot=shot, frames=TrackFrames(boxes))
+        for (track_id, name, shot, _), boxes in found
     ]
 
 

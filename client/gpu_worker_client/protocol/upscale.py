@@ -10,8 +10,6 @@ from gpu_worker_client.protocol.base import AnsweredBy, Codec, Share
 from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import FileTask, OnDamage, RequestModel
 
-__all__ = ["UpscaleParams", "UpscaleResult", "UpscaleStats", "UpscaleTask"]
-
 SrModel = Literal[
     "RealESRGAN_x4plus",
     "RealESRGAN_x4plus_anime_6B",

@@ -18,7 +18,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from gpu_worker_client._blocking import checkpoint
@@ -126,9 +126,7 @@ class Storage:
         """
         env = os.environ if env is None else env
         account = env.get("R2_ACCOUNT_ID", "")
-        endpoint_url = env.get("R2_ENDPOINT_URL", "") or (
-            _R2_URL.format(account) if account else ""
-        )
+        endpoint_url = env.get("R2_ENDPOINT_URL") or (account and _R2_URL.format(account))
         values = {name: env.get(name, "") for name in _REQUIRED}
         missing = [name for name, value in values.items() if not value]
         missing += [] if endpoint_url else ["R2_ENDPOINT_URL (or R2_ACCOUNT_ID)"]
@@ -160,15 +158,14 @@ class Storage:
                 from there.
             OSError: the file cannot be read.
         """
-        path = Path(path)
+        path, notify = Path(path), _nobody if on_progress is None else on_progress
         if key is None:
             key = self.content_key(path)
             found = self.head(key)
             if found is not None and found.size_bytes == path.stat().st_size:
-                if on_progress is not None:
-                    on_progress(found.size_bytes, found.size_bytes)
+                notify(found.size_bytes, found.size_bytes)
                 return key
-        upload(self._s3, path, key, self.part_bytes, self.parallel, on_progress)
+        upload(self._s3, path, key, self.part_bytes, self.parallel, notify)
         return key
 
     def download(self, key: str, path: str | Path, on_progress: OnBytes | None = None) -> Path:
@@ -181,7 +178,7 @@ class Storage:
             OSError: the file cannot be written.
         """
         path = Path(path)
-        download(self._s3, key, path, on_progress)
+        download(self._s3, key, path, _nobody if on_progress is None else on_progress)
         return path
 
     def content_key(self, path: str | Path) -> str:
@@ -200,45 +197,30 @@ class Storage:
         return "/".join(part for part in (self.prefix, *parts) if part)
 
     def head(self, key: str) -> ObjectInfo | None:
-        """Size and version of an object, None when there is none.
-
-        Raises:
-            StorageError: the bucket does not say.
-        """
+        """Size and version of an object, None when there is none. Raises StorageError: the bucket
+        does not say."""
         return self._s3.head(key)
 
     def read(self, key: str, max_bytes: int = MAX_READ_BYTES) -> bytes | None:
-        """An object's bytes, None when there is none.
-
-        Raises:
-            StorageError: it has more than `max_bytes`, or could not be read.
-        """
+        """An object's bytes, None when there is none. Raises StorageError: it has more than
+        `max_bytes`, or could not be read."""
         info = self.head(key)
         if info is None:
             return None
         if info.size_bytes > max_bytes:
-            raise StorageError(
-                f"{key} has {info.size_bytes} bytes, more than {max_bytes}",
-                code="too_large",
-                retryable=False,
-            )
+            problem = f"{key} has {info.size_bytes} bytes, more than {max_bytes}"
+            raise StorageError(problem, code="too_large", retryable=False)
         return read(self._s3, info)
 
     def delete(self, *keys: str) -> None:
-        """Deletes objects; those that are not there are no error.
-
-        Raises:
-            StorageError: one could not be deleted.
-        """
+        """Deletes objects; those that are not there are no error. Raises StorageError: one could
+        not be deleted."""
         for key in keys:
             self._s3.call("delete_object", Key=key)
 
     def presign_get(self, key: str, expires_seconds: int = DEFAULT_EXPIRES_SECONDS) -> str:
-        """A URL to read this object, good for `expires_seconds` and for whoever has it.
-
-        Raises:
-            ConfigError: it would live longer than 7 days.
-        """
+        """A URL to read this object, good for `expires_seconds` and for whoever has it. Raises
+        ConfigError: it would live longer than 7 days."""
         return self._s3.presign("get_object", check_expiry(expires_seconds), Key=key)
 
     def presign_put(self, key: str, expires_seconds: int = DEFAULT_EXPIRES_SECONDS) -> str:
@@ -262,28 +244,20 @@ class Storage:
             )
         check_expiry(expires_seconds)
         upload_id = str(self._s3.call("create_multipart_upload", Key=key)["UploadId"])
-
-        def part(n: int) -> UploadPart:
-            url = self._s3.presign(
-                "upload_part", expires_seconds, Key=key, UploadId=upload_id, PartNumber=n
-            )
-            return UploadPart(n=n, url=url)
-
-        parts = [part(n) for n in range(1, count + 1)]
+        given = {"Key": key, "UploadId": upload_id}
+        sign = partial(self._s3.presign, "upload_part", expires_seconds, **given)
+        parts = [UploadPart(n=n, url=sign(PartNumber=n)) for n in range(1, count + 1)]
         return PartsUpload(key, upload_id, OutputMultipart(part_size=part_bytes, parts=parts))
 
     def complete_parts(self, upload: PartsUpload, parts: Sequence[OutputPart]) -> None:
         """Makes one object of the parts that were sent, a result's `output_parts`. Errors as
         `upload`."""
-        listed = [
-            {"PartNumber": part.n, "ETag": part.etag}
-            for part in sorted(parts, key=lambda part: part.n)
-        ]
+        in_order = sorted(parts, key=lambda part: part.n)
         self._s3.call(
             "complete_multipart_upload",
             Key=upload.key,
             UploadId=upload.upload_id,
-            MultipartUpload={"Parts": listed},
+            MultipartUpload={"Parts": [{"PartNumber": p.n, "ETag": p.etag} for p in in_order]},
         )
 
     def abort_parts(self, upload: PartsUpload) -> None:
@@ -294,6 +268,10 @@ class Storage:
         except StorageError as error:
             if error.code != "no_upload":
                 raise
+
+
+def _nobody(_done: int, _total: int) -> None:
+    """Takes the progress that nobody asked for."""
 
 
 def check_expiry(seconds: int) -> int:

@@ -129,11 +129,8 @@ class S3:
         )
 
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        """One operation of boto3's client, by its name there, on this bucket.
-
-        Raises:
-            StorageError: it failed, or failed `MAX_RETRIES` times more in a way that may pass.
-        """
+        """One operation of boto3's client, by its name there, on this bucket. Raises StorageError:
+        it failed, or failed `MAX_RETRIES` times more in a way that may pass."""
         for attempt in range(MAX_RETRIES + 1):
             try:
                 return self.try_once(operation, **arguments)
@@ -182,13 +179,10 @@ def connection_error(error: Exception, operation: str, key: object) -> StorageEr
     """The error for a request that got no answer, or only a part of one."""
     from botocore.exceptions import SSLError
 
-    certificate = isinstance(error, SSLError)
-    what = (
-        "its certificate is not trusted"
-        if certificate
-        else f"no whole answer ({type(error).__name__})"
-    )
-    return _error(Refusal("unreachable", what, retryable=not certificate), operation, key)
+    meaning = Refusal("unreachable", f"no whole answer ({type(error).__name__})", retryable=True)
+    if isinstance(error, SSLError):
+        meaning = Refusal("unreachable", "its certificate is not trusted")
+    return _error(meaning, operation, key)
 
 
 def _error(meaning: Refusal, operation: str, key: object) -> StorageError:

@@ -48,25 +48,18 @@ def plan_parts(size: int, part_bytes: int) -> list[Part]:
 
 
 def upload(
-    s3: S3, path: Path, key: str, part_bytes: int, parallel: int, on_progress: OnBytes | None
+    s3: S3, path: Path, key: str, part_bytes: int, parallel: int, on_progress: OnBytes
 ) -> None:
-    """Stores a file under a key.
-
-    Raises:
-        StorageError: after bounded retries, or because the file changed meanwhile.
-        OSError: the file cannot be read.
-    """
+    """See `Storage.upload`; a file that changed meanwhile is a StorageError too."""
     before = _version(path)
     size = before[0]
-    notify = partial(_notify, on_progress, size)
-    notify(0)
+    on_progress(0, size)
     if size <= part_bytes:
         data = path.read_bytes()
         s3.call("put_object", Key=key, Body=data, ContentMD5=b64encode(_md5(data)).decode())
-        notify(size)
+        on_progress(size, size)
     else:
-        parts = plan_parts(size, part_bytes)
-        _send_parts(s3, path, key, parts, parallel, notify)
+        _send_parts(s3, path, key, plan_parts(size, part_bytes), parallel, on_progress)
     if _version(path) != before:
         s3.call("delete_object", Key=key)
         raise StorageError(
@@ -77,33 +70,28 @@ def upload(
 
 
 def _send_parts(
-    s3: S3, path: Path, key: str, parts: list[Part], parallel: int, notify: Callable[[int], object]
+    s3: S3, path: Path, key: str, parts: list[Part], parallel: int, on_progress: OnBytes
 ) -> None:
-    upload_id = _open_upload(s3, key) or str(
-        s3.call("create_multipart_upload", Key=key)["UploadId"]
-    )
-    where = {"Key": key, "UploadId": upload_id}
+    upload_id = _open_upload(s3, key) or s3.call("create_multipart_upload", Key=key)["UploadId"]
+    where = {"Key": key, "UploadId": str(upload_id)}
     there = dict(_stored(s3, where))
 
     def send(part: Part) -> tuple[Part, bytes]:
-        data = _read(path, part)
+        with path.open("rb") as file:
+            file.seek(part.start)
+            data = file.read(part.size)
         digest = _md5(data)
         if there.get(part.number) != digest.hex():
-            s3.call(
-                "upload_part",
-                **where,
-                PartNumber=part.number,
-                Body=data,
-                ContentMD5=b64encode(digest).decode(),
-            )
+            given = {"Body": data, "ContentMD5": b64encode(digest).decode()}
+            s3.call("upload_part", **where, PartNumber=part.number, **given)
         return part, digest
 
     digests: dict[int, bytes] = {}
-    done = 0
+    done, total = 0, parts[-1].start + parts[-1].size
     for part, digest in _each(send, parts, parallel):
         digests[part.number] = digest
         done += part.size
-        notify(done)
+        on_progress(done, total)
     _complete(s3, where, [digests[part.number] for part in parts])
 
 
@@ -151,17 +139,6 @@ def _complete(s3: S3, where: Mapping[str, str], digests: list[bytes]) -> None:
         answer: dict[str, Any] = s3.call("head_object", Key=where["Key"])
         if str(answer["ETag"]).strip('"') != f"{_md5(b''.join(digests)).hex()}-{len(digests)}":
             raise
-
-
-def _notify(on_progress: OnBytes | None, total: int, done: int) -> None:
-    if on_progress is not None:
-        on_progress(done, total)
-
-
-def _read(path: Path, part: Part) -> bytes:
-    with path.open("rb") as file:
-        file.seek(part.start)
-        return file.read(part.size)
 
 
 def _md5(data: bytes) -> bytes:

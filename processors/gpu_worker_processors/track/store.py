@@ -30,8 +30,8 @@ from gpu_worker_client.protocol.boxes import CONFIDENCE, PX, BoxColumns
 from gpu_worker_client.protocol.columnar import (
     MAX_BOXES,
     MAX_TRACKS,
-    ColumnarWriter,
     TrackHead,
+    write_columnar,
 )
 
 BUFFERED_BOXES = 65_536
@@ -141,12 +141,8 @@ class TrackStore:
         """Writes all tracks, by rising id, as `protocol.columnar` has them. Returns the file."""
         path = self._folder / COLUMNS_NAME
         with path.open("wb") as out:
-            writer = ColumnarWriter(
-                out, [self._head(track_id) for track_id in sorted(self._entries)]
-            )
-            for _, boxes in self._parts_by_track():
-                writer.add(boxes)
-            writer.close()
+            heads = [self._head(track_id) for track_id in sorted(self._entries)]
+            write_columnar(out, heads, (boxes for _, boxes in self._parts_by_track()))
         return path
 
     def by_track(self) -> Iterator[tuple[TrackHead, BoxColumns]]:
