@@ -332,6 +332,18 @@ def test_a_file_beside_a_measurement_needs_an_output(folder: Path, tmp_path: Pat
     assert streams(tmp_path / "out.mp4")[:1] == streams(folder / "a.mp4")[:1]
 
 
+def test_a_filter_writes_its_file_and_another_reads_it(folder: Path, tmp_path: Path) -> None:
+    """The stabiliser's two passes are two jobs; the file of the first one is its output."""
+    motion = tmp_path / "motion.trf"
+    rendered(shlex.split("-i a.mp4 -vf vidstabdetect -f null -"), folder, motion)
+    assert motion.read_bytes()[:4] == b"TRF1"
+    (folder / "transforms.trf").write_bytes(motion.read_bytes())
+    words = shlex.split("-i a.mp4 -vf vidstabtransform=smoothing=5,unsharp -an out.mp4")
+    rendered(words, folder, tmp_path / "out.mp4")
+    run([FFMPEG, "-v", "error", *words[:-1], str(tmp_path / "plain.mp4")], folder)
+    assert decoded(tmp_path / "out.mp4") == decoded(tmp_path / "plain.mp4")
+
+
 def test_both_passes_run_for_the_second_one(folder: Path, tmp_path: Path) -> None:
     words = shlex.split("-i a.mp4 -c:v libx264 -b:v 60k -bitexact -an -pass 2 out.mp4")
     ours, plain = tmp_path / "ours", tmp_path / "plain"

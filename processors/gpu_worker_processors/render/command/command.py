@@ -86,11 +86,12 @@ class Command:
     @property
     def is_archive(self) -> bool:
         written = [one for one in self.script.outputs if one.writes_file]
-        return len(written) > 1 or any(one.is_many for one in written)
+        count = len(written) + len(self.script.side_files)
+        return count > 1 or any(one.is_many for one in written)
 
     @property
     def writes_output(self) -> bool:
-        return any(one.writes_file for one in self.script.outputs)
+        return bool(self.script.side_files) or any(one.writes_file for one in self.script.outputs)
 
     @property
     def measures(self) -> bool:
@@ -256,13 +257,15 @@ class Command:
         for item in self.script.inputs:
             words += self._input(item)
         in_folder = self.is_archive
-        for part in self.parts:
-            words += part._output(in_folder)
+        for one in self.script.outputs:
+            settings = [word for given in one.settings for word in self._setting(given)]
+            part = dataclasses.replace(self, script=one)
+            words += [*settings, *part._output(in_folder)]
         return tuple(words)
 
     def _output(self, in_folder: bool) -> list[str]:
-        """The options of the last output, and its file."""
-        words = [word for given in self.script.settings for word in self._setting(given)]
+        """What follows the options of the last output: its container and its file."""
+        words: list[str] = []
         if self._pass:
             words += ["-passlogfile", f"{self._folder}/pass"]
         words += ["-f", self.script.muxer]
@@ -330,7 +333,9 @@ class Command:
         return dataclasses.replace(item, options=(*item.options, *forced))
 
     def _path(self, name: str) -> str:
-        return str(self.paths[name] if name in self.paths else self._folder / name)
+        if name in self.paths:
+            return str(self.paths[name])
+        return str(self._folder / name if self.is_archive else self.output_path)
 
 
 def _followed_by_log(item: Filter) -> Iterator[Filter]:

@@ -11,7 +11,7 @@ from gpu_worker_processors.render.command import formats
 from gpu_worker_processors.render.command.graph import Graph
 from gpu_worker_processors.render.command.options import Option, Setting
 from gpu_worker_processors.render.command.tee import TeeFile
-from gpu_worker_processors.render.command.values import InputFile, Sequence
+from gpu_worker_processors.render.command.values import InputFile, OutputFile, Sequence
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,14 @@ class Script:
         yield from (given.value for given in self.given if isinstance(given.value, InputFile))
         for graph in self.graphs:
             yield from graph.files
+
+    @property
+    def side_files(self) -> tuple[str, ...]:
+        """Names of the files that filters write."""
+        values = (
+            value for graph in self.graphs for item in graph.filters for _, value in item.options
+        )
+        return tuple(dict.fromkeys(one.name for one in values if isinstance(one, OutputFile)))
 
     def last(self, name: str) -> Given | None:
         """The output's option of this name that counts: the last one."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
 
+from gpu_worker_client.protocol.base import is_file_name
 from gpu_worker_processors.render.command import units
 from gpu_worker_processors.render.command.arithmetic import value_of
 from gpu_worker_processors.render.command.drawn_text import read_drawn_text
@@ -310,12 +311,19 @@ _OUTPUT_NAME = re.compile(rf"(?:{_PART}/)?{_PART}")
 
 
 class OwnLog:
-    """Where a filter writes its numbers: to FFmpeg's standard output, which the worker keeps for
-    itself. Without the option they go to the log, where it reads them."""
+    """Where a filter writes its numbers: a file beside the output; or FFmpeg's standard output,
+    which the worker keeps for itself: without the option they go to the log, where it reads
+    them."""
 
-    def read(self, text: str, names: Collection[str]) -> None:  # noqa: ARG002
-        if text not in ("-", "pipe:1", "/dev/stdout", "/dev/stderr"):
-            raise Denied('must be "-": the numbers come back in stats.measurements')
+    def read(self, text: str, names: Collection[str]) -> OutputFile | None:
+        if text in ("-", "pipe:1", "/dev/stdout", "/dev/stderr"):
+            return None
+        if not is_file_name(text) or text in names:
+            raise Denied(
+                'must be "-", for numbers in stats.measurements, or the name of a new file: no'
+                " path, no URL"
+            )
+        return OutputFile(text)
 
 
 class Nothing:

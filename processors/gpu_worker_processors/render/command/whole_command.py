@@ -38,7 +38,8 @@ def check_sense(script: Script, output_token: int) -> None:
         TaskError: `ffmpeg_arg_denied`.
     """
     _check_amount(script)
-    _check_outputs(script)
+    with at_token(output_token):
+        _check_outputs(script)
     _check_labels(script)
     for one in script.outputs:
         _check_maps(one)
@@ -70,8 +71,12 @@ def _check_amount(script: Script) -> None:
 
 
 def _check_outputs(script: Script) -> None:
+    for one in script.outputs:
+        if one.output in script.side_files:
+            raise Denied("a filter writes a file of the output's name")
     for given in script.given:
-        if given.name == "pass" and script.earlier:
+        is_pass = given.name == "pass" or (given.name == "x265-params" and "pass=" in given.plain)
+        if is_pass and script.earlier:
             with at_token(given.token):
                 raise Denied("a command in two passes has one output: submit a job for each")
 
