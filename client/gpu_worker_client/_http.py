@@ -97,9 +97,8 @@ def check_service_url(value: str, name: str, example: str, *, path: bool = True)
         )
     more = parts.username is not None or parts.query or parts.fragment
     if more or not (path or parts.path in ("", "/")):
-        raise ConfigError(
-            f"{name} must hold only scheme, host{', port and path' if path else ' and port'}"
-        )
+        rest = ", port and path" if path else " and port"
+        raise ConfigError(f"{name} must hold only scheme, host{rest}")
     return value.rstrip("/")
 
 
@@ -207,10 +206,8 @@ def _bounded(response: requests.Response, request: Request) -> bytes:
         pieces.append(piece)
         size += len(piece)
         if size > request.max_bytes:
-            raise APIConnectionError(
-                f"{request.what}: more than {request.max_bytes} bytes of answer",
-                may_have_arrived=True,
-            )
+            problem = f"{request.what}: more than {request.max_bytes} bytes of answer"
+            raise APIConnectionError(problem, may_have_arrived=True)
         if time.monotonic() > end:
             raise _too_slow(request)
     return b"".join(pieces)
@@ -244,9 +241,8 @@ def _session(api_key: str | None, *, trust_environment: bool) -> requests.Sessio
     if api_key is not None:
         session.headers["Accept"] = "application/json"
     session.trust_env = trust_environment
-    session.cookies.set_policy(
-        DefaultCookiePolicy(allowed_domains=[])
-    )  # nothing is shared between threads
+    # nothing is shared between threads
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     for scheme in ("https://", "http://"):
         session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
     return session

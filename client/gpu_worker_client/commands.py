@@ -32,7 +32,7 @@ def create_nvenc_command(
 
     Args:
         input_file: a name or a path, of which the name counts: the task's `inputs` must have it.
-        output_file: a name or a path, of which the name counts; its suffix chooses the container.
+        output_file: likewise; its suffix chooses the container.
         bitrate: of the video, "5M" or "800k" for example.
         codec: one of `NVENC_CODECS`.
 

@@ -183,7 +183,7 @@ def estimate(
     parts = _parts(*_read(task), card, _Video(width, height, fps, duration_seconds))
     seconds = sum(part.seconds for part in parts)
     own = {short(name).lower(): usd for name, usd in (prices or {}).items()}
-    name, known = (CPU, None) if card is None else (card.short_name, card.usd_per_second)
+    name, known = (card.short_name, card.usd_per_second) if card else (CPU, None)
     price = own.get(name.lower(), known)
     return Estimate(
         seconds,
@@ -202,19 +202,12 @@ def execution_timeout_seconds(
     fps: float = 30.0,
     gpu: str | None = None,
 ) -> float | None:
-    """A generous limit for RunPod's `executionTimeout`: three times the estimate and a minute, no
-    less than RunPod's default of 10 minutes and no more than its 7 days.
+    """A generous limit for RunPod's `executionTimeout` in seconds: three times the estimate and a
+    minute, no less than RunPod's default of 10 minutes and no more than its 7 days. None when the
+    duration of the input is not known, which leaves the endpoint's own limit.
 
-    Args:
-        duration_seconds: of the input; None when it is not known.
-        gpu: None counts with the slowest device of the tables, a processor, so that a limit fits
-            every worker.
-
-    Returns:
-        Seconds; None when the duration is not known, which leaves the endpoint's own limit.
-
-    Raises:
-        ConfigError: as `estimate`.
+    `gpu` None counts with the slowest device of the tables, a processor, so that a limit fits every
+    worker. Errors as `estimate`.
     """
     if duration_seconds is None:
         return None

@@ -52,15 +52,9 @@ class Policy:
         fps: float = 30.0,
     ) -> Policy:
         """Generous limits for a task: three times what the slowest device is estimated to take, and
-        a day in the queue. `submit` and `run` take this one when none is given.
-
-        Args:
-            task: a typed task, or the same as a dict.
-            duration_seconds: of the input; None when it is not known: then `UNKNOWN_INPUT_SECONDS`.
-            width, height, fps: of the input's video.
-
-        Raises:
-            ConfigError: a number that no video has, or no such task.
+        a day in the queue; `UNKNOWN_INPUT_SECONDS` where the duration of the input is not known.
+        `submit` and `run` take this one when none is given. Raises ConfigError: a number that no
+        video has, or no such task.
         """
         seconds = execution_timeout_seconds(
             task, duration_seconds, width=width, height=height, fps=fps
@@ -74,20 +68,21 @@ class Policy:
         )
 
     def to_wire(self) -> dict[str, int | bool]:
-        """RunPod's `policy` object, in milliseconds.
-
-        Raises:
-            ConfigError: a value is outside RunPod's bounds.
-        """
-        wire: dict[str, int | bool] = {}
-        if self.execution_timeout_seconds is not None:
-            wire["executionTimeout"] = _milliseconds(
-                "execution_timeout", self.execution_timeout_seconds, MIN_EXECUTION_SECONDS
-            )
-        if self.ttl_seconds is not None:
-            wire["ttl"] = _milliseconds("ttl", self.ttl_seconds, MIN_TTL_SECONDS)
-        if self.low_priority:
-            wire["lowPriority"] = True
+        """RunPod's `policy` object, in milliseconds. Raises ConfigError: a value is outside
+        RunPod's bounds."""
+        wire: dict[str, int | bool] = {"lowPriority": True} if self.low_priority else {}
+        for name, field, least_seconds in (
+            ("executionTimeout", "execution_timeout_seconds", MIN_EXECUTION_SECONDS),
+            ("ttl", "ttl_seconds", MIN_TTL_SECONDS),
+        ):
+            seconds = getattr(self, field)
+            if seconds is None:
+                continue
+            if not least_seconds <= seconds <= MAX_POLICY_SECONDS:
+                raise ConfigError(
+                    f"{field} must be {least_seconds} to {MAX_POLICY_SECONDS} (7 days)"
+                )
+            wire[name] = round(seconds * 1000)
         return wire
 
 
@@ -99,15 +94,5 @@ def checked_policy(policy: object) -> Policy | None:
         return policy
     if policy is None:
         return None
-    raise ConfigError(
-        "policy must be a Policy: Policy(execution_timeout_seconds=3600, ttl_seconds=7200) for"
-        " example"
-    )
-
-
-def _milliseconds(name: str, seconds: float, least_seconds: int) -> int:
-    if not least_seconds <= seconds <= MAX_POLICY_SECONDS:
-        raise ConfigError(
-            f"{name}_seconds must be {least_seconds} to {MAX_POLICY_SECONDS} (7 days)"
-        )
-    return round(seconds * 1000)
+    example = "Policy(execution_timeout_seconds=3600, ttl_seconds=7200)"
+    raise ConfigError(f"policy must be a Policy: {example} for example")

@@ -20,8 +20,7 @@ from pydantic import ValidationError
 from gpu_worker_client._http import Answer, Http, Request
 from gpu_worker_client.errors import APIConnectionError
 from gpu_worker_client.protocol import TASKS, TaskBase, TaskResult
-from gpu_worker_client.protocol.http import TRANSIENT_STATUS
-from gpu_worker_client.protocol.presigned import read_presign, signed_subset
+from gpu_worker_client.protocol.http import TRANSIENT_STATUS, read_presign, signed_subset
 
 MAX_RESULT_BYTES = 1 << 30
 """What is read of a result at most: an hour of a hundred people, at 100 bytes a box, twice. A

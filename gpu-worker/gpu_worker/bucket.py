@@ -14,7 +14,7 @@ from pathlib import Path
 from gpu_worker.transfer.safe_url import parse_url
 from gpu_worker.transfer.transfers import Transfers
 from gpu_worker.transfer.urls import Target
-from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
+from gpu_worker_client.protocol.http import MAX_EXPIRES_SECONDS
 from gpu_worker_client.storage import Storage
 
 PUT_LIFETIME_SECONDS = 3600

@@ -8,6 +8,7 @@ from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from gpu_worker import weights_pull
@@ -65,10 +66,18 @@ class UrlFiles:
 
     @contextmanager
     def delivered(self, job: EngineJob) -> Generator[list[OutputPart] | None]:
+        """A local output of a job that fails or is stopped after all is taken away again. No URL
+        of a task allows that: what a PUT has stored stays."""
         if self._urls.output is None or job.output_path is None:
             yield None
-        else:
-            yield self._transfers.deliver(self._urls.output, job.output_path).parts
+            return
+        parts = self._transfers.deliver(self._urls.output, job.output_path).parts
+        try:
+            yield parts
+        except BaseException:
+            if isinstance(self._urls.output.location, Path):
+                self._urls.output.location.unlink(missing_ok=True)
+            raise
 
     def answer(self, result: TaskResult) -> dict[str, Any]:
         urls, settings = self._urls, self._settings

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from gpu_worker.app import Worker, new_job_id
+from gpu_worker.errors import failure_answer
 from gpu_worker.settings import Settings
 from gpu_worker_client.protocol import MAX_TASK_BYTES, ErrorBody, Progress
 from gpu_worker_processors.engine.host import Engine
+from gpu_worker_processors.engine.jobdir import remove, worker_root
 from gpu_worker_processors.redact import install as install_redaction
 from gpu_worker_processors.sandbox.lifeline import interrupt_with
 
@@ -68,6 +70,10 @@ def read_task(name: str) -> bytes:
 
 
 async def _run(settings: Settings, payload: bytes, bar: TextIO | None) -> dict[str, Any]:
+    try:
+        settings = dataclasses.replace(settings, work_root=worker_root(settings.work_root))
+    except OSError as error:
+        return failure_answer(error)
     engine = Engine(settings, os.environ)
     worker = Worker(settings, engine)
 
@@ -81,5 +87,6 @@ async def _run(settings: Settings, payload: bytes, bar: TextIO | None) -> dict[s
         return await worker.handle({"id": new_job_id(), "input": payload}, show)
     finally:
         engine.close()
+        remove(settings.work_root)
         if bar is not None and bar.isatty():
             bar.write("\r\x1b[K")

@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -18,7 +19,7 @@ from gpu_worker.progress import Send, drop
 from gpu_worker.runpod_sdk import AsyncClientSession, jobs_in_progress, runpod, send_result
 from gpu_worker.settings import Settings
 from gpu_worker_processors.engine.host import Engine
-from gpu_worker_processors.engine.jobdir import sweep
+from gpu_worker_processors.engine.jobdir import remove, sweep, worker_root
 from gpu_worker_processors.redact import install as install_redaction
 from gpu_worker_processors.sandbox.lifeline import die_with
 
@@ -37,6 +38,8 @@ def serverless_config(env: Mapping[str, str]) -> dict[str, Any]:
     if settings.end_with_process:
         die_with(settings.end_with_process)
     sweep(settings.work_root)
+    settings = replace(settings, work_root=worker_root(settings.work_root))
+    atexit.register(remove, settings.work_root)
     engine = Engine(settings, env)
     atexit.register(engine.close)
     worker = Worker(settings, engine)

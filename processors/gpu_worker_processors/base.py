@@ -44,6 +44,12 @@ class Limits:
     """What a damaged input does: it ends the job, or is decoded as far as it goes and the warnings
     say where. The task's own parameter of that name."""
 
+    @property
+    def decoder_max_pixels(self) -> int:
+        """What FFmpeg's own `max_pixels` must allow for that: it counts each row as padded to 64
+        pixels, of up to 65,535 rows."""
+        return self.max_pixels + 64 * 65_536
+
 
 @dataclass(frozen=True)
 class ProcessorSettings:

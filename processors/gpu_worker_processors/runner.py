@@ -88,9 +88,8 @@ class _Run:
     @contextmanager
     def timed(self, stage: Stage) -> Generator[None]:
         """Adds the block's time to its stage, and names the stage in an error that does not."""
-        if self.stop.is_set():
-            raise TaskError(ErrorCode.cancelled, "the job was stopped", stage=stage)
         self.stage = stage
+        self.check_stop()
         started = time.perf_counter()
         try:
             yield
@@ -99,6 +98,10 @@ class _Run:
             raise
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+
+    def check_stop(self) -> None:
+        if self.stop.is_set():
+            raise TaskError(ErrorCode.cancelled, "the job was stopped", stage=self.stage)
 
 
 class JobRunner:
@@ -166,7 +169,9 @@ class JobRunner:
                         version=self._version, device=made.device, package=self._package
                     )
                     result = completed(task, made, _timings(run), made_by, price)
-                    return files.answer(result.model_copy(update={"output_parts": parts}))
+                    answer = files.answer(result.model_copy(update={"output_parts": parts}))
+                    run.check_stop()
+                    return answer
 
     def _fetch_and_load(self, run: _Run) -> None:
         """The inputs come while the engine starts and loads its networks. A failed load ends the

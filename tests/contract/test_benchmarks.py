@@ -157,6 +157,7 @@ def test_a_run_writes_the_figures(
     assert after["measured"]["date"] in run.DOCUMENT.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_row_without_its_weights_is_skipped_and_nothing_is_written(
     run: ModuleType,
     monkeypatch: pytest.MonkeyPatch,

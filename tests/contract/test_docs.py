@@ -46,6 +46,7 @@ def test_generated_documents_are_current(generate: ModuleType) -> None:
         )
 
 
+@pytest.mark.slow
 def test_the_check_notices_a_stale_document(
     generate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

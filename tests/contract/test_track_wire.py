@@ -313,3 +313,19 @@ def test_text_that_holds_no_columns_is_refused(text: str) -> None:
         TrackResult.model_validate(
             {"stats": {"total_frames": 1, "unique_tracks": 0}, "tracks_columnar": text}
         )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"x": [' + "[]," * 3_000_000,
+        '{"tracks": [{"track_id": 1, "class": "person", "x": [' + "[]," * 3_000_000,
+        '{"tracks": [{"track_id": 1, "class": "person", "frames": [{"x": [' + "[]," * 10_000,
+        '{"a": [' + "0," * 3_000_000 + '0], "b": [' + "0," * 3_000_000 + "0]}",
+    ],
+    ids=["a field", "of a track", "of a box", "two fields"],
+)
+def test_what_stands_beside_the_boxes_has_a_limit(text: str) -> None:
+    """Read by `json` whole, it would take 25 times the memory of its text."""
+    with pytest.raises(ValueError, match="more than .* characters"):
+        TrackResult.from_json(text)

@@ -24,6 +24,7 @@ def check(folder: Path, program: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+@pytest.mark.slow
 def test_results_are_typed_by_their_task(tmp_path: Path) -> None:
     lines = [
         "from typing_extensions import assert_type",
@@ -57,6 +58,7 @@ def test_results_are_typed_by_their_task(tmp_path: Path) -> None:
     assert status == 1 and "SelftestResult" in told
 
 
+@pytest.mark.slow
 def test_the_methods_on_files_are_typed(tmp_path: Path) -> None:
     """The blocking ones take what the awaited ones take."""
     program = """

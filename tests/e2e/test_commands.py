@@ -111,6 +111,7 @@ def test_a_misspelled_setting_is_a_usage_error(env: dict[str, str], tmp_path: Pa
     assert "GPU_WORKER_MAX_PIXELS" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_sdks_test_input(env: dict[str, str], tmp_path: Path) -> None:
     argv = [sys.executable, str(HANDLER), "--test_input", '{"input": {"task": "selftest"}}']
     done = subprocess.run(

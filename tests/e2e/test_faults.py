@@ -82,6 +82,7 @@ def test_a_killed_engine_is_a_retryable_error(
     assert_the_next_job_succeeds(running, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fresh", [{"GPU_WORKER_JOB_TIME_LIMIT_SECONDS": "20"}], indirect=True)
 def test_a_job_over_its_time_limit_ends_typed(
     fresh: Stage, tmp_path: Path, weights_dir: Path
@@ -100,6 +101,7 @@ def test_a_job_over_its_time_limit_ends_typed(
     assert fresh.job_directories() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fresh", [{"GPU_WORKER_DRAIN_SECONDS": "1"}], indirect=True)
 def test_sigterm_past_its_grace_answers_the_running_job(
     fresh: Stage, tmp_path: Path, weights_dir: Path

@@ -192,6 +192,7 @@ def test_auto_crop_with_the_tracks_of_a_former_job(
     assert running.job_directories() == []
 
 
+@pytest.mark.slow
 def test_large_tracks_arrive_as_columns_and_read_the_same(
     running: Stage,
     tmp_path: Path,

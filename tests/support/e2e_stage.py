@@ -37,7 +37,7 @@ class Stage:
         return None
 
     def job_directories(self) -> list[str]:
-        return [path.name for path in self.work_root.glob("job-*")]
+        return [path.name for path in self.work_root.rglob("job-*")]
 
 
 def start(

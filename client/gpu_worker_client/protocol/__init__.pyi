@@ -7,6 +7,7 @@ from gpu_worker_client.protocol.auto_crop import CropOverride as CropOverride
 from gpu_worker_client.protocol.auto_crop import CropSegment as CropSegment
 from gpu_worker_client.protocol.auto_crop import CropSubject as CropSubject
 from gpu_worker_client.protocol.auto_crop import CropWindow as CropWindow
+from gpu_worker_client.protocol.base import MAX_PARTS as MAX_PARTS
 from gpu_worker_client.protocol.base import AnsweredBy as AnsweredBy
 from gpu_worker_client.protocol.base import ResponseModel as ResponseModel
 from gpu_worker_client.protocol.base import Url as Url
@@ -49,7 +50,6 @@ from gpu_worker_client.protocol.selftest import ProcessorCheck as ProcessorCheck
 from gpu_worker_client.protocol.selftest import SelftestParams as SelftestParams
 from gpu_worker_client.protocol.selftest import SelftestResult as SelftestResult
 from gpu_worker_client.protocol.selftest import SelftestTask as SelftestTask
-from gpu_worker_client.protocol.task import MAX_PARTS as MAX_PARTS
 from gpu_worker_client.protocol.task import MIN_PART_BYTES as MIN_PART_BYTES
 from gpu_worker_client.protocol.task import SCHEMA_VERSION as SCHEMA_VERSION
 from gpu_worker_client.protocol.task import CompleteUpload as CompleteUpload

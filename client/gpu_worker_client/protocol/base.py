@@ -22,6 +22,9 @@ Codec = Literal["h264", "hevc", "av1", "prores"]
 
 MAX_URL_CHARS = 8192
 """Longest URL accepted anywhere. R2 and S3 refuse longer request lines."""
+MAX_PARTS = 10_000
+"""Most parts of one multipart upload.
+https://developers.cloudflare.com/r2/objects/multipart-objects/"""
 
 Url = Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL_CHARS)]
 """An absolute URL, or a local path where the worker allows local files. The worker checks which;

@@ -63,8 +63,6 @@ def _decode(raw: bytes) -> dict[str, Any]:
         data = json.loads(
             raw.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant
         )
-    except TaskError:
-        raise
     except (ValueError, RecursionError) as error:
         # From None: a JSONDecodeError holds the whole text, signatures included.
         where = ""

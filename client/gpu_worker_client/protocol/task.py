@@ -1,7 +1,8 @@
-"""What every task has in common: strict models, the files it names, headers.
+"""What every task has in common: strict models, the files it names, headers; and what is said of
+one that does not fit.
 
-`RequestModel` is what a caller sends: immutable, no unknown key, no NaN; its errors never carry the
-input back.
+`RequestModel` is what a caller sends: immutable, no unknown key, no NaN; its errors name paths and
+problems, and never carry the input back.
 """
 
 from __future__ import annotations
@@ -24,15 +25,13 @@ from pydantic import (
 )
 from typing_extensions import Self
 
-from gpu_worker_client.protocol.base import CONTAINERS, ProtocolModel, Url
+from gpu_worker_client.protocol.base import CONTAINERS, MAX_PARTS, ProtocolModel, Url
 from gpu_worker_client.protocol.errors import ErrorCode, TaskError, job_error
 
 SCHEMA_VERSION = 1
 MIN_PART_BYTES = 5 * 1024 * 1024
 """Smallest part of a multipart upload but the last.
 https://developers.cloudflare.com/r2/objects/multipart-objects/"""
-MAX_PARTS = 10_000
-"""Most parts of one multipart upload, same source."""
 
 MAX_HEADERS = 32
 """Headers of one request; a presigned URL signs a handful."""
@@ -52,7 +51,6 @@ FRAMING_HEADERS = frozenset(_FRAMING.split())
 owns them."""
 OnDamage = Literal["fail", "conceal"]
 """What a damaged input does to its task."""
-
 
 _ANY_SUFFIX = re.compile(r"(\.[a-z0-9]{1,8})?")
 

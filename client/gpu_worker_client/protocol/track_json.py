@@ -16,6 +16,11 @@ from gpu_worker_client.protocol.boxes import BoxColumns, TrackFrames, box_dicts
 
 BOXES_A_PIECE = 1000
 """Some 70 kB of text."""
+MAX_BOX_CHARS = 10_000
+"""Of one box with what a tracker adds to it, laid out in lines: 200 are usual."""
+MAX_OTHER_CHARS = 8 * 1024**2
+"""Of all lists and objects beside the boxes, which are read whole and take up to 25 times as much
+memory. A cut for every second of nine hours makes 1 MB."""
 
 
 def write_result(
@@ -56,7 +61,7 @@ def read_result(data: bytes | str, track: Callable[[dict[str, Any]], object]) ->
     reader = _Reader(data if isinstance(data, str) else data.decode("utf-8"))
 
     def frames() -> TrackFrames:
-        return TrackFrames(reader.value() for _ in reader.items())
+        return TrackFrames(reader.short_value(MAX_BOX_CHARS) for _ in reader.items())
 
     def tracks() -> list[object]:
         return [track(reader.fields(frames=frames)) for _ in reader.items()]
@@ -83,12 +88,31 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
+        self._other_chars = MAX_OTHER_CHARS
         self._decoder = json.JSONDecoder(parse_constant=_refuse_constant)
 
     def value(self) -> Any:
-        """Any value, whole."""
+        """Any value, whole: text of any length, lists and objects up to a limit on all of them."""
         self._skip_space()
-        value, self._at = self._decoder.raw_decode(self._text, self._at)
+        if not self._text.startswith(("[", "{"), self._at):
+            value, self._at = self._decoder.raw_decode(self._text, self._at)
+            return value
+        start = self._at
+        value = self.short_value(self._other_chars)
+        self._other_chars -= self._at - start
+        return value
+
+    def short_value(self, most: int) -> Any:
+        """A value of at most so many characters."""
+        self._skip_space()
+        part = self._text[self._at : self._at + most]
+        try:
+            value, length = self._decoder.raw_decode(part)
+        except ValueError:
+            if len(part) < most:
+                raise
+            raise ValueError(f"a value has more than {most} characters, or is no JSON") from None
+        self._at += length
         return value
 
     def fields(self, **special: Callable[[], Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from gpu_worker_client.files.transfer import TaskClient
 from gpu_worker_client.files.work import FileWork
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import UpscaleParams
-from gpu_worker_client.protocol.presigned import DEFAULT_EXPIRES_SECONDS, MAX_EXPIRES_SECONDS
+from gpu_worker_client.protocol.http import DEFAULT_EXPIRES_SECONDS, MAX_EXPIRES_SECONDS
 from gpu_worker_client.split.plan import DEFAULT_SEGMENTS, SplitPlan, plan_split
 from gpu_worker_client.split.remux import check_output, cut_segments, join
 from gpu_worker_client.split.segment_job import Done, SegmentEvent, SegmentRunner

@@ -28,7 +28,7 @@ from gpu_worker_client.files.transfer import RemoteJob, TaskClient
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import State, UpscaleResult, UpscaleTask
 from gpu_worker_client.protocol.errors import GpuWorkerError, JobError, JobExpired, ResultLost
-from gpu_worker_client.protocol.presigned import DEFAULT_EXPIRES_SECONDS, MAX_EXPIRES_SECONDS
+from gpu_worker_client.protocol.http import DEFAULT_EXPIRES_SECONDS, MAX_EXPIRES_SECONDS
 from gpu_worker_client.split.plan import Segment, SplitPlan
 from gpu_worker_client.split.remux import Piece, read_piece
 from gpu_worker_client.storage import Storage

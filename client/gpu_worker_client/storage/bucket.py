@@ -32,10 +32,9 @@ from gpu_worker_client.protocol import (
     OutputPart,
     UploadPart,
 )
-from gpu_worker_client.protocol.presigned import DEFAULT_EXPIRES_SECONDS, MAX_EXPIRES_SECONDS
-from gpu_worker_client.storage.download import download, read
+from gpu_worker_client.protocol.http import DEFAULT_EXPIRES_SECONDS, MAX_EXPIRES_SECONDS
 from gpu_worker_client.storage.s3 import S3, ObjectInfo, OnBytes
-from gpu_worker_client.storage.upload import upload
+from gpu_worker_client.storage.transfer import download, read, upload
 
 DEFAULT_PART_BYTES = 16 * 1024**2
 """Also the largest single PUT. Four of them in flight hold 64 MiB of memory."""

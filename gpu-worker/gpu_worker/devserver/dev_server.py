@@ -18,7 +18,7 @@ from types import FrameType
 
 from gpu_worker.devserver.local import LocalPlatform
 from gpu_worker.devserver.store import private_files
-from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
+from gpu_worker_client.protocol.http import MAX_EXPIRES_SECONDS
 
 WATCH_SECONDS = 1.0
 

@@ -216,6 +216,7 @@ def _copy_out(
         atomic_file(path, where) as dest,
     ):
         copy_bytes(source, dest, guard, meter.add)
+        guard.check()  # the last moment before the file is visible
 
 
 def _uncounted(size: int) -> None:

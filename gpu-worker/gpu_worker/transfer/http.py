@@ -28,8 +28,7 @@ from gpu_worker.transfer.urls import UrlPolicy
 from gpu_worker.transfer.watchdog import Guard, Halted
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.foreign import parse_integer
-from gpu_worker_client.protocol.http import full_jitter_seconds
-from gpu_worker_client.protocol.presigned import Presign
+from gpu_worker_client.protocol.http import Presign, full_jitter_seconds
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from gpu_worker.transfer.safe_url import SafeUrl
 from gpu_worker.transfer.store_errors import StoreRefusal, Transient, judge
 from gpu_worker.transfer.urls import Parts, Target
 from gpu_worker_client.protocol import ErrorCode, OutputPart, TaskError
-from gpu_worker_client.protocol.presigned import signed_subset
+from gpu_worker_client.protocol.http import signed_subset
 
 COMPLETION_SECONDS = 600.0
 """S3 sends blanks for minutes while it puts the parts together.

@@ -26,7 +26,7 @@ from gpu_worker_client.protocol import (
     TaskError,
 )
 from gpu_worker_client.protocol.foreign import parse_integer
-from gpu_worker_client.protocol.presigned import signed_subset
+from gpu_worker_client.protocol.http import signed_subset
 from gpu_worker_processors.local.paths import (
     check_distinct,
     check_suffix,

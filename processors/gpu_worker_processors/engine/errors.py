@@ -23,6 +23,11 @@ _BY_ERRNO = {
         ErrorCode.output_too_large,
         "a file that the job makes exceeds this worker's size limit; send a shorter input",
     ),
+    errno.EOPNOTSUPP: (  # FFmpeg's scaler says it of what it has no conversion for
+        ErrorCode.unsupported_media,
+        "the video has a colour matrix or pixel format that cannot be converted; convert it to"
+        " BT.709 and 8 or 10 bit 4:2:0 first",
+    ),
     errno.ENOMEM: (
         ErrorCode.resource_exhausted,
         "the worker ran out of memory; retry on a larger one",

@@ -27,6 +27,7 @@ class _Event(BaseModel):
 class Ready(_Event):
     event: Literal["ready"]
     sandbox: dict[str, Any]
+    pid: _Count | None = None
 
 
 class Prepared(_Event):

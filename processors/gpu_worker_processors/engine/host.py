@@ -1,9 +1,9 @@
 """The parent's side of the engine: starts the warm child, sends it one command at a time, kills it
 whole.
 
-The child leads its own process group, so a kill takes everything it started with it. A child that
-dies without a word becomes a typed, retryable error, and the next command gets a fresh one. All
-calls block; the worker calls them from threads.
+Between the two stands a `supervisor`, so that a kill, and the worker's own end, take everything
+that the child started. A child that dies without a word becomes a typed, retryable error, and the
+next command gets a fresh one. All calls block; the worker calls them from threads.
 """
 
 from __future__ import annotations
@@ -37,22 +37,32 @@ from gpu_worker_processors.engine.events import (
     read_event,
 )
 from gpu_worker_processors.engine.jobdir import RESULT_NAME, engine_home
+from gpu_worker_processors.engine.log import EngineLog
 from gpu_worker_processors.engine.settings import EngineSettings
 from gpu_worker_processors.engine.untrusted_file import open_made
 from gpu_worker_processors.media.open_limits import error_of
-from gpu_worker_processors.sandbox.identity import hand_over
+from gpu_worker_processors.sandbox import supervisor
+from gpu_worker_processors.sandbox.identity import SPARE_USERS, hand_over
 from gpu_worker_processors.sandbox.level import SandboxSpec
 
 logger = logging.getLogger(__name__)
 
 _CHILD = "gpu_worker_processors.engine.process"
 
+_SUPERVISE = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); import supervisor;"
+    " supervisor.main(sys.argv[1:])"
+)
+
 KILL_WAIT_SECONDS = 5.0
-"""A process group that got SIGKILL and is not gone after this long hangs in the kernel (a dead
-GPU); it is left behind."""
+"""An engine that got SIGKILL and is not gone after this long hangs in the kernel (a dead GPU); it
+is left behind."""
 
 MAX_RESULT_BYTES = 128 * 1024**2
 """Largest result that is read from the engine: ten million boxes as columns have some 75 MB."""
+MAX_RESULT_VALUES = 2_000_000
+"""JSON values in it, at some 100 bytes of memory each: the loudness of 12 hours has 864,000, and
+columns are one."""
 
 OnProgress = Callable[[Stage, int, int | None, str], None]
 
@@ -117,11 +127,14 @@ class Engine:
         self._env = env
         self._readable = tuple(readable)
         self._process: subprocess.Popen[str] | None = None
+        """The supervisor. It ends when the engine has ended, and as that did."""
+        self._log: EngineLog | None = None
         self._lock = (
             threading.RLock()
         )  # guards the process handle; a kill must never wait for a running command
         self._turn = threading.Lock()  # one command at a time
         self._killed = False
+        self._pid: int | None = None
         self._usable = False
         """Nothing has shaken the trust in the child: it may get the next command."""
         self._sandbox: SandboxSpec | None = None
@@ -133,7 +146,8 @@ class Engine:
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process is not None else None
+        """The child's, as it says itself; None when it says none."""
+        return self._pid if self._process is not None else None
 
     def start(self, task: str = "") -> bool:
         """Starts the child unless one is alive. Returns whether it had to (a cold start).
@@ -158,23 +172,26 @@ class Engine:
             home.mkdir(parents=True, exist_ok=True)
             sandbox = self._sandbox = self._sandbox_spec(programs)
             hand_over(home, sandbox.user)
+            self._log = EngineLog()
             process = self._process = subprocess.Popen(
-                _command(),
+                _supervised(_command()),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                stderr=self._log.writing,
                 text=True,
                 encoding="utf-8",
                 env=self._child_environment(home, sandbox),
                 cwd=home,
                 start_new_session=True,
             )
+            self._log.start()
         ready = self._read_event(process)
         if isinstance(ready, Failed):
             self.kill()
             raise _typed(ready.error)
         if not isinstance(ready, Ready):
             raise self._nonsense(f"`{ready.event}` before it was ready")
-        self.sandbox = ready.sandbox
+        self.sandbox, self._pid = ready.sandbox, ready.pid
         self._usable = True
         return True
 
@@ -218,13 +235,12 @@ class Engine:
             self._killed, self._usable = True, False
             if process is None or process.poll() is not None:
                 return
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            process.terminate()
             try:
                 process.wait(KILL_WAIT_SECONDS)
             except subprocess.TimeoutExpired:
                 logger.error(
-                    "engine %d did not end %g s after SIGKILL", process.pid, KILL_WAIT_SECONDS
+                    "engine %s did not end %g s after SIGKILL", self.pid, KILL_WAIT_SECONDS
                 )
 
     def close(self) -> None:
@@ -240,6 +256,9 @@ class Engine:
                     with contextlib.suppress(BrokenPipeError):
                         pipe.close()
             self._process = None
+        if self._log is not None:
+            self._log.close(KILL_WAIT_SECONDS)
+            self._log = None
 
     def _command(
         self,
@@ -251,8 +270,9 @@ class Engine:
         with self._turn:
             self.start(job.task.task)
             with self._lock:
-                process = self._process
-            assert process is not None and process.stdin is not None
+                process, log = self._process, self._log
+            assert process is not None and process.stdin is not None and log is not None
+            log.next_command()
             try:
                 process.stdin.write(json.dumps(self._message(op, job)) + "\n")
                 process.stdin.flush()
@@ -262,12 +282,20 @@ class Engine:
                 event = self._read_event(process)
                 if isinstance(event, ProgressEvent):
                     on_progress(event.stage, event.done, event.total, event.unit)
-                elif isinstance(event, Failed):
+                    continue
+                self._end_strays(process)
+                if isinstance(event, Failed):
                     raise _typed(event.error)
-                elif isinstance(event, final):
+                if isinstance(event, final):
                     return event
-                else:
-                    raise self._nonsense(f"`{event.event}` as the answer to `{op}`")
+                raise self._nonsense(f"`{event.event}` as the answer to `{op}`")
+
+    def _end_strays(self, process: subprocess.Popen[str]) -> None:
+        """No process of one job sees the next: an engine that left one running goes with it."""
+        may_start = self._sandbox is not None and self._sandbox.executables
+        if may_start and len(supervisor.descendants(process.pid)) > 1:
+            logger.error("engine %s left a process running and was replaced", self.pid)
+            self.kill()
 
     def _message(self, op: str, job: EngineJob) -> dict[str, Any]:
         return {
@@ -329,7 +357,7 @@ class Engine:
         over_a_limit = error_of(status, self._settings.limits)
         if over_a_limit is not None:
             return over_a_limit
-        logger.error("engine %d ended with status %d", process.pid, status)
+        logger.error("engine %s ended with status %d", self.pid, status)
         return TaskError(
             ErrorCode.internal, "the engine crashed; the job can be retried", status=status
         )
@@ -371,8 +399,15 @@ class Engine:
             max_output_bytes=s.limits.max_output_bytes,
             executables=programs,
             readable=(*self._readable, *([s.manifest] if s.manifest else [])),
-            slot=0,
+            # Of two workers on one machine neither's engine reads or signals the other's.
+            slot=os.getpid() % SPARE_USERS,
         )
+
+
+def _supervised(command: list[str]) -> list[str]:
+    folder = str(Path(supervisor.__file__).parent)
+    own = str(os.getpid())
+    return [sys.executable, "-I", "-S", "-c", _SUPERVISE, folder, own, json.dumps(command)]
 
 
 def _command() -> list[str]:
@@ -402,6 +437,10 @@ def _read_result(path: Path) -> dict[str, Any]:
     if len(data) > MAX_RESULT_BYTES:
         message = f"the result has more than {MAX_RESULT_BYTES} bytes; split the input"
         raise TaskError(ErrorCode.result_too_large, message, limit=MAX_RESULT_BYTES)
+    values = sum(data.count(mark) for mark in (b",", b"[", b"{"))
+    if values > MAX_RESULT_VALUES:
+        message = f"the result has more than {MAX_RESULT_VALUES} values; split the input"
+        raise TaskError(ErrorCode.result_too_large, message, limit=MAX_RESULT_VALUES)
     return json.loads(data)
 
 

@@ -1,8 +1,9 @@
 """The job's own directory: made when the job starts, gone when it is over, whatever happened in
 between.
 
-Several workers may share a work root. Every name in it holds the process id of its worker, so that
-each sweeps up after the dead and never after the living.
+Several workers may share a work root. Each has a folder in it, and its engine sees no other. Every
+name holds the process id of its worker, so that each sweeps up after the dead and never after the
+living.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -19,12 +21,12 @@ from types import TracebackType
 
 logger = logging.getLogger(__name__)
 
-JOB, ENGINE = "job", "engine"
+JOB, ENGINE, WORKER = "job", "engine", "worker"
 LOCAL = "gpu_worker"
 """Of a run without a worker: it stands in a folder that is not ours, mostly the system's for
 temporary files."""
 _OURS = re.compile(r"[a-z_]+-(?P<owner>[0-9]{1,10})(-[0-9a-f]{16})?")
-"""What `JobDirectory` and `engine_home` call theirs."""
+"""What `JobDirectory`, `engine_home` and `worker_root` call theirs."""
 RESULT_NAME = "result.json"
 """Where in the directory the engine leaves the processor's result."""
 
@@ -32,6 +34,9 @@ RESULT_NAME = "result.json"
 REMOVE_SECONDS = 30.0
 """Longest that removing one folder takes: the engine that fills it may live. A hundred thousand
 files took 7.5 s on two busy cores."""
+ANSWER_WAITS_SECONDS = 0.5
+"""Longest that a job's answer waits for the removal of its directory: a hundred times what a few
+large files take. The rest goes beside the next job."""
 
 
 class JobDirectory:
@@ -52,7 +57,17 @@ class JobDirectory:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        remove(self.path)
+        if not _removed(self.path, ANSWER_WAITS_SECONDS):
+            threading.Thread(target=remove, args=(self.path,), name="remove", daemon=True).start()
+
+
+def worker_root(root: Path) -> Path:
+    """Makes and gives this worker's folder under a work root that several share. Another user, as
+    which its engine runs, passes through and cannot list it."""
+    own = root / f"{WORKER}-{os.getpid()}"
+    own.mkdir(parents=True, exist_ok=True)
+    own.chmod(0o711 if os.geteuid() == 0 else 0o700)
+    return own
 
 
 def engine_home(root: Path) -> Path:
@@ -60,7 +75,7 @@ def engine_home(root: Path) -> Path:
     return root / f"{ENGINE}-{os.getpid()}"
 
 
-def sweep(root: Path, kinds: Sequence[str] = (JOB, ENGINE)) -> int:
+def sweep(root: Path, kinds: Sequence[str] = (JOB, ENGINE, WORKER)) -> int:
     """Removes what dead workers left under `root`. Call it once at start, before any job. Returns
     how many directories."""
     leftovers = [
@@ -76,30 +91,39 @@ def sweep(root: Path, kinds: Sequence[str] = (JOB, ENGINE)) -> int:
 
 def remove(folder: Path) -> None:
     """Removes a folder that the engine could write, with everything in it. Never raises: what stays
-    is logged, and the next start tries again.
+    is logged, and the next start tries again."""
+    if not _removed(folder, REMOVE_SECONDS):
+        logger.error("could not remove all of %s", folder)
+
+
+def _removed(folder: Path, seconds: float) -> bool:
+    """Removes what it can of a folder in that time. Returns whether that was all.
 
     `shutil.rmtree` before Python 3.13 recurses, so a thousand folders inside each other end it.
     Here inner folders are moved up before they are emptied. Everything goes by descriptors, as the
     engine may still be changing names for links.
     """
-    deadline = time.monotonic() + REMOVE_SECONDS
+    deadline = time.monotonic() + seconds
     try:
         top = _open_folder(str(folder), None)
         try:
-            while _emptied(top, top) and time.monotonic() < deadline:
+            while _emptied(top, top, deadline):
                 pass
         finally:
             os.close(top)
         folder.rmdir()
-    except OSError as error:
-        logger.error("could not remove all of %s: %s", folder, error.strerror)
+    except OSError:
+        return False
+    return True
 
 
-def _emptied(folder: int, top: int) -> int:
+def _emptied(folder: int, top: int, deadline: float) -> int:
     """Removes the files of a folder, and moves its folders into `top`, or empties and removes those
-    that are there already. Returns how many entries it has lost."""
+    that are there already. Returns how many entries it has lost; 0 when the time is over."""
     lost = 0
     for name in os.listdir(folder):
+        if time.monotonic() > deadline:
+            return 0
         with suppress(OSError):  # what is left is found when the folder itself is removed
             try:
                 os.unlink(name, dir_fd=folder)
@@ -107,7 +131,7 @@ def _emptied(folder: int, top: int) -> int:
                 inner = _open_folder(name, folder)
                 try:
                     if folder == top:
-                        _emptied(inner, top)
+                        _emptied(inner, top, deadline)
                         os.rmdir(name, dir_fd=top)
                     else:
                         os.rename(name, uuid.uuid4().hex, src_dir_fd=folder, dst_dir_fd=top)

@@ -42,7 +42,7 @@ def _options(kind: Kind, limits: Limits, *, decode: bool) -> dict[str, str]:
         if decode
         else "none",
         "max_streams": str(limits.max_streams),
-        "max_pixels": str(limits.max_pixels),
+        "max_pixels": str(limits.decoder_max_pixels),
     }
     if kind.demuxer == "mov":
         options |= {"enable_drefs": "0", "use_absolute_path": "0"}

@@ -98,7 +98,7 @@ def start_decoding(
     for other in container.streams:
         if other.index != stream.index:
             other.discard = Discard.all
-    stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
+    stream.codec_context.options = {"max_pixels": str(limits.decoder_max_pixels)}
     stream.thread_type = "SLICE" if threads is None else "AUTO"
     stream.codec_context.thread_count = threads or 0
     state = DecodeState(stream, iter(()))

@@ -91,6 +91,14 @@ class PlaneReader:
         return Frame(tuple(used), bits, False, pts, duration)
 
 
+def luma(frame: av.VideoFrame) -> Plane | None:
+    """The samples of its first plane, a view; None of a format that has no plane of luma."""
+    name = frame.format.name
+    if not _PLAIN.fullmatch(name) or name.startswith("gbr"):
+        return None
+    return _view(frame.planes[0], np.uint8 if frame.format.components[0].bits == 8 else np.uint16)
+
+
 def plain_format(fmt: av.VideoFormat) -> str:
     """The format made of plain planes that holds everything `fmt` holds but alpha."""
     bits = max(component.bits for component in fmt.components)

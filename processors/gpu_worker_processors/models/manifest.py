@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol.foreign import MAX_INTEGER
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -106,8 +107,10 @@ def _entries(path: Path) -> list[Mapping[str, Any]]:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise _bad(path.name, f"cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of TOML, of UTF-8, or of a number with thousands of digits
         raise _bad(path.name, f"is not TOML: {error}") from None
+    except RecursionError:
+        raise _bad(path.name, "is nested too deeply") from None
     entries = document.get("weights", [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise _bad(path.name, "must hold [[weights]] tables")
@@ -129,8 +132,9 @@ def _checked(entry: Mapping[str, Any], location: str) -> dict[str, Any]:
         _check_file(entry["file"], location)
     if entry.get("sha256") and not _SHA256.fullmatch(entry["sha256"]):
         raise _bad(location, "`sha256` must be 64 lower-case hex digits or empty")
-    if any(entry.get(key, 0) < 0 for key, kind in _FIELDS.items() if kind is int):
-        raise _bad(location, "a number is negative")
+    for key, kind in _FIELDS.items():
+        if kind is int and not 0 <= entry.get(key, 0) <= MAX_INTEGER:
+            raise _bad(location, f"`{key}` is negative or too large")
     return dict(entry)
 
 

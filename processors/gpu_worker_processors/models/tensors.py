@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol.foreign import MAX_INTEGER
 from gpu_worker_processors.models.weights import WeightFile
 
 MAX_HEADER_BYTES = 10_000_000
@@ -35,6 +36,8 @@ _ITEM_BYTES: Mapping[str, int] = {
     "BOOL": 1,
 }
 """Formats of the safetensors specification that a weight may have."""
+_MAX_DIMENSIONS = 8
+"""A weight of a three-dimensional convolution has five."""
 
 StateDict = dict[str, torch.Tensor]
 
@@ -127,12 +130,14 @@ def _layout_problem(tensors: Mapping[str, Any], data_bytes: int) -> str | None:
     for entry in tensors.values():
         try:
             shape, (start, end) = list(entry["shape"]), entry["data_offsets"]
-            expected = _ITEM_BYTES[entry["dtype"]] * math.prod(shape)
+            item_bytes = _ITEM_BYTES[entry["dtype"]]
         except (KeyError, TypeError, ValueError):
             return "describes a tensor without known dtype, shape and data_offsets"
-        if not all(type(number) is int and number >= 0 for number in [*shape, start, end]):
+        if len(shape) > _MAX_DIMENSIONS or not all(
+            type(number) is int and 0 <= number <= MAX_INTEGER for number in [*shape, start, end]
+        ):
             return "has a shape or an offset that is no count"
-        if end - start != expected:
+        if end - start != item_bytes * math.prod(shape):
             return "has a tensor whose shape does not fit its bytes"
         spans.append((start, end))
     position = 0

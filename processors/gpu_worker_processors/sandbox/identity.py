@@ -19,6 +19,9 @@ FIRST_SPARE_USER = 60000
 """Slot 0. Above every ordinary account and below `nobody`, see "UID and GID classes" in the Debian
 policy manual, 9.2.2."""
 
+SPARE_USERS = 4096
+"""How many there are from there on."""
+
 _CAPSET = {"x86_64": 126, "aarch64": 91}
 _CAPABILITY_VERSION_3 = 0x20080522
 """linux/capability.h."""

@@ -16,7 +16,7 @@ from gpu_worker.devserver import Fault, Faults, GateLimits, LocalPlatform, R2Gat
 from gpu_worker_client import ConfigError, Storage, StorageError, Timing
 from gpu_worker_client.protocol import OutputPart
 from gpu_worker_client.storage.s3 import refusal
-from gpu_worker_client.storage.upload import plan_parts
+from gpu_worker_client.storage.transfer import plan_parts
 
 PART = 100_000
 SECRET = "CANARYsecret0123456789"

@@ -135,6 +135,7 @@ def shares_in_view(one: Scene, found: CropPlan) -> list[float]:
     return shares
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 def test_windows_stay_in_the_picture_with_one_size_for_each_view() -> None:
     shares: list[float] = []

@@ -48,6 +48,7 @@ def test_mel_triangles(area: bool) -> None:
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hop", [256, 512, 1000])
 def test_onset_strength(hop: int, tmp_path: Path) -> None:
     sound = noisy_clicks()

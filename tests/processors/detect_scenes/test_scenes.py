@@ -70,9 +70,16 @@ WITH_CUTS = (
     "nasa_13013.mp4",
 )
 WITHOUT = ("ae_example.mp4", "chaplin.mp4", "cockatoo.mp4", "fire2.mp4")
+LONG = ("ae_example.mp4", "big_buck_bunny_0_30.webm", "cockatoo.mp4", "psd_testvideo.mp4")
 
 
-@pytest.mark.parametrize("name", [*WITH_CUTS, *WITHOUT])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in LONG else [])
+        for name in [*WITH_CUTS, *WITHOUT]
+    ],
+)
 def test_published_cuts(media: Path, name: str) -> None:
     """psd_counter.mp4, listed among the clips without cuts, is left out: its background changes
     colour at frames 10 and 20, and PySceneDetect finds the first too (see the parity test)."""
@@ -169,6 +176,7 @@ class Recording(ContentDetector):
         return cuts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["bikes.mp4", "fire2.mp4", "psd_issue-134-rotate.mp4", "psd_testvideo.mp4"]
 )

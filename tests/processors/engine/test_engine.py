@@ -60,6 +60,7 @@ def test_the_child_gets_no_secret_and_no_url(engine: Engine) -> None:
     assert "secret" not in " ".join(child.cmdline())
 
 
+@pytest.mark.slow
 def test_the_sandboxed_engine_reads_the_manifest_that_the_settings_name(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text('[[weights]]\nname = "mine"\nfile = "mine.pth"\n')
     job = replace(scenes_job(tmp_path), task=UpscaleTask(input_url="i", output_url="o.mp4"))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from gpu_worker_processors.engine.jobdir import JobDirectory, sweep
+from gpu_worker_processors.engine import jobdir
+from gpu_worker_processors.engine.jobdir import JobDirectory, sweep, worker_root
 
 
 def test_it_is_removed_with_its_content_after_an_error(tmp_path: Path) -> None:
@@ -46,7 +48,10 @@ def linked(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("lay", [nested, locked, linked])
-def test_whatever_an_engine_lays_is_removed(tmp_path: Path, lay: Callable[[Path], None]) -> None:
+def test_whatever_an_engine_lays_is_removed(
+    tmp_path: Path, lay: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobdir, "ANSWER_WAITS_SECONDS", jobdir.REMOVE_SECONDS)
     kept = tmp_path / "kept"
     kept.mkdir(mode=0o750)
     (kept / "file").touch()
@@ -54,6 +59,29 @@ def test_whatever_an_engine_lays_is_removed(tmp_path: Path, lay: Callable[[Path]
         lay(directory)
     assert list(tmp_path.iterdir()) == [kept]
     assert (kept.stat().st_mode & 0o777, list(kept.iterdir())) == (0o750, [kept / "file"])
+
+
+def test_the_answer_does_not_wait_for_a_hundred_thousand_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobdir, "ANSWER_WAITS_SECONDS", 0.0)  # so that every directory is too full
+    with JobDirectory(tmp_path) as directory:
+        for number in range(100):
+            (directory / str(number)).touch()
+    for thread in threading.enumerate():
+        if thread.name == "remove":
+            thread.join()
+    assert not directory.exists()
+
+
+def test_a_removal_stops_when_its_time_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(jobdir, "REMOVE_SECONDS", 0.0)
+    folder = tmp_path / "full"
+    (folder / "inner").mkdir(parents=True)
+    jobdir.remove(folder)
+    assert folder.exists() and "could not remove all of" in caplog.text
 
 
 def test_a_sweep_that_fails_stops_no_start(
@@ -101,3 +129,22 @@ def test_a_worker_that_starts_leaves_the_jobs_of_a_running_one_alone(tmp_path: P
         )
         subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
         assert (directory / "input").exists()
+
+
+def test_a_worker_has_a_folder_that_others_cannot_list(tmp_path: Path) -> None:
+    own = worker_root(tmp_path / "work")
+    with JobDirectory(own) as directory:
+        assert directory.parent == own
+        assert own.stat().st_mode & 0o066 == 0
+        module = "gpu_worker_processors.engine.jobdir"
+        code = (
+            f"import sys; from pathlib import Path; from {module} import JobDirectory, sweep,"
+            " worker_root; root = Path(sys.argv[1]); sweep(root);"
+            " JobDirectory(worker_root(root)).__enter__()"
+        )
+        command = [sys.executable, "-c", code, str(own.parent)]
+        subprocess.run(command, check=True, timeout=60)
+        assert len(list(own.parent.iterdir())) == 2
+        assert directory.exists()
+    assert sweep(own.parent) == 2, "the other's, and ours as a former container left it"
+    assert list(own.parent.iterdir()) == []

@@ -398,7 +398,7 @@ def test_a_signal_ends_all_of_it_and_leaves_nothing(place: Path, number: signal.
 @pytest.mark.parametrize("victim", ["itself", "its engine"])
 def test_a_kill_ends_all_of_it(place: Path, victim: str) -> None:
     child, started = long_render(place)
-    engine = next(process for process in started if process.ppid() == child.pid)
+    engine = next(p for p in started if "gpu_worker_processors.engine.process" in p.cmdline())
     (child if victim == "itself" else engine).kill()
     output, _ = child.communicate(timeout=DEADLINE_SECONDS)
     wait_for(lambda: all(map(gone, started)))

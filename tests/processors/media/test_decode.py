@@ -244,6 +244,7 @@ def test_small_pictures_pick_pixels(tmp_path: Path) -> None:
         assert np.abs(small[20, 30].astype(int) - (255, 0, 0)).max() < 12
 
 
+@pytest.mark.slow
 def test_real_clips_give_as_many_frames_as_their_index_lists(media: Path) -> None:
     checked = 0
     for path in sorted((media / "scenes").glob("*.mp4"), key=lambda path: path.stat().st_size)[:9]:

@@ -100,6 +100,7 @@ def test_set5_comes_closer_than_by_bicubic(media: Path, scale: int, gain_db: flo
     assert np.mean(gains) >= gain_db, gains
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [2, 4])
 def test_compressed_films_come_closer_than_by_lanczos(media: Path, scale: int) -> None:
     gains: list[float] = []

@@ -72,6 +72,7 @@ def test_bfloat16_is_as_near_to_float32_as_the_original(
         assert rms(truth) > 20 * rms(theirs - truth) > 0
 
 
+@pytest.mark.slow
 def test_bfloat16_where_onednn_has_no_kernels_for_it() -> None:
     """On an older CPU, or one that oneDNN is told to take for such: torch computes, and not one bit
     differs."""

@@ -184,3 +184,30 @@ def test_the_light_modules_import_no_torch() -> None:
         " 'numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["9" * 5000, "1" + "0" * 18, "-1", "true", "1e3", "0x10", "9999-12-31T23:59:59-23:59"],
+    ids=["5000 digits", "19 digits", "negative", "truth", "fraction", "hexadecimal", "date"],
+)
+@pytest.mark.parametrize("field", ["bytes", "scale", "min_vram"])
+def test_a_number_of_a_manifest_that_is_no_count_is_refused(
+    field: str, number: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "manifest.toml"
+    path.write_text(f'[[weights]]\nname = "a"\nfile = "a.onnx"\n{field} = {number}\n')
+    if number == "0x10":  # TOML has it
+        assert getattr(read_manifests([path])["a"], field) == 16
+        return
+    with pytest.raises(TaskError) as caught:
+        read_manifests([path])
+    assert caught.value.code is ErrorCode.weights_rejected
+
+
+def test_a_manifest_nested_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.toml"
+    path.write_text("weights = " + "[" * 100_000)
+    with pytest.raises(TaskError) as caught:
+        read_manifests([path])
+    assert caught.value.code is ErrorCode.weights_rejected

@@ -60,6 +60,7 @@ def test_the_clip_is_what_the_truth_says(tmp_path: Path) -> None:
     assert int(np.argmax(np.abs(np.diff(pictures)))) + 1 == samples.CUT_FRAME
 
 
+@pytest.mark.slow
 def test_every_other_processor_is_tried_with_what_ships(tmp_path: Path) -> None:
     result = run(tmp_path / "job")
     assert result.status == "completed"

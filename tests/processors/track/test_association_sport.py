@@ -124,6 +124,7 @@ def _beats_both(clips: list[Clip]) -> None:
         assert ours["HOTA"] > theirs["HOTA"]
 
 
+@pytest.mark.slow
 def test_better_than_ultralytics_on_three_clips(clips: list[Clip]) -> None:
     _beats_both(clips[::15])
 

@@ -394,6 +394,7 @@ def load():
 """
 
 
+@pytest.mark.slow
 def test_a_missing_extra_is_said_with_the_line_that_installs_it(weights_dir: Path) -> None:
     code = "import sys\nsys.modules['ultralytics'] = None\n" + LOAD.format(folder=str(weights_dir))
     code += (
@@ -404,6 +405,7 @@ def test_a_missing_extra_is_said_with_the_line_that_installs_it(weights_dir: Pat
     assert 'pip install "gpu-worker-processors[yolo]"' in out
 
 
+@pytest.mark.slow
 def test_importing_ultralytics_leaves_the_process_as_it_was(weights_dir: Path) -> None:
     code = (
         "import os, cv2, numpy, warnings\nos.environ.pop('OMP_NUM_THREADS',"
@@ -435,6 +437,7 @@ print(import_ultralytics("tasks", "yolov8n").__file__)
 """
 
 
+@pytest.mark.slow
 def test_a_detector_loads_in_the_sandbox_where_it_is_installed_below_a_git_worktree(
     tmp_path: Path,
 ) -> None:

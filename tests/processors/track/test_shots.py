@@ -66,6 +66,7 @@ def test_nothing_is_held_back_longer_than_the_look_ahead() -> None:
     assert max(taken - index for index, _ in marked_cuts(frames())) == FLASH_FRAMES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["bikes.mp4", "psd_testvideo.mp4", "big_buck_bunny_0_30.webm", "cockatoo.mp4"]
 )

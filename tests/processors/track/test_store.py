@@ -180,6 +180,7 @@ def test_more_than_a_result_can_hold_ends_the_job_early(
     assert store.boxes <= 110
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_boxes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,7 @@ def test_no_id_spans_a_cut_and_cuts_are_exact(three_shots: Path, weights_dir: Pa
         assert {box.frame // 12 for box in track.frames} == {track.shot}
 
 
+@pytest.mark.slow
 def test_without_reset_a_track_may_go_on_over_a_cut(
     media: Path, weights_dir: Path, tmp_path: Path
 ) -> None:
@@ -112,12 +113,14 @@ def test_without_reset_a_track_may_go_on_over_a_cut(
     )
 
 
+@pytest.mark.slow
 def test_two_jobs_on_a_warm_worker_answer_the_same(three_shots: Path, weights_dir: Path) -> None:
     first, second = (run(three_shots, weights_dir, confidence_threshold=0.3) for _ in range(2))
     assert first.tracks == second.tracks
     assert min(track.track_id for track in first.tracks) == 1
 
 
+@pytest.mark.slow
 def test_the_drawn_video_has_every_frame(
     three_shots: Path, weights_dir: Path, tmp_path: Path
 ) -> None:

@@ -72,6 +72,7 @@ def run_child(gate: R2Gate, file: Path, *, file_limit_bytes: int = 0) -> dict[st
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [60 * MEGABYTE, 300 * MEGABYTE])
 def test_memory_does_not_grow_with_the_object(gate: R2Gate, tmp_path: Path, size: int) -> None:
     block = noise(MEGABYTE)

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, quote, unquote
 
 from gpu_worker.devserver.store.s3_errors import S3Error
 from gpu_worker_client.protocol.foreign import parse_integer, parse_sigv4_date
-from gpu_worker_client.protocol.presigned import MAX_EXPIRES_SECONDS
+from gpu_worker_client.protocol.http import MAX_EXPIRES_SECONDS
 
 MAX_SKEW_SECONDS = 900
 """A request whose date is more than this ahead, or whose signed header is older, is refused.

@@ -58,7 +58,12 @@ class TimelineInput:
         words += ["-codec_whitelist", ",".join(sorted(decoders))]
         if source.video and decoder:
             words += [f"-c:{source.video.stream}", decoder]
-        words += ["-max_streams", str(limits.max_streams), "-max_pixels", str(limits.max_pixels)]
+        words += [
+            "-max_streams",
+            str(limits.max_streams),
+            "-max_pixels",
+            str(limits.decoder_max_pixels),
+        ]
         if source.demuxer == "mov":
             words += ["-enable_drefs", "0", "-use_absolute_path", "0"]
         if single_thread:

@@ -189,7 +189,7 @@ def _clock(path: Path, kind: Kind, index: int, limits: Limits) -> tuple[Fraction
         start = Fraction(container.start_time or 0, av.time_base)
         stream: Any = container.streams[index]  # video or audio: both give frames
         has_alpha = stream.metadata.get("alpha_mode") == "1"
-        stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
+        stream.codec_context.options = {"max_pixels": str(limits.decoder_max_pixels)}
         stream.codec_context.thread_type = "SLICE"  # frame threads would want several packets first
         for packet in container.demux(stream):
             with contextlib.suppress(FFmpegError):  # `probe` has decoded a frame: one will come
@@ -231,9 +231,8 @@ def _still_kind(path: Path) -> Kind | None:
 def _inspect_still(path: Path, kind: Kind, limits: Limits) -> TimelineSource:
     with opened(path, kind, limits) as container:
         context = container.streams.video[0].codec_context
-        if (
-            not context.width * context.height
-        ):  # what FFmpeg reports of one above its limit, and of a broken one
+        # FFmpeg reports no size of one above its limit, and of a broken one.
+        if not 0 < context.width * context.height <= limits.max_pixels:
             message = (
                 f"the {kind.name} picture is damaged or has more than {limits.max_pixels} pixels"
             )

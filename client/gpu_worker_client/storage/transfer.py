@@ -1,29 +1,41 @@
-"""A file into the bucket: one PUT when it is small, else a multipart upload in equal parts that can
-be resumed.
+"""A file into the bucket, an object into a file; each goes on where an earlier attempt broke.
 
-R2 wants all parts but the last to be of one size. The size of the parts follows from the file's
-size only, so that a later process cuts as this one did, finds the open upload by its key, and sends
-only what is missing: a part is there when the bucket's ETag of it is the MD5 of the bytes here.
+Up: one PUT when the file is small, else a multipart upload in equal parts. R2 wants all parts but
+the last to be of one size. The size of the parts follows from the file's size only, so that a later
+process cuts as this one did, finds the open upload by its key, and sends only what is missing: a
+part is there when the bucket's ETag of it is the MD5 of the bytes here.
+
+Down: streamed into a part file, resumed by range, renamed when it is whole. Every request names the
+version it wants (`If-Match`), and the part file carries that version in its name: bytes of two
+versions never mix. An answer counts only when it is of the length and from the offset that were
+asked for.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from gpu_worker_client._portal import Threads
+from gpu_worker_client._retry import MAX_RETRIES, backoff_seconds
 from gpu_worker_client.errors import StorageError
 from gpu_worker_client.protocol import MAX_PARTS
-from gpu_worker_client.storage.s3 import S3, OnBytes
+from gpu_worker_client.storage.s3 import S3, ObjectInfo, OnBytes, connection_error
 
 T = TypeVar("T")
 _MIB = 1024**2
+MAX_CHANGES = 3
+"""How often an object may be replaced while it is fetched before that is an error."""
+_PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -149,3 +161,91 @@ def _md5(data: bytes) -> bytes:
 def _version(path: Path) -> tuple[int, int]:
     found = path.stat()
     return found.st_size, found.st_mtime_ns
+
+
+def download(s3: S3, key: str, path: Path, on_progress: OnBytes) -> None:
+    """See `Storage.download`."""
+    for changes_left in range(MAX_CHANGES, -1, -1):
+        info = s3.head(key)
+        if info is None:
+            raise StorageError(f"{key}: there is no such object", code="not_found", retryable=False)
+        version = re.sub(r"[^A-Za-z0-9-]", "", info.etag)[:40]
+        part = path.with_name(f".{path.name[:150]}.{version}.part")
+        try:
+            _fetch(s3, info, part, on_progress)
+            part.replace(path)
+            return
+        except StorageError as error:
+            if error.code != "changed":
+                raise
+            part.unlink()
+            if not changes_left:
+                raise
+
+
+def read(s3: S3, info: ObjectInfo) -> bytes:
+    """A small object's bytes. Errors as `download`."""
+    data = BytesIO()
+    _until_whole(s3, info, data, lambda _done, _total: None)
+    return data.getvalue()
+
+
+def _fetch(s3: S3, info: ObjectInfo, part: Path, on_progress: OnBytes) -> None:
+    with part.open("ab") as file:
+        if file.tell() > info.size_bytes:
+            file.truncate(0)
+            file.seek(0)
+        on_progress(file.tell(), info.size_bytes)
+        _until_whole(s3, info, file, on_progress)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _until_whole(s3: S3, info: ObjectInfo, file: BinaryIO, on_progress: OnBytes) -> None:
+    """Appends the rest until there is none. Only failures that bring nothing new are counted."""
+    failures = 0
+    while (offset := file.tell()) < info.size_bytes:
+        try:
+            for piece in _pieces(s3, info, offset):
+                file.write(piece)
+                on_progress(file.tell(), info.size_bytes)
+        except StorageError as error:
+            failures = failures + 1 if file.tell() == offset else 1
+            if not error.retryable or failures > MAX_RETRIES:
+                raise
+            s3.timing.sleep(backoff_seconds(failures - 1, None, s3.timing.random()))
+
+
+def _pieces(s3: S3, info: ObjectInfo, offset: int) -> Iterator[bytes]:
+    """The object's bytes from `offset` on. Raises StorageError: retryable when another attempt can
+    go on; "changed" when the object is another one by now."""
+    from botocore.exceptions import BotoCoreError
+
+    answer = s3.try_once(
+        "get_object", Key=info.key, Range=f"bytes={offset}-", IfMatch=f'"{info.etag}"'
+    )
+    body = answer["Body"]
+    try:
+        _check(answer, info, offset)
+        while piece := body.read(_PIECE_BYTES):
+            yield piece
+    except BotoCoreError as error:
+        raise connection_error(error, "get_object", info.key) from None
+    finally:
+        body.close()
+
+
+def _check(answer: dict[str, Any], info: ObjectInfo, offset: int) -> None:
+    """Raises StorageError: the answer is not the rest of this version, from this offset on."""
+    if str(answer.get("ETag", "")).strip('"') != info.etag:
+        raise StorageError(
+            f"{info.key}: the object was replaced by another", code="changed", retryable=False
+        )
+    size = info.size_bytes
+    wanted = (f"bytes {offset}-{size - 1}/{size}", size - offset)
+    if (answer.get("ContentRange"), answer.get("ContentLength")) != wanted:
+        raise StorageError(
+            f"{info.key}: the bucket sent another range than asked for",
+            code="unavailable",
+            retryable=True,
+        )
