@@ -31,7 +31,7 @@ def test_defaults() -> None:
         512,
         10.0,
         "librosa",
-        0,
+        None,
     )
     assert (params.bpm, params.onsets) == (None, False)
     assert not task().makes_a_file

@@ -23,6 +23,7 @@ PURE = [
     "auto_crop.subject",
     "auto_crop.windows",
     "detect_scenes.scenes",
+    "media.color",
     "media.matroska",
     "media.sniff",
     "media.truncation",

@@ -6,9 +6,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import signal
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +93,10 @@ class Soak:
         if chaos:
             await asyncio.wait({running}, timeout=self.chance.uniform(0, 0.3))
         if chaos == "kill" and self.engine.pid is not None:
-            os.kill(self.engine.pid, signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):  # one that ended with the job before
+                victim = psutil.Process(self.engine.pid)
+                victim.kill()
+                await asyncio.to_thread(victim.wait, 20)  # else the next job meets it at its end
         if chaos == "cancel" and running.cancel():
             with pytest.raises(asyncio.CancelledError):
                 await running

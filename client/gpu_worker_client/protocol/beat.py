@@ -12,7 +12,7 @@ from pydantic import Field
 
 from gpu_worker_client.protocol.base import CONTAINERS, AnsweredBy, Many, ResponseModel
 from gpu_worker_client.protocol.result import Stats, TaskResult
-from gpu_worker_client.protocol.task import OptionalFileTask, RequestModel
+from gpu_worker_client.protocol.task import OnDamage, OptionalFileTask, RequestModel
 
 ANALYSIS_RATE_HZ = 22_050
 """All audio is resampled to this rate, librosa's and Beat This!'s."""
@@ -36,8 +36,9 @@ class BeatParams(RequestModel):
     model: Literal["small", "final"] = "final"
     """Weights of `beat_this`: `small` 8 MB, `final` 78 MB and somewhat better. Without effect on
     the other engine."""
-    audio_stream: int = Field(default=0, ge=0, le=63)
-    """Which of the file's audio streams to listen to, counted from 0."""
+    audio_stream: int | None = Field(default=None, ge=0, le=63)
+    """Which of the file's audio streams to listen to, counted from 0. None: what players take, the
+    default one of the video's programme and no audio description; the next where that is silent."""
     bpm: Bpm | None = None
     """The tempo, when it is known: beats are searched near it."""
     min_bpm: Bpm = 40.0
@@ -46,6 +47,10 @@ class BeatParams(RequestModel):
     """No faster tempo is considered."""
     onsets: bool = False
     """Answer `onsets` as well: every attack, on a beat or not."""
+    on_damage: OnDamage = "fail"
+    """`fail`: damaged or cut-off audio is `corrupt_media`. `conceal`: what can be decoded is taken,
+    the rest is silent, and the warning `damage_concealed` gives the count of damaged spots and
+    where they are."""
 
     def _problems(self) -> Iterator[str]:
         if self.max_bpm < 1.5 * self.min_bpm:
@@ -78,7 +83,9 @@ class BeatStats(Stats):
     source_sample_rate: int | None = None
     """Hz, as stored."""
     channels: int | None = None
-    """As stored; the mean of them is analysed."""
+    """As stored; the mean of them is analysed, and none cancels another."""
+    audio_stream: int = 0
+    """Which of the file's audio streams was analysed, counted from 0."""
 
 
 class BeatResult(TaskResult):

@@ -4,7 +4,7 @@ The window is measured in the upright image with square pixels; from there it go
 decoder's own samples: rotation, mirroring, the shape of the source's pixels and the position of its
 chroma samples are all part of one sampling, of Y, Cb and Cr each for itself. There is no trip
 through RGB, but for a source that is RGB. Chroma is taken, and made, co-sited with the left luma
-sample and centred between rows, as everywhere in this project (`media.color`).
+sample and centred between rows, as everywhere in this project (`media.color_tensors`).
 """
 
 from __future__ import annotations

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 WEIGHTS = {"small": "beat_this_small", "final": "beat_this_final"}
 """`BeatParams.model` -> name in the manifest."""
 
+_AUDIBLE = 10 ** (-70 / 20)
+"""Peak, 70 dB below full scale, above the dither and the noise of an input without a plug."""
+
 
 class BeatProcessor:
     """See `base.Processor`."""
@@ -44,12 +47,10 @@ class BeatProcessor:
 
     def run(self, job: LocalJob) -> BeatResult:
         from gpu_worker_processors.beat.energy import energy
-        from gpu_worker_processors.media.audio import find_audio
 
         started = time.monotonic()
         params: BeatParams = job.params
-        audio = find_audio(job.require_input(), params.audio_stream, job.limits)
-        spool = _decoded(job, audio)
+        audio, spool = _audible(job)
         found = _findings(job, spool)
         loudness = energy(spool, params.energy_hz)
         spool.path.unlink()
@@ -71,8 +72,26 @@ class BeatProcessor:
                 codec=audio.codec,
                 source_sample_rate=audio.sample_rate,
                 channels=audio.channels,
+                audio_stream=audio.number,
             ),
         )
+
+
+def _audible(job: LocalJob) -> tuple[AudioSource, Spool]:
+    """The likeliest audio stream that is not silent, or the likeliest one; decoded."""
+    from gpu_worker_client.protocol import ResultWarning
+    from gpu_worker_processors.media.audio import audio_sources
+
+    sources = audio_sources(job.require_input(), job.params.audio_stream, job.limits)
+    first = sources[0]
+    spool = _decoded(job, first)
+    for audio in sources[1:] if spool.peak < _AUDIBLE else ():
+        spool = _decoded(job, audio)
+        if spool.peak >= _AUDIBLE:
+            message = f"audio stream {first.number} is silent; stream {audio.number} was analysed"
+            job.warnings.append(ResultWarning(code="audio_stream_silent", message=message))
+            return audio, spool
+    return first, spool if len(sources) == 1 or spool.peak >= _AUDIBLE else _decoded(job, first)
 
 
 def _decoded(job: LocalJob, audio: AudioSource) -> Spool:

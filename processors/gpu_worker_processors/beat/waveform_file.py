@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gpu_worker_processors.media.audio import Samples
+from gpu_worker_processors.media.downmix import Samples
 
 _BYTES = 4
 

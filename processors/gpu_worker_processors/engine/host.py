@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 import os
+import select
 import signal
 import site
 import subprocess
@@ -142,7 +143,8 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        process = self._process
+        return process is not None and process.poll() is None and not _hung_up(process)
 
     @property
     def pid(self) -> int | None:
@@ -402,6 +404,14 @@ class Engine:
             # Of two workers on one machine neither's engine reads or signals the other's.
             slot=os.getpid() % SPARE_USERS,
         )
+
+
+def _hung_up(process: subprocess.Popen[str]) -> bool:
+    """Whether the engine is gone: the supervisor ends a moment after it."""
+    poll = select.poll()
+    if process.stdout is not None:
+        poll.register(process.stdout, select.POLLHUP)
+    return any(event & select.POLLHUP for _, event in poll.poll(0))
 
 
 def _supervised(command: list[str]) -> list[str]:

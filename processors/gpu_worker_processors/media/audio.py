@@ -4,37 +4,38 @@ depend on its length.
 Accepts any file that `sniff` knows, video or audio. Time 0 is the first frame of the video where
 there is one and the first sample otherwise, so times in the audio are times of the video. Audio
 before time 0 is cut; a late start and gaps are filled with silence. Damage is a typed error; only
-a broken last second, which players skip too, is a warning.
+a broken last second, which players skip too, is a warning. With `on_damage="conceal"` all damage is
+a warning that says where, and what cannot be decoded is silent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Discard
-from numpy.typing import NDArray
+from av.stream import Discard, Disposition
 
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.audio_length import audio_length
+from gpu_worker_processors.media.audio_timeline import AudioTimeline
 from gpu_worker_processors.media.clock import ClockJump, continuous, jump_warnings
 from gpu_worker_processors.media.container import admitted, opened
+from gpu_worker_processors.media.damage import Damage
 from gpu_worker_processors.media.decoders import AUDIO_DECODERS
+from gpu_worker_processors.media.downmix import Downmix, Samples
 from gpu_worker_processors.media.probe import pick_video, stated_seconds
+from gpu_worker_processors.media.programs import foreign_ids
 from gpu_worker_processors.media.sniff import Kind
-
-Samples = NDArray[np.float32]
-"""Mono audio, shape (samples,), full scale -1..1."""
+from gpu_worker_processors.media.truncation import missing_bytes
 
 MAX_SECONDS = 12 * 3600.0
 """Longest audio that is analysed; a header that claims more is wrong or hostile."""
@@ -43,24 +44,22 @@ RATES_HZ = range(2_000, 768_001)
 day."""
 MAX_CHANNELS = 64
 """FFmpeg's resampler takes no more (SWR_CH_MAX)."""
-_LOUDEST = 100.0
-"""40 dB over full scale, where float files are clipped: no recording is louder, and the squares of
-a hostile one overflow."""
-_GAP_SECONDS = 0.05
-"""A timestamp this much later than the audio so far is a gap; less is a muxer's rounding (FLV and
-Matroska: 1 ms) or drift."""
-_OVERLAP_SECONDS = 1.0
-"""A timestamp that lies behind by less is of audio that overlaps, as where two files were
-joined."""
-_JOINT_SECONDS = 1.0
-"""For so long after a jump of the clock every overlap and gap of more than half a frame counts, so
-that those of many joints do not add up."""
 _TAIL_SECONDS = 1.0
 """Damage in the last second is a cut-off download's or an editor's: what lies before it is
 whole."""
 _EXACT_LENGTH = frozenset({"mov", "wav", "w64", "flac", "aiff", "caf"})
 """Containers whose header says how long the audio is. MP3 and ADTS are guessed from the bit
 rate."""
+_ASIDE = (
+    Disposition.visual_impaired
+    | Disposition.descriptions
+    | Disposition.hearing_impaired
+    | Disposition.comment
+    | Disposition.karaoke
+    | Disposition.clean_effects
+    | Disposition.dependent
+)
+"""What is made for some listeners or to be mixed with another stream, and is not the main audio."""
 _GAPLESS = frozenset({"wav", "w64", "flac", "aiff", "caf"})
 """Containers without timestamps of their own: a gap in them is damage that the parser
 skipped."""
@@ -74,6 +73,8 @@ class AudioSource:
     kind: Kind
     index: int
     """Index of the stream in the container."""
+    number: int
+    """Of the stream among the audio streams, from 0."""
     codec: str
     sample_rate: int
     """Hz, as stored in the file."""
@@ -86,8 +87,17 @@ class AudioSource:
     """Filled while reading."""
 
 
-def find_audio(path: Path, stream: int = 0, limits: Limits = Limits()) -> AudioSource:  # noqa: B008 - frozen dataclass
-    """The audio stream of that number, counted from 0 among the audio streams.
+def find_audio(path: Path, stream: int | None = None, limits: Limits = Limits()) -> AudioSource:  # noqa: B008 - frozen dataclass
+    """The first of `audio_sources`."""
+    return audio_sources(path, stream, limits)[0]
+
+
+def audio_sources(path: Path, stream: int | None, limits: Limits) -> list[AudioSource]:
+    """The audio stream of that number, counted from 0 among the audio streams; None: all that may
+    be meant, the likeliest first.
+
+    Likeliest is what players take: of the programme of the video, not an audio description or
+    commentary, marked as default.
 
     Raises:
         TaskError: `not_media`, `unsupported_media`, `corrupt_media`, `no_audio_stream`,
@@ -95,51 +105,72 @@ def find_audio(path: Path, stream: int = 0, limits: Limits = Limits()) -> AudioS
     """
     kind = admitted(path, limits)
     with opened(path, kind, limits) as container:
-        found = _pick(container, stream)
-        context = found.codec_context
-        name = context.name if cast(Any, context) is not None else "unknown"
-        if name not in AUDIO_DECODERS:
-            raise TaskError(
-                ErrorCode.unsupported_media,
-                f"the audio codec `{name}` is not supported; re-encode to AAC, MP3, Opus, Vorbis,"
-                " FLAC or PCM",
-                codec=name,
-            )
-        if context.sample_rate not in RATES_HZ or not 1 <= context.channels <= MAX_CHANNELS:
-            raise TaskError(
-                ErrorCode.unsupported_media,
-                f"the sound has {context.channels} channels at {context.sample_rate} Hz; "
-                f"allowed are 1 to {MAX_CHANNELS} channels at {RATES_HZ[0]} to {RATES_HZ[-1]} Hz",
-                sample_rate=context.sample_rate,
-                channels=context.channels,
-            )
-        return AudioSource(
-            path,
-            kind,
-            found.index,
-            name,
-            context.sample_rate,
-            context.channels,
-            _announced_seconds(path, kind, found)
-            or stated_seconds(path, kind, found)
-            or stated_seconds(path, kind, container),
-            _start(container, found),
+        found = _candidates(container, path, kind, stream)
+        readable = [one for one in found if _codec(one) in AUDIO_DECODERS]
+        return [_source(container, path, kind, one) for one in readable or found]
+
+
+def _codec(stream: AudioStream) -> str:
+    context = stream.codec_context
+    return context.name if cast(Any, context) is not None else "unknown"
+
+
+def _source(container: InputContainer, path: Path, kind: Kind, stream: AudioStream) -> AudioSource:
+    name, context = _codec(stream), stream.codec_context
+    if name not in AUDIO_DECODERS:
+        raise TaskError(
+            ErrorCode.unsupported_media,
+            f"the audio codec `{name}` is not supported; re-encode to AAC, MP3, Opus, Vorbis,"
+            " FLAC or PCM",
+            codec=name,
         )
+    if context.sample_rate not in RATES_HZ or not 1 <= context.channels <= MAX_CHANNELS:
+        raise TaskError(
+            ErrorCode.unsupported_media,
+            f"the sound has {context.channels} channels at {context.sample_rate} Hz; "
+            f"allowed are 1 to {MAX_CHANNELS} channels at {RATES_HZ[0]} to {RATES_HZ[-1]} Hz",
+            sample_rate=context.sample_rate,
+            channels=context.channels,
+        )
+    return AudioSource(
+        path,
+        kind,
+        stream.index,
+        [one.index for one in container.streams.audio].index(stream.index),
+        name,
+        context.sample_rate,
+        context.channels,
+        _announced_seconds(path, kind, stream)
+        or stated_seconds(path, kind, stream)
+        or stated_seconds(path, kind, container),
+        _start(container, stream),
+    )
 
 
-def _pick(container: InputContainer, number: int) -> AudioStream:
-    streams = container.streams.audio
+def _candidates(
+    container: InputContainer, path: Path, kind: Kind, number: int | None
+) -> list[AudioStream]:
+    streams = list(container.streams.audio)
     if not streams:
         raise TaskError(
             ErrorCode.no_audio_stream, "the input has no audio stream; this task listens to one"
         )
+    if number is None:
+        video = pick_video(container)
+        foreign = foreign_ids(path, kind, video.id) if video is not None else frozenset[int]()
+        own = [stream for stream in streams if stream.id not in foreign]
+        return sorted(own or streams, key=_unlikeliness)
     if number >= len(streams):
         raise TaskError(
             ErrorCode.no_audio_stream,
             f"audio_stream {number} does not exist: the input has {len(streams)}, counted from 0",
             streams=len(streams),
         )
-    return streams[number]
+    return [streams[number]]
+
+
+def _unlikeliness(stream: AudioStream) -> tuple[bool, bool]:
+    return bool(stream.disposition & _ASIDE), not stream.disposition & Disposition.default
 
 
 def _announced_seconds(path: Path, kind: Kind, stream: AudioStream) -> float:
@@ -172,6 +203,7 @@ class AudioReader:
         self._audio = audio
         self._rate = rate
         self._limits = limits
+        self._damage = Damage("audio")
 
     def __iter__(self) -> Iterator[Samples]:
         """
@@ -198,28 +230,36 @@ class AudioReader:
         late = min(self._audio.start_seconds, MAX_SECONDS)
         if late > 0:
             yield from _silence(round(late * self._rate))
-        mixer = _Mixer(self._rate)
+        mixer = Downmix(self._rate)
+        self._damage = Damage("audio")
+        if self._conceals and (missing := missing_bytes(self._audio.path, self._audio.kind)):
+            self._damage.end_early(f"at least {missing} bytes are missing at the end of the file")
         with opened(self._audio.path, self._audio.kind, self._limits) as container:
             stream = container.streams[self._audio.index]
             assert isinstance(stream, AudioStream), "find_audio picked it"
             jumps: list[ClockJump] = []
-            timeline = _AudioTimeline(self._audio.duration_seconds, jumps)
+            timeline = AudioTimeline(self._audio.duration_seconds, jumps)
             gapless = self._audio.kind.demuxer in _GAPLESS
-            for frame in self._frames(container, stream, jumps):
+            for frame in self._frames(container, stream, jumps, timeline):
                 gap = timeline.gap_before(frame)
                 if gap < 0:
                     continue
                 if gap and gapless:
-                    raise self._damaged(timeline.seconds - gap)
+                    self._judge_gap(timeline.seconds, gap)
                 if gap:
                     yield from mixer.flush()
                     yield from _silence(round(gap * self._rate))
                 yield from mixer.add(frame)
             yield from mixer.flush()
             self._check_length(timeline.seconds)
+        self._warn(self._damage.warnings)
 
     def _frames(
-        self, container: InputContainer, stream: AudioStream, jumps: list[ClockJump]
+        self,
+        container: InputContainer,
+        stream: AudioStream,
+        jumps: list[ClockJump],
+        timeline: AudioTimeline,
     ) -> Generator[AudioFrame]:
         """Every frame that can be decoded. Where the first damage lies decides at the end what it
         means."""
@@ -232,18 +272,37 @@ class AudioReader:
         try:
             for packet in continuous(container, self._audio.kind, [stream], leader, jumps):
                 frames, is_intact = _decode(packet)
-                if (
-                    decoded and not is_intact and damaged_at is None
-                ):  # a recording that starts midway cannot be decoded at first
-                    damaged_at = decoded
+                if decoded and not is_intact:  # a recording that starts midway cannot be decoded
+                    damaged_at = decoded if damaged_at is None else damaged_at
+                    self._damage.add(self._late + timeline.seconds)
+                    timeline.be_strict()
                 for frame in frames:
                     decoded += frame.samples / frame.sample_rate
                     yield frame
         except FFmpegError:
             damaged_at = decoded if damaged_at is None else damaged_at
-        self._audio.warnings += [w for w in jump_warnings(jumps) if w not in self._audio.warnings]
+            self._damage.end_early(f"it cannot be read on after {timeline.seconds:.2f} s")
+        self._warn(jump_warnings(jumps))
         if damaged_at is not None or not decoded:
             self._judge_damage(damaged_at or 0.0, decoded)
+
+    def _warn(self, warnings: list[ResultWarning]) -> None:
+        self._audio.warnings += [w for w in warnings if w not in self._audio.warnings]
+
+    @property
+    def _late(self) -> float:
+        return max(0.0, self._audio.start_seconds)
+
+    @property
+    def _conceals(self) -> bool:
+        return self._limits.on_damage == "conceal"
+
+    def _judge_gap(self, end: float, gap: float) -> None:
+        """It ends the job, or is noted and passed over."""
+        if not self._conceals:
+            raise self._damaged(end - gap)
+        self._damage.add(self._late + end - gap)
+        self._damage.add(self._late + end)
 
     def _judge_damage(self, damaged_at: float, decoded: float) -> None:
         total = max(
@@ -254,6 +313,8 @@ class AudioReader:
         )
         if not decoded and not damaged_at and not self._audio.duration_seconds:
             return  # a header and nothing else: no audio, no damage
+        if decoded and self._conceals:
+            return
         if not decoded or total - damaged_at > _TAIL_SECONDS:
             raise self._damaged(damaged_at)
         self._warn_of_the_tail(
@@ -276,11 +337,10 @@ class AudioReader:
             or listed - decoded <= _TAIL_SECONDS
         ):
             return
-        raise TaskError(
-            ErrorCode.corrupt_media,
-            f"the sound ends after {decoded:.1f} of the {listed:.1f} seconds that its header"
-            " announces; upload it again",
-        )
+        what = f"ends after {decoded:.1f} of the {listed:.1f} seconds that its header announces"
+        if not self._conceals:
+            raise TaskError(ErrorCode.corrupt_media, f"the sound {what}; upload it again")
+        self._damage.end_early(f"it {what}")
 
     def _warn_of_the_tail(self, message: str) -> None:
         if not any(warning.code == "sound_tail_damaged" for warning in self._audio.warnings):
@@ -298,91 +358,6 @@ def _decode(packet: Packet[AudioStream]) -> tuple[list[AudioFrame], bool]:
     except FFmpegError:
         return [], False
     return frames, not packet.is_corrupt and not any(frame.is_corrupt for frame in frames)
-
-
-class _AudioTimeline:
-    """Follows how much audio has been decoded, and finds the gaps that the timestamps show."""
-
-    def __init__(self, listed_seconds: float | None, jumps: Sequence[ClockJump]) -> None:
-        self._listed = listed_seconds
-        self._jumps = jumps
-        self._jumps_seen = 0
-        self._strict_until = 0.0
-        self._first: float | None = None
-        self.seconds = 0.0
-        """Length of the audio so far, gaps included."""
-
-    def gap_before(self, frame: AudioFrame) -> float:
-        """Seconds of silence to put before this frame; negative where it repeats audio, so
-        that it is left out. A jump beyond the file's own length, or far back, is a new clock."""
-        gap = 0.0
-        if frame.pts is not None and frame.time_base is not None:
-            at = float(frame.pts * frame.time_base)
-            if self._first is None:
-                self._first = at
-            ahead = at - self._first - self.seconds
-            inside = self._listed is not None and at - self._first <= self._listed + 1
-            if len(self._jumps) > self._jumps_seen:
-                self._jumps_seen = len(self._jumps)
-                self._strict_until = self.seconds + _JOINT_SECONDS
-            strict = self.seconds < self._strict_until
-            rounding = frame.samples / frame.sample_rate / 2 if strict else _GAP_SECONDS
-            if ahead > rounding and inside:
-                gap = ahead
-            elif -_OVERLAP_SECONDS < ahead < -rounding:
-                return ahead
-            elif abs(ahead) > rounding:
-                self._first = at - self.seconds
-        self.seconds += gap + frame.samples / frame.sample_rate
-        return gap
-
-
-class _Mixer:
-    """Frames of any sample format, channel layout and rate to mono at one rate: the plain mean of
-    the channels."""
-
-    def __init__(self, rate: int) -> None:
-        self._rate = rate
-        self._shape: tuple[str, str, int] | None = None
-        self._to_float: AudioResampler | None = None
-        self._to_rate: AudioResampler | None = None
-
-    def add(self, frame: AudioFrame) -> Iterator[Samples]:
-        shape = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if shape != self._shape:
-            yield from self.flush()
-            self._shape = shape
-        if self._to_float is None:
-            self._to_float = AudioResampler("flt", frame.layout, frame.sample_rate)
-            self._to_rate = AudioResampler("fltp", "mono", self._rate)
-        for floats in self._to_float.resample(frame):
-            yield from self._resample(floats)
-
-    def flush(self) -> Iterator[Samples]:
-        """What the filters still hold."""
-        to_rate, self._to_float, self._to_rate = self._to_rate, None, None
-        if to_rate is not None:
-            yield from (_plane(out) for out in to_rate.resample(None))
-
-    def _resample(self, floats: AudioFrame) -> Iterator[Samples]:
-        # Interleaved, for PyAV's planes of more than seven channels point nowhere.
-        channels = floats.layout.nb_channels
-        values = np.frombuffer(bytes(floats.planes[0]), np.float32, floats.samples * channels)
-        mono = values.reshape(-1, channels).mean(axis=1, dtype=np.float32)
-        # Stray NaN and infinities of float files would spread through every filter behind.
-        mono = (
-            np.nan_to_num(mono, nan=0.0, posinf=1.0, neginf=-1.0)
-            .clip(-_LOUDEST, _LOUDEST)
-            .astype(np.float32)
-        )
-        single = AudioFrame.from_ndarray(mono[None], format="fltp", layout="mono")
-        single.sample_rate = floats.sample_rate
-        assert self._to_rate is not None
-        yield from (_plane(out) for out in self._to_rate.resample(single))
-
-
-def _plane(frame: AudioFrame) -> Samples:
-    return cast("Samples", frame.to_ndarray()[0])
 
 
 def _silence(samples: int, block: int = 1 << 16) -> Iterator[Samples]:

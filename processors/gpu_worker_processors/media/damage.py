@@ -1,4 +1,5 @@
-"""What was damaged in a video that was decoded all the same, for the caller of a task."""
+"""What was damaged in a video or its audio that was decoded all the same, for the caller of a
+task."""
 
 from __future__ import annotations
 
@@ -11,9 +12,14 @@ _MOST_SPANS = 20
 
 
 class Damage:
-    """Collects what is damaged while a stream is decoded."""
+    """Collects what is damaged while a stream is decoded.
 
-    def __init__(self) -> None:
+    Args:
+        what: "video" or "audio".
+    """
+
+    def __init__(self, what: str = "video") -> None:
+        self._what = what
         self.count = 0
         """Packets that could not be decoded, and frames with errors."""
         self._spans: list[tuple[float, float]] = []
@@ -40,5 +46,5 @@ class Damage:
             shown.append(f"and {len(self._spans) - _MOST_SPANS} more")
         what = [f"{self.count} damaged packets or frames ({', '.join(shown)})"] if shown else []
         found = "; ".join(what + self._missing)
-        message = f"the video is damaged and was decoded all the same: {found}"
+        message = f"the {self._what} is damaged and was decoded all the same: {found}"
         return [ResultWarning(code="damage_concealed", message=message)]

@@ -12,16 +12,13 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import av
 from av.error import FFmpegError
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.base import CONTAINERS
-
-if TYPE_CHECKING:
-    from gpu_worker_processors.media.color import ColorTags
+from gpu_worker_processors.media.color import PQ, ColorTags
 
 H264_WIDTH_PX = 4096
 """Widest H.264 frame that NVENC writes and most hardware decoders show. NVIDIA Video Codec SDK,
@@ -213,10 +210,6 @@ def check_depth(choice: EncoderChoice, tags: ColorTags) -> None:
         TaskError: `unsupported_media`.
     """
     if tags.is_hdr and choice.bits < 10:
-        from gpu_worker_processors.media.color import (
-            PQ,
-        )  # it loads torch, and an encoder probe needs none
-
         raise TaskError(
             ErrorCode.unsupported_media,
             f"the video is HDR ({'PQ' if tags.transfer == PQ else 'HLG'}) and {choice.codec} is"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -20,8 +20,7 @@ from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from gpu_worker_processors.media.color import ColorTags
+from gpu_worker_processors.media.color import ColorTags
 
 Plane = NDArray[np.unsignedinteger[Any]]
 """Samples of one plane, shape (height, width), uint8 or uint16."""

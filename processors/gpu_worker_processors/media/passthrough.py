@@ -18,7 +18,7 @@ from typing import Any
 
 import av
 from av.error import FFmpegError
-from av.stream import Discard
+from av.stream import Discard, Disposition
 from av.subtitles.subtitle import SubtitleSet
 
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
@@ -27,6 +27,7 @@ from gpu_worker_processors.media.audio_convert import AudioConverter
 from gpu_worker_processors.media.clock import CLOCK_STARTS_ANYWHERE, ClockJump, continuous
 from gpu_worker_processors.media.container import opened
 from gpu_worker_processors.media.probe import MediaInfo
+from gpu_worker_processors.media.programs import foreign_ids
 from gpu_worker_processors.media.retime import RisingTimes
 
 _OWN_KEYS = frozenset(
@@ -34,6 +35,8 @@ _OWN_KEYS = frozenset(
 )
 """Metadata that describes the source file itself and would be wrong in the output."""
 _TEXT_SUBTITLES = frozenset({"subrip", "ass", "ssa", "mov_text", "webvtt", "text"})
+_COVERS = {"mjpeg": "jpeg", "png": "png"}
+"""Codec of a cover -> its file type."""
 _UNPLAYED = {"mp4": ("vorbis", "pcm_")}
 """Muxer -> beginnings of codecs that FFmpeg writes into it and hardly any player finds there:
 Vorbis under a tag of FFmpeg's own, PCM by ISO/IEC 23003-5."""
@@ -71,11 +74,16 @@ class Passthrough:
         self.notes: list[ResultWarning] = []
         self._output = output
         self._limits = limits
+        self._source = source
+        self._covers: list[Any] = []
+        """Packets to be written once the header is."""
         self._targets: dict[int, Any] = {}
         self._converters: dict[int, _TextConverter | AudioConverter] = {}
         with ExitStack() as stack:
             self._input: Any = stack.enter_context(opened(source, info.kind, limits))
             self._info = info
+            video_id = self._input.streams[info.video.index].id if info.video else 0
+            self._foreign = foreign_ids(source, info.kind, video_id)
             self.origin_seconds = _origin(self._input, info)
             """Seconds of the source's clock that are 0 in the output."""
             for stream in self._input.streams:
@@ -100,6 +108,8 @@ class Passthrough:
 
     def advance(self, seconds: Fraction | None) -> None:
         """Writes all packets that belong before a time of the output; None writes the rest."""
+        while self._covers:
+            self._output.mux(self._covers.pop())
         while True:
             if self._held is None:
                 self._held = next(self._packets, None)
@@ -151,8 +161,12 @@ class Passthrough:
                 stream.data,
             )
             return
-        if stream.type == "video":
+        if stream.type == "video" and stream.disposition & Disposition.attached_pic:
+            self._add_cover(stream, muxer)
+        elif stream.type == "video":
             self._leave_out(stream, "one video stream is made")
+        elif stream.id in self._foreign:
+            self._leave_out(stream, "it is of another programme than the video")
         elif _is_carried_as_metadata(stream):
             return
         elif stream.type == "audio" and _is_cut(stream):
@@ -164,6 +178,21 @@ class Passthrough:
             self._convert_audio(stream, muxer, f"it could not be copied into {muxer}")
         else:
             self._convert_subtitle(stream, muxer)
+
+    def _add_cover(self, stream: Any, muxer: str) -> None:
+        kind = _COVERS.get(_codec_name(stream))
+        if kind is None or muxer == "mov":  # FFmpeg's takes it and writes nothing
+            self._leave_out(stream, f"no such cover is written into {muxer}")
+            return
+        with opened(self._source, self._info.kind, self._limits, decode=False) as anew:
+            packet: Any = next(anew.demux(anew.streams[stream.index]))
+        if muxer == "matroska":
+            self._output.add_attachment(f"cover.{kind}", f"image/{kind}", bytes(packet))
+            return
+        packet.stream = self._output.add_stream_from_template(stream)
+        _describe(packet.stream, stream)
+        packet.pts = packet.dts = 0
+        self._covers.append(packet)
 
     def _convert_audio(self, stream: Any, muxer: str, reason: str) -> None:
         try:
@@ -299,6 +328,8 @@ def carries(muxer: str, stream: Any) -> bool:
     for a header: only then does it judge rate, channels and strictness."""
     if _codec_name(stream).startswith(_UNPLAYED.get(muxer, "-")):
         return False
+    if stream.type == "data" and stream.name != "bin_data":
+        return False  # FFmpeg's mov muxer takes KLV and SCTE-35 and writes an empty track
     trial = av.open(io.BytesIO(), "w", format=muxer)
     try:
         trial.add_stream_from_template(stream)

@@ -232,6 +232,8 @@ def _change_identity(spec: SandboxSpec, level: SandboxLevel) -> None:
             level.user = spec.user
     else:
         level.reasons.append(f"user kept: {spec.user_reason}")
+        if os.getuid() == 0:
+            level.reasons.append("the number of processes is not limited: the user is root")
     if kernel.machine():
         drop = _try(level, "capabilities", lambda: identity.drop_capabilities(kernel.machine()))
         level.capabilities_dropped = drop

@@ -134,7 +134,7 @@ class Leashed(subprocess.Popen[bytes]):
         def hold() -> None:
             try:
                 child = cls(command, **options)
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - raised in the caller's thread
                 started.set_exception(error)
                 return
             child._leash = leash = threading.Event()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gpu_worker_processors.media.color import FromRgb, ToRgb
+from gpu_worker_processors.media.color_tensors import FromRgb, ToRgb
 from gpu_worker_processors.media.frame import Frame, Plane
 from gpu_worker_processors.media.probe import VideoInfo
 from gpu_worker_processors.models.cuda_streams import DeviceStreams, Download

@@ -1,5 +1,5 @@
-"""Colour: what tags mean, and the round trip YUV -> RGB -> YUV on photographs, checked against
-numbers written out here."""
+"""Colour: the round trip YUV -> RGB -> YUV on photographs, checked against numbers written out
+here."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from support import clips
 from support.upscale_kit import Repeat, seen, upscaled
 
-from gpu_worker_client.protocol import ErrorCode, TaskError
-from gpu_worker_processors.media.color import ColorTags, FromRgb, ToRgb, resolve_tags
+from gpu_worker_processors.media.color import ColorTags, resolve_tags
+from gpu_worker_processors.media.color_tensors import FromRgb, ToRgb
 from gpu_worker_processors.media.frame import (
     PlaneReader,
     chroma_is_finer_than_420,
@@ -33,41 +33,6 @@ def psnr(a: NDArray[Any], b: NDArray[Any]) -> float:
         10
         * np.log10(255**2 / max(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2), 1e-9))
     )
-
-
-# ---- tags
-
-TAG_ROWS = {
-    # what the stream says: (matrix, primaries, transfer, range), height, format -> matrix,
-    # primaries, transfer, full
-    "untagged SD": ((2, 2, 2, 0), 576, "yuv420p", (6, 6, 6, False)),
-    "untagged HD": ((2, 2, 2, 0), 720, "yuv420p", (1, 1, 1, False)),
-    "just below HD": ((2, 2, 2, 0), 719, "yuv420p", (6, 6, 6, False)),
-    "PAL": ((5, 2, 2, 0), 576, "yuv420p", (5, 5, 6, False)),
-    "709 in SD": ((1, 2, 2, 1), 240, "yuv420p", (1, 1, 1, False)),
-    "601 in HD": ((6, 6, 6, 1), 1080, "yuv420p", (6, 6, 6, False)),
-    "full range": ((1, 1, 1, 2), 1080, "yuv420p", (1, 1, 1, True)),
-    "old full range format": ((2, 2, 2, 0), 480, "yuvj420p", (6, 6, 6, True)),
-    "PQ": ((9, 9, 16, 1), 2160, "yuv420p10le", (9, 9, 16, False)),
-    "HLG without a matrix": ((2, 9, 18, 0), 480, "yuv420p10le", (9, 9, 18, False)),
-    "sRGB transfer is kept": ((1, 1, 13, 1), 1080, "yuv420p", (1, 1, 13, False)),
-    "RGB": ((0, 2, 2, 2), 480, "gbrp", (1, 1, 1, False)),
-    "palette": ((2, 2, 2, 0), 480, "pal8", (1, 1, 1, False)),
-}
-
-
-@pytest.mark.parametrize("row", TAG_ROWS)
-def test_missing_tags_are_filled_in_as_players_do(row: str) -> None:
-    (matrix, primaries, transfer, range_), height, pix_fmt, expected = TAG_ROWS[row]
-    tags = resolve_tags(matrix, primaries, transfer, range_, height=height, pix_fmt=pix_fmt)
-    assert (tags.matrix, tags.primaries, tags.transfer, tags.full_range) == expected
-
-
-@pytest.mark.parametrize("matrix", [8, 10, 11, 14])
-def test_a_matrix_that_is_not_linear_is_refused(matrix: int) -> None:
-    with pytest.raises(TaskError) as caught:
-        resolve_tags(matrix, 9, 16, 1, height=2160, pix_fmt="yuv420p10le")
-    assert caught.value.code == ErrorCode.unsupported_media
 
 
 # ---- arithmetic
