@@ -3,6 +3,7 @@ from gpu_worker_client.async_client import AsyncClient as AsyncClient
 from gpu_worker_client.async_client import AsyncJob as AsyncJob
 from gpu_worker_client.async_client import Outcome as Outcome
 from gpu_worker_client.client import Client as Client
+from gpu_worker_client.client import Job as Job
 from gpu_worker_client.commands import create_nvenc_command as create_nvenc_command
 from gpu_worker_client.errors import APIConnectionError as APIConnectionError
 from gpu_worker_client.errors import APIError as APIError
@@ -32,7 +33,6 @@ from gpu_worker_client.filejobs import execute_all as execute_all
 from gpu_worker_client.filejobs import is_available as is_available
 from gpu_worker_client.filejobs import worth_it as worth_it
 from gpu_worker_client.files.transfer import Transfer as Transfer
-from gpu_worker_client.job import Job as Job
 from gpu_worker_client.many import JobManager as JobManager
 from gpu_worker_client.many import JobOutcome as JobOutcome
 from gpu_worker_client.many import JobSummary as JobSummary

@@ -145,30 +145,41 @@ def on_callers_thread(function: Callable[..., T] | None) -> Callable[..., Awaita
     return ordered
 
 
-class BlockingClient(Protocol):
-    """A client whose calls block, carried out by another."""
+class Blocking(Protocol):
+    """A client or a job whose calls block, carried out by another."""
 
     @property
     def core(self) -> Any: ...
 
 
 def blocking(
-    function: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]], doc: str
-) -> Callable[Concatenate[BlockingClient, P], T]:
-    """An asynchronous call that is given a client, for callers that wait: `on_event` and `on_plan`
+    function: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Blocking, P], T]:
+    """An asynchronous call of a client or a job, for callers that wait: `on_event` and `on_plan`
     are called on their thread."""
     takes = signature(function)
 
     @wraps(function)
-    def blocked(client: BlockingClient, *args: Any, **kwargs: Any) -> T:
-        given = dict(**takes.bind_partial(client.core, *args).arguments, **kwargs)
+    def blocked(face: Blocking, *args: Any, **kwargs: Any) -> T:
+        given = dict(**takes.bind_partial(face.core, *args).arguments, **kwargs)
         for name in given.keys() & {"on_event", "on_plan"}:
             given[name] = on_callers_thread(given[name])
         return call(partial(function, **given))
 
-    blocked.__doc__ = doc
     blocked.__name__ = function.__name__.removesuffix("_async")
     return blocked
+
+
+def iterating(
+    function: Callable[Concatenate[Any, P], AsyncGenerator[T, None]],
+) -> Callable[Concatenate[Blocking, P], Iterator[T]]:
+    """`blocking`, of an asynchronous generator."""
+
+    @wraps(function)
+    def iterated(face: Blocking, *args: Any, **kwargs: Any) -> Iterator[T]:
+        return iterate(function(face.core, *args, **kwargs))
+
+    return iterated
 
 
 def sleeper(

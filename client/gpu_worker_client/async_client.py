@@ -1,5 +1,8 @@
-"""`AsyncClient`: every call on an endpoint, written once. `client.Client` is its blocking face, and
-says what the calls take and raise; cancelling an asyncio task does here what Ctrl-C does there.
+"""`AsyncClient`: every call on an endpoint, written once. `client.Client` is its blocking face.
+
+It accepts the typed tasks of `protocol` or plain dicts of the same shape, and validates them here,
+so that a misspelt parameter fails in milliseconds and not in a queue. Results come back typed by
+the task that was submitted.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, overload
+from typing import TYPE_CHECKING, Any, Generic
 
 from gpu_worker_client._blocking import as_they_end, notify
 from gpu_worker_client._endpoint import (
@@ -47,6 +50,8 @@ MIN_WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 10.0
 """Bounds of `run(wait_seconds=...)`. The lower one is RunPod's; the upper one is how long Ctrl-C
 may be held up, since only the answer names the job to cancel.
 https://docs.runpod.io/serverless/endpoints/operation-reference"""
+Task = AnsweredBy[R] | Mapping[str, Any] | bytes
+"""A typed task, or the same as a dict or as JSON text in UTF-8."""
 _log = logging.getLogger("gpu_worker_client")
 
 
@@ -90,8 +95,22 @@ class Outcome(Generic[R]):
 
 
 class AsyncClient(AsyncFileTasks):
-    """A client of one endpoint for programs with an event loop. Arguments and errors as of
-    `Client`."""
+    """A client of one endpoint for programs with an event loop. `on_event` of its calls may be a
+    coroutine function. Cancelling the asyncio task does what Ctrl-C does to a blocking call. Close
+    what `map` gives (`aclose()`), or use it up, so that no job is left running.
+
+    Args:
+        endpoint_id: default: `GPU_WORKER_ENDPOINT_ID` of the environment.
+        api_key: default: `RUNPOD_API_KEY`.
+        base_url: default: `GPU_WORKER_BASE_URL`, else RunPod's.
+        env: where the defaults are read from.
+        timing: clock, sleep and random numbers; for tests.
+        storage: the bucket for tasks on files; default: `Storage.from_env()`, when it is first
+            needed.
+
+    Raises:
+        ConfigError: one of them is missing or cannot work.
+    """
 
     def __init__(
         self,
@@ -123,7 +142,8 @@ class AsyncClient(AsyncFileTasks):
 
     @property
     def storage(self) -> Storage:
-        """As `Client.storage`."""
+        """The bucket for files. Raises ConfigError: none was given, and the environment names
+        none."""
         if self._storage is None:
             from gpu_worker_client.storage import Storage  # here: it belongs to an extra
 
@@ -144,55 +164,59 @@ class AsyncClient(AsyncFileTasks):
         """Closes the connections. Jobs on the endpoint go on."""
         self.connection.http.close()
 
-    @overload
     async def submit(
-        self, task: AnsweredBy[R], *, policy: Policy | None = None, webhook: str | None = None
-    ) -> AsyncJob[R]: ...
-    @overload
-    async def submit(
-        self,
-        task: TaskBase | Mapping[str, Any] | bytes,
-        *,
-        policy: Policy | None = None,
-        webhook: str | None = None,
-    ) -> AsyncJob[TaskResult]: ...
-    async def submit(
-        self, task: object, *, policy: Policy | None = None, webhook: str | None = None
-    ) -> AsyncJob[Any]:
-        """As `Client.submit`."""
+        self, task: Task[R], *, policy: Policy | None = None, webhook: str | None = None
+    ) -> AsyncJob[R]:
+        """Queues a task.
+
+        A submit whose answer got lost is sent again only when the task has a `result_get_url`, at
+        which a second job would find the first one's result. Without it the task could run, and
+        cost, twice; an `idempotency_key` without it gives a `UserWarning`.
+
+        Args:
+            task: a typed task, or the same as a dict or as JSON text in UTF-8.
+            policy: how long it may wait and run; None is `Policy.for_task(task)`, and `Policy()`
+                the endpoint's own setting.
+            webhook: URL that RunPod calls when the job has ended. The call is not signed and
+                repeats the task, presigned URLs included, so give the URLs short lives.
+
+        Raises:
+            InvalidTask: the task does not fit; nothing was sent.
+            ConfigError: a setting is missing or not valid.
+            APIConnectionError: the endpoint was not reached.
+            APIError: the endpoint refused a request.
+        """
         return await self._submit(task, policy, webhook)
 
-    @overload
     async def run(
         self,
-        task: AnsweredBy[R],
+        task: Task[R],
         timeout: float | None = None,
         on_event: Callable[[Event], object] | None = None,
         *,
         policy: Policy | None = None,
         wait_seconds: float | None = None,
-    ) -> R: ...
-    @overload
-    async def run(
-        self,
-        task: TaskBase | Mapping[str, Any] | bytes,
-        timeout: float | None = None,
-        on_event: Callable[[Event], object] | None = None,
-        *,
-        policy: Policy | None = None,
-        wait_seconds: float | None = None,
-    ) -> TaskResult: ...
-    async def run(
-        self,
-        task: object,
-        timeout: float | None = None,
-        on_event: Callable[[Event], object] | None = None,
-        *,
-        policy: Policy | None = None,
-        wait_seconds: float | None = None,
-    ) -> Any:
-        """As `Client.run`. `on_event` may be a coroutine function. The remote job is cancelled with
-        the asyncio task."""
+    ) -> R:
+        """Submits, waits, and gives the typed result. When the waiting ends by an error, Ctrl-C or
+        the timeout, the remote job is cancelled: nobody would take its result.
+
+        Args:
+            task: a typed task, or the same as a dict or as JSON text in UTF-8.
+            timeout: seconds of wall time for the whole; None waits for ever.
+            on_event: called with every `Event`.
+            policy: how long the job may wait and run; None is `Policy.for_task(task)`.
+            wait_seconds: for jobs that take seconds: asks the endpoint to answer the submit when
+                the job has ended, or after this long (`runsync?wait=`, 1 to 10 s), which saves the
+                polls. Ctrl-C then waits for that answer, as only it names the job to cancel, and
+                RunPod keeps the result of such a job for 1 minute instead of 30.
+
+        Raises:
+            JobError: the job ended without a result; its class says why.
+            WaitTimeout: `timeout` passed before the job ended.
+            ConfigError: a setting is missing or not valid.
+            APIConnectionError: the endpoint was not reached.
+            APIError: the endpoint refused a request.
+        """
         deadline = self.connection.timing.deadline(timeout)
         job = await self._submit(task, policy, None, deadline, wait_seconds)
         async with job:
@@ -205,34 +229,24 @@ class AsyncClient(AsyncFileTasks):
                         await notify(on_event, event)
             return await job.result()
 
-    @overload
-    def map(
-        self,
-        tasks: Iterable[AnsweredBy[R]],
-        *,
-        max_parallel: int = 8,
-        timeout: float | None = None,
-        policy: Policy | None = None,
-    ) -> AsyncGenerator[Outcome[R], None]: ...
-    @overload
-    def map(
-        self,
-        tasks: Iterable[TaskBase | Mapping[str, Any] | bytes],
-        *,
-        max_parallel: int = 8,
-        timeout: float | None = None,
-        policy: Policy | None = None,
-    ) -> AsyncGenerator[Outcome[TaskResult], None]: ...
     async def map(
         self,
-        tasks: Iterable[Any],
+        tasks: Iterable[Task[R]],
         *,
         max_parallel: int = 8,
         timeout: float | None = None,
         policy: Policy | None = None,
-    ) -> AsyncGenerator[Outcome[Any], None]:
-        """As `Client.map`, for `async for`; `aclose()` it, or use it up, so that no job is left
-        running."""
+    ) -> AsyncGenerator[Outcome[R], None]:
+        """Runs many tasks and yields how each ended, first done first. A failure ends its own task
+        only. Leaving the loop early, by `break`, an exception or Ctrl-C, cancels the jobs that
+        run.
+
+        Args:
+            tasks: taken one by one as slots become free, so they may be endless.
+            max_parallel: jobs on the endpoint at once, 1 or more.
+            timeout: seconds of wall time for each task, its queue included.
+            policy: how long each job may wait and run.
+        """
         if max_parallel < 1:
             raise ConfigError("max_parallel must be 1 or more")
 
@@ -258,12 +272,17 @@ class AsyncClient(AsyncFileTasks):
         except GpuWorkerError as error:
             return Outcome(index, error=error)
 
-    @overload
-    def job(self, job_id: str, task: type[AnsweredBy[R]] | AnsweredBy[R]) -> AsyncJob[R]: ...
-    @overload
-    def job(self, job_id: str, task: str | None = None) -> AsyncJob[TaskResult]: ...
-    def job(self, job_id: str, task: object = None) -> AsyncJob[Any]:
-        """As `Client.job`. Sends nothing, so there is nothing to await."""
+    def job(
+        self, job_id: str, task: type[AnsweredBy[R]] | AnsweredBy[R] | str | None = None
+    ) -> AsyncJob[R]:
+        """A handle on a job submitted earlier, here or by another program. Sends nothing.
+
+        Args:
+            job_id: `Job.id`.
+            task: what makes the result typed: the task's model or name, or the task itself, of
+                which a lost result is then recovered when it has a `result_get_url`. None goes by
+                the name in the result.
+        """
         check_id(job_id, "job id")
         if isinstance(task, TaskBase):
             return self._job(job_id, TASKS[task.task].result, StoredResult.of(task))
@@ -271,11 +290,18 @@ class AsyncClient(AsyncFileTasks):
             if task not in TASKS:
                 raise ConfigError(f"task must be one of: {', '.join(TASKS)}")
             return self._job(job_id, TASKS[task].result)
-        kinds = [kind for kind in TASKS.values() if isinstance(task, type) and kind.request == task]
+        model: Any = task
+        kinds = [kind for kind in TASKS.values() if model is kind.request]
         return self._job(job_id, kinds[0].result if kinds else None)
 
     async def health(self, timeout: float | None = None) -> dict[str, Any]:
-        """As `Client.health`."""
+        """Counts of jobs and workers by state, as the endpoint gives them. No worker of any state
+        and a queue that does not move: the endpoint was scaled to zero.
+
+        Args:
+            timeout: seconds for one request that is not tried again, 2 or more; None tries again as
+                every call does.
+        """
         request = self.connection.endpoint.health(retries="any" if timeout is None else "none")
         return await self.connection.http.send(request, self.connection.timing.deadline(timeout))
 

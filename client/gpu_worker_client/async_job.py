@@ -1,5 +1,5 @@
 """A job on an endpoint, for programs with an event loop: every call on a job, written once.
-`job.Job` is its blocking face.
+`client.Job` is its blocking face.
 
 Polling starts fast, slows down, and survives a short outage. A final state, once seen, is
 remembered and never asked for again.
@@ -11,7 +11,9 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, cast
+
+from typing_extensions import TypeVar
 
 from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS, Endpoint
 from gpu_worker_client._http import LAST_TIMEOUT_SECONDS, Http
@@ -34,7 +36,7 @@ job (runpod/flash #340)."""
 HEALTH_EVERY_SECONDS = 5.0
 """How often the queue is inspected while the job's events are followed and it waits there."""
 
-R = TypeVar("R", bound=TaskResult)
+R = TypeVar("R", bound=TaskResult, default=TaskResult)
 OnTimeout = Literal["leave", "cancel"]
 _log = logging.getLogger("gpu_worker_client")
 
@@ -108,13 +110,13 @@ class AsyncJob(Generic[R]):
             _log.warning("job %s could not be cancelled: %s", self.id, failed)
 
     async def status(self) -> JobStatus:
-        """As `Job.status`."""
+        """Asks once. A job the endpoint no longer knows has the state `expired`."""
         return self._final or await self._poll(deadline=None, patient=True)
 
     async def events(
         self, timeout: float | None = None, *, on_timeout: OnTimeout = "leave"
     ) -> AsyncGenerator[Event, None]:
-        """As `Job.events`, for `async for`."""
+        """Follows the job until its `Finished` event. Arguments and errors are those of `wait`."""
         watcher = Watcher()
         next_health = float("-inf")
         async with aclosing(self._polls(timeout, on_timeout)) as polls:
@@ -129,7 +131,18 @@ class AsyncJob(Generic[R]):
     async def wait(
         self, timeout: float | None = None, *, on_timeout: OnTimeout = "leave"
     ) -> JobStatus:
-        """As `Job.wait`."""
+        """Waits for the job to end, however it ends.
+
+        Args:
+            timeout: seconds of wall time; None waits for ever.
+            on_timeout: "cancel" stops the remote job when the time is over; "leave" lets it go on.
+
+        Raises:
+            WaitTimeout: the time is over; `error.job` is this job. The last poll may outlive
+                `timeout` by two seconds, a cancel by ten.
+            APIConnectionError, APIError: six polls in a row failed, or one failed in a way that
+                will not pass.
+        """
         async with aclosing(self._polls(timeout, on_timeout)) as polls:
             async for status in polls:
                 if status.state.is_final:
@@ -137,14 +150,22 @@ class AsyncJob(Generic[R]):
         raise AssertionError("the last status is final")
 
     async def result(self, timeout: float | None = None, *, on_timeout: OnTimeout = "leave") -> R:
-        """As `Job.result`."""
+        """Waits, then gives the typed result, from storage where the answer does not hold it. A
+        result that the endpoint lost or forgot is read from the task's `result_get_url`, when the
+        handle was made with the task and it had one.
+
+        Raises:
+            JobError: the job ended without one; its class says why.
+            WaitTimeout, APIConnectionError, APIError: as `wait`.
+        """
         deadline = self._timing.deadline(timeout)
         status = await self.wait(timeout, on_timeout=on_timeout)
         output = await self._whole_output(status, deadline)
         return cast(R, read_result(status, output, self._result_type, self.handle))
 
     async def cancel(self, timeout: float | None = None) -> JobStatus:
-        """As `Job.cancel`."""
+        """Stops the job and says where it then stands; a job that has ended stays as it ended. No
+        retry starts after `timeout` seconds."""
         if self._final is not None:
             return self._final
         deadline = self._timing.deadline(timeout)

@@ -24,10 +24,9 @@ from gpu_worker_client.cli.output import (
     read_file,
     status_json,
 )
-from gpu_worker_client.client import Client
+from gpu_worker_client.client import Client, Job
 from gpu_worker_client.estimate import estimate as estimated
 from gpu_worker_client.files.transfer import notifying
-from gpu_worker_client.job import Job
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import TASKS, State
 from gpu_worker_client.protocol.errors import InvalidTask

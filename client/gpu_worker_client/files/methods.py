@@ -78,16 +78,20 @@ async def _upscale(
     policy: Policy | None = None,
     **params: Any,
 ) -> protocol.UpscaleResult | splitting.SplitResult:
-    """As `FileTasks.upscale`. `on_plan` may be a coroutine function too."""
+    """A video enlarged, frame for frame. `output`'s suffix chooses the container: .mp4, .mov or
+    .mkv.
+
+    Args:
+        split: cut it into segments for many workers and join what they make; paths only, needs the
+            extra `split`.
+        segments, in_flight, max_usd, gpu, prices, on_plan: of `split.split_upscale`.
+    """
+    options = {name: params.pop(name) for name in _SPLIT_OPTIONS & params.keys()} if split else {}
+    work = FileWork[protocol.UpscaleResult]("upscale", params, {"input_url": input}, output=output)
     if not split:
-        work = FileWork("upscale", params, {"input_url": input}, output=output)
-        return cast(
-            "protocol.UpscaleResult", await run_files(client, work, timeout, on_event, policy)
-        )
+        return await run_files(client, work, timeout, on_event, policy)
     if timeout is not None or is_url(input) or is_url(output):
         raise ConfigError("split=True works on paths and has no timeout; a policy limits its jobs")
-    options = {name: params.pop(name) for name in _SPLIT_OPTIONS & params.keys()}
-    work = FileWork("upscale", params, {"input_url": input}, output=output)
     task = cast("protocol.UpscaleTask", work.check())
     # PyAV takes a while to import, and a bucket's client: not on the event loop.
     split_upscale = await in_thread(lambda: splitting.split_upscale_async)
@@ -97,8 +101,22 @@ async def _upscale(
 
 
 class AsyncFileTasks(TaskClient):
-    """`FileTasks` for `AsyncClient`: the same methods, awaitable. `on_event` may be a coroutine
-    function. Cancelling the asyncio task stops a transfer, and cancels the remote job."""
+    """The tasks on files. A cancel of the asyncio task stops a transfer, and cancels the remote
+    job. All take, besides what they name, the parameters of their task (docs/tasks.md) and:
+
+    Args:
+        timeout: seconds of wall time for the job; transfers have time limits of their own.
+        on_event: called with every `Event` and `Transfer`, and may be a coroutine function;
+            `ProgressBar()` draws one.
+        policy: how long the job may wait and run.
+
+    Raises:
+        InvalidTask: a parameter does not fit; nothing was sent.
+        JobError: the job ended without a result; its class says why.
+        StorageError: a file could not be uploaded or downloaded.
+        OSError: a file cannot be read or written here.
+        WaitTimeout, ConfigError, APIConnectionError, APIError: as of `Client.run`.
+    """
 
     upscale = cast(
         "_Upscale[Awaited[protocol.UpscaleResult], Awaited[splitting.SplitResult]]", _upscale
@@ -114,9 +132,10 @@ class AsyncFileTasks(TaskClient):
         policy: Policy | None = None,
         **params: Any,
     ) -> protocol.TrackResult:
-        """As `FileTasks.track`."""
-        work = FileWork("track", params, {"input_url": input}, output=output)
-        return cast("protocol.TrackResult", await run_files(self, work, timeout, on_event, policy))
+        """People, balls and other things followed. `output`, when given, is the video with boxes
+        drawn into it."""
+        work = FileWork[protocol.TrackResult]("track", params, {"input_url": input}, output=output)
+        return await run_files(self, work, timeout, on_event, policy)
 
     async def auto_crop(
         self,
@@ -129,12 +148,11 @@ class AsyncFileTasks(TaskClient):
         policy: Policy | None = None,
         **params: Any,
     ) -> protocol.AutoCropResult:
-        """As `FileTasks.auto_crop`."""
+        """A video in another aspect ratio. `output` is left out with `dry_run=True`; `tracks` is a
+        saved result of `track`."""
         reads = {"input_url": input, "tracks_url": tracks}
-        work = FileWork("auto_crop", params, reads, output=output)
-        return cast(
-            "protocol.AutoCropResult", await run_files(self, work, timeout, on_event, policy)
-        )
+        work = FileWork[protocol.AutoCropResult]("auto_crop", params, reads, output=output)
+        return await run_files(self, work, timeout, on_event, policy)
 
     async def detect_scenes(
         self,
@@ -145,11 +163,9 @@ class AsyncFileTasks(TaskClient):
         policy: Policy | None = None,
         **params: Any,
     ) -> protocol.DetectScenesResult:
-        """As `FileTasks.detect_scenes`."""
-        work = FileWork("detect_scenes", params, {"input_url": input})
-        return cast(
-            "protocol.DetectScenesResult", await run_files(self, work, timeout, on_event, policy)
-        )
+        """Where one shot ends and the next begins."""
+        work = FileWork[protocol.DetectScenesResult]("detect_scenes", params, {"input_url": input})
+        return await run_files(self, work, timeout, on_event, policy)
 
     async def beat(
         self,
@@ -161,9 +177,10 @@ class AsyncFileTasks(TaskClient):
         policy: Policy | None = None,
         **params: Any,
     ) -> protocol.BeatResult:
-        """As `FileTasks.beat`."""
-        work = FileWork("beat", params, {"input_url": input}, output=output)
-        return cast("protocol.BeatResult", await run_files(self, work, timeout, on_event, policy))
+        """Beats, tempo and loudness of a video or audio file. `output`, when given, is the audio
+        with a click on every beat."""
+        work = FileWork[protocol.BeatResult]("beat", params, {"input_url": input}, output=output)
+        return await run_files(self, work, timeout, on_event, policy)
 
     async def render(
         self,
@@ -177,65 +194,6 @@ class AsyncFileTasks(TaskClient):
         require_hardware: bool = False,
         policy: Policy | None = None,
     ) -> protocol.RenderResult:
-        """As `FileTasks.render`."""
-        target = output_url if output is None else output
-        if target is None or (output is not None and output_url is not None):
-            raise TypeError("give exactly one of output and output_url")
-        work = render_work(command, inputs, target, require_hardware)
-        return cast("protocol.RenderResult", await run_files(self, work, timeout, on_event, policy))
-
-
-class FileTasks:
-    """The tasks on files. All take, besides what they name, the parameters of their task
-    (docs/tasks.md) and:
-
-    Args:
-        timeout: seconds of wall time for the job; transfers have time limits of their own.
-        on_event: called with every `Event` and `Transfer`; `ProgressBar()` draws one.
-        policy: how long the job may wait and run.
-
-    Raises:
-        InvalidTask: a parameter does not fit; nothing was sent.
-        JobError: the job ended without a result; its class says why.
-        StorageError: a file could not be uploaded or downloaded.
-        OSError: a file cannot be read or written here.
-        WaitTimeout, ConfigError, APIConnectionError, APIError: as of `Client.run`.
-    """
-
-    upscale = cast(
-        "_Upscale[protocol.UpscaleResult, splitting.SplitResult]",
-        blocking(
-            _upscale,
-            """A video enlarged, frame for frame. `output`'s suffix chooses the container: .mp4,
-            .mov or .mkv.
-
-            Args:
-                split: cut it into segments for many workers and join what they make; paths only,
-                    needs the extra `split`.
-                segments, in_flight, max_usd, gpu, prices, on_plan: of `split.split_upscale`.
-            """,
-        ),
-    )
-    track = blocking(
-        AsyncFileTasks.track,
-        """People, balls and other things followed. `output`, when given, is the video with boxes
-        drawn into it.""",
-    )
-    auto_crop = blocking(
-        AsyncFileTasks.auto_crop,
-        """A video in another aspect ratio. `output` is left out with `dry_run=True`; `tracks` is a
-        saved result of `track`.""",
-    )
-    detect_scenes = blocking(
-        AsyncFileTasks.detect_scenes, """Where one shot ends and the next begins."""
-    )
-    beat = blocking(
-        AsyncFileTasks.beat,
-        """Beats, tempo and loudness of a video or audio file. `output`, when given, is the audio
-        with a click on every beat.""",
-    )
-    render = blocking(
-        AsyncFileTasks.render,
         """Runs an FFmpeg command. With presigned URLs instead of paths no bucket is needed.
 
         Args:
@@ -250,5 +208,20 @@ class FileTasks:
         Raises:
             TypeError: the command is no list of words, or not exactly one of `output` and
                 `output_url` is given.
-        """,
-    )
+        """
+        target = output_url if output is None else output
+        if target is None or (output is not None and output_url is not None):
+            raise TypeError("give exactly one of output and output_url")
+        work = render_work(command, inputs, target, require_hardware)
+        return await run_files(self, work, timeout, on_event, policy)
+
+
+class FileTasks:
+    """`AsyncFileTasks` for callers that wait."""
+
+    upscale = cast("_Upscale[protocol.UpscaleResult, splitting.SplitResult]", blocking(_upscale))
+    track = blocking(AsyncFileTasks.track)
+    auto_crop = blocking(AsyncFileTasks.auto_crop)
+    detect_scenes = blocking(AsyncFileTasks.detect_scenes)
+    beat = blocking(AsyncFileTasks.beat)
+    render = blocking(AsyncFileTasks.render)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
 
 from gpu_worker_client._blocking import in_thread, in_thread_notifying
 from gpu_worker_client.errors import StorageError
@@ -67,12 +67,12 @@ class TaskClient(Protocol):
 
     async def run(
         self,
-        task: TaskBase,
+        task: AnsweredBy[R],
         timeout: float | None = None,
         on_event: Callable[[Event], object] | None = None,
         *,
         policy: Policy | None = None,
-    ) -> TaskResult: ...
+    ) -> R: ...
 
     def job(self, job_id: str, task: AnsweredBy[R]) -> RemoteJob[R]: ...
 
@@ -96,17 +96,18 @@ Notify = Callable[[Transfer], object]
 
 async def run_files(
     client: TaskClient,
-    work: FileWork,
+    work: FileWork[R],
     timeout: float | None,
     on_event: OnEvent | None,
     policy: Policy | None,
-) -> TaskResult:
+) -> R:
     """Uploads, runs the task, downloads, deletes. Arguments and errors as of `FileTasks`;
     `on_event` may be a coroutine function."""
     preparing = partial(prepare, work, lambda: client.storage, policy)
     prepared = await in_thread_notifying(preparing, on_event)
     try:
-        result = await client.run(prepared.task, timeout, on_event, policy=policy)
+        task = cast("AnsweredBy[R]", prepared.task)
+        result = await client.run(task, timeout, on_event, policy=policy)
         await in_thread_notifying(partial(prepared.download, result), on_event)
     except JobError:
         await in_thread(prepared.clean_up)

@@ -8,16 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
+
+from typing_extensions import TypeVar
 
 from gpu_worker_client._tasks import typed_task
 from gpu_worker_client.commands import Compilable, command_args, plainly_named
 from gpu_worker_client.errors import ConfigError
-from gpu_worker_client.protocol import OutputTask, TaskBase
+from gpu_worker_client.protocol import OutputTask, RenderResult, TaskBase, TaskResult
 
 FileOrUrl = str | PathLike[str]
 """A local path, or a URL: a text with `://` in it is a URL, anything else is a path."""
 
+R_co = TypeVar("R_co", bound=TaskResult, covariant=True, default=TaskResult)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -26,8 +29,8 @@ def is_url(file: FileOrUrl) -> bool:
 
 
 @dataclass(frozen=True)
-class FileWork:
-    """A task on files."""
+class FileWork(Generic[R_co]):
+    """A task on files whose result is an `R_co`."""
 
     task: str
     params: Mapping[str, Any]
@@ -131,7 +134,7 @@ def render_work(
     inputs: Mapping[str, FileOrUrl] | Sequence[FileOrUrl],
     output: FileOrUrl,
     require_hardware: bool,
-) -> FileWork:
+) -> FileWork[RenderResult]:
     """
     Args:
         inputs: paths, which the command says by the names of their files, whatever those are; or
@@ -152,4 +155,4 @@ def render_work(
             )
         words, named = plainly_named(words, by_name, Path(fspath(output)).name)
     params = {"command_args": words, "require_hardware": require_hardware}
-    return FileWork("render", params, {}, inputs=dict(named), output=output)
+    return FileWork[RenderResult]("render", params, {}, inputs=dict(named), output=output)

@@ -214,7 +214,8 @@ class Runner:
     async def _send(self, row: Row) -> AsyncJob[Any] | None:
         self.store.move(row, SUBMITTING, attempts=1)
         try:
-            job = await self.client.submit(row.task, policy=row.policy)
+            task: Any = row.task  # whose result's type only its row knows
+            job = await self.client.submit(task, policy=row.policy)
         except GpuWorkerError as error:
             await self._unsent(row, error)
             return None

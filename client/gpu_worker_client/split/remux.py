@@ -28,7 +28,6 @@ from gpu_worker_client.split.source import (
     ffmpeg_errors_as,
     packets_of,
     picked_video,
-    reorder_delay,
 )
 from gpu_worker_client.split.streams import Copied, OtherStreams
 
@@ -74,17 +73,16 @@ def _cut(
     path: Path, source: SourceVideo, segment: Segment, stream: Any, packets: Iterator[Any]
 ) -> None:
     """Moves the next packets of the source, as many as the segment has frames, into a file."""
-    first = source.pts[segment.first_frame]
-    shown = [pts - first for pts in source.pts[segment.first_frame : segment.end_frame]]
-    expected = set(shown)
+    coded = source.coded[segment.first_frame : segment.end_frame]
+    first = coded[0]  # a cut is shown before all that follow it
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as output:
         target = output.add_stream_from_template(stream, opaque=True)
         target.time_base = source.time_base
-        for decode_time in decode_times(shown, source.reorder_delay):
+        for pts, decode_time in zip(coded, decode_times(coded), strict=True):
             packet = next(packets, None)
-            if packet is None or packet.pts is None or packet.pts - first not in expected:
+            if packet is None or packet.pts != pts:
                 raise _changed(source)
-            packet.pts, packet.dts = packet.pts - first, decode_time
+            packet.pts, packet.dts = pts - first, decode_time - first
             packet.time_base, packet.stream = source.time_base, target
             output.mux(packet)
 
@@ -216,28 +214,24 @@ def _placed(
 ) -> Iterator[Any]:
     """The packets of all pieces on the source's clock."""
     shift = round(source.origin_seconds / source.time_base)
-    shown = array("q", (pts - shift for pts in source.pts))
-    ends = array("q", [*shown[1:], source.end - shift])
-    delay = max(reorder_delay(piece.order) for piece in pieces)
-    decoded = array("q", decode_times(shown, delay))
+    shown = [pts - shift for pts in source.pts]
+    ends = [*shown[1:], source.end - shift]
+    numbers = [piece.segment.first_frame + number for piece in pieces for number in piece.order]
+    coded = [shown[number] for number in numbers]
+    decoded = decode_times(coded)
+    durations = [ends[number] - shown[number] for number in numbers]
+    # The last packet in the file ends an mp4's track, though another frame may be shown last.
+    durations[-1] = ends[-1] - shown[0] + decoded[0] - decoded[-1]
+    times = zip(coded, decoded, durations, strict=True)
     for piece in pieces:
-        first = piece.segment.first_frame
         with av.open(str(piece.path)) as container:
             stream = picked_video(container)
             packets = packets_of(container, stream)
             if in_band:
                 led = BitStreamFilterContext(_IN_BAND[piece.codec][1], stream)
                 packets = (whole for packet in packets for whole in led.filter(packet))
-            for position, (packet, number) in enumerate(
-                zip(packets, piece.order, strict=True), first
-            ):
-                packet.pts, packet.dts = shown[first + number], decoded[position]
-                packet.duration = ends[first + number] - packet.pts
-                if position == len(shown) - 1:
-                    # The last packet in the file ends an mp4's track, though another frame may be
-                    # shown last.
-                    length = ends[-1] - shown[0] - (packet.dts - decoded[0])
-                    packet.duration = max(packet.duration, length)
+            for packet in packets:
+                packet.pts, packet.dts, packet.duration = next(times)
                 packet.time_base, packet.stream = source.time_base, target
                 yield packet
 
@@ -268,6 +262,7 @@ def check_output(plan: SplitPlan, path: Path, copied: Mapping[int, Copied]) -> N
                     _check_decodes(video.codec_context, packet, len(times))
                 times.append(packet.pts)
         late = _check_times(plan.source, times, video.time_base)
+        _check_length(plan.source, video)
         for index, expected in copied.items():
             tolerance = video.time_base + container.streams[index].time_base
             _check_copied(index, expected, found[index], late, tolerance)
@@ -295,6 +290,16 @@ def _check_times(source: SourceVideo, times: array[int], time_base: Fraction) ->
     if not -time_base <= late[0] <= MOST_LATE_SECONDS or max(late) - min(late) > time_base:
         raise _invalid("the frames of the joined file are not at their times")
     return late[0]
+
+
+def _check_length(source: SourceVideo, video: Any) -> None:
+    """What the file itself says of its length, where it does, to a frame."""
+    length = float((video.duration or 0) * video.time_base)
+    if length and abs(length - source.duration_seconds) > 1 / source.fps:
+        raise _invalid(
+            f"the joined file says it lasts {length:.3f} s instead of"
+            f" {source.duration_seconds:.3f} s"
+        )
 
 
 def _check_copied(

@@ -71,37 +71,6 @@ async def split_upscale_async(
     on_plan: Callable[[SplitPlan], object] | None = None,
     on_event: Callable[[SegmentEvent], object] | None = None,
 ) -> SplitResult:
-    """`split_upscale` for `AsyncClient`. `on_plan` and `on_event` are called on the event loop and
-    may be coroutine functions. Cancelling the asyncio task cancels the jobs that run and stops the
-    transfers; the next call goes on from there."""
-    started, output = time.monotonic(), Path(output)
-
-    def planned() -> SplitPlan:
-        path = source.source.path if isinstance(source, SplitPlan) else source
-        # Refuses what is refused of a video in one piece.
-        FileWork("upscale", {}, {"input_url": path}, output=output).check()
-        if in_flight < 1:
-            raise ConfigError("in_flight must be at least 1")
-        if isinstance(source, SplitPlan):
-            return source
-        return plan_split(source, params, segments=segments, gpu=gpu, prices=prices)
-
-    plan = await in_thread(planned)
-    if on_plan is not None:
-        await notify(on_plan, plan)
-    plan.require_budget(max_usd)
-    policy = checked_policy(policy) or _policy(plan, in_flight)
-    with _only_call(output):
-        folder = output.with_name(output.name + ".split")
-        folder.mkdir(exist_ok=True)
-        suffix = output.suffix.lower()
-        runner = SegmentRunner(client, storage, plan, folder, suffix, policy, on_event)
-        done, notes = await _made(runner, output, in_flight)
-    return _result(plan, output, done, notes, time.monotonic() - started)
-
-
-split_upscale = blocking(
-    split_upscale_async,
     """Upscales one video by many workers, and joins what they made.
 
     Every frame has the time that the source gave it, audio and subtitles are the source's own
@@ -130,8 +99,34 @@ split_upscale = blocking(
         StorageError: the bucket refused a request or was not reached.
         APIConnectionError: the endpoint was not reached.
         APIError: the endpoint refused a request.
-    """,
-)
+    """
+    started, output = time.monotonic(), Path(output)
+
+    def planned() -> SplitPlan:
+        path = source.source.path if isinstance(source, SplitPlan) else source
+        # Refuses what is refused of a video in one piece.
+        FileWork("upscale", {}, {"input_url": path}, output=output).check()
+        if in_flight < 1:
+            raise ConfigError("in_flight must be at least 1")
+        if isinstance(source, SplitPlan):
+            return source
+        return plan_split(source, params, segments=segments, gpu=gpu, prices=prices)
+
+    plan = await in_thread(planned)
+    if on_plan is not None:
+        await notify(on_plan, plan)
+    plan.require_budget(max_usd)
+    policy = checked_policy(policy) or _policy(plan, in_flight)
+    with _only_call(output):
+        folder = output.with_name(output.name + ".split")
+        folder.mkdir(exist_ok=True)
+        suffix = output.suffix.lower()
+        runner = SegmentRunner(client, storage, plan, folder, suffix, policy, on_event)
+        done, notes = await _made(runner, output, in_flight)
+    return _result(plan, output, done, notes, time.monotonic() - started)
+
+
+split_upscale = blocking(split_upscale_async)
 
 
 _outputs: dict[str, object] = {}

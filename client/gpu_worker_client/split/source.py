@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import accumulate, chain, islice, pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,11 @@ from gpu_worker_client.protocol.errors import GpuWorkerError
 EPOCH_FORMATS = frozenset({"mpegts", "mpeg", "flv", "ogg"})
 """Formats whose clock starts anywhere: their first timestamp becomes 0. In any other format 0
 is meant, and a late start stays."""
+_BROADCAST = frozenset({"mpegts", "mpeg"})
+"""Formats in which a long step of the clock is a jump; in any other it is a pause."""
+_BACK_SECONDS, _AHEAD_SECONDS = 0.1, 10
+"""Steps of the decoding times that are a jump of the clock: ffmpeg's own numbers
+(fftools/ffmpeg_demux.c, `-dts_delta_threshold`)."""
 STARTS_ANEW = {"h264": "5", "hevc": "16-21"}
 """NAL units of a frame that decoding can start with (ITU-T H.264 and H.265, table 7-1). H.264: an
 IDR frame, and no other, promises that no later frame refers to one before it. H.265: BLA, IDR and
@@ -41,6 +46,7 @@ Reason = Literal[
     "no_video",
     "no_timestamps",
     "damaged",
+    "clock_jump",
     "edit_list",
     "no_keyframe",
     "container",
@@ -96,8 +102,8 @@ class SourceVideo:
     """Ticks, of every frame in the order they are shown; strictly rising."""
     last_duration: int
     """Ticks that the last frame is shown."""
-    reorder_delay: int
-    """Frames by which decoding runs ahead of showing."""
+    coded: Sequence[int] = field(repr=False)
+    """The same in the order of the file."""
     cuts: Sequence[int] = field(repr=False)
     """Numbers of the frames that a segment may start with, rising; the first is 0."""
     origin_seconds: Fraction
@@ -128,7 +134,7 @@ def read_source(path: Path) -> SourceVideo:
 
     Raises:
         FileNotFoundError: there is no such file.
-        SplitError: `unreadable`, `no_video`, `damaged`, `no_timestamps`, `edit_list`,
+        SplitError: `unreadable`, `no_video`, `damaged`, `no_timestamps`, `clock_jump`, `edit_list`,
             `no_keyframe`.
     """
     path.stat()  # a file that is not there is no damaged video
@@ -167,26 +173,34 @@ def _scan(path: Path, container: Any, *, interlaced: bool) -> SourceVideo:
     refreshes = BitStreamFilterContext(name, stream)
     coded: array[int] = array("q")
     anew: list[int] = []
-    last = (0, 0)
+    formats = set(container.format.name.split(","))
+    most_ahead = _AHEAD_SECONDS if formats & _BROADCAST else float("inf")
+    last, coded_ticks, decoded = (0, 0), 0, None
     for packet in packets_of(container, stream):
         _check(packet)
+        if decoded is not None and packet.dts is not None:
+            _check_step((packet.dts - decoded) * stream.time_base, most_ahead)
+        decoded = packet.dts
+        coded_ticks += packet.duration or 0
         last = max(last, (packet.pts, packet.duration or 0))
         coded.append(packet.pts)
         if packet.is_keyframe and refreshes.filter(packet):  # which empties the packet
             anew.append(len(coded) - 1)
-    formats = set(container.format.name.split(","))
     start = container.start_time if EPOCH_FORMATS & formats else None
     shown = array("q", sorted(coded))
-    steps = sorted(later - earlier for earlier, later in pairwise(shown))
     cuts = closed_cuts(coded, anew)
     if not cuts or cuts[0] != 0:
         raise SplitError(
             "no_keyframe", "the first frame needs others; cut off the beginning, or run it unsplit"
         )
-    if steps and steps[0] <= 0:
+    if len(set(shown)) < len(shown):
         raise SplitError(
             "no_timestamps", "two frames have one time; remux to .mkv, or run it unsplit"
         )
+    listed = min(stream.duration or 0, coded_ticks)
+    if "mov" in formats and shown[0] + listed > shown[-1]:
+        # The duration of the packet is the time to the next one in the order of the file.
+        last = (shown[-1], shown[0] + listed - shown[-1])
     return SourceVideo(
         path=path,
         size_bytes=path.stat().st_size,
@@ -195,8 +209,8 @@ def _scan(path: Path, container: Any, *, interlaced: bool) -> SourceVideo:
         height=stream.codec_context.height,
         time_base=stream.time_base,
         pts=shown,
-        last_duration=last[1] or (steps[len(steps) // 2] if steps else 1),
-        reorder_delay=reorder_delay([bisect_left(shown, pts) for pts in coded]),
+        last_duration=last[1] or _usual_step(shown),
+        coded=coded,
         cuts=cuts,
         origin_seconds=Fraction(start or 0, av.time_base),
         interlaced=interlaced,
@@ -212,6 +226,15 @@ def _check(packet: Any) -> None:
         )
     if packet.pts is None:
         raise SplitError("no_timestamps", "a frame has no time; remux to .mkv, or run it unsplit")
+
+
+def _check_step(seconds: Fraction, most_ahead: float) -> None:
+    if not -_BACK_SECONDS <= seconds <= most_ahead:
+        raise SplitError(
+            "clock_jump",
+            f"the file's clock jumps by {float(seconds):+.3f} s; run it unsplit, which bridges the"
+            " jump",
+        )
 
 
 def closed_cuts(coded: Sequence[int], anew: Sequence[int]) -> list[int]:
@@ -231,25 +254,27 @@ def closed_cuts(coded: Sequence[int], anew: Sequence[int]) -> list[int]:
     return [index for index in anew if latest_before[index] < coded[index] == earliest_after[index]]
 
 
-def reorder_delay(order: Sequence[int]) -> int:
-    """By how many frames decoding must run ahead of showing.
+def decode_times(coded: Sequence[int]) -> list[int]:
+    """Decoding times for frames that are moved: strictly rising, and none after its frame is shown.
+
+    An mp4 says how long a frame lasts by the distance of decoding times only. So they are the
+    showing times in their order, all earlier by one lag; a frame that is shown before a pause and
+    decoded after later ones comes earlier still. The first one is earlier by the lag itself.
 
     Args:
-        order: number in order of showing of each frame, in the order of the file.
+        coded: showing times in ticks, in the order of the file, each once.
     """
-    return max((position - number for position, number in enumerate(order)), default=0)
+    shown = sorted(coded)
+    delay = max(position - bisect_left(shown, pts) for position, pts in enumerate(coded))
+    lag, latest, times = delay * _usual_step(shown), shown[-1], list[int]()
+    for turn, pts in zip(reversed(shown), reversed(coded), strict=True):
+        latest = min(turn - lag, pts, latest)
+        times.append(latest)
+        latest -= 1
+    return times[::-1]
 
 
-def decode_times(shown: Sequence[int], delay: int) -> Iterator[int]:
-    """Decoding times of the frames, in the order of the file: what every container wants, made anew
-    when frames are moved. Each is the showing time of the frame `delay` positions earlier: strictly
-    rising because showing times are, and never after the frame's own showing time because no frame
-    is shown more than `delay` positions before its own.
-
-    Args:
-        shown: showing times in ticks, strictly rising, at least one.
-        delay: of `reorder_delay`, for the whole file.
-    """
-    step = shown[1] - shown[0] if len(shown) > 1 else 1
-    before = (shown[0] - ahead * step for ahead in range(delay, 0, -1))
-    return islice(chain(before, shown), len(shown))
+def _usual_step(shown: Sequence[int]) -> int:
+    """The median of the distances of frames, in ticks."""
+    steps = sorted(later - earlier for earlier, later in pairwise(shown))
+    return steps[len(steps) // 2] if steps else 1

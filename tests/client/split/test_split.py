@@ -25,7 +25,7 @@ from gpu_worker_client.protocol.base import CONTAINERS
 from gpu_worker_client.split import SplitError, SplitPlan, plan_split
 from gpu_worker_client.split.plan import choose_cuts, longest_seconds
 from gpu_worker_client.split.remux import Piece, check_output, cut_segments, join, read_piece
-from gpu_worker_client.split.source import closed_cuts, decode_times, read_source, reorder_delay
+from gpu_worker_client.split.source import closed_cuts, decode_times, read_source
 
 B_FRAMES = (("crf", "20"), ("preset", "medium"), ("g", "12"))
 CLOSED_HEVC = (("x265-params", "keyint=12:open-gop=0:log-level=error"), ("preset", "ultrafast"))
@@ -310,12 +310,67 @@ def test_only_a_refresh_at_once_lets_h264_start_anew(
 
 
 def test_decode_times_rise_and_never_pass_showing() -> None:
-    times = [0, 10, 25, 30, 45, 50, 52, 70]
-    order = [0, 4, 2, 1, 3, 7, 6, 5]
-    delay = reorder_delay(order)
-    decoded = list(decode_times(times, delay))
-    assert decoded == sorted(set(decoded))
-    assert all(dts <= times[number] for dts, number in zip(decoded, order, strict=True))
+    for times in ([0, 10, 25, 30, 45, 50, 52, 70], [0, 10, 25, 3000, 3010, 3020, 6000, 6010]):
+        coded = [times[number] for number in (0, 4, 2, 1, 3, 7, 6, 5)]
+        decoded = decode_times(coded)
+        assert decoded == sorted(set(decoded))
+        assert all(dts <= pts for dts, pts in zip(decoded, coded, strict=True))
+
+
+SMOOTH = [3600 * number for number in range(26)]
+TWENTY_SECONDS = 20 * 90_000
+
+
+@pytest.mark.parametrize("read", [".mp4", ".mkv"])
+@pytest.mark.parametrize(
+    "times",
+    [
+        pytest.param([*SMOOTH, TWENTY_SECONDS, TWENTY_SECONDS + 3600], id="before the last frames"),
+        pytest.param([*SMOOTH, TWENTY_SECONDS], id="before the last frame"),
+        pytest.param(
+            [0, *(TWENTY_SECONDS + pts for pts in SMOOTH)],
+            id="after the first frame",
+        ),
+    ],
+)
+def test_a_joined_video_with_a_pause_lasts_as_long_as_its_source(
+    times: list[int], read: str, tmp_path: Path
+) -> None:
+    """Frames are coded out of order, and an mp4 lists the times of coded frames."""
+    spec = clips.Clip(frames=len(times), pts=times, options=B_FRAMES)
+    plan = plan_split(clips.make(tmp_path / f"in{read}", spec), LITE, segments=2)
+    assert len(plan.segments) == 2
+    joined(plan, cut(plan, tmp_path / "parts"), tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        video = container.streams.video[0]
+        assert video.duration is not None and video.time_base is not None
+        seconds = [float(video.duration * video.time_base), (container.duration or 0) / 1e6]
+    assert seconds == pytest.approx(2 * [(times[-1] - times[0]) / 90_000 + 0.04], abs=0.041)
+
+
+def twice(stream: bytes) -> bytes:
+    """A transport stream two times in a row, the packets of each kind counted on (ISO/IEC 13818-1,
+    2.4.3.3), or they would count as lost."""
+    data, counted = bytearray(2 * stream), dict[bytes, int]()
+    for start in range(0, len(data), 188):
+        kind = bytes([data[start + 1] & 0x1F, data[start + 2]])
+        if data[start + 3] & 0x10:
+            counted[kind] = counted.get(kind, -1) + 1
+        data[start + 3] = data[start + 3] & 0xF0 | counted.get(kind, 0) % 16
+    return bytes(data)
+
+
+@pytest.mark.parametrize("jump", ["ahead", "back"])
+def test_a_clock_that_jumps_is_refused(jump: str, tmp_path: Path) -> None:
+    """Back: two recordings in one file. Ahead: an hour in a broadcast."""
+    path = tmp_path / "in.ts"
+    later = [pts + 3600 * 90_000 * (jump == "ahead" and pts >= SMOOTH[13]) for pts in SMOOTH]
+    clips.make(path, clips.Clip(frames=26, pts=later))
+    if jump == "back":
+        path.write_bytes(twice(path.read_bytes()))
+    with pytest.raises(SplitError, match=r"clock jumps by [+-]\d") as caught:
+        plan_split(path)
+    assert caught.value.reason == "clock_jump"
 
 
 def without_key_frame(source: Path, path: Path) -> Path:
