@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from gpu_worker import weights_pull
-from gpu_worker.answer import fit_answer, is_large, reused_answer
+from gpu_worker.answer import fit_answer, is_large
 from gpu_worker.bucket import store_result
+from gpu_worker.earlier_result import earlier_answer
 from gpu_worker.settings import Settings
 from gpu_worker.transfer.transfers import Transfers
 from gpu_worker.transfer.urls import TaskUrls
@@ -39,7 +40,10 @@ class UrlFiles:
         if self._urls.result_get is None:
             return None
         payload = self._transfers.read_result(self._urls.result_get)
-        return reused_answer(payload, self._task.task, self._task.idempotency_key, self._settings)
+        if payload is None:
+            return None
+        task, stop = self._task, self._transfers.cancelled
+        return earlier_answer(payload, task.task, task.idempotency_key, self._settings, stop)
 
     def fetch_weights(self, names: tuple[str, ...]) -> None:
         if names:

@@ -25,6 +25,11 @@ from gpu_worker.transfer.watchdog import Guard
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.atomic_file import disk_errors
 
+_MAX_GZIP_RATIO = 100
+"""JSON of a million boxes is packed to a tenth; only zeros and the like to a thousandth."""
+_ANY_RATIO_BYTES = 16 * 1024**2
+"""Small enough to be unpacked from anything."""
+
 
 @dataclass(frozen=True)
 class Fetched:
@@ -108,7 +113,7 @@ def read_result(
             return None
         with open_input(source.location, source.where) as file:
             data = file.read(limits.max_result_bytes + 1)
-        _check_result_size(len(data), source.where, limits)
+        _check_result_size(len(data), source.where, limits.max_result_bytes)
     else:
         with HttpChannel(policy, limits, cancelled, "download", network) as channel:
             data = _get(channel, source.location, source)
@@ -130,7 +135,7 @@ def _get(channel: HttpChannel, url: SafeUrl, source: Source) -> bytes | None:
                 if response.length is None:
                     message = f"{source.where}: the store sends no Content-Length"
                     raise TaskError(ErrorCode.length_required, message, path=source.where)
-                _check_result_size(response.length, source.where, channel.limits)
+                _check_result_size(response.length, source.where, channel.limits.max_result_bytes)
                 return b"".join(bytes(chunk) for chunk in response.chunks(response.length, count))
         except Transient as failure:
             retry.pause(failure)
@@ -139,19 +144,18 @@ def _get(channel: HttpChannel, url: SafeUrl, source: Source) -> bytes | None:
 def _gunzip(data: bytes, where: str, limits: TransferLimits) -> bytes:
     """Bounded: a few kilobytes of gzip may hold gigabytes."""
     unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    most = min(limits.max_result_bytes, max(_ANY_RATIO_BYTES, _MAX_GZIP_RATIO * len(data)))
     try:
-        plain = unpacker.decompress(data, limits.max_result_bytes + 1)
+        plain = unpacker.decompress(data, most + 1)
     except zlib.error as error:
         raise TaskError(
             ErrorCode.invalid_task, f"{where}: the earlier result is no gzip file", path=where
         ) from error
-    _check_result_size(len(plain), where, limits)
+    _check_result_size(len(plain), where, most)
     return plain
 
 
-def _check_result_size(size: int, where: str, limits: TransferLimits) -> None:
-    if size > limits.max_result_bytes:
-        message = f"{where}: the earlier result is larger than {limits.max_result_bytes} bytes"
-        raise TaskError(
-            ErrorCode.result_too_large, message, path=where, limit_bytes=limits.max_result_bytes
-        )
+def _check_result_size(size: int, where: str, most: int) -> None:
+    if size > most:
+        message = f"{where}: the earlier result is larger than {most} bytes"
+        raise TaskError(ErrorCode.result_too_large, message, path=where, limit_bytes=most)
