@@ -59,6 +59,7 @@ def test_the_documented_defaults() -> None:
         "blur",
         False,
     )
+    assert (params.framing, params.keep_bars) == ("subject", False)
     assert params.aspect == 9 / 16
 
 
@@ -94,6 +95,7 @@ def test_subjects(subject: str | int) -> None:
         {"crf": 52},
         {"codec": "vp9"},
         {"fallback": "split"},
+        {"framing": "everyone"},
         {"model": "../yolo"},
         {"classes": []},
         {"confidence_threshold": 1.1},

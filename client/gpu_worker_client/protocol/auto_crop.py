@@ -64,6 +64,11 @@ Layout = Literal["crop", "blur", "pad"]
 in a band across the output, over a blurred copy of itself or over black."""
 
 
+Framing = Literal["subject", "group"]
+"""`subject`: the window fills the output with whoever is followed. `group`: the two or three who
+matter are shown together."""
+
+
 class CropOverride(RequestModel):
     """What to follow, where to stand, or how to show the frame, for a time."""
 
@@ -145,10 +150,15 @@ class AutoCropParams(RequestModel):
     overrides: list[CropOverride] = Field(default=[], max_length=1000)
     """Exceptions for some time; of two that overlap the later one in the list holds. The window
     moves as calmly as everywhere: it starts towards an override before its time."""
+    framing: Framing = "subject"
+    """`subject` fills the output with whoever is followed; the ball, and a second player or person
+    who matters, stay in view wherever they fit beside. Only a subject that is itself wider than
+    the window widens it (`fallback`). `group` widens it as well for two or three important people,
+    or players where a ball is seen, who do not fit into the window together."""
     fallback: Literal["blur", "pad", "crop"] = "blur"
-    """What to do with a shot whose two or three important people, or players where a ball is seen,
-    do not fit into the window together: widen it for the shot until it holds them and their ball,
-    over a blurred copy of itself or over black, or follow the most important one."""
+    """What to do with a shot whose subject, or group, does not fit into the window (`framing`):
+    widen it for the shot until it holds them and their ball, over a blurred copy of itself or over
+    black, or cut them off."""
     zoom: float = Field(default=1.0, ge=1, le=8)
     """The window is this much smaller than the largest that fits, so it moves up and down as
     well."""

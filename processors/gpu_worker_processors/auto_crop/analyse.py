@@ -165,7 +165,7 @@ def without_bars(
     shot = timeline.shot_of()
     for track in tracks:
         middles, image = middle(track.boxes.astype(np.float64)), images[shot[track.frames]]
-        beside = ((middles < image[:, :2]) | (middles > image[:, 2:])).any(1)
+        beside = np.any((middles < image[:, :2]) | (middles > image[:, 2:]), axis=1)
         if beside.sum() > _BESIDE_SHARE * len(beside):
             images[shot[track.frames[beside]]] = 0, 0, *square_size(video)
     return images if (images != (0, 0, *square_size(video))).any() else None

@@ -1,8 +1,8 @@
-"""The few who matter and do not fit into the window together: who they are, and what a wider window
-would have to hold.
+"""Whoever does not fit into the window, and what a wider one would have to hold: a subject by
+itself, or the few who matter together.
 
-So many are a conversation or a rally, of which nobody may be lost; more are a crowd, of which the
-leader and those around are shown (`subject`).
+So many are a conversation or a rally; more are a crowd, of which the leader and those around are
+shown (`subject`).
 """
 
 from __future__ import annotations
@@ -34,10 +34,14 @@ another half a basketball court (14 m, FIBA's rules, 2.1) farther away is 5/19 a
 smaller stands outside the game."""
 
 
+_CUT_SHARE = 1 / 3
+"""A subject that the window would cut in this share of its frames does not fit."""
+
+
 @dataclass(frozen=True)
-class SplitGroup:
-    """The two or three who matter in a stretch of k frames and do not fit into the window together,
-    and their ball."""
+class Oversize:
+    """Those in a stretch of k frames who do not fit into the window: the subject, or the two or
+    three who matter, and their ball."""
 
     track_ids: tuple[int, ...]
     boxes: Floats
@@ -47,17 +51,29 @@ class SplitGroup:
     reason: str
 
 
-def split_group(
-    ranked: Ranked, balls: Sequence[Seen], ball: Floats, geometry: CropGeometry, *, is_game: bool
-) -> SplitGroup | None:
-    """The few who matter, if they do not fit into the window together: in a game all who play it,
-    else those who matter about as much as the leader. Around a ball that leads a crowd there are
-    none.
+def oversize_subject(one: Seen, geometry: CropGeometry) -> Oversize | None:
+    """The subject, if it is too wide for the window. Of one that is only too tall the upper part
+    makes a good shot (`in_view`)."""
+    size = one.boxes[:, 2:] - one.boxes[:, :2]
+    if (size[:, 0] > geometry.window_width).sum() <= _CUT_SHARE * one.present.sum():
+        return None
+    room = np.minimum(size * (1 + 2 * geometry.padding), (geometry.width, geometry.height))
+    return Oversize((one.track_id,), one.boxes, room, "wider than the window")
+
+
+def oversize_group(
+    few: Sequence[Seen],
+    reason: str,
+    balls: Sequence[Seen],
+    ball: Floats,
+    geometry: CropGeometry,
+) -> Oversize | None:
+    """The few who matter, if they do not fit into the window together.
 
     Args:
+        few, reason: see `few_who_matter`.
         balls: all that are seen; `ball`, shape (k, 4), is the best of them in each frame.
     """
-    few, reason = _few(ranked, ball, is_game=is_game)
     boxes = [one.boxes for one in few]
     if not few or not _do_not_fit(boxes, geometry):
         return None
@@ -68,13 +84,14 @@ def split_group(
     if np.isfinite(ball[:, 0]).sum() >= GLIMPSE_SECONDS * geometry.fps:
         boxes, padded, few = [*boxes, ball], [*padded, ball], [*few, most_seen(balls)]
     room = np.clip(union(padded), 0, (geometry.width, geometry.height) * 2)
-    return SplitGroup(
+    return Oversize(
         tuple(one.track_id for one in few), union(boxes), room[:, 2:] - room[:, :2], reason
     )
 
 
-def _few(ranked: Ranked, ball: Floats, *, is_game: bool) -> tuple[list[Seen], str]:
-    """Two or three, or nobody; and why they."""
+def few_who_matter(ranked: Ranked, ball: Floats, *, is_game: bool) -> tuple[list[Seen], str]:
+    """Two or three, or nobody; and why they: in a game all who play it, else those who matter about
+    as much as the leader. Around a ball that leads a crowd there are none."""
     seen = counting(ranked)
     if len(seen) <= FEW and is_game:
         players = [one for one in seen if _height(one) >= _PLAYER_HEIGHT * _height(seen[0])]

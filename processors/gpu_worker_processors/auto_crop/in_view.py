@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.auto_crop import AutoCropParams
 from gpu_worker_processors.auto_crop.candidates import CropGeometry
-from gpu_worker_processors.auto_crop.group_shot import SplitGroup
+from gpu_worker_processors.auto_crop.group_shot import Oversize
 from gpu_worker_processors.auto_crop.importance import middle
 from gpu_worker_processors.auto_crop.l1 import Floats
 from gpu_worker_processors.auto_crop.layout import Stretch, View, override_frames
@@ -55,9 +55,9 @@ def _in_view(focus: Focus, view: View) -> tuple[Floats, Floats, NDArray[np.bool_
     take all the room; each by frame. In a wide view the box is that of the whole group in the
     frames in which the window holds it. In all other frames it is that of the subject that is
     followed."""
-    if focus.split_group is None or not view.holds_group_shot:
+    if focus.oversize is None or not view.holds_group_shot:
         return focus.core, focus.center, focus.exact
-    boxes, held = focus.split_group.boxes, _held(focus.split_group, view)
+    boxes, held = focus.oversize.boxes, _held(focus.oversize, view)
     core, middles = (
         np.where(held[:, None], boxes, focus.core),
         np.where(held[:, None], middle(boxes), focus.center),
@@ -65,16 +65,16 @@ def _in_view(focus: Focus, view: View) -> tuple[Floats, Floats, NDArray[np.bool_
     return core, middles, focus.exact & ~held
 
 
-def _held(split_group: SplitGroup, view: View) -> NDArray[np.bool_]:
+def _held(oversize: Oversize, view: View) -> NDArray[np.bool_]:
     """Frames in which some are seen and a window of that size holds them."""
-    return np.asarray((split_group.boxes[:, 2:] - split_group.boxes[:, :2] <= view.size).all(1))
+    return np.asarray((oversize.boxes[:, 2:] - oversize.boxes[:, :2] <= view.size).all(1))
 
 
 def lost_frames(focus: Focus, view: View) -> NDArray[np.bool_]:
     """Frames in which the group that the window is widened for is still larger than the window."""
-    if focus.split_group is None or not view.holds_group_shot:
+    if focus.oversize is None or not view.holds_group_shot:
         return np.zeros(len(focus.core), bool)
-    return np.isfinite(focus.split_group.boxes[:, 0]) & ~_held(focus.split_group, view)
+    return np.isfinite(focus.oversize.boxes[:, 0]) & ~_held(focus.oversize, view)
 
 
 def _head_first(

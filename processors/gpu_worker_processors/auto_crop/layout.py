@@ -122,8 +122,8 @@ def _wide_shots(
     total, rooms = dict[int, int](), dict[int, list[Floats]]()
     for piece, focus, _ in usually:
         total[piece.shot] = total.get(piece.shot, 0) + piece.stop - piece.start
-        if focus.split_group is not None:
-            rooms.setdefault(piece.shot, []).append(focus.split_group.room)
+        if focus.oversize is not None:
+            rooms.setdefault(piece.shot, []).append(focus.oversize.room)
     many = {shot: np.concatenate(room) for shot, room in rooms.items()}
     geometries = {piece.shot: geometry for piece, _, geometry in usually}
     return {

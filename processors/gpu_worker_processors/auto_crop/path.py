@@ -31,7 +31,7 @@ _PATIENCE = (0.02, 100.0)
 ROOM = 0.06
 """Least room of the subject in the window: 24 px of 405, four standard deviations of 3 px to either
 side. Without it a subject as wide as the window would pass the detector's noise on to it."""
-_MOMENT_SECONDS = 0.75
+MOMENT_SECONDS = 0.75
 """Before and after what shows up for a moment the subject keeps no padding: so long the window may
 take to make room and come back, as it may for the longest leap (below)."""
 _HAIR = 1e-5
@@ -230,7 +230,7 @@ def _bounds(
     low, high = far - 1, near
     middle = (wanted.high + wanted.low) / 2 / window_px - 0.5
     _, since, _, until = _when_seen(wanted.exact, timeline)
-    tight = (high - low < ROOM) | (np.minimum(since, until) <= _MOMENT_SECONDS)
+    tight = (high - low < ROOM) | (np.minimum(since, until) <= MOMENT_SECONDS)
     # Too wide with its padding: without; too wide without: its middle in the window's middle, but
     # for noise.
     bare_low, bare_high = (

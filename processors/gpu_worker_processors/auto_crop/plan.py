@@ -216,7 +216,15 @@ def _foci(
         if piece.shot != shot:
             before, shot = None, piece.shot
         seen = cast.seen(piece.start, piece.stop, subject)
-        focus = focus_on(seen, piece.stop - piece.start, subject, geometry, before, is_game=is_game)
+        focus = focus_on(
+            seen,
+            piece.stop - piece.start,
+            subject,
+            geometry,
+            before,
+            is_game=is_game,
+            framing=params.framing,
+        )
         before = focus.members[0] if focus.members else before
         foci.append(focus)
     return foci
@@ -281,11 +289,9 @@ def _segment(
 
 
 def _shown_together(focus: Focus) -> tuple[tuple[int, ...], str]:
-    if focus.split_group is None:
+    if focus.oversize is None:
         return focus.members, f"{focus.reason}; wide as all of its shot"
-    return tuple(
-        dict.fromkeys((*focus.members, *focus.split_group.track_ids))
-    ), focus.split_group.reason
+    return tuple(dict.fromkeys((*focus.members, *focus.oversize.track_ids))), focus.oversize.reason
 
 
 def _most_shown(segments: Sequence[CropSegment]) -> CropSubject:

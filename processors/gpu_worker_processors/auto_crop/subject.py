@@ -3,9 +3,10 @@
 Accepts tracks as arrays and the frames of one stretch, and returns what the window must hold and
 where it is wanted, frame by frame. Nothing depends on the order of the tracks. A ball that is seen
 often leads, with the people around it; else the most important person does (`importance`), and a
-ball that shows up stays beside them where it fits; people who all fit into the window are taken
-in together. Two or three who matter and do not fit are named as well, with the box that a wider
-window would have to hold. Whoever led the stretch before keeps the lead unless another is clearly
+ball that shows up, and then the second player, stay beside them where they fit; people who all fit
+into the window are taken in together. Whoever does not fit is named as well, with the box that a
+wider window would have to hold: the subject itself, or with `framing` "group" the two or three who
+matter. Whoever led the stretch before keeps the lead unless another is clearly
 ahead.
 """
 
@@ -17,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from gpu_worker_client.protocol.auto_crop import Framing
 from gpu_worker_processors.auto_crop.candidates import (
     BALL_CLASSES,
     GLIMPSE_SECONDS,
@@ -30,9 +32,16 @@ from gpu_worker_processors.auto_crop.candidates import (
     most_seen,
     union,
 )
-from gpu_worker_processors.auto_crop.group_shot import FEW, SplitGroup, split_group
+from gpu_worker_processors.auto_crop.group_shot import (
+    FEW,
+    Oversize,
+    few_who_matter,
+    oversize_group,
+    oversize_subject,
+)
 from gpu_worker_processors.auto_crop.importance import BALL_SHARE, importance, middle
 from gpu_worker_processors.auto_crop.l1 import Floats
+from gpu_worker_processors.auto_crop.path import MOMENT_SECONDS
 
 _BALL_GAP_FRAMES_SHARE = 0.1
 """A ball missed for more than this share of a stretch leaves the window to the leading person."""
@@ -62,8 +71,8 @@ class Focus:
     reason: str = ""
     confidence: float = 0.0
     """0..1: how clearly the leader leads."""
-    split_group: SplitGroup | None = None
-    """Who else must not be lost, where the image need not be filled."""
+    oversize: Oversize | None = None
+    """Those who do not fit, and need a wider window."""
 
     @classmethod
     def on(
@@ -100,6 +109,7 @@ def focus_on(
     before: int | None,
     *,
     is_game: bool = False,
+    framing: Framing = "subject",
 ) -> Focus:
     """The subject of a stretch.
 
@@ -110,20 +120,26 @@ def focus_on(
         before: the leader of the stretch before in the same shot.
         is_game: a ball is seen around this time. Where `subject` is "auto", two or three people
             then play, and matter all.
+        framing: as the task's.
     """
     seen = [one.within(geometry) for one in seen]
     if isinstance(subject, int):
         if not seen:
             return Focus.nobody(frames, "the one asked for by its id is not seen")
-        return Focus.on(seen[0].boxes, seen, "asked for by its id", seen[0].score)
-    if subject == "auto":
-        return _chosen(seen, frames, geometry, before, is_game=is_game)
-    if not seen:
+        focus = Focus.on(seen[0].boxes, seen, "asked for by its id", seen[0].score)
+    elif subject == "auto":
+        focus = _chosen(seen, frames, geometry, before, is_game=is_game, framing=framing)
+    elif not seen:
         return Focus.nobody(frames, "nobody of the class asked for is seen")
-    if subject in BALL_CLASSES:
+    elif subject in BALL_CLASSES:
         return _only_ball(seen, frames)
-    focus = _chosen(seen, frames, geometry, before)
-    return replace(focus, reason=f"asked for by its class; of all of it {focus.reason}")
+    else:
+        focus = _chosen(seen, frames, geometry, before, is_game=False, framing=framing)
+        focus = replace(focus, reason=f"asked for by its class; of all of it {focus.reason}")
+    if framing == "group" or not focus.members:
+        return focus
+    leader = next(one for one in seen if one.track_id == focus.members[0])
+    return replace(focus, oversize=oversize_subject(leader, geometry))
 
 
 def _chosen(
@@ -132,7 +148,8 @@ def _chosen(
     geometry: CropGeometry,
     before: int | None,
     *,
-    is_game: bool = False,
+    is_game: bool,
+    framing: Framing,
 ) -> Focus:
     balls = [one for one in seen if one.class_name in BALL_CLASSES]
     people = [one for one in seen if one.class_name not in BALL_CLASSES]
@@ -147,7 +164,15 @@ def _chosen(
     )
     ranked = [(people[i], float(scores[i])) for i in order]
     focus = _ladder(ranked, balls, ball, geometry)
-    return replace(focus, split_group=split_group(ranked, balls, ball, geometry, is_game=is_game))
+    few, reason = few_who_matter(ranked, ball, is_game=is_game)
+    if framing == "subject":
+        if is_game and few and focus.class_name not in BALL_CLASSES:
+            # Their ball comes before the other players.
+            reason = f"the first of {len(few)} who play"
+            focus = Focus.on(few[0].boxes, few[:1], reason, _clarity(ranked))
+            focus = _with_glimpses(focus, balls, ball, geometry)
+        return _with_more(focus, few, geometry)
+    return replace(focus, oversize=oversize_group(few, reason, balls, ball, geometry))
 
 
 def _only_ball(balls: Sequence[Seen], frames: int) -> Focus:
@@ -218,6 +243,40 @@ def _with_glimpses(
         members=members,
         reason=f"{focus.reason}; the ball where it fits beside",
     )
+
+
+def _with_more(focus: Focus, few: Sequence[Seen], geometry: CropGeometry) -> Focus:
+    """The same with the rest of the few who matter inside wherever they fit beside whoever is
+    followed, the one who does most often first. Nobody is lost for them, nor the ball."""
+    if not few or focus.members[:1] != (few[0].track_id,):
+        return focus
+    core, held, members = focus.core, focus.exact, focus.members
+    rest = [one for one in few if one.track_id not in members]
+    for one in sorted(rest, key=lambda one: -_beside(core, one, geometry).sum()):
+        fit = _beside(core, one, geometry)
+        fit &= ~_in_the_way(fit, held, geometry.fps)
+        if fit.any():
+            core, held = np.where(fit[:, None], union([core, one.boxes]), core), held | fit
+            members = (*members, one.track_id)
+    if members == focus.members:
+        return focus
+    reason = f"{focus.reason}; more where they fit beside"
+    return replace(focus, core=core, members=members, reason=reason)
+
+
+def _beside(core: Floats, one: Seen, geometry: CropGeometry) -> NDArray[np.bool_]:
+    """Frames in which the window holds both."""
+    both = geometry.holds_group(union([core, one.boxes]))
+    return both & np.isfinite(core[:, 0]) & one.present
+
+
+def _in_the_way(fit: NDArray[np.bool_], held: NDArray[np.bool_], fps: float) -> NDArray[np.bool_]:
+    """Frames around those in which somebody else is inside already, `held`, and in some of which
+    there is no room: the window has to be free to swing from one side to the other."""
+    reach = round(MOMENT_SECONDS * fps)
+    near = np.convolve(held, np.ones(2 * reach + 1))[reach : reach + len(held)] > 0.5
+    run = np.cumsum(np.append(True, near[1:] != near[:-1])) - 1
+    return near & (np.bincount(run[held & ~fit], minlength=run[-1] + 1) > 0)[run]
 
 
 def _last_resort(ranked: Ranked, frames: int) -> Focus:

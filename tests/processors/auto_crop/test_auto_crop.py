@@ -27,14 +27,12 @@ from support.crop_kit import (
 )
 from support.upscale_kit import packets, seen
 
-from gpu_worker_client.protocol import ErrorCode, TaskError, TrackParams, TrackResult
+from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.auto_crop import AutoCropParams, CropOverride
 from gpu_worker_processors.auto_crop.analyse import rising
 from gpu_worker_processors.auto_crop.processor import PROCESSOR, classes_to_find
-from gpu_worker_processors.base import LocalJob, ProcessorSettings
 from gpu_worker_processors.media.decode import FrameReader
 from gpu_worker_processors.media.probe import probe
-from gpu_worker_processors.track.processor import PROCESSOR as TRACK
 
 VFR = [0, 3000, 4500, 12000, 15003, 15903, 40000, 40900, 90000, 91000, 93000, 99000]
 """1/90000 s, from 10 ms to half a second apart."""
@@ -265,8 +263,8 @@ def test_the_answer_sent_back_as_keyframes_gives_the_same_video(
 
 
 def test_two_apart_are_shown_whole(tmp_path: Path) -> None:
-    """Two who matter alike, far apart: the whole picture over a blurred copy; or, as asked, one of
-    them."""
+    """Two who matter alike, far apart: one of them; or, as asked, the whole picture over a blurred
+    copy."""
     boxes = {
         1: dict.fromkeys(range(20), (10.0, 40.0, 50.0, 160.0)),
         2: dict.fromkeys(range(20), (270.0, 40.0, 310.0, 160.0)),
@@ -275,12 +273,12 @@ def test_two_apart_are_shown_whole(tmp_path: Path) -> None:
     source = clips.make(
         tmp_path / "in.mp4", clips.Clip(*WIDE, frames=20), marker(lambda _: (30.0, 90.0))
     )
-    whole = crop(source, tmp_path / "whole.mp4", tracks=tracks)
+    whole = crop(source, tmp_path / "whole.mp4", tracks=tracks, framing="group")
     assert [segment.layout for segment in whole.segments] == ["blur"]
     scale = 102 / 320
     inner = [centroid(picture[64:116]) for picture in luma(tmp_path / "whole.mp4")]
     assert np.abs(np.array(inner) - (30 * scale, 26)).max() < 0.3
-    one = crop(source, tmp_path / "one.mp4", tracks=tracks, fallback="crop")
+    one = crop(source, tmp_path / "one.mp4", tracks=tracks)
     assert [segment.layout for segment in one.segments] == ["crop"]
     assert one.stats.in_view == 1.0
 
@@ -389,92 +387,3 @@ def test_times_that_hardly_rise_ask_for_no_infinite_speed() -> None:
     assert np.abs(times - [0, 0.001, 0.04, 0.041, 0.08, 1.0]).max() < 1e-9
     even = np.arange(100) / 25
     assert rising(even) is even
-
-
-# ---- real players
-
-
-@pytest.fixture(scope="module")
-def game(
-    media: Path, weights_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Path, TrackResult]:
-    """Two players and a ball, and what the track task says of them."""
-    folder = tmp_path_factory.mktemp("game")
-    source = media / "tracking" / "basketball_720p24.mp4"
-    settings = ProcessorSettings(weights_dir, "cpu")
-    follow = LocalJob("track", TrackParams(), folder, source, settings=settings)
-    TRACK.prepare(follow)
-    tracks = TRACK.run(follow)
-    assert isinstance(tracks, TrackResult)
-    return source, write_tracks(folder / "tracks.json", tracks), tracks.unpacked()
-
-
-def test_basketball_shows_both_players_and_the_ball(game: tuple[Path, Path, TrackResult]) -> None:
-    """They take 453 to 749 px from left to right, and a window that fills the output is 404 wide:
-    so it is wider, with bars, but no more than it need be, and stands for them, not for the whole
-    picture."""
-    source, path, tracks = game
-    result = crop(source, tracks=path)
-    assert {segment.layout for segment in result.segments} == {"blur"}
-    windows = windows_at(result, [index / 24 for index in range(270)])
-    assert windows[:, 2].max() <= 1280 * 0.7 and (windows[:, 2] == windows[0, 2]).all()
-    cut = {
-        "person": np.zeros(270, bool),
-        "sports ball": np.zeros(270, bool),
-    }  # not whole in the window
-    for track in tracks.tracks:
-        frames, boxes = (
-            [box.frame for box in track.frames],
-            np.array([box.bbox for box in track.frames]),
-        )
-        near, far = windows[frames, :2] - 0.5, windows[frames, :2] + windows[frames, 2:] + 0.5
-        cut[track.class_name][frames] |= ((boxes[:, :2] < near) | (boxes[:, 2:] > far)).any(1)
-    whole = [1 - lost.mean() for lost in (cut["person"], cut["person"] | cut["sports ball"])]
-    print(
-        f"window {windows[0, 2]:.0f} px; players whole {whole[0]:.2%}, and the ball {whole[1]:.2%}"
-    )
-    assert whole[1] >= 0.95
-    assert {track.track_id for track in tracks.tracks if len(track.frames) > 6} == set(
-        result.segments[0].subject.track_ids
-    )
-    assert result.stats.still > 0.7 and result.stats.jerk < 1
-
-
-def test_basketball_cropped_on_request_has_player_and_ball_in_view(
-    game: tuple[Path, Path, TrackResult],
-) -> None:
-    """The one who throws, and the ball in frames in which the detector sees it. In 14 of the 270
-    the two are farther apart than the window is wide, 404 px: no window at all shows both, and the
-    player is what is shown."""
-    source, path, tracks = game
-    result = crop(source, tracks=path, fallback="crop")
-    assert {segment.layout for segment in result.segments} == {"crop"}
-    windows = windows_at(result, [index / 24 for index in range(270)])
-    (player,) = (track for track in tracks.tracks if track.track_id == result.subject.track_id)
-    assert player.class_name == "person"
-    edges = np.full((2, 270, 2), np.nan)  # of player and ball: left and right
-    for index, track in [
-        (0, player),
-        *((1, one) for one in tracks.tracks if one.class_name == "sports ball"),
-    ]:
-        for box in track.frames:
-            edges[index, box.frame] = box.bbox[0], box.bbox[2]
-    begin, end = (
-        windows[:, 0] - 0.5,
-        windows[:, 0] + windows[:, 2] + 0.5,
-    )  # what straight lines may be off
-    missed = (edges[..., 0] < begin) | (
-        edges[..., 1] > end
-    )  # not so where NaN: what is not seen is not missed
-    middle = edges[1].mean(1)
-    lost = missed[0] | (middle < begin) | (middle > end)
-    apart = np.fmax.reduce(edges[..., 1]) - np.fmin.reduce(edges[..., 0]) > windows[:, 2]
-    print(
-        f"both whole: {1 - missed.any(0).mean():.2%}; player whole and the ball's middle:"
-        f" {1 - lost.mean():.2%}"
-    )
-    assert not missed[0].any()
-    assert apart.sum() <= 14 and not (missed[1] & ~apart).any(), (
-        "both wherever one window holds both"
-    )
-    assert 1 - lost.mean() >= 0.95

@@ -53,6 +53,7 @@ def scene(seed: int) -> Scene:
         overrides=[_wish(rng, times, tracks) for _ in range(rng.integers(1, 4))]
         if frames > 5 and rng.random() < 0.3
         else [],
+        framing="subject" if seed % 6 == 0 else "group",
     )
     return Scene(picture, timeline, tracks, params)
 
