@@ -3,13 +3,12 @@ package has built."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import PurePath
 from typing import Protocol, TypeVar, cast
 
-from gpu_worker_client.protocol.base import CONTAINERS, FILE_NAME, INDEXED
+from gpu_worker_client.protocol.base import CONTAINERS, INDEXED, is_file_name
 
 T = TypeVar("T")
 
@@ -80,8 +79,8 @@ def command_args(command: Sequence[str] | Compilable) -> list[str]:
 def plainly_named(
     words: Sequence[str], files: Mapping[str, T], output: str
 ) -> tuple[list[str], dict[str, T]]:
-    """A command and its files under names that the task takes: a name with a space, an umlaut and
-    the like becomes `file-1.mp4`, among the files and where it is a whole word of the command.
+    """A command and its files under names that the task takes: one with a colon, a question mark
+    and the like becomes `file-1.mp4`, among the files and where it is a whole word of the command.
     Other names stay.
 
     Args:
@@ -94,11 +93,11 @@ def plainly_named(
         for number in count(1)
         if not any(PurePath(name).stem == f"file-{number}" for name in given)
     )
-    names = {name: name for name in given if re.fullmatch(FILE_NAME, name)}
+    names = {name: name for name in given if is_file_name(name)}
     for name in given:
         if name not in names:
             suffix = PurePath(name).suffix
-            names[name] = next(free) + (suffix if re.fullmatch(FILE_NAME, f"_{suffix}") else "")
+            names[name] = next(free) + (suffix if is_file_name(f"_{suffix}") else "")
     said = [names[word] if word in files else word for word in words[:-1]]
     return said + [names[word] if word == output else word for word in words[-1:]], {
         names[name]: files[name] for name in files

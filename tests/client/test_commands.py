@@ -38,25 +38,25 @@ def test_another_codec_is_refused() -> None:
 def test_files_get_names_that_the_task_takes() -> None:
     words = [
         "-i",
-        "a b.mp4",
+        "a:b.mp4",
         "-i",
         "c.mp4",
         "-vf",
-        "drawtext=text=a b.mp4",
+        "drawtext=text=a:b.mp4",
         "-metadata",
-        "title=ö.mp4",
-        "ö.mp4",
+        "title=ö?.mp4",
+        "ö?.mp4",
     ]
-    said, named = plainly_named(words, {"a b.mp4": 1, "c.mp4": 2}, "ö.mp4")
+    said, named = plainly_named(words, {"a:b.mp4": 1, "c.mp4": 2}, "ö?.mp4")
     assert said == ["-i", "file-1.mp4", *words[2:-1], "file-2.mp4"]
     assert named == {"file-1.mp4": 1, "c.mp4": 2}
-    said, named = plainly_named(["-i", "-x.ü", "o"], {"-x.ü": 1}, "o")
+    said, named = plainly_named(["-i", "-x.ü?", "o"], {"-x.ü?": 1}, "o")
     assert (said, named) == (["-i", "file-1", "o"], {"file-1": 1})
 
 
 def test_a_new_name_is_never_one_that_is_there() -> None:
     said, named = plainly_named(
-        ["-i", "ä.mp4", "-i", "file-1.mp4", "o.mp4"], {"ä.mp4": 1, "file-1.mp4": 2}, "o.mp4"
+        ["-i", "ä*.mp4", "-i", "file-1.mp4", "o.mp4"], {"ä*.mp4": 1, "file-1.mp4": 2}, "o.mp4"
     )
     assert [named[said[1]], named[said[3]]] == [1, 2]
 

@@ -73,17 +73,24 @@ def test_a_timeline_names_inputs_of_the_task() -> None:
         "/etc/passwd",
         ".hidden",
         "-y",
-        "a b.mp4",
+        "a:b.mp4",
+        " a.mp4",
+        "a\u202eb.mp4",
         "a\n",
         "%03d.png",
         "",
         "x" * 129,
-        "ä.mp4",
+        "ä" * 128,
     ],
 )
 def test_a_name_is_no_path_and_no_option(name: str) -> None:
     refusal(inputs={name: IN})
     refusal({"command_args": COMMAND, "output_filename": name})
+
+
+@pytest.mark.parametrize("name", ["a b.mp4", "ä.mp4", "Дёма (1).mp4", "it's [one], = & #.mp4"])
+def test_a_name_is_what_a_file_is_called(name: str) -> None:
+    assert parsed(inputs={name: IN}).inputs == {name: IN}
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,10 @@ def test_f02_words_that_are_no_option_of_the_table(word: str) -> None:
 @pytest.mark.parametrize(
     ("words", "at"),
     [
-        pytest.param(["-f", "tee", "out.mp4"], 3, id="F08 tee"),
+        pytest.param(["-f", "tee", "[f=mp4]/tmp/out.mp4|x.ts"], 4, id="F08 tee"),
+        pytest.param(["../a.mp4", "out.mp4"], 2, id="F08 a first output above"),
+        pytest.param(["out.mp4", "http://127.0.0.1/x.mp4"], 3, id="F08 a second one elsewhere"),
+        pytest.param(["in.mp4", "out.mp4"], 2, id="F08 a first output over an input"),
         pytest.param(["-f", "hls", "-hls_segment_filename", "/x", "out.m3u8"], 5, id="F08 hls"),
         pytest.param(["-hls_segment_filename", "../x%d", "out.m3u8"], 3, id="F08 hls above"),
         pytest.param(
@@ -174,8 +177,7 @@ def test_f02_words_that_are_no_option_of_the_table(word: str) -> None:
         ),
         pytest.param([], 0, id="F24 no output"),
         pytest.param(["-c", "copy"], 2, id="F24 no output after an option"),
-        pytest.param(["out.mp4", "out2.mp4"], 2, id="F24 two outputs"),
-        pytest.param(["out.mp4", "out.mp4"], 2, id="F24 one output twice"),
+        pytest.param(["out.mp4", "out.mp4"], 3, id="F24 one output twice"),
         pytest.param(["in.mp4"], 2, id="F24 the output is the input"),
         pytest.param(["-frames:v", "1", "logo.png"], 4, id="F24 the output is another input"),
         pytest.param(["/tmp/out.mp4"], 2, id="an output elsewhere"),

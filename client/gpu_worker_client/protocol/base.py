@@ -5,10 +5,11 @@ Unknown keys of an answer are stored and ignored, so that an older client can re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, StringConstraints
 
 from gpu_worker_client.protocol.foreign import redact
 
@@ -29,9 +30,29 @@ Url = Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL_CHARS)]
 """An absolute URL, or a local path where the worker allows local files. The worker checks which;
 the wire only bounds it."""
 
-FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
-FileName = Annotated[str, StringConstraints(pattern=FILE_NAME)]
-"""A name, never a path: letters, digits, `_`, `.` and `-`, the first one no `.` or `-`."""
+_NOT_IN_NAMES = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\"%*/:<>?\\|"
+"""Control characters, those that turn or hide text, and what means something in a path, a URL or a
+pattern."""
+FILE_NAME = rf"^[^{_NOT_IN_NAMES} .-][^{_NOT_IN_NAMES}]{{0,127}}$"
+MAX_FILE_NAME_BYTES = 240
+"""In UTF-8; file systems take 255, and the worker puts a few before it."""
+
+
+def is_file_name(text: str) -> bool:
+    """Whether it is a `FileName`."""
+    short = len(text.encode("utf-8", "replace")) <= MAX_FILE_NAME_BYTES
+    return short and re.fullmatch(FILE_NAME, text) is not None
+
+
+def _of_few_bytes(name: str) -> str:
+    if not is_file_name(name):
+        raise ValueError(f"a name may have {MAX_FILE_NAME_BYTES} bytes in UTF-8")
+    return name
+
+
+FileName = Annotated[str, StringConstraints(pattern=FILE_NAME), AfterValidator(_of_few_bytes)]
+"""A name, never a path: letters and digits of any script, spaces, and signs but
+`" % * / : < > ? |` and the backslash; the first character no space, `.` or `-`."""
 Seconds = Annotated[float, Field(ge=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, le=1)]
 FrameIndex = Annotated[int, Field(ge=0, lt=2**53)]

@@ -3,10 +3,11 @@ reached; or a video from an edit list.
 
 `inputs` gives every file a name; command and edit list say those names and never a path or a URL.
 The last word of a command is the output file, whose suffix chooses the container. What makes
-several files (`thumb%03d.png`, HLS, DASH, segments) is delivered as one ZIP archive, or as a tar
-where the output's URL ends in `.tar`. Images that are read by number (`img%03d.png`), by pattern or
-from a list for `-f concat` are each an input of the task, under their own names. A command that
-only measures needs no output; with one, it is the measurements as JSON.
+several files (several outputs, `-f tee`, `thumb%03d.png`, HLS, DASH, segments) is delivered as one
+ZIP archive of them under their names, or as a tar where the output's URL ends in `.tar`. Images
+that are read by number (`img%03d.png`), by pattern or from a list for `-f concat` are each an input
+of the task, under their own names. A command that only measures needs no output; with one, it is
+the measurements as JSON.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _check_playlist(path: Path) -> None:
     for line in path.read_text("utf-8", "replace").splitlines():
-        if line and not line.startswith("#") and not path.with_name(line).is_file():
+        if line and not line.startswith("#") and not (path.parent / line).is_file():
             _fail(f"{path.name} names a file that was not made")
 
 

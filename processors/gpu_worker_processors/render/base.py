@@ -8,7 +8,7 @@ reads the words.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -68,6 +68,20 @@ class Rendering(Protocol):
     @property
     def writes_output(self) -> bool:
         """Whether it makes a file at all; the answer of one that only measures is its numbers."""
+        ...
+
+    @property
+    def made(self) -> Mapping[Path, Expectation]:
+        """What each file holds that it is sure to make in `folder` for an archive."""
+        ...
+
+    @property
+    def parts(self) -> tuple[Self, ...]:
+        """The rendering once for each of its outputs, with that as the only one."""
+        ...
+
+    def with_parts(self, parts: Sequence[Self]) -> Self:
+        """The same rendering with its parts changed."""
         ...
 
     @property

@@ -242,7 +242,13 @@ class Choice:
     @property
     def gpu(self) -> bool:
         """Whether the run needs the card."""
-        return self.rendering.uses_gpu or self.rendering.video_encoder in STAND_INS
+        return self.rendering.uses_gpu or bool(hardware_encoders(self.rendering))
+
+
+def hardware_encoders(rendering: Rendering) -> tuple[str, ...]:
+    """Those of the card that its outputs ask for, in order."""
+    encoders = (part.video_encoder for part in rendering.parts)
+    return tuple(dict.fromkeys(name for name in encoders if name in STAND_INS))
 
 
 def choose(rendering: Rendering, ffmpeg: Path, policy: Policy, *, require_hardware: bool) -> Choice:
@@ -252,7 +258,6 @@ def choose(rendering: Rendering, ffmpeg: Path, policy: Policy, *, require_hardwa
         TaskError: `hardware_encoder_unavailable` when the hardware is required and is not there;
             `sandbox_unavailable`.
     """
-    encoder = rendering.video_encoder
     if rendering.uses_gpu and not has_gpu():
         reason = "decoding and filters on a GPU: there is no NVIDIA GPU in this system or container"
         if require_hardware:
@@ -263,30 +268,29 @@ def choose(rendering: Rendering, ffmpeg: Path, policy: Policy, *, require_hardwa
         chosen = choose(rendering.in_software(), ffmpeg, policy, require_hardware=False)
         why = [reason, *filter(None, [chosen.fallback_reason])]
         return dataclasses.replace(chosen, fallback_reason="; ".join(why))
-    if encoder not in STAND_INS:
-        if require_hardware:
-            message = (
-                f"require_hardware, and the video encoder is {encoder or 'none'}; allowed:"
-                f" {', '.join(STAND_INS)}"
-            )
-            raise TaskError(ErrorCode.hardware_encoder_unavailable, message)
-        return Choice(rendering)
-    reason = unavailable(ffmpeg, encoder, policy)
-    return (
-        Choice(rendering)
-        if reason is None
-        else fall_back(rendering, reason, require_hardware=require_hardware)
-    )
+    encoders = hardware_encoders(rendering)
+    if not encoders and require_hardware:
+        message = (
+            f"require_hardware, and the video encoder is {rendering.video_encoder or 'none'};"
+            f" allowed: {', '.join(STAND_INS)}"
+        )
+        raise TaskError(ErrorCode.hardware_encoder_unavailable, message)
+    for encoder in encoders:
+        reason = unavailable(ffmpeg, encoder, policy)
+        if reason is not None:
+            return fall_back(rendering, encoder, reason, require_hardware=require_hardware)
+    return Choice(rendering)
 
 
-def fall_back(rendering: Rendering, reason: str, *, require_hardware: bool) -> Choice:
+def fall_back(rendering: Rendering, encoder: str, reason: str, *, require_hardware: bool) -> Choice:
     """The same in software.
+
+    Args:
+        encoder: the one that does not work.
 
     Raises:
         TaskError: `hardware_encoder_unavailable` when the hardware is required.
     """
-    encoder = rendering.video_encoder
-    assert encoder in STAND_INS, "only those fall back"
     why = f"{encoder}: {reason}"
     if require_hardware:
         raise TaskError(
@@ -294,4 +298,11 @@ def fall_back(rendering: Rendering, reason: str, *, require_hardware: bool) -> C
             f"{why}; leave out require_hardware to encode in software",
         )
     rest = rendering.in_software()  # frames on the card are for its own encoder only
-    return Choice(rest.with_encoder(*stand_in(encoder, rest.video_options)), why)
+    return Choice(rest.with_parts([_with_stand_in(part) for part in rest.parts]), why)
+
+
+def _with_stand_in(part: Rendering) -> Rendering:
+    encoder = part.video_encoder
+    if encoder not in STAND_INS:
+        return part
+    return part.with_encoder(*stand_in(encoder, part.video_options))

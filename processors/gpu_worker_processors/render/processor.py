@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from gpu_worker_client.protocol import (
+    ErrorCode,
     RenderParams,
     RenderResult,
     RenderStats,
@@ -28,7 +29,14 @@ from gpu_worker_processors.render.failures import (
     missing_letters,
 )
 from gpu_worker_processors.render.fonts import missing, missing_glyphs
-from gpu_worker_processors.render.hardware import STAND_INS, Choice, choose, fall_back, unavailable
+from gpu_worker_processors.render.hardware import (
+    STAND_INS,
+    Choice,
+    choose,
+    fall_back,
+    hardware_encoders,
+    unavailable,
+)
 from gpu_worker_processors.render.progress import Report
 from gpu_worker_processors.render.run import FinishedRun, run
 from gpu_worker_processors.sandbox import program
@@ -117,6 +125,8 @@ def _checked(job: LocalJob, rendering: Rendering, finished: FinishedRun) -> Outp
     report, path = finished.report, rendering.output_path
     if rendering.is_archive:
         assert rendering.folder is not None, "an archive has a folder"
+        for made, expected in rendering.made.items():
+            check_output(made, expected, Report())
         return pack(rendering.folder, path, report)
     if not rendering.writes_output:
         path.write_text(json.dumps(dict(finished.measurements), indent=1) + "\n", "utf-8")
@@ -140,6 +150,11 @@ def planned(job: LocalJob, policy: Policy) -> tuple[Rendering, str | None]:
         words = params.command_args or []
         output = job.output_path or job.work_dir / "measurements.json"
         command = compile_command(words, job.inputs, params.output_filename, output)
+        if command.writes_output and job.output_path is None:
+            raise TaskError(
+                ErrorCode.invalid_task,
+                "the command writes a file before it measures: give the task an output_url",
+            )
         check_held(command, job.limits)
         return command, None
     from gpu_worker_processors.render.timeline import (
@@ -234,14 +249,13 @@ def _run(job: LocalJob, choice: Choice, policy: Policy) -> tuple[Choice, Finishe
         if problem is not None:
             job.warnings.append(ResultWarning(code="damaged_input", message=_DAMAGE_TAKEN))
         return choice, finished
-    encoder = choice.rendering.video_encoder
-    problem = hardware_problem(finished.log, encoder) if encoder in STAND_INS else None
-    if problem is None:
-        raise failure(finished.status, finished.log)
-    fallen = fall_back(
-        choice.rendering, problem, require_hardware=cast(RenderParams, job.params).require_hardware
-    )
-    return _run(job, fallen, policy)
+    required = cast(RenderParams, job.params).require_hardware
+    for encoder in hardware_encoders(choice.rendering):
+        problem = hardware_problem(finished.log, encoder)
+        if problem is not None:
+            fallen = fall_back(choice.rendering, encoder, problem, require_hardware=required)
+            return _run(job, fallen, policy)
+    raise failure(finished.status, finished.log)
 
 
 def _report(job: LocalJob, report: Report, total: float | None) -> None:

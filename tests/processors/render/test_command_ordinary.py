@@ -7,10 +7,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import subprocess
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import av
@@ -46,7 +45,15 @@ FAST = ["transcode", "copy of a part", "logo", "thumbnail", "text"]
 REFUSED = {
     "pictures by a pattern that fits none": ("-pattern_type glob -i '*.tga' out.mp4", 3),
     "pictures by number that are not there": ("-framerate 24 -i frame%03d.png out.mp4", 3),
-    "several outputs": ("-i a.mp4 -vf scale=32:-2 small.mp4 -vf scale=48:-2 out.mp4", 4),
+    "two outputs of one name": ("-i a.mp4 out.mp4 -an out.mp4", 4),
+    "an output in a folder": ("-i a.mp4 sub/small.mp4 out.mp4", 2),
+    "two passes of two outputs": ("-i a.mp4 small.mp4 -pass 2 out.mp4", 3),
+    "tee to a path": ("-i a.mp4 -map 0 -f tee [f=mp4]/tmp/x|b.ts", 6),
+    "tee to a server": ("-i a.mp4 -map 0 -f tee [f=flv]rtmp://h/x|b.ts", 6),
+    "tee in a tee": ("-i a.mp4 -map 0 -f tee [f=tee]x|b.ts", 6),
+    "tee over an input": ("-i a.mp4 -map 0 -f tee b.mp4|c.ts", 6),
+    "tee with an option of no table": ("-i a.mp4 -map 0 -f tee [hls_key_info_file=k]c.m3u8", 6),
+    "tee that leaves out what fails": ("-i a.mp4 -map 0 -f tee [onfail=ignore]c.mp4|d.ts", 6),
     "from the web": ("-i https://example.com/a.mp4 out.mp4", 1),
     "segments elsewhere": ("-i a.mp4 -f segment -segment_list /tmp/list.m3u8 out%d.mp4", 5),
     "a playlist that calls elsewhere": ("-i a.mp4 -hls_base_url http://x/ out.m3u8", 2),
@@ -96,6 +103,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (where / "subs.srt").write_text("1\n00:00:00,200 --> 00:00:01,500\nIt's 5:30, [ok]; done\n")
     (where / "graph.txt").write_text("[0:v] scale=32:24,\n drawtext=fontfile=font.ttf:text=a [v]\n")
+    clips.make(where / "it's my clip (1), é.mp4", clips.Clip(audio_seconds=2.0))
+    (where / "Дёма é.cube").write_text(cube())
+    (where / "spaced.txt").write_text("file 'it'\\''s my clip (1), é.mp4'\nfile a.mp4\n")
     (where / "look.cube").write_text(cube())
     (where / "font.ttf").write_bytes(
         (Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf").read_bytes()
@@ -117,32 +127,37 @@ def cube() -> str:
 
 def same_as_plain(command: str, folder: Path, tmp_path: Path) -> None:
     words = shlex.split(command)
-    ours, plain = tmp_path / "ours" / words[-1], tmp_path / "plain" / words[-1]
-    for path in (ours, plain):
-        path.parent.mkdir()
-    is_archive = "%" in words[-1] or words[-1].endswith((".m3u8", ".mpd"))
-    rendered(words, folder, ours.with_name("out.zip") if is_archive else ours)
-    if is_archive:
-        shutil.copytree(folder, plain.parent, dirs_exist_ok=True)
-        run([FFMPEG, "-v", "error", *words], plain.parent)
-        inputs = {path.name for path in folder.iterdir()}
-        made = [path for path in plain.parent.iterdir() if path.name not in inputs]
-        same_files(ours.with_name("out.zip"), made)
+    ours, plain = tmp_path / "ours", tmp_path / "plain"
+    ours.mkdir()
+    plain.mkdir()
+    for path in folder.iterdir():
+        (plain / path.name).symlink_to(path)
+    run([FFMPEG, "-v", "error", *words], plain)
+    logs = set(plain.glob("ffmpeg-*.log"))
+    made = [path for path in plain.rglob("*") if path.is_file() and not path.is_symlink()]
+    made = [path for path in made if path not in logs]
+    name = words[-1]
+    if len(made) > 1 or "%" in name or name.endswith((".m3u8", ".mpd")):
+        rendered(words, folder, ours / "out.zip")
+        same_files(ours / "out.zip", {str(path.relative_to(plain)): path for path in made})
         return
-    run([FFMPEG, "-v", "error", *words[:-1], str(plain)], folder)
-    if not formats.MUXERS[formats.MUXER_OF_SUFFIX.get(ours.suffix[1:], "rawvideo")].is_checked:
-        assert ours.read_bytes() == plain.read_bytes()
+    rendered(words, folder, ours / name)
+    if not formats.MUXERS[
+        formats.MUXER_OF_SUFFIX.get(name.rpartition(".")[2], "rawvideo")
+    ].is_checked:
+        assert (ours / name).read_bytes() == made[0].read_bytes()
         return
-    assert streams(ours) == streams(plain)
-    assert decoded(ours) == decoded(plain)
+    assert streams(ours / name) == streams(made[0])
+    assert decoded(ours / name) == decoded(made[0])
 
 
-def same_files(archive: Path, made: list[Path]) -> None:
+def same_files(archive: Path, made: Mapping[str, Path]) -> None:
+    """Byte for byte; Matroska and DASH say when or by what number they were made."""
     with zipfile.ZipFile(archive) as files:
-        assert sorted(files.namelist()) == sorted(path.name for path in made)
-        for path in made:
-            if path.suffix != ".mpd":  # says when it was made
-                assert files.read(path.name) == path.read_bytes(), path.name
+        assert sorted(files.namelist()) == sorted(made)
+        for name, path in made.items():
+            if path.suffix not in (".mpd", ".mkv"):
+                assert files.read(name) == path.read_bytes(), name
 
 
 def rendered(words: list[str], folder: Path, output: Path) -> RenderResult:
@@ -302,6 +317,31 @@ def test_what_a_command_measures_comes_back_as_numbers(
         found = found[key]  # type: ignore[index] - a test walks through JSON
     plain = subprocess.run([FFMPEG, *words], cwd=folder, capture_output=True, text=True).stderr
     assert found == float(re.findall(pattern, plain)[-1])
+
+
+def test_a_file_beside_a_measurement_needs_an_output(folder: Path, tmp_path: Path) -> None:
+    words = shlex.split("-i a.mp4 -c copy out.mp4 -af volumedetect -vn -f null -")
+    inputs = {path.name: path for path in folder.iterdir()}
+    job = LocalJob(
+        id="t", params=RenderParams(command_args=words), work_dir=tmp_path, inputs=inputs
+    )
+    with pytest.raises(TaskError, match="output_url"):
+        PROCESSOR.run(job)
+    result = rendered(words, folder, tmp_path / "out.mp4")
+    assert result.stats.measurements["volumedetect"]["n_samples"] > 0
+    assert streams(tmp_path / "out.mp4")[:1] == streams(folder / "a.mp4")[:1]
+
+
+def test_a_filter_writes_its_file_and_another_reads_it(folder: Path, tmp_path: Path) -> None:
+    """The stabiliser's two passes are two jobs; the file of the first one is its output."""
+    motion = tmp_path / "motion.trf"
+    rendered(shlex.split("-i a.mp4 -vf vidstabdetect -f null -"), folder, motion)
+    assert motion.read_bytes()[:4] == b"TRF1"
+    (folder / "transforms.trf").write_bytes(motion.read_bytes())
+    words = shlex.split("-i a.mp4 -vf vidstabtransform=smoothing=5,unsharp -an out.mp4")
+    rendered(words, folder, tmp_path / "out.mp4")
+    run([FFMPEG, "-v", "error", *words[:-1], str(tmp_path / "plain.mp4")], folder)
+    assert decoded(tmp_path / "out.mp4") == decoded(tmp_path / "plain.mp4")
 
 
 def test_both_passes_run_for_the_second_one(folder: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ without a card answers."""
 from __future__ import annotations
 
 import dataclasses
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -224,3 +225,26 @@ def test_a_card_encodes_or_says_why_not(tmp_path: Path) -> None:
             and "status" not in result.stats.fallback_reason
         )
     assert result.stats.sandbox == "full"
+
+
+@needs_sandbox
+@needs_no_card
+def test_each_output_has_its_own_stand_in(tmp_path: Path) -> None:
+    clip = clips.make(tmp_path / "in.mp4")
+    words = "-i in.mp4 -c:v h264_nvenc -cq 25 big.mp4 -c:v hevc_nvenc -s 32x24 small.mp4"
+    job = LocalJob(
+        id="t",
+        params=RenderParams(command_args=words.split()),
+        work_dir=tmp_path,
+        inputs={"in.mp4": clip},
+        output_path=tmp_path / "out.zip",
+    )
+    result = PROCESSOR.run(job)
+    assert result.stats.fallback_reason
+    with zipfile.ZipFile(tmp_path / "out.zip") as files:
+        files.extractall(tmp_path / "made")
+    found = {}
+    for path in (tmp_path / "made").iterdir():
+        with av.open(str(path)) as container:
+            found[path.name] = container.streams.video[0].codec_context.name
+    assert found == {"big.mp4": "h264", "small.mp4": "hevc"}

@@ -16,15 +16,9 @@ from gpu_worker_processors.render.command.errors import at_token
 from gpu_worker_processors.render.command.graph import Filter, Graph
 from gpu_worker_processors.render.command.in_software import in_software
 from gpu_worker_processors.render.command.options import Scope, find_option
-from gpu_worker_processors.render.command.parse import parse_command
+from gpu_worker_processors.render.command.promises import promised
 from gpu_worker_processors.render.command.script import Given, Input, Script
-from gpu_worker_processors.render.command.sequence import FileList, read_list, words_of
-from gpu_worker_processors.render.command.sources import (
-    check_purpose,
-    check_stated,
-    demuxer_of,
-    read_text,
-)
+from gpu_worker_processors.render.command.sequence import FileList, words_of
 from gpu_worker_processors.render.command.values import InputFile, Sequence, Text
 from gpu_worker_processors.render.command.whole_command import READERS
 from gpu_worker_processors.render.fonts import default_file
@@ -54,65 +48,6 @@ _EXPANDED = re.compile(r"%\{[^}]*\}|\\")
 _SHARED_WITH_AUDIO = frozenset({"b", "q", "profile"})
 """Options that a video encoder has in common with an audio encoder: they are given with their
 `:v`."""
-
-
-def compile_command(
-    command_args: Words[str],
-    inputs: Mapping[str, Path],
-    output_filename: str | None,
-    output: Path,
-) -> Command:
-    """Checks a command and binds its names to files.
-
-    Args:
-        command_args: what follows `ffmpeg` on a command line.
-        inputs: the task's inputs. A colour table's path must keep the suffix of its name, by which
-            FFmpeg derives its kind.
-        output_filename: the command's name for the output; None: its last word.
-        output: where the file goes.
-
-    Raises:
-        TaskError: `ffmpeg_arg_denied` naming the word; `not_media` or `unsupported_media` for an
-            input that is none.
-    """
-    script = parse_command(
-        command_args, inputs.keys(), output_filename, lambda name: read_text(inputs[name])
-    )
-    demuxers: dict[str, str] = {}
-    lists: dict[str, FileList] = {}
-    for item in script.inputs:
-        if isinstance(item.source, InputFile):
-            name, stated = item.source.name, item.stated.plain if item.stated else ""
-            if stated == "concat":
-                with at_token(item.token + 1):
-                    lists[name] = read_list(inputs[name], inputs)
-            elif stated in formats.RAW:
-                demuxers[name] = stated
-            else:
-                demuxers[name] = _demuxer(item, inputs[name])
-    _check_side_files(script, inputs)
-    for file in script.files:
-        if file.purpose == "movie":
-            demuxers[file.name] = demuxer_of(inputs[file.name])
-    return Command(script, inputs, demuxers, output, lists)
-
-
-def _demuxer(item: Input, path: Path) -> str:
-    demuxer = demuxer_of(path)
-    if item.stated is not None:
-        with at_token(item.stated.token + 1):
-            check_stated(item.stated.plain, demuxer)
-    return demuxer
-
-
-def _check_side_files(script: Script, inputs: Mapping[str, Path]) -> None:
-    given_graphs = [(given.token + 1, given.value) for given in (*script.common, *script.settings)]
-    input_graphs = [(item.token + 1, item.source) for item in script.inputs]
-    for token, graph in (*given_graphs, *input_graphs):
-        if isinstance(graph, Graph):
-            with at_token(token):
-                for file in graph.files:
-                    check_purpose(inputs[file.name], file.purpose)
 
 
 @dataclass(frozen=True)
@@ -150,15 +85,17 @@ class Command:
 
     @property
     def is_archive(self) -> bool:
-        return self.script.is_many
+        written = [one for one in self.script.outputs if one.writes_file]
+        count = len(written) + len(self.script.side_files)
+        return count > 1 or any(one.is_many for one in written)
 
     @property
     def writes_output(self) -> bool:
-        return self.script.muxer != "null"
+        return bool(self.script.side_files) or any(one.writes_file for one in self.script.outputs)
 
     @property
     def measures(self) -> bool:
-        return self.script.muxer == "null" or any(
+        return not self.writes_output or any(
             item.name in measure.FILTERS for graph in self.script.graphs for item in graph.filters
         )
 
@@ -169,6 +106,14 @@ class Command:
         own = self.script.last("x265-params")
         found = _X265_PASS.search(own.plain) if own is not None else None
         return int(given.plain) if given is not None else int(found[1]) if found else 0
+
+    @property
+    def parts(self) -> tuple[Command, ...]:
+        return tuple(dataclasses.replace(self, script=one) for one in self.script.outputs)
+
+    def with_parts(self, parts: Words[Command]) -> Command:
+        *earlier, last = (part.script for part in parts)
+        return dataclasses.replace(self, script=dataclasses.replace(last, earlier=tuple(earlier)))
 
     @property
     def first_pass(self) -> Command | None:
@@ -184,7 +129,7 @@ class Command:
     @property
     def video_encoder(self) -> str | None:
         """As the command names it, or the muxer's own; None where the command leaves video out."""
-        if self.expected.video is False or self.script.muxer == "null":
+        if self.expected.video is False or not self.script.writes_file:
             return self.script.encoder("v")
         return self.script.encoder("v") or self.script.default_video
 
@@ -206,29 +151,21 @@ class Command:
 
     @property
     def expected(self) -> Expectation:
-        """What the command says about its output; what it leaves to its inputs is None."""
-        names = {given.name for given in self.script.settings}
-        muxer = formats.MUXERS[self.script.muxer]
-        frames = self.script.last("frames")
-        is_mapped = "map" in names
-        return Expectation(
-            video=False
-            if "vn" in names or self.script.default_video is None
-            else self._is_mapped("v")
-            if is_mapped
-            else None,
-            audio=False
-            if "an" in names or muxer.audio is None
-            else self._is_mapped("a")
-            if is_mapped
-            else None,
-            max_seconds=self._max_seconds(),
-            max_frames=int(units.number(frames.plain) or 0)
-            if frames and frames.is_of_video
-            else None,
-            frames=1 if muxer.still and not self.is_archive else None,
-            is_readable=muxer.is_checked,
-        )
+        return promised(self.script)
+
+    @property
+    def made(self) -> Mapping[Path, Expectation]:
+        """What the files hold that it is sure to make in `folder`."""
+        if not self.is_archive:
+            return {}
+        made = {
+            self._folder / one.output: promised(one)
+            for one in self.script.outputs
+            if one.writes_file and not one.is_many
+        }
+        for file in (file for one in self.script.outputs for file in one.tee):
+            made[self._folder / file.name] = Expectation(is_readable=file.is_checked)
+        return made
 
     @property
     def takes_damage(self) -> bool:
@@ -243,25 +180,11 @@ class Command:
     @property
     def _aborts_when_empty(self) -> bool:
         """Whether an output without a packet is a failure; one of pure metadata has none."""
-        muxer = formats.MUXERS[self.script.muxer]
-        return muxer.still or muxer.is_many or bool(muxer.video or muxer.audio or muxer.subtitle)
-
-    def _is_mapped(self, media: str) -> bool | None:
-        """True where a stream of this kind is mapped that must be there; None where only the inputs
-        can decide."""
-        maps = [given.plain for given in self.script.settings if given.name == "map"]
-        if any(text.startswith("-") for text in maps):
-            return None
-        required = [text for text in maps if not text.startswith("[") and not text.endswith("?")]
-        return True if any(f":{media}" in text for text in required) else None
-
-    def _max_seconds(self) -> float | None:
-        limits = [
-            units.seconds(given.plain)
-            for given in self.script.settings
-            if given.name in ("t", "to")
-        ]
-        return min((limit for limit in limits if limit is not None), default=None)
+        muxers = [formats.MUXERS[one.muxer] for one in self.script.outputs]
+        return all(
+            muxer.still or muxer.is_many or bool(muxer.video or muxer.audio or muxer.subtitle)
+            for muxer in muxers
+        )
 
     @property
     def stops_at_errors(self) -> bool:
@@ -333,16 +256,31 @@ class Command:
         ]
         for item in self.script.inputs:
             words += self._input(item)
-        words += [word for given in self.script.settings for word in self._setting(given)]
+        in_folder = self.is_archive
+        for one in self.script.outputs:
+            settings = [word for given in one.settings for word in self._setting(given)]
+            part = dataclasses.replace(self, script=one)
+            words += [*settings, *part._output(in_folder)]
+        return tuple(words)
+
+    def _output(self, in_folder: bool) -> list[str]:
+        """What follows the options of the last output: its container and its file."""
+        words: list[str] = []
         if self._pass:
             words += ["-passlogfile", f"{self._folder}/pass"]
         words += ["-f", self.script.muxer]
-        if formats.MUXERS[self.script.muxer].still and not self.is_archive:
+        if formats.MUXERS[self.script.muxer].still and not self.script.is_many:
             words += [] if self.script.encoder("v") else ["-c:v", str(self.script.default_video)]
-        if self.script.muxer == "null":
-            return (*words, "-")
-        output = self._folder / self.script.output if self.is_archive else self.output_path
-        return (*words, "-protocol_whitelist", "file", f"file:{output}")
+        if not self.script.writes_file:
+            return [*words, "-"]
+        if self.script.tee:
+            # A path would need quoting; FFmpeg's current folder is the job's.
+            files = (file.text(f"{self._folder.name}/") for file in self.script.tee)
+            return [*words, "|".join(files)]
+        output = self._folder / self.script.output if in_folder else self.output_path
+        # FFmpeg makes the folder of a variant by this text, whatever protocol it begins with.
+        protocol = "" if "%v" in self.script.output else "file:"
+        return [*words, "-protocol_whitelist", "file", f"{protocol}{output}"]
 
     def _setting(self, given: Given) -> Iterator[str]:
         if isinstance(given.value, Graph):
@@ -395,7 +333,9 @@ class Command:
         return dataclasses.replace(item, options=(*item.options, *forced))
 
     def _path(self, name: str) -> str:
-        return str(self.paths[name] if name in self.paths else self._folder / name)
+        if name in self.paths:
+            return str(self.paths[name])
+        return str(self._folder / name if self.is_archive else self.output_path)
 
 
 def _followed_by_log(item: Filter) -> Iterator[Filter]:

@@ -94,6 +94,7 @@ MUXERS: dict[str, Muxer] = {
     "dash": Muxer(("mpd",), "libx264", "aac", is_many=True),
     "segment": Muxer((), is_many=True),
     "stream_segment": Muxer((), is_many=True),
+    "tee": Muxer((), is_many=True, is_checked=False),
     "null": Muxer((), "wrapped_avframe", "pcm_s16le", is_checked=False),
     "ffmetadata": Muxer(("ffmeta",), is_checked=False),
     "framemd5": Muxer((), "rawvideo", "pcm_s16le", is_checked=False),
@@ -116,6 +117,9 @@ IMAGE_ENCODERS = {
 MUXER_OF_SUFFIX: dict[str, str] = {
     suffix: name for name, muxer in MUXERS.items() for suffix in muxer.suffixes
 }
+
+NOT_INSIDE = frozenset({"tee", "null"})
+"""Muxers that no other one may write its files with."""
 
 DEMUXERS = _names(
     "mov mp4 matroska webm avi mpegts mpeg flv wav w64 aiff caf mp3 aac flac ogg gif png_pipe"
@@ -170,7 +174,6 @@ BITSTREAM_FILTERS = _names(
 )
 
 _WHY_NOT = {
-    "tee": ": one file comes out; submit a job for each output",
     "-map_channel": ": FFmpeg 7 and later have it no more; take -af pan=mono|c0=c0",
 }
 

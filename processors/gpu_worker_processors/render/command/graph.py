@@ -25,6 +25,11 @@ _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}")
 _INSTANCE = re.compile(r"[A-Za-z0-9_]{1,32}")
 _KEY = re.compile(r"([A-Za-z0-9_./-]*)[ \n\t\r]*=")
 """As libavutil finds a key, after white space: what has none is the next positional value."""
+_DEFAULT_FILES = {
+    "vidstabdetect": ("result", "transforms.trf"),
+    "vidstabtransform": ("input", "transforms.trf"),
+}
+"""The file that a filter takes where none is named."""
 _GRAPH_SPECIALS = "[],;"
 _VALUE_SPECIALS = ":="
 
@@ -142,6 +147,10 @@ def _filter(text: str, at: int, names: Collection[str]) -> tuple[Filter, int]:
     outputs, at = _labels(text, at)
     try:
         options = tuple(_options(argument, FILTERS[name], names))
+        key, file = _DEFAULT_FILES.get(name, ("", ""))
+        if key and key not in dict(options):
+            value = FILTERS[name].read(key, file, names)
+            options += ((key, value),) if value is not None else ()
     except Denied as denied:
         raise denied.within(f"in the filter {name}") from None
     return Filter(name, options, inputs, outputs, instance), at

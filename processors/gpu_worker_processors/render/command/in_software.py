@@ -53,6 +53,7 @@ def in_software(script: Script) -> Script:
         common=tuple(_setting(given) for given in script.common),
         inputs=tuple(_input(item) for item in script.inputs),
         settings=tuple(_setting(given) for given in script.settings),
+        earlier=tuple(in_software(one) for one in script.earlier),
     )
 
 

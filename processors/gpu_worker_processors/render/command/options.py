@@ -91,6 +91,7 @@ _NAMED: dict[str, Collection[str]] = {
     "encoder": {*formats.ENCODERS, *formats.ENCODER_ALIASES, "copy"},
     "decoder": formats.DECODERS,
     "format": {*formats.MUXERS, *formats.DEMUXERS, "lavfi"},
+    "container": formats.MUXERS.keys() - formats.NOT_INSIDE,
     "bsf": formats.BITSTREAM_FILTERS,
 }
 _PATTERNS = {
@@ -156,6 +157,7 @@ _WHAT = {
     "encoder": "encoder",
     "decoder": "decoder",
     "format": "container",
+    "container": "container",
     "bsf": "bit stream filter",
 }
 

@@ -3,11 +3,13 @@ whole checked for sense."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol.base import is_file_name
 from gpu_worker_processors.render.command import formats
 from gpu_worker_processors.render.command.errors import Denied, at_token, shown
 from gpu_worker_processors.render.command.graph import parse_graph
@@ -19,19 +21,22 @@ from gpu_worker_processors.render.command.legacy import (
 from gpu_worker_processors.render.command.options import OPTIONS, Scope, find_option
 from gpu_worker_processors.render.command.script import Given, Input, Script
 from gpu_worker_processors.render.command.sequence import find_sequence
+from gpu_worker_processors.render.command.tee import read_tee
 from gpu_worker_processors.render.command.values import InputFile
 from gpu_worker_processors.render.command.whole_command import check_sense
 
 MAX_INPUTS = 32
+MAX_OUTPUTS = 16
 MAX_WORDS = 512
 MAX_CHARS = 32 * 1024
 """Of all words together; the wire allows no more either."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 """All control characters but tab and line feed, as on the wire."""
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _NUMBERED = re.compile(r"([A-Za-z0-9_.-]{0,100})%(?:0([1-9]))?[dv]([A-Za-z0-9_.-]{1,100})")
 """A name with the number of a file or of a variant in it."""
+_VARIANTS = re.compile(r"[A-Za-z0-9_-]{0,64}%v/[A-Za-z0-9_][A-Za-z0-9_.-]{0,100}\.m3u8")
+"""A playlist in a folder of its own for each variant: "v%v/index.m3u8"."""
 _FROM_FILE = re.compile(
     r"/(?P<option>[a-z].*)|(?P<old>filter_complex_script|filter_script(?::.*)?)"
 )
@@ -52,7 +57,7 @@ def parse_command(
     """Reads a command.
 
     Args:
-        args: what follows `ffmpeg`: options, inputs, the output last.
+        args: what follows `ffmpeg`: options, inputs, the last output last.
         names: of the task's inputs.
         output_filename: what the last word must be; None: any file name that is no input's.
         read_text: the text in an input, for an option whose value is in a file (`-/vf graph.txt`);
@@ -75,7 +80,7 @@ def parse_command(
     with at_token(max(index, 0)):
         if index >= len(args):
             raise Denied("the output file must be the last word")
-        script = reader.finish(args[index], output_filename)
+        script = reader.finish(args[index], index, output_filename)
     check_sense(script, output_token=index)
     return script
 
@@ -98,6 +103,8 @@ class _Reader:
         self._pending: list[_Word] = []
         self._common: list[Given] = []
         self._inputs: list[Input] = []
+        self._outputs: list[Script] = []
+        """Without what they have in common."""
         self._for_output: list[_Word] = []
         """Options of the output that older versions of FFmpeg took at any position."""
 
@@ -110,8 +117,9 @@ class _Reader:
                     raise Denied("a control character")
         if index == 0 and word == "ffmpeg":
             raise Denied("the command begins after the word ffmpeg; leave it out")
-        if not word.startswith("-") or word == "-":
-            raise Denied("a word that belongs to no option; the one output file is the last word")
+        if not word.startswith("-") or word in _STDOUT:
+            self._outputs.append(self._output(word, index, None))
+            return 1
         if " " in word:
             raise Denied(
                 "an option with a space in it; each word is an item of its own, as a shell would"
@@ -190,32 +198,47 @@ class _Reader:
         self._pending.clear()
         return settled
 
-    def finish(self, output: str, output_filename: str | None) -> Script:
+    def finish(self, output: str, token: int, output_filename: str | None) -> Script:
+        """The whole command, its last word being an output."""
+        last = self._output(output, token, output_filename)
+        *earlier, script = (
+            dataclasses.replace(one, common=tuple(self._common), inputs=tuple(self._inputs))
+            for one in (*self._outputs, last)
+        )
+        return dataclasses.replace(script, earlier=tuple(earlier))
+
+    def _output(self, output: str, token: int, output_filename: str | None) -> Script:
+        if len(self._outputs) == MAX_OUTPUTS:
+            raise Denied(f"a command may have {MAX_OUTPUTS} outputs")
         self._pending = [*self._for_output, *self._pending]
         settings = self._settle(before_input=False)
         stated = next((given.plain for given in reversed(settings) if given.name == "f"), None)
-        if output in _NOWHERE or (output in _STDOUT and stated == "null"):
-            muxer, output = "null", "-"
-        else:
+        rest = with_async([given for given in settings if given.name != "f"])
+        with at_token(token):
+            if stated == "tee":
+                tee = read_tee(output, self._names)
+                return Script((), (), rest, "tee", "|".join(one.text("") for one in tee), tee)
+            if output in _NOWHERE or (output in _STDOUT and stated == "null"):
+                return Script((), (), rest, "null", "-")
             # FFmpeg's standard output is the output file here.
             output = f"output.{stated}" if output in _STDOUT and stated else output
             self._check_name(output, output_filename)
             muxer = _muxer(settings, output)
             if "%" in output and not (formats.MUXERS[muxer].still or formats.MUXERS[muxer].is_many):
                 raise Denied("only images and segments have numbers in their names")
-        rest = with_async([given for given in settings if given.name != "f"])
-        return Script(tuple(self._common), tuple(self._inputs), rest, muxer, output)
+        return Script((), (), rest, muxer, output)
 
     def _check_name(self, output: str, output_filename: str | None) -> None:
-        if output.startswith("-") or not (
-            _FILE_NAME.fullmatch(output) or _NUMBERED.fullmatch(output)
+        if not is_file_name(output) and not any(
+            form.fullmatch(output) for form in (_NUMBERED, _VARIANTS)
         ):
             raise Denied(
-                "the last word must be the output file's name: no path, no URL, letters, digits, _"
-                " . and -"
+                "a word that belongs to no option must be an output file's name: no path, no URL"
             )
         if output in self._names:
-            raise Denied("the output has the name of an input")
+            raise Denied("the output has the name of an input; give -i before an input")
+        if any(output == one.output for one in self._outputs):
+            raise Denied("two outputs have one name")
         if output_filename is not None and output != output_filename:
             raise Denied(
                 "the last word must be the task's output_filename", output, [output_filename]

@@ -1,15 +1,17 @@
-"""A command as a tree: options with their checked values, inputs, the output. Text comes from it,
+"""A command as a tree: options with their checked values, inputs, outputs. Text comes from it,
 never into it."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from gpu_worker_processors.render.command import formats
 from gpu_worker_processors.render.command.graph import Graph
 from gpu_worker_processors.render.command.options import Option, Setting
-from gpu_worker_processors.render.command.values import InputFile, Sequence
+from gpu_worker_processors.render.command.tee import TeeFile
+from gpu_worker_processors.render.command.values import InputFile, OutputFile, Sequence
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,27 @@ class Script:
     """A key of `formats.MUXERS`."""
     output: str
     """The output file's name."""
+    tee: tuple[TeeFile, ...] = ()
+    """The files of `-f tee`."""
+    earlier: tuple[Script, ...] = ()
+    """The same command with each output before this one."""
+
+    @property
+    def outputs(self) -> tuple[Script, ...]:
+        """The command once for each output, in order."""
+        return (*self.earlier, dataclasses.replace(self, earlier=()))
+
+    @property
+    def given(self) -> Iterator[Given]:
+        """All options but those of inputs."""
+        yield from self.common
+        for one in self.outputs:
+            yield from one.settings
+
+    @property
+    def writes_file(self) -> bool:
+        """Whether the output is a file at all."""
+        return self.muxer != "null"
 
     @property
     def is_many(self) -> bool:
@@ -84,7 +107,7 @@ class Script:
     @property
     def graphs(self) -> Iterator[Graph]:
         """Every graph: complex ones, those of single streams, and sources."""
-        for given in (*self.common, *self.settings):
+        for given in self.given:
             if isinstance(given.value, Graph):
                 yield given.value
         yield from (item.source for item in self.inputs if isinstance(item.source, Graph))
@@ -97,9 +120,17 @@ class Script:
                 yield item.source
             elif isinstance(item.source, Sequence):
                 yield from (InputFile(name, "image") for name in item.source.names)
-        yield from (given.value for given in self.settings if isinstance(given.value, InputFile))
+        yield from (given.value for given in self.given if isinstance(given.value, InputFile))
         for graph in self.graphs:
             yield from graph.files
+
+    @property
+    def side_files(self) -> tuple[str, ...]:
+        """Names of the files that filters write."""
+        values = (
+            value for graph in self.graphs for item in graph.filters for _, value in item.options
+        )
+        return tuple(dict.fromkeys(one.name for one in values if isinstance(one, OutputFile)))
 
     def last(self, name: str) -> Given | None:
         """The output's option of this name that counts: the last one."""
@@ -131,5 +162,9 @@ class Script:
         `Script`."""
         before = [word for given in self.common for word in given.words(str)]
         inputs = [word for item in self.inputs for word in item.words(str)]
-        after = [word for given in self.settings for word in given.words(str)]
-        return (*before, *inputs, *after, "-f", self.muxer, self.output)
+        after = [word for one in self.outputs for word in one._output_words()]
+        return (*before, *inputs, *after)
+
+    def _output_words(self) -> tuple[str, ...]:
+        settings = [word for given in self.settings for word in given.words(str)]
+        return (*settings, "-f", self.muxer, self.output)

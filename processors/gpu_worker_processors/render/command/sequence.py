@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gpu_worker_processors.render.command import units
 from gpu_worker_processors.render.command.errors import Denied
+from gpu_worker_processors.render.command.quoting import quote, read_quoted
 from gpu_worker_processors.render.command.script import Given
 from gpu_worker_processors.render.command.sources import demuxer_of
 from gpu_worker_processors.render.command.values import Sequence
@@ -118,13 +119,14 @@ def read_list(path: Path, inputs: Mapping[str, Path]) -> FileList:
         found = _DIRECTIVE.fullmatch(line)
         word, value = (found[1], found[2]) if found else ("", "")
         if word == "file":
-            name = value.strip("'\"").removeprefix("file:").replace("\\", "/").rpartition("/")[2]
+            quoted = read_quoted(value, 0, "")[0] if value.startswith("'") else value.strip('"')
+            name = quoted.removeprefix("file:").replace("\\", "/").rpartition("/")[2]
             if name not in inputs:
                 raise Denied(
                     "the list names a file that is none of the task's inputs", name, inputs
                 )
             files.append(inputs[name])
-            lines.append(f"file 'file:{inputs[name]}'")
+            lines.append(f"file {quote(f'file:{inputs[name]}', '')}")
         elif word in _TIMES and units.seconds(value) is not None:
             lines.append(f"{word} {value}")
         else:

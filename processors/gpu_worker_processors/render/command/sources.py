@@ -87,6 +87,10 @@ def check_purpose(path: Path, purpose: str) -> None:
         _check_decoders(path)
     elif purpose == "text":
         _check_text(path)
+    elif purpose == "motion":
+        with path.open("rb") as file:
+            if not file.read(8).startswith((b"VID.STAB", b"TRF1")):
+                raise Denied("the file is not what vidstabdetect writes")
     elif purpose == "rnn":
         with path.open("rb") as file:
             if not file.read(32).startswith(b"rnnoise-nu model file version"):

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
 
+from gpu_worker_client.protocol.base import is_file_name
 from gpu_worker_processors.render.command import units
 from gpu_worker_processors.render.command.arithmetic import value_of
 from gpu_worker_processors.render.command.drawn_text import read_drawn_text
 from gpu_worker_processors.render.command.errors import Denied, shown
 from gpu_worker_processors.render.command.expression import FUNCTIONS, read_expression
+from gpu_worker_processors.render.command.forms import FORMS
 
 MAX_SIDE = 16384
 """Pixels of one side of a frame that a command may ask for by number."""
@@ -309,12 +311,19 @@ _OUTPUT_NAME = re.compile(rf"(?:{_PART}/)?{_PART}")
 
 
 class OwnLog:
-    """Where a filter writes its numbers: to FFmpeg's standard output, which the worker keeps for
-    itself. Without the option they go to the log, where it reads them."""
+    """Where a filter writes its numbers: a file beside the output; or FFmpeg's standard output,
+    which the worker keeps for itself: without the option they go to the log, where it reads
+    them."""
 
-    def read(self, text: str, names: Collection[str]) -> None:  # noqa: ARG002
-        if text not in ("-", "pipe:1", "/dev/stdout", "/dev/stderr"):
-            raise Denied('must be "-": the numbers come back in stats.measurements')
+    def read(self, text: str, names: Collection[str]) -> OutputFile | None:
+        if text in ("-", "pipe:1", "/dev/stdout", "/dev/stderr"):
+            return None
+        if not is_file_name(text) or text in names:
+            raise Denied(
+                'must be "-", for numbers in stats.measurements, or the name of a new file: no'
+                " path, no URL"
+            )
+        return OutputFile(text)
 
 
 class Nothing:
@@ -325,52 +334,8 @@ class Nothing:
         raise Denied("this option is not allowed")
 
 
-_PATTERNS = {
-    "bool": (
-        r"0|1|-1|auto|true|yes|y|on|enabled?|false|no|n|off|disabled?",
-        "0 or 1",
-    ),
-    "color": (
-        r"(?:[A-Za-z]{2,24}|(?:#|0x)?[0-9A-Fa-f]{6}(?:[0-9A-Fa-f]{2})?)(?:@(?:0x[0-9A-Fa-f]{1,2}|[01]?(?:\.[0-9]{1,6})?))?",
-        'a colour, "white", "#ff8800" or "black@0.5" for example',
-    ),
-    "ratio": (
-        r"[0-9]{1,9}(?:\.[0-9]{1,9})?(?:[:/][0-9]{1,9}(?:\.[0-9]{1,9})?)?",
-        'a ratio, "16/9" for example',
-    ),
-    "name": (r"[A-Za-z0-9_][A-Za-z0-9_.()+-]{0,63}", "a name"),
-    "names": (
-        r"[A-Za-z0-9_.()+-]{1,32}(?:\|[A-Za-z0-9_.()+-]{1,32}){0,63}",
-        "names with | between them",
-    ),
-    "word": (r"\w[\w .-]{0,63}", "letters, digits, spaces, _ . and -"),
-    "words": (r"[A-Za-z0-9_+|,.#@() -]{1,512}", "words with |, comma or _ between them"),
-    "numbers": (r"[-+0-9.eE |,/:;S]{1,1024}", "numbers with spaces, | or / between them"),
-    "digits": (r"[0-9]{1,32}", "digits"),
-    "mix": (
-        r"[A-Za-z0-9_.()]{1,32}(?:\|[A-Za-z0-9_+*.=<() -]{1,256}){0,64}",
-        'channels, "stereo|c0=FL|c1=FR" for example',
-    ),
-    "bands": (r"[A-Za-z0-9 .=|-]{0,1024}", 'bands, "c0 f=200 w=100 g=-10" for example'),
-    "vmaf": (
-        r"(?:version|name|motion\.[a-z_]+)=[a-zA-Z0-9_.]{1,64}(?::[a-z_]{1,32}=[a-z0-9_.]{1,64}){0,8}"
-        r"(?:\|(?:version|name)=[a-zA-Z0-9_.]{1,64}(?::[a-z_]{1,32}=[a-z0-9_.]{1,64}){0,8}){0,8}",
-        'a model that FFmpeg comes with, "version=vmaf_v0.6.1" for example',
-    ),
-    "picked": (
-        r"[a-z0-9:]{1,16}(?:\+[a-z0-9:]{1,16}){0,31}",
-        'streams with + between them, "dv+da" for example',
-    ),
-    "style": (r"[\w ,=&.#+-]{1,512}", 'a style, "FontSize=24,Outline=1" for example'),
-    "ignored": (r"[^\x00]*", "anything"),
-    "stdout": (
-        r"-|pipe:[012]?|[\w .-]+",
-        "- or a name: the worker itself reports progress",
-    ),
-    "timecode": (r"[0-9]{2}:[0-9]{2}:[0-9]{2}[:;.][0-9]{2}", '"HH:MM:SS:FF"'),
-}
 _PLAIN: dict[str, Kind] = {
-    **{name: Pattern(re.compile(form), meaning) for name, (form, meaning) in _PATTERNS.items()},
+    **{name: Pattern(re.compile(form), meaning) for name, (form, meaning) in FORMS.items()},
     "side": Side(),
     "size": Size(),
     "cells": Cells(),

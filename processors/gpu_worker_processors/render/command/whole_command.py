@@ -38,9 +38,12 @@ def check_sense(script: Script, output_token: int) -> None:
         TaskError: `ffmpeg_arg_denied`.
     """
     _check_amount(script)
-    _check_maps(script)
+    with at_token(output_token):
+        _check_outputs(script)
     _check_labels(script)
-    _check_end(script)
+    for one in script.outputs:
+        _check_maps(one)
+        _check_end(one)
     with at_token(output_token):
         if not script.inputs and not any(
             _is_source(item) or item.name in READERS
@@ -53,7 +56,7 @@ def check_sense(script: Script, output_token: int) -> None:
 def _check_amount(script: Script) -> None:
     """FFmpeg starts threads for each stream it writes and for each graph, and all of them before
     the first frame."""
-    maps = [given for given in script.settings if given.name == "map"]
+    maps = [given for given in script.given if given.name == "map"]
     if len(maps) > MAX_MAPS:
         with at_token(maps[MAX_MAPS].token):
             raise Denied(f"a command may have {MAX_MAPS} times -map")
@@ -67,9 +70,20 @@ def _check_amount(script: Script) -> None:
                 )
 
 
+def _check_outputs(script: Script) -> None:
+    for one in script.outputs:
+        if one.output in script.side_files:
+            raise Denied("a filter writes a file of the output's name")
+    for given in script.given:
+        is_pass = given.name == "pass" or (given.name == "x265-params" and "pass=" in given.plain)
+        if is_pass and script.earlier:
+            with at_token(given.token):
+                raise Denied("a command in two passes has one output: submit a job for each")
+
+
 def _placed_graphs(script: Script) -> Iterator[tuple[int, Graph]]:
     """Every graph with the index of its word."""
-    for given in (*script.common, *script.settings):
+    for given in script.given:
         if isinstance(given.value, Graph):
             yield given.token + 1, given.value
     for item in script.inputs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -106,6 +106,18 @@ class TimelineRendering:
     is_archive: bool = False
     writes_output: bool = True
     measures: bool = False
+
+    @property
+    def made(self) -> Mapping[Path, Expectation]:
+        return {}
+
+    @property
+    def parts(self) -> tuple[Self, ...]:
+        return (self,)
+
+    def with_parts(self, parts: Sequence[Self]) -> Self:
+        (part,) = parts
+        return part
 
     @property
     def first_pass(self) -> Self | None:
