@@ -328,8 +328,8 @@ def carries(muxer: str, stream: Any) -> bool:
     for a header: only then does it judge rate, channels and strictness."""
     if _codec_name(stream).startswith(_UNPLAYED.get(muxer, "-")):
         return False
-    if stream.type == "data" and stream.name != "bin_data":
-        return False  # FFmpeg's mov muxer takes KLV and SCTE-35 and writes an empty track
+    if stream.type == "data" and not stream.container.format.name.startswith("mov"):
+        return False  # FFmpeg's mov muxer takes KLV and the like and writes an empty track
     trial = av.open(io.BytesIO(), "w", format=muxer)
     try:
         trial.add_stream_from_template(stream)
