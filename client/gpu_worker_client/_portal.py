@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 MAX_THREADS = 32
 """Requests in flight at once; more wait for their turn."""
-IDLE_SECONDS = 10.0
-"""A thread with nothing to do ends after this long."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -278,9 +276,8 @@ class Threads:
     def __init__(self) -> None:
         self._process = os.getpid()
         self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._alive = 0
-        self._idle = 0
 
     def start(self, function: Callable[[], T]) -> Future[T]:
         """Makes the call on a thread. Cancelling the future keeps a call that has not started from
@@ -288,30 +285,26 @@ class Threads:
         if self._process != os.getpid():
             self.__init__()  # a forked process has none of the threads
         future: Future[T] = Future()
-        with self._changed:
+        with self._lock:
             self._calls.append((future, function))
-            if len(self._calls) <= self._idle:
-                self._changed.notify()
-            else:
-                self._add()
+            self._add()
         return future
 
     @contextmanager
     def lent(self) -> Generator[None, None, None]:
         """While inside, this thread does not count against `MAX_THREADS`, so the call it waits for
         can start."""
-        with self._changed:
+        with self._lock:
             self._alive -= 1
-            if len(self._calls) > self._idle:
-                self._add()
+            self._add()
         try:
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 self._alive += 1
 
     def _add(self) -> None:
-        if self._alive < MAX_THREADS:
+        if self._calls and self._alive < MAX_THREADS:
             self._alive += 1
             threading.Thread(target=self._serve, name="gpu-worker-client", daemon=True).start()
 
@@ -326,10 +319,7 @@ class Threads:
             del following, future, function  # or they would be held until there are others
 
     def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
-        with self._changed:
-            self._idle += 1
-            self._changed.wait_for(lambda: self._calls, IDLE_SECONDS)
-            self._idle -= 1
+        with self._lock:
             if self._calls:
                 return self._calls.popleft()
             self._alive -= 1
