@@ -45,6 +45,11 @@ class Rendering(Protocol):
         ...
 
     @property
+    def streams(self) -> tuple[Path, ...]:
+        """Those of them that it demuxes and that say what they are: no fonts, no raw samples."""
+        ...
+
+    @property
     def openings(self) -> int:
         """How many files it has open for reading at once; one that is read twice counts twice."""
         ...

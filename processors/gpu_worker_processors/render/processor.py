@@ -276,7 +276,7 @@ def _total_seconds(rendering: Rendering, limits: Limits) -> float | None:
     expected = rendering.expected
     if expected.seconds is not None:
         return expected.seconds
-    longest = max(_lengths(rendering.files, limits), default=None)
+    longest = max(_lengths(rendering.streams, limits), default=None)
     known = [seconds for seconds in (expected.max_seconds, longest) if seconds]
     return min(known, default=None)
 

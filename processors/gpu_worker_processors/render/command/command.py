@@ -70,6 +70,14 @@ class Command:
         return tuple(dict.fromkeys((*named, *listed)))
 
     @property
+    def streams(self) -> tuple[Path, ...]:
+        names = [name for name, demuxer in self.demuxers.items() if demuxer not in formats.RAW]
+        for item in self.script.inputs:
+            names += item.source.names if isinstance(item.source, Sequence) else ()
+        listed = (path for files in self.lists.values() for path in files.files)
+        return tuple(dict.fromkeys((*(self.paths[name] for name in names), *listed)))
+
+    @property
     def openings(self) -> int:
         return sum(1 for _ in self.script.files) + sum(
             len(one.files) for one in self.lists.values()

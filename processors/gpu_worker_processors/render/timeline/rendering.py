@@ -128,6 +128,10 @@ class TimelineRendering:
         return tuple(dict.fromkeys(one.source.path for one in self.inputs))
 
     @property
+    def streams(self) -> tuple[Path, ...]:
+        return self.files
+
+    @property
     def openings(self) -> int:
         return len(self.inputs)
 
