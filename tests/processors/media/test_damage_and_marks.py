@@ -187,6 +187,12 @@ def test_damage_ends_a_task_or_is_told(folder: Path, worker: MediaWorker) -> Non
     assert not output.exists()
     assert "damage_concealed" in codes(worker.upscaled(source, output, on_damage="conceal"))
     assert len(seen(output, 8, 8)) == len(seen(source, 8, 8))
+    cropped, still = folder / "cropped.mp4", [{"frame": 0, "x": 0.0}]
+    assert worker.run("auto_crop", source, cropped, keyframes=still)["code"] == "corrupt_media"
+    assert not cropped.exists()
+    answer = worker.run("auto_crop", source, cropped, keyframes=still, on_damage="conceal")
+    assert codes(answer) == ["damage_concealed"]
+    assert len(seen(cropped, 8, 8)) == len(seen(source, 8, 8))
     assert codes(worker.run("track", source, model="hog", on_damage="conceal")) == [
         "damage_concealed"
     ]
