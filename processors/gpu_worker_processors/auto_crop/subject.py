@@ -166,8 +166,8 @@ def _chosen(
     focus = _ladder(ranked, balls, ball, geometry)
     few, reason = few_who_matter(ranked, ball, is_game=is_game)
     if framing == "subject":
-        if is_game and few and focus.class_name not in BALL_CLASSES:
-            # Their ball comes before the other players.
+        if is_game and few:
+            # A player leads, not the ball that flies between them; it comes before the rest.
             reason = f"the first of {len(few)} who play"
             focus = Focus.on(few[0].boxes, few[:1], reason, _clarity(ranked))
             focus = _with_glimpses(focus, balls, ball, geometry)

@@ -298,3 +298,18 @@ def test_of_someone_taller_than_a_wide_window_the_head_fills_it() -> None:
     tall = track(1, 360, frames, size=(300, 1000), y=700)
     found = plan_crop([tall], timeline(100), (720, 1280), AutoCropParams(target_aspect="16:9"))
     assert layouts(found) == ("crop",) and found.quality.in_view == 1
+
+
+def test_a_ball_that_flies_between_two_does_not_take_the_window_from_the_first() -> None:
+    """Seen all the time, and within one window with the first for half of it."""
+    frames = range(250)
+    pair = [
+        track(1, 400, frames, size=(190, 560), y=430),
+        track(2, 900, frames, size=(170, 500), y=430),
+    ]
+    ball = track(3, swaying(650, 150, 2, frames), frames, name="sports ball", size=(40, 40), y=250)
+    found = plan([*pair, ball], 250)
+    possible = ball.boxes[:, 2] - pair[0].boxes[:, 0] <= 404
+    assert layouts(found) == ("crop",) and 0.3 < possible.mean() < 0.7
+    assert found.subject.track_id == 1 and inside(found, pair[0]).all()
+    assert (inside(found, ball) == possible).all() and found.quality.jerk < 3
