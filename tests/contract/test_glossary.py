@@ -18,8 +18,9 @@ CLEAN = (
     "benchmarks",
     "docs",
     "examples",
+    "tests/support",
 )
-"""Folders of `glossary.FOLDERS`, or inside one, without a use. It grows until it is all of them."""
+"""Folders of `glossary.FOLDERS`, or inside one, without a use."""
 
 SAMPLE = '''"""Where a film lies, and `film` as a name."""
 from json import loads as looks

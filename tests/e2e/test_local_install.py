@@ -15,7 +15,7 @@ import av
 import numpy as np
 import psutil
 import pytest
-from support import clips, sounds
+from support import clips, music
 from support.paths import ROOT
 
 PACKAGES = ("gpu-worker-client", "gpu-worker-processors")
@@ -76,7 +76,7 @@ def material(folder: Path) -> Path:
         clips.Clip(width=160, height=120, frames=FRAMES),
         clips.flat((255, 0, 0), (0, 0, 255), every=25),
     )
-    sounds.save(folder / "music.wav", sounds.clicks(list(np.arange(0.5, 9.5, 0.5)), 10.0))
+    music.save(folder / "music.wav", music.clicks(list(np.arange(0.5, 9.5, 0.5)), 10.0))
     (folder / "notes.txt").write_text("no film")
     return folder
 

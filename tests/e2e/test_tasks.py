@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import pytest
 import requests
-from support import clips, sounds
+from support import clips, music
 from support.e2e_stage import Stage
 
 from gpu_worker.devserver.local import LocalPlatform
@@ -81,9 +81,9 @@ def test_detect_scenes(running: Stage, tmp_path: Path) -> None:
 
 
 def test_beat(running: Stage, tmp_path: Path) -> None:
-    times = sounds.steady(110, 0.4, 9.8)
+    times = music.steady(110, 0.4, 9.8)
     url = running.upload(
-        "in/song.mp3", sounds.save(tmp_path / "song.mp3", sounds.clicks(times, 10.0))
+        "in/song.mp3", music.save(tmp_path / "song.mp3", music.clicks(times, 10.0))
     )
     put = running.platform.gate.presign("PUT", "out/mix.flac")
     result = running.client.run(BeatTask(input_url=url, output_url=put), timeout=DEADLINE_SECONDS)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import clips, sounds
+from support import clips, music
 
 from gpu_worker_client.protocol import TaskError
 from gpu_worker_client.protocol.beat import BeatParams
@@ -30,8 +30,8 @@ def wav(change: Callable[[bytes], bytes] = lambda data: data) -> Build:
         with wave.open(buffer, "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
-            file.setframerate(sounds.RATE)
-            samples = sounds.clicks(sounds.steady(120, 0.5, 4), 4.0)
+            file.setframerate(music.RATE)
+            samples = music.clicks(music.steady(120, 0.5, 4), 4.0)
             file.writeframes(np.round(samples * 32767).astype("<i2").tobytes())
         return change(buffer.getvalue())
 
@@ -52,7 +52,7 @@ def many_channels(count: int) -> Build:
     """Whole and in order, with so many channels."""
 
     def build(folder: Path) -> bytes:
-        frame = struct.pack("<HIIHH", count, sounds.RATE, sounds.RATE * 2 * count, 2 * count, 16)
+        frame = struct.pack("<HIIHH", count, music.RATE, music.RATE * 2 * count, 2 * count, 16)
         data = header(22, "<HIIHH", *struct.unpack("<HIIHH", frame))(folder)
         usable = (len(data) - 44) // (2 * count) * 2 * count
         return data[:40] + struct.pack("<I", usable) + data[44 : 44 + usable]
@@ -65,11 +65,11 @@ def floats(gain: float) -> Build:
 
     def build(folder: Path) -> bytes:
         samples = (
-            (sounds.clicks(sounds.steady(120, 0.5, 4), 4.0) * np.float64(gain))
+            (music.clicks(music.steady(120, 0.5, 4), 4.0) * np.float64(gain))
             .astype("<f4")
             .tobytes()
         )
-        form = struct.pack("<IHHIIHH", 16, 3, 1, sounds.RATE, 4 * sounds.RATE, 4, 32)
+        form = struct.pack("<IHHIIHH", 16, 3, 1, music.RATE, 4 * music.RATE, 4, 32)
         return (
             b"RIFF"
             + struct.pack("<I", 36 + len(samples))
@@ -85,9 +85,7 @@ def floats(gain: float) -> Build:
 
 def saved(suffix: str, change: Callable[[bytes], bytes] = lambda data: data) -> Build:
     return lambda folder: change(
-        sounds.save(
-            folder / f"s{suffix}", sounds.clicks(sounds.steady(120, 0.5, 9), 9.0)
-        ).read_bytes()
+        music.save(folder / f"s{suffix}", music.clicks(music.steady(120, 0.5, 9), 9.0)).read_bytes()
     )
 
 

@@ -25,8 +25,8 @@ def scenery(width: int, height: int, seed: int = 0) -> Rgb:
     dice = np.random.default_rng(seed)
     rows, columns = np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None]
     falling = 1 / np.maximum(np.hypot(rows, columns), 1 / max(width, height))
-    picture = np.fft.ifft2(np.fft.fft2(dice.normal(size=(height, width))) * falling).real
-    gray = np.clip(120 + 45 * picture / picture.std(), 5, 250).astype(np.uint8)
+    image = np.fft.ifft2(np.fft.fft2(dice.normal(size=(height, width))) * falling).real
+    gray = np.clip(120 + 45 * image / image.std(), 5, 250).astype(np.uint8)
     return np.repeat(gray[:, :, None], 3, axis=2)
 
 
@@ -42,17 +42,17 @@ def barred(
 
     def paint(index: int, width: int, height: int) -> Rgb:
         x1, y1, x2, y2 = shots[index // every % len(shots)]
-        picture = np.full((height, width, 3), color, np.float32)
+        image = np.full((height, width, 3), color, np.float32)
         scene = scenery(width, height, index // every)
-        picture[y1:y2, x1:x2] = np.roll(scene, 2 * index, axis=1)[y1:y2, x1:x2]
-        return noisy(picture * light(index), noise, index)
+        image[y1:y2, x1:x2] = np.roll(scene, 2 * index, axis=1)[y1:y2, x1:x2]
+        return noisy(image * light(index), noise, index)
 
     return paint
 
 
-def noisy(picture: NDArray[np.float32], deviation: float, seed: int) -> Rgb:
-    noise = np.random.default_rng(seed).normal(0, deviation, picture.shape) if deviation else 0
-    return np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8)
+def noisy(image: NDArray[np.float32], deviation: float, seed: int) -> Rgb:
+    noise = np.random.default_rng(seed).normal(0, deviation, image.shape) if deviation else 0
+    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
 
 
 def dark(
@@ -74,13 +74,15 @@ def dark(
     return paint
 
 
-def rectangle(place: Callable[[int], Box], background: int, brightness: int = 200) -> clips.Painter:
+def rectangle(
+    position: Callable[[int], Box], background: int, brightness: int = 200
+) -> clips.Painter:
     """Something flat on something flat."""
 
     def paint(index: int, width: int, height: int) -> Rgb:
-        picture = np.full((height, width, 3), background, np.uint8)
-        x1, y1, x2, y2 = place(index)
-        cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), (brightness,) * 3, -1)
-        return picture
+        image = np.full((height, width, 3), background, np.uint8)
+        x1, y1, x2, y2 = position(index)
+        cv2.rectangle(image, (x1, y1), (x2 - 1, y2 - 1), (brightness,) * 3, -1)
+        return image
 
     return paint

@@ -134,7 +134,7 @@ BLOATS: dict[str, tuple[str, Bloat]] = {
 
 
 def clip(folder: Path, suffix: str) -> Path:
-    """Half a second of video and audio, or of audio alone."""
+    """Half a second of video and audio, or of audio only."""
     path = folder / f"clip.{suffix}"
     video = ["-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.5"]
     audio = ["-f", "lavfi", "-i", "sine=d=0.5"]

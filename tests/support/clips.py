@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Painter = Callable[[int, int, int], NDArray[np.uint8]]
-"""(frame index, width, height) -> picture, uint8 RGB of shape (height, width, 3)."""
+"""(frame index, width, height) -> image, uint8 RGB of shape (height, width, 3)."""
 
 
 @dataclass(frozen=True)
 class Clip:
     """What to make. Defaults: two seconds of 25 frames/s H.264 in mp4, moving gradient, no
-    sound."""
+    audio."""
 
     width: int = 64
     height: int = 48
@@ -43,7 +43,7 @@ class Clip:
 
 
 def gradient(index: int, width: int, height: int) -> NDArray[np.uint8]:
-    """A smooth picture that moves by one pixel a frame, so no two neighbouring frames are equal."""
+    """A smooth image that moves by one pixel a frame, so no two neighbouring frames are equal."""
     y, x = np.mgrid[0:height, 0:width]
     return np.stack(
         [(x * 3 + index * 3) % 256, (y * 4) % 256, (x + y + index * 2) % 256], axis=-1
@@ -60,13 +60,13 @@ def flat(*colors: tuple[int, int, int], every: int) -> Painter:
 
 
 def corners(index: int, width: int, height: int) -> NDArray[np.uint8]:
-    """Red, green, blue, white quarters, clockwise from the top left: shows how a picture was turned
+    """Red, green, blue, white quarters, clockwise from the top left: shows how an image was turned
     or mirrored."""
-    picture = np.full((height, width, 3), 255, np.uint8)
-    picture[: height // 2, : width // 2] = (255, 0, 0)
-    picture[: height // 2, width // 2 :] = (0, 255, 0)
-    picture[height // 2 :, width // 2 :] = (0, 0, 255)
-    return picture
+    image = np.full((height, width, 3), 255, np.uint8)
+    image[: height // 2, : width // 2] = (255, 0, 0)
+    image[: height // 2, width // 2 :] = (0, 255, 0)
+    image[height // 2 :, width // 2 :] = (0, 0, 255)
+    return image
 
 
 def make(path: Path, clip: Clip = Clip(), paint: Painter = gradient) -> Path:  # noqa: B008 - frozen dataclass
@@ -86,7 +86,7 @@ def make(path: Path, clip: Clip = Clip(), paint: Painter = gradient) -> Path:  #
             )
         if clip.rotation:
             stream.set_display_rotation(clip.rotation)
-        sound = (
+        audio = (
             container.add_stream("aac", rate=48000, layout="mono") if clip.audio_seconds else None
         )
         for index in range(clip.frames):
@@ -99,8 +99,8 @@ def make(path: Path, clip: Clip = Clip(), paint: Painter = gradient) -> Path:  #
                 frame.pts, frame.time_base = clip.start_pts + index, 1 / clip.rate
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-        if sound is not None:
-            _tone(container, sound, clip.audio_seconds)
+        if audio is not None:
+            _tone(container, audio, clip.audio_seconds)
     return path
 
 

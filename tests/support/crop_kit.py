@@ -1,4 +1,4 @@
-"""What the auto_crop tests share: a job on local files, a marker whose place is known to a
+"""What the auto_crop tests share: a job on local files, a marker whose position is known to a
 hundredth of a pixel, tracks as a former job would have answered them."""
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ DARK, BRIGHT = 40, 220
 MARKER_SIGMA_PX = 3.0
 WIDE = (320, 180)
 
-Place = tuple[float, float]
-"""x and y, pixels from the picture's upper left corner."""
+Point = tuple[float, float]
+"""x and y, pixels from the image's upper left corner."""
 
 
 def job(
@@ -55,13 +55,13 @@ def crop(path: Path, output: Path | None = None, **rest: Any) -> AutoCropResult:
 
 
 def marker(
-    place: Callable[[int], Place], background: Sequence[int] = (DARK,), every: int = 10**9
+    position: Callable[[int], Point], background: Sequence[int] = (DARK,), every: int = 10**9
 ) -> clips.Painter:
     """A round Gaussian spot on a flat background that changes its brightness every so many
     frames."""
 
     def paint(index: int, width: int, height: int) -> NDArray[np.uint8]:
-        x, y = place(index)
+        x, y = position(index)
         rows, columns = np.mgrid[0:height, 0:width] + 0.5
         spot = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * MARKER_SIGMA_PX**2))
         dark = background[index // every % len(background)]
@@ -71,10 +71,10 @@ def marker(
     return paint
 
 
-def marker_places(path: Path) -> NDArray[np.float64]:
+def marker_positions(path: Path) -> NDArray[np.float64]:
     """Where the spot is in each frame of a file, shape (frames, 2): x and y of its centre of
     mass."""
-    return np.array([centroid(picture) for picture in luma(path)])
+    return np.array([centroid(image) for image in luma(path)])
 
 
 def luma(path: Path) -> list[NDArray[np.float64]]:
@@ -85,11 +85,11 @@ def luma(path: Path) -> list[NDArray[np.float64]]:
         ]
 
 
-def centroid(picture: NDArray[np.float64]) -> Place:
-    """Of whatever is clearly brighter than most of the picture."""
-    base = np.median(picture)
-    weight = np.where(picture > base + 12, picture - base, 0)
-    rows, columns = np.mgrid[0 : picture.shape[0], 0 : picture.shape[1]] + 0.5
+def centroid(image: NDArray[np.float64]) -> Point:
+    """Of whatever is clearly brighter than most of the image."""
+    base = np.median(image)
+    weight = np.where(image > base + 12, image - base, 0)
+    rows, columns = np.mgrid[0 : image.shape[0], 0 : image.shape[1]] + 0.5
     return float((weight * columns).sum() / weight.sum()), float(
         (weight * rows).sum() / weight.sum()
     )
@@ -146,12 +146,12 @@ def walking(path: Path, frames: int = 50, cut: int = 25) -> tuple[Path, TrackRes
     """A marker that walks on the left, and after the cut another one that stands on the right; and
     where they are."""
 
-    def place(index: int) -> tuple[float, float]:
+    def position(index: int) -> tuple[float, float]:
         return (70.0 + index, 90.0) if index < cut else (265.0, 90.0)
 
-    clips.make(path, clips.Clip(*WIDE, frames=frames), marker(place, (40, 90), every=cut))
+    clips.make(path, clips.Clip(*WIDE, frames=frames), marker(position, (40, 90), every=cut))
     boxes: dict[int, dict[int, tuple[float, float, float, float]]] = {1: {}, 2: {}}
     for index in range(frames):
-        x, y = place(index)
+        x, y = position(index)
         boxes[1 + (index >= cut)][index] = (x - 12, y - 40, x + 12, y + 40)
     return path, track_result(boxes, size=WIDE, frames=frames, cuts=(cut,))

@@ -1,4 +1,4 @@
-"""What the tests of auto_crop's planning share: people on straight or swaying ways in a picture of
+"""What the tests of auto_crop's planning share: people on straight or swaying ways in an image of
 1280x720 at 25 frames/s, and the plan that comes of them."""
 
 from __future__ import annotations

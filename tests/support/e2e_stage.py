@@ -1,4 +1,4 @@
-"""One local platform with one worker, and how tests look at both from outside."""
+"""One local platform with one worker, and how tests inspect both from outside."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gpu_worker_client import Client
 
 @dataclass
 class Stage:
-    """One platform with one worker, and how to look at them from outside."""
+    """One platform with one worker, and how to inspect them from outside."""
 
     platform: LocalPlatform
     worker: WorkerProcess

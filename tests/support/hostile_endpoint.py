@@ -110,7 +110,7 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up is what is tested. Anything else (a thread that could not be
-        started) would look to the client like a connection that was reset: it is shown."""
+        started) would be to the client a connection that was reset: it is shown."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 

@@ -74,7 +74,7 @@ def said(*words: object) -> str:
     return done.stderr
 
 
-def heard(path: Path, rate: int, channels: int, stream: int = 0) -> NDArray[np.float32]:
+def played(path: Path, rate: int, channels: int, stream: int = 0) -> NDArray[np.float32]:
     """An audio stream from the file's time 0, shape (channels, samples), as plain FFmpeg plays it:
     gaps are silence."""
     words = ["-map", f"0:a:{stream}", "-af", "aresample=async=1:first_pts=0", "-ar", rate]

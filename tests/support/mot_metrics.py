@@ -112,7 +112,7 @@ def _clear(frames: list[_Frame], least: float) -> tuple[int, int, int, float, in
     last: dict[int, int] = {}
     false, missed, switched, distance, matched = 0, 0, 0, 0.0, 0
     for frame in frames:
-        pairs = _kept_pairs(frame, last, least)
+        pairs = _lasting_pairs(frame, last, least)
         free_truth = [i for i in range(len(frame.truth)) if i not in pairs]
         free_result = [j for j in range(len(frame.result)) if j not in set(pairs.values())]
         cost = 1 - frame.overlap[np.ix_(free_truth, free_result)]
@@ -131,12 +131,12 @@ def _clear(frames: list[_Frame], least: float) -> tuple[int, int, int, float, in
     return false, missed, switched, distance, matched
 
 
-def _kept_pairs(frame: _Frame, last: dict[int, int], least: float) -> dict[int, int]:
+def _lasting_pairs(frame: _Frame, last: dict[int, int], least: float) -> dict[int, int]:
     """Pairs of before that still overlap enough stay, whatever else would overlap more."""
     pairs: dict[int, int] = {}
-    places = {int(name): j for j, name in enumerate(frame.result)}
+    positions = {int(name): j for j, name in enumerate(frame.result)}
     for i, name in enumerate(frame.truth):
-        j = places.get(last.get(int(name), -1))
+        j = positions.get(last.get(int(name), -1))
         if j is not None and j not in pairs.values() and frame.overlap[i, j] >= least:
             pairs[i] = j
     return pairs

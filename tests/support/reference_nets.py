@@ -1,4 +1,4 @@
-"""The unmaintained originals as an oracle, loaded through the one place that knows how:
+"""The unmaintained originals as an oracle, loaded through the one module that knows how:
 `benchmarks/reference.py`."""
 
 from __future__ import annotations

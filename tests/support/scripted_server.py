@@ -49,7 +49,7 @@ class ScriptedServer:
         self.script: list[Answer] = []
         self.seen: list[Seen] = []
         self.aside: dict[str, Answer] = {}
-        """Answers by the end of a path, beside the script and not kept in `seen`."""
+        """Answers by the end of a path, beside the script and not stored in `seen`."""
         self.asked_aside: list[str] = []
 
     def say(self, *answers: Answer | dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """What the timeline tests share: clips that carry their frame's number as a bar code and short
-tones at known times, a film made of them by the ffmpeg binary, and what such a film must show and
-sound like, computed from the caller's table alone."""
+tones at known times, a video made of them by the ffmpeg binary, and what such a video must show and
+play, computed from the caller's table only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gpu_worker_processors.render.timeline import (
     inspect_fonts,
     inspect_inputs,
 )
-from support import clips, sounds
+from support import clips, music
 
 Array = NDArray[np.float64]
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
@@ -39,22 +39,22 @@ GRID = 4
 """Cells a side: 16 bits, the clip's number in the upper row, the frame's below."""
 TONE_SECONDS = 0.03
 FIRST_TONE, TONE_EVERY = 0.25, 0.4
-"""Middles of the tones, seconds of the sound."""
+"""Middles of the tones, seconds of the audio."""
 
 
 @dataclass(frozen=True)
 class Tape:
-    """A source: a clip with its number in the picture and tones in the sound."""
+    """A source: a clip with its number in the image and tones in the audio."""
 
     number: int
     """1 to 15."""
     clip: clips.Clip = field(default_factory=lambda: clips.Clip(width=128, height=72, frames=75))
     suffix: str = ".mp4"
-    sound: str | None = ".m4a"
-    """Format of the sound, None for a silent clip."""
-    sound_rate: int = RATE
-    sound_seconds: float | None = None
-    """By default a little longer than the picture."""
+    audio: str | None = ".m4a"
+    """Format of the audio, None for a silent clip."""
+    audio_rate: int = RATE
+    audio_seconds: float | None = None
+    """By default a little longer than the image."""
 
     @property
     def name(self) -> str:
@@ -69,7 +69,7 @@ class Tape:
 
     @property
     def origin(self) -> Fraction:
-        """Where the picture begins on the sound's clock, seconds."""
+        """Where the image begins on the audio's clock, seconds."""
         return Fraction(self.clip.start_pts) * (
             Fraction(1, 90_000) if self.clip.pts is not None else 1 / self.clip.rate
         )
@@ -81,34 +81,34 @@ class Tape:
     @property
     def tones(self) -> Array:
         """Middles of the tones, seconds from the first frame."""
-        length = float(self.sound_seconds or self.seconds + self.origin)
+        length = float(self.audio_seconds or self.seconds + self.origin)
         return (
             np.arange(FIRST_TONE, length - 0.1, TONE_EVERY) - float(self.origin)
-            if self.sound
+            if self.audio
             else np.array([])
         )
 
     def record(self, folder: Path) -> Path:
         path = folder / self.name
-        if self.sound is None:
+        if self.audio is None:
             return clips.make(path, self.clip, self._paint)
-        picture = clips.make(folder / f"picture{self.number}{self.suffix}", self.clip, self._paint)
-        length = float(self.sound_seconds or self.seconds + self.origin + Fraction(1, 10))
-        track = np.zeros(round(length * self.sound_rate), np.float32)
-        t = np.arange(round(TONE_SECONDS * self.sound_rate)) / self.sound_rate
+        image = clips.make(folder / f"image{self.number}{self.suffix}", self.clip, self._paint)
+        length = float(self.audio_seconds or self.seconds + self.origin + Fraction(1, 10))
+        track = np.zeros(round(length * self.audio_rate), np.float32)
+        t = np.arange(round(TONE_SECONDS * self.audio_rate)) / self.audio_rate
         tone = (np.sin(2 * np.pi * 1000 * t) * np.sin(np.pi * t / TONE_SECONDS) ** 2).astype(
             np.float32
         )
-        sounds.put(
-            track, self.tones + float(self.origin) - TONE_SECONDS / 2, tone, 0.5, self.sound_rate
+        music.put(
+            track, self.tones + float(self.origin) - TONE_SECONDS / 2, tone, 0.5, self.audio_rate
         )
-        sound = sounds.save(folder / f"sound{self.number}{self.sound}", track, rate=self.sound_rate)
+        audio = music.save(folder / f"audio{self.number}{self.audio}", track, rate=self.audio_rate)
         ffmpeg(
             "-copyts",
             "-i",
-            str(picture),
+            str(image),
             "-i",
-            str(sound),
+            str(audio),
             "-map",
             "0:v",
             "-map",
@@ -173,12 +173,12 @@ def rendered_timeline(
 
 @dataclass(frozen=True)
 class Shot:
-    """One clip of a film as its table says, by hand-sized arithmetic and none of the code under
+    """One clip of a video as its table says, by hand-sized arithmetic and none of the code under
     test."""
 
     tape: Tape
     first: int
-    """Frame of the film at which it begins."""
+    """Frame of the video at which it begins."""
     frames: int
     start: Fraction
     speed: Fraction
@@ -187,7 +187,7 @@ class Shot:
     after: tuple[str, int] = ("cut", 0)
 
     def weight(self, frame: int) -> float:
-        """Share of the clip in a frame of the film, 0 to 1."""
+        """Share of the clip in a frame of the video, 0 to 1."""
         own, left = frame - self.first, self.first + self.frames - frame
         if not 0 <= own < self.frames:
             return 0.0
@@ -204,8 +204,8 @@ class Shot:
         return min(rising, falling)
 
     def shown(self, frame: int, fps: Fraction) -> range:
-        """Frames of the tape that may be seen in a frame of the film: those on screen within half a
-        film frame."""
+        """Frames of the tape that may be seen in a frame of the video: those on screen within half
+        a frame of it."""
         step = self.speed / fps
         middle = self.start + (frame - self.first) * step
         times = self.tape.times
@@ -223,7 +223,7 @@ def part_out(kind: str, frames: int) -> int:
 
 
 def shots_of(timeline: Mapping[str, Any], tapes: Mapping[str, Tape], fps: Fraction) -> list[Shot]:
-    """The film as its table says."""
+    """The video as its table says."""
     shots: list[Shot] = []
     common = timeline.get("transition", {})
     entries: Sequence[Mapping[str, Any]] = timeline["clips"]
@@ -259,7 +259,7 @@ def frames_of(transition: Mapping[str, Any], fps: Fraction) -> tuple[str, int]:
 
 
 def lumas(path: Path) -> Iterator[Array]:
-    """The Y plane of each frame of a film, (height, width)."""
+    """The Y plane of each frame of a video, (height, width)."""
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
             plane = frame.planes[0]
@@ -268,7 +268,7 @@ def lumas(path: Path) -> Iterator[Array]:
 
 
 def cells(luma: Array, shape: Fraction) -> Array:
-    """The bar code in a frame, 16 values of 0 to 1: means of the middles of the cells of a picture
+    """The bar code in a frame, 16 values of 0 to 1: means of the middles of the cells of an image
     of a shape, width over height, that stands in the middle on black."""
     height, width = luma.shape
     wide = min(float(width), height * float(shape))
@@ -283,7 +283,7 @@ def cells(luma: Array, shape: Fraction) -> Array:
 
 
 def samples(path: Path) -> Array:
-    """The sound of a film, mono, by its time stamps; the encoder's own lead is dropped."""
+    """The audio of a video, mono, by its time stamps; the encoder's own lead is dropped."""
     command = [
         FFMPEG,
         "-v",
@@ -304,31 +304,31 @@ def samples(path: Path) -> Array:
     return np.frombuffer(raw, np.float32).astype(np.float64)
 
 
-def tone_errors(sound: Array, expected: Sequence[float], reach: float = 0.08) -> Array:
+def tone_errors(audio: Array, expected: Sequence[float], reach: float = 0.08) -> Array:
     """How late the tone nearest to each expected middle is, seconds; NaN where there is none."""
     errors = []
     for time in expected:
-        begin = max(0, round((time - reach) * RATE))
-        energy = sound[begin : round((time + reach) * RATE)] ** 2
-        place = (
+        start = max(0, round((time - reach) * RATE))
+        energy = audio[start : round((time + reach) * RATE)] ** 2
+        position = (
             (np.arange(len(energy)) * energy).sum() / energy.sum()
             if energy.sum() > 1e-3
             else math.nan
         )
-        errors.append((begin + place) / RATE - time)
+        errors.append((start + position) / RATE - time)
     return np.array(errors)
 
 
-def loud_seconds(sound: Array) -> float:
-    """How long a sound is above -40 dBFS, in blocks of 10 ms."""
-    blocks = sound[: len(sound) // 480 * 480].reshape(-1, 480)
+def loud_seconds(audio: Array) -> float:
+    """How long an audio is above -40 dBFS, in blocks of 10 ms."""
+    blocks = audio[: len(audio) // 480 * 480].reshape(-1, 480)
     return float((np.sqrt((blocks**2).mean(axis=1)) > 0.01).sum() * 0.01)
 
 
 def still(
     path: Path, gray: int = 0, size: tuple[int, int] = (192, 108), alpha: int | None = None
 ) -> Path:
-    """A picture of one gray, (width, height)."""
+    """An image of one gray, (width, height)."""
     value = [gray] * 3 + ([] if alpha is None else [alpha])
     assert cv2.imwrite(str(path), np.full((size[1], size[0], len(value)), value, np.uint8))
     return path
@@ -337,4 +337,4 @@ def still(
 def bed(path: Path, seconds: float) -> Path:
     """Music: a steady tone of 440 Hz at -20 dBFS."""
     t = np.arange(round(seconds * RATE)) / RATE
-    return sounds.save(path, (0.1 * np.sin(2 * np.pi * 440 * t)).astype(np.float32), rate=RATE)
+    return music.save(path, (0.1 * np.sin(2 * np.pi * 440 * t)).astype(np.float32), rate=RATE)

@@ -85,7 +85,7 @@ def rrdb_of_2018(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def swinir(
     seed: int = 0, groups: int = 2, blocks: int = 2, heads: int = 2, channels: int = 24
 ) -> dict[str, Tensor]:
-    """SwinIR x4 for real pictures ("nearest+conv"); layout from spandrel's class. The published
+    """SwinIR x4 for real images ("nearest+conv"); layout from spandrel's class. The published
     middle size has 6 groups of 6 blocks, 6 heads and 180 channels."""
     from spandrel.architectures.SwinIR import SwinIR
 

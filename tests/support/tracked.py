@@ -104,8 +104,8 @@ def answer(settings: Settings, result: bytes, source: Path, **task: Any) -> dict
     )
 
 
-def _main(step: str, place: str, *more: str) -> dict[str, Any]:
-    path = Path(place)
+def _main(step: str, position: str, *more: str) -> dict[str, Any]:
+    path = Path(position)
     if step == "engine":
         made = make_result(path, int(more[0]))
         (path / RESULT_NAME).write_text(made.model_dump_json())

@@ -129,6 +129,6 @@ def writer_spec(width: int = 64, height: int = 48, **choice: Any) -> VideoSpec:
 
 
 def planes(value: int, width: int = 64, height: int = 48) -> list[NDArray[np.uint8]]:
-    """A grey picture of one luma value: Y of shape (height, width), U and V of half of it."""
+    """A grey image of one luma value: Y of shape (height, width), U and V of half of it."""
     chroma = np.full((height // 2, width // 2), 128, np.uint8)
     return [np.full((height, width), value, np.uint8), chroma, chroma]

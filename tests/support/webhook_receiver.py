@@ -1,5 +1,5 @@
 """An HTTP server on loopback that keeps the webhooks it is sent, byte for byte, and answers as it
-is told."""
+is notified."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def receiver() -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            kept.requests.append((dict(self.headers), body))
-            kept.arrived.set()
-            if kept.silent is not None:
-                kept.silent.wait(30)
-            status = kept.statuses.pop(0) if kept.statuses else 204
+            receiver.requests.append((dict(self.headers), body))
+            receiver.arrived.set()
+            if receiver.silent is not None:
+                receiver.silent.wait(30)
+            status = receiver.statuses.pop(0) if receiver.statuses else 204
             self.send_response(status)
             if 300 <= status < 400:
-                self.send_header("Location", f"http://{kept.host}/elsewhere")
+                self.send_header("Location", f"http://{receiver.host}/elsewhere")
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:
@@ -48,14 +48,14 @@ def receiver() -> Iterator[Receiver]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    kept = Receiver(f"127.0.0.1:{server.server_address[1]}")
+    receiver = Receiver(f"127.0.0.1:{server.server_address[1]}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield kept
+        yield receiver
     finally:
-        if kept.silent is not None:
-            kept.silent.set()
+        if receiver.silent is not None:
+            receiver.silent.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -19,7 +19,7 @@ from support.crop_kit import (
     job,
     luma,
     marker,
-    marker_places,
+    marker_positions,
     track_result,
     walking,
     windows_at,
@@ -95,7 +95,7 @@ def test_a_turned_video_is_cropped_upright(tmp_path: Path) -> None:
         source, tmp_path / "out.mp4", keyframes=keys, target_aspect="1:1", output_width=100
     )
     assert result.stats.input_resolution == "180x320"
-    assert np.abs(marker_places(tmp_path / "out.mp4") - (49.75, 50)).max() < 0.25
+    assert np.abs(marker_positions(tmp_path / "out.mp4") - (49.75, 50)).max() < 0.25
 
 
 @pytest.mark.slow
@@ -146,7 +146,7 @@ def test_the_window_follows_and_restarts_at_the_cut(tmp_path: Path) -> None:
     assert keys[25] - keys[24] > 100, "no easing across the cut"
     windows = windows_at(result, [index / 25 for index in range(50)])
     truth = np.array([70.0 + i if i < 25 else 265.0 for i in range(50)])
-    off = marker_places(output)[:, 0] - (truth - windows[:, 0])
+    off = marker_positions(output)[:, 0] - (truth - windows[:, 0])
     print(
         f"off by {np.sqrt((off**2).mean()):.4f} px rms, at the cut {np.abs(off[24:26]).max():.4f}"
     )
@@ -256,7 +256,7 @@ def test_the_answer_sent_back_as_keyframes_gives_the_same_video(
     keys = [key.model_dump() for key in first.crop_keyframes]
     second = crop(source, tmp_path / "second.mp4", keyframes=keys, normalised=normalised)
     assert second.segments == []
-    places = marker_places(tmp_path / "first.mp4"), marker_places(tmp_path / "second.mp4")
+    places = marker_positions(tmp_path / "first.mp4"), marker_positions(tmp_path / "second.mp4")
     assert np.abs(places[0] - places[1]).max() < 0.75, (
         "half a pixel is what straight lines may be off"
     )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import clips
-from support.crop_kit import BRIGHT, DARK, crop, luma, marker, marker_places, windows_at
+from support.crop_kit import BRIGHT, DARK, crop, luma, marker, marker_positions, windows_at
 
 from gpu_worker_processors.auto_crop.canvas import Canvas, FrameCropper, square_size
 from gpu_worker_processors.auto_crop.resample import Axis, band, resampled
@@ -228,7 +228,7 @@ def measured(path: Path, output: Path, **params: Any) -> tuple[Any, Any]:
     width, height = (int(side) for side in result.stats.output_resolution.split("x"))
     windows = windows_at(result, [index / 25 for index in range(50)])
     expected = (np.array(spot) - windows[:, :2]) * np.array([width, height]) / windows[:, 2:]
-    return marker_places(output), expected
+    return marker_positions(output), expected
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_the_cut_is_at_its_frame(tmp_path: Path) -> None:
         {"frame": 49, "x": 210.0},
     ]
     crop(source, tmp_path / "out.mp4", keyframes=keys)
-    found = marker_places(tmp_path / "out.mp4")
+    found = marker_positions(tmp_path / "out.mp4")
     assert np.abs(found[:, 0] - 50).max() < 0.25, "in the middle of every frame"
     brightness = [float(np.median(picture)) for picture in luma(tmp_path / "out.mp4")]
     assert np.diff(brightness).argmax() == 24
@@ -284,7 +284,7 @@ def test_growing_windows_zoom_evenly(tmp_path: Path) -> None:
     windows = windows_at(result, [index / 25 for index in range(25)])
     width, height = (int(side) for side in result.stats.output_resolution.split("x"))
     expected = (np.array(spot) - windows[:, :2]) * np.array([width, height]) / windows[:, 2:]
-    off = marker_places(tmp_path / "out.mp4") - expected
+    off = marker_positions(tmp_path / "out.mp4") - expected
     assert np.sqrt((off**2).sum(1).mean()) < 0.25
 
 
@@ -303,7 +303,7 @@ def test_square_pixels_come_out(tmp_path: Path) -> None:
     result = crop(source, tmp_path / "out.mp4", keyframes=[{"frame": 0, "x": 110.0}], crf=4)
     assert (result.stats.input_resolution, result.stats.output_resolution) == ("320x180", "102x180")
     assert "square_pixels" in {warning.code for warning in result.warnings}
-    assert np.abs(marker_places(tmp_path / "out.mp4") - (50, 90)).max() < 0.25
+    assert np.abs(marker_positions(tmp_path / "out.mp4") - (50, 90)).max() < 0.25
     picture = luma(tmp_path / "out.mp4")[0] > (DARK + BRIGHT) / 2
     assert abs(int(picture.any(0).sum()) - int(picture.any(1).sum())) <= 1, "round"
     with av.open(str(tmp_path / "out.mp4")) as container:

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from support import clips, sounds
+from support import clips, music
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.media.audio import AudioReader, find_audio
@@ -19,26 +19,24 @@ TONE_HZ, SECONDS = 440.0, 3.0
 CLICK = 1.0
 
 
-def read(path: Path, rate: int = RATE, stream: int = 0) -> sounds.Sound:
+def read(path: Path, rate: int = RATE, stream: int = 0) -> music.Samples:
     return np.concatenate([np.zeros(0, np.float32), *AudioReader(find_audio(path, stream), rate)])
 
 
-def tone(rate: int, seconds: float = SECONDS, gain: float = 0.5) -> sounds.Sound:
+def tone(rate: int, seconds: float = SECONDS, gain: float = 0.5) -> music.Samples:
     return (gain * np.sin(2 * np.pi * TONE_HZ * np.arange(round(rate * seconds)) / rate)).astype(
         np.float32
     )
 
 
-def loudest_second(sound: sounds.Sound) -> float:
+def loudest_second(sound: music.Samples) -> float:
     return float(np.abs(sound).argmax()) / RATE
 
 
-@pytest.mark.parametrize("suffix", sounds.FORMATS)
+@pytest.mark.parametrize("suffix", music.FORMATS)
 def test_every_format_gives_the_click_where_it_is(suffix: str, tmp_path: Path) -> None:
     rate = 48_000 if suffix == ".ogg" else 44_100
-    path = sounds.save(
-        tmp_path / f"click{suffix}", sounds.clicks([CLICK], SECONDS, rate), rate=rate
-    )
+    path = music.save(tmp_path / f"click{suffix}", music.clicks([CLICK], SECONDS, rate), rate=rate)
     sound = read(path)
     # Containers that keep no encoder delay (MPEG frames in Matroska and ADTS) are late by it: at
     # most 2112 samples.
@@ -50,7 +48,7 @@ def test_every_format_gives_the_click_where_it_is(suffix: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("rate", [8000, 11_025, 32_000, 96_000])
 def test_rates_are_converted_without_a_shift(rate: int, tmp_path: Path) -> None:
-    sound = read(sounds.save(tmp_path / "tone.wav", tone(rate), rate=rate))
+    sound = read(music.save(tmp_path / "tone.wav", tone(rate), rate=rate))
     expected = tone(RATE)
     assert abs(len(sound) - len(expected)) <= 1
     middle = slice(RATE // 2, 2 * RATE)
@@ -62,13 +60,13 @@ def test_rates_are_converted_without_a_shift(rate: int, tmp_path: Path) -> None:
 )
 def test_channels_become_their_mean(layout: str, channels: int, tmp_path: Path) -> None:
     gains = np.linspace(0.2, 0.9, channels, dtype=np.float32)[:, None]
-    sound = read(sounds.save(tmp_path / "many.wav", tone(RATE, gain=1.0) * gains, layout=layout))
+    sound = read(music.save(tmp_path / "many.wav", tone(RATE, gain=1.0) * gains, layout=layout))
     expected = tone(RATE, gain=float(gains.mean()))
     assert np.abs(sound - expected).max() < 1e-3
 
 
 def test_a_gap_in_the_timestamps_is_silence(tmp_path: Path) -> None:
-    path = sounds.save(tmp_path / "gap.mkv", sounds.clicks([0.5, 1.5], 2.0), gap=(RATE, RATE))
+    path = music.save(tmp_path / "gap.mkv", music.clicks([0.5, 1.5], 2.0), gap=(RATE, RATE))
     sound = read(path)
     assert len(sound) / RATE == pytest.approx(3.0, abs=0.11)
     assert loudest_second(sound[: int(0.9 * RATE)]) == pytest.approx(0.5, abs=0.06)
@@ -79,9 +77,7 @@ def test_a_gap_in_the_timestamps_is_silence(tmp_path: Path) -> None:
 def with_picture(path: Path, audio_late_seconds: float) -> Path:
     """A video whose sound, a click one second after its own start, starts late."""
     picture = clips.make(path.with_name("picture.mp4"), clips.Clip(frames=75))
-    sound = sounds.save(
-        path.with_name("sound.wav"), sounds.clicks([CLICK], 2.0, 48_000), rate=48_000
-    )
+    sound = music.save(path.with_name("sound.wav"), music.clicks([CLICK], 2.0, 48_000), rate=48_000)
     with (
         av.open(str(picture)) as video,
         av.open(str(sound)) as audio,
@@ -111,7 +107,7 @@ def test_the_chosen_stream_is_heard(tmp_path: Path) -> None:
     with av.open(str(path), "w") as out:
         streams = [out.add_stream("pcm_s16le", rate=RATE, layout="mono") for _ in range(2)]
         for stream, second in zip(streams, (0.5, 1.5), strict=True):
-            block = (sounds.clicks([second], 2.0)[None] * 32767).astype(np.int16)
+            block = (music.clicks([second], 2.0)[None] * 32767).astype(np.int16)
             frame = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
             frame.sample_rate, frame.pts = RATE, 0
             out.mux(stream.encode(frame))
@@ -132,9 +128,7 @@ def test_a_silent_film_has_no_sound(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".m4a", ".aiff"])
 def test_a_file_that_was_cut_off_is_corrupt(suffix: str, tmp_path: Path) -> None:
-    whole = sounds.save(
-        tmp_path / f"whole{suffix}", sounds.clicks(sounds.steady(120, 0.5, 9.5), 10.0)
-    )
+    whole = music.save(tmp_path / f"whole{suffix}", music.clicks(music.steady(120, 0.5, 9.5), 10.0))
     data = whole.read_bytes()
     cut = tmp_path / f"cut{suffix}"
     cut.write_bytes(data[: len(data) // 2])
@@ -145,7 +139,7 @@ def test_a_file_that_was_cut_off_is_corrupt(suffix: str, tmp_path: Path) -> None
 
 
 def test_an_mp3_that_was_cut_off_is_what_there_is(tmp_path: Path) -> None:
-    data = sounds.save(tmp_path / "whole.mp3", tone(44_100, 10.0), rate=44_100).read_bytes()
+    data = music.save(tmp_path / "whole.mp3", tone(44_100, 10.0), rate=44_100).read_bytes()
     cut = tmp_path / "cut.mp3"
     cut.write_bytes(data[: len(data) // 2 + 100])
     assert len(read(cut)) / RATE == pytest.approx(5.0, abs=0.3)
@@ -153,8 +147,8 @@ def test_an_mp3_that_was_cut_off_is_what_there_is(tmp_path: Path) -> None:
 
 def test_damage_in_the_middle_is_corrupt(tmp_path: Path) -> None:
     data = bytearray(
-        sounds.save(
-            tmp_path / "whole.flac", sounds.clicks(sounds.steady(120, 0.5, 9.5), 10.0)
+        music.save(
+            tmp_path / "whole.flac", music.clicks(music.steady(120, 0.5, 9.5), 10.0)
         ).read_bytes()
     )
     data[len(data) // 2 : len(data) // 2 + len(data) // 10] = bytes(len(data) // 10)
@@ -181,7 +175,7 @@ def test_nan_and_infinity_of_float_files_do_not_spread(tmp_path: Path) -> None:
 
 def test_a_layout_that_changes_midway_goes_on(tmp_path: Path) -> None:
     parts = [
-        sounds.save(
+        music.save(
             tmp_path / f"{layout}.aac", np.repeat(tone(RATE, 2.0)[None], n, axis=0), layout=layout
         ).read_bytes()
         for layout, n in (("mono", 1), ("stereo", 2))
@@ -191,9 +185,9 @@ def test_a_layout_that_changes_midway_goes_on(tmp_path: Path) -> None:
     assert len(read(path)) / RATE == pytest.approx(4.1, abs=0.2)
 
 
-@pytest.mark.parametrize("suffix", sounds.FORMATS)
+@pytest.mark.parametrize("suffix", music.FORMATS)
 def test_audio_files_are_recognised(suffix: str, tmp_path: Path) -> None:
     rate = 48_000 if suffix == ".ogg" else RATE
-    path = sounds.save(tmp_path / f"a{suffix}", sounds.clicks([0.5], 1.0, rate), rate=rate)
+    path = music.save(tmp_path / f"a{suffix}", music.clicks([0.5], 1.0, rate), rate=rate)
     renamed = path.rename(tmp_path / "input")
     assert sniff(renamed).demuxer

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import onnx_beats, sounds
+from support import music, onnx_beats
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.beat import BeatParams, BeatResult
@@ -25,8 +25,8 @@ sha256 = "{digest}"
 """
 
 
-def spooled(sound: sounds.Sound, tmp_path: Path) -> Spool:
-    return Spool.write(tmp_path / "s.f32", sounds.RATE, [sound])
+def spooled(sound: music.Samples, tmp_path: Path) -> Spool:
+    return Spool.write(tmp_path / "s.f32", music.RATE, [sound])
 
 
 def weights_folder(tmp_path: Path, content: bytes) -> Path:
@@ -39,8 +39,8 @@ def weights_folder(tmp_path: Path, content: bytes) -> Path:
     return folder
 
 
-def run(sound: sounds.Sound, tmp_path: Path, content: bytes) -> BeatResult:
-    source = sounds.save(tmp_path / "s.wav", sound)
+def run(sound: music.Samples, tmp_path: Path, content: bytes) -> BeatResult:
+    source = music.save(tmp_path / "s.wav", sound)
     settings = ProcessorSettings(weights_folder(tmp_path, content))
     job = LocalJob("t", BeatParams(engine="beat_this"), tmp_path, source, settings=settings)
     PROCESSOR.prepare(job)
@@ -52,7 +52,7 @@ def test_the_spectrogram_is_the_published_one(tmp_path: Path) -> None:
     """torchaudio's MelSpectrogram(1024, hop 441, 30 to 11000 Hz, 128 Slaney mels, frame_length,
     power 1) and log1p(1000 x)."""
     librosa = pytest.importorskip("librosa", reason="the oracle of the development environment")
-    sound = np.random.default_rng(3).normal(size=3 * sounds.RATE).astype(np.float32) * 0.1
+    sound = np.random.default_rng(3).normal(size=3 * music.RATE).astype(np.float32) * 0.1
     stft = (
         np.abs(
             librosa.stft(
@@ -62,7 +62,7 @@ def test_the_spectrogram_is_the_published_one(tmp_path: Path) -> None:
         / 32
     )
     mel = librosa.filters.mel(
-        sr=sounds.RATE, n_fft=1024, n_mels=128, fmin=30, fmax=11_000, norm=None
+        sr=music.RATE, n_fft=1024, n_mels=128, fmin=30, fmax=11_000, norm=None
     )
     expected = np.log1p(1000 * (mel @ stft)).T
     np.testing.assert_allclose(
@@ -71,7 +71,7 @@ def test_the_spectrogram_is_the_published_one(tmp_path: Path) -> None:
 
 
 def test_frames_outside_the_sound_are_zeros(tmp_path: Path) -> None:
-    spool = spooled(sounds.clicks([0.0, 0.9], 1.0), tmp_path)
+    spool = spooled(music.clicks([0.0, 0.9], 1.0), tmp_path)
     frames = beat_this.log_mel(spool, -6, 63)
     assert not frames[:6].any() and not frames[57:].any()
     assert frames[6:57].any()
@@ -92,12 +92,12 @@ def test_pieces_cover_every_frame_and_are_no_longer_than_the_network_takes(total
 def test_pieces_leave_no_seam(seconds: float, tmp_path: Path) -> None:
     """A network that looks at one frame alone gives over pieces what it gives over the whole."""
     sound = (
-        np.random.default_rng(1).normal(size=round(seconds * sounds.RATE)).astype(np.float32) * 0.1
+        np.random.default_rng(1).normal(size=round(seconds * music.RATE)).astype(np.float32) * 0.1
     )
     spool = spooled(sound, tmp_path)
     total = 1 + len(sound) // 441
 
-    def network(frames: sounds.Sound) -> tuple[sounds.Sound, sounds.Sound]:
+    def network(frames: music.Samples) -> tuple[music.Samples, music.Samples]:
         return frames.mean(axis=1), frames.max(axis=1)
 
     beat, down = beat_this.logits(spool, network, lambda done, total: None)
@@ -130,14 +130,14 @@ def test_downbeats_are_beats() -> None:
     assert sure == pytest.approx([1 / (1 + np.exp(-3))] * 4)
 
 
-def bars(seconds: float) -> tuple[sounds.Sound, np.ndarray]:
+def bars(seconds: float) -> tuple[music.Samples, np.ndarray]:
     """120 bpm in four: a dull click on every beat, a bright one on top at the start of each bar."""
-    times = sounds.steady(120, 0.5, seconds - 0.2)
-    sound = np.zeros(round(seconds * sounds.RATE), np.float32)
+    times = music.steady(120, 0.5, seconds - 0.2)
+    sound = np.zeros(round(seconds * music.RATE), np.float32)
     fade = np.hanning(882).astype(np.float32)
-    sounds.put(sound, times - 0.02, np.sin(np.arange(882) * 0.1).astype(np.float32) * fade, 0.6)
+    music.put(sound, times - 0.02, np.sin(np.arange(882) * 0.1).astype(np.float32) * fade, 0.6)
     bright = np.diff(np.random.default_rng(2).normal(size=883)).astype(np.float32)
-    sounds.put(sound, times[::4] - 0.02, bright * fade, 0.2)
+    music.put(sound, times[::4] - 0.02, bright * fade, 0.2)
     return sound, times
 
 
@@ -155,7 +155,7 @@ def test_beats_and_downbeats_through_the_runtime(tmp_path: Path) -> None:
 
 def test_silence_has_no_downbeat(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="the extra `beat_this`")
-    result = run(np.zeros(sounds.RATE, np.float32), tmp_path, onnx_beats.beat_network())
+    result = run(np.zeros(music.RATE, np.float32), tmp_path, onnx_beats.beat_network())
     assert (result.tempo, result.beat_times, result.downbeats) == (0.0, [], [])
 
 
@@ -165,7 +165,7 @@ def test_silence_has_no_downbeat(tmp_path: Path) -> None:
 def test_another_file_is_rejected(content: bytes, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="the extra `beat_this`")
     with pytest.raises(TaskError) as caught:
-        run(np.zeros(sounds.RATE, np.float32), tmp_path, content)
+        run(np.zeros(music.RATE, np.float32), tmp_path, content)
     assert caught.value.code is ErrorCode.weights_rejected
 
 
@@ -197,7 +197,7 @@ def test_without_the_runtime_it_says_so(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_an_answer_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
-    spool = spooled(sounds.clicks([0.5], 1.0), tmp_path)
+    spool = spooled(music.clicks([0.5], 1.0), tmp_path)
     nan = np.full(63, np.nan, np.float32)
     with pytest.raises(TaskError) as caught:
         beat_this.logits(spool, lambda frames: (nan, nan), lambda done, total: None)

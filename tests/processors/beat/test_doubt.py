@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import sounds
+from support import music
 from support.media_job import MediaWorker, media_worker
 
-RATE, SECONDS = sounds.RATE, 15
+RATE, SECONDS = music.RATE, 15
 CORRECT = 0.04
 """The usual tolerance of a tempo."""
 
@@ -28,13 +28,13 @@ def worker(folder: Path) -> Generator[MediaWorker]:
         yield running
 
 
-def beat(worker: MediaWorker, folder: Path, sound: sounds.Sound) -> dict[str, Any]:
-    answer = worker.run("beat", sounds.save(folder / "sound.wav", sound.astype(np.float32)))
+def beat(worker: MediaWorker, folder: Path, sound: music.Samples) -> dict[str, Any]:
+    answer = worker.run("beat", music.save(folder / "sound.wav", sound.astype(np.float32)))
     assert answer.get("status") == "completed", answer
     return answer
 
 
-def noise(color: float) -> sounds.Sound:
+def noise(color: float) -> music.Samples:
     """Its power falls with the frequency to that power: 0 is white, 1 pink, 2 brown."""
     spectrum = np.fft.rfft(np.random.default_rng(1).normal(size=SECONDS * RATE))
     spectrum /= np.maximum(20.0, np.arange(len(spectrum))) ** (color / 2)
@@ -50,36 +50,36 @@ def test_noise_has_no_beat(color: float, folder: Path, worker: MediaWorker) -> N
 
 def test_clicks_at_random_are_no_sure_beat(folder: Path, worker: MediaWorker) -> None:
     times = np.cumsum(0.12 + np.random.default_rng(2).exponential(0.3, 100))
-    answer = beat(worker, folder, sounds.clicks(times[times < SECONDS - 0.1], SECONDS))
+    answer = beat(worker, folder, music.clicks(times[times < SECONDS - 0.1], SECONDS))
     assert np.mean(answer["confidence"]) < 0.6
 
 
-def grouped(eighths: float, groups: tuple[int, ...]) -> sounds.Sound:
+def grouped(eighths: float, groups: tuple[int, ...]) -> music.Samples:
     """Eighths of an odd metre, the first of each group struck harder."""
-    times = sounds.steady(eighths, 0.5, SECONDS - 0.2)
+    times = music.steady(eighths, 0.5, SECONDS - 0.2)
     starts = np.cumsum((0, *groups))
     first = [i % starts[-1] in starts[:-1] for i in range(len(times))]
     sound = np.zeros(SECONDS * RATE, np.float32)
-    sounds.put(sound, times, sounds.tick(3000), 0.15)
-    sounds.put(sound, times[first], sounds.tick(600), 0.5)
+    music.put(sound, times, music.tick(3000), 0.15)
+    music.put(sound, times[first], music.tick(600), 0.5)
     return sound
 
 
-def between(bpm: float, *shares: float) -> sounds.Sound:
+def between(bpm: float, *shares: float) -> music.Samples:
     """Beats with quieter notes at these shares of the interval."""
-    times = sounds.steady(bpm, 0.5, SECONDS - 0.2)
-    sound = sounds.clicks(times, SECONDS)
+    times = music.steady(bpm, 0.5, SECONDS - 0.2)
+    sound = music.clicks(times, SECONDS)
     for share in shares:
-        sounds.put(sound, times[:-1] + share * 60 / bpm, sounds.tick(3000), 0.3)
+        music.put(sound, times[:-1] + share * 60 / bpm, music.tick(3000), 0.3)
     return sound
 
 
-def jump(first: float, second: float) -> sounds.Sound:
-    parts = (sounds.steady(first, 0.5, 7.2), sounds.steady(second, 7.5, SECONDS - 0.2))
-    return sounds.clicks(np.concatenate(parts), SECONDS)
+def jump(first: float, second: float) -> music.Samples:
+    parts = (music.steady(first, 0.5, 7.2), music.steady(second, 7.5, SECONDS - 0.2))
+    return music.clicks(np.concatenate(parts), SECONDS)
 
 
-DOUBTS: list[tuple[str, float, Callable[[], sounds.Sound]]] = [
+DOUBTS: list[tuple[str, float, Callable[[], music.Samples]]] = [
     *((f"clicks {bpm}", bpm, lambda bpm=bpm: between(bpm)) for bpm in (40, 90, 280, 290, 300)),
     *((f"triplets {b}", b, lambda b=b: between(b, 1 / 3, 2 / 3)) for b in (40, 90, 150)),
     *((f"swing {bpm}", bpm, lambda bpm=bpm: between(bpm, 2 / 3)) for bpm in (60, 180)),
@@ -95,7 +95,7 @@ DOUBTS: list[tuple[str, float, Callable[[], sounds.Sound]]] = [
     ("bpm", "make"), [pytest.param(bpm, make, id=name) for name, bpm, make in DOUBTS]
 )
 def test_the_true_tempo_is_among_the_candidates(
-    bpm: float, make: Callable[[], sounds.Sound], folder: Path, worker: MediaWorker
+    bpm: float, make: Callable[[], music.Samples], folder: Path, worker: MediaWorker
 ) -> None:
     answer = beat(worker, folder, make())
     named = [candidate["bpm"] for candidate in answer["tempo_candidates"]]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support import sounds
+from support import music
 
 from gpu_worker_client.protocol.beat import BeatParams
 from gpu_worker_processors.base import LocalJob
@@ -29,12 +29,12 @@ PIECES = {
 }
 
 
-def noisy_clicks() -> sounds.Sound:
-    sound = sounds.clicks(sounds.steady(97, 0.3, 20), 20.0)
+def noisy_clicks() -> music.Samples:
+    sound = music.clicks(music.steady(97, 0.3, 20), 20.0)
     return sound + 0.02 * np.random.default_rng(5).normal(size=len(sound)).astype(np.float32)
 
 
-def spooled(sound: sounds.Sound, tmp_path: Path) -> Spool:
+def spooled(sound: music.Samples, tmp_path: Path) -> Spool:
     return Spool.write(tmp_path / "s.f32", RATE_HZ, np.array_split(sound, 7))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support import sounds
+from support import music
 
 from gpu_worker_client.protocol.beat import BeatParams
 from gpu_worker_processors.base import LocalJob
@@ -22,22 +22,22 @@ RISE = 0.005
 Doubles = NDArray[np.float64]
 
 
-def bass_note(pitch_hz: float) -> sounds.Sound:
+def bass_note(pitch_hz: float) -> music.Samples:
     """A plucked string: three partials, gone within its beat."""
-    t = np.arange(round(0.35 * sounds.RATE)) / sounds.RATE
+    t = np.arange(round(0.35 * music.RATE)) / music.RATE
     level = np.minimum(1, t / RISE) * np.exp(-t / 0.12) * np.minimum(1, (0.35 - t) / 0.05)
     return (level * sum(np.sin(2 * np.pi * k * pitch_hz * t) / k for k in (1, 2, 3))).astype(
         np.float32
     )
 
 
-def duo(bass: Doubles, hats: Doubles, hat_gain: float, rng: np.random.Generator) -> sounds.Sound:
+def duo(bass: Doubles, hats: Doubles, hat_gain: float, rng: np.random.Generator) -> music.Samples:
     """A loud walking bass and hats."""
-    sound = np.zeros(round(SECONDS * sounds.RATE), np.float32)
+    sound = np.zeros(round(SECONDS * music.RATE), np.float32)
     for time in bass:
-        sounds.put(sound, [time], bass_note(55 * 2 ** (rng.integers(14) / 12)), 0.3)
+        music.put(sound, [time], bass_note(55 * 2 ** (rng.integers(14) / 12)), 0.3)
     for time in hats:
-        sounds.put(sound, [time], sounds.hat(rng), hat_gain)
+        music.put(sound, [time], music.hat(rng), hat_gain)
     return sound
 
 
@@ -46,8 +46,8 @@ def by_hand(times: Doubles, rng: np.random.Generator) -> Doubles:
     return times + rng.normal(0, 0.02, len(times))
 
 
-def beats_of(sound: sounds.Sound, tmp_path: Path) -> Doubles:
-    path = sounds.save(tmp_path / "sound.wav", sound)
+def beats_of(sound: music.Samples, tmp_path: Path) -> Doubles:
+    path = music.save(tmp_path / "sound.wav", sound)
     return np.array(PROCESSOR.run(LocalJob("t", BeatParams(), tmp_path, path)).beat_times)
 
 
@@ -61,7 +61,7 @@ def lateness(beats: Doubles, true: Doubles) -> Doubles:
 def test_steady_hats_lead_a_bass_that_wanders(bpm: float, bass_late: float, tmp_path: Path) -> None:
     """The hats are 32 dB below the bass, and the beat."""
     rng = np.random.default_rng(1)
-    times = sounds.steady(bpm, 0.5, SECONDS - 0.5)
+    times = music.steady(bpm, 0.5, SECONDS - 0.5)
     sound = duo(by_hand(times + bass_late, rng), times, 0.03, rng)
     assert lateness(beats_of(sound, tmp_path), times).max() <= LATENESS
 
@@ -70,7 +70,7 @@ def test_steady_hats_lead_a_bass_that_wanders(bpm: float, bass_late: float, tmp_
 @pytest.mark.parametrize("hats_late", [-0.08, 0.08])
 def test_a_steady_bass_leads_hats_that_wander(bpm: float, hats_late: float, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
-    times = sounds.steady(bpm, 0.5, SECONDS - 0.5)
+    times = music.steady(bpm, 0.5, SECONDS - 0.5)
     sound = duo(times, by_hand(times + hats_late, rng), 0.03, rng)
     assert lateness(beats_of(sound, tmp_path), times).max() <= LATENESS + RISE
 
@@ -78,11 +78,11 @@ def test_a_steady_bass_leads_hats_that_wander(bpm: float, hats_late: float, tmp_
 @pytest.mark.parametrize("bpm", [112, 128])
 def test_hats_between_beats_are_no_beat_however_steady(bpm: float, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
-    grid = sounds.steady(bpm, 0.5, SECONDS - 0.5)
+    grid = music.steady(bpm, 0.5, SECONDS - 0.5)
     kicks = grid + rng.normal(0, 0.008, len(grid))
-    sound = np.zeros(round(SECONDS * sounds.RATE), np.float32)
-    sounds.put(sound, kicks, sounds.kick(), 0.5)
-    sounds.put(sound, (grid[1:] + grid[:-1]) / 2, sounds.hat(rng), 0.1)
+    sound = np.zeros(round(SECONDS * music.RATE), np.float32)
+    music.put(sound, kicks, music.kick(), 0.5)
+    music.put(sound, (grid[1:] + grid[:-1]) / 2, music.hat(rng), 0.1)
     assert lateness(beats_of(sound, tmp_path), kicks).max() <= LATENESS
 
 
@@ -90,7 +90,7 @@ def test_what_cannot_be_heard_does_not_lead(tmp_path: Path) -> None:
     """Hats 67 dB below the bass, as what leaks from another track: the beats stay with the bass, 80
     ms ahead."""
     rng = np.random.default_rng(1)
-    times = sounds.steady(120, 0.5, SECONDS - 0.5)
+    times = music.steady(120, 0.5, SECONDS - 0.5)
     bass = by_hand(times - 0.08, rng)
     assert (
         np.median(lateness(beats_of(duo(bass, times, 5e-4, rng), tmp_path), bass))

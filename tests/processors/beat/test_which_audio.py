@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support import sounds
+from support import music
 from support.media_job import MediaWorker, ffmpeg, heard, media_worker, said
 
 RATE, SECONDS = 44_100, 8
-BEATS = sounds.steady(120, 0.5, SECONDS - 0.1)
-CLICKS = sounds.clicks(BEATS, SECONDS, RATE)
+BEATS = music.steady(120, 0.5, SECONDS - 0.1)
+CLICKS = music.clicks(BEATS, SECONDS, RATE)
 TONE = (0.2 * np.sin(np.arange(len(CLICKS)) * 0.05)).astype(np.float32)
 LATE_SECONDS = 0.06
 """Of formats that note no encoder delay: 2112 samples and rounding."""
@@ -26,9 +26,9 @@ SIZES = ("48x32", "64x48")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("audio")
-    sounds.save(folder / "clicks.wav", CLICKS, rate=RATE)
-    sounds.save(folder / "tone.wav", TONE, rate=RATE)
-    sounds.save(folder / "silence.wav", np.zeros_like(TONE), rate=RATE)
+    music.save(folder / "clicks.wav", CLICKS, rate=RATE)
+    music.save(folder / "tone.wav", TONE, rate=RATE)
+    music.save(folder / "silence.wav", np.zeros_like(TONE), rate=RATE)
     return folder
 
 
@@ -58,14 +58,14 @@ CANCELLING: dict[str, tuple[list[NDArray[np.float32]], str]] = {
 @pytest.mark.parametrize("name", CANCELLING)
 def test_channels_that_cancel_each_other(name: str, folder: Path, worker: MediaWorker) -> None:
     channels, layout = CANCELLING[name]
-    path = sounds.save(folder / "channels.wav", np.stack(channels), rate=RATE, layout=layout)
+    path = music.save(folder / "channels.wav", np.stack(channels), rate=RATE, layout=layout)
     assert_beats(worker.run("beat", path, folder / "mix.wav"))
     assert np.abs(heard(folder / "mix.wav", RATE, 1)).max() > 0.3
 
 
 def test_coded_channels_that_cancel_each_other(folder: Path, worker: MediaWorker) -> None:
     channels = np.stack([CLICKS, -CLICKS])
-    path = sounds.save(folder / "opposed.m4a", channels, rate=RATE, layout="stereo")
+    path = music.save(folder / "opposed.m4a", channels, rate=RATE, layout="stereo")
     assert_beats(worker.run("beat", path))
 
 

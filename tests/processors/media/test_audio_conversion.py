@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.media_job import MediaWorker, ffmpeg, heard, media_worker, said
+from support.media_job import MediaWorker, ffmpeg, media_worker, played, said
 
 TONES_HZ = (300, 400, 500, 60, 700, 800)
 """Of each channel; the fourth of 5.1 takes low frequencies only."""
@@ -111,7 +111,7 @@ def test_audio_is_heard_in_every_container(
         is_converted = codec != re.findall(r"Audio: (\w+)", said("-i", path))[number]
         assert f" {min(rate, 96000) if codec == 'aac' else rate} Hz" in lines[number]
         converted += is_converted and codecs[1] != "mp2"
-        before, after = (heard(file, 4000, channels, number) for file in (path, output))
+        before, after = (played(file, 4000, channels, number) for file in (path, output))
         assert abs(before.shape[1] - after.shape[1]) <= 0.06 * 4000, encoder
         for one, other in zip(before, after, strict=True):
             late, like = lag_and_likeness(one, other)

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import sounds
+from support import music
 from support.media_job import MediaWorker, ffmpeg, media_worker
 
 BPM, SECONDS = 120, 8
-BEATS = sounds.steady(BPM, 0.5, SECONDS - 0.1)
+BEATS = music.steady(BPM, 0.5, SECONDS - 0.1)
 
 Change = Callable[[bytes], bytes]
 
@@ -45,7 +45,7 @@ def clicks(folder: Path, suffix: str) -> bytes:
     """120 a minute; made once for each format."""
     source, path = folder / "clicks.wav", folder / f"clicks.{suffix}"
     if not source.exists():
-        sounds.save(source, sounds.clicks(BEATS, SECONDS, 44_100), rate=44_100)
+        music.save(source, music.clicks(BEATS, SECONDS, 44_100), rate=44_100)
     if not path.exists():
         codec = ["-c:a", CODECS[suffix]] if suffix in CODECS else []
         wide = ["-rf64", "always", "-f", "wav"] if suffix == "rf64" else []

@@ -14,7 +14,7 @@ from typing import Any
 
 import av
 import pytest
-from support import clips, sounds
+from support import clips, music
 
 from gpu_worker_client.protocol import ErrorCode, RenderParams, RenderResult, TaskError
 from gpu_worker_processors.base import Limits, LocalJob, ProcessorSettings
@@ -161,8 +161,8 @@ def test_a_cut_off_input_is_never_a_success(bench: Bench, suffix: str) -> None:
 
 @pytest.mark.parametrize("place", [0.6, 0.5, 0.4])
 def test_an_ogg_that_is_cut_in_a_page_is_never_a_success(bench: Bench, place: float) -> None:
-    whole = sounds.save(
-        bench.folder / "a.ogg", sounds.clicks([0.5, 1.5, 2.5], 20.0, 48_000), rate=48_000
+    whole = music.save(
+        bench.folder / "a.ogg", music.clicks([0.5, 1.5, 2.5], 20.0, 48_000), rate=48_000
     )
     bench.render("-i", "a.ogg", "out.m4a", suffix=".m4a", a=whole)
     cut_in_a_packet(whole, place)

@@ -36,16 +36,16 @@ def tape(
     number: int,
     *,
     suffix: str = ".mp4",
-    sound: str | None = ".m4a",
-    sound_rate: int = 48_000,
+    audio: str | None = ".m4a",
+    audio_rate: int = 48_000,
     **clip: Any,
 ) -> Tape:
     return Tape(
         number,
         Clip(**{"width": 128, "height": 72, "frames": 75, **clip}),
         suffix,
-        sound,
-        sound_rate,
+        audio,
+        audio_rate,
     )
 
 
@@ -97,7 +97,7 @@ TABLES = {
     ),
     "rates": Table(
         (
-            tape(1, rate=Fraction(60), frames=180, sound_rate=44_100),
+            tape(1, rate=Fraction(60), frames=180, audio_rate=44_100),
             tape(2, rate=Fraction(24000, 1001)),
             tape(3, rate=NTSC),
         ),
@@ -119,7 +119,7 @@ TABLES = {
         shapes=(Fraction(16, 9), Fraction(9, 16), Fraction(16, 9)),
     ),
     "no sound in one": Table(
-        (_A, tape(2, sound=None), _C),
+        (_A, tape(2, audio=None), _C),
         (
             {"input": "tape1.mp4", "end": 1.2},
             {"input": "tape2.mp4", "end": 1},
@@ -173,7 +173,7 @@ TABLES = {
     "late in long files": Table(
         (
             tape(1, frames=600, options=_LONG_GOP),
-            tape(2, frames=600, options=_LONG_GOP, suffix=".mkv", sound=".wav"),
+            tape(2, frames=600, options=_LONG_GOP, suffix=".mkv", audio=".wav"),
             tape(3, frames=300, options=_LONG_GOP, suffix=".ts"),
         ),
         (
@@ -184,7 +184,7 @@ TABLES = {
         ),
     ),
     "picture behind the sound": Table(
-        (tape(1, start_pts=5), tape(2, start_pts=8, suffix=".mkv", sound=".wav")),
+        (tape(1, start_pts=5), tape(2, start_pts=8, suffix=".mkv", audio=".wav")),
         ({"input": "tape1.mp4", "start": 0.2, "end": 2}, {"input": "tape2.mkv", "end": 2}),
     ),
     "60 to 30": Table(
@@ -242,7 +242,7 @@ def test_every_frame_and_tone_is_where_the_table_says(name: str, tmp_path: Path)
 def test_half_the_rate_shows_every_second_frame(tmp_path: Path) -> None:
     """Each other frame lies exactly between two of the film: whichever is taken, it must always be
     the same one."""
-    source = tape(1, frames=120, rate=Fraction(60), sound=None)
+    source = tape(1, frames=120, rate=Fraction(60), audio=None)
     timeline = {"clips": [{"input": "tape1.mp4", "start": 0.1}], "output": {"fps": 30, "crf": 10}}
     render(timeline, {"tape1.mp4": source.record(tmp_path)}, tmp_path / "film.mp4")
     codes = [

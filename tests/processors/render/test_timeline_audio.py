@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support import clips, sounds
+from support import clips, music
 from support.clips import Clip
 from support.timeline_kit import (
     FFMPEG,
@@ -46,7 +46,7 @@ def voiced(folder: Path) -> Path:
     picture = clips.make(folder / "picture.mp4", Clip(frames=75))
     t = np.arange(3 * RATE) / RATE
     sound = np.where(t < 1, 0.316 * np.sin(2 * np.pi * 1500 * t), 0).astype(np.float32)
-    wave = sounds.save(folder / "voice.m4a", sound, rate=RATE)
+    wave = music.save(folder / "voice.m4a", sound, rate=RATE)
     path = folder / "voiced.mp4"
     ffmpeg(
         "-i", str(picture), "-i", str(wave), "-map", "0:v", "-map", "1:a", "-c", "copy", str(path)
@@ -120,7 +120,7 @@ def test_another_speed_keeps_the_pitch_and_every_tone_in_its_place(
         tone = (np.sin(2 * np.pi * hertz * t) * np.sin(np.pi * t / TONE_SECONDS) ** 2).astype(
             np.float32
         )
-        sounds.put(source, some - TONE_SECONDS / 2, tone, 0.5, RATE)
+        music.put(source, some - TONE_SECONDS / 2, tone, 0.5, RATE)
     played = through(source, stretched(Fraction(speed)))
     assert np.abs(tone_errors(played, (times / speed)[1:-1].tolist())).max() < allowed
 

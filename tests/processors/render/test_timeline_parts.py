@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from support import clips
 from support.clips import Clip
-from support.crop_kit import marker, marker_places
+from support.crop_kit import marker, marker_positions
 from support.timeline_kit import (
     Array,
     Tape,
@@ -180,7 +180,7 @@ def test_a_window_follows_its_keyframes_between_pixels(tmp_path: Path) -> None:
         "output": {"width": 256, "height": 160, "crf": 4},
     }
     render(timeline, {"spot.mp4": path}, tmp_path / "film.mp4")
-    places = marker_places(tmp_path / "film.mp4")
+    places = marker_positions(tmp_path / "film.mp4")
     assert len(places) == 40
     assert (
         np.abs(places - [256 * 3 / 8, 80]).max() < 0.6

@@ -18,7 +18,7 @@ from gpu_worker_processors.render.processor import PROCESSOR
 def run(folder: Path, timeline: dict[str, Any], output: str, output_name: str = "") -> RenderResult:
     """Renders with the inputs `tape1.mp4` (3 s), `silent.mkv` (3 s, no sound), `m.wav` (5 s) and
     `logo.png`."""
-    silent = Tape(2, Clip(width=64, height=128, frames=90), ".mkv", sound=None)
+    silent = Tape(2, Clip(width=64, height=128, frames=90), ".mkv", audio=None)
     inputs = {
         "tape1.mp4": Tape(1).record(folder),
         "silent.mkv": silent.record(folder),

@@ -104,7 +104,7 @@ def test_what_is_transparent_shows_what_is_under_it(name: str, tmp_path: Path) -
 @pytest.mark.parametrize("rate", [Fraction(10), Fraction(25), Fraction(60)])
 def test_an_overlay_that_goes_on_ends_with_the_video(rate: Fraction, tmp_path: Path) -> None:
     """And shows the frame of its own that is on screen."""
-    tape = Tape(1, Clip(width=96, height=64, frames=int(3 * rate), rate=rate), sound=None)
+    tape = Tape(1, Clip(width=96, height=64, frames=int(3 * rate), rate=rate), audio=None)
     inputs = {"tape1.mp4": tape.record(tmp_path), "blank.png": still(tmp_path / "blank.png")}
     timeline = {
         "clips": [{"input": "blank.png", "end": 1}],

@@ -1,4 +1,4 @@
-"""Sounds with known beats, and files that hold them: what a test asserts was chosen here."""
+"""Samples with known beats, and files that hold them: what a test asserts was chosen here."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 RATE = 22_050
-Sound = NDArray[np.float32]
+Samples = NDArray[np.float32]
 
 
-def tick(pitch_hz: float = 1000.0, decay: float = 100.0, rate: int = RATE) -> Sound:
+def tick(pitch_hz: float = 1000.0, decay: float = 100.0, rate: int = RATE) -> Samples:
     """A click of 30 ms that begins at full strength."""
     t = np.arange(round(0.03 * rate)) / rate
     return (np.sin(2 * np.pi * pitch_hz * t + 0.5) * np.exp(-decay * t)).astype(np.float32)
 
 
 def put(
-    sound: Sound,
+    audio: Samples,
     times: Sequence[float] | NDArray[np.float64],
-    shape: Sound,
+    shape: Samples,
     gain: float,
     rate: int = RATE,
 ) -> None:
     """Adds a shape at each time, in seconds."""
     for time in times:
         start = round(time * rate)
-        end = min(len(sound), start + len(shape))
-        sound[start:end] += gain * shape[: end - start]
+        end = min(len(audio), start + len(shape))
+        audio[start:end] += gain * shape[: end - start]
 
 
-def clicks(times: Sequence[float] | NDArray[np.float64], seconds: float, rate: int = RATE) -> Sound:
-    sound = np.zeros(round(seconds * rate), np.float32)
-    put(sound, times, tick(rate=rate), 0.6, rate)
-    return sound
+def clicks(
+    times: Sequence[float] | NDArray[np.float64], seconds: float, rate: int = RATE
+) -> Samples:
+    audio = np.zeros(round(seconds * rate), np.float32)
+    put(audio, times, tick(rate=rate), 0.6, rate)
+    return audio
 
 
 def steady(bpm: float, start: float, end: float) -> NDArray[np.float64]:
@@ -53,7 +55,7 @@ def ramp(first_bpm: float, last_bpm: float, seconds: float) -> NDArray[np.float6
     return np.array(times[:-1])
 
 
-def kick() -> Sound:
+def kick() -> Samples:
     """A drum that falls from 110 to 50 Hz within some 50 ms."""
     t = np.arange(round(0.25 * RATE)) / RATE
     return (np.sin(2 * np.pi * (50 * t + 1.5 * (1 - np.exp(-40 * t)))) * np.exp(-t / 0.09)).astype(
@@ -61,7 +63,7 @@ def kick() -> Sound:
     )
 
 
-def hat(rng: np.random.Generator) -> Sound:
+def hat(rng: np.random.Generator) -> Samples:
     """Noise that rises with the frequency, as of a closed hi-hat."""
     t = np.arange(round(0.08 * RATE)) / RATE
     return (0.2 * np.diff(rng.normal(size=len(t) + 2), 2) * np.exp(-t / 0.02)).astype(np.float32)
@@ -86,20 +88,20 @@ NAMES = {".m4a": "ipod", ".aac": "adts", ".mkv": "matroska"}
 
 def save(
     path: Path,
-    sound: Sound,
+    audio: Samples,
     *,
     rate: int = RATE,
     layout: str = "mono",
     gap: tuple[int, int] | None = None,
 ) -> Path:
-    """Writes a sound, float32 (samples,) or (channels, samples), in the format of the path's
+    """Writes an audio, float32 (samples,) or (channels, samples), in the format of the path's
     suffix.
 
     Args:
         gap: (sample, samples): from that sample on, timestamps are later by so many.
     """
     codec, kind = FORMATS[path.suffix]
-    channels = np.atleast_2d(sound)
+    channels = np.atleast_2d(audio)
     with av.open(str(path), "w", format=NAMES.get(path.suffix, path.suffix[1:])) as container:
         stream: Any = container.add_stream(codec, rate=rate, layout=layout)
         for start in range(0, channels.shape[1], 1024):
@@ -111,7 +113,7 @@ def save(
     return path
 
 
-def _frame(block: Sound, kind: str, layout: str) -> av.AudioFrame:
+def _frame(block: Samples, kind: str, layout: str) -> av.AudioFrame:
     if kind.startswith("s16"):
         block = np.round(np.clip(block, -1, 1) * 32767).astype(np.int16)
     if not kind.endswith("p"):
