@@ -12,10 +12,18 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec
 
 from gpu_worker_client._blocking import in_thread
-from gpu_worker_client._portal import Blocking, blocking, call, iterating, sleeper
+from gpu_worker_client._portal import (
+    Blocking,
+    blocking,
+    call,
+    iterating,
+    on_callers_thread,
+    sleeper,
+)
 from gpu_worker_client._retry import Timing
-from gpu_worker_client.async_client import AsyncClient
+from gpu_worker_client.async_client import AsyncClient, Task
 from gpu_worker_client.async_job import AsyncJob, OnTimeout, R
+from gpu_worker_client.events import Event
 from gpu_worker_client.files.methods import FileTasks
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import AnsweredBy
@@ -116,9 +124,22 @@ class Client(FileTasks):
         self.core.connection.http.close()
 
     submit = _handing_out(AsyncClient.submit)
-    run = blocking(AsyncClient.run)
     map = iterating(AsyncClient.map)
     health = blocking(AsyncClient.health)
+
+    def run(  # by `blocking`, mypy would not know the result of a task that is a dict
+        self,
+        task: Task[R],
+        timeout: float | None = None,
+        on_event: Callable[[Event], object] | None = None,
+        *,
+        policy: Policy | None = None,
+        wait_seconds: float | None = None,
+    ) -> R:
+        run: Any = partial(self.core.run, policy=policy, wait_seconds=wait_seconds)
+        return call(run, task, timeout, on_callers_thread(on_event))
+
+    run.__doc__ = AsyncClient.run.__doc__
 
     def job(
         self, job_id: str, task: type[AnsweredBy[R]] | AnsweredBy[R] | str | None = None
