@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support import music
-from support.media_job import MediaWorker, ffmpeg, heard, media_worker, said
+from support.media_job import MediaWorker, ffmpeg, media_worker, played, said
 
 RATE, SECONDS = 44_100, 8
 BEATS = music.steady(120, 0.5, SECONDS - 0.1)
@@ -60,7 +60,7 @@ def test_channels_that_cancel_each_other(name: str, folder: Path, worker: MediaW
     channels, layout = CANCELLING[name]
     path = music.save(folder / "channels.wav", np.stack(channels), rate=RATE, layout=layout)
     assert_beats(worker.run("beat", path, folder / "mix.wav"))
-    assert np.abs(heard(folder / "mix.wav", RATE, 1)).max() > 0.3
+    assert np.abs(played(folder / "mix.wav", RATE, 1)).max() > 0.3
 
 
 def test_coded_channels_that_cancel_each_other(folder: Path, worker: MediaWorker) -> None:
