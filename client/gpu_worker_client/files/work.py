@@ -8,14 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
 
 from gpu_worker_client._tasks import typed_task
 from gpu_worker_client.commands import Compilable, command_args, plainly_named
 from gpu_worker_client.errors import ConfigError
-from gpu_worker_client.protocol import OutputTask, RenderResult, TaskBase, TaskResult
+from gpu_worker_client.protocol import OutputTask, TaskBase, TaskResult
+
+if TYPE_CHECKING:  # importing the client loads no task
+    from gpu_worker_client.protocol import RenderResult
 
 FileOrUrl = str | PathLike[str]
 """A local path, or a URL: a text with `://` in it is a URL, anything else is a path."""
@@ -155,4 +158,4 @@ def render_work(
             )
         words, named = plainly_named(words, by_name, Path(fspath(output)).name)
     params = {"command_args": words, "require_hardware": require_hardware}
-    return FileWork[RenderResult]("render", params, {}, inputs=dict(named), output=output)
+    return FileWork("render", params, {}, inputs=dict(named), output=output)

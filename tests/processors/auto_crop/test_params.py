@@ -100,7 +100,7 @@ def test_an_override_shows_the_window_in_a_shot_that_is_shown_whole() -> None:
         CropOverride(start_time=2, end_time=4, x=100.0),
         CropOverride(start_time=6, end_time=8, subject=2),
     ]
-    found = plan(pair, 250, overrides=overrides)
+    found = plan(pair, 250, framing="group", overrides=overrides)
     assert [segment.layout for segment in found.segments] == [
         "blur",
         "crop",
@@ -163,7 +163,7 @@ def test_an_override_says_how_the_picture_is_shown(layout: str) -> None:
     frames = range(100)
     pair = [track(1, 200, frames), track(2, 1100, frames)]
     overrides = [CropOverride(start_time=1, end_time=2, layout=layout)]
-    found = plan(pair if layout == "crop" else pair[:1], 100, overrides=overrides)
+    found = plan(pair if layout == "crop" else pair[:1], 100, framing="group", overrides=overrides)
     usual = "blur" if layout == "crop" else "crop"
     assert layouts(found) == (usual, layout, usual)
     assert found.layouts is not None and (found.layouts[25:50] == layout).all()
@@ -177,9 +177,10 @@ def test_the_rest_of_a_shot_is_shown_as_without_the_override() -> None:
     still."""
     frames = range(250)
     pair = [track(1, 300, frames), track(2, 1000, frames)]
-    found = plan(pair, 250, overrides=[{"start_time": 0, "end_time": 7, "subject": 1}])
+    override = {"start_time": 0, "end_time": 7, "subject": 1}
+    found = plan(pair, 250, framing="group", overrides=[override])
     assert layouts(found) == ("crop", "blur")
-    assert (found.path.windows[175:] == plan(pair, 250).path.windows[175:]).all()
+    assert (found.path.windows[175:] == plan(pair, 250, framing="group").path.windows[175:]).all()
 
 
 def test_a_wish_for_a_quarter_of_a_second_is_shown() -> None:
@@ -187,7 +188,8 @@ def test_a_wish_for_a_quarter_of_a_second_is_shown() -> None:
     both."""
     frames = range(250)
     pair = [track(1, 300, frames), track(2, 1000, frames)]
-    found = plan(pair, 250, overrides=[{"start_time": 4, "end_time": 4.25, "subject": 2}])
+    override = {"start_time": 4, "end_time": 4.25, "subject": 2}
+    found = plan(pair, 250, framing="group", overrides=[override])
     assert layouts(found) == ("blur", "crop", "blur") and inside(found, pair[1]).all()
 
 
@@ -277,7 +279,9 @@ def test_straight_lines_between_keyframes_are_the_path(interval: int) -> None:
 
 
 def test_a_still_path_has_few_keyframes() -> None:
-    still = CropPath.moving(np.full(900, 100.0), np.zeros(900), np.array((404, 720)), FRAME)
+    still = CropPath.moving(
+        np.full(900, 100.0), np.zeros(900), np.array((404, 720)), np.array(FRAME)
+    )
     assert len(keyframes_of(still, timeline(900), 30)) == 31
     assert len(keyframes_of(still, timeline(900), 3600)) == 2
     assert len(keyframes_of(still, timeline(900, 450), 3600)) == 4
@@ -306,7 +310,8 @@ def test_a_whole_picture_goes_back_in() -> None:
         track(2, 150, range(100, 200), size=(80, 200)),
         track(3, 1130, range(100, 200), size=(80, 200)),
     ]
-    found = plan([track(1, 300, range(100)), *pair, track(4, 900, range(200, 300))], 300, 100, 200)
+    people = [track(1, 300, range(100)), *pair, track(4, 900, range(200, 300))]
+    found = plan(people, 300, 100, 200, framing="group")
     assert layouts(found) == ("crop", "blur", "crop")
     line = timeline(300, 100, 200)
     keys = wire_keyframes(
