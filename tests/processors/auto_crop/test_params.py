@@ -280,7 +280,7 @@ def test_straight_lines_between_keyframes_are_the_path(interval: int) -> None:
 
 def test_a_still_path_has_few_keyframes() -> None:
     still = CropPath.moving(
-        np.full(900, 100.0), np.zeros(900), np.array((404, 720)), np.array(FRAME)
+        np.full(900, 100.0), np.zeros(900), np.array((404, 720)), np.array([FRAME])
     )
     assert len(keyframes_of(still, timeline(900), 30)) == 31
     assert len(keyframes_of(still, timeline(900), 3600)) == 2
