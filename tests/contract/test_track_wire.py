@@ -315,6 +315,7 @@ def test_text_that_holds_no_columns_is_refused(text: str) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -128,6 +128,7 @@ def test_nothing_of_a_killed_worker_lives_on(fresh: Stage) -> None:
     assert alive == []
 
 
+@pytest.mark.slow
 def test_sigterm_lets_a_short_job_finish(fresh: Stage, tmp_path: Path) -> None:
     clip = clips.make(tmp_path / "cuts.mp4", clips.Clip(width=640, height=480, frames=250))
     job = fresh.client.submit(DetectScenesTask(input_url=fresh.upload("in/cuts.mp4", clip)))

@@ -3,14 +3,14 @@ that is low where there is no beat. Truth is what was put in, and annotated musi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from support import music
-from support.media_job import MediaWorker, media_worker
+from support.media_job import MediaWorker
 
 RATE, SECONDS = music.RATE, 15
 CORRECT = 0.04
@@ -20,12 +20,6 @@ CORRECT = 0.04
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("doubt")
-
-
-@pytest.fixture(scope="module")
-def worker(folder: Path) -> Generator[MediaWorker]:
-    with media_worker(folder) as running:
-        yield running
 
 
 def beat(worker: MediaWorker, folder: Path, sound: music.Samples) -> dict[str, Any]:
@@ -105,6 +99,7 @@ def test_the_true_tempo_is_among_the_candidates(
     assert shares == sorted(shares, reverse=True) and sum(shares) == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.slow
 def test_music_is_surer_than_speech(media: Path, folder: Path, worker: MediaWorker) -> None:
     sure = dict[str, float]()
     music = ("ballroom_Media-105901_waltz.wav", "gtzan_country_00000.wav", "808kick120bpm.mp3")

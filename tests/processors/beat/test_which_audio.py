@@ -4,7 +4,6 @@ put in."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support import music
-from support.media_job import MediaWorker, ffmpeg, media_worker, played, said
+from support.media_job import MediaWorker, ffmpeg, played, said
 
 RATE, SECONDS = 44_100, 8
 BEATS = music.steady(120, 0.5, SECONDS - 0.1)
@@ -30,12 +29,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     music.save(folder / "tone.wav", TONE, rate=RATE)
     music.save(folder / "silence.wav", np.zeros_like(TONE), rate=RATE)
     return folder
-
-
-@pytest.fixture(scope="module")
-def worker(folder: Path) -> Generator[MediaWorker]:
-    with media_worker(folder) as running:
-        yield running
 
 
 def assert_beats(answer: dict[str, Any], *warnings: str) -> None:

@@ -4,12 +4,11 @@ at the same time. Truth is what plain FFmpeg plays of either file."""
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.media_job import MediaWorker, ffmpeg, media_worker, played, said
+from support.media_job import MediaWorker, ffmpeg, played, said
 
 TONES_HZ = (300, 400, 500, 60, 700, 800)
 """Of each channel; the fourth of 5.1 takes low frequencies only."""
@@ -65,12 +64,6 @@ _SLOW = {"mkv", "mov", "avi"}  # many streams: 10 s and more
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("media")
-
-
-@pytest.fixture(scope="module")
-def worker(folder: Path) -> Generator[MediaWorker]:
-    with media_worker(folder) as running:
-        yield running
 
 
 def clip(path: Path) -> Path:

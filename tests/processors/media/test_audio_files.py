@@ -4,14 +4,14 @@ length that nobody wrote down. The beats are those that were put in."""
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from support import music
-from support.media_job import MediaWorker, ffmpeg, media_worker
+from support.media_job import MediaWorker, ffmpeg
 
 BPM, SECONDS = 120, 8
 BEATS = music.steady(BPM, 0.5, SECONDS - 0.1)
@@ -22,12 +22,6 @@ Change = Callable[[bytes], bytes]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("audio")
-
-
-@pytest.fixture(scope="module")
-def worker(folder: Path) -> Generator[MediaWorker]:
-    with media_worker(folder) as running:
-        yield running
 
 
 CODECS = {

@@ -3,12 +3,11 @@ bwdif; what only looks like it is left alone."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.media_job import MediaWorker, ffmpeg, media_worker, seen
+from support.media_job import MediaWorker, ffmpeg, seen
 from support.upscale_kit import Repeat, job
 
 from gpu_worker_processors.upscale.upscale import upscale_file
@@ -20,12 +19,6 @@ PAN = (
     f"drawgrid=w=24:h=32:t=6:c=white,crop={WIDTH}:{HEIGHT}:x='4*n'"
 )
 """A pan by 4 pixels from field to field."""
-
-
-@pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> Generator[MediaWorker]:
-    with media_worker(tmp_path_factory.getbasetemp()) as running:
-        yield running
 
 
 def made(path: Path, source: str, filters: str) -> Path:

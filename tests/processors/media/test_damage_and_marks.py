@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import struct
 import subprocess
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.media_job import FFMPEG, MediaWorker, ffmpeg, media_worker, said, seen
+from support.media_job import FFMPEG, MediaWorker, ffmpeg, said, seen
 
 PICTURE = "testsrc2=s=160x120:r=25:d=0.6"
 
@@ -18,12 +18,6 @@ PICTURE = "testsrc2=s=160x120:r=25:d=0.6"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("media")
-
-
-@pytest.fixture(scope="module")
-def worker(folder: Path) -> Generator[MediaWorker]:
-    with media_worker(folder) as running:
-        yield running
 
 
 def codes(answer: dict) -> list[str]:

@@ -3,12 +3,11 @@ plain FFmpeg shows it. Cut off, they are an error wherever their own structure s
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.media_job import MediaWorker, ffmpeg, media_worker, seen
+from support.media_job import MediaWorker, ffmpeg, seen
 
 FRAMES, SIZE = 10, (128, 96)
 PAL, CIF = (720, 576), (176, 144)
@@ -53,12 +52,6 @@ ROWS: dict[str, tuple[str, str, tuple[int, int], bool]] = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("media")
-
-
-@pytest.fixture(scope="module")
-def worker(folder: Path) -> Generator[MediaWorker]:
-    with media_worker(folder) as running:
-        yield running
 
 
 @pytest.mark.parametrize("row", ROWS)

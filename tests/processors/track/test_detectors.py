@@ -220,6 +220,7 @@ def test_a_turned_clip_stands_upright_in_the_picture(tmp_path: Path, rotation: i
     assert nearest == [(quarter + rotation // 90) % 4 for quarter in range(4)]
 
 
+@pytest.mark.slow
 def test_a_result_depends_on_its_own_picture_alone(media: Path, store: WeightStore) -> None:
     frames = decoded(media / "tracking" / "towncentre_pedestrians_1080p.mp4", 14)[:6]
     detector = yolo(store)
