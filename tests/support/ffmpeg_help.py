@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from tempfile import TemporaryDirectory
 
 import imageio_ffmpeg
 
@@ -43,9 +44,9 @@ class HelpFilter:
 
 
 def ffmpeg_says(*args: str) -> str:
-    run = subprocess.run(
-        [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", *args], capture_output=True, text=True
-    )
+    words = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", *args]
+    with TemporaryDirectory() as folder:  # a filter may write a file as soon as it is read
+        run = subprocess.run(words, capture_output=True, text=True, cwd=folder)
     return run.stdout + run.stderr
 
 
