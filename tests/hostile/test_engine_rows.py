@@ -24,6 +24,7 @@ from gpu_worker_processors.engine import host
 from gpu_worker_processors.engine.host import Engine, EngineJob
 from gpu_worker_processors.engine.jobdir import JobDirectory
 from gpu_worker_processors.engine.log import MAX_BYTES_A_COMMAND, MAX_LINE_BYTES
+from gpu_worker_processors.sandbox import supervisor
 
 CAPTURED = """
 import json, os, pathlib, subprocess, sys, time
@@ -196,6 +197,38 @@ def test_every_job_gets_an_engine_of_its_own_where_it_is_wanted(
         for _ in range(3):
             engine.run(job, ignore)
     assert len(set((tmp_path / "seen").read_text().split())) == engines
+
+
+def test_it_is_ended_before_the_worker_when_memory_is_full(
+    engine: Engine, job: EngineJob, capture: Capture, tmp_path: Path
+) -> None:
+    """With what it starts."""
+    capture(f"subprocess.call(['cp', '/proc/self/oom_score_adj', {str(tmp_path)!r}])")
+    engine.run(job, ignore)
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    assert int((tmp_path / "oom_score_adj").read_text()) == min(own + 500, 1000)
+
+
+def test_its_group_is_ended_before_all_processes_are_read() -> None:
+    """It may start them faster than they are read."""
+    code = """
+import os, select, signal, supervisor
+
+engine = os.posix_spawn("/bin/sleep", ["sleep", "60"], {}, setsid=True)
+ended = os.pidfd_open(engine)
+wake, wish = os.pipe()
+os.write(wish, bytes([signal.SIGTERM]))
+
+def descendants(pid):
+    print(bool(select.select([ended], [], [], 20)[0]))
+    return [engine]
+
+supervisor.descendants = descendants
+assert supervisor._supervise(engine, [wake]) == signal.SIGKILL
+"""
+    folder = Path(supervisor.__file__).parent
+    said = subprocess.check_output([sys.executable, "-c", code], cwd=folder, text=True)
+    assert said.split()[0] == "True"
 
 
 def test_a_process_that_left_the_group_ends_with_a_killed_worker(

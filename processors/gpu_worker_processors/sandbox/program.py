@@ -26,7 +26,9 @@ from gpu_worker_processors.base import Limits, Policy
 from gpu_worker_processors.sandbox import enter, kernel, landlock, seccomp
 from gpu_worker_processors.sandbox.landlock import DEVICE, READ, WORK, Access, Rule
 
-REFUSALS = frozenset({"read", "write", "times", "tcp", "udp", "unix", "memory", "signal", "nice"})
+REFUSALS = frozenset(
+    {"read", "write", "times", "watch", "tcp", "udp", "unix", "memory", "signal", "nice"}
+)
 """Every way out that the sandbox must have shut; the names are those of `enter`."""
 
 OWN_OPEN_FILES = 256
