@@ -92,6 +92,8 @@ def tasks_document() -> str:
 def _task(name: str) -> list[str]:
     request, result = TASKS[name].request, TASKS[name].result
     params = TASKS[name].params
+    common = {*FileTask.model_fields, *OutputTask.model_fields, "params"}
+    own = request.model_fields.keys() - common
     return [
         f"## {name}",
         _sentence(_about(name)),
@@ -101,6 +103,7 @@ def _task(name: str) -> list[str]:
             else []
         ),
         "```json\n" + json.dumps(example(name), indent=2) + "\n```",
+        *(["**Besides the fields of every task**", _table(request, skip=common)] if own else []),
         "**`params`**",
         _table(params) if params.model_fields else "None.",
         *_nested(params),

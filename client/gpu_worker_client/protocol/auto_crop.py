@@ -311,7 +311,8 @@ class AutoCropStats(Stats):
     input_resolution: str
     """Upright, "1920x1080"."""
     window: str
-    """Size of the crop window in source pixels, "608x1080"; `keyframes` may give their own."""
+    """Size of the crop window in source pixels, "608x1080", of the most frames where bars leave
+    shots a smaller one; `keyframes` may give their own."""
     output_resolution: str = ""
     """"608x1080"; empty with `dry_run`."""
     frames_processed: int = 0

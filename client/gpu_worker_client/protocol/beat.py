@@ -44,7 +44,7 @@ class BeatParams(RequestModel):
     min_bpm: Bpm = 40.0
     """No slower tempo is considered."""
     max_bpm: Bpm = MAX_BPM
-    """No faster tempo is considered."""
+    """No faster tempo is considered; at least 1.5 times `min_bpm`."""
     onsets: bool = False
     """Answer `onsets` as well: every attack, on a beat or not."""
     on_damage: OnDamage = "fail"

@@ -5,6 +5,7 @@ parameters give the same plan.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -60,7 +61,8 @@ class CropPlan:
     layouts: NDArray[np.str_] | None
     """Shape (n,): how each frame is shown. None with keyframes: the windows' shapes decide."""
     size: tuple[int, int]
-    """Width and height of the window that fills the output, even pixels."""
+    """Width and height of the window that fills the output, even pixels: where shots have bars of
+    their own, the one of the most frames."""
     segments: tuple[CropSegment, ...]
     subject: CropSubject
     """The subject of the segments that take most of the time."""
@@ -129,7 +131,11 @@ def plan_crop(
     segments = tuple(
         _segment(*one, timeline) for one in zip(pieces, foci, overrides, views, inside, strict=True)
     )
-    return CropPlan(path, layouts, size, segments, _most_shown(segments), measured)
+    frames_of = Counter[tuple[int, int]]()
+    for geometry, frames in zip(geometries, lengths, strict=True):
+        frames_of[geometry.window_width, geometry.window_height] += frames
+    ((usual, _),) = frames_of.most_common(1)
+    return CropPlan(path, layouts, usual, segments, _most_shown(segments), measured)
 
 
 def _as_keyframes_say(

@@ -44,6 +44,8 @@ def test_the_window_keeps_out_of_the_bars(tmp_path: Path, source: Path) -> None:
     assert black_lines(output) == (0, 0)
     assert result.stats.output_resolution == "102x180" and result.stats.in_view == 1
     windows = windows_at(result, [n / 25 for n in range(FRAMES)])
+    width, height = map(int, result.stats.window.split("x"))
+    assert (windows[:, 2:] == (width, height)).all(1).sum() >= FRAMES / 2
     for segment, (x1, y1, x2, y2) in zip(result.segments, (PHONE, LETTERBOX), strict=True):
         assert segment.image is not None
         x, y, width, height = segment.image
