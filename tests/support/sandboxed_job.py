@@ -76,7 +76,7 @@ def reconnect(path: Path) -> None:
 
 
 def watch(folder: Path) -> None:
-    """The names of what others make in it from now on."""
+    """The names of new files in it."""
     libc = ctypes.CDLL(None, use_errno=True)
     end = raw("inotify_init1", 0)
     if libc.inotify_add_watch(end, bytes(folder), IN_CREATE) < 0:

@@ -131,7 +131,7 @@ def _changes() -> list[Attempt]:
 
 
 def _watches() -> list[Attempt]:
-    """Landlock has no right for it: a watch says the names of what others make."""
+    """Landlock has no right for it: a watch says the names of new files in a folder."""
     return [
         lambda: os.close(_call("inotify_init1", 0)),
         lambda: _call("inotify_add_watch", -1, b"/", 0),
