@@ -101,6 +101,14 @@ def test_run_of_a_bad_task_exits_1_with_a_typed_error(
     assert f"{code}: {body.message}\n" in done.stderr, "readable without taking the JSON apart"
 
 
+def test_an_unknown_detector_lists_the_detectors(env: dict[str, str], tmp_path: Path) -> None:
+    task = {"task": "track", "input_url": "task.json", "params": {"model": "yolov9"}}
+    body = ErrorBody.from_wire(json.loads(run_command(task, env, tmp_path).stdout)["error"])
+    assert body is not None and body.code == "weights_missing"
+    assert "yolov8n" in body.message and "hog. Did you mean" in body.message
+    assert "GFPGAN" not in body.message
+
+
 def test_a_run_that_is_stopped_puts_its_files_away(env: dict[str, str], tmp_path: Path) -> None:
     clips.make(tmp_path / "in.mp4", clips.Clip(frames=60))
     task = {"task": "detect_scenes", "input_url": str(tmp_path / "in.mp4")}
