@@ -232,7 +232,7 @@ class Size:
                 'must be a size, "1280x720" or "hd720" for example', text, units.SIZE_NAMES
             )
         if max(size) > MAX_SIDE or size[0] * size[1] > units.MAX_PIXELS:
-            raise Denied(f"a side may have {MAX_SIDE} pixels, the picture {units.MAX_PIXELS}")
+            raise Denied(f"a side may have {MAX_SIDE} pixels, the frame {units.MAX_PIXELS}")
         return Text(text)
 
 
