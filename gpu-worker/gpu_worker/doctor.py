@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from gpu_worker.capabilities import Capabilities, probe
 from gpu_worker.settings import ConfigError, Settings
-from gpu_worker_processors.models.weights import SHIPPED
+from gpu_worker_processors.models.weights import SHIPPED, WeightStore
 from gpu_worker_processors.render.hardware import STAND_INS, unavailable
 from gpu_worker_processors.render.processor import ffmpeg_program
 from gpu_worker_processors.sandbox import program
@@ -250,7 +250,8 @@ def check_weights(found: Capabilities, settings: Settings) -> Check:
         return Check(
             "weights", "warn", "none in WEIGHTS_DIR; `gpu-worker weights pull NAME` gets them"
         )
-    missing = len(found.weights) - len(present)
+    specs = WeightStore.of(settings.processors).list()
+    missing = sum(bool(spec.url) and spec.name not in present for spec in specs)
     detail = ", ".join(present) + (
         f"; {missing} more can be had with `gpu-worker weights pull`" if missing else ""
     )

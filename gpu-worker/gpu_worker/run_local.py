@@ -18,7 +18,7 @@ from gpu_worker.errors import failure_answer
 from gpu_worker.settings import Settings
 from gpu_worker_client.protocol import MAX_TASK_BYTES, ErrorBody, Progress
 from gpu_worker_processors.engine.host import Engine
-from gpu_worker_processors.engine.jobdir import remove, worker_root
+from gpu_worker_processors.engine.jobdir import remove, sweep, worker_root
 from gpu_worker_processors.redact import install as install_redaction
 from gpu_worker_processors.sandbox.lifeline import interrupt_with
 
@@ -70,6 +70,7 @@ def read_task(name: str) -> bytes:
 
 
 async def _run(settings: Settings, payload: bytes, bar: TextIO | None) -> dict[str, Any]:
+    sweep(settings.work_root)
     try:
         settings = dataclasses.replace(settings, work_root=worker_root(settings.work_root))
     except OSError as error:

@@ -43,7 +43,7 @@ def serverless_config(env: Mapping[str, str]) -> dict[str, Any]:
     engine = Engine(settings, env)
     atexit.register(engine.close)
     worker = Worker(settings, engine)
-    drain = Drain(worker, engine, settings.drain_seconds)
+    drain = Drain(worker, engine, settings)
     runpod.serverless.register_fitness_check(_boot_check(engine))
     on_platform = "RUNPOD_WEBHOOK_POST_OUTPUT" in env
 
@@ -84,10 +84,11 @@ class Drain:
     gets the signal between two polls, and the wait gets an end.
     """
 
-    def __init__(self, worker: Worker, engine: Engine, grace_seconds: float) -> None:
+    def __init__(self, worker: Worker, engine: Engine, settings: Settings) -> None:
         self._worker = worker
         self._engine = engine
-        self._grace_seconds = grace_seconds
+        self._grace_seconds = settings.drain_seconds
+        self._work_root = settings.work_root
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started = False
         self._stop_sdk: Any = None
@@ -127,6 +128,7 @@ class Drain:
 
     def _leave(self) -> None:
         self._engine.kill()
+        remove(self._work_root)  # what is registered with atexit does not run
         logging.shutdown()
         os._exit(0)
 

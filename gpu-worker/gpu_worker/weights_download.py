@@ -28,7 +28,7 @@ from gpu_worker.transfer.store_errors import Transient
 from gpu_worker.transfer.urls import Source, UrlPolicy
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.models.manifest import LOCAL_MANIFEST, WeightSpec
-from gpu_worker_processors.models.weights import how_to_get, verify
+from gpu_worker_processors.models.weights import verify
 
 MAX_REDIRECTS = 3
 """GitHub needs one hop for a release file, two for a file in Git LFS."""
@@ -120,7 +120,7 @@ class Puller:
                 if spec.sha256
                 else replace(spec, sha256=_sha256(temporary), bytes=temporary.stat().st_size)
             )
-            verify(temporary, pinned)
+            verify(temporary, pinned, downloaded=True)
             _publish(temporary, path)
             if not spec.sha256:
                 _pin(self.folder / LOCAL_MANIFEST, pinned)
@@ -135,9 +135,7 @@ class Puller:
                 ) from None
             if error.code in _REFUSED:
                 raise TaskError(ErrorCode.weights_missing, error.message, name=spec.name) from None
-            raise TaskError(
-                error.code, f"{error.message}; {how_to_get(spec)}", **error.details
-            ) from None
+            raise
         finally:
             temporary.unlink(missing_ok=True)
 

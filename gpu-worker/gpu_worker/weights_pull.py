@@ -17,7 +17,7 @@ from gpu_worker.transfer.urls import UrlPolicy
 from gpu_worker.weights_download import Puller, problem_with
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.models.manifest import WeightSpec
-from gpu_worker_processors.models.weights import SHIPPED, WeightStore
+from gpu_worker_processors.models.weights import SHIPPED, WeightStore, how_to_get
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # pyright: ignore[reportPrivateUsage]
@@ -33,13 +33,26 @@ def ensure(
     """
     store = WeightStore.of(settings.processors)
     for name in names:
+        if name not in store:  # the processor's to refuse: it knows which names it takes
+            continue
         try:
             store.resolve(name)
         except TaskError as error:
             spec = store.spec(name)
             if not settings.weights_download or settings.weights_dir is None or not spec.url:
                 raise error from None
-            puller_for(settings.weights_dir, settings, cancelled=cancelled).pull(spec)
+            _pull(puller_for(settings.weights_dir, settings, cancelled=cancelled), spec)
+
+
+def _pull(puller: Puller, spec: WeightSpec) -> None:
+    """For a job: what failed on the way may be brought by hand."""
+    try:
+        puller.pull(spec)
+    except TaskError as error:
+        if error.code in (ErrorCode.weights_missing, ErrorCode.weights_rejected):
+            raise
+        message = f"{error.message}; {how_to_get(spec)}"
+        raise TaskError(error.code, message, **error.details) from None
 
 
 def puller_for(
@@ -116,7 +129,7 @@ def _pull_all(specs: Sequence[WeightSpec], store: WeightStore, puller: Puller) -
             )
         except TaskError as error:
             failed += 1
-            print(f"{spec.name}: {error.message}", file=sys.stderr)
+            print(error.message, file=sys.stderr)
         else:
             print(path)
     return 1 if failed else 0

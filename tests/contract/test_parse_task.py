@@ -241,6 +241,14 @@ def test_j16_another_schema_version_is_named(version: Any) -> None:
     assert parse_task({**SCENES, "schema_version": 1}).schema_version == 1
 
 
+WORDS = {"command_args": ["-i", "a.mp4", "b.mp4"]}
+RENDER: dict[str, Any] = {"task": "render", "inputs": {"a.mp4": IN}, "output_url": OUT}
+
+
+def timeline(**changed: Any) -> dict[str, Any]:
+    return {**RENDER, "params": {"timeline": {"clips": [{"input": "a.mp4"}], **changed}}}
+
+
 @pytest.mark.parametrize(
     ("payload", "path", "hint"),
     [
@@ -265,6 +273,25 @@ def test_j16_another_schema_version_is_named(version: Any) -> None:
             "match pattern",
         ),
         ({**SCENES, "\u202e" + CANARY: 1}, "(key)", "unknown key"),
+        (
+            {**RENDER, "params": {**WORDS, "fit": "cover"}},
+            "params.fit",
+            "unknown key; allowed: command_args, timeline, output_filename, require_hardware",
+        ),
+        (
+            timeline(music={"input": "m.wav", "volume_db": 3}),
+            "params.timeline.music.volume_db",
+            "allowed: input, start, gain_db,",
+        ),
+        (timeline(clips=[]), "params.timeline.clips", "give at least one clip"),
+        (timeline(clips=1), "params.timeline.clips", "give a list of clips"),
+        (
+            {**RENDER, "params": {"command_args": "-i a.mp4 b.mp4"}},
+            "params.command_args",
+            "give a list of words",
+        ),
+        ({**RENDER, "input_url": IN}, "input_url", "this task takes `inputs`: {name: url}"),
+        ({"task": "selftest", "input_url": IN}, "input_url", "unknown key; allowed: task,"),
     ],
 )
 def test_the_message_names_the_place_and_what_is_allowed(

@@ -63,7 +63,7 @@ def test_a_command_or_a_timeline_and_not_both() -> None:
 
 def test_a_timeline_names_inputs_of_the_task() -> None:
     message = refusal({"timeline": {"clips": [{"input": "in.mp4"}, {"input": "other.mp4"}]}})
-    assert "params.timeline.clips.1.input" in message
+    assert "params.timeline.clips.1.input" in message and "there are: in.mp4" in message
 
 
 @pytest.mark.parametrize(

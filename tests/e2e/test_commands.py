@@ -82,6 +82,9 @@ def test_run_upscales_a_local_file(env: dict[str, str], tmp_path: Path, weights_
     ("task", "code"),
     [
         ({"task": "detect_scenes", "input_url": "absent.mp4"}, "input_not_found"),
+        ({"task": "beat", "input_url": "absent.mp4", "output_url": "."}, "invalid_task"),
+        ({"task": "beat", "input_url": "absent.mp4", "result_url": "."}, "invalid_task"),
+        ({"task": "beat", "input_url": "absent.mp4", "output_url": "task.json/o"}, "invalid_task"),
         ({"task": "selftest", "params": {"fast": True}}, "invalid_task"),
         ("{not json", "invalid_task"),
         ("", "invalid_task"),
@@ -96,6 +99,40 @@ def test_run_of_a_bad_task_exits_1_with_a_typed_error(
     body = ErrorBody.from_wire(json.loads(done.stdout)["error"])
     assert body is not None and body.code == code
     assert f"{code}: {body.message}\n" in done.stderr, "readable without taking the JSON apart"
+
+
+def test_an_unknown_detector_lists_the_detectors(env: dict[str, str], tmp_path: Path) -> None:
+    task = {"task": "track", "input_url": "task.json", "params": {"model": "yolov9"}}
+    body = ErrorBody.from_wire(json.loads(run_command(task, env, tmp_path).stdout)["error"])
+    assert body is not None and body.code == "weights_missing"
+    assert "yolov8n" in body.message and "hog. Did you mean" in body.message
+    assert "GFPGAN" not in body.message
+
+
+def test_a_run_that_is_stopped_puts_its_files_away(env: dict[str, str], tmp_path: Path) -> None:
+    clips.make(tmp_path / "in.mp4", clips.Clip(frames=60))
+    task = {"task": "detect_scenes", "input_url": str(tmp_path / "in.mp4")}
+    argv = [sys.executable, "-m", "gpu_worker.cli", "run", "-"]
+    with subprocess.Popen(argv, stdin=-1, stdout=-1, stderr=-1, text=True, env=env) as run:
+        assert run.stdin is not None and run.stderr is not None
+        run.stdin.write(json.dumps(task))
+        run.stdin.close()
+        assert "fetch" in run.stderr.readline()
+        assert len(list((tmp_path / "work").glob("worker-*/job-*"))) == 1
+        run.terminate()
+        assert run.wait(DEADLINE_SECONDS) == 130
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_run_removes_what_a_dead_worker_left(env: dict[str, str], tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead, living = (tmp_path / "work" / f"worker-{pid}" for pid in (ended.pid, os.getpid()))
+    for folder in (dead, living):
+        (folder / "job").mkdir(parents=True)
+        (folder / "job" / "input").write_bytes(b"1")
+    run_command("", env, tmp_path)
+    assert not dead.exists() and (living / "job" / "input").exists()
 
 
 def test_run_without_a_readable_file_is_a_usage_error(env: dict[str, str], tmp_path: Path) -> None:

@@ -165,6 +165,14 @@ def test_a_job_that_an_open_poll_still_brings_is_run(fresh: Stage) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("fresh", [{"poll_seconds": 100.0}], indirect=True)
+def test_an_idle_worker_that_ends_before_its_poll_leaves_no_folder(fresh: Stage) -> None:
+    worker = told_to_stop_while_its_poll_is_open(fresh)
+    _, alive = psutil.wait_procs([worker], timeout=DEADLINE_SECONDS)
+    assert (alive, list(fresh.work_root.iterdir())) == ([], [])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fresh", [{"poll_seconds": 20.0, "GPU_WORKER_DRAIN_SECONDS": "0.1"}], indirect=True
 )

@@ -24,12 +24,26 @@ from gpu_worker_processors.engine import host
 from gpu_worker_processors.engine.host import Engine, EngineJob
 from gpu_worker_processors.engine.jobdir import JobDirectory
 from gpu_worker_processors.engine.log import MAX_BYTES_A_COMMAND, MAX_LINE_BYTES
+from gpu_worker_processors.sandbox import supervisor
 
 CAPTURED = """
-import json, os, subprocess, sys, time
+import json, os, pathlib, subprocess, sys, time
 
 def say(text):
     print(text, flush=True)
+
+def done(number):
+    device = {{"device": "cpu", "gpu": None}}
+    return json.dumps({{"event": "done", "number": number, "seconds": 1.0, "device": device}})
+
+def error(number):
+    body = {{"code": "corrupt_media", "message": "not yours"}}
+    return json.dumps({{"event": "error", "number": number, "error": body}})
+
+def leave_modules():
+    for name in ("json", "sitecustomize", "usercustomize", "gpu_worker"):
+        text = "open(" + repr({marks!r} + "/run") + ", 'w')\\nraise SystemExit\\n"
+        pathlib.Path(os.environ["HOME"], name + ".py").write_text(text)
 
 def escape():
     if os.fork() == 0:
@@ -54,8 +68,9 @@ def fill(command):
 
 say('{{"event": "ready", "sandbox": {{}}}}')
 for line in sys.stdin:
+    number = json.loads(line)["number"]
     {attack}
-    say('{{"event": "done", "seconds": 1.0, "device": {{"device": "cpu", "gpu": null}}}}')
+    say(done(number))
 """
 """What stands in the engine's place. No sandbox is around it."""
 
@@ -139,6 +154,81 @@ def test_a_process_of_one_job_is_gone_before_the_next(
     capture(attack)
     engine.run(render_job, ignore)
     assert not engine.alive
+
+
+def test_what_it_says_ahead_is_no_answer_to_the_next_job(
+    engine: Engine, job: EngineJob, capture: Capture
+) -> None:
+    capture("say(done(number) + chr(10) + error(number + 1)); continue")
+    for _ in range(3):
+        assert engine.run(job, ignore).seconds == 1
+
+
+def test_what_it_left_in_its_home_is_gone_before_the_next_engine_starts(
+    engine: Engine,
+    job: EngineJob,
+    capture: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """The next one starts as the worker's user and unsandboxed."""
+    capture("leave_modules()")
+    engine.run(job, ignore)
+    monkeypatch.undo()
+    home = next((tmp_path / "work").glob("engine-*"))
+    assert len(list(home.iterdir())) == 4
+    engine.kill()
+    engine.start()
+    assert not home.exists()
+    (home,) = (tmp_path / "work").glob("engine-*")
+    assert list(home.iterdir()) == [] and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("wanted", "engines"), [(True, 3), (False, 1)])
+def test_every_job_gets_an_engine_of_its_own_where_it_is_wanted(
+    job: EngineJob, capture: Capture, tmp_path: Path, wanted: bool, engines: int
+) -> None:
+    """A captured one that says nothing wrong is not found out: it reads the inputs of later
+    jobs."""
+    seen = f"open({str(tmp_path / 'seen')!r}, 'a').write(str(os.getpid()) + chr(10))"
+    capture(seen)
+    settings = Settings(work_root=tmp_path / "work", sandbox="off", fresh_engine=wanted)
+    with closing(Engine(settings, os.environ)) as engine:
+        for _ in range(3):
+            engine.run(job, ignore)
+    assert len(set((tmp_path / "seen").read_text().split())) == engines
+
+
+def test_it_is_ended_before_the_worker_when_memory_is_full(
+    engine: Engine, job: EngineJob, capture: Capture, tmp_path: Path
+) -> None:
+    """With what it starts."""
+    capture(f"subprocess.call(['cp', '/proc/self/oom_score_adj', {str(tmp_path)!r}])")
+    engine.run(job, ignore)
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    assert int((tmp_path / "oom_score_adj").read_text()) == min(own + 500, 1000)
+
+
+def test_its_group_is_ended_before_all_processes_are_read() -> None:
+    """It may start them faster than they are read."""
+    code = """
+import os, select, signal, supervisor
+
+engine = os.posix_spawn("/bin/sleep", ["sleep", "60"], {}, setsid=True)
+ended = os.pidfd_open(engine)
+wake, wish = os.pipe()
+os.write(wish, bytes([signal.SIGTERM]))
+
+def descendants(pid):
+    print(bool(select.select([ended], [], [], 20)[0]))
+    return [engine]
+
+supervisor.descendants = descendants
+assert supervisor._supervise(engine, [wake]) == signal.SIGKILL
+"""
+    folder = Path(supervisor.__file__).parent
+    said = subprocess.check_output([sys.executable, "-c", code], cwd=folder, text=True)
+    assert said.split()[0] == "True"
 
 
 def test_a_process_that_left_the_group_ends_with_a_killed_worker(

@@ -38,6 +38,7 @@ ROWS = {
         "truncate_outside",
     ),
     "other_jobs": ("list_beside_work",),
+    "watch_folders": ("watch_outside", "watch_beside_work", "mark_outside"),
     "network": ("connect", "udp", "unix"),
     "unix_sockets": ("unix_datagram", "unix_message", "unix_reconnected"),
     "shared_memory": ("shared_memory", "message_queue", "semaphore", "posix_queue"),

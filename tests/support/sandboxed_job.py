@@ -32,6 +32,7 @@ PTRACE_SEIZE = 0x4206
 IPC_PRIVATE, IPC_CREAT, IPC_RMID = 0, 0o1000, 0
 F_SETSIG, F_SETOWN_EX, FIOASYNC, FIOSETOWN, SIOCSPGRP = 10, 15, 0x5452, 0x8901, 0x8902
 PR_SET_CHILD_SUBREAPER = 36
+IN_CREATE, FAN_MARK_ADD = 0x100, 1
 IOPRIO_SET, IOPRIO_GET = {"x86_64": (251, 252), "aarch64": (30, 31)}[os.uname().machine]
 
 
@@ -72,6 +73,14 @@ def reconnect(path: Path) -> None:
     ours, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     ours.connect(str(path))
     ours.send(b"out")
+
+
+def watch(folder: Path) -> None:
+    """The names of new files in it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    end = raw("inotify_init1", 0)
+    if libc.inotify_add_watch(end, bytes(folder), IN_CREATE) < 0:
+        raise OSError(ctypes.get_errno(), "inotify_add_watch")
 
 
 def make_queue() -> None:
@@ -155,6 +164,9 @@ def outbreaks(
         "mount": lambda: raw("mount", 0, 0, 0, 0, 0),
         "write_program": lambda: Path(level_module.__file__).open("ab").close(),
         "list_beside_work": lambda: list(work.parent.iterdir()),
+        "watch_outside": lambda: watch(outside),
+        "watch_beside_work": lambda: watch(work.parent),
+        "mark_outside": lambda: raw("fanotify_mark", -1, FAN_MARK_ADD, IN_CREATE, -1, 0),
         "network_state": Path("/proc/net/tcp").read_bytes,
         "network_of_a_thread": Path(f"/proc/self/task/{os.getpid()}/net/unix").read_bytes,
         "unix_datagram": lambda: send_datagram(outside / "mailbox"),

@@ -22,6 +22,7 @@ import pytest
 from gpu_worker import doctor
 from gpu_worker.capabilities import Capabilities, Disk, Gpu, GpuState
 from gpu_worker.settings import Settings
+from gpu_worker_processors.models.weights import WeightStore
 
 L4 = Gpu(
     index=0, name="NVIDIA L4", memory_bytes=24 * 2**30, compute_capability="8.9", computes=True
@@ -174,6 +175,17 @@ def test_the_table_has_a_line_for_each_check() -> None:
         pytest.param("weights", {}, {}, "warn", "WEIGHTS_DIR", id="no folder"),
         pytest.param(
             "weights", {}, {"weights_dir": Path("/")}, "ok", "RealESRGAN_x4plus", id="weights"
+        ),
+        pytest.param(
+            "weights",
+            {
+                "weights": {s.name: bool(s.url) for s in WeightStore(None).list()}
+                | {"yolov8m": False}
+            },
+            {"weights_dir": Path("/")},
+            "ok",
+            "; 1 more can be had",
+            id="only what has an address",
         ),
         pytest.param(
             "weights",

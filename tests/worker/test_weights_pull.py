@@ -372,6 +372,16 @@ def test_list_pull_verify(
     assert code == 1 and "by hand" in error
 
 
+@pytest.mark.parametrize("answer", [body(b"damaged"), redirect("https://127.0.0.1/x")])
+def test_a_failed_pull_does_not_advise_itself(
+    publisher: Publisher, command: Callable[..., tuple[int, str, str]], answer: Answer
+) -> None:
+    publisher.answers["/net.pth"] = answer
+    code, _, error = command("pull", "net")
+    assert code == 1 and "pull" not in error and "params" not in error
+    assert error.count("net") == 1
+
+
 def test_usage(
     command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -395,6 +405,11 @@ def test_a_job_downloads_only_where_that_is_allowed(
     ensure(["net"], replace(settings, weights_download=True))
     assert (tmp_path / "w" / "net.pth").read_bytes() == GOOD
     ensure(["net"], settings)
+    (tmp_path / "w" / "net.pth").unlink()
+    publisher.answers["/net.pth"] = redirect("https://127.0.0.1/x")
+    with pytest.raises(TaskError, match="address; `gpu-worker weights pull net`"):
+        ensure(["net"], replace(settings, weights_download=True))
+    publisher.answers["/net.pth"] = body(GOOD)
     with pytest.raises(TaskError, match=r"by-hand\.pth") as caught:
         ensure(["net", "by-hand"], replace(settings, weights_download=True))
     assert caught.value.code is ErrorCode.weights_missing

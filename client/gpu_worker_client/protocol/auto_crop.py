@@ -222,7 +222,7 @@ class AutoCropParams(RequestModel):
     def _share_problems(self) -> Iterator[str]:
         for index, key in enumerate(self.keyframes or ()):
             if key.x + (key.width or 0) > 1 + 1e-6 or key.y + (key.height or 0) > 1 + 1e-6:
-                wanted = "with normalised a window lies within 0 to 1 of the picture"
+                wanted = "with normalised a window lies within 0 to 1 of the frame"
                 yield f"keyframes.{index}: {wanted}"
         for index, override in enumerate(self.overrides):
             if max(override.x or 0, override.y or 0) > 1:

@@ -25,6 +25,8 @@ from gpu_worker_client.protocol.timeline import Timeline
 
 MAX_INPUTS = 200
 """Files of one task; a command uses at most 32 of them as streams."""
+_NAMED_INPUTS = 20
+"""Most names of inputs in one message."""
 MAX_ARGS = 512
 """Words of one command; the longest filter graph is one word."""
 MAX_ARG_CHARS = 8192
@@ -125,9 +127,10 @@ class RenderTask(OutputTask, AnsweredBy[RenderResult]):
             yield "params.output_filename is the name of an input"
         timeline = self.params.timeline
         used = timeline.input_names | timeline.font_names if timeline else {}
+        known = ", ".join(sorted(self.inputs)[:_NAMED_INPUTS]) or "none"
         for name, path in used.items():
             if name not in self.inputs:
-                yield f"params.timeline.{path} is not the name of an input"
+                yield f"params.timeline.{path} is not the name of an input; there are: {known}"
 
     def reads(self) -> dict[str, str]:
         return {path: self.inputs[name] for name, path in self.extra_inputs().items()}

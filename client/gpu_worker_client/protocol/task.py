@@ -304,13 +304,34 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> TaskError:
     list of `{path, problem}`."""
     problems: list[dict[str, str]] = []
     for entry in error.errors(include_url=False, include_context=False, include_input=False):
-        problem = entry["msg"].removeprefix("Value error, ")
+        *outer, key = entry["loc"] or ("",)
+        items = _ITEMS.get(key, str(key)) if _PLAIN_KEY.fullmatch(str(key)) else "items"
         if entry["type"] == "extra_forbidden":
-            near = nearest(entry["loc"][-1], _fields_at(entry["loc"][:-1], model))
-            problem = f"unknown key.{near}" if near else "unknown key"
+            problem = _unknown_key(key, _fields_at(tuple(outer), model))
+        elif entry["type"] == "list_type":
+            problem = f"give a list of {items}"
+        elif entry["msg"].startswith("List should have at least 1 item "):
+            problem = f"give at least one {items.removesuffix('s')}"
+        else:
+            problem = entry["msg"].removeprefix("Value error, ")
         problems.append({"path": _path(entry["loc"]), "problem": problem})
     lines = [f"{each['path']}: {each['problem']}".removeprefix(": ") for each in problems[:5]]
     return TaskError(ErrorCode.invalid_task, "; ".join(lines), errors=problems[:20])
+
+
+_ITEMS: dict[int | str, str] = {"command_args": "words"}
+"""What a list holds, where its name does not say so."""
+
+
+def _unknown_key(key: int | str, allowed: list[str]) -> str:
+    """What to write instead of a key that a model does not have."""
+    if key == "input_url" and "inputs" in allowed:
+        return "unknown key; this task takes `inputs`: {name: url}"
+    # A key of other tasks is no misspelling: output_url is not what input_url was meant to be.
+    near = "" if key in FileTask.model_fields else nearest(key, allowed)
+    if near or not allowed:
+        return f"unknown key.{near}" if near else "unknown key"
+    return f"unknown key; allowed: {', '.join(allowed)}"
 
 
 def _path(loc: tuple[int | str, ...]) -> str:

@@ -30,6 +30,7 @@ from gpu_worker_client.protocol.http import signed_subset
 from gpu_worker_processors.local.paths import (
     check_distinct,
     check_suffix,
+    check_target,
     local_path,
 )
 
@@ -241,6 +242,8 @@ class _TaskCheck:
         location = self._location(text, where)
         if isinstance(location, SafeUrl):
             self._check(location, where, "PUT", headers, headers_field)
+        else:
+            check_target(location, where)
         return Target(location, headers, where)
 
     def output(self, task: OutputTask, headers: Mapping[str, str]) -> Target:

@@ -84,7 +84,7 @@ def _shape_warnings(video: VideoInfo) -> list[ResultWarning]:
     width, height = square_size(video)
     message = (
         f"the source's pixels are not square ({video.sar.numerator}:{video.sar.denominator});"
-        f" places are pixels of the picture as it is seen, {width}x{height}, and the output's"
+        f" places are pixels of the frame as it is seen, {width}x{height}, and the output's"
         " pixels are square"
     )
     return [ResultWarning(code="square_pixels", message=message)]

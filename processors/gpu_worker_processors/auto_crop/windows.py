@@ -104,7 +104,7 @@ def path_of_keyframes(
     own = np.array([_window_of(key, size, scale) for key in keyframes])
     for index, (x, y, width, height) in enumerate(own):
         if min(width, height) < MIN_SIDE_PX:
-            hint = "" if normalised else "; if these are shares of the picture, set normalised"
+            hint = "" if normalised else "; if these are shares of the frame, set normalised"
             raise _refused(
                 index,
                 f"is {width:g}x{height:g} pixels; each side must have {MIN_SIDE_PX} at least{hint}",

@@ -12,7 +12,6 @@ import contextlib
 import json
 import logging
 import os
-import select
 import signal
 import site
 import subprocess
@@ -20,6 +19,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
@@ -31,13 +31,13 @@ from gpu_worker_processors.base import ProcessorSettings, ignore_progress
 from gpu_worker_processors.engine.events import (
     Done,
     Event,
+    EventPipe,
     Failed,
     Prepared,
     ProgressEvent,
     Ready,
-    read_event,
 )
-from gpu_worker_processors.engine.jobdir import RESULT_NAME, engine_home
+from gpu_worker_processors.engine.jobdir import ENGINE, RESULT_NAME, JobDirectory
 from gpu_worker_processors.engine.log import EngineLog
 from gpu_worker_processors.engine.settings import EngineSettings
 from gpu_worker_processors.engine.untrusted_file import open_made
@@ -127,8 +127,10 @@ class Engine:
         self._settings = settings
         self._env = env
         self._readable = tuple(readable)
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         """The supervisor. It ends when the engine has ended, and as that did."""
+        self._events: EventPipe | None = None
+        self._home: JobDirectory | None = None
         self._log: EngineLog | None = None
         self._lock = (
             threading.RLock()
@@ -136,6 +138,8 @@ class Engine:
         self._turn = threading.Lock()  # one command at a time
         self._killed = False
         self._pid: int | None = None
+        self._commands = 0
+        """How many the child got. Its events carry this number."""
         self._usable = False
         """Nothing has shaken the trust in the child: it may get the next command."""
         self._sandbox: SandboxSpec | None = None
@@ -143,8 +147,10 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        process = self._process
-        return process is not None and process.poll() is None and not _hung_up(process)
+        process, events = self._process, self._events
+        if process is None or events is None:
+            return False
+        return process.poll() is None and not events.is_hung_up
 
     @property
     def pid(self) -> int | None:
@@ -165,13 +171,13 @@ class Engine:
         programs = registry.programs(task)
         with self._lock:
             is_of_this_kind = self._sandbox is not None and self._sandbox.executables == programs
-            if self._usable and self.alive and is_of_this_kind:
+            if self._usable and self.alive and is_of_this_kind and self._is_quiet():
                 return False
             self.kill()
             self._close()
-            self._killed = False
-            home = engine_home(self._settings.work_root)
-            home.mkdir(parents=True, exist_ok=True)
+            self._killed, self._commands = False, 0
+            self._home = JobDirectory(self._settings.work_root, ENGINE)
+            home = self._home.__enter__()
             sandbox = self._sandbox = self._sandbox_spec(programs)
             hand_over(home, sandbox.user)
             self._log = EngineLog()
@@ -180,13 +186,13 @@ class Engine:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log.writing,
-                text=True,
-                encoding="utf-8",
                 env=self._child_environment(home, sandbox),
                 cwd=home,
                 start_new_session=True,
             )
             self._log.start()
+            assert process.stdout is not None
+            self._events = EventPipe(cast(BufferedReader, process.stdout))
         ready = self._read_event(process)
         if isinstance(ready, Failed):
             self.kill()
@@ -208,6 +214,13 @@ class Engine:
             TaskError: whatever the processor said; `resource_exhausted` when the system killed the
                 child; `internal` when it crashed.
         """
+        try:
+            return self._run(job, on_progress)
+        finally:
+            if self._settings.fresh_engine:
+                self.kill()
+
+    def _run(self, job: EngineJob, on_progress: OnProgress) -> EngineAnswer:
         done = self._command("run", job, on_progress, Done)
         try:
             result = _read_result(job.work_dir / RESULT_NAME)
@@ -257,10 +270,13 @@ class Engine:
                 if pipe is not None:
                     with contextlib.suppress(BrokenPipeError):
                         pipe.close()
-            self._process = None
+            self._process = self._events = None
         if self._log is not None:
             self._log.close(KILL_WAIT_SECONDS)
             self._log = None
+        if self._home is not None:  # nothing of one engine reaches the next
+            self._home.__exit__(None, None, None)
+            self._home = None
 
     def _command(
         self,
@@ -275,8 +291,9 @@ class Engine:
                 process, log = self._process, self._log
             assert process is not None and process.stdin is not None and log is not None
             log.next_command()
+            self._commands += 1
             try:
-                process.stdin.write(json.dumps(self._message(op, job)) + "\n")
+                process.stdin.write(json.dumps(self._message(op, job)).encode() + b"\n")
                 process.stdin.flush()
             except BrokenPipeError:
                 raise self._death(process) from None
@@ -292,7 +309,14 @@ class Engine:
                     return event
                 raise self._nonsense(f"`{event.event}` as the answer to `{op}`")
 
-    def _end_strays(self, process: subprocess.Popen[str]) -> None:
+    def _is_quiet(self) -> bool:
+        """Whether the child waits for a command. What it said unasked would answer the next job."""
+        is_quiet = self._events is not None and self._events.is_empty
+        if not is_quiet:
+            logger.error("engine %s spoke unasked and was replaced", self.pid)
+        return is_quiet
+
+    def _end_strays(self, process: subprocess.Popen[bytes]) -> None:
         """No process of one job sees the next: an engine that left one running goes with it."""
         may_start = self._sandbox is not None and self._sandbox.executables
         if may_start and len(supervisor.descendants(process.pid)) > 1:
@@ -302,6 +326,7 @@ class Engine:
     def _message(self, op: str, job: EngineJob) -> dict[str, Any]:
         return {
             "op": op,
+            "number": self._commands,
             "id": job.id,
             "task": job.task.task,
             # The parameters that were set, and paths: no URL, no header, no key crosses this pipe.
@@ -317,15 +342,19 @@ class Engine:
             "settings": _SETTINGS.dump_python(self._settings.processors, mode="json"),
         }
 
-    def _read_event(self, process: subprocess.Popen[str]) -> Event:
-        assert process.stdout is not None
+    def _read_event(self, process: subprocess.Popen[bytes]) -> Event:
+        events = self._events
+        if events is None:
+            raise self._death(process)
         try:
-            event = read_event(process.stdout)
+            event = events.read()
         except ValueError as error:
             # The text of it is the engine's: not logged.
             raise self._nonsense(type(error).__name__) from None
         if event is None:
             raise self._death(process)
+        if event.number != self._commands:
+            raise self._nonsense("an event of another command")
         return event
 
     def _nonsense(self, what: str) -> TaskError:
@@ -338,7 +367,7 @@ class Engine:
             "the engine sent what it never should and was replaced; the job can be retried",
         )
 
-    def _death(self, process: subprocess.Popen[str]) -> TaskError:
+    def _death(self, process: subprocess.Popen[bytes]) -> TaskError:
         """Why the child is gone, as an error for the job that was running."""
         try:
             status = process.wait(KILL_WAIT_SECONDS)
@@ -404,14 +433,6 @@ class Engine:
             # Of two workers on one machine neither's engine reads or signals the other's.
             slot=os.getpid() % SPARE_USERS,
         )
-
-
-def _hung_up(process: subprocess.Popen[str]) -> bool:
-    """Whether the engine is gone: the supervisor ends a moment after it."""
-    poll = select.poll()
-    if process.stdout is not None:
-        poll.register(process.stdout, select.POLLHUP)
-    return any(event & select.POLLHUP for _, event in poll.poll(0))
 
 
 def _supervised(command: list[str]) -> list[str]:

@@ -26,7 +26,7 @@ LOCAL = "gpu_worker"
 """Of a run without a worker: it stands in a folder that is not ours, mostly the system's for
 temporary files."""
 _OURS = re.compile(r"[a-z_]+-(?P<owner>[0-9]{1,10})(-[0-9a-f]{16})?")
-"""What `JobDirectory`, `engine_home` and `worker_root` call theirs."""
+"""What `JobDirectory` and `worker_root` call theirs."""
 RESULT_NAME = "result.json"
 """Where in the directory the engine leaves the processor's result."""
 
@@ -40,8 +40,8 @@ large files take. The rest goes beside the next job."""
 
 
 class JobDirectory:
-    """A fresh directory under `root`, removed with everything in it on exit. Its name holds nothing
-    that the task chose."""
+    """A fresh directory under `root`, of one job or one engine, removed with everything in it on
+    exit. Its name holds nothing that the task chose."""
 
     def __init__(self, root: Path, kind: str = JOB) -> None:
         self.path = root / f"{kind}-{os.getpid()}-{uuid.uuid4().hex[:16]}"
@@ -68,11 +68,6 @@ def worker_root(root: Path) -> Path:
     own.mkdir(parents=True, exist_ok=True)
     own.chmod(0o711 if os.geteuid() == 0 else 0o700)
     return own
-
-
-def engine_home(root: Path) -> Path:
-    """Where this worker's engine keeps its caches."""
-    return root / f"{ENGINE}-{os.getpid()}"
 
 
 def sweep(root: Path, kinds: Sequence[str] = (JOB, ENGINE, WORKER)) -> int:

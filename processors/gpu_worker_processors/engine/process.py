@@ -36,15 +36,16 @@ _SETTINGS = TypeAdapter(ProcessorSettings)
 
 
 class Events:
-    """The pipe to the parent."""
+    """The pipe to the parent, for one command: a thread that outlives it speaks for no other."""
 
-    def __init__(self, stream: IO[str]) -> None:
+    def __init__(self, stream: IO[str], number: int = 0) -> None:
         self._stream = stream
+        self._number = number
         self._last_progress = 0.0
         self._last_stage: Stage | None = None
 
     def send(self, event: str, **fields: Any) -> None:
-        self._stream.write(json.dumps({"event": event, **fields}) + "\n")
+        self._stream.write(json.dumps({"event": event, "number": self._number, **fields}) + "\n")
         self._stream.flush()
 
     def progress(
@@ -107,9 +108,10 @@ def device_in_use() -> dict[str, str | None]:
     return {"device": f"cuda:{index}", "gpu": torch.cuda.get_device_name(index)}
 
 
-def serve(commands: IO[str], events: Events) -> None:
+def serve(commands: IO[str], stream: IO[str]) -> None:
     for line in commands:
         command: dict[str, Any] = json.loads(line)
+        events = Events(stream, command["number"])
         try:
             execute(command, events)
         except Exception as error:  # noqa: BLE001 - the edge: everything becomes a typed event
@@ -123,7 +125,8 @@ def enter_sandbox() -> SandboxLevel:
 
 
 def main() -> int:
-    events = Events(os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8"))
+    stream = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    events = Events(stream)
     os.dup2(
         sys.stderr.fileno(), sys.stdout.fileno()
     )  # a library's print must not break the protocol
@@ -137,7 +140,7 @@ def main() -> int:
         events.send("error", error=error.body().model_dump(mode="json"))
         return 1
     events.send("ready", sandbox=level.summary(), pid=os.getpid())
-    serve(sys.stdin, events)
+    serve(sys.stdin, stream)
     return 0
 
 

@@ -30,6 +30,9 @@ class EngineSettings:
     """Whether the engine must be sandboxed to start: `require`, `best_effort` or `off`."""
     render_sandbox: Policy = "require"
     """The same for the sandbox inside the engine's in which FFmpeg runs a stranger's command."""
+    fresh_engine: bool = False
+    """Gives every job an engine of its own, so that one which a hostile file has captured sees no
+    later job. Each job then waits for an engine to start and its weights to load."""
     device: str = "auto"
     """ "auto", "cpu", "cuda" or "cuda:N"."""
     cuda_graphs: bool = False
@@ -86,6 +89,7 @@ def engine_fields(read: Reader, default: EngineSettings) -> dict[str, Any]:
         "render_sandbox": read.choice(
             "GPU_WORKER_RENDER_SANDBOX", POLICIES, default.render_sandbox
         ),
+        "fresh_engine": read.flag("GPU_WORKER_FRESH_ENGINE", default.fresh_engine),
         "device": read.text("GPU_WORKER_DEVICE", default.device),
         "cuda_graphs": read.flag("GPU_WORKER_CUDA_GRAPHS", default.cuda_graphs),
         "max_pixels": read.whole("GPU_WORKER_MAX_PIXELS", default.max_pixels),

@@ -101,6 +101,22 @@ def check_suffix(task: OutputTask, suffix: str, where: str) -> None:
         raise TaskError(ErrorCode.invalid_task, f"{where}: {problem}", path=where)
 
 
+def check_target(path: Path, where: str) -> None:
+    """
+    Raises:
+        TaskError: `invalid_task`: no file can be written there, as a folder is at the path, or a
+            file where its folder should be.
+    """
+    # not Path.is_dir, which raises for too long a name before Python 3.14
+    if os.path.isdir(path):  # noqa: PTH112
+        problem = "a folder is at this path; name a file"
+    elif any(os.path.isfile(above) for above in path.parents):  # noqa: PTH113
+        problem = "a file is where the folder of this path should be"
+    else:
+        return
+    raise TaskError(ErrorCode.invalid_task, f"{where}: {problem}", path=where)
+
+
 def check_distinct(named: Sequence[tuple[str, T]], same: Callable[[T, T], bool]) -> None:
     """
     Args:
@@ -155,10 +171,7 @@ def _input(text: str, where: str) -> Path:
 
 def _target(text: str, where: str) -> Path:
     path = _path(text, where)
-    if os.path.isdir(path):  # noqa: PTH112 - false for too long a name, too
-        raise TaskError(
-            ErrorCode.invalid_task, f"{where}: a folder is at this path; name a file", path=where
-        )
+    check_target(path, where)
     return path
 
 

@@ -25,13 +25,10 @@ from gpu_worker_processors.media.decoders import (
     SUBTITLE_DECODERS,
     VIDEO_DECODERS,
 )
-from gpu_worker_processors.media.open_limits import limited
+from gpu_worker_processors.media.open_limits import check_tags, limited
 from gpu_worker_processors.media.repaired_file import RepairedFile, repaired
 from gpu_worker_processors.media.sniff import Kind, sniff
 from gpu_worker_processors.media.truncation import has_moov, missing_bytes
-
-_MAX_TAGS = 5_000
-"""FFmpeg takes 0.2 s to read so many, and four times as long for twice as many."""
 
 
 def _options(kind: Kind, limits: Limits, *, decode: bool) -> dict[str, str]:
@@ -57,14 +54,13 @@ def admitted(path: Path, limits: Limits) -> Kind:
     """
     kind = sniff(path)
     with opened(path, kind, limits, decode=False) as container:
-        tags = sum(len(owner.metadata) for owner in (container, *container.streams))
-    if tags > _MAX_TAGS:
-        raise TaskError(
-            ErrorCode.media_limit,
-            f"the file has {tags} tags, and a job takes {_MAX_TAGS}; remux it without its metadata",
-            limit=_MAX_TAGS,
-        )
+        check_tags(tags_of(container))
     return kind
+
+
+def tags_of(container: InputContainer) -> int:
+    """How many tags the file and its streams have."""
+    return sum(len(owner.metadata) for owner in (container, *container.streams))
 
 
 @contextmanager

@@ -20,6 +20,8 @@ from gpu_worker_processors.base import Limits
 
 TOOK_TOO_LONG, TOOK_TOO_MUCH_MEMORY = 113, 114
 """Exit statuses, of no other meaning here: 1 and 2 are Python's, from 128 on they are signals."""
+_MAX_TAGS = 5_000
+"""FFmpeg takes 0.2 s to read so many, and four times as long for twice as many."""
 _WATCH_SECONDS = 0.02
 """Between two measurements. Memory can be taken at 2 GB/s: 40 MB more than the limit."""
 _DATA_FIELD = 5
@@ -49,6 +51,20 @@ def limited(limits: Limits, *, memory: bool) -> Generator[None]:
     finally:
         over.set()
         watching.join()  # the clock is gone with this thread
+
+
+def check_tags(count: int) -> None:
+    """
+    Raises:
+        TaskError: `media_limit`: a file with so many tags is not opened again.
+    """
+    if count > _MAX_TAGS:
+        raise TaskError(
+            ErrorCode.media_limit,
+            f"the file has {count} tags, and a job takes {_MAX_TAGS}; remux it without its"
+            " metadata",
+            limit=_MAX_TAGS,
+        )
 
 
 def error_of(status: int, limits: Limits) -> TaskError | None:

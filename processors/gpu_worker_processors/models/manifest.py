@@ -59,7 +59,7 @@ class WeightSpec:
     min_vram: int = 0
     """MiB of GPU memory for one 720x480 frame; 0 is unknown."""
     source: str = ""
-    """A remark on where an operator's own file comes from."""
+    """What the file is that has no address, as a sentence goes on after "it is"."""
 
     @property
     def suffix(self) -> str:

@@ -9,7 +9,6 @@ Imports nothing heavy, so the worker's parent process may use it too.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import stat
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol.task import nearest
 from gpu_worker_processors.base import ProcessorSettings
 from gpu_worker_processors.models.manifest import (
     LOCAL_MANIFEST,
@@ -115,18 +115,15 @@ class WeightStore:
         if name not in self._specs:
             raise TaskError(
                 ErrorCode.weights_missing,
-                f"no weights of that name{self._near(name)}; the manifest has:"
-                f" {', '.join(self._specs)}",
+                f"no weights of that name; the manifest has: {', '.join(self._specs)}."
+                f"{nearest(name, list(self._specs))}",
                 names=sorted(self._specs),
             )
         return self._specs[name]
 
-    def _near(self, name: str) -> str:
-        close = difflib.get_close_matches(
-            name[:64].lower(), [known.lower() for known in self._specs], n=1
-        )
-        match = next((known for known in self._specs if close and known.lower() == close[0]), None)
-        return f'. Did you mean "{match}"?' if match else ""
+    def __contains__(self, name: str) -> bool:
+        """Whether a manifest knows the name."""
+        return name in self._specs
 
     def path(self, name: str) -> Path | None:
         """Where the file is, None when it is not there; says nothing about its content."""
@@ -160,8 +157,11 @@ class WeightStore:
         return WeightFile(path, spec)
 
 
-def verify(path: Path, spec: WeightSpec) -> None:
+def verify(path: Path, spec: WeightSpec, *, downloaded: bool = False) -> None:
     """Proves that the file is the one the manifest pins, reading it as plain bytes only.
+
+    Args:
+        downloaded: the file has just come from its address, so another download is no advice.
 
     Raises:
         TaskError: `weights_missing`, or `weights_rejected` with `reason` = not_a_file | no_digest |
@@ -181,18 +181,19 @@ def verify(path: Path, spec: WeightSpec) -> None:
         )
     if not spec.sha256:
         raise _rejected(spec, "no_digest", f"has no pinned SHA-256; add one to {LOCAL_MANIFEST}")
+    again = "" if downloaded else f"; {_again(spec)}"
     if spec.bytes and status.st_size != spec.bytes:
         raise _rejected(
             spec,
             "size_mismatch",
-            f"has {status.st_size} bytes and the manifest says {spec.bytes}; {_again(spec)}",
+            f"has {status.st_size} bytes and the manifest says {spec.bytes}{again}",
         )
     key = (path, status.st_ino, status.st_mtime_ns, status.st_size)
     if key not in _verified:
         _verified[key] = _digest(path, spec)
     if _verified[key] != spec.sha256:
         raise _rejected(
-            spec, "digest_mismatch", f"has another SHA-256 than the manifest pins; {_again(spec)}"
+            spec, "digest_mismatch", f"has another SHA-256 than the manifest pins{again}"
         )
 
 
@@ -218,11 +219,9 @@ def how_to_get(spec: WeightSpec) -> str:
     brought it."""
     if not spec.url:
         by_hand = f"put {spec.file} there yourself: the manifest has no address for it"
-        return (
-            by_hand
-            if spec.sha256
-            else f"{by_hand}, and wants its SHA-256 in {LOCAL_MANIFEST} there"
-        )
+        if not spec.sha256:
+            by_hand += f", and wants its SHA-256 in {LOCAL_MANIFEST} there"
+        return by_hand + (f"; it is {spec.source}" if spec.source else "")
     if find_spec("gpu_worker") is None:
         command = f"`curl -fL -o {spec.file} {spec.url}` in that folder gets it"
     else:

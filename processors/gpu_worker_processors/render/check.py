@@ -19,9 +19,12 @@ import av
 from av.error import FFmpegError
 
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
+from gpu_worker_processors.base import Limits
+from gpu_worker_processors.media.open_limits import limited
 from gpu_worker_processors.render.base import Expectation
 from gpu_worker_processors.render.progress import Report
 
+_DEFAULT = Limits()
 _AUDIO_TOLERANCE_SECONDS = 0.05
 """Two AAC frames at 44.1 kHz: what priming and padding add to a stream."""
 _TAIL_PACKETS = 64
@@ -93,7 +96,12 @@ class Output:
 
 
 def check_output(
-    path: Path, expected: Expectation, written: Report, *, copied: bool = False
+    path: Path,
+    expected: Expectation,
+    written: Report,
+    *,
+    copied: bool = False,
+    limits: Limits = _DEFAULT,
 ) -> Output:
     """
     Args:
@@ -114,7 +122,7 @@ def check_output(
             video_codec=None,
         )
     try:
-        output = animated_webp(path) or _read(path)
+        output = animated_webp(path) or _read(path, limits)
     except (FFmpegError, OSError) as error:
         _fail(f"it cannot be read back: {type(error).__name__}", error)
     if written.has_video and not output.frames:
@@ -221,8 +229,10 @@ class _Decoding:
                 _fail("its last video frame does not decode")
 
 
-def _read(path: Path) -> Output:
-    with av.open(f"file:{path}", options=_OPTIONS) as container:
+def _read(path: Path, limits: Limits) -> Output:
+    with limited(limits, memory=False):  # it opens decoders: their frames are as large as the job's
+        container = av.open(f"file:{path}", options=_OPTIONS)
+    with container:
         streams = {stream.index: _Stream(stream.type) for stream in container.streams}
         probed = (*container.streams.video[:1], *container.streams.audio[:1])
         decodings = {one.index: _Decoding(one.type, one.codec_context) for one in probed}

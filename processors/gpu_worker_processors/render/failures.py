@@ -52,26 +52,33 @@ _SENTENCES = (
         "an input has more streams than this worker reads; keep a few",
     ),
     _says(
+        r"Unable to find mapping variant stream",
+        ErrorCode.invalid_task,
+        "-var_stream_map leaves out a stream of the output: name each, as in"
+        ' "v:0,a:0,name:low", or leave it out with -map',
+        reason="no_such_stream",
+    ),
+    _says(
         r"Cannot allocate memory|malloc .*failed|Resource temporarily unavailable|get_buffer\(\)"
         r" failed",
         ErrorCode.resource_exhausted,
-        "the command needed more memory than a job may have; use smaller pictures or fewer of them"
+        "the command needed more memory than a job may have; use smaller frames or fewer of them"
         " at once",
     ),
     _says(
         r"Picture size (\d+)x(\d+) (?:is invalid|exceeds)",
         ErrorCode.media_limit,
-        "pictures of {}x{} pixels are more than this worker handles",
+        "frames of {}x{} pixels are more than this worker handles",
     ),
     _says(
         r"Invalid too big or non positive size for width '(-?\d+)' or height '(-?\d+)'",
         ErrorCode.invalid_task,
-        "a crop of {}x{} pixels does not fit into its picture",
+        "a crop of {}x{} pixels does not fit into its frame",
     ),
     _says(
         r"(width|height) not divisible by 2 \((\d+)x(\d+)\)",
         ErrorCode.invalid_task,
-        "the encoder needs an even {}, and the picture is {}x{}; scale or crop it to even numbers",
+        "the encoder needs an even {}, and the frame is {}x{}; scale or crop it to even numbers",
     ),
     _says(
         r"Cannot find an unused (\w+) input stream to feed the unlabeled input pad (\w+)",
@@ -223,7 +230,7 @@ _SENTENCES = (
         r"Error while opening encoder|Could not open encoder|Unable to parse|Error setting"
         r" option|Error applying",
         ErrorCode.invalid_task,
-        "the encoder does not take these options for these pictures",
+        "the encoder does not take these options for these frames",
         reason="encoder",
     ),
 )
@@ -269,7 +276,7 @@ _HARDWARE = tuple(
         ),
         (
             r"(?:Width|Height|dimension)[^\n]*(?:exceed|not supported)|InitializeEncoder",
-            "it takes no pictures of this size",
+            "it takes no frames of this size",
         ),
         (
             r"CUDA_ERROR|cuInit|load CUDA|No device available|Device creation failed",

@@ -126,12 +126,12 @@ def _checked(job: LocalJob, rendering: Rendering, finished: FinishedRun) -> Outp
     if rendering.is_archive:
         assert rendering.folder is not None, "an archive has a folder"
         for made, expected in rendering.made.items():
-            check_output(made, expected, Report())
+            check_output(made, expected, Report(), limits=job.limits)
         return pack(rendering.folder, path, report)
     if not rendering.writes_output:
         path.write_text(json.dumps(dict(finished.measurements), indent=1) + "\n", "utf-8")
     expected, copied = rendering.expected, rendering.video_encoder == "copy"
-    output = check_output(path, expected, report, copied=copied)
+    output = check_output(path, expected, report, limits=job.limits, copied=copied)
     job.warnings.extend(warnings(output, expected, copied=copied))
     return output
 
@@ -149,7 +149,7 @@ def planned(job: LocalJob, policy: Policy) -> tuple[Rendering, str | None]:
 
         words = params.command_args or []
         output = job.output_path or job.work_dir / "measurements.json"
-        command = compile_command(words, job.inputs, params.output_filename, output)
+        command = compile_command(words, job.inputs, params.output_filename, output, job.limits)
         if command.writes_output and job.output_path is None:
             raise TaskError(
                 ErrorCode.invalid_task,
@@ -285,12 +285,13 @@ def _lengths(files: Iterable[Path], limits: Limits) -> Iterable[float]:
     """Seconds of those files that are videos or audio.
 
     Raises:
-        TaskError: `corrupt_media`, `no_frames`, `media_limit`: one of them cannot be opened, or is
-            cut off.
+        TaskError: `corrupt_media`, `no_frames`, `media_limit`: one of them cannot be opened, is
+            cut off, or has too many tags.
     """
     import av
 
-    from gpu_worker_processors.media.container import opened
+    from gpu_worker_processors.media.container import opened, tags_of
+    from gpu_worker_processors.media.open_limits import check_tags
     from gpu_worker_processors.media.sniff import sniff
 
     for path in files:
@@ -299,6 +300,7 @@ def _lengths(files: Iterable[Path], limits: Limits) -> Iterable[float]:
         except TaskError:  # a frame, subtitles, a font: its use was checked with the command
             continue
         with opened(path, kind, limits, decode=False) as container:
+            check_tags(tags_of(container))
             yield (container.duration or 0) / av.time_base
 
 

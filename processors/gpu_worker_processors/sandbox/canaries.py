@@ -48,6 +48,7 @@ def run(work_root: Path) -> dict[str, bool]:
                 lambda: os.listdir(work_root.parent),  # noqa: PTH208 - names only
                 lambda: _create(work_root.parent),
             ],
+            "watch_folders": _watches(),
             "network": [_connect, _datagram],
             "unix_sockets": _socket_pairs(),
             "shared_memory": _shared_memory(),
@@ -126,6 +127,14 @@ def _changes() -> list[Attempt]:
         lambda: os.listxattr(_NOWHERE),
         lambda: os.truncate(_NOWHERE, 0),
         lambda: os.close(os.open("/dev/null", os.O_RDONLY | os.O_TRUNC)),
+    ]
+
+
+def _watches() -> list[Attempt]:
+    """Landlock has no right for it: a watch says the names of new files in a folder."""
+    return [
+        lambda: os.close(_call("inotify_init1", 0)),
+        lambda: _call("inotify_add_watch", -1, b"/", 0),
     ]
 
 

@@ -97,6 +97,7 @@ def _refusals() -> str:
             )
         ],
         "times": [lambda: os.utime(nowhere), lambda: os.listxattr(nowhere)],
+        "watch": [lambda: os.close(_check(_libc.inotify_init1(0), "inotify_init1"))],
         "tcp": [lambda: _check(_libc.socket(_AF_INET, _SOCK_STREAM, 0), "socket")],
         "udp": [lambda: _check(_libc.socket(_AF_INET, _SOCK_DGRAM, 0), "socket")],
         "unix": [

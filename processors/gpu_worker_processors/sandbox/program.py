@@ -9,6 +9,7 @@ carries it out.
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import subprocess
@@ -26,7 +27,9 @@ from gpu_worker_processors.base import Limits, Policy
 from gpu_worker_processors.sandbox import enter, kernel, landlock, seccomp
 from gpu_worker_processors.sandbox.landlock import DEVICE, READ, WORK, Access, Rule
 
-REFUSALS = frozenset({"read", "write", "times", "tcp", "udp", "unix", "memory", "signal", "nice"})
+REFUSALS = frozenset(
+    {"read", "write", "times", "watch", "tcp", "udp", "unix", "memory", "signal", "nice"}
+)
 """Every way out that the sandbox must have shut; the names are those of `enter`."""
 
 OWN_OPEN_FILES = 256
@@ -249,6 +252,14 @@ def _start(
                 cwd=confinement.work_dir,
                 pass_fds=[fd for fd in (report, ruleset) if fd >= 0],
             )
+        except OSError as error:
+            if error.errno != errno.E2BIG:
+                raise
+            raise TaskError(
+                ErrorCode.invalid_task,
+                "the command with all its inputs is longer than the system takes; use fewer inputs,"
+                " or join some first",
+            ) from error
         finally:
             for fd in (report, ruleset):
                 if fd >= 0:

@@ -7,8 +7,8 @@ know, or knows only in newer kernels: every socket that can reach anybody (so no
 docker.sock), shared memory and message queues, reading, signalling or slowing other processes,
 leaving the process group, namespaces, mounts, kernel interfaces with a record of bugs, links that
 could fool the parent into delivering another file, changing owners, modes, times and attributes,
-and, unless the job may spawn a program, new processes. A refused call gives EPERM; a call of a
-foreign architecture ends the process.
+watching folders and, unless the job may spawn a program, new processes. A refused call gives EPERM;
+a call of a foreign architecture ends the process.
 """
 
 from __future__ import annotations
@@ -130,7 +130,6 @@ KERNEL = (
         "name_to_handle_at",
     ),
     "memfd_secret",
-    "fanotify_init",
     "quotactl",
     "swapon",
     "swapoff",
@@ -170,6 +169,11 @@ FILE_IDENTITY = (
     "truncate",
 )
 """Landlock has no right for any of these but `truncate`, and for that from ABI 3 on."""
+WATCHES = (
+    *("inotify_init", "inotify_init1", "inotify_add_watch"),
+    *("fanotify_init", "fanotify_mark"),
+)
+"""They say the names of files in folders that Landlock lets nobody list."""
 SPAWN = ("fork", "vfork", "execve", "execveat")
 _ONLY_PROGRAMS = ("fork", "vfork", "execveat", "tgkill", "memfd_create")
 """What no foreign program needs: a process, a program of its own making, a signal to anybody."""
@@ -188,7 +192,10 @@ class Denial:
     """What of the argument is compared."""
 
 
-_EVERYBODY = (*NETWORK, *SHARED_MEMORY, *OTHER_PROCESSES, *NAMESPACES, *KERNEL, *FILE_IDENTITY)
+_EVERYBODY = (
+    *(*NETWORK, *SHARED_MEMORY, *OTHER_PROCESSES, *NAMESPACES),
+    *(*KERNEL, *FILE_IDENTITY, *WATCHES),
+)
 _NO_PROCESS = Denial("clone", test="no_bit", value=CLONE_THREAD)
 _TIED = Denial("prctl", test="equal", value=_SET_PDEATHSIG)
 _BY_ARGUMENT = (

@@ -25,6 +25,9 @@ from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
 """linux/prctl.h."""
+_OOM_SCORE, _MAX_OOM_SCORE = 500, 1000
+"""What an engine's oom_score_adj has above the worker's: in a full container the kernel then ends
+the engine, which is replaced, and not the worker. proc(5): half of the memory and all of it."""
 
 
 def descendants(pid: int) -> list[int]:
@@ -60,12 +63,21 @@ def main(words: list[str]) -> None:
         setsid=True,
         setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
     )
+    _end_first_when_memory_is_full(engine)
     _let_go_of_pipes()
     _end_as(_supervise(engine, watched))
 
 
 def _wake(_number: int, _frame: object) -> None:
     """The number itself goes into the pipe."""
+
+
+def _end_first_when_memory_is_full(engine: int) -> None:
+    """With all that it will start: a child has its parent's score."""
+    with suppress(OSError):  # it has ended already, or the container forbids it
+        score = int(Path("/proc/self/oom_score_adj").read_text("utf-8"))
+        raised = min(score + _OOM_SCORE, _MAX_OOM_SCORE)
+        Path("/proc", str(engine), "oom_score_adj").write_text(str(raised), "utf-8")
 
 
 def _let_go_of_pipes() -> None:
@@ -88,6 +100,8 @@ def _supervise(engine: int, watched: list[int]) -> int:
             is_wanted = signal.SIGTERM not in os.read(watched[0], 4096)
         is_wanted = is_wanted and ready == watched[:1]
         _reap(ended, os.WNOHANG)
+    if engine not in ended:  # its number may be another's by then
+        os.killpg(engine, signal.SIGKILL)  # before /proc is read: it may be starting thousands
     while True:
         _end_groups()
         if not _reap(ended, 0):

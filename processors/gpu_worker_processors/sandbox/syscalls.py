@@ -21,7 +21,8 @@ X86_64: dict[str, int] = {
     "init_module": 175,
     "finit_module": 313, "delete_module": 176, "open_by_handle_at": 304, "name_to_handle_at": 303,
     "memfd_secret": 447,
-    "fanotify_init": 300, "quotactl": 179, "swapon": 167, "swapoff": 168, "reboot": 169,
+    "fanotify_init": 300, "fanotify_mark": 301, "inotify_init": 253, "inotify_init1": 294,
+    "inotify_add_watch": 254, "quotactl": 179, "swapon": 167, "swapoff": 168, "reboot": 169,
     "settimeofday": 164,
     "clock_settime": 227, "clock_adjtime": 305, "adjtimex": 159, "sethostname": 170,
     "setdomainname": 171, "acct": 163,
@@ -64,7 +65,8 @@ AARCH64: dict[str, int] = {
     "init_module": 105,
     "finit_module": 273, "delete_module": 106, "open_by_handle_at": 265, "name_to_handle_at": 264,
     "memfd_secret": 447,
-    "fanotify_init": 262, "quotactl": 60, "swapon": 224, "swapoff": 225, "reboot": 142,
+    "fanotify_init": 262, "fanotify_mark": 263, "inotify_init1": 26, "inotify_add_watch": 27,
+    "quotactl": 60, "swapon": 224, "swapoff": 225, "reboot": 142,
     "settimeofday": 170,
     "clock_settime": 112, "clock_adjtime": 266, "adjtimex": 171, "sethostname": 161,
     "setdomainname": 162, "acct": 89,
@@ -86,6 +88,6 @@ AARCH64: dict[str, int] = {
     "move_pages": 239, "process_madvise": 440, "process_mrelease": 448, "truncate": 45,
     "openat": 56, "openat2": 437,
 }
-"""A 64-bit ARM kernel never had fork, vfork, link, symlink, mknod, chmod, chown, lchown, open
-and the older forms of utimensat: only their newer forms."""
+"""A 64-bit ARM kernel never had fork, vfork, link, symlink, mknod, chmod, chown, lchown, open,
+inotify_init and the older forms of utimensat: only their newer forms."""
 # fmt: on

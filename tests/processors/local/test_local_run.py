@@ -204,8 +204,8 @@ BAD: dict[str, tuple[object, str, str]] = {
     "result is a folder": (SCENES | {"result_url": "."}, "invalid_task", "folder"),
     "result below a file": (
         RENDER | {"result_url": "film.mp4/r.json"},
-        "upload_failed",
-        "result_url",
+        "invalid_task",
+        "result_url: a file is where",
     ),
     "no container": (UPSCALE | {"output_url": "out.txt"}, "invalid_task", ".mkv"),
     "weights missing": (

@@ -153,6 +153,7 @@ def test_missing_weights_that_nobody_serves_name_no_command(tmp_path: Path) -> N
             WeightStore(folder).resolve("beat_this_small")
         assert "put beat_this_small.onnx there yourself" in caught.value.message
         assert "SHA-256 in manifest.local.toml" in caught.value.message
+        assert "checkpoint small0 of https://github.com/CPJKU/beat_this" in caught.value.message
         assert "`" not in caught.value.message
 
 

@@ -240,6 +240,8 @@ def test_the_output_has_the_name_that_the_task_gives_it() -> None:
         (["-crf", "20", "-i", "in.mp4", "out.mp4"], 0, "after the last input"),
         (["-i", "in.mp4", "-stream_loop", "2", "out.mp4"], 2, "before the input"),
         (["-i", "in.mp4", "-vf", "movie=x.png", "out.mp4"], 3, "one of the task's inputs"),
+        (["-i", "in.mp4", "-b:w", "5M", "out.mp4"], 2, 'no stream specifier "w"; use v, a or s'),
+        (["-i", "in.mp4", "-c:v", "libx246", "out.mp4"], 3, 'use "libx264"'),
     ],
 )
 def test_common_slips_are_told_what_to_do(words: list[str], at: int, hint: str) -> None:

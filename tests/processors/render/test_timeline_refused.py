@@ -25,7 +25,10 @@ REFUSED = [
         id="no such input",
     ),
     pytest.param(
-        {"clips": [{"input": "m.wav"}]}, "clips.0.input", "holds no picture", id="sound as a clip"
+        {"clips": [{"input": "m.wav"}]},
+        "clips.0.input",
+        "holds no image and no video",
+        id="sound as a clip",
     ),
     pytest.param(
         {"clips": [{"input": "a.mp4", "start": 2}]},
@@ -49,7 +52,7 @@ REFUSED = [
             "transition": {"kind": "dissolve", "seconds": 0.3},
         },
         "clips.1",
-        "its transitions need 16",
+        "frames in the video, its transitions need 16",
         id="transitions meet",
     ),
     pytest.param(
@@ -68,7 +71,7 @@ REFUSED = [
     pytest.param(
         {"clips": [{"input": "a.mp4"}], "music": {"input": "s.png"}},
         "music.input",
-        "holds no sound",
+        "holds no audio",
         id="music",
     ),
     pytest.param(
@@ -80,13 +83,13 @@ REFUSED = [
     pytest.param(
         {"clips": [{"input": "a.mp4"}], "overlays": [{"text": "x", "x": 0, "y": 0, "start": 5}]},
         "overlays.0",
-        "the film ends at 2.000",
+        "the video ends at 2.000",
         id="overlay after the film",
     ),
     pytest.param(
         {"clips": [{"input": "a.mp4"}], "overlays": [{"input": "m.wav", "x": 0, "y": 0}]},
         "overlays.0.input",
-        "no picture",
+        "no image and no video",
         id="sound as an overlay",
     ),
     pytest.param(

@@ -96,6 +96,7 @@ def test_every_denied_call_is_in_the_table_of_the_machine_that_has_it(machine: s
         "utime",
         "utimes",
         "futimesat",
+        "inotify_init",
         "open",
     }
     named = {
@@ -131,6 +132,9 @@ def test_every_denied_call_is_in_the_table_of_the_machine_that_has_it(machine: s
         "utimensat",
         "getxattr",
         "truncate",
+        "inotify_init1",
+        "inotify_add_watch",
+        "fanotify_mark",
     ],
 )
 @pytest.mark.parametrize("may_spawn", [False, True])

@@ -85,9 +85,10 @@ def nearest(name: str, allowed: Iterable[str]) -> str | None:
 
 
 def _is_another_number(name: str, known: str) -> bool:
-    """h264 is no slip of h265."""
+    """h264 is no slip of h265; h246 is one of h264."""
     given, other = _DIGITS.findall(name), _DIGITS.findall(known)
-    return given != other and [*map(len, given)] == [*map(len, other)]
+    swapped = [*map(sorted, given)] == [*map(sorted, other)]
+    return not swapped and [*map(len, given)] == [*map(len, other)]
 
 
 def shown(name: str) -> str:

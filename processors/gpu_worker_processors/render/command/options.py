@@ -235,8 +235,17 @@ def find_option(word: str, before_input: bool) -> tuple[Option, str]:
         raise Denied(f"-{name} takes no stream specifier")
     form = _METADATA_SPECIFIER if name in ("metadata", "map_metadata") else _SPECIFIER
     if specifier and not form.fullmatch(specifier):
-        raise Denied(f'the stream specifier of -{name} must be like "v", "a:1" or "2"')
+        raise Denied(
+            f"-{name} knows no stream specifier {shown(specifier)}; use v, a or s, with a number"
+            ' behind it for one stream: "a:1"'
+        )
     return option, specifier
+
+
+def is_option(word: str, before_input: bool) -> bool:
+    """Whether there is an option of this name at this position; as `find_option`."""
+    name = word.partition(":")[0]
+    return (_ALIASES.get(name, (name, ""))[0], before_input) in _OPTIONS
 
 
 def _option_anywhere(name: str) -> Option | None:

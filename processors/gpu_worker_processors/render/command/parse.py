@@ -18,7 +18,7 @@ from gpu_worker_processors.render.command.legacy import (
     modern_value,
     with_async,
 )
-from gpu_worker_processors.render.command.options import OPTIONS, Scope, find_option
+from gpu_worker_processors.render.command.options import OPTIONS, Scope, find_option, is_option
 from gpu_worker_processors.render.command.script import Given, Input, Script
 from gpu_worker_processors.render.command.sequence import find_sequence
 from gpu_worker_processors.render.command.tee import read_tee
@@ -251,6 +251,8 @@ def find_option_anywhere(name: str) -> None:
     try:
         find_option(name, before_input=False)
     except Denied:
+        if is_option(name, before_input=False) and not is_option(name, before_input=True):
+            raise
         find_option(name, before_input=True)
 
 

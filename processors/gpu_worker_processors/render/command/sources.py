@@ -6,11 +6,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.sniff import sniff
 from gpu_worker_processors.render.command import formats, units
 from gpu_worker_processors.render.command.drawn_text import read_drawn_text
 from gpu_worker_processors.render.command.errors import Denied, shown
+from gpu_worker_processors.render.command.motion_file import check_motion
 from gpu_worker_processors.render.fonts import is_font, letters
 
 _HEAD_BYTES = 4096
@@ -30,6 +34,10 @@ _TEXTS = (
     (re.compile(rb"\s*[0-9]{1,9}[ \t]*\r?\n[0-9:,. ]{8,16}-->"), "srt"),
     (re.compile(rb";FFMETADATA1"), "ffmetadata"),
 )
+_METADATA_BYTES = 16 * 1024**2
+"""Of a file of metadata: a cover image in it takes a few."""
+_METADATA_ENTRY = re.compile(rb"(?:^|[\n\r\0])(?!(?:TIMEBASE|START|END)=)[^;#\n\r\0]")
+"""A tag, or the head of a section; the times of a chapter are none."""
 _LUT_SUFFIXES = (".cube", ".3dl", ".dat", ".m3d", ".csp")
 _NAMES = {"mp4": "mov", "webm": "matroska"}
 """Demuxers with several names, by the one that `sniff` gives."""
@@ -63,7 +71,7 @@ def check_stated(stated: str, demuxer: str) -> None:
         raise Denied(f'-f says what the file is not: it is "{demuxer}"; leave -f out')
 
 
-def check_purpose(path: Path, purpose: str) -> None:
+def check_purpose(path: Path, purpose: str, limits: Limits) -> None:
     """Whether a file is what the filter that reads it expects.
 
     Args:
@@ -84,27 +92,29 @@ def check_purpose(path: Path, purpose: str) -> None:
             raise Denied("the file is no TrueType or OpenType font")
         letters(path)  # FFmpeg takes another font for a damaged one, and says nothing
     elif purpose == "movie":
-        _check_decoders(path)
+        _check_decoders(path, limits)
     elif purpose == "text":
         _check_text(path)
     elif purpose == "motion":
-        with path.open("rb") as file:
-            if not file.read(8).startswith((b"VID.STAB", b"TRF1")):
-                raise Denied("the file is not what vidstabdetect writes")
+        check_motion(path)
     elif purpose == "rnn":
         with path.open("rb") as file:
             if not file.read(32).startswith(b"rnnoise-nu model file version"):
                 raise Denied("the file is no model for arnndn")
 
 
-def _check_decoders(path: Path) -> None:
-    """What FFmpeg holds every other input to, and not what the filter `movie` reads."""
+def _check_decoders(path: Path, limits: Limits) -> None:
+    """What every other input is held to, and not what the filter `movie` reads."""
     import av
     from av.error import FFmpegError
 
+    from gpu_worker_processors.media.open_limits import limited
+
     options = {"protocol_whitelist": "file", "codec_whitelist": "none"}
     try:
-        with av.open(f"file:{path}", format=demuxer_of(path), options=options) as container:
+        with limited(limits, memory=True):
+            container: Any = av.open(f"file:{path}", format=demuxer_of(path), options=options)
+        with container:
             codecs = [stream.codec_context for stream in container.streams if stream.codec_context]
     except FFmpegError:
         raise Denied("the file that the filter reads cannot be opened") from None
@@ -113,6 +123,23 @@ def _check_decoders(path: Path) -> None:
             raise Denied(f"the file has a stream of {shown(codec.name)}, which is not allowed")
         if codec.type == "video" and codec.width * codec.height > units.MAX_PIXELS:
             raise Denied(f"the frames of the file have more than {units.MAX_PIXELS} pixels")
+
+
+def check_metadata(path: Path) -> None:
+    """Holds a file of metadata to the tags that every other input may have.
+
+    Raises:
+        TaskError: `media_limit`.
+    """
+    from gpu_worker_processors.media.open_limits import check_tags
+
+    if path.stat().st_size > _METADATA_BYTES:
+        raise TaskError(
+            ErrorCode.media_limit,
+            f"a file of metadata may have {_METADATA_BYTES} bytes",
+            limit=_METADATA_BYTES,
+        )
+    check_tags(sum(1 for _ in _METADATA_ENTRY.finditer(path.read_bytes())))
 
 
 def _check_text(path: Path) -> None:

@@ -190,7 +190,7 @@ class _Build:
         if music is not None:
             source = self._sources[music.input]
             if source.audio is None:
-                raise refused("music.input", "holds no sound")
+                raise refused("music.input", "holds no audio")
             start = exact(music.start)
             if source.seconds is not None and start >= source.seconds:
                 raise refused(
@@ -244,7 +244,7 @@ class _Build:
         if output.suffix.lower() not in _SHEETS:
             raise TaskError(
                 ErrorCode.unsupported_media,
-                f"output_url: a sheet of thumbnails is a picture; allowed: {', '.join(_SHEETS)}",
+                f"output_url: a sheet of thumbnails is an image; allowed: {', '.join(_SHEETS)}",
                 allowed=list(_SHEETS),
             )
         encoder, options = _SHEETS[output.suffix.lower()]
@@ -279,7 +279,7 @@ class _Build:
         if len(text.encode()) > MAX_GRAPH_BYTES:
             raise refused(
                 "clips",
-                "this many clips, keyframes and overlays do not fit into one film; render it in"
+                "this many clips, keyframes and overlays do not fit into one video; render it in"
                 " parts",
             )
         return text

@@ -40,7 +40,7 @@ def window_shape(placed: PlacedClip) -> Fraction:
         ):
             raise refused(
                 field,
-                f"stands over the edge of the picture, which is {video.width}x{video.height}",
+                f"stands over the edge of the image, which is {video.width}x{video.height}",
             )
         if abs(key.width / key.height / first - 1) > _SAME_SHAPE:
             raise refused(field, "has another aspect ratio than the clip's first window")

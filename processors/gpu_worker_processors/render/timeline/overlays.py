@@ -32,7 +32,7 @@ def overlaid(
     """
     video = source.video
     if video is None:
-        raise refused(f"overlays.{number}.input", "holds no picture")
+        raise refused(f"overlays.{number}.input", "holds no image and no video")
     first, end = _span(overlay, number, plan)
     width = overlay.width or even(video.shown_width)
     height = even(width / video.shown_width * video.height)
@@ -71,7 +71,7 @@ def _span(overlay: Overlay, number: int, plan: VideoPlan) -> tuple[int, int]:
     if first >= end:
         raise refused(
             f"overlays.{number}",
-            f"is never shown: the film ends at {float(plan.seconds):.3f} seconds",
+            f"is never shown: the video ends at {float(plan.seconds):.3f} seconds",
         )
     return first, end
 

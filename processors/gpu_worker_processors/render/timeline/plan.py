@@ -144,7 +144,7 @@ def plan_video(timeline: Timeline, sources: Mapping[str, TimelineSource]) -> Vid
         first += frames
     plan = VideoPlan(width, height, fps, tuple(placed), tuple(joins))
     if plan.seconds > MAX_VIDEO_SECONDS:
-        raise refused("clips", f"the film would be longer than {MAX_VIDEO_SECONDS} seconds")
+        raise refused("clips", f"the video would be longer than {MAX_VIDEO_SECONDS} seconds")
     return plan
 
 
@@ -209,7 +209,9 @@ def _video_of(
 ) -> SourceVideo:
     video = sources[clip.input].video
     if video is None:
-        raise refused(f"clips.{number}.input", "holds no picture; sound alone goes into music")
+        raise refused(
+            f"clips.{number}.input", "holds no image and no video; audio alone goes into music"
+        )
     return video
 
 
@@ -217,7 +219,7 @@ def _frames_of(number: int, clip: TimelineClip, source: TimelineSource, fps: Fra
     end = _end_of(number, clip, source)
     frames = nearest((end - exact(clip.start)) / exact(clip.speed) * fps)
     if frames < 1:
-        raise refused(f"clips.{number}", "is shorter than half a frame of the film")
+        raise refused(f"clips.{number}", "is shorter than half a frame of the video")
     return frames
 
 
@@ -253,5 +255,6 @@ def _check_room(lengths: Sequence[int], joins: Sequence[Join]) -> None:
         needed = before.dissolve + before.fade_in + after.dissolve + after.fade_out
         if needed > frames:
             raise refused(
-                f"clips.{number}", f"has {frames} frames in the film, its transitions need {needed}"
+                f"clips.{number}",
+                f"has {frames} frames in the video, its transitions need {needed}",
             )

@@ -149,7 +149,7 @@ def inspect_input(path: Path, limits: Limits = Limits()) -> TimelineSource:  # n
     audio = info.audio[0] if info.audio else None
     main = info.video.index if info.video else audio.index if audio else None
     if main is None:
-        raise TaskError(ErrorCode.unsupported_media, "the input has neither video nor sound")
+        raise TaskError(ErrorCode.unsupported_media, "the input has neither video nor audio")
     origin, start, has_alpha = _clock(path, info.kind, main, limits)
     of_stream = (
         info.video.duration_seconds if info.video else audio.duration_seconds if audio else None
@@ -234,7 +234,7 @@ def _inspect_still(path: Path, kind: Kind, limits: Limits) -> TimelineSource:
         # FFmpeg reports no size of one above its limit, and of a broken one.
         if not 0 < context.width * context.height <= limits.max_pixels:
             message = (
-                f"the {kind.name} picture is damaged or has more than {limits.max_pixels} pixels"
+                f"the {kind.name} image is damaged or has more than {limits.max_pixels} pixels"
             )
             raise TaskError(ErrorCode.media_limit, message, limit=limits.max_pixels)
         name = context.pix_fmt or "rgb24"

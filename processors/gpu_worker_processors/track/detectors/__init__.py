@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gpu_worker_client.protocol import ErrorCode, TaskError, TrackParams
+from gpu_worker_client.protocol.task import nearest
 from gpu_worker_processors.models.weights import WeightStore
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _kind(name: str, store: WeightStore) -> str:
     if name not in known:
         raise TaskError(
             ErrorCode.weights_missing,
-            f"no detector of that name; there are: {', '.join(known)}",
+            f"no detector of that name; there are: {', '.join(known)}.{nearest(name, list(known))}",
             names=list(known),
         )
     return store.spec(name).kind
