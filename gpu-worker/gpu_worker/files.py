@@ -4,23 +4,28 @@ caller's folders."""
 
 from __future__ import annotations
 
+import tempfile
+import threading
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from gpu_worker import weights_pull
-from gpu_worker.answer import fit_answer, is_large
+from gpu_worker.answer import answer_limits
 from gpu_worker.bucket import store_result
 from gpu_worker.earlier_result import earlier_answer
 from gpu_worker.settings import Settings
 from gpu_worker.transfer.transfers import Transfers
 from gpu_worker.transfer.urls import TaskUrls
-from gpu_worker_client.protocol import OutputPart, TaskBase, TaskResult
+from gpu_worker_client.protocol import OutputPart, TaskBase
+from gpu_worker_processors.atomic_file import disk_errors
 from gpu_worker_processors.engine.host import EngineJob
-from gpu_worker_processors.results import encoded, summary
+from gpu_worker_processors.results import JobResult
+
+COPY_BYTES = 1 << 20
 
 
 class UrlFiles:
@@ -83,24 +88,29 @@ class UrlFiles:
                 self._urls.output.location.unlink(missing_ok=True)
             raise
 
-    def answer(self, result: TaskResult) -> dict[str, Any]:
+    def answer(self, result: JobResult, stop: threading.Event) -> dict[str, Any]:
         urls, settings = self._urls, self._settings
-        result = result.model_copy(
-            update={
-                "output_url": str(urls.output) if urls.output else None,
-                "result_url": str(urls.result) if urls.result else None,
-            }
+        result = result.plus(
+            output_url=str(urls.output) if urls.output else None,
+            result_url=str(urls.result) if urls.result else None,
         )
-        if urls.result is not None:
-            self._transfers.deliver_result(
-                urls.result, encoded(result), settings.work_root, urls.result_get
-            )
-        elif settings.bucket is not None and is_large(result, settings):
-            return summary(
-                result,
-                store_result(settings.bucket, encoded(result), self._transfers, settings.work_root),
-            )
-        return fit_answer(result, settings)
+        limits = answer_limits(settings)
+        if urls.result is None and settings.bucket is None:
+            return result.write(None, limits, stop).answer
+        with disk_errors():
+            whole: BinaryIO = tempfile.TemporaryFile(dir=settings.work_root)  # noqa: SIM115 - closed by the block below
+        with whole:
+            answer, is_large = result.write(whole, limits, stop)
+            pieces = iter(lambda: whole.read(COPY_BYTES), b"")
+            if urls.result is not None:
+                self._transfers.deliver_result(
+                    urls.result, pieces, settings.work_root, urls.result_get
+                )
+            elif settings.bucket is not None and is_large:
+                answer["result_url"] = store_result(
+                    settings.bucket, pieces, self._transfers, settings.work_root
+                )
+        return answer
 
     def halt(self) -> None:
         self._transfers.cancelled.set()

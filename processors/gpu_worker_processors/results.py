@@ -1,11 +1,17 @@
 """The answer of a completed job: the processor's result plus who made it, how long it took and what
-it cost; as JSON that was proven finite, whole or in a summary."""
+it cost; as JSON that was proven finite, whole or in a summary.
+
+The engine's JSON is read as if an attacker had written it: what is large by a process of its own,
+`python -m gpu_worker_processors.results`.
+"""
 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
-from typing import Any, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from gpu_worker_client.protocol import (
     TASKS,
@@ -17,11 +23,85 @@ from gpu_worker_client.protocol import (
     Timings,
     WorkerInfo,
 )
+from gpu_worker_processors.atomic_file import disk_errors
 from gpu_worker_processors.engine.host import EngineAnswer
+from gpu_worker_processors.limited_child import MAX_CHILD_BYTES, SMALL_BYTES, run_limited, serve
 
 SUMMARY_LISTS = frozenset({"warnings", "output_parts"})
 """Lists that an answer keeps when the rest of a large result is at `result_url`: short, and needed
 to act on the answer."""
+
+
+READ_SECONDS = 600
+"""Longest reading of an engine's result, in CPU time. A million boxes take 20 s on a slow core."""
+
+
+class AnswerLimits(NamedTuple):
+    """How large an answer may be, in bytes."""
+
+    inline: int
+    """A stored result of more is answered by its summary."""
+    most: int
+
+
+class Answer(NamedTuple):
+    answer: dict[str, Any]
+    is_large: bool
+    """The result is over the inline limit: when it is stored, this is its summary."""
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """The result of a completed job: what the engine left, which nobody has read yet, and what is
+    not the engine's to say."""
+
+    task: str
+    made: bytes = field(repr=False)
+    added: dict[str, Any]
+    """Fields of `TaskResult` as JSON. Of `worker` the engine says device and encoder."""
+
+    def plus(self, **fields: object) -> JobResult:
+        """The same with more fields added, as JSON."""
+        return replace(self, added=self.added | fields)
+
+    def write(self, out: BinaryIO | None, limits: AnswerLimits, stop: threading.Event) -> Answer:
+        """Writes the whole JSON to an open file, and gives what to answer.
+
+        Args:
+            out: None when the result is stored nowhere: it is answered whole then.
+
+        Raises:
+            TaskError: `internal` when the engine left no such result; `result_too_large` when it
+                takes more than the limits to read; as `fit_answer`.
+        """
+        request = {"task": self.task, "added": self.added, "limits": limits}
+        if len(self.made) <= SMALL_BYTES:
+            answer = _read(request, self.made, out)
+        else:
+            reply = run_limited(
+                "gpu_worker_processors.results", request, self.made, stop, READ_SECONDS, out
+            )
+            if reply is None:
+                message = (
+                    f"the result takes more than {MAX_CHILD_BYTES} bytes of memory or"
+                    f" {READ_SECONDS} s to read; split the input"
+                )
+                raise TaskError(ErrorCode.result_too_large, message, limit=MAX_CHILD_BYTES)
+            answer = Answer(*reply["answer"])
+        if out is not None:
+            out.seek(0)
+        return answer
+
+
+def _read(request: dict[str, Any], made: bytes, out: BinaryIO | None) -> Answer:
+    result = _completed(request["task"], made, request["added"])
+    if out is not None:
+        for piece in encoded(result):
+            with disk_errors():
+                out.write(piece)
+        with disk_errors():
+            out.flush()
+    return fit_answer(result, AnswerLimits(*request["limits"]), stored=out is not None)
 
 
 def completed(
@@ -30,43 +110,51 @@ def completed(
     timings: Timings,
     made_by: WorkerInfo,
     usd_per_second: float | None = None,
-) -> TaskResult:
+) -> JobResult:
     """The whole result, but for where its files went.
 
     Args:
         made_by: the package and its version; the device counts where the processor names none.
         usd_per_second: price of the card.
     """
-    kind = TASKS[task.task].result
-    # Nothing but the task's own fields: what the platform acts on is not the engine's to say.
-    result = kind.model_validate(
-        {name: value for name, value in answer.result.items() if name in kind.model_fields}
+    seconds = answer.seconds
+    cost = Cost(
+        gpu=answer.gpu,
+        gpu_seconds=round(seconds, 3) if answer.gpu else 0.0,
+        usd_per_second=usd_per_second,
+        usd=round(usd_per_second * seconds, 6) if usd_per_second is not None else None,
     )
-    seconds, said = answer.seconds, result.worker
-    return result.model_copy(
-        update={
-            "output_url": None,
-            "output_parts": None,
-            "result_url": None,
-            "idempotency_key": task.idempotency_key,
-            "deduplicated": False,
-            "timings": timings,
-            "cost": Cost(
-                gpu=answer.gpu,
-                gpu_seconds=round(seconds, 3) if answer.gpu else 0.0,
-                usd_per_second=usd_per_second,
-                usd=round(usd_per_second * seconds, 6) if usd_per_second is not None else None,
-            ),
-            "worker": WorkerInfo(
-                version=made_by.version,
-                device=said.device if said else made_by.device,
-                encoder=said.encoder if said else None,
-                fallback_reason=said.fallback_reason if said else None,
-                package=made_by.package,
-                sandbox=answer.sandbox,
-            ),
-        }
-    )
+    added = {
+        "output_url": None,
+        "output_parts": None,
+        "result_url": None,
+        "idempotency_key": task.idempotency_key,
+        "deduplicated": False,
+        "timings": timings.model_dump(mode="json"),
+        "cost": cost.model_dump(mode="json"),
+        "worker": made_by.model_copy(update={"sandbox": answer.sandbox}).model_dump(mode="json"),
+    }
+    return JobResult(task.task, answer.result, added)
+
+
+def _completed(task: str, made: bytes, added: dict[str, Any]) -> TaskResult:
+    kind = TASKS[task].result
+    try:
+        said = kind.from_json(made)
+        # Nothing but the task's own fields: what the platform acts on is not the engine's to say.
+        own = {name: value for name, value in said if name in kind.model_fields}
+        worker = WorkerInfo.model_validate(added["worker"])
+        if said.worker is not None:
+            of_engine = ("device", "encoder", "fallback_reason")
+            worker = worker.model_copy(
+                update={name: getattr(said.worker, name) for name in of_engine}
+            )
+        return kind.model_validate(own | added | {"worker": worker})
+    except ValueError:
+        raise TaskError(
+            ErrorCode.internal,
+            "the engine left a result that is none and was replaced; the job can be retried",
+        ) from None
 
 
 def encoded(result: TaskResult) -> Iterator[bytes]:
@@ -107,7 +195,7 @@ def whole_answer(result: TaskResult, limit: int) -> dict[str, Any] | None:
     return whole if answer_bytes(whole) <= limit else None
 
 
-def summary(result: TaskResult, result_url: str) -> dict[str, Any]:
+def summary(result: TaskResult, result_url: str | None) -> dict[str, Any]:
     """The answer that stands for a large result stored at `result_url`: statistics and counts,
     nothing of the bulk."""
     bulk = {
@@ -121,3 +209,46 @@ def summary(result: TaskResult, result_url: str) -> dict[str, Any]:
         | {f"{name}_count": len(cast("list[Any]", value)) for name, value in bulk.items()}
         | {"result_url": result_url}
     )
+
+
+def fit_answer(result: TaskResult, limits: AnswerLimits, *, stored: bool) -> Answer:
+    """The answer to send: the whole result while it is small; else its summary when the whole is
+    `stored`; else the whole result again, packed if its task has a compact form.
+
+    Raises:
+        TaskError: `result_too_large` when even that is over the limit; `output_invalid` as
+            `encoded`.
+    """
+    small = whole_answer(result, min(limits))
+    if small is not None:
+        return Answer(small, is_large=False)
+    if stored:
+        short = summary(result, result.result_url)
+        size = answer_bytes(short)
+        if size <= limits.most:
+            return Answer(short, is_large=True)
+        raise TaskError(
+            ErrorCode.output_invalid,
+            f"even the summary of the result has {size} bytes; please report it",
+        )
+    try:
+        packed = result.packed()
+    except ValueError as error:
+        raise TaskError(
+            ErrorCode.output_invalid, "the result holds a number out of range; please report it"
+        ) from error
+    answer = whole_answer(packed, limits.most)
+    if answer is None:
+        size = sum(map(len, encoded(packed)))
+        raise TaskError(
+            ErrorCode.result_too_large,
+            f"the result has {size} bytes and an answer carries {limits.most}; give a result_url"
+            " (presigned PUT)",
+            size=size,
+            limit=limits.most,
+        )
+    return Answer(answer, is_large=True)
+
+
+if __name__ == "__main__":
+    serve(_read)

@@ -23,7 +23,6 @@ from gpu_worker_client.protocol import (
     Stage,
     TaskBase,
     TaskError,
-    TaskResult,
     Timings,
     WorkerInfo,
 )
@@ -32,7 +31,7 @@ from gpu_worker_processors.base import ProgressSink
 from gpu_worker_processors.engine.host import Engine, EngineJob
 from gpu_worker_processors.engine.jobdir import JobDirectory
 from gpu_worker_processors.engine.settings import EngineSettings
-from gpu_worker_processors.results import completed
+from gpu_worker_processors.results import JobResult, completed
 
 DEFAULT_SUFFIX = ".mp4"
 """Container of an output whose name has no suffix."""
@@ -65,7 +64,7 @@ class JobFiles(Protocol):
         the caller has to complete, if any."""
         ...
 
-    def answer(self, result: TaskResult) -> dict[str, Any]:
+    def answer(self, result: JobResult, stop: threading.Event) -> dict[str, Any]:
         """Stores the result where the task wants it, and gives what to answer."""
         ...
 
@@ -169,7 +168,13 @@ class JobRunner:
                         version=self._version, device=made.device, package=self._package
                     )
                     result = completed(task, made, _timings(run), made_by, price)
-                    answer = files.answer(result.model_copy(update={"output_parts": parts}))
+                    said = parts and [part.model_dump(mode="json") for part in parts]
+                    try:
+                        answer = files.answer(result.plus(output_parts=said), stop)
+                    except TaskError as error:
+                        if error.code is ErrorCode.internal:
+                            self._engine.kill()  # nobody knows what it would leave next
+                        raise
                     run.check_stop()
                     return answer
 

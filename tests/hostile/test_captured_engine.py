@@ -3,6 +3,7 @@ beyond its own job."""
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -124,18 +125,6 @@ def test_an_endless_result_is_not_read(
     assert caught.value.code is ErrorCode.result_too_large
 
 
-def test_a_result_of_millions_of_values_is_not_parsed(
-    engine: Engine, job: EngineJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Sixty megabytes of empty lists took 1.6 GB and 21 s in the worker's own process."""
-    (job.work_dir / "result.json").write_bytes(b"[" + b"[]," * 2_000_000 + b"[]]")
-    captured(tmp_path, monkeypatch, READY, DONE % "result.json")
-    with pytest.raises(TaskError, match="values") as caught:
-        engine.run(job, ignore)
-    assert caught.value.code is ErrorCode.result_too_large
-    assert not engine.alive
-
-
 NONSENSE = {
     "no JSON": "hello",
     "another shape": "[]",
@@ -167,20 +156,6 @@ def test_nonsense_on_the_pipe_ends_the_engine_typed(
     assert not engine.alive
 
 
-@pytest.mark.parametrize(
-    "result", ["", "hello", "[" * 100_000, '{"tracks": [NaN'], ids=["empty", "text", "deep", "cut"]
-)
-def test_a_result_that_is_none_ends_the_engine_typed(
-    engine: Engine, job: EngineJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: str
-) -> None:
-    (job.work_dir / "result.json").write_text(result)
-    captured(tmp_path, monkeypatch, READY, DONE % "result.json")
-    with pytest.raises(TaskError) as caught:
-        engine.run(job, ignore)
-    assert caught.value.code is ErrorCode.internal
-    assert not engine.alive
-
-
 def test_an_engine_that_closes_its_pipe_and_lives_is_replaced(
     engine: Engine, job: EngineJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,7 +172,7 @@ def test_an_engine_that_closes_its_pipe_and_lives_is_replaced(
     assert not engine.alive
     assert job.input_path is not None
     clips.make(tmp_path / "clip.mp4").rename(job.input_path)
-    assert engine.run(job, ignore).result["task"] == "detect_scenes"
+    assert json.loads(engine.run(job, ignore).result)["task"] == "detect_scenes"
 
 
 def test_an_error_with_names_of_our_own_stays_an_error(

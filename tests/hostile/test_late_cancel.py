@@ -17,8 +17,9 @@ from gpu_worker.settings import Settings
 from gpu_worker.transfer.limits import TransferLimits
 from gpu_worker.transfer.transfers import Transfers
 from gpu_worker.transfer.urls import UrlPolicy, check_task
-from gpu_worker_client.protocol import ErrorCode, TaskError, TaskResult, parse_task
+from gpu_worker_client.protocol import ErrorCode, TaskError, parse_task
 from gpu_worker_processors.engine.host import Engine
+from gpu_worker_processors.results import JobResult
 from gpu_worker_processors.runner import JobRunner
 
 
@@ -27,8 +28,8 @@ class StoppedLate(UrlFiles):
 
     stop: threading.Event
 
-    def answer(self, result: TaskResult) -> dict[str, Any]:
-        answer = super().answer(result)
+    def answer(self, result: JobResult, stop: threading.Event) -> dict[str, Any]:
+        answer = super().answer(result, stop)
         self.stop.set()
         return answer
 

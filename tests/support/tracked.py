@@ -74,6 +74,7 @@ class Tracked(Engine):
     def __init__(self, settings: Settings, result: bytes) -> None:
         super().__init__(settings, os.environ)
         self._result = result
+        self.replaced = False
 
     def start(self, task: str = "") -> bool:  # noqa: ARG002 - the engine's signature
         return False
@@ -83,6 +84,9 @@ class Tracked(Engine):
 
     def own(self, path: Path) -> None:
         """Its user is ours."""
+
+    def kill(self) -> None:
+        self.replaced = True
 
     def run(self, job: EngineJob, on_progress: OnProgress) -> EngineAnswer:
         path = job.work_dir / RESULT_NAME
@@ -98,7 +102,12 @@ REGISTRY = SimpleNamespace(
 def answer(settings: Settings, result: bytes, source: Path, **task: Any) -> dict[str, Any]:
     """The worker's answer to a task whose engine leaves these bytes. `runner.registry` and `TASKS`
     are the caller's to replace."""
-    worker = Worker(settings, Tracked(settings, result))
+    return ask(Tracked(settings, result), settings, source, **task)
+
+
+def ask(engine: Engine, settings: Settings, source: Path, **task: Any) -> dict[str, Any]:
+    """As `answer`, of this engine."""
+    worker = Worker(settings, engine)
     return asyncio.run(
         worker.handle({"id": "job", "input": {"task": "track", "input_url": str(source), **task}})
     )

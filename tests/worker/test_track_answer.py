@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from support import tracked
 
-from gpu_worker.answer import fit_answer, reused_answer
+from gpu_worker.answer import reused_answer
 from gpu_worker.devserver.local import LocalPlatform
 from gpu_worker.settings import Settings
 from gpu_worker_client import Storage
 from gpu_worker_client.protocol import ErrorBody, TaskError, TrackResult, TrackStats
 from gpu_worker_processors import runner
-from gpu_worker_processors.results import answer_bytes, summary
+from gpu_worker_processors.results import AnswerLimits, answer_bytes, fit_answer, summary
 
 BOXES = 3000
 Answer = Callable[..., dict[str, Any]]
@@ -185,7 +185,9 @@ def test_what_a_captured_engine_leaves_is_read_with_care(
 def test_a_number_that_is_not_finite_is_found(ask: Answer, packed: TrackResult) -> None:
     broken = forged(packed, stats=packed.stats.model_dump() | {"fps": float("nan")})
     for changes in ({}, {"inline_result_bytes": 1000}):
-        assert error(ask(broken, **changes)).code == "output_invalid"
+        assert error(ask(broken, **changes)).code == "internal", "it is no JSON"
+        infinite = broken.replace(b"NaN", b"1e999")
+        assert error(ask(infinite, **changes)).code == "output_invalid"
 
 
 # An earlier result with the same key
@@ -237,11 +239,10 @@ def test_one_without_a_compact_form_is_whole_up_to_the_answers_limit() -> None:
         update={"cuts": []}
     )
     whole = result.model_dump(mode="json")
-    assert fit_answer(result, Settings(inline_result_bytes=10)) == whole
+    size = answer_bytes(whole)
+    assert fit_answer(result, AnswerLimits(10, size), stored=False).answer == whole
     with pytest.raises(TaskError):
-        fit_answer(
-            result, Settings(inline_result_bytes=10, max_answer_bytes=answer_bytes(whole) - 1)
-        )
+        fit_answer(result, AnswerLimits(10, size - 1), stored=False)
 
 
 # A million

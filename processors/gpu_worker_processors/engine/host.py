@@ -41,6 +41,7 @@ from gpu_worker_processors.engine.jobdir import ENGINE, RESULT_NAME, JobDirector
 from gpu_worker_processors.engine.log import EngineLog
 from gpu_worker_processors.engine.settings import EngineSettings
 from gpu_worker_processors.engine.untrusted_file import open_made
+from gpu_worker_processors.limited_child import installed_for_one_user, isolated
 from gpu_worker_processors.media.open_limits import error_of
 from gpu_worker_processors.sandbox import supervisor
 from gpu_worker_processors.sandbox.identity import SPARE_USERS, hand_over
@@ -61,9 +62,6 @@ is left behind."""
 
 MAX_RESULT_BYTES = 128 * 1024**2
 """Largest result that is read from the engine: ten million boxes as columns have some 75 MB."""
-MAX_RESULT_VALUES = 2_000_000
-"""JSON values in it, at some 100 bytes of memory each: the loudness of 12 hours has 864,000, and
-columns are one."""
 
 OnProgress = Callable[[Stage, int, int | None, str], None]
 
@@ -103,8 +101,8 @@ class EngineJob:
 class EngineAnswer:
     """What a run gave."""
 
-    result: dict[str, Any] = field(repr=False)
-    """The processor's result, JSON."""
+    result: bytes = field(repr=False)
+    """The processor's result, JSON that nobody has parsed."""
     seconds: float
     device: str
     gpu: str | None
@@ -182,7 +180,7 @@ class Engine:
             hand_over(home, sandbox.user)
             self._log = EngineLog()
             process = self._process = subprocess.Popen(
-                _supervised(_command()),
+                _supervised(isolated(_CHILD)),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log.writing,
@@ -224,8 +222,6 @@ class Engine:
         done = self._command("run", job, on_progress, Done)
         try:
             result = _read_result(job.work_dir / RESULT_NAME)
-        except (ValueError, RecursionError) as error:
-            raise self._nonsense(f"a result that is none ({type(error).__name__})") from None
         except TaskError:
             self.kill()
             raise
@@ -413,7 +409,7 @@ class Engine:
             "YOLO_CONFIG_DIR": str(home),
             "GPU_WORKER_SANDBOX": sandbox.to_json(),
         }
-        if _installed_for_one_user():
+        if installed_for_one_user():
             env["PYTHONUSERBASE"] = site.getuserbase()  # HOME is another one there
         if sandbox.executables:
             env["IMAGEIO_FFMPEG_EXE"] = str(
@@ -441,38 +437,13 @@ def _supervised(command: list[str]) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _SUPERVISE, folder, own, json.dumps(command)]
 
 
-def _command() -> list[str]:
-    """Isolated: it starts unsandboxed in a folder that an earlier engine could write, and imports
-    nothing from there or from where a variable leads."""
-    if not _installed_for_one_user():
-        return [sys.executable, "-I", "-u", "-m", _CHILD]
-    start = (
-        f"import sys; del sys.path[0]; import runpy; runpy.run_module({_CHILD!r},"
-        " run_name='__main__')"
-    )
-    return [sys.executable, "-E", "-u", "-c", start]
-
-
-def _installed_for_one_user() -> bool:
-    """Whether this package came by `pip install --user`: a fully isolated interpreter would not
-    find it."""
-    return (
-        bool(site.ENABLE_USER_SITE)
-        and Path(site.getusersitepackages()).resolve() in Path(__file__).resolve().parents
-    )
-
-
-def _read_result(path: Path) -> dict[str, Any]:
+def _read_result(path: Path) -> bytes:
     with open_made(path) as file:
         data = file.read(MAX_RESULT_BYTES + 1)
     if len(data) > MAX_RESULT_BYTES:
         message = f"the result has more than {MAX_RESULT_BYTES} bytes; split the input"
         raise TaskError(ErrorCode.result_too_large, message, limit=MAX_RESULT_BYTES)
-    values = sum(data.count(mark) for mark in (b",", b"[", b"{"))
-    if values > MAX_RESULT_VALUES:
-        message = f"the result has more than {MAX_RESULT_VALUES} values; split the input"
-        raise TaskError(ErrorCode.result_too_large, message, limit=MAX_RESULT_VALUES)
-    return json.loads(data)
+    return data
 
 
 def _typed(body: ErrorBody) -> TaskError:

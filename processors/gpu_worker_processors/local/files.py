@@ -4,22 +4,25 @@ appear whole under their names, both or neither."""
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
 import sys
+import tempfile
+import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from gpu_worker_client.protocol import OutputPart, TaskResult
+from gpu_worker_client.protocol import OutputPart
 from gpu_worker_processors.atomic_file import atomic_file, disk_errors
 from gpu_worker_processors.engine.host import EngineJob
 from gpu_worker_processors.engine.untrusted_file import open_made
 from gpu_worker_processors.local.paths import TaskPaths
-from gpu_worker_processors.results import encoded, summary, whole_answer
+from gpu_worker_processors.results import AnswerLimits, JobResult
 
-INLINE_RESULT_BYTES = 1_000_000
+LIMITS = AnswerLimits(inline=1_000_000, most=sys.maxsize)
 """A larger result that is in a file already is printed as its summary, as the worker answers it."""
 COPY_BYTES = 1 << 20
 GZIP_LEVEL = 6
@@ -62,26 +65,27 @@ class PathFiles:
                     shutil.copyfileobj(file, copy, COPY_BYTES)
             yield None
 
-    def answer(self, result: TaskResult) -> dict[str, Any]:
+    def answer(self, result: JobResult, stop: threading.Event) -> dict[str, Any]:
         output, written = self._paths.output, self._paths.result
-        result = result.model_copy(
-            update={
-                "output_url": None if output is None else str(output),
-                "result_url": None if written is None else str(written),
-            }
+        result = result.plus(
+            output_url=None if output is None else str(output),
+            result_url=None if written is None else str(written),
         )
-        if written is None:
-            return cast("dict[str, Any]", whole_answer(result, sys.maxsize))
-        with atomic_file(written, "result_url") as file, disk_errors(), ExitStack() as zipping:
-            zipped = written.suffix.lower() == ".gz"
-            out = (
-                zipping.enter_context(gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0))
-                if zipped
-                else file
-            )
-            for piece in encoded(result):
-                out.write(piece)
-        return whole_answer(result, INLINE_RESULT_BYTES) or summary(result, str(written))
+        with disk_errors():
+            whole: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the block below
+        with whole:
+            answer = result.write(whole, LIMITS, stop).answer
+            if written is None:
+                return json.load(whole)
+            with atomic_file(written, "result_url") as file, disk_errors(), ExitStack() as zipping:
+                zipped = written.suffix.lower() == ".gz"
+                out = (
+                    zipping.enter_context(gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0))
+                    if zipped
+                    else file
+                )
+                shutil.copyfileobj(whole, out, COPY_BYTES)
+        return answer
 
     def halt(self) -> None:
         """Nothing: a local copy ends by itself."""
