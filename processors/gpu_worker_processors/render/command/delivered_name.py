@@ -58,5 +58,5 @@ def _suffixes(one: Script) -> list[str]:
     if muxer.still and encoder != "copy":
         return [suffix for suffix, name in formats.IMAGE_ENCODERS.items() if name == encoder]
     same = next((muxers for muxers in _ONE_FORMAT if one.muxer in muxers), set[str]())
-    others = (suffix for name in sorted(same) for suffix in formats.MUXERS[name].suffixes)
-    return list(dict.fromkeys((*muxer.suffixes, *others)))
+    aliases = (suffix for name in sorted(same) for suffix in formats.MUXERS[name].suffixes)
+    return list(dict.fromkeys((*muxer.suffixes, *aliases)))
