@@ -1,9 +1,9 @@
 """An export backend: one route submits an upscale, one takes the worker's signed webhook.
 
-    GPU_WORKER_ENDPOINT_ID=... RUNPOD_API_KEY=... WEBHOOK_URL=https://.../hooks/gpu
-    WEBHOOK_SECRET=whsec_... R2_ACCOUNT_ID=... R2_BUCKET_NAME=... R2_ACCESS_KEY_ID=...
-    R2_SECRET_ACCESS_KEY=... \
-        uvicorn --app-dir examples fastapi_backend:app
+    export GPU_WORKER_ENDPOINT_ID=... RUNPOD_API_KEY=...
+    export WEBHOOK_URL=https://.../hooks/gpu WEBHOOK_SECRET=whsec_... R2_ACCOUNT_ID=...
+    export R2_BUCKET_NAME=... R2_ACCESS_KEY_ID=... R2_SECRET_ACCESS_KEY=...
+    uvicorn --app-dir examples fastapi_backend:app
 
 The bucket holds the result of each export under its own id, so an export that is submitted
 twice is paid for once. A real backend keeps `exports` and `states` in its database. Needs

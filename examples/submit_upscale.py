@@ -1,11 +1,12 @@
 """Upscales a video and shows how far it is; a failure that a second try can help is tried once
 more.
 
-    GPU_WORKER_ENDPOINT_ID=... RUNPOD_API_KEY=... INPUT_URL=https://... OUTPUT_URL=https://...
-    python examples/submit_upscale.py
+    export GPU_WORKER_ENDPOINT_ID=... RUNPOD_API_KEY=...
+    INPUT_URL=https://... OUTPUT_URL=https://... python examples/submit_upscale.py
 
 INPUT_URL is a presigned GET, OUTPUT_URL a presigned PUT; both must outlive the time in the queue
-and the run. MODEL and SCALE choose the network and the size. Ctrl-C cancels the remote job.
+and the run. MODEL (default `lite`, which needs no weights) and SCALE choose the network and the
+size. Ctrl-C cancels the remote job.
 """
 
 import os
@@ -49,7 +50,7 @@ def main() -> int:
         "input_url": os.environ["INPUT_URL"],
         "output_url": os.environ["OUTPUT_URL"],
         "params": {
-            "model": os.environ.get("MODEL", "RealESRGAN_x4plus"),
+            "model": os.environ.get("MODEL", "lite"),
             "scale": float(os.environ.get("SCALE", "4")),
         },
     }

@@ -1,7 +1,7 @@
 """The SDK step by step, in cells that an editor or a notebook runs one at a time.
 
-    GPU_WORKER_ENDPOINT_ID=... RUNPOD_API_KEY=... INPUT_URL=https://... python
-    examples/walkthrough.py
+    export GPU_WORKER_ENDPOINT_ID=... RUNPOD_API_KEY=...
+    INPUT_URL=https://... python examples/walkthrough.py
 
 INPUT_URL is a presigned GET of a video.
 """

@@ -134,9 +134,13 @@ def job_id_of(answer: Mapping[str, Any]) -> str:
 
 
 _ERRORS: dict[int, tuple[type[APIError], str]] = {
-    401: (AuthenticationError, ": the API key was refused"),
-    403: (AuthenticationError, ": the API key has no right to this endpoint"),
-    404: (NotFoundError, ": the endpoint or the job is unknown"),
+    401: (AuthenticationError, ": the API key was refused; check RUNPOD_API_KEY"),
+    403: (AuthenticationError, ": the API key has no right to this endpoint; check RUNPOD_API_KEY"),
+    404: (
+        NotFoundError,
+        ": the endpoint or the job is unknown; check GPU_WORKER_ENDPOINT_ID and"
+        " GPU_WORKER_BASE_URL",
+    ),
     413: (PayloadTooLargeError, ": the task is over the endpoint's limit of 10 MB"),
     429: (RateLimitError, ""),
 }

@@ -186,7 +186,7 @@ class Http:
             ) as response:
                 body = _bounded(response, request)
         except requests.RequestException as error:
-            raise _connection_error(error, request.what) from None
+            raise _connection_error(error, request) from None
         return request.read(
             Answer(response.status_code, response.reason or "", response.headers, body)
         )
@@ -248,16 +248,23 @@ def _session(api_key: str | None, *, trust_environment: bool) -> requests.Sessio
     return session
 
 
-def _connection_error(error: requests.RequestException, what: str) -> APIConnectionError:
+def _connection_error(error: requests.RequestException, request: Request) -> APIConnectionError:
     import requests
 
     arrived = not _never_sent(error)
-    note = "; the endpoint may have taken the request all the same" if arrived else ""
+    host = f" from {urlsplit(request.url).netloc}" if request.to_endpoint else ""
+    note = ""
+    if arrived:
+        note = "; the endpoint may have taken the request all the same"
+    elif request.to_endpoint:
+        note = "; check GPU_WORKER_BASE_URL"
     # A certificate that is not trusted, or a proxy setting that is no URL (a ValueError), is the
     # same at the next attempt.
     transient = not isinstance(error, requests.exceptions.SSLError | ValueError)
     return APIConnectionError(
-        f"{what}: no answer ({_reason(error)}){note}", may_have_arrived=arrived, transient=transient
+        f"{request.what}: no answer{host} ({_reason(error)}){note}",
+        may_have_arrived=arrived,
+        transient=transient,
     )
 
 

@@ -85,6 +85,7 @@ def test_a_refused_connection_is_tried_six_times(time: FakeTime) -> None:
     ) as client:
         with pytest.raises(APIConnectionError, match="refused") as caught:
             client.submit(TASK)
+    assert re.search(r"from 127\.0\.0\.1:\d+ .*; check GPU_WORKER_BASE_URL$", str(caught.value))
     assert not caught.value.may_have_arrived
     assert time.sleeps == [0.25, 0.5, 1.0, 2.0, 4.0]
 
@@ -142,26 +143,27 @@ def test_no_retry_starts_after_the_deadline(
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"),
+    ("status", "kind", "advice"),
     [
-        (400, APIError),
-        (401, AuthenticationError),
-        (403, AuthenticationError),
-        (404, NotFoundError),
-        (413, PayloadTooLargeError),
-        (429, RateLimitError),
-        (500, ServerError),
-        (503, ServerError),
+        (400, APIError, ""),
+        (401, AuthenticationError, "; check RUNPOD_API_KEY"),
+        (403, AuthenticationError, "; check RUNPOD_API_KEY"),
+        (404, NotFoundError, "; check GPU_WORKER_ENDPOINT_ID and GPU_WORKER_BASE_URL"),
+        (413, PayloadTooLargeError, ""),
+        (429, RateLimitError, ""),
+        (500, ServerError, ""),
+        (503, ServerError, ""),
     ],
 )
 def test_each_status_has_its_error(
-    client: Client, server: ScriptedServer, status: int, kind: type[APIError]
+    client: Client, server: ScriptedServer, status: int, kind: type[APIError], advice: str
 ) -> None:
     body = {"error": "at https://h/k?X-Amz-Signature=CANARY"}
     server.say(Answer(body, status=status, headers={"X-Request-Id": "req-9"}))
     with pytest.raises(APIError) as caught:
         client.submit(TASK)
     assert type(caught.value) is kind
+    assert str(caught.value).endswith(advice)
     assert (caught.value.status, caught.value.request_id) == (status, "req-9")
     assert "https://h/k" in caught.value.body
     assert "CANARY" not in caught.value.body + str(caught.value)

@@ -29,7 +29,7 @@ from gpu_worker_client.estimate import estimate as estimated
 from gpu_worker_client.files.transfer import notifying
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import TASKS, State
-from gpu_worker_client.protocol.errors import InvalidTask
+from gpu_worker_client.protocol.errors import JobError
 from gpu_worker_client.storage import Storage
 
 
@@ -134,7 +134,8 @@ def _checked_lines(name: str, output: Output) -> Generator[IO[bytes], None, None
                 if line.strip():
                     web_task(line)
                     copy.write(line)
-            except InvalidTask:
+            except JobError as error:
+                error.details["line"] = number
                 output.note(f"line {number} is no task; nothing was submitted")
                 raise
         copy.seek(0)

@@ -15,7 +15,8 @@ from typing_extensions import TypeVar
 from gpu_worker_client._tasks import typed_task
 from gpu_worker_client.commands import Compilable, command_args, plainly_named
 from gpu_worker_client.errors import ConfigError
-from gpu_worker_client.protocol import OutputTask, TaskBase, TaskResult
+from gpu_worker_client.protocol import ErrorCode, OutputTask, TaskBase, TaskError, TaskResult
+from gpu_worker_client.protocol.errors import job_error
 
 if TYPE_CHECKING:  # importing the client loads no task
     from gpu_worker_client.protocol import RenderResult
@@ -97,6 +98,10 @@ class FileWork(Generic[R_co]):
         """
         if (target := self.output_path) is not None:
             self.check_target(target)
+        if self.task == "auto_crop" and self.output is None and not self.params.get("dry_run"):
+            # The task's own sentence is about URLs.
+            problem = "give an output path, or dry_run=True for coordinates only"
+            raise job_error(TaskError(ErrorCode.invalid_task, problem).body())
         task = self.as_task({}, {} if self.output is None else {"output_url": _url(self.output)})
         for path in self.paths.values():
             path.stat()

@@ -12,9 +12,10 @@ import zlib
 from array import array
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import count
 from operator import gt
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic import ValidationError
 
@@ -39,6 +40,8 @@ INPUT_NAME = "tracks"
 """Under which the worker hands the file over (`LocalJob.inputs`)."""
 MAX_BYTES = 256 * 1024**2
 """Unpacked: some three million boxes."""
+_MAX_TRACKS = 100_000
+"""Three new ones every second for nine hours; to read them takes two seconds."""
 _CLASS_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
 """As the wire has it where classes are asked for."""
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -82,8 +85,14 @@ def read_tracks(path: Path, video: VideoInfo) -> GivenTracks:
 
 def _json_tracks(data: bytes, video: VideoInfo) -> GivenTracks:
     """Of a track task's result, or of as much of one as there is: `tracks` suffices."""
+    numbers = count(1)
+
+    def track(fields: dict[str, Any]) -> Track:
+        _check_count(next(numbers))
+        return Track.model_validate(fields)
+
     try:
-        fields = read_result(data, Track.model_validate)
+        fields = read_result(data, track)
         if fields.get("task", "track") != "track":
             _refuse("this is the result of another task; give that of a track task")
         if not fields.keys() & {"tracks", "tracks_columnar", "tracks_count"}:
@@ -139,8 +148,9 @@ def _mot_tracks(data: bytes) -> list[Track]:
     confidence = rows[:, 6] if columns == 7 else np.ones(len(rows))
     confidence = np.where((confidence >= 0) & (confidence <= 1), confidence, 1.0)
     tracks: list[Track] = []
-    for track_id in np.unique(rows[:, 1]):
-        start, stop = np.searchsorted(rows[:, 1], [track_id, track_id + 1])
+    ids, starts = np.unique(rows[:, 1], return_index=True)
+    _check_count(len(ids))
+    for track_id, start, stop in zip(ids, starts, [*starts[1:], len(rows)], strict=True):
         frames = rows[start:stop, 0] - 1
         if (np.diff(frames) == 0).any():
             _refuse(f"MOTChallenge text: id {track_id:.0f} stands twice in a frame")
@@ -157,8 +167,14 @@ def _mot_tracks(data: bytes) -> list[Track]:
     return tracks
 
 
+def _check_count(tracks: int) -> None:
+    if tracks > _MAX_TRACKS:
+        _refuse(f"there are more than {_MAX_TRACKS} tracks; track fewer classes")
+
+
 def _check_tracks(result: GivenTracks) -> None:
     """What a track task promises and the wire's types do not say."""
+    _check_count(len(result.tracks))
     ids = [track.track_id for track in result.tracks]
     if len(set(ids)) < len(ids) or not all(0 < track_id <= MAX_ID for track_id in ids):
         _refuse(f"a track's id is not between 1 and {MAX_ID}, or stands twice")

@@ -52,6 +52,13 @@ _SENTENCES = (
         "an input has more streams than this worker reads; keep a few",
     ),
     _says(
+        r"Unable to find mapping variant stream",
+        ErrorCode.invalid_task,
+        "-var_stream_map leaves out a stream of the output: name each, as in"
+        ' "v:0,a:0,name:low", or leave it out with -map',
+        reason="no_such_stream",
+    ),
+    _says(
         r"Cannot allocate memory|malloc .*failed|Resource temporarily unavailable|get_buffer\(\)"
         r" failed",
         ErrorCode.resource_exhausted,

@@ -17,6 +17,7 @@ from gpu_worker_processors.base import Limits, Policy
 from gpu_worker_processors.render import measure, progress
 from gpu_worker_processors.render.base import Rendering
 from gpu_worker_processors.render.fonts import set_up
+from gpu_worker_processors.render.long_words import short_words
 from gpu_worker_processors.render.measure import Meter
 from gpu_worker_processors.render.progress import Report
 from gpu_worker_processors.sandbox import program
@@ -78,9 +79,10 @@ def run(
     if rendering.folder is not None:
         rendering.folder.mkdir(mode=0o700, exist_ok=True)
     setup = set_up(work_dir, fonts)
+    argv, written = short_words(rendering.argv(), work_dir)
     confinement = Confinement(
         work_dir,
-        readable=(*rendering.files, *setup.folders),
+        readable=(*rendering.files, *written, *setup.folders),
         writable=(output,),
         folder=rendering.folder,
         openings=rendering.openings,
@@ -92,7 +94,7 @@ def run(
         policy=policy,
     )
     level = measure.LOGLEVEL if rendering.measures else "warning"
-    words = (*progress.WORDS, "-hide_banner", "-loglevel", level, *rendering.argv())
+    words = (*progress.WORDS, "-hide_banner", "-loglevel", level, *argv)
     child = program.start(
         ffmpeg, words, confinement, os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -9,6 +9,7 @@ carries it out.
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import subprocess
@@ -249,6 +250,14 @@ def _start(
                 cwd=confinement.work_dir,
                 pass_fds=[fd for fd in (report, ruleset) if fd >= 0],
             )
+        except OSError as error:
+            if error.errno != errno.E2BIG:
+                raise
+            raise TaskError(
+                ErrorCode.invalid_task,
+                "the command with all its inputs is longer than the system takes; use fewer inputs,"
+                " or join some first",
+            ) from error
         finally:
             for fd in (report, ruleset):
                 if fd >= 0:

@@ -155,7 +155,7 @@ def test_map_names_the_line_that_is_no_task(
     state = tmp_path / "jobs.sqlite"
     status, answers, notes = told(capsys, "map", str(file), "--state", str(state))
     assert (status, [answer["error"]["code"] for answer in answers]) == (1, ["invalid_task"])
-    assert "line 5" in notes
+    assert "line 5" in notes and answers[0]["error"]["details"]["line"] == 5
     assert not state.exists(), "a line was taken before all were looked at"
 
 

@@ -536,3 +536,10 @@ def test_a_split_without_pyav_names_the_extra(
     with pytest.raises(ConfigError, match=r"gpu-worker-client\[split\]"):
         client.upscale(clip, clip.with_name("out.mp4"), split=True)
     assert not platform.gate.log and not platform.control.log
+
+
+def test_a_file_call_without_an_output_asks_for_a_path(tmp_path: Path) -> None:
+    (tmp_path / "in.mp4").write_bytes(b"1")
+    with pytest.raises(InvalidTask, match="give an output path, or dry_run=True"):
+        FileWork("auto_crop", {}, {"input_url": tmp_path / "in.mp4"}).check()
+    FileWork("auto_crop", {"dry_run": True}, {"input_url": tmp_path / "in.mp4"}).check()

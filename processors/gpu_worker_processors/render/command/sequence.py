@@ -92,7 +92,8 @@ class FileList:
     text: str
 
     def words(self) -> list[str]:
-        """`-f` and `-i`. The list stands in the command line: no file is written for it."""
+        """`-f` and `-i`. The list stands in the command line; `long_words` writes a long one into a
+        file."""
         data = base64.b64encode(self.text.encode()).decode()
         # image2 is what FFmpeg finds by a picture's suffix.
         demuxers = sorted({"concat", "image2", *(demuxer_of(path) for path in self.files)})

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.base import Limits
@@ -13,6 +14,7 @@ from gpu_worker_processors.media.sniff import sniff
 from gpu_worker_processors.render.command import formats, units
 from gpu_worker_processors.render.command.drawn_text import read_drawn_text
 from gpu_worker_processors.render.command.errors import Denied, shown
+from gpu_worker_processors.render.command.motion_file import check_motion
 from gpu_worker_processors.render.fonts import is_font, letters
 
 _HEAD_BYTES = 4096
@@ -94,9 +96,7 @@ def check_purpose(path: Path, purpose: str, limits: Limits) -> None:
     elif purpose == "text":
         _check_text(path)
     elif purpose == "motion":
-        with path.open("rb") as file:
-            if not file.read(8).startswith((b"VID.STAB", b"TRF1")):
-                raise Denied("the file is not what vidstabdetect writes")
+        check_motion(path)
     elif purpose == "rnn":
         with path.open("rb") as file:
             if not file.read(32).startswith(b"rnnoise-nu model file version"):
@@ -113,7 +113,7 @@ def _check_decoders(path: Path, limits: Limits) -> None:
     options = {"protocol_whitelist": "file", "codec_whitelist": "none"}
     try:
         with limited(limits, memory=True):
-            container = av.open(f"file:{path}", format=demuxer_of(path), options=options)
+            container: Any = av.open(f"file:{path}", format=demuxer_of(path), options=options)
         with container:
             codecs = [stream.codec_context for stream in container.streams if stream.codec_context]
     except FFmpegError:

@@ -301,11 +301,16 @@ class OutputName:
     def read(self, text: str, names: Collection[str]) -> OutputFile:
         if not _OUTPUT_NAME.fullmatch(text) or ".." in text:
             raise Denied("must be the name of a file: no path, no URL")
+        if "/" in text and "%v" not in text.partition("/")[0]:
+            raise Denied('must be in no folder but one for each variant, "v%v/%03d.ts" for example')
+        if _WIDE.search(text):
+            raise Denied('pads a number in a name to 9 digits at most, "%05d" for example')
         if text in names:
             raise Denied("has the name of an input")
         return OutputFile(text)
 
 
+_WIDE = re.compile(r"%0*[1-9][0-9]")
 _PART = r"[A-Za-z0-9_%][A-Za-z0-9_.%-]{0,127}"
 _OUTPUT_NAME = re.compile(rf"(?:{_PART}/)?{_PART}")
 
