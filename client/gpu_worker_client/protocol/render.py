@@ -2,7 +2,9 @@
 reached; or a video from an edit list.
 
 `inputs` gives every file a name; command and edit list say those names and never a path or a URL.
-The last word of a command is the output file, whose suffix chooses the container. What makes
+The last word of a command is the output file, whose suffix chooses the container, unless `-f` does;
+the suffix of `output_url` only names what is delivered, and the warning `suffix_mismatch` says
+where it names another format. Of a timeline it chooses the container. What makes
 several files (several outputs, `-f tee`, `thumb%03d.png`, HLS, DASH, segments) is delivered as one
 ZIP archive of them under their names, or as a tar where the output's URL ends in `.tar`. Images
 that are read by number (`img%03d.png`), by pattern or from a list for `-f concat` are each an input
@@ -80,8 +82,8 @@ class RenderParams(RequestModel):
 
 class RenderStats(Stats):
     encoder_used: str | None = None
-    """Video encoder that wrote the file, "h264_nvenc" or "libx264" for example; "copy" where the
-    stream was copied, None without video."""
+    """Video encoder that wrote the file, "h264_nvenc" or "libx264" for example, of several outputs
+    the first one with video; "copy" where the stream was copied, None without video."""
     fallback_reason: str | None = None
     """Why it is not the hardware encoder that was asked for."""
     duration: float = 0.0

@@ -226,7 +226,7 @@ class OutputTask(TaskBase):
     OUTPUT_REQUIRED: ClassVar[bool] = False
     """Whether a task without an output is refused."""
     output_url: Url | None = None
-    """PUT; presigned. Its path's suffix chooses the container."""
+    """PUT; presigned. Its path's suffix chooses the container, but not of a command of `render`."""
     output_multipart: OutputMultipart | None = None
     """Presigned parts instead of `output_url`, for an output above 4.9 GiB."""
 

@@ -92,10 +92,9 @@ class RenderProcessor:
             rendering, ffmpeg_program(), policy, require_hardware=params.require_hardware
         )
         choice, finished = _run(job, choice, policy)
-        output = _checked(job, rendering, finished)
+        output, encoder = _checked(job, choice.rendering, finished)
         job.warnings.extend(missing_glyphs(_undrawn(rendering, finished.log)))
         seconds = time.perf_counter() - started
-        encoder = choice.rendering.video_encoder if output.has_video else None
         stats = RenderStats(
             processing_time_sec=round(seconds, 3),
             encoder_used=encoder,
@@ -113,8 +112,10 @@ class RenderProcessor:
         return RenderResult(thumbnails_vtt=vtt, stats=stats, worker=worker)
 
 
-def _checked(job: LocalJob, rendering: Rendering, finished: FinishedRun) -> Output:
-    """What came out, in the one file that is delivered.
+def _checked(
+    job: LocalJob, rendering: Rendering, finished: FinishedRun
+) -> tuple[Output, str | None]:
+    """What came out, in the one file that is delivered, and the encoder of its first video.
 
     Raises:
         TaskError: `output_invalid`.
@@ -125,15 +126,24 @@ def _checked(job: LocalJob, rendering: Rendering, finished: FinishedRun) -> Outp
     report, path = finished.report, rendering.output_path
     if rendering.is_archive:
         assert rendering.folder is not None, "an archive has a folder"
-        for made, expected in rendering.made.items():
-            check_output(made, expected, Report(), limits=job.limits)
-        return pack(rendering.folder, path, report)
+        has_video = {
+            made: check_output(made, expected, Report(), limits=job.limits).has_video
+            or not expected.is_readable
+            for made, expected in rendering.made.items()
+        }
+        output = pack(rendering.folder, path, report)
+        encoders = (
+            part.video_encoder
+            for part in rendering.parts
+            if has_video.get(part.output_path, output.has_video)
+        )
+        return output, next(filter(None, encoders), None)
     if not rendering.writes_output:
         path.write_text(json.dumps(dict(finished.measurements), indent=1) + "\n", "utf-8")
     expected, copied = rendering.expected, rendering.video_encoder == "copy"
     output = check_output(path, expected, report, limits=job.limits, copied=copied)
     job.warnings.extend(warnings(output, expected, copied=copied))
-    return output
+    return output, rendering.video_encoder if output.has_video else None
 
 
 def planned(job: LocalJob, policy: Policy) -> tuple[Rendering, str | None]:
@@ -144,7 +154,7 @@ def planned(job: LocalJob, policy: Policy) -> tuple[Rendering, str | None]:
     """
     params: RenderParams = job.params
     if params.timeline is None:
-        from gpu_worker_processors.render.command import compile_command
+        from gpu_worker_processors.render.command import compile_command, suffix_warnings
         from gpu_worker_processors.render.held import check_held
 
         words = params.command_args or []
@@ -156,6 +166,8 @@ def planned(job: LocalJob, policy: Policy) -> tuple[Rendering, str | None]:
                 "the command writes a file before it measures: give the task an output_url",
             )
         check_held(command, job.limits)
+        if job.output_path is not None:
+            job.warnings.extend(suffix_warnings(command, job.output_name or output.name))
         return command, None
     from gpu_worker_processors.render.timeline import (
         SOFTWARE_ENCODERS,

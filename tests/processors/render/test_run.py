@@ -111,6 +111,26 @@ def test_a_command_becomes_a_file(bench: Bench) -> None:
         assert (first.width, first.height, len(output.streams.audio)) == (32, 24, 1)
 
 
+@pytest.mark.parametrize(
+    ("outputs", "suffix", "encoder", "said"),
+    [
+        pytest.param(["clip.mp4"], ".webm", "libx264", "the file is .mp4", id="another container"),
+        pytest.param(["x.mp4", "y.mp3"], ".mp4", "libx264", "is a ZIP archive", id="two outputs"),
+        pytest.param(["y.mp3", "x.mp4"], ".zip", "libx264", "", id="audio first"),
+        pytest.param(["x.mp4", "y.wav"], ".tar", "libx264", "", id="audio last"),
+        pytest.param(["clip.mp4"], ".m4v", "libx264", "", id="one format of two names"),
+    ],
+)
+def test_a_name_that_says_another_format_is_warned_of(
+    bench: Bench, outputs: list[str], suffix: str, encoder: str, said: str
+) -> None:
+    clip = bench.clip(clip=clips.Clip(frames=5, audio_seconds=0.2))
+    job = bench.job("-i", "a.mp4", *outputs, suffix=suffix, a=clip)
+    assert PROCESSOR.run(job).stats.encoder_used == encoder
+    warned = {one.code: one.message for one in job.warnings}
+    assert said in warned.get("suffix_mismatch", "") and bool(said) == bool(warned)
+
+
 def test_progress_ends_at_the_whole(bench: Bench) -> None:
     bench.render("-i", "a.mp4", *FAST, "out.mp4", a=bench.clip())
     done, total, unit = bench.seen[-1]

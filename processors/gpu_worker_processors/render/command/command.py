@@ -117,7 +117,13 @@ class Command:
 
     @property
     def parts(self) -> tuple[Command, ...]:
-        return tuple(dataclasses.replace(self, script=one) for one in self.script.outputs)
+        outputs = self.script.outputs
+        if not self.is_archive:
+            return tuple(dataclasses.replace(self, script=one) for one in outputs)
+        return tuple(
+            dataclasses.replace(self, script=one, output_path=self._folder / one.output)
+            for one in outputs
+        )
 
     def with_parts(self, parts: Words[Command]) -> Command:
         *earlier, last = (part.script for part in parts)
