@@ -80,7 +80,7 @@ from pathlib import Path
 from gpu_worker.settings import Settings
 from gpu_worker_processors.engine import host
 
-host._command = lambda: [sys.executable, sys.argv[1]]
+host.isolated = lambda module: [sys.executable, sys.argv[1]]
 host.Engine(Settings(work_root=Path(sys.argv[2]), sandbox="off"), os.environ).start()
 print("up", flush=True)
 sys.stdin.read()
@@ -101,7 +101,7 @@ def capture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Capture:
     def write(attack: str) -> Path:
         script = tmp_path / "captured.py"
         script.write_text(CAPTURED.format(attack=attack, marks=str(tmp_path)))
-        monkeypatch.setattr(host, "_command", lambda: [sys.executable, str(script)])
+        monkeypatch.setattr(host, "isolated", lambda module: [sys.executable, str(script)])
         return script
 
     return write
