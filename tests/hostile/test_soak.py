@@ -126,6 +126,7 @@ def plan(chance: random.Random) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_innocent_jobs_among_hostile_ones_and_chaos(yard: Yard) -> None:
     chance = random.Random(SEED)
     settings = Settings(work_root=yard.folder / "work", allow_local_files=True)

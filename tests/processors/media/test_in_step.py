@@ -169,6 +169,7 @@ def test_a_trim_of_several_seconds_moves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_task_follows_one_clock(tmp_path: Path) -> None:
     """In the sandbox, at the product's defaults, on a recording whose clock jumps back an hour."""
     source = parts(3600, 0)(tmp_path)
