@@ -6,17 +6,16 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support import clips
 
-from gpu_worker.settings import Settings
 from gpu_worker.transfer.deliver import deliver
 from gpu_worker.transfer.limits import TransferLimits
 from gpu_worker.transfer.urls import Target, UrlPolicy
-from gpu_worker_client.protocol import DetectScenesTask, ErrorCode, TaskError
+from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_processors.base import ignore_progress
 from gpu_worker_processors.engine import host as engine_module
 from gpu_worker_processors.engine.host import Engine, EngineJob
 
@@ -25,25 +24,6 @@ DONE = (
     '{"event": "done", "number": 1, "seconds": 1.0, "device": {"device": "cpu", "gpu": null},'
     ' "result_path": "%s"}'
 )
-
-
-def ignore(*_: object) -> None:
-    """Progress that nobody watches."""
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = Engine(Settings(work_root=tmp_path / "work", sandbox="off"), os.environ)
-    yield engine
-    engine.close()
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> EngineJob:
-    folder = tmp_path / "work" / "job-1"
-    folder.mkdir(parents=True)
-    task = DetectScenesTask(input_url="https://example.com/in.mp4")
-    return EngineJob(id="one", task=task, work_dir=folder, input_path=folder / "input")
 
 
 def captured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
@@ -64,7 +44,7 @@ def test_it_cannot_name_the_file_that_is_read_as_its_result(
     secret.write_text('{"token": "canary"}')
     captured(tmp_path, monkeypatch, READY, DONE % secret)
     with pytest.raises(TaskError) as caught:
-        engine.run(job, ignore)
+        engine.run(job, ignore_progress)
     assert caught.value.code is ErrorCode.output_invalid
 
 
@@ -92,7 +72,7 @@ def test_no_link_and_no_pipe_is_read_or_delivered(
 
     def attack() -> None:
         try:
-            engine.run(job, ignore)
+            engine.run(job, ignore_progress)
         except TaskError as error:
             codes.append(error.code)
         try:
@@ -101,7 +81,7 @@ def test_no_link_and_no_pipe_is_read_or_delivered(
                 job.work_dir / "output.mp4",
                 policy=UrlPolicy(allow_local_files=True),
                 limits=TransferLimits(),
-                progress=ignore,
+                progress=ignore_progress,
                 cancelled=threading.Event(),
             )
         except TaskError as error:
@@ -121,7 +101,7 @@ def test_an_endless_result_is_not_read(
         file.truncate(engine_module.MAX_RESULT_BYTES + 1)
     captured(tmp_path, monkeypatch, READY, DONE % file.name)
     with pytest.raises(TaskError) as caught:
-        engine.run(job, ignore)
+        engine.run(job, ignore_progress)
     assert caught.value.code is ErrorCode.result_too_large
 
 
@@ -151,7 +131,7 @@ def test_nonsense_on_the_pipe_ends_the_engine_typed(
 ) -> None:
     captured(tmp_path, monkeypatch, READY, line)
     with pytest.raises(TaskError) as caught:
-        engine.run(job, ignore)
+        engine.run(job, ignore_progress)
     assert caught.value.code is ErrorCode.internal
     assert not engine.alive
 
@@ -167,12 +147,12 @@ def test_an_engine_that_closes_its_pipe_and_lives_is_replaced(
     with monkeypatch.context() as only_now:
         only_now.setattr(engine_module.sys, "executable", str(script))
         with pytest.raises(TaskError) as caught:
-            engine.run(job, ignore)
+            engine.run(job, ignore_progress)
     assert caught.value.code is ErrorCode.internal and caught.value.code.retryable
     assert not engine.alive
     assert job.input_path is not None
     clips.make(tmp_path / "clip.mp4").rename(job.input_path)
-    assert json.loads(engine.run(job, ignore).result)["task"] == "detect_scenes"
+    assert json.loads(engine.run(job, ignore_progress).result)["task"] == "detect_scenes"
 
 
 def test_an_error_with_names_of_our_own_stays_an_error(
@@ -184,6 +164,6 @@ def test_an_error_with_names_of_our_own_stays_an_error(
     )
     captured(tmp_path, monkeypatch, READY, f'{{"event": "error", "number": 1, "error": {error}}}')
     with pytest.raises(TaskError) as caught:
-        engine.run(job, ignore)
+        engine.run(job, ignore_progress)
     assert caught.value.code is ErrorCode.corrupt_media
     assert caught.value.stage is None

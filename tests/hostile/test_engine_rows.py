@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from gpu_worker.settings import Settings
-from gpu_worker_client.protocol import DetectScenesTask, RenderTask
+from gpu_worker_client.protocol import RenderTask
 from gpu_worker_client.protocol.render import RenderParams
+from gpu_worker_processors.base import ignore_progress
 from gpu_worker_processors.engine import host
 from gpu_worker_processors.engine.host import Engine, EngineJob
 from gpu_worker_processors.engine.jobdir import JobDirectory
@@ -87,10 +88,6 @@ sys.stdin.read()
 """
 
 
-def ignore(*_: object) -> None:
-    """Progress that nobody watches."""
-
-
 Capture = Callable[[str], Path]
 
 
@@ -108,19 +105,10 @@ def capture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Capture:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = Engine(Settings(work_root=tmp_path / "work", sandbox="off"), os.environ)
-    yield engine
-    engine.close()
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> EngineJob:
-    folder = tmp_path / "work" / "job-1"
-    folder.mkdir(parents=True)
-    (folder / "result.json").write_text("{}")
-    task = DetectScenesTask(input_url="https://example.com/in.mp4")
-    return EngineJob(id="one", task=task, work_dir=folder, input_path=folder / "input")
+def job(job: EngineJob) -> EngineJob:
+    """One whose result is there already."""
+    (job.work_dir / "result.json").write_text("{}")
+    return job
 
 
 @pytest.fixture
@@ -142,7 +130,7 @@ def test_a_process_that_left_the_group_ends_with_the_engine(
     engine: Engine, job: EngineJob, capture: Capture, tmp_path: Path
 ) -> None:
     capture("escape()")
-    engine.run(job, ignore)
+    engine.run(job, ignore_progress)
     engine.kill()
     assert is_gone(int((tmp_path / "escaped").read_text()))
 
@@ -152,7 +140,7 @@ def test_a_process_of_one_job_is_gone_before_the_next(
     engine: Engine, render_job: EngineJob, capture: Capture, attack: str
 ) -> None:
     capture(attack)
-    engine.run(render_job, ignore)
+    engine.run(render_job, ignore_progress)
     assert not engine.alive
 
 
@@ -161,7 +149,7 @@ def test_what_it_says_ahead_is_no_answer_to_the_next_job(
 ) -> None:
     capture("say(done(number) + chr(10) + error(number + 1)); continue")
     for _ in range(3):
-        assert engine.run(job, ignore).seconds == 1
+        assert engine.run(job, ignore_progress).seconds == 1
 
 
 def test_what_it_left_in_its_home_is_gone_before_the_next_engine_starts(
@@ -173,7 +161,7 @@ def test_what_it_left_in_its_home_is_gone_before_the_next_engine_starts(
 ) -> None:
     """The next one starts as the worker's user and unsandboxed."""
     capture("leave_modules()")
-    engine.run(job, ignore)
+    engine.run(job, ignore_progress)
     monkeypatch.undo()
     home = next((tmp_path / "work").glob("engine-*"))
     assert len(list(home.iterdir())) == 4
@@ -195,7 +183,7 @@ def test_every_job_gets_an_engine_of_its_own_where_it_is_wanted(
     settings = Settings(work_root=tmp_path / "work", sandbox="off", fresh_engine=wanted)
     with closing(Engine(settings, os.environ)) as engine:
         for _ in range(3):
-            engine.run(job, ignore)
+            engine.run(job, ignore_progress)
     assert len(set((tmp_path / "seen").read_text().split())) == engines
 
 
@@ -204,7 +192,7 @@ def test_it_is_ended_before_the_worker_when_memory_is_full(
 ) -> None:
     """With what it starts."""
     capture(f"subprocess.call(['cp', '/proc/self/oom_score_adj', {str(tmp_path)!r}])")
-    engine.run(job, ignore)
+    engine.run(job, ignore_progress)
     own = int(Path("/proc/self/oom_score_adj").read_text())
     assert int((tmp_path / "oom_score_adj").read_text()) == min(own + 500, 1000)
 
@@ -264,7 +252,7 @@ def test_the_disk_of_a_stopped_job_is_free_for_the_next_one(
     ):
         with JobDirectory(Path(name)) as folder:
             (folder / "result.json").write_text("{}")
-            engine.run(replace(job, work_dir=folder), ignore)
+            engine.run(replace(job, work_dir=folder), ignore_progress)
             full = shutil.disk_usage(name).free
             engine.kill()
         assert shutil.disk_usage(name).free - full > 60_000_000
@@ -275,7 +263,7 @@ def test_an_end_of_the_engine_keeps_its_status(
 ) -> None:
     capture("os.kill(os.getpid(), 11)")
     with pytest.raises(host.TaskError) as caught:
-        engine.run(job, ignore)
+        engine.run(job, ignore_progress)
     assert caught.value.details["status"] == -signal.SIGSEGV
 
 
@@ -307,7 +295,7 @@ def test_its_words_in_the_log_are_marked_as_its_own(
     seen: str,
 ) -> None:
     capture(f"sys.stderr.write('{written}\\n')")
-    engine.run(job, ignore)
+    engine.run(job, ignore_progress)
     engine.close()
     assert capsys.readouterr().err == seen
 
@@ -322,7 +310,7 @@ def test_it_cannot_fill_or_cut_the_log(
     cut = "subprocess.call(['truncate', '-s', '0', '/proc/self/fd/2'])"
     capture(f"sys.stderr.write('x' * 4_000_000); {cut}")
     print("the worker's own words", file=sys.stderr)
-    engine.run(job, ignore)
+    engine.run(job, ignore_progress)
     engine.close()
     said = capfd.readouterr().err
     assert said.startswith("the worker's own words\n")
