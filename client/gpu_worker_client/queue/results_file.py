@@ -10,7 +10,7 @@ with a bbox of x, y, width, height:
 
 Guarantees that a file from anyone ends in `ValueError` or in boxes within the limits of
 `protocol/boxes.py`, and that memory holds one row of `detections`, or a `result` with 23 bytes for
-each of its boxes. A row of `detections` that is no box is counted, and the others are read.
+each of its boxes. A row of `detections` that is no box is counted and left out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gpu_worker_client.protocol.track_json import MAX_BOX_CHARS, read_fields
 from gpu_worker_client.status import JobStatus, read_result
 
 MAX_PROBLEMS = 5
-"""Bad rows that are named; the others are counted."""
+"""Bad rows that are named; all are counted."""
 _PIECE_CHARS = 1 << 18
 
 
