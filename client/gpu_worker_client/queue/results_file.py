@@ -23,10 +23,9 @@ from math import isfinite
 from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
 from gpu_worker_client.protocol import State, Track, TrackResult
-from gpu_worker_client.protocol.boxes import MAX_FRAME, MAX_PX
+from gpu_worker_client.protocol.boxes import MAX_BOX_CHARS, MAX_FRAME, MAX_PX, read_fields
 from gpu_worker_client.protocol.columnar import MAX_ID, MAX_TRACKS
 from gpu_worker_client.protocol.json_reader import JsonReader
-from gpu_worker_client.protocol.track_json import MAX_BOX_CHARS, read_fields
 from gpu_worker_client.status import JobStatus, read_result
 
 MAX_PROBLEMS = 5
