@@ -1,5 +1,5 @@
 """The JSON objects of the queue. Fields of a newer version are stored and ignored; what cannot be
-read is None, for the bucket may be written to by others than us."""
+read is None, for not only we may write to the bucket."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
+from math import floor
 
 from gpu_worker_client.queue.keys import OPEN, WAKE, job_id_of
 from gpu_worker_client.queue.lease import Lease, NotTaken, Taker
@@ -64,7 +65,7 @@ class Finder:
     def _in_order(self) -> Iterator[str]:
         window, rest = self._open[:WINDOW], self._open[WINDOW:]
         while window:
-            yield window.pop(int(self._timing.random() * len(window)))
+            yield window.pop(floor(self._timing.random() * len(window)))
         yield from rest
 
     def pause_seconds(self) -> float:

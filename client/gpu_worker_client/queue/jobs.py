@@ -109,7 +109,7 @@ async def _view(store: Store, manifest: Manifest, has_result: bool, is_imported:
 
 
 async def _final_state(store: Store, job_id: str, status: StatusDocument | None) -> QueueState:
-    """The status object says it in a few bytes, unless its writer got no further."""
+    """The status object says it in a few bytes, unless its writer stopped before."""
     if status is not None and status.final is not None:
         return status.final
     result = await read_result(store, job_id)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from math import floor
 from typing import Annotated
 
 from pydantic import StringConstraints
@@ -35,7 +36,7 @@ _RANDOM_DIGITS = 10
 def new_job_id(now: datetime, random: Callable[[], float]) -> str:
     """`20260122T100000123-9f3ac27b01`: ids in the order of their texts are in the order of time.
     The random part separates jobs of one millisecond."""
-    tail = int(random() * 16**_RANDOM_DIGITS)
+    tail = floor(random() * 16**_RANDOM_DIGITS)
     return f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}-{tail:0{_RANDOM_DIGITS}x}"
 
 
@@ -91,7 +92,7 @@ def job_id_of(key: str) -> str:
 
 
 def prefixes_of(job_id: str) -> list[str]:
-    """What all objects of a job begin with; for deleting them. `jobs/` is last: while it is there
+    """The prefixes of all objects of a job, for deleting them. `jobs/` is last: while it is there
     the deletion can be made again."""
     return [
         f"videos/{job_id}.",

@@ -89,7 +89,7 @@ class Store(Protocol):
         ...
 
     async def list_page(self, prefix: str, after: str = "") -> Page:
-        """Objects whose keys begin with `prefix` and come after the key `after`."""
+        """Objects whose keys have this prefix and come after the key `after`."""
         ...
 
     async def delete(self, key: str) -> None:
