@@ -57,7 +57,7 @@ class AsyncQueue:
     Args:
         bucket: its name, or a storage. By a name the key pair comes from the environment; None
             takes the name from there, too: see `Storage.from_env`.
-        prefix: what all keys of the queue begin with, for a bucket that holds other things as well;
+        prefix: of all keys of the queue, for a bucket that holds other things as well;
             the worker needs the same one. A storage has its own.
         timing: clock, sleep and random numbers; for tests.
 
@@ -97,7 +97,7 @@ class AsyncQueue:
 
         Args:
             task: a path, which `track` reads with its defaults; or any task, typed, as a dict or as
-                JSON, with paths of this machine in place of URLs. `output_url` is a name: the file
+                JSON, with paths of this machine where it has URLs. `output_url` is a name: the file
                 stays in the bucket, `AsyncQueuedJob.download` fetches it.
             video_id: your own number or name of the video; the results are stored under it.
             job_id: letters, digits, `-` and `_`; default: a new one, in the order of time.
