@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
@@ -26,25 +26,21 @@ Unit = Literal["pixels", "frames", "seconds", "jobs"]
 resizes each to one size; seconds of audio; nothing, for a task without an input."""
 
 
-@dataclass(frozen=True)
-class Speed:
+class Speed(NamedTuple):
     """How much of its input a device gets through in a second, file to file."""
 
     per_second: float
     unit: Unit
 
 
-@dataclass(frozen=True)
-class Network:
-    """Arithmetic of a network."""
+class Network(NamedTuple):
+    """Operations for one unit of a network's input; a multiply-add counts as two."""
 
     flops: float
-    """Operations for one unit of its input; a multiply-add counts as two."""
     unit: Unit
 
 
-@dataclass(frozen=True)
-class Card:
+class Card(NamedTuple):
     """A GPU that serverless endpoints offer."""
 
     name: str
@@ -84,19 +80,13 @@ MEASURED: dict[tuple[str, str], Speed] = {
     (CPU, row.get("model", row["task"])): _speed(row) for row in _FIGURES["measured"]["rows"]
 }
 """(device, model or task) -> speed."""
-NETWORKS: dict[str, Network] = {
-    name: Network(network["flops"], network["per"])
-    for name, network in _FIGURES["networks"].items()
-}
-"""Network -> its arithmetic. At scale 2 and below a smaller partner may run; the larger one is
-counted."""
-CARDS: dict[str, Card] = {
+NETWORKS = {name: Network(net["flops"], net["per"]) for name, net in _FIGURES["networks"].items()}
+"""At scale 2 and below a smaller partner of a network may run; the larger one is counted."""
+CARDS = {
     name: Card(name, card["tflops"] * 1e12, card["usd_per_second"])
     for name, card in _FIGURES["cards"].items()
 }
 """Prices change: give your own as `prices`, in the shape of the worker's `GPU_WORKER_PRICES`."""
-
-Basis = Literal["measured", "computed"]
 
 
 @dataclass(frozen=True)
@@ -107,15 +97,14 @@ class Estimate:
     """Seconds that one worker works."""
     usd: float | None
     """`seconds` times the device's price; None where no price is known."""
-    basis: Basis
+    basis: Literal["measured", "computed"]
     """"measured" when every part of it was measured; "computed" when a part follows from arithmetic
     and peak rates."""
     note: str
     """The figures it rests on and what they leave out, as a sentence."""
 
 
-@dataclass(frozen=True)
-class _Video:
+class _Video(NamedTuple):
     width: int
     height: int
     fps: float
@@ -179,12 +168,15 @@ def estimate(
         raise ConfigError(
             "estimate: width and height must be 1 or more, fps above 0, duration_seconds 0 or more"
         )
-    card = None if gpu is None else _card(gpu)
+    cards = {card.short_name.lower(): card for card in CARDS.values()}
+    card = None if gpu is None else cards.get(short(gpu).lower())
+    if gpu is not None and card is None:
+        raise ConfigError(f"estimate: nothing is known of this gpu; known are: {', '.join(CARDS)}")
     parts = _parts(*_read(task), card, _Video(width, height, fps, duration_seconds))
     seconds = sum(part.seconds for part in parts)
     own = {short(name).lower(): usd for name, usd in (prices or {}).items()}
-    name, known = (card.short_name, card.usd_per_second) if card else (CPU, None)
-    price = own.get(name.lower(), known)
+    known = card.usd_per_second if card else None
+    price = own.get((card.short_name if card else CPU).lower(), known)
     return Estimate(
         seconds,
         None if price is None else seconds * price,
@@ -204,10 +196,8 @@ def execution_timeout_seconds(
 ) -> float | None:
     """A generous limit for RunPod's `executionTimeout` in seconds: three times the estimate and a
     minute, no less than RunPod's default of 10 minutes and no more than its 7 days. None when the
-    duration of the input is not known, which leaves the endpoint's own limit.
-
-    `gpu` None counts with the slowest device of the tables, a processor, so that a limit fits every
-    worker. Errors as `estimate`.
+    duration of the input is not known. `gpu` None counts with the slowest device of the tables, a
+    processor, so that a limit fits every worker. Errors as `estimate`.
     """
     if duration_seconds is None:
         return None
@@ -236,26 +226,19 @@ def _read(task: TaskBase | Mapping[str, Any] | str) -> tuple[str, dict[str, Any]
     return name, {**dict(params), "tracks_url": given.get("tracks_url")}
 
 
-def _card(gpu: str) -> Card:
-    for card in CARDS.values():
-        if card.short_name.lower() == short(gpu).lower():
-            return card
-    raise ConfigError(f"estimate: nothing is known of this gpu; known are: {', '.join(CARDS)}")
-
-
 def _parts(
     name: str, params: Mapping[str, Any], card: Card | None, video: _Video
 ) -> list[Estimate]:
     """The pieces of a job's work, without a price."""
     if name == "upscale":
         return [_upscaling(params, card, video)]
-    if name == "track":
-        return [_detection(params, card, video)]
-    if name == "auto_crop":
-        given = params.get("tracks_url") or params.get("keyframes")
-        detection = [] if given else [_detection(params, card, video)]
-        return detection if params.get("dry_run") else [*detection, _measured(name, video)]
-    return [_measured(name, video)]
+    if name not in ("track", "auto_crop"):
+        return [_measured(name, video)]
+    given = params.get("tracks_url") or params.get("keyframes")
+    parts = [] if given else [_detection(params, card, video)]
+    if name == "auto_crop" and not params.get("dry_run"):
+        parts.append(_measured(name, video))
+    return parts
 
 
 def _upscaling(params: Mapping[str, Any], card: Card | None, video: _Video) -> Estimate:
@@ -271,7 +254,7 @@ def _upscaling(params: Mapping[str, Any], card: Card | None, video: _Video) -> E
 
 def _detection(params: Mapping[str, Any], card: Card | None, video: _Video) -> Estimate:
     model, stride = str(params["model"]), int(params.get("frame_stride") or 1)
-    read = replace(video, fps=video.fps / stride)
+    read = video._replace(fps=video.fps / stride)
     if model in NETWORKS:
         return _network(model, card, read)
     part = _network(LARGEST_DETECTOR, card, read)

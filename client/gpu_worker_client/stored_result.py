@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from gpu_worker_client._http import Answer, Http, Request
 from gpu_worker_client.errors import APIConnectionError
 from gpu_worker_client.protocol import TASKS, TaskBase, TaskResult
-from gpu_worker_client.protocol.http import TRANSIENT_STATUS, read_presign, signed_subset
+from gpu_worker_client.protocol.http import TRANSIENT_STATUS, signed_headers
 
 MAX_RESULT_BYTES = 1 << 30
 """What is read of a result at most: an hour of a hundred people, at 100 bytes a box, twice. A
@@ -45,8 +45,9 @@ class StoredResult:
         """None when the task did not say where."""
         if task.result_get_url is None or task.idempotency_key is None:
             return None
-        signature = read_presign(urlsplit(task.result_get_url).query)
-        headers = signed_subset(signature, task.headers.result)
+        signed = signed_headers(urlsplit(task.result_get_url).query)
+        given = task.headers.result.items()
+        headers = {name: value for name, value in given if name.lower() in signed}
         return cls(task.result_get_url, task.idempotency_key, task.task, headers)
 
 

@@ -229,29 +229,14 @@ class JobError(GpuWorkerError):
         self.body = body
         self.job = job
         """The `Job`, or `AsyncJob`; None when `submit` refused the task before it was sent."""
-
-    @property
-    def code(self) -> str:
-        return self.body.code
-
-    @property
-    def message(self) -> str:
+        self.code = body.code
+        self.message = printable(body.message, lines=True)
         """What happened and what to do, for a person: control characters stand written out,
         `\\x1b`."""
-        return printable(self.body.message, lines=True)
-
-    @property
-    def retryable(self) -> bool:
+        self.retryable = body.retryable
         """Whether the same task, submitted again unchanged, can succeed."""
-        return self.body.retryable
-
-    @property
-    def stage(self) -> str | None:
-        return self.body.stage
-
-    @property
-    def details(self) -> dict[str, Any]:
-        return self.body.details
+        self.stage = body.stage
+        self.details = body.details
 
 
 class InvalidTask(JobError, ValueError):

@@ -33,11 +33,10 @@ from gpu_worker_client.protocol.base import (
     ResponseModel,
     Share,
 )
-from gpu_worker_client.protocol.boxes import TrackFrames
+from gpu_worker_client.protocol.boxes import TrackFrames, read_result, write_result
 from gpu_worker_client.protocol.columnar import TrackHead, read_columnar, write_columnar
 from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import OnDamage, OptionalFileTask, RequestModel
-from gpu_worker_client.protocol.track_json import read_result, write_result
 
 MAX_STATE_BYTES = 192 * 1024
 """Largest `tracker` of a state, as compact JSON: with its URLs a task has 256 KiB."""
