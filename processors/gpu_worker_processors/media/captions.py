@@ -13,7 +13,7 @@ from gpu_worker_processors.media.frame import side_data
 WRITERS = frozenset({"h264", "hevc"})
 """Codecs whose encoders write the captions of a frame (FFmpeg's `a53cc`)."""
 _SMALL_PX = 16
-"""Side of what is held of a frame: its side data alone cannot be taken, and no two share pixels."""
+"""Side of what is held of a frame: side data cannot be taken without pixels."""
 
 
 class Captions:

@@ -1,4 +1,4 @@
-"""The timecode inside a video stream: of an MPEG-2 group of pictures, or of SMPTE ST 12-1 in H.264
+"""The timecode inside a video stream: of the header of an MPEG-2 GOP, or of SMPTE ST 12-1 in H.264
 and HEVC."""
 
 from __future__ import annotations
