@@ -46,6 +46,7 @@ class Tally:
     completed: int = 0
     failed: int = 0
     attempts: int = 0
+    was_stopped: bool = False
 
 
 class Puller:
@@ -81,6 +82,7 @@ class Puller:
                 if idle_exit_seconds is not None and idle_seconds >= idle_exit_seconds:
                     break
                 await self._wait(self._finder.pause_seconds())
+        self.tally.was_stopped = self.stop.is_set()
         return self.tally
 
     async def _poll(self) -> Lease | None:
