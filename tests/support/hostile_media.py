@@ -8,6 +8,7 @@ import struct
 import subprocess
 import zlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -55,7 +56,7 @@ def changed(change: Callable[[bytes], bytes], *, faststart: bool = False) -> Bui
 
 
 def made_by_ffmpeg(*args: str, suffix: str = "mp4") -> Build:
-    """ffmpeg's output from a good clip with sound; `{in}` and `{dir}` are filled in."""
+    """ffmpeg's output from a good clip with audio; `{in}` and `{dir}` are filled in."""
 
     def build(path: Path) -> Path:
         source = clips.make(path.with_name("source.mp4"), clips.Clip(audio_seconds=1.0, frames=25))
@@ -120,7 +121,7 @@ def endless_durations(moov: bytes) -> bytes:
 
 
 def declared(width: int, height: int) -> Build:
-    """A Matroska file whose MJPEG pictures are small and claim another size in their own
+    """A Matroska file whose MJPEG frames are small and claim another size in their own
     headers."""
 
     def build(path: Path) -> Path:
@@ -154,8 +155,9 @@ def declared_by_the_track(path: Path) -> Path:
     return path
 
 
+@cache
 def png(width: int, height: int) -> bytes:
-    """A picture of one colour: megabytes of zeros in a few kilobytes."""
+    """An image of one colour: megabytes of zeros in a few kilobytes."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return (
@@ -163,7 +165,7 @@ def png(width: int, height: int) -> bytes:
         )
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    packer = zlib.compressobj()
+    packer = zlib.compressobj(1)
     row = bytes(1 + 3 * width)
     pixels = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
     return (
@@ -171,14 +173,14 @@ def png(width: int, height: int) -> bytes:
     )
 
 
-def png_alone(path: Path) -> Path:
+def png_file(path: Path) -> Path:
     path.write_bytes(png(8000, 8000))
     return path
 
 
 def png_track(path: Path) -> Path:
     """The same bomb as the one frame of a Matroska track."""
-    still = png_alone(path.with_name("bomb.png"))
+    still = png_file(path.with_name("bomb.png"))
     path = path.with_suffix(".mkv")
     ffmpeg("-i", still, "-c", "copy", path)
     still.unlink()
@@ -275,7 +277,7 @@ ROWS: dict[str, tuple[Build, str | tuple[str, ...]]] = {
         clip(width=3, height=65500, codec="mjpeg", pix_fmt="yuvj444p", options=(), frames=2),
         OK,
     ),
-    "M11 8000x8000 png": (png_alone, ("media_limit", "unsupported_media")),
+    "M11 8000x8000 png": (png_file, ("media_limit", "unsupported_media")),
     "M11 8000x8000 png in matroska": (png_track, "media_limit"),
     "M11 65535x65535 by the track": (declared_by_the_track, "media_limit"),
     "M11 65535x65535 by the picture": (declared(65535, 65535), ("media_limit", "corrupt_media")),
