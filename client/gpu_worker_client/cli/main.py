@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NoReturn
 
-from gpu_worker_client.cli import commands
+from gpu_worker_client.cli import commands, queue_commands
 from gpu_worker_client.cli.output import Answer, Answered, Output, UsageError, error_json
 from gpu_worker_client.client import Client
 from gpu_worker_client.errors import ConfigError, WaitTimeout
@@ -120,6 +120,7 @@ def _parser() -> _Parser:
 
     _add_job_commands(partial(add, on_endpoint=True))
     _add_file_commands(add)
+    _add_queue(subparsers)
     completion = add("completion", _completion, "print a completion script for a shell")
     what = f"one of {', '.join(SHELLS)}"
     completion.add_argument("shell", metavar="SHELL", choices=SHELLS, help=what)
@@ -182,3 +183,53 @@ def _add_file_commands(add: Callable[..., _Parser]) -> None:
     estimate.option("--duration", "SECONDS", "of the input", float).required = True
     what = 'the card, "NVIDIA L4" for example; default: the processor of the benchmarks'
     estimate.option("--gpu", "NAME", what)
+
+
+def _add_queue(commands: argparse._SubParsersAction[_Parser]) -> None:  # pyright: ignore[reportPrivateUsage]
+    what = "jobs through a bucket, for workers that were started by hand (gpu-worker pull)"
+    queue = commands.add_parser("queue", help=what, description=what)
+    queue.json(default=argparse.SUPPRESS)
+    subparsers = queue.add_subparsers(required=True, metavar="COMMAND")
+
+    def add_command(name: str, command: queue_commands.QueueCommand, what: str) -> _Parser:
+        made = subparsers.add_parser(name, help=what, description=what)
+        made.set_defaults(command=queue_commands.on_queue(command))
+        made.json(default=argparse.SUPPRESS)
+        made.option("--bucket", "NAME", "default: R2_BUCKET_NAME")
+        made.option("--prefix", "PREFIX", "of all keys of the queue").default = ""
+        return made
+
+    submit = add_command("submit", queue_commands.submit, "upload a video and queue a job for it")
+    what = "a video for track, or a task's JSON with paths for URLs (.json, or - for stdin)"
+    submit.add_argument("file", metavar="FILE", nargs="?", help=what)
+    what = "your number or name of the video; FILE may be left out the next time"
+    submit.option("--video-id", "ID", what)
+    submit.option("--job-id", "ID", "default: a new one, in the order of time")
+    submit.option("--sample-interval", "N", "track every n-th frame only", int)
+    submit.option("--confidence", "SHARE", "weakest box that is reported, 0 to 1", float)
+
+    what = "print every job, or one: JOB_ID, VIDEO, STATUS, PROGRESS"
+    status = add_command("status", queue_commands.status, what)
+    what = "follow a job; Ctrl-C ends the watching, not the job"
+    watch = add_command("watch", queue_commands.watch, what)
+    watch.option("--timeout", "SECONDS", "stop waiting after this long; the job goes on", float)
+    cancel = add_command("cancel", queue_commands.cancel, "end a job")
+    what = "queue a failed or cancelled job once more"
+    retry = add_command("retry", queue_commands.retry, what)
+    what = "delete everything of a job that has ended from the bucket, its video too"
+    purge = add_command("purge", queue_commands.purge, what)
+    what = "every job that was imported"
+    purge.add_argument("--imported", action="store_true", help=what)
+    for about_job in (watch, cancel, retry):
+        about_job.option("id", "ID", "the job's id")
+    for about_jobs in (status, purge):
+        about_jobs.add_argument("id", metavar="ID", nargs="?", help="the job's id")
+
+    what = "write results into an SQLite file, and mark their jobs as imported"
+    importing = add_command("import", queue_commands.import_results, what)
+    importing.add_argument("--all", action="store_true", help="every job that is completed")
+    importing.option("--job-id", "ID", "this job")
+    for on_file in (submit, importing):
+        what = "the SQLite file (results.sqlite)"
+        on_file.file("--database", "FILE", what)
+        on_file.set_defaults(database="results.sqlite")

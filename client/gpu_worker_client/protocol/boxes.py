@@ -10,17 +10,17 @@ adds to a box are dropped.
 from __future__ import annotations
 
 import json
-import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NoReturn, cast, overload
+from typing import Any, cast, overload
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from gpu_worker_client.protocol.base import ResponseModel
+from gpu_worker_client.protocol.json_reader import JsonReader
 
 MAX_FRAME = 2**30
 PX = 10
@@ -33,9 +33,6 @@ BOXES_A_PIECE = 1000
 """Some 70 kB of text."""
 MAX_BOX_CHARS = 10_000
 """Of one box with what a tracker adds to it, laid out in lines: 200 are usual."""
-MAX_OTHER_CHARS = 8 * 1024**2
-"""Of all lists and objects beside the boxes, which are read whole and take up to 25 times as much
-memory. A cut for every second of nine hours makes 1 MB."""
 
 BBox = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels."""
@@ -235,7 +232,14 @@ def read_result(data: bytes | str, track: Callable[[dict[str, Any]], object]) ->
     Raises:
         ValueError: the text is no JSON object, or its `tracks` are none.
     """
-    reader = _Reader(data if isinstance(data, str) else data.decode("utf-8"))
+    reader = JsonReader(data if isinstance(data, str) else data.decode("utf-8"))
+    fields = read_fields(reader, track)
+    reader.end()
+    return fields
+
+
+def read_fields(reader: JsonReader, track: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """`read_result`, of the object that the reader stands before."""
 
     def frames() -> TrackFrames:
         return TrackFrames(reader.short_value(MAX_BOX_CHARS) for _ in reader.items())
@@ -243,94 +247,4 @@ def read_result(data: bytes | str, track: Callable[[dict[str, Any]], object]) ->
     def tracks() -> list[object]:
         return [track(reader.fields(frames=frames)) for _ in reader.items()]
 
-    try:
-        fields = reader.fields(tracks=tracks)
-    except RecursionError:
-        raise ValueError("the JSON is nested too deeply") from None
-    reader.end()
-    return fields
-
-
-def _refuse_constant(_: str) -> NoReturn:
-    raise ValueError("NaN and Infinity are not JSON")
-
-
-_SPACE = re.compile(r"[ \t\n\r]*")
-
-
-class _Reader:
-    """A position in JSON text. Containers are read item by item, and an item by `json`."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._at = 0
-        self._other_chars = MAX_OTHER_CHARS
-        self._decoder = json.JSONDecoder(parse_constant=_refuse_constant)
-
-    def value(self) -> Any:
-        """Any value, whole: text of any length, lists and objects up to a limit on all of them."""
-        self._skip_space()
-        if not self._text.startswith(("[", "{"), self._at):
-            value, self._at = self._decoder.raw_decode(self._text, self._at)
-            return value
-        start = self._at
-        value = self.short_value(self._other_chars)
-        self._other_chars -= self._at - start
-        return value
-
-    def short_value(self, most: int) -> Any:
-        """A value of at most so many characters."""
-        self._skip_space()
-        part = self._text[self._at : self._at + most]
-        try:
-            value, length = self._decoder.raw_decode(part)
-        except ValueError:
-            if len(part) < most:
-                raise
-            raise ValueError(f"a value has more than {most} characters, or is no JSON") from None
-        self._at += length
-        return value
-
-    def fields(self, **special: Callable[[], Any]) -> dict[str, Any]:
-        """An object. Values of `special` keys are read by their own function."""
-        found: dict[str, Any] = {}
-        for _ in self.items("{", "}"):
-            name = self.value()
-            if not isinstance(name, str) or name in found:
-                raise ValueError("a key is no text, or stands twice")
-            self._need(":")
-            found[name] = special.get(name, self.value)()
-        return found
-
-    def items(self, opening: str = "[", closing: str = "]") -> Iterator[None]:
-        """Stops at each item of a list, which the caller reads then."""
-        self._need(opening)
-        if self._is_next(closing):
-            return
-        while True:
-            yield
-            if self._is_next(closing):
-                return
-            self._need(",")
-
-    def end(self) -> None:
-        self._skip_space()
-        if self._at != len(self._text):
-            raise ValueError("something follows the JSON")
-
-    def _need(self, mark: str) -> None:
-        if not self._is_next(mark):
-            raise ValueError(
-                f"no JSON of a track result: {mark} was expected at character {self._at}"
-            )
-
-    def _is_next(self, mark: str) -> bool:
-        self._skip_space()
-        there = self._text.startswith(mark, self._at)
-        self._at += there
-        return there
-
-    def _skip_space(self) -> None:
-        space = _SPACE.match(self._text, self._at)
-        assert space is not None
-        self._at = space.end()
+    return reader.fields(tracks=tracks)
