@@ -23,8 +23,7 @@ from gpu_worker_client.protocol import TASKS, TaskBase, TaskResult
 from gpu_worker_client.protocol.http import TRANSIENT_STATUS, signed_headers
 
 MAX_RESULT_BYTES = 1 << 30
-"""What is read of a result at most: an hour of a hundred people, at 100 bytes a box, twice. A
-bucket can answer without end."""
+"""What is read of a result: an hour of a hundred people, at 100 bytes a box, twice."""
 RESULT_SECONDS = 600.0
 """Longest reading of a result: the largest at 14 Mbit/s."""
 _OK = 200
@@ -89,13 +88,12 @@ async def read_whole(
 
 
 def _check_scheme(url: str, *, allow_http: bool) -> None:
-    """The endpoint chose this URL: one on another host must not have the caller's machine ask its
-    own or its network's services."""
+    """The endpoint chose this URL: it must not have this machine ask its network's services."""
     try:
         scheme = urlsplit(url).scheme
     except ValueError:
         scheme = ""
-    if scheme != "https" and not (allow_http and scheme == "http"):
+    if scheme not in (("https", "http") if allow_http else ("https",)):
         raise APIConnectionError(
             "the result was not read: the endpoint's answer has a result_url that is no https URL;"
             " check the worker's version and who runs the endpoint",
@@ -127,8 +125,7 @@ def _request(url: str, task: object, headers: Mapping[str, str]) -> Request:
 
 
 def _parsed(reply: Answer, *, kind: type[TaskResult], gzipped: bool) -> dict[str, Any]:
-    """The result's fields, as its model takes them: what is large already in its typed and compact
-    form."""
+    """The result's fields, as its model takes them: what is large already typed and compact."""
     if reply.status != _OK:
         raise _unread(f"answered {reply.status}", transient=reply.status in TRANSIENT_STATUS)
     data = _unzipped(reply.body) if gzipped else reply.body
@@ -151,12 +148,10 @@ def _unzipped(data: bytes) -> bytes:
         plain = reader.decompress(data, MAX_RESULT_BYTES)
     except zlib.error:
         raise _unread("answered something else") from None
+    if reader.unconsumed_tail:
+        raise _unread(f"answered more than {MAX_RESULT_BYTES} bytes")
     if not reader.eof:
-        raise _unread(
-            f"answered more than {MAX_RESULT_BYTES} bytes"
-            if reader.unconsumed_tail
-            else "answered half of it"
-        )
+        raise _unread("answered half of it")
     return plain
 
 

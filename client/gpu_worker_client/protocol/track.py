@@ -16,13 +16,7 @@ from io import BytesIO
 from math import inf
 from typing import Any, Literal, cast
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    JsonValue,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
 from typing_extensions import Self
 
 from gpu_worker_client.protocol.base import (
@@ -92,9 +86,6 @@ class TrackParams(RequestModel):
     return_state: bool = False
     """Answer `state_out`, for the next piece: some 40 KB of JSON, more in a crowd."""
     on_damage: OnDamage = "fail"
-    """`fail`: a damaged or cut-off video is `corrupt_media`. `conceal`: what can be decoded is
-    taken, as players do, and the warning `damage_concealed` gives the count of damaged spots and
-    where they are."""
 
     @field_validator("classes")
     @classmethod
@@ -214,8 +205,7 @@ class TrackResult(TaskResult):
 
     @classmethod
     def from_json(cls, data: bytes | str) -> Self:
-        """See `TaskResult.from_json`. A million boxes take 300 bytes of memory less for each than
-        by `model_validate_json`."""
+        """See `TaskResult.from_json`: 300 bytes less a box than by `model_validate_json`."""
         return cls.model_validate(read_result(data, Track.model_validate))
 
     def json_pieces(self) -> Iterator[str]:
@@ -236,8 +226,7 @@ class TrackResult(TaskResult):
         return self.with_columns(out.getvalue())
 
     def with_columns(self, columns: bytes) -> Self:
-        """This result with these tracks, which stay packed; validating it or `unpacked` reads
-        them."""
+        """This result with these tracks, packed; validating it or `unpacked` reads them."""
         text = b64encode(columns).decode("ascii")
         return self.model_copy(update={"tracks": [], "tracks_columnar": text})
 
