@@ -21,12 +21,12 @@ from urllib.parse import unquote, urlsplit
 
 from gpu_worker_client._blocking import in_thread, in_thread_notifying
 from gpu_worker_client._retry import Timing
-from gpu_worker_client._tasks import is_web_url, typed_task
 from gpu_worker_client.errors import ConfigError, NotFoundError, WaitTimeout
 from gpu_worker_client.events import Event, Watcher
 from gpu_worker_client.files.transfer import OnEvent, notifying
 from gpu_worker_client.protocol import OutputTask, Progress, State, TaskBase, TaskResult
 from gpu_worker_client.protocol.errors import ResultUnreadable
+from gpu_worker_client.protocol.parse import is_web_url, typed_task
 from gpu_worker_client.queue import jobs
 from gpu_worker_client.queue.bucket_store import BucketStore
 from gpu_worker_client.queue.database import Database
