@@ -152,6 +152,10 @@ class Stats(ResponseModel):
     """Wall time of the processor, without fetch and deliver."""
 
 
+class PackedTooMany(ValueError):
+    """A few kilobytes of a compact form may hold ten million items."""
+
+
 class TaskResult(ResponseModel):
     """Fields of every answer. A task's module adds its own."""
 
@@ -180,11 +184,15 @@ class TaskResult(ResponseModel):
     """Empty when there is nothing to say."""
 
     @classmethod
-    def from_json(cls, data: bytes | str) -> Self:
+    def from_json(cls, data: bytes | str, max_packed: int | None = None) -> Self:  # noqa: ARG003 - nothing is packed here
         """Reads a result's JSON. A task whose result may be large does it in little more memory
         than the text has.
 
+        Args:
+            max_packed: how many items its compact form may hold; None takes all that one may.
+
         Raises:
+            PackedTooMany: it holds more.
             ValueError: it is no such result.
         """
         return cls.model_validate_json(data)
