@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import PurePath
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from gpu_worker_client.protocol.base import CONTAINERS, INDEXED, is_file_name
 
@@ -63,10 +63,8 @@ def command_args(command: Sequence[str] | Compilable) -> list[str]:
         raise TypeError("the command is one text: give a list of words, as shlex.split makes it")
     if isinstance(command, Sequence):
         return list(command)
-    words = command.compile()
-    if not isinstance(words, list) or not all(
-        isinstance(word, str) for word in cast("list[object]", words)
-    ):
+    words: Any = command.compile()
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise TypeError("compile() gave no list of words")
     given = cast("list[str]", words)[1:]
     # `overwrite_output()` and its like write their flag behind the output's name, where FFmpeg

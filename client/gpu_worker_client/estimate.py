@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
@@ -26,25 +26,21 @@ Unit = Literal["pixels", "frames", "seconds", "jobs"]
 resizes each to one size; seconds of audio; nothing, for a task without an input."""
 
 
-@dataclass(frozen=True)
-class Speed:
+class Speed(NamedTuple):
     """How much of its input a device gets through in a second, file to file."""
 
     per_second: float
     unit: Unit
 
 
-@dataclass(frozen=True)
-class Network:
-    """Arithmetic of a network."""
+class Network(NamedTuple):
+    """Operations for one unit of a network's input; a multiply-add counts as two."""
 
     flops: float
-    """Operations for one unit of its input; a multiply-add counts as two."""
     unit: Unit
 
 
-@dataclass(frozen=True)
-class Card:
+class Card(NamedTuple):
     """A GPU that serverless endpoints offer."""
 
     name: str
@@ -66,8 +62,7 @@ def short(gpu: str) -> str:
 
 
 def _speed(row: Mapping[str, Any]) -> Speed:
-    """What a row of figures.json gives: `frames` of a size, `audio_seconds` or `jobs` in
-    `seconds`."""
+    """Of a row of figures.json: `frames` of a size, `audio_seconds` or `jobs` in `seconds`."""
     if "frames" not in row:
         amount, unit = (row["jobs"], "jobs") if "jobs" in row else (row["audio_seconds"], "seconds")
     elif row["task"] == "track":
@@ -84,19 +79,13 @@ MEASURED: dict[tuple[str, str], Speed] = {
     (CPU, row.get("model", row["task"])): _speed(row) for row in _FIGURES["measured"]["rows"]
 }
 """(device, model or task) -> speed."""
-NETWORKS: dict[str, Network] = {
-    name: Network(network["flops"], network["per"])
-    for name, network in _FIGURES["networks"].items()
-}
-"""Network -> its arithmetic. At scale 2 and below a smaller partner may run; the larger one is
-counted."""
-CARDS: dict[str, Card] = {
+NETWORKS = {name: Network(net["flops"], net["per"]) for name, net in _FIGURES["networks"].items()}
+"""At scale 2 and below a smaller partner of a network may run; the larger one is counted."""
+CARDS = {
     name: Card(name, card["tflops"] * 1e12, card["usd_per_second"])
     for name, card in _FIGURES["cards"].items()
 }
 """Prices change: give your own as `prices`, in the shape of the worker's `GPU_WORKER_PRICES`."""
-
-Basis = Literal["measured", "computed"]
 
 
 @dataclass(frozen=True)
@@ -107,15 +96,14 @@ class Estimate:
     """Seconds that one worker works."""
     usd: float | None
     """`seconds` times the device's price; None where no price is known."""
-    basis: Basis
+    basis: Literal["measured", "computed"]
     """"measured" when every part of it was measured; "computed" when a part follows from arithmetic
     and peak rates."""
     note: str
     """The figures it rests on and what they leave out, as a sentence."""
 
 
-@dataclass(frozen=True)
-class _Video:
+class _Video(NamedTuple):
     width: int
     height: int
     fps: float
@@ -134,15 +122,13 @@ UTILISATION = 0.26
 """Share of the peak that x4plus reaches in published TensorRT runs: 30 % on V100, 27 % on A100, 26
 % on RTX 4090 (VSGAN-tensorrt-docker's tables)."""
 CPU_FLOPS = 390e9
-"""Convolutions in bfloat16 on both cores of the machine of docs/benchmarks.md; a machine without
-AMX reaches a fraction."""
+"""bfloat16 convolutions on both cores of docs/benchmarks.md's machine; without AMX a fraction."""
 ENCODED_PIXELS_PER_SECOND = 2 * 704 * 576 / 8.7e-3
 """libx264 at its `medium` preset and crf 18, 8.7 ms a frame of 704x576 on each of two cores: no
 job with a video to write is taken to be faster, on whatever card."""
 
 TIMEOUT_FACTOR, TIMEOUT_EXTRA_SECONDS = 3.0, 60.0
-"""A limit is there to end a job that hangs, not one on a slow host; transfers and loading are in
-the extra."""
+"""A limit ends a job that hangs, not one on a slow host; transfers and loading are the extra."""
 MIN_TIMEOUT_SECONDS = 600.0
 """RunPod's own default. https://docs.runpod.io/serverless/endpoints/send-requests"""
 MAX_POLICY_SECONDS = 7 * 86_400
@@ -179,12 +165,15 @@ def estimate(
         raise ConfigError(
             "estimate: width and height must be 1 or more, fps above 0, duration_seconds 0 or more"
         )
-    card = None if gpu is None else _card(gpu)
+    cards = {card.short_name.lower(): card for card in CARDS.values()}
+    card = None if gpu is None else cards.get(short(gpu).lower())
+    if gpu is not None and card is None:
+        raise ConfigError(f"estimate: nothing is known of this gpu; known are: {', '.join(CARDS)}")
     parts = _parts(*_read(task), card, _Video(width, height, fps, duration_seconds))
     seconds = sum(part.seconds for part in parts)
     own = {short(name).lower(): usd for name, usd in (prices or {}).items()}
-    name, known = (card.short_name, card.usd_per_second) if card else (CPU, None)
-    price = own.get(name.lower(), known)
+    known = card.usd_per_second if card else None
+    price = own.get((card.short_name if card else CPU).lower(), known)
     return Estimate(
         seconds,
         None if price is None else seconds * price,
@@ -204,10 +193,8 @@ def execution_timeout_seconds(
 ) -> float | None:
     """A generous limit for RunPod's `executionTimeout` in seconds: three times the estimate and a
     minute, no less than RunPod's default of 10 minutes and no more than its 7 days. None when the
-    duration of the input is not known, which leaves the endpoint's own limit.
-
-    `gpu` None counts with the slowest device of the tables, a processor, so that a limit fits every
-    worker. Errors as `estimate`.
+    duration of the input is not known. `gpu` None counts with the slowest device of the tables, a
+    processor, so that a limit fits every worker. Errors as `estimate`.
     """
     if duration_seconds is None:
         return None
@@ -219,8 +206,7 @@ def execution_timeout_seconds(
 
 
 def _read(task: TaskBase | Mapping[str, Any] | str) -> tuple[str, dict[str, Any]]:
-    """Name of a task, and its parameters with the defaults filled in; `tracks_url` is one of
-    them."""
+    """A task's name, and its parameters with defaults filled in and `tracks_url` among them."""
     given: dict[str, Any] = {"task": task} if isinstance(task, str) else dict(task)
     name = given.get("task")
     if name not in TASKS:
@@ -236,26 +222,19 @@ def _read(task: TaskBase | Mapping[str, Any] | str) -> tuple[str, dict[str, Any]
     return name, {**dict(params), "tracks_url": given.get("tracks_url")}
 
 
-def _card(gpu: str) -> Card:
-    for card in CARDS.values():
-        if card.short_name.lower() == short(gpu).lower():
-            return card
-    raise ConfigError(f"estimate: nothing is known of this gpu; known are: {', '.join(CARDS)}")
-
-
 def _parts(
     name: str, params: Mapping[str, Any], card: Card | None, video: _Video
 ) -> list[Estimate]:
     """The pieces of a job's work, without a price."""
     if name == "upscale":
         return [_upscaling(params, card, video)]
-    if name == "track":
-        return [_detection(params, card, video)]
-    if name == "auto_crop":
-        given = params.get("tracks_url") or params.get("keyframes")
-        detection = [] if given else [_detection(params, card, video)]
-        return detection if params.get("dry_run") else [*detection, _measured(name, video)]
-    return [_measured(name, video)]
+    if name not in ("track", "auto_crop"):
+        return [_measured(name, video)]
+    given = params.get("tracks_url") or params.get("keyframes")
+    parts = [] if given else [_detection(params, card, video)]
+    if name == "auto_crop" and not params.get("dry_run"):
+        parts.append(_measured(name, video))
+    return parts
 
 
 def _upscaling(params: Mapping[str, Any], card: Card | None, video: _Video) -> Estimate:
@@ -271,7 +250,7 @@ def _upscaling(params: Mapping[str, Any], card: Card | None, video: _Video) -> E
 
 def _detection(params: Mapping[str, Any], card: Card | None, video: _Video) -> Estimate:
     model, stride = str(params["model"]), int(params.get("frame_stride") or 1)
-    read = replace(video, fps=video.fps / stride)
+    read = video._replace(fps=video.fps / stride)
     if model in NETWORKS:
         return _network(model, card, read)
     part = _network(LARGEST_DETECTOR, card, read)

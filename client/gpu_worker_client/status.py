@@ -112,36 +112,28 @@ def failure(status: JobStatus, job: Any = None) -> JobError:
     """The exception that says why this final status holds no result."""
     if status.state is State.failed:
         return job_error(read_error(status.error or "the worker gave no reason"), job)
-    kind, code, message = _NO_RESULT[status.state]
+    kind, message = _NO_RESULT[status.state]
+    code = "result_lost" if kind is ResultLost else status.state.value
     body = ErrorBody.from_wire(status.error) if status.error else None
     return kind(body or ErrorBody(code=code, message=message), job)
 
 
-_NO_RESULT: dict[State, tuple[type[JobError], str, str]] = {
-    State.cancelled: (JobCancelled, "cancelled", "the job was cancelled"),
+_NO_RESULT: dict[State, tuple[type[JobError], str]] = {
+    State.cancelled: (JobCancelled, "the job was cancelled"),
     State.timed_out: (
         JobTimedOut,
-        "timed_out",
-        (
-            "the endpoint's executionTimeout passed; submit with"
-            " Policy(execution_timeout_seconds=...) for long videos"
-        ),
+        "the endpoint's executionTimeout passed; submit with Policy(execution_timeout_seconds=...)"
+        " for long videos",
     ),
     State.expired: (
         JobExpired,
-        "expired",
-        (
-            "the endpoint does not know this job: its result is kept for 30 minutes, and ttl ends"
-            " even a running job"
-        ),
+        "the endpoint does not know this job: its result is kept for 30 minutes, and ttl ends even"
+        " a running job",
     ),
     State.completed: (
         ResultLost,
-        "result_lost",
-        (
-            "completed without a result: the endpoint drops a result over its limit; give the task"
-            " a result_url"
-        ),
+        "completed without a result: the endpoint drops a result over its limit; give the task a"
+        " result_url",
     ),
 }
 

@@ -20,11 +20,10 @@ from pydantic import ValidationError
 from gpu_worker_client._http import Answer, Http, Request
 from gpu_worker_client.errors import APIConnectionError
 from gpu_worker_client.protocol import TASKS, TaskBase, TaskResult
-from gpu_worker_client.protocol.http import TRANSIENT_STATUS, read_presign, signed_subset
+from gpu_worker_client.protocol.http import TRANSIENT_STATUS, signed_headers
 
 MAX_RESULT_BYTES = 1 << 30
-"""What is read of a result at most: an hour of a hundred people, at 100 bytes a box, twice. A
-bucket can answer without end."""
+"""What is read of a result: an hour of a hundred people, at 100 bytes a box, twice."""
 RESULT_SECONDS = 600.0
 """Longest reading of a result: the largest at 14 Mbit/s."""
 _OK = 200
@@ -45,8 +44,9 @@ class StoredResult:
         """None when the task did not say where."""
         if task.result_get_url is None or task.idempotency_key is None:
             return None
-        signature = read_presign(urlsplit(task.result_get_url).query)
-        headers = signed_subset(signature, task.headers.result)
+        signed = signed_headers(urlsplit(task.result_get_url).query)
+        given = task.headers.result.items()
+        headers = {name: value for name, value in given if name.lower() in signed}
         return cls(task.result_get_url, task.idempotency_key, task.task, headers)
 
 
@@ -126,8 +126,7 @@ def _request(url: str, task: object, headers: Mapping[str, str]) -> Request:
 
 
 def _parsed(reply: Answer, *, kind: type[TaskResult], gzipped: bool) -> dict[str, Any]:
-    """The result's fields, as its model takes them: what is large already in its typed and compact
-    form."""
+    """The result's fields, as its model takes them: what is large already typed and compact."""
     if reply.status != _OK:
         raise _unread(f"answered {reply.status}", transient=reply.status in TRANSIENT_STATUS)
     data = _unzipped(reply.body) if gzipped else reply.body
@@ -150,12 +149,10 @@ def _unzipped(data: bytes) -> bytes:
         plain = reader.decompress(data, MAX_RESULT_BYTES)
     except zlib.error:
         raise _unread("answered something else") from None
+    if reader.unconsumed_tail:
+        raise _unread(f"answered more than {MAX_RESULT_BYTES} bytes")
     if not reader.eof:
-        raise _unread(
-            f"answered more than {MAX_RESULT_BYTES} bytes"
-            if reader.unconsumed_tail
-            else "answered half of it"
-        )
+        raise _unread("answered half of it")
     return plain
 
 

@@ -40,8 +40,6 @@ GOOD_SECONDS, BAD_SECONDS = 60.0, 15.0
 """How long an answer counts. A bad one for less: a tool that was started before its network should
 not stay away for long."""
 _log = logging.getLogger("gpu_worker_client")
-
-
 _known: dict[str, tuple[float, bool]] = {}
 """Until when the last answer of an endpoint counts, and whether it was a good one."""
 
@@ -64,9 +62,9 @@ def is_available(client: Client | None = None) -> bool:
     until, is_good = _known.get(name, (float("-inf"), False))
     if clock() < until:
         return is_good
+    is_good = True
     try:
         client.health(timeout=POLL_SECONDS)
-        is_good = True
     except (APIConnectionError, APIError) as error:
         _log.warning("the endpoint is not available: %s", error)
         if isinstance(error, AuthenticationError):
@@ -198,19 +196,17 @@ class UploadMeter:
     def __init__(
         self, on_event: OnEvent | None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._on_event = on_event
-        self._clock = clock
+        self._on_event, self._clock = on_event, clock
         self._since: float | None = None
-        self.bytes = 0
-        self.seconds = 0.0
+        self.bytes, self.seconds = 0, 0.0
 
     def __call__(self, event: Any) -> object:
         if isinstance(event, Transfer) and event.direction == "upload":
             now = self._clock()
-            since = now if self._since is None else self._since
-            is_whole = event.done_bytes == event.total_bytes
-            if is_whole and self._since is not None:
-                self.seconds += now - since
+            if event.done_bytes < event.total_bytes:
+                self._since = now if self._since is None else self._since
+            elif self._since is not None:
+                self.seconds += now - self._since
                 self.bytes += event.total_bytes
-            self._since = None if is_whole else since
+                self._since = None
         return None if self._on_event is None else self._on_event(event)

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -24,7 +24,7 @@ from gpu_worker_client.errors import ConfigError, StorageError
 from gpu_worker_client.filejobs.choose import Done, RunContext, may_pass, run_anywhere
 from gpu_worker_client.filejobs.history import History
 from gpu_worker_client.files.transfer import OnEvent
-from gpu_worker_client.files.work import FileWork
+from gpu_worker_client.files.work import FileWork, is_url
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import TASKS, TaskResult
 from gpu_worker_client.protocol.errors import GpuWorkerError, JobError
@@ -80,16 +80,41 @@ class FileJob:
 
     Args:
         work: what to do.
-        options: of every job.
+        keywords: `JobOptions`, and more parameters of the task, which are not checked yet. Any
+            other one is refused: dropped in silence, it would be paid for.
         report_path: where to write the result as JSON; None writes none.
+
+    Raises:
+        TypeError: a keyword that there is not; the message names the nearest one that there is.
+        ConfigError: a mode that there is not, or the report's path is a URL.
     """
 
+    takes_params = True
+    """Whether parameters of the task may be among the keywords."""
+
     def __init__(
-        self, work: FileWork, options: JobOptions, report_path: Path | None = None
+        self,
+        work: FileWork,
+        keywords: Mapping[str, Any],
+        report_path: str | Path | None = None,
     ) -> None:
-        self.work = work
-        self.options = options
-        self.report_path = report_path
+        options = JobOptions.__optional_keys__
+        known = list(TASKS[work.task].params.model_fields) if self.takes_params else []
+        for name in keywords:
+            if name not in options and name not in known:
+                hint = nearest(name, [*known, *sorted(options)])
+                raise TypeError(f"{type(self).__name__} takes no {name!r}.{hint}")
+        if keywords.get("mode", "auto") not in MODES:
+            raise ConfigError(f"mode must be one of {', '.join(MODES)}")
+        if report_path is not None and is_url(report_path):
+            raise ConfigError(
+                "output_path is a URL: the JSON of an analysis goes to a path on this machine"
+            )
+        given = {name: value for name, value in keywords.items() if name not in options}
+        self.work = replace(work, params={**work.params, **given})
+        rest = {name: value for name, value in keywords.items() if name in options}
+        self.options = cast(JobOptions, rest)
+        self.report_path = None if report_path is None else Path(report_path)
 
     def execute(self) -> JobResult:
         """Runs the job to its end, whatever that is. Ctrl-C cancels it."""
@@ -106,15 +131,16 @@ class FileJob:
             await in_thread(partial(self.save, done.result))
         except (GpuWorkerError, OSError) as error:
             _log.warning("%s failed: %s", self.work.task, error)
-            can_be_repeated = may_pass(error) and getattr(error, "transient", True)
-            metadata = {
-                "task": self.work.task,
-                "code": _code(error),
-                "retryable": can_be_repeated,
-            }
+            retryable = may_pass(error) and getattr(error, "transient", True)
+            metadata = {"task": self.work.task, "code": _code(error), "retryable": retryable}
             return JobResult(False, None, metadata, str(error), time.monotonic() - started)
+        names = {"task", "stats", "worker", "cost", "warnings", "deduplicated"}
+        metadata = done.result.model_dump(mode="json", include=names)
+        metadata |= {"where": done.where, "reason": done.reason}
+        if (failed := done.failed_remotely) is not None:
+            metadata["fallback_from"] = {"code": _code(failed), "message": str(failed)}
         path = self.report_path or self.work.output_path
-        return JobResult(True, path, _metadata(done), None, time.monotonic() - started)
+        return JobResult(True, path, metadata, None, time.monotonic() - started)
 
     def save(self, result: TaskResult) -> None:
         """Writes what the job leaves behind besides its output."""
@@ -149,44 +175,8 @@ class FileJob:
             return await run_anywhere(self.work, context)
 
 
-def _metadata(done: Done) -> dict[str, Any]:
-    names = {"task", "stats", "worker", "cost", "warnings", "deduplicated"}
-    found = done.result.model_dump(mode="json", include=names)
-    found |= {"where": done.where, "reason": done.reason}
-    if (error := done.failed_remotely) is not None:
-        found["fallback_from"] = {"code": _code(error), "message": str(error)}
-    return found
-
-
 def _code(error: Exception) -> str:
     return error.code if isinstance(error, JobError | StorageError) else type(error).__name__
-
-
-def sort_keywords(
-    job: str, given: Mapping[str, Any], task: str | None = None
-) -> tuple[dict[str, Any], JobOptions]:
-    """The keywords of a job class, sorted into its task's parameters, not yet checked, and what
-    every job takes. One that is neither is refused: dropped in silence, it would be paid for.
-
-    Args:
-        job: the class, for messages.
-        given: the keywords that the class does not name.
-        task: whose parameters are taken; None takes options only.
-
-    Raises:
-        TypeError: a keyword that there is not; the message names the nearest one that there is.
-        ConfigError: a mode that there is not.
-    """
-    options = JobOptions.__optional_keys__
-    known = [] if task is None else list(TASKS[task].params.model_fields)
-    for name in given:
-        if name not in options and name not in known:
-            raise TypeError(f"{job} takes no {name!r}.{nearest(name, [*known, *sorted(options)])}")
-    if "mode" in given and given["mode"] not in MODES:
-        raise ConfigError(f"mode must be one of {', '.join(MODES)}")
-    params = {name: value for name, value in given.items() if name in known}
-    rest = {name: value for name, value in given.items() if name in options}
-    return params, cast(JobOptions, rest)
 
 
 def execute_all(
@@ -203,18 +193,17 @@ def execute_all(
     """
     parallel = max_parallel or Switches.from_env(os.environ).max_parallel_jobs or DEFAULT_PARALLEL
 
+    async def executed(job: FileJob) -> tuple[FileJob, JobResult]:
+        listener = job.options.get("on_event")
+
+        async def on_event(event: Any) -> None:
+            if listener is not None:  # on a thread: between two results the caller's is not here
+                await in_thread(partial(listener, event))
+
+        return job, await job.executed(on_event)
+
     async def calls() -> AsyncGenerator[Coroutine[Any, Any, tuple[FileJob, JobResult]], None]:
         for job in list(jobs):
-            yield _executed(job)
+            yield executed(job)
 
     return iterate(as_they_end(calls(), parallel))
-
-
-async def _executed(job: FileJob) -> tuple[FileJob, JobResult]:
-    listener = job.options.get("on_event")
-
-    async def on_event(event: Any) -> None:
-        if listener is not None:  # on a thread: between two results nobody waits on the caller's
-            await in_thread(partial(listener, event))
-
-    return job, await job.executed(on_event)

@@ -22,7 +22,7 @@ from typing_extensions import Unpack
 from gpu_worker_client.commands import Compilable, create_nvenc_command
 from gpu_worker_client.commands import command_args as words_of
 from gpu_worker_client.errors import ConfigError
-from gpu_worker_client.filejobs.job import FileJob, JobOptions, sort_keywords
+from gpu_worker_client.filejobs.job import FileJob, JobOptions
 from gpu_worker_client.files.work import FileWork, is_url, render_work
 from gpu_worker_client.protocol import BeatResult, TaskResult, save_analysis
 
@@ -38,16 +38,6 @@ def _output(given: str | Path | None, input_path: str | Path, ending: str) -> st
     return path.with_name(f"{path.name}.{ending}")
 
 
-def _report(given: str | Path | None, input_path: str | Path, ending: str) -> Path:
-    """As `_output`, for what is written here."""
-    path = _output(given, input_path, ending)
-    if is_url(path):
-        raise ConfigError(
-            "output_path is a URL: the JSON of an analysis goes to a path on this machine"
-        )
-    return Path(path)
-
-
 class SceneDetectionJob(FileJob):
     """Where one shot ends and the next begins. Writes `VIDEO.mp4.scenes.json`: `scenes` with frames
     and times, `stats`."""
@@ -60,10 +50,9 @@ class SceneDetectionJob(FileJob):
         output_path: str | Path | None = None,
         **keywords: Any,
     ) -> None:
-        params, options = sort_keywords("SceneDetectionJob", keywords, "detect_scenes")
-        params = {"threshold": float(threshold), **params}
+        params = {"threshold": float(threshold)}
         work = FileWork("detect_scenes", params, {"input_url": input_path})
-        super().__init__(work, options, _report(output_path, input_path, "scenes.json"))
+        super().__init__(work, keywords, _output(output_path, input_path, "scenes.json"))
 
 
 class BeatAnalysisJob(FileJob):
@@ -85,10 +74,9 @@ class BeatAnalysisJob(FileJob):
         clicks_path: str | Path | None = None,
         **keywords: Any,
     ) -> None:
-        params, options = sort_keywords("BeatAnalysisJob", keywords, "beat")
         self._analysis = None if analysis_path is None else Path(analysis_path)
-        work = FileWork("beat", params, {"input_url": input_path}, output=clicks_path)
-        super().__init__(work, options, _report(output_path, input_path, "beats.json"))
+        work = FileWork("beat", {}, {"input_url": input_path}, output=clicks_path)
+        super().__init__(work, keywords, _output(output_path, input_path, "beats.json"))
 
     def save(self, result: TaskResult) -> None:
         super().save(result)
@@ -114,6 +102,8 @@ class FFmpegRenderJob(FileJob):
         ConfigError: two inputs have one name, or the command does not end with the output's.
     """
 
+    takes_params = False
+
     def __init__(
         self,
         input_paths: Sequence[str | Path],
@@ -123,7 +113,6 @@ class FFmpegRenderJob(FileJob):
         require_hardware: bool = False,
         **options: Unpack[JobOptions],
     ) -> None:
-        sort_keywords("FFmpegRenderJob", options)
         words = words_of(command_args)
         work = render_work(words, input_paths, output_filename, require_hardware)
         if words[-1:] != [Path(output_filename).name]:
@@ -141,10 +130,10 @@ class UpscaleJob(FileJob):
     def __init__(
         self, input_path: str | Path, output_path: str | Path | None = None, **keywords: Any
     ) -> None:
-        params, options = sort_keywords("UpscaleJob", keywords, "upscale")
         output = _output(output_path, input_path, "upscaled.mp4")
-        work = FileWork("upscale", params, {"input_url": input_path}, output=output)
-        super().__init__(work, options)
+        super().__init__(
+            FileWork("upscale", {}, {"input_url": input_path}, output=output), keywords
+        )
 
 
 class TrackJob(FileJob):
@@ -162,9 +151,8 @@ class TrackJob(FileJob):
         video_path: str | Path | None = None,
         **keywords: Any,
     ) -> None:
-        params, options = sort_keywords("TrackJob", keywords, "track")
-        work = FileWork("track", params, {"input_url": input_path}, output=video_path)
-        super().__init__(work, options, _report(output_path, input_path, "tracks.json"))
+        work = FileWork("track", {}, {"input_url": input_path}, output=video_path)
+        super().__init__(work, keywords, _output(output_path, input_path, "tracks.json"))
 
 
 class AutoCropJob(FileJob):
@@ -182,7 +170,6 @@ class AutoCropJob(FileJob):
         tracks_path: str | Path | None = None,
         **keywords: Any,
     ) -> None:
-        params, options = sort_keywords("AutoCropJob", keywords, "auto_crop")
         output = _output(output_path, input_path, "cropped.mp4")
         reads = {"input_url": input_path, "tracks_url": tracks_path}
-        super().__init__(FileWork("auto_crop", params, reads, output=output), options)
+        super().__init__(FileWork("auto_crop", {}, reads, output=output), keywords)

@@ -158,7 +158,12 @@ class Prepared:
 
 
 def prepare(
-    work: FileWork, storage: Callable[[], Storage], policy: Policy | None, notify: Notify
+    work: FileWork,
+    storage: Callable[[], Storage],
+    policy: Policy | None,
+    notify: Notify,
+    *,
+    in_parts: bool = True,
 ) -> Prepared:
     """Uploads the inputs that are paths and presigns what the worker needs.
 
@@ -167,6 +172,7 @@ def prepare(
         storage: gives the bucket; called only when a path is named.
         policy: of the job: the URLs live as long as the job may.
         notify: called with every `Transfer`.
+        in_parts: presign parts for an output that may exceed one PUT.
 
     Raises:
         InvalidTask, ConfigError, StorageError, OSError: as their names say.
@@ -187,7 +193,7 @@ def prepare(
         prepared.temporary_keys += keys.values()
     lifetime = (policy or Policy.for_task(task)).ttl_seconds or DEFAULT_EXPIRES_SECONDS
     seconds = min(MAX_EXPIRES_SECONDS, round(lifetime))
-    fields = _presigned_output(prepared, bucket, name, seconds) | {
+    fields = _presigned_output(prepared, bucket, name, seconds, in_parts) | {
         "idempotency_key": name,
         "result_url": bucket.presign_put(result_key, seconds),
         "result_get_url": bucket.presign_get(result_key, seconds),
@@ -201,7 +207,7 @@ def prepare(
 
 
 def _presigned_output(
-    prepared: Prepared, bucket: Storage, name: str, seconds: int
+    prepared: Prepared, bucket: Storage, name: str, seconds: int, in_parts: bool
 ) -> dict[str, Any]:
     """The task's fields that say where the output goes; notes its key."""
     work = prepared.work
@@ -212,7 +218,7 @@ def _presigned_output(
     prepared.output_key = key = bucket.key("out", name, f"output{target.suffix.lower()}")
     prepared.temporary_keys.append(key)
     likely_bytes = OUTPUT_GROWTH * work.input_bytes
-    if likely_bytes <= SINGLE_PUT_BYTES:
+    if likely_bytes <= SINGLE_PUT_BYTES or not in_parts:
         return {"output_url": bucket.presign_put(key, seconds)}
     part_bytes = max(MIN_OUTPUT_PART_BYTES, -(-likely_bytes // OUTPUT_PARTS))
     prepared.parts = bucket.presign_parts(key, part_bytes, OUTPUT_PARTS, seconds)

@@ -1,5 +1,6 @@
 """Boxes of one track, by the million: `BoxColumns` holds them as arrays, `TrackFrames` shows them
-as a sequence of `TrackBox` that is read from and written to JSON like a list.
+as a sequence of `TrackBox`; `write_result` and `read_result` take a track result's JSON box by box,
+so that memory holds the text and the arrays, no more.
 
 Accepts boxes with rising frames and finite numbers in range, from anyone; the rest is refused as a
 `ValueError`. Rounds to 0.1 px and 0.001 of confidence, as the wire has it. Keys that a newer worker
@@ -8,14 +9,18 @@ adds to a box are dropped.
 
 from __future__ import annotations
 
+import json
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast, overload
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from gpu_worker_client.protocol.base import ResponseModel
+from gpu_worker_client.protocol.json_reader import JsonReader
 
 MAX_FRAME = 2**30
 PX = 10
@@ -24,37 +29,30 @@ MAX_PX = 1_000_000
 """Largest coordinate, to either side of 0."""
 CONFIDENCE = 1000
 """Steps of a confidence from 0 to 1."""
+BOXES_A_PIECE = 1000
+"""Some 70 kB of text."""
+MAX_BOX_CHARS = 10_000
+"""Of one box with what a tracker adds to it, laid out in lines: 200 are usual."""
 
 BBox = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels."""
 
 
+@dataclass(slots=True, repr=False)
 class BoxColumns:
-    """Boxes of one track as arrays, 23 bytes a box.
+    """Boxes of one track as arrays, 23 bytes a box."""
 
-    `frames`: int32, shape (n,), rising. `corners`: int32, shape (n * 4,), x1, y1, x2, y2 of each
-    box in tenths of a pixel. `confidences`: uint16, shape (n,), thousandths. `flags`: uint8, shape
-    (n,), 1 where the box is interpolated.
-    """
-
-    __slots__ = ("confidences", "corners", "flags", "frames")
-
-    def __init__(self) -> None:
-        self.frames: array[int] = array("i")
-        self.corners: array[int] = array("i")
-        self.confidences: array[int] = array("H")
-        self.flags: array[int] = array("B")
+    frames: array[int] = field(default_factory=lambda: array("i"))
+    """int32, shape (n,), rising."""
+    corners: array[int] = field(default_factory=lambda: array("i"))
+    """int32, shape (n * 4,): x1, y1, x2, y2 of each box in tenths of a pixel."""
+    confidences: array[int] = field(default_factory=lambda: array("H"))
+    """uint16, shape (n,), thousandths."""
+    flags: array[int] = field(default_factory=lambda: array("B"))
+    """uint8, shape (n,), 1 where the box is interpolated."""
 
     def __len__(self) -> int:
         return len(self.frames)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, BoxColumns) and self._arrays() == other._arrays()
-
-    __hash__ = None  # type: ignore[assignment] # it grows
-
-    def _arrays(self) -> tuple[array[int], ...]:
-        return self.frames, self.corners, self.confidences, self.flags
 
     def put(
         self, frame: int, bbox: Sequence[float], confidence: float, interpolated: bool = False
@@ -87,17 +85,15 @@ class BoxColumns:
 
     def part(self, start: int, stop: int) -> BoxColumns:
         """A copy of some boxes in a row."""
-        copy = BoxColumns()
-        copy.frames = self.frames[start:stop]
-        copy.corners = self.corners[start * 4 : stop * 4]
-        copy.confidences = self.confidences[start:stop]
-        copy.flags = self.flags[start:stop]
-        return copy
+        corners, one = self.corners[start * 4 : stop * 4], slice(start, stop)
+        return BoxColumns(self.frames[one], corners, self.confidences[one], self.flags[one])
 
     def extend(self, other: BoxColumns) -> None:
         """Adds another's boxes behind these."""
-        for mine, more in zip(self._arrays(), other._arrays(), strict=True):
-            mine.extend(more)
+        self.frames.extend(other.frames)
+        self.corners.extend(other.corners)
+        self.confidences.extend(other.confidences)
+        self.flags.extend(other.flags)
 
 
 class TrackBox(ResponseModel):
@@ -120,15 +116,13 @@ class TrackFrames(Sequence[TrackBox]):
     __slots__ = ("columns",)
 
     columns: BoxColumns
-    """The arrays behind it, for whoever reads many: take them as they are and do not change
-    them."""
+    """The arrays behind it, for whoever reads many. Do not change them."""
 
     def __init__(self, boxes: BoxColumns | Iterable[TrackBox | dict[str, Any]] = ()) -> None:
         """Raises ValueError: what is no box, a number out of range, or frames that do not rise."""
         self.columns = boxes if isinstance(boxes, BoxColumns) else BoxColumns()
-        if not isinstance(boxes, BoxColumns):
-            for box in boxes:
-                _put(self.columns, box)
+        for box in () if isinstance(boxes, BoxColumns) else boxes:
+            _put(self.columns, box)
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -209,3 +203,48 @@ def box_dicts(columns: BoxColumns) -> list[dict[str, Any]]:
         if interpolated:
             boxes[-1]["interpolated"] = True
     return boxes
+
+
+def write_result(
+    rest: dict[str, Any], tracks: Iterable[tuple[dict[str, Any], BoxColumns]]
+) -> Iterator[str]:
+    """A result as JSON text, in pieces, its `tracks` last; of each the fields but `frames`, and its
+    boxes. Raises ValueError: a number is not finite."""
+    yield _dumps(rest)[:-1] + ',"tracks":['
+    for position, (head, boxes) in enumerate(tracks):
+        yield ("," if position else "") + _dumps(head)[:-1] + ',"frames":['
+        for start in range(0, len(boxes), BOXES_A_PIECE):
+            piece = _dumps(box_dicts(boxes.part(start, start + BOXES_A_PIECE)))
+            yield ("," if start else "") + piece[1:-1]
+        yield "]}"
+    yield "]}"
+
+
+_dumps = partial(json.dumps, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def read_result(data: bytes | str, track: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """The result's fields, as `TrackResult.model_validate` takes them.
+
+    Args:
+        track: makes a track of its fields, of which `frames` is a `TrackFrames`.
+
+    Raises:
+        ValueError: the text is no JSON object, or its `tracks` are none.
+    """
+    reader = JsonReader(data if isinstance(data, str) else data.decode("utf-8"))
+    fields = read_fields(reader, track)
+    reader.end()
+    return fields
+
+
+def read_fields(reader: JsonReader, track: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """`read_result`, of the object that the reader stands before."""
+
+    def frames() -> TrackFrames:
+        return TrackFrames(reader.short_value(MAX_BOX_CHARS) for _ in reader.items())
+
+    def tracks() -> list[object]:
+        return [track(reader.fields(frames=frames)) for _ in reader.items()]
+
+    return reader.fields(tracks=tracks)

@@ -13,9 +13,7 @@ from gpu_worker_client.protocol.registry import TASKS, TaskKind
 from gpu_worker_client.protocol.task import SCHEMA_VERSION, TaskBase, nearest, problems_of
 
 MAX_TASK_BYTES = 256 * 1024
-"""Largest task JSON. A presigned part URL has 400 to 600 bytes, so some 450 parts fit: 44 GiB in
-parts of 100 MiB."""
-
+"""Largest task JSON. Some 450 presigned part URLs fit: 44 GiB in parts of 100 MiB."""
 MAX_DEPTH = 32
 """Deepest nesting of lists and objects; the deepest task needs 4."""
 
@@ -68,9 +66,8 @@ def _decode(raw: bytes) -> dict[str, Any]:
         )
     except (ValueError, RecursionError) as error:
         # From None: a JSONDecodeError holds the whole text, signatures included.
-        where = ""
-        if isinstance(error, json.JSONDecodeError):
-            where = f": see line {error.lineno}, column {error.colno}"
+        found = isinstance(error, json.JSONDecodeError)
+        where = f": see line {error.lineno}, column {error.colno}" if found else ""
         raise _invalid(f"the task is not valid UTF-8 JSON{where}") from None
     if not isinstance(data, dict):
         raise _invalid('the task must be a JSON object like {"task": "selftest"}')
@@ -78,9 +75,8 @@ def _decode(raw: bytes) -> dict[str, Any]:
 
 
 def _too_deep(raw: bytes) -> bool:
-    """Whether brackets nest beyond `MAX_DEPTH`. Counting costs no recursion and stops there, so a
-    bomb of brackets is refused at once; strings are taken out first, so a bracket in a URL counts
-    for nothing."""
+    """Whether brackets outside of strings nest beyond `MAX_DEPTH`. Counting costs no recursion and
+    stops there, so a bomb of brackets is refused at once."""
     level = 0
     for bracket in _BRACKET.finditer(_STRING.sub(b"", raw)):
         level += 1 if bracket[0] in b"[{" else -1
@@ -90,8 +86,7 @@ def _too_deep(raw: bytes) -> bool:
 
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
-"""Also one that never ends: a search for its end once from each of its quotes would take quadratic
-time."""
+"""Also one that never ends: a search for its end from each of its quotes were quadratic."""
 _BRACKET = re.compile(rb"[\[\]{}]")
 
 

@@ -16,13 +16,7 @@ from io import BytesIO
 from math import inf
 from typing import Any, Literal, cast
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    JsonValue,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
 from typing_extensions import Self
 
 from gpu_worker_client.protocol.base import (
@@ -33,7 +27,7 @@ from gpu_worker_client.protocol.base import (
     ResponseModel,
     Share,
 )
-from gpu_worker_client.protocol.boxes import TrackFrames
+from gpu_worker_client.protocol.boxes import TrackFrames, read_result, write_result
 from gpu_worker_client.protocol.columnar import (
     TrackHead,
     announced,
@@ -42,7 +36,6 @@ from gpu_worker_client.protocol.columnar import (
 )
 from gpu_worker_client.protocol.result import PackedTooMany, Stats, TaskResult
 from gpu_worker_client.protocol.task import OnDamage, OptionalFileTask, RequestModel
-from gpu_worker_client.protocol.track_json import read_result, write_result
 
 MAX_STATE_BYTES = 192 * 1024
 """Largest `tracker` of a state, as compact JSON: with its URLs a task has 256 KiB."""
@@ -98,9 +91,6 @@ class TrackParams(RequestModel):
     return_state: bool = False
     """Answer `state_out`, for the next piece: some 40 KB of JSON, more in a crowd."""
     on_damage: OnDamage = "fail"
-    """`fail`: a damaged or cut-off video is `corrupt_media`. `conceal`: what can be decoded is
-    taken, as players do, and the warning `damage_concealed` gives the count of damaged spots and
-    where they are."""
 
     @field_validator("classes")
     @classmethod
@@ -220,8 +210,7 @@ class TrackResult(TaskResult):
 
     @classmethod
     def from_json(cls, data: bytes | str, max_packed: int | None = None) -> Self:
-        """See `TaskResult.from_json`. A million boxes take 300 bytes of memory less for each than
-        by `model_validate_json`."""
+        """See `TaskResult.from_json`: 300 bytes less a box than by `model_validate_json`."""
         fields = read_result(data, Track.model_validate)
         columns = fields.get("tracks_columnar")
         if max_packed is not None and isinstance(columns, str):
@@ -248,8 +237,7 @@ class TrackResult(TaskResult):
         return self.with_columns(out.getvalue())
 
     def with_columns(self, columns: bytes) -> Self:
-        """This result with these tracks, which stay packed; validating it or `unpacked` reads
-        them."""
+        """This result with these tracks, packed; validating it or `unpacked` reads them."""
         text = b64encode(columns).decode("ascii")
         return self.model_copy(update={"tracks": [], "tracks_columnar": text})
 

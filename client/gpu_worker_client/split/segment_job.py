@@ -1,5 +1,5 @@
-"""One segment's way: into the bucket under the hash of its content, through a job with an
-idempotency key, and back.
+"""One segment's way: into the bucket, through a job with an idempotency key, and back, as that of
+any file (`files/transfer.py`).
 
 A segment that fails is tried again by itself. Whatever dies on the way, nothing is paid twice: the
 source's segment lies in the bucket under its hash, a running job is found again by its id, and a
@@ -9,7 +9,6 @@ finished one by the result that its key names.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
 from collections.abc import Callable
@@ -17,27 +16,24 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import TypeAdapter
 
 from gpu_worker_client._atomic_file import atomic_file
 from gpu_worker_client._blocking import checkpoint, in_thread, notify
 from gpu_worker_client.errors import StorageError
-from gpu_worker_client.files.transfer import RemoteJob, TaskClient
+from gpu_worker_client.files.transfer import RemoteJob, TaskClient, prepare
+from gpu_worker_client.files.work import FileWork
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import State, UpscaleResult, UpscaleTask
 from gpu_worker_client.protocol.errors import GpuWorkerError, JobError, JobExpired, ResultLost
-from gpu_worker_client.protocol.http import DEFAULT_EXPIRES_SECONDS, MAX_EXPIRES_SECONDS
 from gpu_worker_client.split.plan import Segment, SplitPlan
 from gpu_worker_client.split.remux import Piece, read_piece
 from gpu_worker_client.storage import Storage
 
 ATTEMPTS = 3
 """Jobs for one segment, when its errors are of the kind that can pass."""
-VERSION = 1
-"""Part of every key: raised when the same segment and parameters shall not find older results any
-more."""
 CANCEL_SECONDS = 10.0
 """Longest that cancelling one job holds up the way out."""
 
@@ -97,41 +93,49 @@ class SegmentRunner:
             self._job_ids = TypeAdapter(dict[str, str]).validate_json(data)
 
     async def run(self, segment: Segment, path: Path) -> Done:
-        """Uploads a segment, waits for its job, and fetches what it made. The uploaded file is
-        removed here. Whatever ends this before the job has ended (a cancel, an error of `on_event`)
+        """Uploads a segment, waits for its job, and fetches what it made; then the segment's file
+        is removed. Whatever ends this before the job has ended (a cancel, an error of `on_event`)
         cancels the job: nobody will take its result. Raises what `split_upscale` does."""
-        source_key = await in_thread(
-            partial(self.storage.upload, path, on_progress=lambda _done, _total: checkpoint())
-        )
-        path.unlink()
-        await self._notify(segment, "uploaded")
-        # The same source, parameters and container have the same name.
-        params = self.plan.params.model_dump(mode="json")
-        content = json.dumps([VERSION, source_key, params, self.suffix], sort_keys=True)
-        name = hashlib.sha256(content.encode()).hexdigest()
+        params = self.plan.params.model_dump(mode="json", exclude_unset=True)
+        output = self.folder / f"{segment.index}{self.suffix}"
+        work = FileWork("upscale", params, {"input_url": path}, output=output)
+        bucket = self.storage
+        # In one PUT: the next client could not complete the parts that this one has opened.
+        upload = partial(prepare, work, lambda: bucket, self.policy, _checked, in_parts=False)
         for attempt in range(1, ATTEMPTS + 1):
-            job, found = await self._job(name, source_key)
+            prepared = await in_thread(upload)
+            task, key = cast(UpscaleTask, prepared.task), str(prepared.output_key)
+            name = str(task.idempotency_key)
+            if attempt == 1:
+                await self._notify(segment, "uploaded")
+            stage: Stage = "found" if name in self._job_ids else "submitted"
+            job = await self._job(name, task)
             try:
-                result = await self._result(segment, name, job, "found" if found else "submitted")
-                return await self._fetched(segment, name, source_key, result)
+                result = await self._result(segment, name, job, stage)
+                made = self.folder / f"{name}{self.suffix}"
+                if not made.exists():
+                    await in_thread(partial(bucket.download, key, made, _checked))
+                piece = await in_thread(partial(read_piece, segment, made))
+                await self._notify(segment, "done")
+                path.unlink()
+                return Done(piece, result, tuple(prepared.temporary_keys))
             except (JobError, StorageError) as error:
                 self._note(name, None)
                 # However an earlier client's job ended (cancelled on its way out, perhaps), a new
                 # one may do better.
-                if attempt == ATTEMPTS or not (await self._may_pass(error, name) or found):
+                if attempt == ATTEMPTS or not (stage == "found" or _may_pass(error)):
                     raise
                 _log.info("segment %d: %s; attempt %d follows", segment.index, error, attempt + 1)
             await self._notify(segment, "failed", job.id)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _job(self, name: str, source_key: str) -> tuple[RemoteJob[UpscaleResult], bool]:
-        """The segment's job, and whether it is one that an earlier client submitted."""
-        task = await in_thread(partial(self._task, name, source_key))
+    async def _job(self, name: str, task: UpscaleTask) -> RemoteJob[UpscaleResult]:
+        """The segment's job: one that an earlier client submitted, or a new one."""
         if name in self._job_ids:
-            return self.client.job(self._job_ids[name], task), True
+            return self.client.job(self._job_ids[name], task)
         job = await self.client.submit(task, policy=self.policy)
         self._note(name, job.id)
-        return job, False
+        return job
 
     def _note(self, name: str, job_id: str | None) -> None:
         """Remembers a job, on disk too; None forgets it, so that the next attempt submits. Not in a
@@ -154,48 +158,18 @@ class SegmentRunner:
                     self._note(name, None)
             raise
 
-    def _task(self, name: str, source_key: str) -> UpscaleTask:
-        get, put = self.storage.presign_get, self.storage.presign_put
-        lifetime = self.policy.ttl_seconds or DEFAULT_EXPIRES_SECONDS
-        seconds = min(MAX_EXPIRES_SECONDS, round(lifetime))
-        return UpscaleTask(
-            input_url=get(source_key, seconds),
-            output_url=put(self._key(name, self.suffix), seconds),
-            result_url=put(self._key(name, ".json"), seconds),
-            result_get_url=get(self._key(name, ".json"), seconds),
-            idempotency_key=name,
-            params=self.plan.params,
-        )
-
-    async def _fetched(
-        self, segment: Segment, name: str, source_key: str, result: UpscaleResult
-    ) -> Done:
-        path = self.folder / f"{name}{self.suffix}"
-        if not path.exists():
-            download = partial(
-                self.storage.download,
-                self._key(name, self.suffix),
-                path,
-                lambda _done, _total: checkpoint(),
-            )
-            await in_thread(download)
-        piece = await in_thread(partial(read_piece, segment, path))
-        await self._notify(segment, "done")
-        keys = (self._key(name, self.suffix), self._key(name, ".json"))
-        return Done(piece, result, keys if self.storage.keep_inputs else (*keys, source_key))
-
-    async def _may_pass(self, error: JobError | StorageError, name: str) -> bool:
-        """Whether another job can end better. A result whose file is gone would only be found
-        again, so it is deleted."""
-        if isinstance(error, StorageError) and error.code == "not_found":
-            await in_thread(partial(self.storage.delete, self._key(name, ".json")))
-            return True
-        return error.retryable or isinstance(error, JobExpired | ResultLost)
-
-    def _key(self, name: str, suffix: str) -> str:
-        return self.storage.key("split", name + suffix)
-
     async def _notify(self, segment: Segment, stage: Stage, job_id: str | None = None) -> None:
         if self.on_event is not None:
             async with self._notifying:
                 await notify(self.on_event, SegmentEvent(segment, stage, job_id))
+
+
+def _checked(*_: object) -> None:
+    """Every progress of a transfer is a checkpoint."""
+    checkpoint()
+
+
+def _may_pass(error: JobError | StorageError) -> bool:
+    """Whether another job can end better. A result whose file is gone is deleted by `prepare`."""
+    is_gone = isinstance(error, StorageError) and error.code == "not_found"
+    return is_gone or error.retryable or isinstance(error, JobExpired | ResultLost)

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 from gpu_worker_client._blocking import checkpoint
 from gpu_worker_client._http import check_service_url
@@ -115,7 +116,9 @@ class Storage:
         )
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str] | None = None) -> Storage:
+    def from_env(
+        cls, env: Mapping[str, str] | None = None, *, prefix: str = DEFAULT_PREFIX
+    ) -> Storage:
         """The bucket that the environment names, by the variables that the worker reads for its
         own: `R2_ENDPOINT_URL` (or `R2_ACCOUNT_ID`), `R2_BUCKET_NAME`, `R2_ACCESS_KEY_ID`,
         `R2_SECRET_ACCESS_KEY`.
@@ -131,7 +134,7 @@ class Storage:
         missing += [] if endpoint_url else ["R2_ENDPOINT_URL (or R2_ACCOUNT_ID)"]
         if missing:
             raise ConfigError(f"no bucket for files: set {', '.join(missing)}")
-        return cls(endpoint_url, *values.values())
+        return cls(endpoint_url, *values.values(), prefix=prefix)
 
     def __repr__(self) -> str:
         return f"Storage({self.endpoint_url!r}, bucket={self.bucket!r})"
@@ -140,6 +143,14 @@ class Storage:
     def _s3(self) -> S3:
         """Made when first needed: boto3 takes a third of a second to import."""
         return self._connect()
+
+    def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """An operation of boto3's client on this bucket, retried. Raises StorageError."""
+        return self._s3.call(operation, **arguments)
+
+    def call_once(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """The same without a retry."""
+        return self._s3.try_once(operation, **arguments)
 
     def upload(
         self, path: str | Path, key: str | None = None, on_progress: OnBytes | None = None

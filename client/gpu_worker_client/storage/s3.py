@@ -51,6 +51,9 @@ _DENIED = Refusal(
     " objects",
 )
 _BUSY = Refusal("unavailable", "the bucket is busy or in trouble", retryable=True)
+_CONFLICT = Refusal(
+    "conflict", "another write came first: R2 takes one a second and key", retryable=True
+)
 _CORRUPT = Refusal("corrupted", "the bytes changed on their way", retryable=True)
 
 REFUSALS: dict[str, Refusal] = {
@@ -75,7 +78,8 @@ _BY_STATUS: dict[int, Refusal] = {
     404: REFUSALS["NoSuchKey"],
     412: REFUSALS["PreconditionFailed"],
     416: REFUSALS["InvalidRange"],
-    **dict.fromkeys((*TRANSIENT_STATUS, 409), _BUSY),
+    **dict.fromkeys(TRANSIENT_STATUS, _BUSY),
+    **dict.fromkeys((409, 429), _CONFLICT),
 }
 """Refusals by the status: for a HEAD, whose answer has no body, and for a code that the table
 lacks."""

@@ -22,13 +22,14 @@ from typing import Any, BinaryIO, Protocol
 
 from gpu_worker.transfer.connect import Dialer, Network
 from gpu_worker.transfer.limits import MIB, TransferLimits
+from gpu_worker.transfer.presign import Presign
 from gpu_worker.transfer.safe_url import SafeUrl
 from gpu_worker.transfer.store_errors import Direction, StoreRefusal, Transient, judge
 from gpu_worker.transfer.urls import UrlPolicy
 from gpu_worker.transfer.watchdog import Guard, Halted
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.foreign import parse_integer
-from gpu_worker_client.protocol.http import Presign, full_jitter_seconds
+from gpu_worker_client.protocol.http import full_jitter_seconds
 
 logger = logging.getLogger(__name__)
 

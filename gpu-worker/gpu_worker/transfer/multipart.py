@@ -16,13 +16,13 @@ from xml.sax.saxutils import escape
 from gpu_worker.transfer.body import BytesBody, FileBody
 from gpu_worker.transfer.http import HttpChannel, Response
 from gpu_worker.transfer.parallel import run_parallel
+from gpu_worker.transfer.presign import signed_subset
 from gpu_worker.transfer.presign_rules import check_expiry
 from gpu_worker.transfer.put import output_exists, put
 from gpu_worker.transfer.safe_url import SafeUrl
 from gpu_worker.transfer.store_errors import StoreRefusal, Transient, judge
 from gpu_worker.transfer.urls import Parts, Target
 from gpu_worker_client.protocol import ErrorCode, OutputPart, TaskError
-from gpu_worker_client.protocol.http import signed_subset
 
 COMPLETION_SECONDS = 600.0
 """S3 sends blanks for minutes while it puts the parts together.

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
+from gpu_worker.transfer.presign import Presign
 from gpu_worker.transfer.safe_url import SafeUrl
 from gpu_worker_client.protocol import ErrorCode, TaskError
-from gpu_worker_client.protocol.http import Presign
 from gpu_worker_client.protocol.task import FRAMING_HEADERS
 
 Method = Literal["GET", "PUT", "POST"]

@@ -13,10 +13,10 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
+from gpu_worker.transfer.presign import Presign, read_presign
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.base import MAX_URL_CHARS
 from gpu_worker_client.protocol.foreign import parse_integer
-from gpu_worker_client.protocol.http import Presign, read_presign
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 _SHAPE = re.compile(

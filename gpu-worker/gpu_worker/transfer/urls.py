@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from gpu_worker.transfer.address import refusal
+from gpu_worker.transfer.presign import signed_subset
 from gpu_worker.transfer.presign_rules import Method, check_presign
 from gpu_worker.transfer.safe_url import DEFAULT_PORTS, SafeUrl, literal_address, parse_url
 from gpu_worker_client.protocol import (
@@ -26,7 +27,6 @@ from gpu_worker_client.protocol import (
     TaskError,
 )
 from gpu_worker_client.protocol.foreign import parse_integer
-from gpu_worker_client.protocol.http import signed_subset
 from gpu_worker_processors.local.paths import (
     check_distinct,
     check_suffix,

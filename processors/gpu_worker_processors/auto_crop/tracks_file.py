@@ -27,11 +27,17 @@ from gpu_worker_client.protocol import (
     TrackFrames,
     TrackResult,
 )
-from gpu_worker_client.protocol.boxes import CONFIDENCE, MAX_FRAME, MAX_PX, PX, BoxColumns
+from gpu_worker_client.protocol.boxes import (
+    CONFIDENCE,
+    MAX_FRAME,
+    MAX_PX,
+    PX,
+    BoxColumns,
+    read_result,
+)
 from gpu_worker_client.protocol.columnar import MAX_ID
 from gpu_worker_client.protocol.foreign import parse_integer
 from gpu_worker_client.protocol.task import problems_of
-from gpu_worker_client.protocol.track_json import read_result
 
 if TYPE_CHECKING:
     from gpu_worker_processors.media.probe import VideoInfo

@@ -1,0 +1,1 @@
+"""The worker that pulls its jobs from a bucket: `gpu-worker pull`."""
