@@ -21,12 +21,12 @@ from urllib.parse import unquote, urlsplit
 
 from gpu_worker_client._blocking import in_thread, in_thread_notifying
 from gpu_worker_client._retry import Timing
-from gpu_worker_client._tasks import is_web_url, typed_task
 from gpu_worker_client.errors import ConfigError, NotFoundError, WaitTimeout
 from gpu_worker_client.events import Event, Watcher
 from gpu_worker_client.files.transfer import OnEvent, notifying
 from gpu_worker_client.protocol import OutputTask, Progress, State, TaskBase, TaskResult
 from gpu_worker_client.protocol.errors import ResultUnreadable
+from gpu_worker_client.protocol.parse import is_web_url, typed_task
 from gpu_worker_client.queue import jobs
 from gpu_worker_client.queue.bucket_store import BucketStore
 from gpu_worker_client.queue.database import Database
@@ -59,6 +59,7 @@ class AsyncQueue:
             takes the name from there, too: see `Storage.from_env`.
         prefix: of all keys of the queue, for a bucket that holds other things as well;
             the worker needs the same one. A storage has its own.
+        poll_seconds: between two polls of a job that is followed.
         timing: clock, sleep and random numbers; for tests.
 
     Raises:
@@ -71,6 +72,7 @@ class AsyncQueue:
         *,
         prefix: str = "",
         env: Mapping[str, str] | None = None,
+        poll_seconds: float = POLL_SECONDS,
         timing: Timing | None = None,
     ) -> None:
         if not isinstance(bucket, Storage):
@@ -80,6 +82,7 @@ class AsyncQueue:
             )
         self.storage = bucket
         self.store = BucketStore(bucket)
+        self.poll_seconds = poll_seconds
         self.timing = timing or Timing()
 
     def __repr__(self) -> str:
@@ -277,7 +280,7 @@ class AsyncQueuedJob:
                 yield event
             if status.state.is_final:
                 return
-            pause = POLL_SECONDS * (0.75 + 0.5 * timing.random())
+            pause = self._queue.poll_seconds * (0.75 + 0.5 * timing.random())
             remaining = pause if deadline is None else deadline - timing.clock()
             if remaining <= 0:
                 raise WaitTimeout(
