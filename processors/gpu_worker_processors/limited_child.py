@@ -26,7 +26,7 @@ from gpu_worker_client.protocol import ErrorBody, ErrorCode, TaskError
 SMALL_BYTES = 64 * 1024
 """Needs no process: 86,000 empty lists in four times as much held the event loop for 67 ms."""
 SMALL_ITEMS = 20_000
-"""Of a compact form, likewise: half a second in a thread that lets others run."""
+"""Of a compact form, likewise: half a second in a thread that shares the interpreter."""
 MAX_CHILD_BYTES = 1536 * 1024**2
 """Of memory. Three million boxes, 256 MB of text, take some 800 MB."""
 MAX_DIGITS = 640

@@ -53,7 +53,7 @@ class LoopWatch:
         self._turned_at = time.thread_time()
         self._threads = threading.local()
 
-    def hear(self, event: str, arguments: tuple[object, ...]) -> None:
+    def on_audit(self, event: str, arguments: tuple[object, ...]) -> None:
         """An audit hook; it cannot be taken away again, so it is switched off."""
         if self._is_on and event in BLOCKING and threading.get_ident() == self._thread:
             self.blocking.append(f"{event} {arguments[:1]}")
@@ -91,7 +91,7 @@ async def watched() -> AsyncGenerator[LoopWatch]:
     gc.collect()
     gc.freeze()  # what the tests have made so far is none of the worker's to go through
     watch = LoopWatch()
-    sys.addaudithook(watch.hear)
+    sys.addaudithook(watch.on_audit)
     turning = asyncio.ensure_future(watch.turn_for_ever())
     threading.setprofile(watch.profile)
     try:

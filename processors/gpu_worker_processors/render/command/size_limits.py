@@ -11,7 +11,7 @@ from gpu_worker_processors.render.command.graph import MAX_FONT_PX, Filter, stat
 from gpu_worker_processors.render.command.values import Text
 
 OWN = "size_limit"
-"""Instance name of our crop, by which the log tells it from one of the command's."""
+"""Instance name of our crop, by which the log distinguishes it from a crop of the command."""
 _GROWING = frozenset(
     {
         *("doubleweave", "epx", "framepack", "hqx", "hstack", "pad", "rotate", "scale", "stereo3d"),
