@@ -85,18 +85,13 @@ def plainly_named(
         files: by the names that the command says.
         output: the name of the output, which is the command's last word.
     """
-    given = [*files, output]
-    free = (
-        f"file-{number}"
-        for number in count(1)
-        if not any(PurePath(name).stem == f"file-{number}" for name in given)
-    )
+    given = dict.fromkeys([*files, output])
+    stems = {PurePath(name).stem for name in given}
+    free = (f"file-{number}" for number in count(1) if f"file-{number}" not in stems)
     names = {name: name for name in given if is_file_name(name)}
-    for name in given:
-        if name not in names:
-            suffix = PurePath(name).suffix
-            names[name] = next(free) + (suffix if is_file_name(f"_{suffix}") else "")
+    for name in [name for name in given if name not in names]:
+        suffix = PurePath(name).suffix
+        names[name] = next(free) + (suffix if is_file_name(f"_{suffix}") else "")
     said = [names[word] if word in files else word for word in words[:-1]]
-    return said + [names[word] if word == output else word for word in words[-1:]], {
-        names[name]: files[name] for name in files
-    }
+    last = [names[word] if word == output else word for word in words[-1:]]
+    return said + last, {names[name]: file for name, file in files.items()}

@@ -88,13 +88,12 @@ async def read_whole(
 
 
 def _check_scheme(url: str, *, allow_http: bool) -> None:
-    """The endpoint chose this URL: one on another host must not have the caller's machine ask its
-    own or its network's services."""
+    """The endpoint chose this URL: it must not have this machine ask its network's services."""
     try:
         scheme = urlsplit(url).scheme
     except ValueError:
         scheme = ""
-    if scheme != "https" and not (allow_http and scheme == "http"):
+    if scheme not in (("https", "http") if allow_http else ("https",)):
         raise APIConnectionError(
             "the result was not read: the endpoint's answer has a result_url that is no https URL;"
             " check the worker's version and who runs the endpoint",

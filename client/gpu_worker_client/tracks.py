@@ -1,8 +1,4 @@
-"""What to do with the tracks of a result: `tracks_to_mot` writes them as MOTChallenge text, which
-trackers' tools read.
-
-Takes whatever holds tracks: a `TrackResult`, packed or not, or `Track`s. Needs no network.
-"""
+"""Tracks of a result as MOTChallenge text, which trackers' tools read."""
 
 from __future__ import annotations
 
@@ -31,7 +27,7 @@ def tracks_to_mot(
     the rest. https://motchallenge.net/instructions/
 
     Args:
-        tracks: a result, or some of its tracks.
+        tracks: a result, packed or not, or some of its tracks.
         path: a file to write the text to as well, in UTF-8.
         classes: class names to write; None writes all.
 
@@ -63,8 +59,5 @@ def _rows(track: Track) -> Iterator[Row]:
     ):
         # In tenths, so that a width is the exact difference of two rounded sides.
         box = ",".join(f"{tenths / 10:.1f}" for tenths in (x1, y1, x2 - x1, y2 - y1))
-        yield (
-            frame + 1,
-            track.track_id,
-            f"{frame + 1},{track.track_id},{box},{confidence / 1000:g},-1,-1,-1\n",
-        )
+        line = f"{frame + 1},{track.track_id},{box},{confidence / 1000:g},-1,-1,-1\n"
+        yield frame + 1, track.track_id, line

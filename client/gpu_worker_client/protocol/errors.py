@@ -29,6 +29,7 @@ else than `TaskError` escapes processors and worker is a bug and becomes `intern
 
 from __future__ import annotations
 
+import copyreg
 from enum import Enum
 from typing import Any, Literal
 
@@ -204,15 +205,7 @@ class GpuWorkerError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = {name: None if name == "job" else value for name, value in vars(self).items()}
-        return _rebuild, (type(self), self.args, fields)
-
-
-def _rebuild(
-    kind: type[GpuWorkerError], args: tuple[Any, ...], fields: dict[str, Any]
-) -> GpuWorkerError:
-    error = kind.__new__(kind, *args)
-    vars(error).update(fields)
-    return error
+        return copyreg.__newobj__, (type(self), *self.args), fields
 
 
 class JobError(GpuWorkerError):

@@ -19,6 +19,7 @@ from gpu_worker_processors.render.command.options import Scope, find_option
 from gpu_worker_processors.render.command.promises import promised
 from gpu_worker_processors.render.command.script import Given, Input, Script
 from gpu_worker_processors.render.command.sequence import FileList, words_of
+from gpu_worker_processors.render.command.size_limits import limited
 from gpu_worker_processors.render.command.sources import read_text
 from gpu_worker_processors.render.command.values import InputFile, Sequence, Text
 from gpu_worker_processors.render.command.whole_command import READERS
@@ -341,10 +342,15 @@ class Command:
 
     def _graph(self, graph: Graph) -> Graph:
         """The graph with what the worker adds: a demuxer to each file that a filter opens, a font
-        to a text that the default one does not draw, and behind each measuring filter one that
-        writes its numbers into the log."""
+        to a text that the default one does not draw, the limit on the pixels of a frame, and behind
+        each measuring filter one that writes its numbers into the log."""
         chains = (
-            (part for item in chain for part in _followed_by_log(self._completed(item)))
+            (
+                part
+                for item in chain
+                for one in limited(self._completed(item))
+                for part in _followed_by_log(one)
+            )
             for chain in graph.chains
         )
         return Graph(tuple(tuple(chain) for chain in chains))
