@@ -99,7 +99,6 @@ def prefixes_of(job_id: str) -> list[str]:
         f"videos/{job_id}/",
         f"claims/{job_id}/",
         f"outputs/{job_id}/",
-        f"checkpoints/{job_id}/",
         lease_key(job_id),
         status_key(job_id),
         open_key(job_id),
