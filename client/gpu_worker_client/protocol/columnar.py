@@ -96,15 +96,24 @@ def read_columnar(data: bytes) -> Iterator[tuple[TrackHead, BoxColumns]]:
             last track was read.
     """
     source = _Inflated(data)
-    if source.take(len(_MAGIC)) != _MAGIC:
-        raise ValueError("not columns of tracks, or of a newer version than this one reads")
-    heads = _read_heads(source)
+    heads = _read_heads(source, *_read_sizes(source))
     tracks = _cut(_read_blocks(source, heads), [head.boxes for head in heads])
     for head, boxes in zip(heads, tracks, strict=True):
         if any(after <= before for before, after in pairwise(boxes.frames)):
             raise ValueError("the frames of a track do not rise")
         yield head, boxes
     source.end()
+
+
+def announced(data: bytes) -> tuple[int, int]:
+    """How many tracks and boxes `read_columnar` would give: its first bytes say so, and it gives no
+    more.
+
+    Raises:
+        ValueError: as `read_columnar`.
+    """
+    _, tracks, boxes = _read_sizes(_Inflated(data))
+    return tracks, boxes
 
 
 def _cut(parts: Iterable[BoxColumns], lengths: Iterable[int]) -> Iterator[BoxColumns]:
@@ -150,7 +159,10 @@ def _packed_names(names: Sequence[str]) -> bytes:
     return struct.pack("<H", len(encoded)) + b"".join(bytes([len(name)]) + name for name in encoded)
 
 
-def _read_heads(source: _Inflated) -> list[TrackHead]:
+def _read_sizes(source: _Inflated) -> tuple[list[str], int, int]:
+    """Names of the classes, tracks, boxes."""
+    if source.take(len(_MAGIC)) != _MAGIC:
+        raise ValueError("not columns of tracks, or of a newer version than this one reads")
     (classes,) = struct.unpack("<H", source.take(2))
     if classes > MAX_CLASSES:
         raise ValueError("too many classes")
@@ -158,8 +170,14 @@ def _read_heads(source: _Inflated) -> list[TrackHead]:
     names = [source.take(source.take(1)[0]).decode() for _ in range(classes)]
     tracks, boxes = struct.unpack("<II", source.take(8))
     _check_counts(tracks, boxes)
+    return names, tracks, boxes
+
+
+def _read_heads(
+    source: _Inflated, names: Sequence[str], tracks: int, boxes: int
+) -> list[TrackHead]:
     ids, classes_of, shots, counts = (source.column(_Column(), tracks) for _ in range(4))
-    if max(classes_of, default=0) >= max(classes, 1):
+    if max(classes_of, default=0) >= max(len(names), 1):
         raise ValueError("a track of no class")
     if sum(counts) != boxes:
         raise ValueError("the tracks' boxes do not add up")

@@ -22,6 +22,9 @@ MAX_TASK_BYTES = 256 * 1024
 MAX_DEPTH = 32
 """Deepest nesting of lists and objects; the deepest task needs 4."""
 
+MAX_KEYS = 4096
+"""Keys of one object. To complain of 20,000 unknown ones took 100 ms, in which nothing else ran."""
+
 
 def parse_task(payload: bytes | dict[str, Any] | object) -> TaskBase:
     """Turns a job's input into a typed task, or says what is wrong with it without echoing any
@@ -93,6 +96,8 @@ _BRACKET = re.compile(rb"[\[\]{}]")
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_KEYS:
+        raise _invalid(f"a JSON object has more than {MAX_KEYS} keys")
     data = dict(pairs)
     if len(data) != len(pairs):
         raise _invalid("a key stands twice in one JSON object")

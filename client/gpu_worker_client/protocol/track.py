@@ -28,8 +28,13 @@ from gpu_worker_client.protocol.base import (
     Share,
 )
 from gpu_worker_client.protocol.boxes import TrackFrames, read_result, write_result
-from gpu_worker_client.protocol.columnar import TrackHead, read_columnar, write_columnar
-from gpu_worker_client.protocol.result import Stats, TaskResult
+from gpu_worker_client.protocol.columnar import (
+    TrackHead,
+    announced,
+    read_columnar,
+    write_columnar,
+)
+from gpu_worker_client.protocol.result import PackedTooMany, Stats, TaskResult
 from gpu_worker_client.protocol.task import OnDamage, OptionalFileTask, RequestModel
 
 MAX_STATE_BYTES = 192 * 1024
@@ -204,9 +209,15 @@ class TrackResult(TaskResult):
         return fields | {"tracks": _tracks_from(text), "tracks_columnar": None}
 
     @classmethod
-    def from_json(cls, data: bytes | str) -> Self:
+    def from_json(cls, data: bytes | str, max_packed: int | None = None) -> Self:
         """See `TaskResult.from_json`: 300 bytes less a box than by `model_validate_json`."""
-        return cls.model_validate(read_result(data, Track.model_validate))
+        fields = read_result(data, Track.model_validate)
+        columns = fields.get("tracks_columnar")
+        if max_packed is not None and isinstance(columns, str):
+            held = sum(announced(b64decode(columns, validate=True)))
+            if held > max_packed:
+                raise PackedTooMany(f"the columns hold {held} tracks and boxes")
+        return cls.model_validate(fields)
 
     def json_pieces(self) -> Iterator[str]:
         """See `TaskResult.json_pieces`."""
