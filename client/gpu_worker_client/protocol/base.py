@@ -24,9 +24,7 @@ Codec = Annotated[
 Crf = Annotated[
     int,
     Field(
-        ge=0,
-        le=51,
-        description="Constant quality, 0 (lossless for h264) to 51; prores ignores it.",
+        ge=0, le=51, description="Constant quality, 0 (lossless for h264) to 51; prores ignores it."
     ),
 ]
 

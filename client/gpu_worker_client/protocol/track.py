@@ -30,12 +30,7 @@ from gpu_worker_client.protocol.base import (
     Share,
 )
 from gpu_worker_client.protocol.boxes import TrackFrames, read_result, write_result
-from gpu_worker_client.protocol.columnar import (
-    TrackHead,
-    announced,
-    read_columnar,
-    write_columnar,
-)
+from gpu_worker_client.protocol.columnar import TrackHead, announced, read_columnar, write_columnar
 from gpu_worker_client.protocol.result import PackedTooMany, Stats, TaskResult
 from gpu_worker_client.protocol.task import OnDamage, OptionalFileTask, RequestModel
 
