@@ -103,7 +103,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MediaWorker]:
 @pytest.mark.parametrize(
     ("kind", "count"),
     # The first takes more time than there is; the others are read, and have too many tags.
-    [(kind, 20_000 if number else 80_000) for number, kind in enumerate(bloated.BLOATS)],
+    [(kind, 6_000 if number else 80_000) for number, kind in enumerate(bloated.BLOATS)],
 )
 def test_the_job_ends_typed_and_the_next_one_runs(
     kind: str, count: int, worker: MediaWorker, tmp_path: Path
