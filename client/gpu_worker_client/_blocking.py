@@ -57,7 +57,7 @@ async def notify(listener: Callable[..., object], *args: object) -> Any:
 async def in_thread(call: Callable[[], T]) -> T:
     """The value of a call that blocks. A cancel ends it at its next checkpoint, and that is waited
     for a little: it should not go on unseen."""
-    return await _made(call, threading.Event(), [])
+    return await _made(call, [])
 
 
 async def in_thread_notifying(
@@ -88,13 +88,13 @@ async def in_thread_notifying(
         checkpoint()
         answer.result()
 
-    return await _made(partial(call, notified), threading.Event(), answers)
+    return await _made(partial(call, notified), answers)
 
 
-async def _made(call: Callable[[], T], stop: threading.Event, answers: list[Future[Any]]) -> T:
+async def _made(call: Callable[[], T], answers: list[Future[Any]]) -> T:
     import asyncio
 
-    loop = asyncio.get_running_loop()
+    loop, stop = asyncio.get_running_loop(), threading.Event()
 
     def stoppable() -> T:
         _here.is_stopped = lambda: stop.is_set() or loop.is_closed()
@@ -156,7 +156,7 @@ async def as_they_end(
             if not drawing and not running:
                 return
             done, _ = await asyncio.wait([*drawing, *running], return_when=asyncio.FIRST_COMPLETED)
-            for drawn in [task for task in drawing if task in done]:
+            for drawn in drawing & done:
                 drawing.discard(drawn)
                 has_more = drawn.result()
             for ended in [task for task in running if task in done]:
