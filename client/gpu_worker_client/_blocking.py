@@ -126,16 +126,11 @@ def retrieve(future: asyncio.Future[Any]) -> None:
 async def as_they_end(
     calls: AsyncGenerator[Coroutine[Any, Any, T], None], at_most: int
 ) -> AsyncGenerator[T, None]:
-    """What the calls give, first done first.
+    """What the calls give, first done first, `at_most` in progress at once; raises the first error.
 
-    Args:
-        calls: taken one by one as slots become free; closed in the end. While the next one is
-            waited for, those that end are yielded.
-        at_most: in progress at once.
-
-    Raises:
-        BaseException: the first error of a call. However the loop is left, what runs is cancelled
-            and waited for until it has cleaned up: use it up, or close it.
+    The calls are taken one by one as slots become free, and closed in the end. While the next one
+    is waited for, those that end are yielded. However the loop is left, what runs is cancelled and
+    waited for until it has cleaned up: use it up, or close it.
     """
     import asyncio
 

@@ -126,12 +126,8 @@ class Http:
         interrupted: Callable[[Awaitable[Any]], Awaitable[None]] | None = None,
     ) -> Any:
         """What the request's reply is read as, after `MAX_RETRIES` retries at most. No retry starts
-        after the deadline, on the timing's clock.
-
-        Args:
-            interrupted: given the reply to come when a cancel strikes while the request is in
-                flight; cleans up.
-        """
+        after the deadline, on the timing's clock. `interrupted` cleans up: it is given the reply to
+        come when a cancel strikes while the request is in flight."""
         import asyncio
 
         attempt = 0
@@ -167,12 +163,8 @@ class Http:
             attempt += 1
 
     def exchange(self, request: Request) -> Any:
-        """Sends the request and reads the reply. Blocks.
-
-        Raises:
-            APIConnectionError: there was none, or not a whole one.
-            GpuWorkerError: whatever `request.read` makes of it.
-        """
+        """Sends the request and reads the reply. Blocks. Raises APIConnectionError: there was none,
+        or not a whole one; or what `request.read` makes of it."""
         import requests
 
         if self._process != os.getpid():  # a forked one would share its parent's connections

@@ -57,11 +57,6 @@ class _Call(Generic[T]):
         if self.task is not None:
             self.task.cancel()
 
-    def obey(self) -> None:
-        """Does what the task orders until it has ended."""
-        while (order := self.orders.get()) is not None:
-            order()
-
     async def order(self, function: Callable[..., T], *args: Any) -> T:
         """Has the waiting thread make a call. What it raises ends the whole blocking call."""
         import asyncio
@@ -87,11 +82,13 @@ def call(function: Callable[..., Awaitable[T]], *args: Any) -> T:
     loop, made = _portal.loop(), _Call[T]()
     try:
         loop.call_soon_threadsafe(made.start, function, args)
-        made.obey()
+        for order in iter(made.orders.get, None):
+            order()
     except BaseException:
         loop.call_soon_threadsafe(made.cancel)
         try:
-            made.obey()
+            for order in iter(made.orders.get, None):
+                order()
         except BaseException:
             loop.call_soon_threadsafe(made.cancel)
             raise

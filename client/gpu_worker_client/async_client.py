@@ -351,7 +351,4 @@ class AsyncClient(AsyncFileTasks):
         stored: StoredResult | None = None,
         answer: dict[str, Any] | None = None,
     ) -> AsyncJob[Any]:
-        return self._made(AsyncJob(self.connection, job_id, result_type, stored, answer))
-
-    def _made(self, job: AsyncJob[Any]) -> AsyncJob[Any]:
-        return job
+        return AsyncJob(self.connection, job_id, result_type, stored, answer)

@@ -144,7 +144,8 @@ class _Core(AsyncClient):
         while (task := await in_thread(partial(next, source, _END))) is not _END:
             yield task
 
-    def _made(self, job: AsyncJob[Any]) -> AsyncJob[Any]:
+    def _job(self, *args: Any) -> AsyncJob[Any]:
+        job = super()._job(*args)
         job.handle = Job(job)
         return job
 

@@ -73,18 +73,14 @@ def run_local(
     timeout: float | None = None,
     env: Mapping[str, str] | None = None,
 ) -> TaskResult:
-    """Runs a task here. A `checkpoint` ends the child.
-
-    Args:
-        work: its output, when it has one, appears whole or not at all.
-        timeout: seconds of wall time; None waits for ever.
-        env: environment of the child; default: this process's. Keys of endpoint and bucket are left
-            out.
+    """Runs a task here, `timeout` seconds at most; its output appears whole or not at all. The
+    child gets `env`, by default this process's, without the keys of endpoint and bucket. A
+    `checkpoint` ends it.
 
     Raises:
         ConfigError: what is needed is not installed, and the message says the pip line; or a
             variable does not parse.
-        JobError: the task failed, or took longer than `timeout`; nothing was written.
+        JobError: the task failed, or took longer.
         OSError: an input or the output's folder is not there.
     """
     if (problem := obstacle(work)) is not None:

@@ -131,12 +131,8 @@ class Prepared:
     """Keys of the objects that only this work needs."""
 
     def download(self, result: TaskResult, notify: Notify) -> None:
-        """Downloads the output, when it goes to a path.
-
-        Raises:
-            StorageError, OSError: it did not come; it stays in the bucket, and the same call made
-                again only downloads it.
-        """
+        """Downloads the output, when it goes to a path. Raises StorageError, OSError: it did not
+        come; it stays in the bucket, and the same call made again only downloads it."""
         target = self.work.output_path
         if self.storage is None or self.output_key is None or target is None:
             return

@@ -75,16 +75,9 @@ class FileWork(Generic[R_co]):
         return sum(path.stat().st_size for path in self.paths.values())
 
     def as_task(self, urls: Mapping[str, str], fields: Mapping[str, Any]) -> TaskBase:
-        """The task as it is sent.
-
-        Args:
-            urls: path in the task -> URL; a file that is not among them is named as it is, one of
-                this machine by a `file:` URL.
-            fields: what else the task has.
-
-        Raises:
-            InvalidTask: the parameters do not fit.
-        """
+        """The task as it is sent, with `fields` besides. A file without a URL of its own in `urls`
+        (path in the task -> URL) is named as it is, one of this machine by a `file:` URL. Raises
+        InvalidTask: the parameters do not fit."""
         given = {path: _url(file) for path, file in self.files.items()} | dict(urls)
         named: dict[str, Any] = {field: given[field] for field in self.reads if field in given}
         if self.inputs is not None:
@@ -116,13 +109,8 @@ class FileWork(Generic[R_co]):
         return task
 
     def check_target(self, path: Path) -> None:
-        """Checks that a file can be written there, before anything is paid for.
-
-        Raises:
-            ConfigError: it would replace an input.
-            FileNotFoundError, NotADirectoryError, IsADirectoryError: its folder is not there or is
-                a file, or it is a folder itself.
-        """
+        """Checks that a file can be written there, before anything is paid for. Raises ConfigError:
+        it would replace an input; or FileNotFoundError, NotADirectoryError, IsADirectoryError."""
         if path.absolute() in map(Path.absolute, self.paths.values()):
             raise ConfigError(f"{path.name} is the input; give the output a name of its own")
         folder = path.absolute().parent

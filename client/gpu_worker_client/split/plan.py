@@ -164,13 +164,8 @@ def longest_seconds(source: SourceVideo, params: UpscaleParams) -> float:
 
 
 def choose_cuts(allowed: Sequence[int], frames: int, segments: int) -> list[int]:
-    """First frames of segments that are as equal as the allowed cuts let them be.
-
-    Args:
-        allowed: frame numbers, rising, beginning with 0.
-        frames: of the whole video.
-        segments: wanted; fewer are made where two wanted cuts share a nearest one.
-    """
+    """First frames of segments that are as equal as the allowed cuts (frame numbers, rising,
+    beginning with 0) let them be; fewer than wanted where two wanted cuts share a nearest one."""
     chosen: set[int] = set()
     for wanted in (frames * number / segments for number in range(segments)):
         after = bisect_left(allowed, wanted)
@@ -186,7 +181,10 @@ def _warnings(source: SourceVideo, params: UpscaleParams, segments: int) -> Iter
     if params.face_enhance:
         yield "face_enhance begins anew in each segment: a face may change at a cut"
     if source.interlaced:
-        yield "the deinterlacer has one neighbour less for the first and last frame of a segment"
+        yield (
+            "the deinterlacer looks at a frame's neighbours: the first and last frame of a segment"
+            " have one less"
+        )
     if params.codec != "prores":
         yield (
             f"{params.codec} spends its bits by what came before: the frames are not bit for bit"

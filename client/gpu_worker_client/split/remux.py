@@ -42,15 +42,9 @@ _IN_BAND = {"h264": ("avc3", "h264_mp4toannexb"), "hevc": ("hev1", "hevc_mp4toan
 
 
 def cut_segments(plan: SplitPlan, folder: Path) -> Iterator[tuple[Segment, Path]]:
-    """Writes the segments one after the other, in one pass over the source, their times beginning
-    at zero; a file is complete when it is handed out.
-
-    Args:
-        folder: exists; gets `segment-00000.mp4` and so on.
-
-    Raises:
-        SplitError: `source_changed` when the file is not what was planned, `unreadable`.
-    """
+    """Writes `segment-00000.mp4` and so on, in one pass over the source, their times beginning at
+    zero; a file is complete when it is handed out. Raises SplitError: `source_changed` when the
+    source is not what was planned, `unreadable`."""
     source = plan.source
     if source.path.stat().st_size != source.size_bytes:
         raise _changed(source)

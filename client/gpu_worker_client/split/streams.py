@@ -55,14 +55,8 @@ class Copied:
 
 
 class OtherStreams:
-    """Copies the other streams of a source into an output that is being written.
-
-    Args:
-        source: what `read_source` said of the file.
-        opened: the file, opened.
-        output: opened for writing, no header written yet.
-        video: the output's video stream; it takes over the description of the source's.
-    """
+    """Copies the other streams of a source, which is `opened`, into an output that is being written
+    and has no header yet. The output's video stream takes over the description of the source's."""
 
     def __init__(self, source: SourceVideo, opened: Any, output: Any, video: Any) -> None:
         self.copied: dict[int, Copied] = {}
