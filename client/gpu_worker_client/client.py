@@ -144,8 +144,8 @@ class _Core(AsyncClient):
         while (task := await in_thread(partial(next, source, _END))) is not _END:
             yield task
 
-    def _job(self, *args: Any) -> AsyncJob[Any]:
-        job = super()._job(*args)
+    def _job(self, *args: Any, **fields: Any) -> AsyncJob[Any]:
+        job = super()._job(*args, **fields)
         job.handle = Job(job)
         return job
 
