@@ -26,7 +26,6 @@ from gpu_worker_client._endpoint import (
 )
 from gpu_worker_client._http import Http
 from gpu_worker_client._retry import Timing
-from gpu_worker_client._tasks import is_web_url, web_task, wire_of
 from gpu_worker_client.async_job import AsyncJob, Connection, R
 from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.events import Event
@@ -34,6 +33,7 @@ from gpu_worker_client.files.methods import AsyncFileTasks
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import TASKS, AnsweredBy, TaskBase, TaskResult
 from gpu_worker_client.protocol.errors import GpuWorkerError
+from gpu_worker_client.protocol.parse import is_web_url, web_task, wire_of
 from gpu_worker_client.stored_result import StoredResult
 
 if TYPE_CHECKING:  # a program without a bucket loads none of it

@@ -88,8 +88,7 @@ class StorageError(GpuWorkerError):
     def __init__(self, message: str, *, code: str, retryable: bool) -> None:
         super().__init__(message)
         self.code = code
-        """`not_found`, `denied`, `unavailable`, `unreachable`, `changed`, ...: the table in
-        `storage/s3.py`."""
+        """`not_found`, `denied`, `unavailable`, ...: the table in `storage/s3.py`."""
         self.retryable = retryable
         """Whether the same call can succeed later."""
 
@@ -104,5 +103,4 @@ class WaitTimeout(GpuWorkerError):
 
 
 class WebhookError(GpuWorkerError):
-    """A webhook's request that must not be believed: unsigned, signed by another, too old, or no
-    event."""
+    """A webhook's request not to be believed: unsigned, another's, too old, or no event."""

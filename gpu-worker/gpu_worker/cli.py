@@ -15,6 +15,7 @@ from gpu_worker.settings import ConfigError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("gpu_worker.run_local", "run one task here, local paths allowed"),
+    "pull": ("gpu_worker.queue.command", "work on jobs of a bucket, until stopped"),
     "dev-server": (
         "gpu_worker.devserver.dev_server",
         "RunPod's API, an R2 gate and a worker on loopback",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -140,3 +142,17 @@ def clip(folder: Path, suffix: str) -> Path:
     audio = ["-f", "lavfi", "-i", "sine=d=0.5"]
     ffmpeg(*([] if suffix in ("flac", "mp3") else video), *audio, path)
     return path
+
+
+def bloat(folder: Path, kind: str, count: int) -> Path:
+    """A clip with that many tags of this kind."""
+    suffix, change = BLOATS[kind]
+    path = clip(folder, suffix)
+    path.write_bytes(change(path.read_bytes(), count))
+    return path
+
+
+def status_of(program: str, *words: object) -> int:
+    """How a Python process ends that runs this program."""
+    command = [sys.executable, "-c", program, *map(str, words)]
+    return subprocess.run(command, capture_output=True, check=False).returncode

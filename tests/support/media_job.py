@@ -66,6 +66,23 @@ def ffmpeg(*words: object) -> None:
     subprocess.run([FFMPEG, "-v", "error", "-y", *map(str, words)], check=True)
 
 
+def in_video_settings(path: Path, more: bytes) -> Path:
+    """Puts an element into the video settings of a Matroska file of one track, written with
+    `-fflags bitexact`: all that hold it grow. FFmpeg writes sizes with eight bytes, or with one."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"\xb0", data.index(b"\xe0", data.index(b"\x16\x54\xae\x6b")))  # PixelWidth
+    end = at
+    for name in (b"\xe0", b"\xae", b"\x16\x54\xae\x6b", b"\x18\x53\x80\x67"):
+        end = data.rindex(name, 0, end)
+        start = end + len(name)
+        length = 9 - data[start].bit_length()
+        value = int.from_bytes(data[start : start + length], "big") + len(more)
+        data[start : start + length] = value.to_bytes(length, "big")
+    data[at:at] = more
+    path.write_bytes(data)
+    return path
+
+
 def said(*words: object) -> str:
     """What plain FFmpeg says of files, by its standard error."""
     done = subprocess.run(

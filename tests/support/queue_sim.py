@@ -120,7 +120,7 @@ class Simulation:
             await asyncio.sleep(self.chance.uniform(5.0, 60.0))
 
     async def _perform(self, machine: Machine, lease: Lease, _: Manifest) -> ResultDocument:
-        await machine.timing().async_sleep(self.chance.uniform(1.0, 180.0))
+        await machine.timing().async_sleep(self.chance.uniform(1.0, 100.0))
         fate = self.chance.random()
         if fate < 0.04:
             code = ErrorCode.storage_unavailable if fate < 0.03 else ErrorCode.corrupt_media

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Generic
 
 from typing_extensions import TypeVar
 
-from gpu_worker_client._tasks import typed_task
 from gpu_worker_client.commands import Compilable, command_args, plainly_named
 from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.protocol import ErrorCode, OutputTask, TaskBase, TaskError, TaskResult
 from gpu_worker_client.protocol.errors import job_error
+from gpu_worker_client.protocol.parse import typed_task
 
 if TYPE_CHECKING:  # importing the client loads no task
     from gpu_worker_client.protocol import RenderResult

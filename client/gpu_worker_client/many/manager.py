@@ -24,13 +24,13 @@ from types import TracebackType
 from typing import Any
 
 from gpu_worker_client._portal import call, iterate
-from gpu_worker_client._tasks import web_task
 from gpu_worker_client.client import Client
 from gpu_worker_client.errors import ConfigError
 from gpu_worker_client.many.runner import InDoubt, Runner
 from gpu_worker_client.many.state_file import JobOutcome, JobSummary, Store
 from gpu_worker_client.policy import Policy, checked_policy
 from gpu_worker_client.protocol import TaskBase
+from gpu_worker_client.protocol.parse import web_task
 from gpu_worker_client.settings import Switches
 
 Task = TaskBase | Mapping[str, Any] | bytes

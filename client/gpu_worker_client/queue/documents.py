@@ -46,9 +46,9 @@ class Manifest(Document):
     """Any task that reads files; see tasks.md."""
     parameters: dict[str, JsonValue] = {}
     """The task's `params`. `sample_interval` is another name of track's `frame_stride`."""
-    files: dict[str, str] = {}
+    files: dict[str, str] | None = None
     """Path in the task -> key of the input: `{"input_url": "videos/ID.mp4"}`, which is the default;
-    `{"inputs.a.mp4": ...}` for a task with several."""
+    `{"inputs.a.mp4": ...}` for a task with several, `{}` for one that reads nothing."""
     output: FileName | None = None
     """Name of the file to be made; its suffix chooses the container."""
     retry_of: JobId | None = None
@@ -57,7 +57,7 @@ class Manifest(Document):
     @property
     def inputs(self) -> dict[str, str]:
         """`files`, or its default."""
-        return self.files or {"input_url": video_key(self.job_id)}
+        return {"input_url": video_key(self.job_id)} if self.files is None else self.files
 
     @property
     def params(self) -> dict[str, JsonValue]:

@@ -71,5 +71,5 @@ class Finder:
     def pause_seconds(self) -> float:
         """How long to wait before the next poll. A job that another worker has may be free soon:
         pauses grow only while nothing is open."""
-        polls = 1 if self._open else min(2.0 ** (self._idle_polls - 1), LONGEST_PAUSE_POLLS)
+        polls = 1 if self._open else min(2 ** min(self._idle_polls - 1, 10), LONGEST_PAUSE_POLLS)
         return self._poll_seconds * polls * (0.75 + 0.5 * self._timing.random())

@@ -139,7 +139,9 @@ def render(
         writer.write(*frame)
 
     with (
-        VideoWriter(output, spec, source=(source, info), limits=job.limits) as writer,
+        VideoWriter(
+            output, spec, source=(source, info), captions=decoded.captions, limits=job.limits
+        ) as writer,
         prefetched(_read(decoded), _AHEAD) as frames,
         drained(write, _BEHIND) as put,
     ):

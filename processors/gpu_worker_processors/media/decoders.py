@@ -24,7 +24,7 @@ VIDEO_DECODERS = _names(
     "dirac snow cljr cllc hap dxv speedhq hq_hqa hqx media100 m101 aic pixlet apv notchlc",
     "sheervideo vble xl asv1 asv2 loco zerocodec ylc mvha mvdv 012v frwu aura aura2",
     # one picture for each frame
-    "png bmp dpx exr targa tiff",
+    "png bmp dpx exr targa tiff webp",
     # recordings of a screen
     "qtrle rpza smc 8bps msrle msvideo1 zlib mszh camtasia tscc2 camstudio zmbv fraps flashsv",
     "flashsv2 dxtory vmnc",
@@ -80,7 +80,7 @@ REFUSED: dict[str, frozenset[str]] = {
     "pictures, pages or text and no video": _names(
         "alias_pix ansi avrn bintext brender_pix dds fits gem hdr idf iff pam pbm pcx pfm pgm",
         "pgmyuv pgx phm photocd pictor ppm psd ptx qdraw qoi sgi sunrast targa_y216 vbn vc1image",
-        "wmv3image wbmp webp xbin xbm xface xpm xwd cri",
+        "wmv3image wbmp xbin xbm xface xpm xwd cri",
     ),
     "seen in the wild so rarely that nobody would notice it broken": _names(
         "aasc agm amv clearvideo cpia cyuv fic fmvc g2m imm4 imm5 kgv1 lead lscr mimic msa1 mscc",

@@ -10,12 +10,11 @@ from typing import Any
 
 import av
 from av.filter.graph import Graph
-from av.sidedata.sidedata import Type as SideDataType
 
 from gpu_worker_client.protocol import ResultWarning
+from gpu_worker_processors.media.captions import Captions
 from gpu_worker_processors.media.combing import CombingFinder
 from gpu_worker_processors.media.decode import DecodedFrame, FrameReader
-from gpu_worker_processors.media.frame import side_data
 
 _JOINED_FRAMES = 12
 """Combed frames nearer to each other are one span: telecine combs two of five."""
@@ -30,10 +29,11 @@ class WholeFrames:
     added."""
 
     def __init__(self, reader: FrameReader) -> None:
+        self.captions = Captions()
+        """For the writer of these frames."""
         self._reader = reader
         self._frames = self._marked = 0
         self._combed: list[int] = []
-        self._has_captions = False
 
     def __iter__(self) -> Iterator[DecodedFrame]:
         self._frames = self._marked = 0
@@ -43,7 +43,7 @@ class WholeFrames:
         for before, decoded, after in _with_neighbours(self._reader):
             frame = decoded.frame
             self._frames += 1
-            self._has_captions = self._has_captions or _has_captions(frame)
+            self.captions.take(frame, decoded.pts)
             if frame.interlaced_frame:
                 self._marked += 1
                 parity = "auto"
@@ -71,9 +71,6 @@ class WholeFrames:
         if self._combed:
             what = f"{len(self._combed)} frames are interlaced and not marked as such"
             found.append(("deinterlaced", f"{what} ({_spans(self._combed)}); {joined}"))
-        if self._has_captions:
-            message = "the captions inside the video stream (CEA-608/708) were left out"
-            found.append(("captions_dropped", message))
         return [ResultWarning(code=code, message=message) for code, message in found]
 
 
@@ -148,15 +145,6 @@ def _spans(frames: Iterable[int]) -> str:
     named = ["-".join(map(str, span)) for span in spans[:_MOST_SPANS]]
     more = [f"and {len(spans) - _MOST_SPANS} more"] if len(spans) > _MOST_SPANS else []
     return "frame index " + ", ".join(named + more)
-
-
-def _has_captions(frame: av.VideoFrame) -> bool:
-    """Whether one of its triples (CTA-708, table 3) carries data: encoders pad with empty ones."""
-    triples = side_data(frame, SideDataType.A53_CC) or b""
-    return any(
-        triples[at] & 4 and (triples[at + 1] & 0x7F or triples[at + 2] & 0x7F)
-        for at in range(0, len(triples) - 2, 3)
-    )
 
 
 def _graph(frame: av.VideoFrame, time_base: Fraction, parity: str) -> Graph:

@@ -15,6 +15,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -25,6 +26,7 @@ from av.error import FFmpegError
 from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
 from gpu_worker_client.protocol.base import INDEXED
 from gpu_worker_processors.base import Limits
+from gpu_worker_processors.media.captions import WRITERS, Captions
 from gpu_worker_processors.media.color import ColorTags
 from gpu_worker_processors.media.encoders import EncoderChoice, check_container
 from gpu_worker_processors.media.frame import Plane, make_frame
@@ -119,6 +121,7 @@ class VideoWriter:
         spec: the video stream.
         source: (file, what `probe` said of it) whose other streams, chapters and metadata are
             carried over; None for none.
+        captions: those of the frames to come, by the pts given to `write`.
         limits: `max_output_bytes` bounds the file.
     """
 
@@ -128,6 +131,7 @@ class VideoWriter:
         spec: VideoSpec,
         *,
         source: tuple[Path, MediaInfo] | None = None,
+        captions: Captions | None = None,
         limits: Limits = Limits(),  # noqa: B008 - frozen dataclass
     ) -> None:
         self.notes: list[ResultWarning] = []
@@ -139,6 +143,7 @@ class VideoWriter:
         self._path = path
         self._spec = spec
         self._limits = limits
+        self._captions = captions or Captions()
         self._bytes = 0
         self._finer = -(-spec.time_base // Fraction(1, _FINE_TICKS))
         """Ticks of the output's clock in one of `spec.time_base`."""
@@ -170,7 +175,8 @@ class VideoWriter:
             duration: ticks the frame is shown, 0 when not known.
         """
         spec = self._spec
-        frame = make_frame(planes, spec.encoder.pix_fmt, spec.tags)
+        blank = partial(self._captions.frame, pts)
+        frame = make_frame(planes, spec.encoder.pix_fmt, spec.tags, blank)
         frame.pts, frame.time_base = (pts - self._origin_ticks()) * self._finer, self._time_base
         duration = duration or max(1, round(1 / (spec.fps * spec.time_base)))
         self._times.inside[frame.pts] = duration * self._finer
@@ -200,6 +206,10 @@ class VideoWriter:
         except (FFmpegError, OSError, ValueError) as error:
             self._raise(error)
         self._check_size(self._path.stat().st_size)
+        codec = self._spec.encoder.codec
+        if self._captions.found and codec not in WRITERS:
+            message = f"the captions (CEA-608/708) were left out: no encoder of {codec} writes them"
+            self.notes.append(ResultWarning(code="captions_dropped", message=message))
 
     @property
     def promise(self) -> Promise:

@@ -170,7 +170,8 @@ def encoder_options(name: str, crf: int) -> dict[str, str]:
     if name == "libx264":
         return {"preset": "medium", "crf": str(crf), "x264-params": "chroma-qp-offset=-3"}
     if name == "libx265":
-        return {"preset": "veryfast", "crf": str(crf), "x265-params": "log-level=error"}
+        quiet = {"x265-params": "log-level=error"}
+        return {"preset": "veryfast", "crf": str(crf), "a53cc": "1", **quiet}
     if name == "libsvtav1":
         return {"preset": "8", "crf": str(crf)}
     return {"profile": "3", "vendor": "apl0"}

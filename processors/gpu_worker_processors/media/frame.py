@@ -9,7 +9,7 @@ left out.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -131,10 +131,19 @@ def chroma_is_finer_than_420(pix_fmt: str) -> bool:
     return has_color and fmt.chroma_width(16) * fmt.chroma_height(16) > 64
 
 
-def make_frame(planes: Sequence[Plane], pix_fmt: str, tags: ColorTags) -> av.VideoFrame:
-    """A frame of `pix_fmt` (planar 8 to 16 bit, or p010le) with these samples, tagged."""
+def make_frame(
+    planes: Sequence[Plane],
+    pix_fmt: str,
+    tags: ColorTags,
+    blank: Callable[[int, int, str], av.VideoFrame] = av.VideoFrame,
+) -> av.VideoFrame:
+    """A frame of `pix_fmt` (planar 8 to 16 bit, or p010le) with these samples, tagged.
+
+    Args:
+        blank: makes the frame to fill, by width, height and format.
+    """
     height, width = planes[0].shape
-    frame = av.VideoFrame(width, height, "yuv420p10le" if pix_fmt == "p010le" else pix_fmt)
+    frame = blank(width, height, "yuv420p10le" if pix_fmt == "p010le" else pix_fmt)
     for plane, samples in zip(frame.planes, planes, strict=True):
         _view(plane, samples.dtype.type)[:] = samples
     if pix_fmt == "p010le":

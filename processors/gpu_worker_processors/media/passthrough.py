@@ -32,6 +32,7 @@ from gpu_worker_processors.media.retime import RisingTimes
 
 _OWN_KEYS = frozenset(
     {"major_brand", "minor_version", "compatible_brands", "encoder", "rotate", "duration"}
+    | {"alpha_mode"}
 )
 """Metadata that describes the source file itself and would be wrong in the output."""
 _TEXT_SUBTITLES = frozenset({"subrip", "ass", "ssa", "mov_text", "webvtt", "text"})
@@ -43,7 +44,6 @@ Vorbis under a tag of FFmpeg's own, PCM by ISO/IEC 23003-5."""
 _MARKS = {
     "spherical": "mark of a 360-degree video",
     "stereo3d": "mark of a 3D video",
-    "timecode": "timecode inside the video stream",
 }
 """`VideoInfo.marks` in words."""
 _LEAD_IN_SECONDS = Fraction(3, 100)
@@ -93,6 +93,8 @@ class Passthrough:
                     _describe(video, stream)
             self._note_marks(info, muxer)
             output.metadata.update(_inherited(self._input.metadata))
+            if info.video and info.video.timecode:
+                self._keep_timecode(video, info.video.timecode)
             self._copy_chapters()
             self._stack = stack.pop_all()
         self._packets = self._demuxed()
@@ -133,6 +135,12 @@ class Passthrough:
             if (mark, muxer) != ("stereo3d", "matroska"):
                 message = f"the source's {_MARKS[mark]} is not in the output; mark it there anew"
                 self.notes.append(ResultWarning(code=f"{mark}_dropped", message=message))
+
+    def _keep_timecode(self, video: Any, timecode: str) -> None:
+        """What stands inside the source's stream becomes a tag or a track of the output, where the
+        source's container does not say it already."""
+        if "timecode" not in {key.lower() for key in (*video.metadata, *self._output.metadata)}:
+            video.metadata["timecode"] = timecode
 
     def _note_damage(self) -> None:
         for index, converter in self._converters.items():

@@ -39,6 +39,7 @@ from gpu_worker_processors.media.frame import has_alpha, side_data
 from gpu_worker_processors.media.matroska import video_blocks
 from gpu_worker_processors.media.shape import FrameShaper
 from gpu_worker_processors.media.sniff import Kind
+from gpu_worker_processors.media.timecode import timecode_of
 from gpu_worker_processors.media.truncation import is_fragmented, missing_bytes
 
 _DEFAULT_BONUS_PX = 5_000_000
@@ -46,9 +47,6 @@ _DEFAULT_BONUS_PX = 5_000_000
 (fftools/ffmpeg_mux_init.c)."""
 
 
-_GOP_TIME = 0xFFEFFF
-"""Hours to frames of an MPEG-2 group's timecode, ISO/IEC 13818-2, 6.3.8: neither the drop flag
-nor the bit that is always set. 0 is what encoders write that know no time."""
 _UNEVEN = 1.5
 """The longest frame by the shortest one. A clock of 1/1000 s makes 1.06 of 60 frames/s, an unsteady
 camera 1.3."""
@@ -98,7 +96,9 @@ class VideoInfo:
     has_alpha: bool = False
     """Transparency is coded, perhaps where the decoder leaves it out (VP8, VP9)."""
     marks: frozenset[str] = frozenset()
-    """`spherical`, `stereo3d`, `timecode`: what the stream itself says beside its frames."""
+    """`spherical`, `stereo3d`: what the stream itself says beside its frames."""
+    timecode: str | None = None
+    """Of the first frame, inside the stream: "01:02:03:04"."""
     is_uneven: bool = False
     """The container lists frames that are shown much longer than the rest."""
     language: str | None = None
@@ -333,7 +333,7 @@ def _video_info(
         warnings.append(ResultWarning(code="rate_assumed", message=message))
     _check_size(frame.width, frame.height, limits)
     rotation, mirrored = _turn(frame, warnings)
-    marks = _marks(frame)
+    marks, timecode = _marks(frame), timecode_of(frame, fps)
     margins = _margins(path, kind, stream, frame)
     frame = FrameShaper(frame, margins)(frame)
     swap = rotation in (90, 270)
@@ -364,6 +364,7 @@ def _video_info(
         margins=margins,
         has_alpha=has_alpha(frame.format.name) or stream.metadata.get("alpha_mode") == "1",
         marks=marks,
+        timecode=timecode,
         is_uneven=_is_uneven(path, kind, stream),
         language=stream.language,
     )
@@ -378,14 +379,9 @@ def _margins(path: Path, kind: Kind, stream: VideoStream, frame: av.VideoFrame) 
 def _marks(frame: av.VideoFrame) -> frozenset[str]:
     spherical = side_data(frame, SideDataType.SPHERICAL)
     stereo = side_data(frame, SideDataType.STEREO3D)
-    gop, smpte = (
-        side_data(frame, kind) for kind in (SideDataType.GOP_TIMECODE, SideDataType.S12M_TIMECODE)
-    )
-    gop_time = int.from_bytes((gop or b"")[:4], "little") & _GOP_TIME
     found = {
         "spherical": spherical is not None,
         "stereo3d": stereo is not None and any(stereo[:4]),  # the first number is the kind; 0 is 2D
-        "timecode": smpte is not None or gop_time > 0,
     }
     return frozenset(name for name, is_there in found.items() if is_there)
 

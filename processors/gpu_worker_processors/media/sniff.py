@@ -18,6 +18,8 @@ from gpu_worker_processors.media.audio_frames import SEARCHED_BYTES, first_frame
 from gpu_worker_processors.media.tags import end_of_leading_tags
 
 _HEAD_BYTES = 4096
+_WEBP_ANIMATION = 0x02
+"""The flag in a VP8X chunk: developers.google.com/speed/webp/docs/riff_container"""
 _MAX_JPEG_BYTES = 32 * 1024 * 1024
 """An image of 36 megapixels, a worker's limit, at nearly 8 bits a pixel."""
 
@@ -212,7 +214,18 @@ def _markup(text: bytes) -> str:
     return "an XML document"
 
 
+def is_animated_webp(head: bytes) -> bool:
+    """By the first bytes of a file."""
+    return head[8:16] == b"WEBPVP8X" and any(flag & _WEBP_ANIMATION for flag in head[20:21])
+
+
 def _refuse_still(head: bytes) -> None:
+    if is_animated_webp(head):
+        raise TaskError(
+            ErrorCode.unsupported_media,
+            "the input is an animated WebP, which this task does not decode; make a video of it"
+            ' with render, command_args ["-i", "in.webp", "out.mp4"]',
+        )
     for offset, magic, name in _STILLS:
         if head[offset : offset + len(magic)] == magic:
             raise TaskError(

@@ -8,7 +8,6 @@ at all.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -23,6 +22,7 @@ from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.open_limits import limited
 from gpu_worker_processors.render.base import Expectation
 from gpu_worker_processors.render.progress import Report
+from gpu_worker_processors.render.webp import webp_animation
 
 _DEFAULT = Limits()
 _AUDIO_TOLERANCE_SECONDS = 0.05
@@ -35,8 +35,6 @@ _LATE_SECONDS = 0.2
 and reordering make."""
 _LONGER_SECONDS = 0.5
 """Above the command's own length. A copy ends with frames that were stored out of order."""
-_WEBP_ANIMATION = 0x02
-"""The flag in a VP8X chunk."""
 _DEMUXERS = (
     "mov",
     "matroska",
@@ -64,6 +62,7 @@ _DEMUXERS = (
     "webvtt",
     "ass",
     "mpeg",
+    "mxf",
     "bmp_pipe",
     "tiff_pipe",
     "flv",
@@ -122,7 +121,7 @@ def check_output(
             video_codec=None,
         )
     try:
-        output = animated_webp(path) or _read(path, limits)
+        output = _animated_webp(path) or _read(path, limits)
     except (FFmpegError, OSError) as error:
         _fail(f"it cannot be read back: {type(error).__name__}", error)
     if written.has_video and not output.frames:
@@ -156,32 +155,15 @@ def warnings(output: Output, expected: Expectation, *, copied: bool) -> Iterator
         )
 
 
-def animated_webp(path: Path) -> Output | None:
-    """What an animated WebP holds, by its chunks; None for any other file. PyAV's libraries do not
-    decode it.
-
-    https://developers.google.com/speed/webp/docs/riff_container
-    """
-    with path.open("rb") as file:
-        kind, size, form, extended, flags = struct.unpack(
-            "<4sI4s4s4xB", file.read(21).ljust(21, b"\0")
-        )
-        if (kind, form, extended) != (b"RIFF", b"WEBP", b"VP8X") or not flags & _WEBP_ANIMATION:
-            return None
-        if size + 8 != path.stat().st_size:
-            _fail("it is cut off")
-        frames = milliseconds = 0
-        file.seek(12)
-        while header := file.read(8):
-            if len(header) < 8:
-                _fail("it is cut off")
-            chunk, length = struct.unpack("<4sI", header)
-            body = file.tell()
-            if chunk == b"ANMF":
-                frames += 1
-                milliseconds += int.from_bytes(file.read(16)[12:15], "little")
-            file.seek(body + length + length % 2)
-    return Output(milliseconds / 1000, frames, has_video=True, has_audio=False, video_codec="webp")
+def _animated_webp(path: Path) -> Output | None:
+    """What an animated WebP holds, None for any other file."""
+    try:
+        found = webp_animation(path)
+    except ValueError as error:
+        _fail(str(error), error)
+    if found is None:
+        return None
+    return Output(found.seconds, found.frames, has_video=True, has_audio=False, video_codec="webp")
 
 
 @dataclass

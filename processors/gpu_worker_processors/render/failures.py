@@ -10,10 +10,14 @@ from __future__ import annotations
 import re
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_processors.render.command import size_limits, units
+from gpu_worker_processors.render.command.graph import MAX_FONT_PX
+from gpu_worker_processors.render.command.legacy import modern_value
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ _NOT_UTF_8 = _says(
     " example, or send them as UTF-8",
     reason="subtitle_encoding",
 )
+_NO_STREAM = re.compile(r"Failed to set value '([^'?]*)' for option 'map'")
 _SENTENCES = (
     _says(r"No space left on device", ErrorCode.disk_full, "the disk for job directories is full"),
     _says(
@@ -71,6 +76,17 @@ _SENTENCES = (
         "frames of {}x{} pixels are more than this worker handles",
     ),
     _says(
+        rf"\[crop@{size_limits.OWN} @ \w+\] Invalid too big",
+        ErrorCode.media_limit,
+        f"a filter makes frames of more than {units.MAX_PIXELS} pixels, the most that this worker"
+        " handles",
+    ),
+    _says(
+        r"fontsize overflow",
+        ErrorCode.media_limit,
+        f"the fontsize of drawtext may be {MAX_FONT_PX}",
+    ),
+    _says(
         r"Invalid too big or non positive size for width '(-?\d+)' or height '(-?\d+)'",
         ErrorCode.invalid_task,
         "a crop of {}x{} pixels does not fit into its frame",
@@ -85,6 +101,18 @@ _SENTENCES = (
         ErrorCode.invalid_task,
         "no {} stream of the inputs is left for the filter {}: name its inputs in brackets, as in"
         " [0:v][1:v]",
+        reason="no_such_stream",
+    ),
+    _says(
+        _NO_STREAM.pattern,
+        ErrorCode.invalid_task,
+        "-map {0} takes a stream that its input does not have; -map {0}? passes over it",
+        reason="no_such_stream",
+    ),
+    _says(
+        r"Stream specifier '([^']*)' in filtergraph .* matches no streams",
+        ErrorCode.invalid_task,
+        "the filter graph reads [N{0}], and input N has no such stream",
         reason="no_such_stream",
     ),
     _says(
@@ -322,12 +350,24 @@ def _first(sentences: Iterable[_Sentence], log: str) -> TaskError | None:
     return None
 
 
-def failure(status: int, log: str) -> TaskError:
+def _with_token(error: TaskError, log: str, words: Sequence[str]) -> TaskError:
+    """Names the word that asks for a stream that is not there."""
+    found = _NO_STREAM.search(log)
+    for index, (option, value) in enumerate(pairwise(words), start=1):
+        if found and option == "-map" and modern_value("map", value) == found[1]:
+            error.message = f"command_args[{index}]: {error.message}"
+            error.details["token_index"] = index
+            break
+    return error
+
+
+def failure(status: int, log: str, words: Sequence[str] = ()) -> TaskError:
     """The typed error for an end that is no success.
 
     Args:
         status: as `Popen.returncode`: what FFmpeg returned, or minus the signal that ended it.
         log: what it wrote to its standard error.
+        words: of the caller's command, to name the one at fault.
     """
     if status == -signal.SIGXFSZ:
         return TaskError(ErrorCode.output_too_large, "the output exceeds this worker's size limit")
@@ -343,7 +383,7 @@ def failure(status: int, log: str) -> TaskError:
         return TaskError(ErrorCode.resource_exhausted, message)
     error = _first(_SENTENCES, log)
     if error is not None:
-        return error
+        return _with_token(error, log, words)
     if status < 0:
         return TaskError(ErrorCode.corrupt_media, "FFmpeg crashed; an input may be made to do that")
     return TaskError(

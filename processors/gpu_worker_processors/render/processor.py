@@ -267,7 +267,8 @@ def _run(job: LocalJob, choice: Choice, policy: Policy) -> tuple[Choice, Finishe
         if problem is not None:
             fallen = fall_back(choice.rendering, encoder, problem, require_hardware=required)
             return _run(job, fallen, policy)
-    raise failure(finished.status, finished.log)
+    words = cast(RenderParams, job.params).command_args
+    raise failure(finished.status, finished.log, words or ())
 
 
 def _report(job: LocalJob, report: Report, total: float | None) -> None:

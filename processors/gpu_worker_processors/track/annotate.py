@@ -118,7 +118,9 @@ def draw_tracks(
         writer.write(*frame)
 
     with (
-        VideoWriter(output, spec, source=(source, info), limits=limits) as writer,
+        VideoWriter(
+            output, spec, source=(source, info), captions=decoded.captions, limits=limits
+        ) as writer,
         prefetched(decoded, _AHEAD) as frames,
         drained(write, _BEHIND) as put,
     ):

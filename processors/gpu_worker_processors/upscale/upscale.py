@@ -102,7 +102,13 @@ def _run(
     frames = WholeFrames(FrameReader(source, info, limits=job.limits))
     with (
         side_by_side(net, video, faces) as parallel,
-        VideoWriter(job.require_output(), spec, source=(source, info), limits=job.limits) as writer,
+        VideoWriter(
+            job.require_output(),
+            spec,
+            source=(source, info),
+            captions=frames.captions,
+            limits=job.limits,
+        ) as writer,
     ):
         counts = run_pipe(
             frames,

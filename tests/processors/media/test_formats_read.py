@@ -86,3 +86,11 @@ def test_the_pixels_are_ffmpegs(row: str, folder: Path, worker: MediaWorker) -> 
     one, other = (seen(path, 32, 24, "rgb24").astype(int) for path in (source, output))
     assert one.shape == other.shape
     assert np.abs(one - other).mean() < 3, row
+
+
+def test_an_animated_webp_is_sent_to_render(folder: Path, worker: MediaWorker) -> None:
+    source = folder / "anim.webp"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=10:d=0.5", source)
+    answer = worker.run("detect_scenes", source)
+    assert answer["code"] == "unsupported_media"
+    assert "render" in answer["message"]

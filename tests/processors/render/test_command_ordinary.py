@@ -79,6 +79,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for words in (
         ["color=red@0.5:s=32x16,format=rgba", "-frames:v", "1", "logo.png"],
         ["sine=f=660:d=3", "song.wav"],
+        ["testsrc2=s=64x48:r=10:d=1", "anim.webp"],
     ):
         subprocess.run([FFMPEG, "-v", "error", "-f", "lavfi", "-i", *words], cwd=where, check=True)
     two_languages = ["-map", "0", "-map", "0:a", "-metadata:s:a:0", "language=eng"]
@@ -232,6 +233,19 @@ def test_what_the_task_does_not_do_is_refused_with_its_place(
         ErrorCode.ffmpeg_arg_denied,
         at,
     ), caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("command", "token"),
+    [("-i a.mp4 -map 0:v -map 0:s out.mp4", 5), ("-i silent.mp4 -map v -map a out.mp4", 5)],
+)
+def test_a_stream_that_is_not_there_is_named(
+    command: str, token: int, folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(TaskError) as caught:
+        rendered(shlex.split(command), folder, tmp_path / "out.mp4")
+    assert caught.value.details["token_index"] == token
+    assert caught.value.message.startswith(f"command_args[{token}]: -map 0:")
 
 
 def test_a_difference_is_seen(folder: Path, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_photo_stands_upright(orientation: int, tmp_path: Path) -> None:
     assert np.abs(found - (16 + UPRIGHT.astype(float) * 219 / 255)).max() < 4
 
 
-@pytest.mark.parametrize("suffix", ["bmp", "tiff", "png", "jpg"])
+@pytest.mark.parametrize("suffix", ["bmp", "tiff", "png", "jpg", "webp"])
 def test_every_kind_of_still_is_a_clip(suffix: str, tmp_path: Path) -> None:
     name = f"a.{suffix}"
     inputs = {name: still(tmp_path / name, 200)}
@@ -79,6 +79,10 @@ _TRANSPARENT = {
     "vp8.webm": ("-c:v", "libvpx", "-pix_fmt", "yuva420p", "-auto-alt-ref", "0"),
     "prores.mov": ("-c:v", "prores_ks", "-pix_fmt", "yuva444p10le"),
     "png.mov": ("-c:v", "png"),
+    "anim.webp": (
+        *("-vf", "drawbox=w=4:h=4:t=fill:color=gray:enable='mod(n,2)'"),  # else it is a still
+        *("-c:v", "libwebp_anim", "-lossless", "1"),
+    ),
     "anim.gif": ("-filter_complex", "split[a][b];[a]palettegen[p];[b][p]paletteuse"),
 }
 
@@ -99,6 +103,21 @@ def test_what_is_transparent_shows_what_is_under_it(name: str, tmp_path: Path) -
     for frame in frames:
         assert abs(frame[24:56, 24:40].mean() - (16 + 100 * 219 / 255)) < 3
         assert abs(frame[24:56, 56:72].mean() - 235) < 3
+
+
+def test_an_animated_webp_is_played(tmp_path: Path) -> None:
+    """Ten frames a second, each brighter than the one before."""
+    path = tmp_path / "a.webp"
+    steps = "color=black:s=64x48:d=1:r=10,format=gray,geq=lum=20*N,format=rgb24"
+    plain("-f", "lavfi", "-i", steps, "-c:v", "libwebp_anim", "-lossless", "1", str(path))
+    inputs, output = {"a.webp": path}, tmp_path / "out.mp4"
+    wanted = {"crf": 0, "fps": 10}
+    rendered_timeline({"clips": [{"input": "a.webp"}], "output": wanted}, inputs, output)
+    found = [float(frame.mean()) for frame in lumas(output)]
+    assert found == pytest.approx([16 + 20 * n * 219 / 255 for n in range(10)], abs=2)
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(TaskError, match="cut off"):
+        rendered_timeline({"clips": [{"input": "a.webp"}]}, inputs, output)
 
 
 @pytest.mark.parametrize("rate", [Fraction(10), Fraction(25), Fraction(60)])

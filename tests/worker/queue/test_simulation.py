@@ -45,6 +45,12 @@ def test_a_bucket_that_answers_429() -> None:
 def test_a_quiet_bucket_gives_each_job_once_and_at_once() -> None:
     outcome = Simulation(2, job_count=30, workers=4, faults=Faults()).run()
     check(outcome)
-    assert outcome.hours * 3600 < 30 / 4 * 180 + 10 * LEASE_SECONDS
+    assert outcome.hours * 3600 < 30 / 4 * 100 + 10 * LEASE_SECONDS
     spoiled = outcome.states["failed"] + outcome.states["cancelled"]
     assert len(outcome.bucket.keys("claims/")) <= 30 + 2 * spoiled + outcome.lives
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 120))
+def test_ten_thousand_jobs(seed: int) -> None:
+    check(Simulation(seed, job_count=500, workers=4 + seed % 5).run())

@@ -35,7 +35,6 @@ _SUBSTITUTES = {
         "mov_text": "tx3g",
         "bwdif": "kerndeint mcdeint nnedi deinterlace estdif w3fdif yadif",
         "scale_cuda": "scale_npp scale_vaapi scale_qsv",
-        "scale": "scale2ref",
         "subtitles": "subtitle sub burn",
         "fps_mode": "vsync",
         "matroska": "mkv",

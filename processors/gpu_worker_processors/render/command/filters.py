@@ -60,11 +60,10 @@ def parse_table(text: str) -> Iterator[FilterSpec]:
     lists: dict[str, str] = {}
     for entry in entries(text):
         name, _, rest = entry.partition(":")
-        rest = rest.strip()
+        rest = re.sub(r"@\w+", lambda found: lists[found[0]], rest.strip())
         if name.startswith("@"):
             lists[name] = rest
             continue
-        rest = re.sub(r"@\w+", lambda found: lists[found[0]], rest)
         options = rest.split()
         count = options.index("+") if "+" in options else len(options)
         pairs = (option.split("=", 1) for option in options if option != "+")

@@ -53,6 +53,7 @@ MUXERS: dict[str, Muxer] = {
     "vcd": Muxer((), "mpeg1video", "mp2"),
     "dv": Muxer(("dv",), "dvvideo", "pcm_s16le", is_checked=False),
     "avi": Muxer(("avi",), "mpeg4", "libmp3lame"),
+    "mxf": Muxer(("mxf",), "mpeg2video", "pcm_s16le"),
     "asf": Muxer(("wmv", "asf", "wma"), "msmpeg4", "wmav2", is_checked=False),
     "nut": Muxer(("nut",), "mpeg4", "libvorbis", is_checked=False),
     "flv": Muxer(("flv",), "flv", "libmp3lame"),
@@ -123,7 +124,7 @@ NOT_INSIDE = frozenset({"tee", "null"})
 
 DEMUXERS = _names(
     "mov mp4 matroska webm avi mpegts mpeg flv wav w64 aiff caf mp3 aac flac ogg gif png_pipe"
-    " jpeg_pipe webp_pipe bmp_pipe tiff_pipe srt webvtt ass ffmetadata concat image2"
+    " jpeg_pipe webp_pipe webp_anim mxf bmp_pipe tiff_pipe srt webvtt ass ffmetadata concat image2"
 )
 """What an input may be said to be with `-f`; what it is decides the worker."""
 
@@ -174,6 +175,7 @@ BITSTREAM_FILTERS = _names(
 )
 
 _WHY_NOT = {
+    "-resize": ": give -vf scale behind the input",
     "-map_channel": ": FFmpeg 7 and later have it no more; take -af pan=mono|c0=c0",
 }
 

@@ -16,6 +16,8 @@ from gpu_worker_processors.render.base import Expectation
 from gpu_worker_processors.render.timeline.plan import nearest
 from gpu_worker_processors.render.timeline.sources import TimelineSource
 
+_DECODERS = VIDEO_DECODERS | AUDIO_DECODERS | {"webp_anim"}
+"""With the one that FFmpeg's program has and PyAV's libraries have not."""
 _GLOBAL = (
     "-nostdin",
     "-hide_banner",
@@ -54,7 +56,7 @@ class TimelineInput:
         source = self.source
         words = ["-protocol_whitelist", "file", "-format_whitelist", source.demuxer]
         decoder = source.video.alpha_decoder if source.video and self.with_alpha else None
-        decoders = VIDEO_DECODERS | AUDIO_DECODERS | ({decoder} if decoder else set())
+        decoders = _DECODERS | ({decoder} if decoder else set())
         words += ["-codec_whitelist", ",".join(sorted(decoders))]
         if source.video and decoder:
             words += [f"-c:{source.video.stream}", decoder]

@@ -24,6 +24,7 @@ from gpu_worker_processors.media.container import opened
 from gpu_worker_processors.media.probe import VideoInfo, probe
 from gpu_worker_processors.media.sniff import Kind
 from gpu_worker_processors.render.fonts import TextFont, is_font, text_font
+from gpu_worker_processors.render.webp import webp_animation
 
 _STILLS = (
     (b"\x89PNG\r\n\x1a\n", Kind("png_pipe", "PNG")),
@@ -33,6 +34,8 @@ _STILLS = (
     (b"MM\x00*", Kind("tiff_pipe", "TIFF")),
 )
 """First bytes of a still image -> the demuxer that reads this one file and no sequence."""
+_WEBP_PIX_FMT = "argb"
+"""What FFmpeg decodes an animated WebP to."""
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """Codec -> the decoder that decodes its transparency too, which FFmpeg's own does not."""
 
@@ -142,6 +145,9 @@ def inspect_input(path: Path, limits: Limits = Limits()) -> TimelineSource:  # n
     Raises:
         TaskError: as `media.probe`.
     """
+    animation = _animation(path, limits)
+    if animation is not None:
+        return animation
     kind = _still_kind(path)
     if kind is not None:
         return _inspect_still(path, kind, limits)
@@ -222,26 +228,50 @@ def _source_video(video: VideoInfo, has_alpha: bool) -> SourceVideo:
     )
 
 
+def _animation(path: Path, limits: Limits) -> TimelineSource | None:
+    """An animated WebP; None for any other file."""
+    try:
+        found = webp_animation(path)
+    except ValueError as error:
+        raise TaskError(ErrorCode.corrupt_media, f"the animated WebP: {error}") from error
+    if found is None:
+        return None
+    _check_size(found.width, found.height, "animated WebP", limits)
+    if not found.seconds:
+        raise TaskError(ErrorCode.no_frames, "the animated WebP shows no frame for any time")
+    fps = Fraction(found.frames) / Fraction(found.seconds).limit_denominator(1000)
+    size, tags = (found.width, found.height), _image_tags(found.height, _WEBP_PIX_FMT)
+    video = SourceVideo(0, *size, Fraction(1), fps, _WEBP_PIX_FMT, 8, tags)
+    seconds = Fraction(found.seconds).limit_denominator(1000)
+    return TimelineSource(path, "webp_anim", video, None, seconds=seconds)
+
+
 def _still_kind(path: Path) -> Kind | None:
     with path.open("rb") as file:
         head = file.read(16)
+    if (head[:4], head[8:12]) == (b"RIFF", b"WEBP"):
+        return Kind("webp_pipe", "WebP")
     return next((kind for magic, kind in _STILLS if head.startswith(magic)), None)
+
+
+def _check_size(width: int, height: int, name: str, limits: Limits) -> None:
+    # FFmpeg reports no size of one above its limit, and of a broken one.
+    if not 0 < width * height <= limits.max_pixels:
+        message = f"the {name} image is damaged or has more than {limits.max_pixels} pixels"
+        raise TaskError(ErrorCode.media_limit, message, limit=limits.max_pixels)
+
+
+def _image_tags(height: int, pix_fmt: str) -> ColorTags:
+    """JFIF: BT.601, full range; RGB stays RGB."""
+    return resolve_tags(5, 1, 1, 2, height=height, pix_fmt=pix_fmt)
 
 
 def _inspect_still(path: Path, kind: Kind, limits: Limits) -> TimelineSource:
     with opened(path, kind, limits) as container:
         context = container.streams.video[0].codec_context
-        # FFmpeg reports no size of one above its limit, and of a broken one.
-        if not 0 < context.width * context.height <= limits.max_pixels:
-            message = (
-                f"the {kind.name} image is damaged or has more than {limits.max_pixels} pixels"
-            )
-            raise TaskError(ErrorCode.media_limit, message, limit=limits.max_pixels)
+        _check_size(context.width, context.height, kind.name, limits)
         name = context.pix_fmt or "rgb24"
         size = _upright(container)
-        full = resolve_tags(
-            5, 1, 1, 2, height=context.height, pix_fmt=name
-        )  # JFIF: BT.601, full range; RGB stays RGB
         video = SourceVideo(
             stream=0,
             width=size[0],
@@ -250,7 +280,7 @@ def _inspect_still(path: Path, kind: Kind, limits: Limits) -> TimelineSource:
             fps=Fraction(25),
             pix_fmt=name,
             bit_depth=16 if "16" in name or "48" in name or "64" in name else 8,
-            tags=full,
+            tags=_image_tags(context.height, name),
         )
         return TimelineSource(path, kind.demuxer, video, None, is_still=True)
 
