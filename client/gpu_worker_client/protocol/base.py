@@ -85,7 +85,7 @@ class _FirstErrorEnds(FailFast):
 
 T = TypeVar("T")
 Many = Annotated[list[T], _FirstErrorEnds()]
-"""A list in an answer. The first element that does not fit ends the reading: an answer of many
+"""A list that may be long. The first element that does not fit ends the reading: an answer of many
 megabytes may come from anybody, and pydantic would keep some 400 bytes of error for each element, a
 thousand times what the answer takes packed."""
 

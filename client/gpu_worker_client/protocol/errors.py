@@ -204,15 +204,11 @@ class GpuWorkerError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = {name: None if name == "job" else value for name, value in vars(self).items()}
-        return _rebuild, (type(self), self.args, fields)
+        return _unpickled, (type(self), *self.args), fields
 
 
-def _rebuild(
-    kind: type[GpuWorkerError], args: tuple[Any, ...], fields: dict[str, Any]
-) -> GpuWorkerError:
-    error = kind.__new__(kind, *args)
-    vars(error).update(fields)
-    return error
+def _unpickled(kind: type[GpuWorkerError], *args: object) -> GpuWorkerError:
+    return kind.__new__(kind, *args)
 
 
 class JobError(GpuWorkerError):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
@@ -21,12 +22,12 @@ from urllib.parse import unquote, urlsplit
 
 from gpu_worker_client._blocking import in_thread, in_thread_notifying
 from gpu_worker_client._retry import Timing
-from gpu_worker_client._tasks import is_web_url, typed_task
 from gpu_worker_client.errors import ConfigError, NotFoundError, WaitTimeout
 from gpu_worker_client.events import Event, Watcher
 from gpu_worker_client.files.transfer import OnEvent, notifying
 from gpu_worker_client.protocol import OutputTask, Progress, State, TaskBase, TaskResult
 from gpu_worker_client.protocol.errors import ResultUnreadable
+from gpu_worker_client.protocol.parse import is_web_url, typed_task
 from gpu_worker_client.queue import jobs
 from gpu_worker_client.queue.bucket_store import BucketStore
 from gpu_worker_client.queue.database import Database
@@ -59,6 +60,7 @@ class AsyncQueue:
             takes the name from there, too: see `Storage.from_env`.
         prefix: of all keys of the queue, for a bucket that holds other things as well;
             the worker needs the same one. A storage has its own.
+        poll_seconds: between two polls of a job that is followed.
         timing: clock, sleep and random numbers; for tests.
 
     Raises:
@@ -71,6 +73,7 @@ class AsyncQueue:
         *,
         prefix: str = "",
         env: Mapping[str, str] | None = None,
+        poll_seconds: float = POLL_SECONDS,
         timing: Timing | None = None,
     ) -> None:
         if not isinstance(bucket, Storage):
@@ -80,6 +83,7 @@ class AsyncQueue:
             )
         self.storage = bucket
         self.store = BucketStore(bucket)
+        self.poll_seconds = poll_seconds
         self.timing = timing or Timing()
 
     def __repr__(self) -> str:
@@ -277,7 +281,7 @@ class AsyncQueuedJob:
                 yield event
             if status.state.is_final:
                 return
-            pause = POLL_SECONDS * (0.75 + 0.5 * timing.random())
+            pause = self._queue.poll_seconds * (0.75 + 0.5 * timing.random())
             remaining = pause if deadline is None else deadline - timing.clock()
             if remaining <= 0:
                 raise WaitTimeout(
@@ -319,7 +323,7 @@ class AsyncQueuedJob:
         """Ends the job, also while it is worked on: its worker sees that within one renewal of its
         lease, 20 seconds. One that has ended stays as it ended. Raises as `status`."""
         await self._queue.view(self.id)
-        nonce = f"cancelled.{int(self._queue.timing.random() * 16**12):x}"
+        nonce = f"cancelled.{uuid.uuid4().hex}"
         with suppress(WrongState):  # it ended before
             await jobs.cancel(self._queue.store, self.id, nonce, self._queue.timing)
         return await self.status()

@@ -19,8 +19,9 @@ from gpu_worker_client.protocol.errors import ErrorBody
 from gpu_worker_client.queue.documents import Manifest, ResultDocument, StatusDocument
 from gpu_worker_client.queue.finder import Finder
 from gpu_worker_client.queue.keys import open_key, status_key
-from gpu_worker_client.queue.lease import RENEW_SECONDS, Lease, LeaseLost, Taker
+from gpu_worker_client.queue.lease import Lease, LeaseLost, Taker
 from gpu_worker_client.queue.states import QueueState
+from gpu_worker_client.queue.writes import replace
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +131,7 @@ class Puller:
     async def _perform_leased(self, lease: Lease) -> ResultDocument | None:
         """The work's result; None when the worker was stopped before. Raises LeaseLost."""
         working = asyncio.ensure_future(self._result(lease))
-        renewing = asyncio.ensure_future(self._renew(lease))
+        renewing = asyncio.ensure_future(lease.renew_until_lost())
         stopping = asyncio.ensure_future(self.stop.wait())
         tasks: set[asyncio.Future[object]] = {working, renewing, stopping}  # pyright: ignore
         try:
@@ -154,14 +155,6 @@ class Puller:
         about = {"video_id": manifest.video_id, "completed_at": self._timing.now()}
         return result.model_copy(update=about)
 
-    async def _renew(self, lease: Lease) -> None:
-        while True:
-            await self._timing.async_sleep(RENEW_SECONDS)
-            try:
-                await lease.renew()
-            except StorageError as error:
-                logger.warning("job %s: the lease was not renewed: %s", lease.job_id, error)
-
     async def _say_final(self, lease: Lease, result: ResultDocument) -> None:
         """What readers poll, and the list of what is open. Whoever finds it undone does it."""
         status = StatusDocument(
@@ -175,7 +168,7 @@ class Puller:
         )
         try:
             await self._store.delete(open_key(lease.job_id))
-            await self._store.put(status_key(lease.job_id), status.to_bytes())
+            await replace(self._store, status_key(lease.job_id), status.to_bytes(), self._timing)
         except StorageError as error:
             logger.debug("job %s: %s", lease.job_id, error)
 
