@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
@@ -322,7 +323,7 @@ class AsyncQueuedJob:
         """Ends the job, also while it is worked on: its worker sees that within one renewal of its
         lease, 20 seconds. One that has ended stays as it ended. Raises as `status`."""
         await self._queue.view(self.id)
-        nonce = f"cancelled.{int(self._queue.timing.random() * 16**12):x}"
+        nonce = f"cancelled.{uuid.uuid4().hex}"
         with suppress(WrongState):  # it ended before
             await jobs.cancel(self._queue.store, self.id, nonce, self._queue.timing)
         return await self.status()
