@@ -105,6 +105,7 @@ def test_jobs_of_a_bucket_are_done(platform: LocalPlatform, tmp_path: Path) -> N
     assert "X-Amz-Signature" not in json.dumps(scenes.result)
 
 
+@pytest.mark.slow
 def test_nothing_to_do_says_so(platform: LocalPlatform, tmp_path: Path) -> None:
     argv = [sys.executable, "-u", str(HANDLER), "--once"]
     done = subprocess.run(

@@ -29,7 +29,6 @@ else than `TaskError` escapes processors and worker is a bug and becomes `intern
 
 from __future__ import annotations
 
-import copyreg
 from enum import Enum
 from typing import Any, Literal
 
@@ -205,7 +204,11 @@ class GpuWorkerError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = {name: None if name == "job" else value for name, value in vars(self).items()}
-        return copyreg.__newobj__, (type(self), *self.args), fields
+        return _unpickled, (type(self), *self.args), fields
+
+
+def _unpickled(kind: type[GpuWorkerError], *args: object) -> GpuWorkerError:
+    return kind.__new__(kind, *args)
 
 
 class JobError(GpuWorkerError):

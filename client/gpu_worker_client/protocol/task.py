@@ -179,8 +179,7 @@ class TaskBase(RequestModel):
                 yield f"{path} and {target} are the same object; give each a key of its own"
 
     def to_wire(self) -> dict[str, Any]:
-        """The fields that the caller set and no more: an older worker is not bothered with newer
-        fields, and a worker can distinguish a default from a choice."""
+        """The fields that the caller set: an older worker is not bothered with newer fields."""
         given = self.model_dump(mode="json", exclude_unset=True, warnings="error")
         return {"task": self.task} | given
 

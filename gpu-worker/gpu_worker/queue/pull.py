@@ -21,6 +21,7 @@ from gpu_worker_client.queue.finder import Finder
 from gpu_worker_client.queue.keys import open_key, status_key
 from gpu_worker_client.queue.lease import Lease, LeaseLost, Taker
 from gpu_worker_client.queue.states import QueueState
+from gpu_worker_client.queue.writes import replace
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +168,7 @@ class Puller:
         )
         try:
             await self._store.delete(open_key(lease.job_id))
-            await self._store.put(status_key(lease.job_id), status.to_bytes())
+            await replace(self._store, status_key(lease.job_id), status.to_bytes(), self._timing)
         except StorageError as error:
             logger.debug("job %s: %s", lease.job_id, error)
 
