@@ -198,27 +198,28 @@ class AsyncQueue:
         await self._enqueue(manifest)
         return AsyncQueuedJob(self, new_id)
 
-    async def purge(self, job_id: str) -> int:
-        """Deletes everything of a job that has ended, its video included, and says how many objects
-        that were.
+    async def purge(self, *job_ids: str) -> int:
+        """Deletes everything of jobs that have ended, their videos included, and says how many
+        objects that were.
 
         Raises:
-            NotFoundError: there is no such job.
-            WrongState: it has not ended; cancel it first.
-            ConfigError: a retry of it still needs its files.
-            StorageError: some are left; purge it again.
+            NotFoundError: there is no such job. Nothing was deleted, here and in the next two.
+            WrongState: one has not ended; cancel it first.
+            ConfigError: a retry of one still needs its files.
+            StorageError: some are left; purge them again.
         """
-        view = await self.view(job_id)
-        if not view.state.is_final:
-            raise WrongState(job_id, view.state, QueueState.cancelled)
-        files = set(view.manifest.inputs.values())
-        async with aclosing(self.jobs()) as views:
-            async for one in views:
-                is_open = one.manifest.retry_of is not None and not one.state.is_final
-                if is_open and files & set(one.manifest.inputs.values()):
-                    raise ConfigError(f"job {one.job_id} still needs the files of {job_id}")
+        views = {view.job_id: view async for view in self.jobs()}
+        files: set[str] = set()
+        for job_id in job_ids:
+            view = views.get(job_id) or await self.view(job_id)
+            if not view.state.is_final:
+                raise WrongState(job_id, view.state, QueueState.cancelled)
+            files |= set(view.manifest.inputs.values())
+        for one in views.values():
+            if not one.state.is_final and files & set(one.manifest.inputs.values()):
+                raise ConfigError(f"job {one.job_id} still needs files of these jobs")
         deleted = 0
-        for prefix in prefixes_of(job_id):
+        for prefix in (prefix for job_id in job_ids for prefix in prefixes_of(job_id)):
             async for item in listed(self.store, prefix):
                 await self.store.delete(item.key)
                 deleted += 1
