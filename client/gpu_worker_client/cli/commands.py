@@ -13,7 +13,6 @@ from typing import IO, Any
 
 import gpu_worker_client as sdk
 from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS
-from gpu_worker_client._tasks import web_task
 from gpu_worker_client.cli.output import (
     Answered,
     Output,
@@ -30,6 +29,7 @@ from gpu_worker_client.files.transfer import notifying
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import TASKS, State
 from gpu_worker_client.protocol.errors import JobError
+from gpu_worker_client.protocol.parse import web_task
 from gpu_worker_client.storage import Storage
 
 

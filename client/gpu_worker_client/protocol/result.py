@@ -150,6 +150,10 @@ class Stats(ResponseModel):
     """Wall time of the processor, without fetch and deliver."""
 
 
+class PackedTooMany(ValueError):
+    """A few kilobytes of a compact form may hold ten million items."""
+
+
 class TaskResult(ResponseModel):
     """Fields of every answer. A task's module adds its own."""
 
@@ -178,9 +182,10 @@ class TaskResult(ResponseModel):
     """Empty when there is nothing to say."""
 
     @classmethod
-    def from_json(cls, data: bytes | str) -> Self:
+    def from_json(cls, data: bytes | str, max_packed: int | None = None) -> Self:  # noqa: ARG003 - nothing is packed here
         """Reads a result's JSON, a large one in little more memory than the text has. Raises
-        ValueError: it is no such result."""
+        ValueError: it is no such result; PackedTooMany: its compact form holds more items than
+        `max_packed`."""
         return cls.model_validate_json(data)
 
     def json_pieces(self) -> Iterator[str]:

@@ -21,7 +21,7 @@ from pydantic import (
 )
 from typing_extensions import Self
 
-from gpu_worker_client.protocol.base import CONTAINERS, MAX_PARTS, ProtocolModel, Url
+from gpu_worker_client.protocol.base import CONTAINERS, MAX_PARTS, Many, ProtocolModel, Url
 from gpu_worker_client.protocol.errors import ErrorCode, TaskError, job_error
 
 SCHEMA_VERSION = 1
@@ -126,11 +126,12 @@ class OutputMultipart(RequestModel):
 
     part_size: int = Field(ge=MIN_PART_BYTES, le=5 * 1024**3)
     """Bytes of every part but the last."""
-    parts: list[UploadPart] = Field(min_length=1, max_length=MAX_PARTS)
+    parts: Many[UploadPart] = Field(min_length=1, max_length=MAX_PARTS)
     """As many as the output may need; unused ones stay as they are."""
     complete: CompleteUpload | None = None
     """Absent: the answer lists `{n, etag}` in `output_parts` and the backend completes the upload
-    itself."""
+    itself. No URL here can abort an upload: after a job that failed or was cancelled that is the
+    backend's to do (AbortMultipartUpload); else storage drops the parts, R2 after 7 days."""
 
     def _problems(self) -> Iterator[str]:
         if [part.n for part in self.parts] != list(range(1, len(self.parts) + 1)):
@@ -179,8 +180,7 @@ class TaskBase(RequestModel):
                 yield f"{path} and {target} are the same object; give each a key of its own"
 
     def to_wire(self) -> dict[str, Any]:
-        """The fields that the caller set and no more: an older worker is not bothered with newer
-        fields, and a worker can distinguish a default from a choice."""
+        """The fields that the caller set: an older worker is not bothered with newer fields."""
         given = self.model_dump(mode="json", exclude_unset=True, warnings="error")
         return {"task": self.task} | given
 

@@ -36,6 +36,9 @@ MAX_VIDEO_SECONDS = 6 * 3600
 MIN_SPEED, MAX_SPEED = 0.1, 20.0
 
 Decibels = Annotated[float, Field(ge=-90, le=24)]
+OverlayText = Annotated[
+    str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x09\x0b-\x1f\x7f]*$")
+]
 _COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
 
 
@@ -127,15 +130,7 @@ class Overlay(RequestModel):
     input: FileName | None = None
     """Name of an image or a video in `inputs`, shown with its transparency (PNG, GIF, VP8, VP9,
     ProRes 4444). A video plays from its start, without audio, and stays on its last frame."""
-    text: (
-        Annotated[
-            str,
-            StringConstraints(
-                min_length=1, max_length=500, pattern=r"^[^\x00-\x09\x0b-\x1f\x7f]*$"
-            ),
-        ]
-        | None
-    ) = None
+    text: OverlayText | None = None
     """Shown letter for letter; a line feed starts a new line."""
     x: int = Field(ge=-16384, le=16384)
     """Left edge, pixels of the output."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
@@ -21,12 +22,12 @@ from urllib.parse import unquote, urlsplit
 
 from gpu_worker_client._blocking import in_thread, in_thread_notifying
 from gpu_worker_client._retry import Timing
-from gpu_worker_client._tasks import is_web_url, typed_task
 from gpu_worker_client.errors import ConfigError, NotFoundError, WaitTimeout
 from gpu_worker_client.events import Event, Watcher
 from gpu_worker_client.files.transfer import OnEvent, notifying
 from gpu_worker_client.protocol import OutputTask, Progress, State, TaskBase, TaskResult
 from gpu_worker_client.protocol.errors import ResultUnreadable
+from gpu_worker_client.protocol.parse import is_web_url, typed_task
 from gpu_worker_client.queue import jobs
 from gpu_worker_client.queue.bucket_store import BucketStore
 from gpu_worker_client.queue.database import Database
@@ -59,6 +60,7 @@ class AsyncQueue:
             takes the name from there, too: see `Storage.from_env`.
         prefix: of all keys of the queue, for a bucket that holds other things as well;
             the worker needs the same one. A storage has its own.
+        poll_seconds: between two polls of a job that is followed.
         timing: clock, sleep and random numbers; for tests.
 
     Raises:
@@ -71,6 +73,7 @@ class AsyncQueue:
         *,
         prefix: str = "",
         env: Mapping[str, str] | None = None,
+        poll_seconds: float = POLL_SECONDS,
         timing: Timing | None = None,
     ) -> None:
         if not isinstance(bucket, Storage):
@@ -80,6 +83,7 @@ class AsyncQueue:
             )
         self.storage = bucket
         self.store = BucketStore(bucket)
+        self.poll_seconds = poll_seconds
         self.timing = timing or Timing()
 
     def __repr__(self) -> str:
@@ -194,27 +198,28 @@ class AsyncQueue:
         await self._enqueue(manifest)
         return AsyncQueuedJob(self, new_id)
 
-    async def purge(self, job_id: str) -> int:
-        """Deletes everything of a job that has ended, its video included, and says how many objects
-        that were.
+    async def purge(self, *job_ids: str) -> int:
+        """Deletes everything of jobs that have ended, their videos included, and says how many
+        objects that were.
 
         Raises:
-            NotFoundError: there is no such job.
-            WrongState: it has not ended; cancel it first.
-            ConfigError: a retry of it still needs its files.
-            StorageError: some are left; purge it again.
+            NotFoundError: there is no such job. Nothing was deleted, here and in the next two.
+            WrongState: one has not ended; cancel it first.
+            ConfigError: a retry of one still needs its files.
+            StorageError: some are left; purge them again.
         """
-        view = await self.view(job_id)
-        if not view.state.is_final:
-            raise WrongState(job_id, view.state, QueueState.cancelled)
-        files = set(view.manifest.inputs.values())
-        async with aclosing(self.jobs()) as views:
-            async for one in views:
-                is_open = one.manifest.retry_of is not None and not one.state.is_final
-                if is_open and files & set(one.manifest.inputs.values()):
-                    raise ConfigError(f"job {one.job_id} still needs the files of {job_id}")
+        views = {view.job_id: view async for view in self.jobs()}
+        files: set[str] = set()
+        for job_id in job_ids:
+            view = views.get(job_id) or await self.view(job_id)
+            if not view.state.is_final:
+                raise WrongState(job_id, view.state, QueueState.cancelled)
+            files |= set(view.manifest.inputs.values())
+        for one in views.values():
+            if not one.state.is_final and files & set(one.manifest.inputs.values()):
+                raise ConfigError(f"job {one.job_id} still needs files of these jobs")
         deleted = 0
-        for prefix in prefixes_of(job_id):
+        for prefix in (prefix for job_id in job_ids for prefix in prefixes_of(job_id)):
             async for item in listed(self.store, prefix):
                 await self.store.delete(item.key)
                 deleted += 1
@@ -277,7 +282,7 @@ class AsyncQueuedJob:
                 yield event
             if status.state.is_final:
                 return
-            pause = POLL_SECONDS * (0.75 + 0.5 * timing.random())
+            pause = self._queue.poll_seconds * (0.75 + 0.5 * timing.random())
             remaining = pause if deadline is None else deadline - timing.clock()
             if remaining <= 0:
                 raise WaitTimeout(
@@ -319,7 +324,7 @@ class AsyncQueuedJob:
         """Ends the job, also while it is worked on: its worker sees that within one renewal of its
         lease, 20 seconds. One that has ended stays as it ended. Raises as `status`."""
         await self._queue.view(self.id)
-        nonce = f"cancelled.{int(self._queue.timing.random() * 16**12):x}"
+        nonce = f"cancelled.{uuid.uuid4().hex}"
         with suppress(WrongState):  # it ended before
             await jobs.cancel(self._queue.store, self.id, nonce, self._queue.timing)
         return await self.status()

@@ -10,7 +10,13 @@ from typing import Any
 
 from gpu_worker_client._portal import blocking, call, iterating, on_callers_thread, sleeper
 from gpu_worker_client._retry import Timing
-from gpu_worker_client.queue.async_queue import AsyncQueue, AsyncQueuedJob, Task, VideoId
+from gpu_worker_client.queue.async_queue import (
+    POLL_SECONDS,
+    AsyncQueue,
+    AsyncQueuedJob,
+    Task,
+    VideoId,
+)
 from gpu_worker_client.storage import Storage
 
 
@@ -43,11 +49,14 @@ class Queue:
         *,
         prefix: str = "",
         env: Mapping[str, str] | None = None,
+        poll_seconds: float = POLL_SECONDS,
         timing: Timing | None = None,
     ) -> None:
         timing = timing or Timing()
         timing = replace(timing, async_sleep=sleeper(timing.sleep, timing.async_sleep))
-        self.core = AsyncQueue(bucket, prefix=prefix, env=env, timing=timing)
+        self.core = AsyncQueue(
+            bucket, prefix=prefix, env=env, poll_seconds=poll_seconds, timing=timing
+        )
         """Carries the calls out, for what calls more than one thing at once."""
 
     def __repr__(self) -> str:
@@ -80,4 +89,8 @@ class Queue:
     jobs = iterating(AsyncQueue.jobs)
     import_job = blocking(AsyncQueue.import_job)
     import_all = iterating(AsyncQueue.import_all)
-    purge = blocking(AsyncQueue.purge)
+
+    def purge(self, *job_ids: str) -> int:
+        return call(self.core.purge, *job_ids)
+
+    purge.__doc__ = AsyncQueue.purge.__doc__

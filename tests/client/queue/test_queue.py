@@ -211,7 +211,7 @@ def test_a_failure_a_retry_and_a_purge(queue: Queue, worker: Worker, video: Path
     assert manifest.inputs == {"input_url": f"videos/{job.id}.mp4"}
     with pytest.raises(WrongState):
         queue.retry(again.id)
-    with pytest.raises(ConfigError, match="needs the files"):
+    with pytest.raises(ConfigError, match="still needs"):
         queue.purge(job.id)
     with pytest.raises(WrongState):
         queue.purge(again.id)
@@ -221,6 +221,8 @@ def test_a_failure_a_retry_and_a_purge(queue: Queue, worker: Worker, video: Path
     assert keys_in(queue) == {"wake"}
     with pytest.raises(NotFoundError):
         job.status()
+    with pytest.raises(NotFoundError):
+        queue.purge(job.id)
 
 
 def test_a_cancel(queue: Queue, worker: Worker, video: Path) -> None:

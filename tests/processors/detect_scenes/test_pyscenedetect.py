@@ -21,11 +21,7 @@ from support.scenes_kit import run
 
 from gpu_worker_client.protocol import DetectScenesParams
 from gpu_worker_processors.detect_scenes import processor
-from gpu_worker_processors.detect_scenes.detectors import (
-    content_score,
-    make_detector,
-    to_hsv,
-)
+from gpu_worker_processors.detect_scenes.detectors import content_score, make_detector, to_hsv
 from gpu_worker_processors.media.decode import FrameReader
 from gpu_worker_processors.media.probe import probe, require_video
 
