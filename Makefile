@@ -13,6 +13,8 @@ IMAGE  ?= gpu-worker:dev
 BIN    := .venv/bin
 REQ    := requirements/worker.txt requirements/dev.txt
 READY  := .venv/.ready
+# A file is one process's, with what its tests share; tests/longest.txt has those that come first.
+SHARED := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # Bytecode from the start, as pip makes it and uv does not by itself: the engine's sandbox lets none be written, and without it
 # every engine compiles torch anew.
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
@@ -39,7 +41,7 @@ demo: $(READY)
 
 # A test that hangs in a library, where no signal reaches Python, ends after 330 s with the stacks of all its threads.
 test: $(READY)
-	@$(BIN)/python -m pytest -q -m "not slow and not gpu" -n $(JOBS) --dist loadfile --max-worker-restart=2 --durations=10 \
+	@$(BIN)/python -m pytest -q -m "not slow and not gpu" $(SHARED) --max-worker-restart=2 --durations=10 \
 	  -o faulthandler_timeout=330 -o faulthandler_exit_on_timeout=true $(ARGS)
 
 fast: $(READY)
@@ -47,7 +49,7 @@ fast: $(READY)
 
 # tests/client.txt has what runs there, and what needs more than the client.
 client: .venv-client/.ready
-	@.venv-client/bin/python -m pytest -q -m "not slow" -n $(JOBS) --dist loadfile @tests/client.txt $(ARGS)
+	@.venv-client/bin/python -m pytest -q -m "not slow" $(SHARED) @tests/client.txt $(ARGS)
 
 .venv-client/.ready: requirements/client.txt client/pyproject.toml
 	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)

@@ -5,7 +5,7 @@ settings.md from the worker's settings. `make docs` runs it.
     python docs/generate.py --check    exit 1 and name those that are not current
 
 Whatever a table says here stands once in the code: a field's default, bounds and the docstring
-under it.
+under it, or the description of its type.
 """
 
 from __future__ import annotations
@@ -170,7 +170,8 @@ def _table(model: type[BaseModel], skip: set[str] = frozenset()) -> str:  # type
                 if "default" in spec
                 else ""
             )
-            cells = (f"`{name}`", _type(spec), default, docs.get(name, ""))
+            meaning = docs.get(name) or spec.get("description", "")
+            cells = (f"`{name}`", _type(spec), default, meaning)
             rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(["| field | type | default | meaning |", "|---|---|---|---|", *rows])
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import PurePath
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from gpu_worker_client.protocol.base import CONTAINERS, INDEXED, is_file_name
 
@@ -34,10 +34,7 @@ def create_nvenc_command(
         input_file: a name or a path, of which the name counts: the task's `inputs` must have it.
         output_file: likewise; its suffix chooses the container.
         bitrate: of the video, "5M" or "800k" for example.
-        codec: one of `NVENC_CODECS`.
-
-    Raises:
-        ValueError: another codec.
+        codec: one of `NVENC_CODECS`; ValueError for another.
     """
     if codec not in NVENC_CODECS:
         raise ValueError(f"codec must be one of: {', '.join(NVENC_CODECS)}")
@@ -50,23 +47,15 @@ def create_nvenc_command(
 
 
 def command_args(command: Sequence[str] | Compilable) -> list[str]:
-    """The words of a command that follow the program's name.
-
-    Args:
-        command: such words already, or a stream of `ffmpeg-python` or `typed-ffmpeg` whose files
-            are called by the names that the task's `inputs` have.
-
-    Raises:
-        TypeError: it is neither.
-    """
+    """The words of a command that follow the program's name: such words already, or a stream of
+    `ffmpeg-python` or `typed-ffmpeg` whose files have the names of the task's `inputs`. Raises
+    TypeError: it is neither."""
     if isinstance(command, str):
         raise TypeError("the command is one text: give a list of words, as shlex.split makes it")
     if isinstance(command, Sequence):
         return list(command)
-    words = command.compile()
-    if not isinstance(words, list) or not all(
-        isinstance(word, str) for word in cast("list[object]", words)
-    ):
+    words: Any = command.compile()
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise TypeError("compile() gave no list of words")
     given = cast("list[str]", words)[1:]
     # `overwrite_output()` and its like write their flag behind the output's name, where FFmpeg
@@ -81,24 +70,14 @@ def plainly_named(
 ) -> tuple[list[str], dict[str, T]]:
     """A command and its files under names that the task takes: one with a colon, a question mark
     and the like becomes `file-1.mp4`, among the files and where it is a whole word of the command.
-    Other names stay.
-
-    Args:
-        files: by the names that the command says.
-        output: the name of the output, which is the command's last word.
-    """
-    given = [*files, output]
-    free = (
-        f"file-{number}"
-        for number in count(1)
-        if not any(PurePath(name).stem == f"file-{number}" for name in given)
-    )
+    Other names stay. `files` are by the command's names; `output` is its last word."""
+    given = dict.fromkeys([*files, output])
+    stems = {PurePath(name).stem for name in given}
+    free = (f"file-{number}" for number in count(1) if f"file-{number}" not in stems)
     names = {name: name for name in given if is_file_name(name)}
-    for name in given:
-        if name not in names:
-            suffix = PurePath(name).suffix
-            names[name] = next(free) + (suffix if is_file_name(f"_{suffix}") else "")
+    for name in [name for name in given if name not in names]:
+        suffix = PurePath(name).suffix
+        names[name] = next(free) + (suffix if is_file_name(f"_{suffix}") else "")
     said = [names[word] if word in files else word for word in words[:-1]]
-    return said + [names[word] if word == output else word for word in words[-1:]], {
-        names[name]: files[name] for name in files
-    }
+    last = [names[word] if word == output else word for word in words[-1:]]
+    return said + last, {names[name]: file for name, file in files.items()}

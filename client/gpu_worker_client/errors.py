@@ -10,6 +10,7 @@ has caught all of it.
     │   ├── PayloadTooLargeError   413
     │   ├── RateLimitError         429: `retry_after_seconds`
     │   └── ServerError            5xx
+    ├── queue.states.WrongState   a job of a queue cannot become what it was asked to
     ├── split.SplitError           a video that cannot be cut exactly, or not be joined: `reason`
     ├── StorageError               the bucket of the caller's files: `code`, `retryable`
     ├── WaitTimeout                the job goes on, the waiting ended: `job`
@@ -88,8 +89,7 @@ class StorageError(GpuWorkerError):
     def __init__(self, message: str, *, code: str, retryable: bool) -> None:
         super().__init__(message)
         self.code = code
-        """`not_found`, `denied`, `unavailable`, `unreachable`, `changed`, ...: the table in
-        `storage/s3.py`."""
+        """`not_found`, `denied`, `unavailable`, ...: the table in `storage/s3.py`."""
         self.retryable = retryable
         """Whether the same call can succeed later."""
 
@@ -104,5 +104,4 @@ class WaitTimeout(GpuWorkerError):
 
 
 class WebhookError(GpuWorkerError):
-    """A webhook's request that must not be believed: unsigned, signed by another, too old, or no
-    event."""
+    """A webhook's request not to be believed: unsigned, another's, too old, or no event."""

@@ -62,8 +62,7 @@ def short(gpu: str) -> str:
 
 
 def _speed(row: Mapping[str, Any]) -> Speed:
-    """What a row of figures.json gives: `frames` of a size, `audio_seconds` or `jobs` in
-    `seconds`."""
+    """Of a row of figures.json: `frames` of a size, `audio_seconds` or `jobs` in `seconds`."""
     if "frames" not in row:
         amount, unit = (row["jobs"], "jobs") if "jobs" in row else (row["audio_seconds"], "seconds")
     elif row["task"] == "track":
@@ -123,15 +122,13 @@ UTILISATION = 0.26
 """Share of the peak that x4plus reaches in published TensorRT runs: 30 % on V100, 27 % on A100, 26
 % on RTX 4090 (VSGAN-tensorrt-docker's tables)."""
 CPU_FLOPS = 390e9
-"""Convolutions in bfloat16 on both cores of the machine of docs/benchmarks.md; a machine without
-AMX reaches a fraction."""
+"""bfloat16 convolutions on both cores of docs/benchmarks.md's machine; without AMX a fraction."""
 ENCODED_PIXELS_PER_SECOND = 2 * 704 * 576 / 8.7e-3
 """libx264 at its `medium` preset and crf 18, 8.7 ms a frame of 704x576 on each of two cores: no
 job with a video to write is taken to be faster, on whatever card."""
 
 TIMEOUT_FACTOR, TIMEOUT_EXTRA_SECONDS = 3.0, 60.0
-"""A limit is there to end a job that hangs, not one on a slow host; transfers and loading are in
-the extra."""
+"""A limit ends a job that hangs, not one on a slow host; transfers and loading are the extra."""
 MIN_TIMEOUT_SECONDS = 600.0
 """RunPod's own default. https://docs.runpod.io/serverless/endpoints/send-requests"""
 MAX_POLICY_SECONDS = 7 * 86_400
@@ -209,8 +206,7 @@ def execution_timeout_seconds(
 
 
 def _read(task: TaskBase | Mapping[str, Any] | str) -> tuple[str, dict[str, Any]]:
-    """Name of a task, and its parameters with the defaults filled in; `tracks_url` is one of
-    them."""
+    """A task's name, and its parameters with defaults filled in and `tracks_url` among them."""
     given: dict[str, Any] = {"task": task} if isinstance(task, str) else dict(task)
     name = given.get("task")
     if name not in TASKS:

@@ -1,5 +1,4 @@
-"""What `Job.events()` yields: typed events, and the watcher that makes them from polls of a job and
-at the endpoint's health."""
+"""What `Job.events()` yields, and the watcher that makes it of polls of a job and of health."""
 
 from __future__ import annotations
 
@@ -39,16 +38,14 @@ class Started:
 
 @dataclass(frozen=True)
 class ProgressEvent:
-    """The worker reported how far it is, `fps` and `eta_sec` included. `progress.seq` rises from
-    event to event."""
+    """The worker reported how far it is. `progress.seq` rises from event to event."""
 
     progress: Progress
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The last event. `status.state` says how it ended; `Job.result()` gives the result or raises
-    the failure."""
+    """The last event. `status.state` says how it ended; `Job.result()` has the result."""
 
     status: JobStatus
 
@@ -116,10 +113,10 @@ class Watcher:
         return events
 
     def _waiting(self, status: JobStatus, health: Health | None, new: bool) -> list[Event]:
-        jobs_ahead = None if health is None or not health.waiting else health.waiting
-        nearer = jobs_ahead is not None and (self._position is None or jobs_ahead < self._position)
+        ahead = health.waiting if health else None
+        nearer = bool(ahead) and (self._position is None or ahead < self._position)
         if nearer:
-            self._position = jobs_ahead
+            self._position = ahead
         events: list[Event] = [Queued(status, self._position)] if new or nearer else []
         if health is not None and health.starting and not self._cold:
             self._cold = True

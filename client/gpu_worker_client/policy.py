@@ -1,5 +1,4 @@
-"""How long a job may wait and run: RunPod's `policy`, given or computed from what the task will
-take."""
+"""How long a job may wait and run: RunPod's `policy`, given or computed from the estimate."""
 
 from __future__ import annotations
 
@@ -33,8 +32,7 @@ class Policy:
     """How long a job may wait and run. None leaves the endpoint's own setting."""
 
     execution_timeout_seconds: float | None = None
-    """Longest run on the worker, 5 s to 7 days. RunPod's default is 10 minutes, too short for a
-    long upscale."""
+    """Longest run on the worker, 5 s to 7 days. RunPod's default: 10 minutes."""
     ttl_seconds: float | None = None
     """Longest life from submit, queue included, 10 s to 7 days; then even a running job is deleted.
     RunPod's default: 24 h."""
@@ -68,31 +66,25 @@ class Policy:
         )
 
     def to_wire(self) -> dict[str, int | bool]:
-        """RunPod's `policy` object, in milliseconds. Raises ConfigError: a value is outside
-        RunPod's bounds."""
+        """RunPod's object, in milliseconds. Raises ConfigError: a value is out of bounds."""
         wire: dict[str, int | bool] = {"lowPriority": True} if self.low_priority else {}
-        for name, field, least_seconds in (
+        for name, field, least in (
             ("executionTimeout", "execution_timeout_seconds", MIN_EXECUTION_SECONDS),
             ("ttl", "ttl_seconds", MIN_TTL_SECONDS),
         ):
             seconds = getattr(self, field)
-            if seconds is None:
-                continue
-            if not least_seconds <= seconds <= MAX_POLICY_SECONDS:
-                raise ConfigError(
-                    f"{field} must be {least_seconds} to {MAX_POLICY_SECONDS} (7 days)"
-                )
-            wire[name] = round(seconds * 1000)
+            if seconds is not None and not least <= seconds <= MAX_POLICY_SECONDS:
+                raise ConfigError(f"{field} must be {least} to {MAX_POLICY_SECONDS} (7 days)")
+            if seconds is not None:
+                wire[name] = round(seconds * 1000)
         return wire
 
 
 def checked_policy(policy: object) -> Policy | None:
-    """Raises ConfigError: a value is out of bounds, or it is something else than a `Policy` or
-    None, the dict that RunPod's API takes for example."""
-    if isinstance(policy, Policy):
+    """Raises ConfigError: a value is out of bounds, or it is neither a `Policy` nor None."""
+    if policy is not None and not isinstance(policy, Policy):
+        example = "Policy(execution_timeout_seconds=3600, ttl_seconds=7200)"
+        raise ConfigError(f"policy must be a Policy: {example} for example")
+    if policy is not None:
         policy.to_wire()
-        return policy
-    if policy is None:
-        return None
-    example = "Policy(execution_timeout_seconds=3600, ttl_seconds=7200)"
-    raise ConfigError(f"policy must be a Policy: {example} for example")
+    return policy

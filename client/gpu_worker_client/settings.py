@@ -25,15 +25,17 @@ from gpu_worker_client.protocol.foreign import parse_integer
 
 T = TypeVar("T")
 Mode = Literal["auto", "remote", "local"]
-MODES: tuple[Mode, ...] = ("auto", "remote", "local")
-_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+MODES: dict[str, Mode] = {"auto": "auto", "remote": "remote", "local": "local"}
+_SWITCH: dict[str, Mode] = {
+    **dict.fromkeys(("1", "true", "yes", "on"), "auto"),
+    **dict.fromkeys(("0", "false", "no", "off"), "local"),
+}
 
 
 @dataclass(frozen=True)
 class Switches:
     mode: Mode = "auto"
-    """`auto`: remote where that is set up, reachable and worth it, else local. `remote` and
-    `local`: there and nowhere else."""
+    """`auto`: remote where that is set up, reachable and worth it, else local."""
     timeout_seconds: float | None = None
     """Longest wall time of one job; None waits for ever."""
     max_parallel_jobs: int | None = None
@@ -44,12 +46,12 @@ class Switches:
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Switches:
         """Raises ConfigError: a value that does not parse; the message names the variable."""
+        mode: Mode | None = _read(env, "GPU_WORKER_MODE", MODES.get, ", ".join(MODES))
+        mode = mode or _read(env, "CGPU_GPU_ENABLED", _SWITCH.get, "true or false")
         seconds = (_parse_seconds, "a number of seconds above 0")
         jobs = (partial(parse_integer, least=1, most=1000), "a whole number from 1 to 1000")
         return cls(
-            mode=_read(env, "GPU_WORKER_MODE", _parse_mode, ", ".join(MODES))
-            or _read(env, "CGPU_GPU_ENABLED", _parse_switch, "true or false")
-            or "auto",
+            mode=mode or cls.mode,
             timeout_seconds=_read(env, "GPU_WORKER_TIMEOUT_SECONDS", *seconds)
             or _read(env, "CGPU_TIMEOUT", *seconds),
             max_parallel_jobs=_read(env, "GPU_WORKER_MAX_PARALLEL_JOBS", *jobs)
@@ -62,21 +64,11 @@ def _read(
     env: Mapping[str, str], name: str, parse: Callable[[str], T | None], wanted: str
 ) -> T | None:
     """The value of a variable, None where it is not set or empty."""
-    text = env.get(name, "").strip()
+    text = env.get(name, "").strip().lower()
     value = parse(text) if text else None
     if text and value is None:
         raise ConfigError(f"{name} must be {wanted}")
     return value
-
-
-def _parse_mode(text: str) -> Mode | None:
-    return next((mode for mode in MODES if mode == text.lower()), None)
-
-
-def _parse_switch(text: str) -> Mode | None:
-    if text.lower() in _TRUE:
-        return "auto"
-    return "local" if text.lower() in _FALSE else None
 
 
 def _parse_seconds(text: str) -> float | None:

@@ -17,13 +17,13 @@ import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
 
 from gpu_worker_client.errors import ConfigError, WebhookError
-from gpu_worker_client.protocol import TASKS, State, TaskResult
+from gpu_worker_client.protocol import State, TaskResult
 from gpu_worker_client.protocol.errors import JobError, job_error
 from gpu_worker_client.protocol.foreign import parse_integer
-from gpu_worker_client.protocol.result import WebhookBody, WebhookData
+from gpu_worker_client.protocol.registry import result_model
+from gpu_worker_client.protocol.result import WebhookBody
 
 HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
 ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER = HEADERS
@@ -31,8 +31,7 @@ SECRET_PREFIX = "whsec_"  # noqa: S105 - how a secret begins, not one
 MIN_KEY_BYTES, MAX_KEY_BYTES = 24, 64
 """Size of a key, the specification's bounds."""
 TOLERANCE_SECONDS = 300.0
-"""How far an event's timestamp may lie from now: what the specification's own libraries allow.
-Bounds a replay."""
+"""How far an event's timestamp may lie from now, as in the specification's own libraries."""
 MAX_SIGNATURES = 16
 """Signatures that `unwrap` reads of a request: the worker gives one for each of its secrets, of
 which a change needs two."""
@@ -70,8 +69,7 @@ class WebhookEvent:
 
 
 def webhook_key(secret: str) -> bytes:
-    """The key in a secret. Raises ConfigError: it is not `whsec_` and the base64 of 24 to 64
-    bytes."""
+    """The key in a secret. Raises ConfigError: it is no `whsec_` with base64 of 24 to 64 bytes."""
     try:
         key = base64.b64decode(secret.removeprefix(SECRET_PREFIX).encode(), validate=True)
     except (binascii.Error, UnicodeEncodeError):
@@ -147,8 +145,7 @@ def _read_headers(headers: Mapping[str, str]) -> tuple[str, int, str]:
 
 
 def _encoded(text: object, what: str) -> bytes:
-    """UTF-8 of what a web framework gave as text: some give bytes, or undecodable bytes as lone
-    surrogates."""
+    """UTF-8 of a web framework's text, which may be bytes, or hold lone surrogates for some."""
     try:
         if isinstance(text, str):
             return text.encode()
@@ -161,8 +158,8 @@ def _event(raw: bytes, message_id: str, timestamp: int) -> WebhookEvent:
     try:
         body = WebhookBody.model_validate_json(raw)
         data = body.data
-        state = State(data.state)
-        result = _result(data)
+        kind = TaskResult if data.partial else result_model(data.task)
+        result = None if data.result is None else kind.model_validate(data.result)
     except ValueError:  # pydantic's ValidationError too, whose text quotes the body
         problem = "the request is signed, but its body is no event of this worker"
         raise WebhookError(problem) from None
@@ -173,17 +170,9 @@ def _event(raw: bytes, message_id: str, timestamp: int) -> WebhookEvent:
         ended_at=body.timestamp,
         job_id=data.job_id,
         task=data.task,
-        state=state,
+        state=data.state,
         idempotency_key=data.idempotency_key,
         result=result,
         partial=data.partial,
         error=None if data.error is None else job_error(data.error),
     )
-
-
-def _result(data: WebhookData) -> TaskResult | None:
-    fields: dict[str, Any] | None = data.result
-    if fields is None:
-        return None
-    kind = TASKS.get(data.task)
-    return (TaskResult if kind is None or data.partial else kind.result).model_validate(fields)

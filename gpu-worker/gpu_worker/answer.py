@@ -11,6 +11,7 @@ from gpu_worker_client.protocol import (
     ErrorCode,
     TaskError,
 )
+from gpu_worker_client.protocol.result import PackedTooMany
 from gpu_worker_processors.results import AnswerLimits, fit_answer
 
 PLATFORM_KEYS = frozenset({"error", "refresh_worker"})
@@ -23,16 +24,23 @@ def answer_limits(settings: Settings) -> AnswerLimits:
 
 
 def reused_answer(
-    payload: bytes | None, task: str, key: str | None, settings: Settings
+    payload: bytes | None,
+    task: str,
+    key: str | None,
+    settings: Settings,
+    max_packed: int | None = None,
 ) -> dict[str, Any] | None:
     """An earlier result's answer when `payload` is one of the same task and key, None when the work
     is to be done.
 
     Raises:
+        PackedTooMany: as `TaskResult.from_json`.
         TaskError: as `fit_answer`.
     """
     try:
-        found = TASKS[task].result.from_json(payload) if payload else None
+        found = TASKS[task].result.from_json(payload, max_packed) if payload else None
+    except PackedTooMany:
+        raise
     except ValueError:
         return None  # an unfinished or foreign object at that key is no result
     if (

@@ -8,11 +8,13 @@ seconds.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 from gpu_worker.answer import reused_answer
 from gpu_worker.settings import Settings
-from gpu_worker_processors.limited_child import SMALL_BYTES, run_limited, serve
+from gpu_worker_client.protocol.result import PackedTooMany
+from gpu_worker_processors.limited_child import SMALL_BYTES, SMALL_ITEMS, run_limited, serve
 
 MAX_CHILD_SECONDS = 120
 """Of CPU time. Three million boxes take 40 s on a slow core."""
@@ -28,7 +30,8 @@ def earlier_answer(
         TaskError: as `reused_answer`; `cancelled`.
     """
     if len(payload) <= SMALL_BYTES:
-        return reused_answer(payload, task, key, settings)
+        with suppress(PackedTooMany):
+            return reused_answer(payload, task, key, settings, SMALL_ITEMS)
     request = {
         "task": task,
         "key": key,

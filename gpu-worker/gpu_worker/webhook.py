@@ -16,6 +16,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from itertools import accumulate
 from typing import Any, cast
 
 from gpu_worker.transfer.body import BytesBody
@@ -186,7 +187,9 @@ def _result(answer: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     ):  # the worker's own bucket answers with a presigned GET
         if isinstance(bare.get(name), str):
             bare[name] = bare[name].partition("?")[0]
-    if len(json.dumps(bare)) <= MAX_RESULT_BYTES:
+    # Piece by piece: at once, json's encoder holds the event loop for as long as it takes.
+    sizes = accumulate(len(piece) for piece in json.JSONEncoder().iterencode(bare))
+    if all(size <= MAX_RESULT_BYTES for size in sizes):
         return bare, False
     return {
         name: value

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -23,9 +24,16 @@ from gpu_worker_client.protocol import (
     Timings,
     WorkerInfo,
 )
+from gpu_worker_client.protocol.result import PackedTooMany
 from gpu_worker_processors.atomic_file import disk_errors
 from gpu_worker_processors.engine.host import EngineAnswer
-from gpu_worker_processors.limited_child import MAX_CHILD_BYTES, SMALL_BYTES, run_limited, serve
+from gpu_worker_processors.limited_child import (
+    MAX_CHILD_BYTES,
+    SMALL_BYTES,
+    SMALL_ITEMS,
+    run_limited,
+    serve,
+)
 
 SUMMARY_LISTS = frozenset({"warnings", "output_parts"})
 """Lists that an answer keeps when the rest of a large result is at `result_url`: short, and needed
@@ -75,9 +83,11 @@ class JobResult:
                 takes more than the limits to read; as `fit_answer`.
         """
         request = {"task": self.task, "added": self.added, "limits": limits}
+        answer = None
         if len(self.made) <= SMALL_BYTES:
-            answer = _read(request, self.made, out)
-        else:
+            with suppress(PackedTooMany):
+                answer = _read(request, self.made, out, SMALL_ITEMS)
+        if answer is None:
             reply = run_limited(
                 "gpu_worker_processors.results", request, self.made, stop, READ_SECONDS, out
             )
@@ -93,8 +103,10 @@ class JobResult:
         return answer
 
 
-def _read(request: dict[str, Any], made: bytes, out: BinaryIO | None) -> Answer:
-    result = _completed(request["task"], made, request["added"])
+def _read(
+    request: dict[str, Any], made: bytes, out: BinaryIO | None, max_packed: int | None = None
+) -> Answer:
+    result = _completed(request["task"], made, request["added"], max_packed)
     if out is not None:
         for piece in encoded(result):
             with disk_errors():
@@ -137,10 +149,10 @@ def completed(
     return JobResult(task.task, answer.result, added)
 
 
-def _completed(task: str, made: bytes, added: dict[str, Any]) -> TaskResult:
+def _completed(task: str, made: bytes, added: dict[str, Any], max_packed: int | None) -> TaskResult:
     kind = TASKS[task].result
     try:
-        said = kind.from_json(made)
+        said = kind.from_json(made, max_packed)
         # Nothing but the task's own fields: what the platform acts on is not the engine's to say.
         own = {name: value for name, value in said if name in kind.model_fields}
         worker = WorkerInfo.model_validate(added["worker"])
@@ -150,6 +162,8 @@ def _completed(task: str, made: bytes, added: dict[str, Any]) -> TaskResult:
                 update={name: getattr(said.worker, name) for name in of_engine}
             )
         return kind.model_validate(own | added | {"worker": worker})
+    except PackedTooMany:
+        raise
     except ValueError:
         raise TaskError(
             ErrorCode.internal,

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 from support.client_surfaces import Blocking
-from support.scripted_server import FakeTime, ScriptedServer, scripted_server
+from support.scripted_server import Answer, FakeTime, ScriptedServer, scripted_server
 
 from gpu_worker_client import AsyncClient, Client
 
@@ -40,3 +40,9 @@ def client(
     with Blocking(AsyncClient("ep1", API_KEY, server.url, timing=time.timing()), loop) as blocking:
         yield cast(Client, blocking)
     loop.close()
+
+
+@pytest.fixture
+def health(server: ScriptedServer) -> None:
+    """Events ask for the queue as well; nothing is known of it here."""
+    server.aside["/health"] = Answer(status=503)

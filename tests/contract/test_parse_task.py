@@ -385,7 +385,7 @@ VALUES = st.recursive(
 SEEDS = st.sampled_from(
     [UPSCALE, SCENES, {"task": "selftest"}, {**UPSCALE, **parts(OUT + "&1", OUT + "&2")}]
 )
-FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FUZZ = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def parses_or_is_refused(payload: Any) -> None:

@@ -315,14 +315,14 @@ def refused_within(data: bytes, mib: int) -> None:
 
 
 def test_a_bomb_is_never_unpacked() -> None:
-    """256 MiB of zeros in a quarter of one: in front, behind good columns, and as the boxes that a
+    """256 MiB of zeros in one or two: in front, behind good columns, and as the boxes that a
     small head announces."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
     zeros = bytes(1024**2)
     bomb = b"".join(packer.compress(zeros) for _ in range(256)) + packer.flush()
     started = time.monotonic()
     refused_within(bomb, 8)
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
     good = (
         packer.compress(gzip.decompress(forged()))
         + b"".join(packer.compress(zeros) for _ in range(256))
@@ -330,7 +330,7 @@ def test_a_bomb_is_never_unpacked() -> None:
     )
     refused_within(good, 8)
     heads = b"".join(column([value]) for value in (1, 0, 0, MAX_BOXES))
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
     head = packer.compress(b"GWT\x01\x01\x00\x01a" + struct.pack("<II", 1, MAX_BOXES) + heads)
     short = head + packer.compress(zeros) + packer.flush()
     refused_within(short, 24)

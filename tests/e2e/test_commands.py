@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -20,6 +21,7 @@ from support import clips
 
 import gpu_worker
 from gpu_worker_client.protocol import ErrorBody
+from gpu_worker_processors.sandbox import landlock
 
 HANDLER = Path(gpu_worker.__file__).parents[1] / "handler.py"
 DARK, BRIGHT = (20, 20, 20), (230, 230, 230)
@@ -64,15 +66,37 @@ def test_run_prints_exactly_one_json_object(
     assert "fetch" in done.stderr, "the progress goes to stderr"
 
 
-def test_run_upscales_a_local_file(env: dict[str, str], tmp_path: Path, weights_dir: Path) -> None:
+COMMAND = {"command_args": ["-i", "in.mp4", "-vf", "scale=64:64", "out.mp4"]}
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(
+            {
+                "task": "render",
+                "inputs": {"in.mp4": "in.mp4"},
+                "params": {**COMMAND, "output_filename": "out.mp4"},
+            },
+            id="render",
+            marks=pytest.mark.skipif(landlock.abi() == 0, reason="render requires Landlock"),
+        ),
+        pytest.param(
+            {
+                "task": "upscale",
+                "input_url": "in.mp4",
+                "params": {"model": "realesr-animevideov3", "scale": 2},
+            },
+            id="upscale",
+            marks=pytest.mark.slow,  # it loads torch and a network
+        ),
+    ],
+)
+def test_run_makes_a_local_file(
+    env: dict[str, str], tmp_path: Path, weights_dir: Path, task: dict[str, Any]
+) -> None:
     clips.make(tmp_path / "in.mp4", clips.Clip(width=32, height=32, frames=5))
-    task = {
-        "task": "upscale",
-        "input_url": (tmp_path / "in.mp4").as_uri(),
-        "output_url": str(tmp_path / "out.mp4"),
-        "params": {"model": "realesr-animevideov3", "scale": 2},
-    }
-    done = run_command(task, env, tmp_path)
+    done = run_command(task | {"output_url": (tmp_path / "out.mp4").as_uri()}, env, tmp_path)
     assert done.returncode == 0, done.stderr
     with av.open(str(tmp_path / "out.mp4")) as output:
         assert [(f.width, f.height) for f in output.decode(video=0)] == [(64, 64)] * 5
@@ -82,12 +106,22 @@ def test_run_upscales_a_local_file(env: dict[str, str], tmp_path: Path, weights_
     ("task", "code"),
     [
         ({"task": "detect_scenes", "input_url": "absent.mp4"}, "input_not_found"),
-        ({"task": "beat", "input_url": "absent.mp4", "output_url": "."}, "invalid_task"),
-        ({"task": "beat", "input_url": "absent.mp4", "result_url": "."}, "invalid_task"),
+        pytest.param(
+            {"task": "beat", "input_url": "absent.mp4", "output_url": "."},
+            "invalid_task",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"task": "beat", "input_url": "absent.mp4", "result_url": "."},
+            "invalid_task",
+            marks=pytest.mark.slow,
+        ),
         ({"task": "beat", "input_url": "absent.mp4", "output_url": "task.json/o"}, "invalid_task"),
-        ({"task": "selftest", "params": {"fast": True}}, "invalid_task"),
+        pytest.param(
+            {"task": "selftest", "params": {"fast": True}}, "invalid_task", marks=pytest.mark.slow
+        ),
         ("{not json", "invalid_task"),
-        ("", "invalid_task"),
+        pytest.param("", "invalid_task", marks=pytest.mark.slow),
         ("[" * 300_000, "invalid_task"),
     ],
 )
@@ -101,6 +135,7 @@ def test_run_of_a_bad_task_exits_1_with_a_typed_error(
     assert f"{code}: {body.message}\n" in done.stderr, "readable without taking the JSON apart"
 
 
+@pytest.mark.slow
 def test_an_unknown_detector_lists_the_detectors(env: dict[str, str], tmp_path: Path) -> None:
     task = {"task": "track", "input_url": "task.json", "params": {"model": "yolov9"}}
     body = ErrorBody.from_wire(json.loads(run_command(task, env, tmp_path).stdout)["error"])
@@ -209,12 +244,16 @@ def wait_until_it_listens(port: int, server: subprocess.Popen[bytes]) -> None:
     pytest.fail("the server did not start")
 
 
-def test_the_sdks_api_server(api: str) -> None:
+@pytest.mark.slow
+def test_the_sdks_api_server_runs_a_task(api: str) -> None:
     answer = requests.post(
         f"{api}/runsync", json={"input": {"task": "selftest"}}, timeout=DEADLINE_SECONDS
     ).json()
     assert answer["status"] == "COMPLETED", answer
     assert answer["output"]["processors"]["detect_scenes"]["ok"] is True
+
+
+def test_the_sdks_api_server_answers_by_our_handler(api: str) -> None:
     bad = requests.post(
         f"{api}/runsync", json={"input": {"task": "nothing"}}, timeout=DEADLINE_SECONDS
     ).json()

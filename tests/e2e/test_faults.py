@@ -22,7 +22,7 @@ CANCEL_BAR_SECONDS = 5.0
 
 def long_upscale(stage: Stage, tmp_path: Path) -> Job:
     """A job that runs for minutes: it is in the middle of its work whenever the test looks."""
-    clip = clips.make(tmp_path / "long.mp4", clips.Clip(width=320, height=240, frames=600))
+    clip = clips.make(tmp_path / "long.mp4", clips.Clip(width=160, height=120, frames=1200))
     task = UpscaleTask(
         input_url=stage.upload("in/long.mp4", clip),
         output_url=stage.platform.gate.presign("PUT", "out/long.mp4"),

@@ -1,4 +1,4 @@
-"""Five hundred jobs through `JobManager` and eight real workers: all done, memory flat, and a
+"""Five hundred jobs through `JobManager` and four real workers: all done, memory flat, and a
 client killed halfway."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 from gpu_worker.devserver.local import LocalPlatform
 from gpu_worker_client import Client, JobManager
 
-JOBS, WORKERS = 500, 8
+JOBS, WORKERS = 500, 4
 KILL_AFTER = JOBS // 2
 ALLOWED_GROWTH_KB = 8 * 1024
 """Of the client's memory from the hundredth job to the last. Results kept in memory would be some

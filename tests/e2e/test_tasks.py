@@ -41,7 +41,15 @@ DARK, BRIGHT, BLUE = (20, 20, 20), (230, 230, 230), (30, 30, 200)
 DEADLINE_SECONDS = 120.0
 
 
-@pytest.mark.parametrize("name", [name for name in TASKS if name != "selftest"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        # The others have a test of their own below.
+        pytest.param(name, marks=() if name == "render" else pytest.mark.slow)
+        for name in TASKS
+        if name != "selftest"
+    ],
+)
 def test_every_tasks_sample(running: Stage, tmp_path: Path, name: str) -> None:
     """What a self-test gives the processor, as a task with URLs."""
     sample, kind = sample_of(name), TASKS[name].request
@@ -55,6 +63,7 @@ def test_every_tasks_sample(running: Stage, tmp_path: Path, name: str) -> None:
     assert sample.judge(running.client.run(task, timeout=DEADLINE_SECONDS)) is None
 
 
+@pytest.mark.slow
 def test_selftest(running: Stage) -> None:
     result = running.client.run(SelftestTask(), timeout=DEADLINE_SECONDS)
     assert isinstance(result, SelftestResult)
@@ -98,7 +107,7 @@ def test_beat(running: Stage, tmp_path: Path) -> None:
     assert running.job_directories() == []
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("suffix", [".mp4", pytest.param(".mkv", marks=pytest.mark.slow)])
 def test_upscale(running: Stage, tmp_path: Path, weights_dir: Path, suffix: str) -> None:
     spec = clips.Clip(width=64, height=48, frames=12, audio_seconds=0.48)
     url = running.upload(f"in/small{suffix}", clips.make(tmp_path / f"small{suffix}", spec))

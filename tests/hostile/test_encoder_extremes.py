@@ -11,25 +11,17 @@ from pathlib import Path
 
 import pytest
 from support import ffmpeg_help
+from support.extremes import AUDIO, VIDEO, check, ends
 
-from gpu_worker_client.protocol import RenderParams, TaskError
-from gpu_worker_processors.base import Limits, LocalJob
+from gpu_worker_client.protocol import TaskError
 from gpu_worker_processors.render.command import formats, parse_command
 from gpu_worker_processors.render.command.options import OPTIONS, Option, Scope
 from gpu_worker_processors.render.command.values import Number, kind
 from gpu_worker_processors.render.hardware import STAND_INS
-from gpu_worker_processors.render.processor import PROCESSOR
 from gpu_worker_processors.sandbox import landlock
 
-INT_MAX = 2**31 - 1
 WIDE = 1000
 """A range in which an end may be far from anything that anybody has tried."""
-SECONDS = 60
-"""Of one run on five frames of 64x48 pixels; a second on an idle machine."""
-SOURCES = {
-    "v": "testsrc2=size=64x48:duration=0.2",
-    "a": "sine=duration=0.2,aformat=channel_layouts=stereo",
-}
 FAILED_ONCE = [("wmv2", "quantizer_noise_shaping", "1"), ("vorbis", "ar", "1")]
 """A crash, and a run without an end."""
 SOFTWARE = sorted((formats.VIDEO_ENCODERS | formats.AUDIO_ENCODERS) - STAND_INS.keys())
@@ -55,29 +47,13 @@ def numbers(encoder: str) -> Iterator[tuple[Option, float, float]]:
             continue
         entry = kind(option.kind) if re.match(r"(?:int|num)\b", option.kind) else None
         if isinstance(entry, Number):
-            yield option, max(entry.low, -INT_MAX), min(entry.high, INT_MAX)
+            yield option, *ends(entry)
 
 
 def words(encoder: str, *options: str) -> list[str]:
     media = media_of(encoder)
-    source = ["-f", "lavfi", "-i", SOURCES[media]]
+    source = ["-f", "lavfi", "-i", VIDEO if media == "v" else AUDIO]
     return [*source, f"-c:{media}", encoder, "-strict", "-2", *options, "-f", "null", "-"]
-
-
-def check(encoder: str, options: list[str], work: Path) -> None:
-    """It ends in time, well or with an error that says what is wrong."""
-    job = LocalJob(
-        id="t",
-        params=RenderParams(command_args=words(encoder, *options)),
-        work_dir=work,
-        limits=Limits(max_seconds=SECONDS),
-    )
-    try:
-        PROCESSOR.run(job)
-    except TaskError as error:
-        assert "crash" not in error.message, options
-        assert not re.search(r"status \d", error.message), options
-        assert error.code.value not in ("time_limit", "internal"), options
 
 
 @pytest.mark.slow
@@ -91,10 +67,10 @@ def test_no_value_in_a_range_crashes_an_encoder(encoder: str, tmp_path: Path) ->
     media = media_of(encoder)
     for end in (1, 2):
         together = [(f"-{number[0].name}:{media}", f"{number[end]:.10g}") for number in found]
-        check(encoder, [word for pair in together for word in pair], tmp_path)
+        check(words(encoder, *(word for pair in together for word in pair)), tmp_path)
     for option, low, high in found:
         if high - low > WIDE:
-            check(encoder, [f"-{option.name}:{media}", f"{high:.10g}"], tmp_path)
+            check(words(encoder, f"-{option.name}:{media}", f"{high:.10g}"), tmp_path)
 
 
 @pytest.mark.parametrize(("encoder", "name", "value"), FAILED_ONCE)

@@ -4,13 +4,12 @@ and not to be retried, within 10 s of CPU time and 512 MiB."""
 from __future__ import annotations
 
 import struct
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support import bloated
+from support.bloated import bloat, status_of
 from support.media_job import MediaWorker, media_worker
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
@@ -33,21 +32,9 @@ admitted(Path(sys.argv[1]), Limits(max_open_seconds=float(sys.argv[2])))
 """
 
 
-def bloat(folder: Path, kind: str, count: int) -> Path:
-    suffix, change = bloated.BLOATS[kind]
-    path = bloated.clip(folder, suffix)
-    path.write_bytes(change(path.read_bytes(), count))
-    return path
-
-
-def status_of(path: Path, seconds: float) -> int:
-    """How a process ends that admits the file."""
-    command = [sys.executable, "-c", ADMIT, path, str(seconds)]
-    return subprocess.run(command, capture_output=True, check=False).returncode
-
-
 def test_reading_the_tags_ends_at_a_limit(tmp_path: Path) -> None:
-    assert status_of(bloat(tmp_path, "FLAC comments", 60_000), 0.5) == TOOK_TOO_LONG
+    path = bloat(tmp_path, "FLAC comments", 60_000)
+    assert status_of(ADMIT, path, 0.5) == TOOK_TOO_LONG
 
 
 @pytest.mark.parametrize("count", [5_000, 5_100])
@@ -65,7 +52,7 @@ def test_five_thousand_tags_are_the_most(count: int, tmp_path: Path) -> None:
 def test_an_index_of_two_gigabytes_ends_at_the_limit_of_memory(tmp_path: Path) -> None:
     path = bloated.clip(tmp_path, "flv")
     path.write_bytes(bloated.flv_index(path.read_bytes(), 2**28 - 1))
-    assert status_of(path, 10.0) == TOOK_TOO_MUCH_MEMORY
+    assert status_of(ADMIT, path, 10.0) == TOOK_TOO_MUCH_MEMORY
 
 
 HOLLOW = {"voids": b"\xec\x80", "clusters": b"\x1f\x43\xb6\x75\x80", "groups": b"\xa0\x80"}
@@ -98,6 +85,24 @@ def test_a_box_that_leads_beyond_every_file_is_no_bug(size: int, tmp_path: Path)
     assert caught.value.code is ErrorCode.corrupt_media
 
 
+def packed_index(folder: Path, size: int | None = None, *, repeat: int = 0) -> Path:
+    path = bloated.clip(folder, "mov")
+    path.write_bytes(bloated.with_packed_index(path.read_bytes(), size, repeat=repeat))
+    return path
+
+
+def test_an_index_that_is_packed_is_read(tmp_path: Path) -> None:
+    video = probe(packed_index(tmp_path)).video
+    assert video is not None and video.frame_count == 13
+
+
+@pytest.mark.parametrize("size", [0, 100])
+def test_an_index_that_is_packed_wrongly_is_damage(size: int, tmp_path: Path) -> None:
+    with pytest.raises(TaskError) as caught:
+        probe(packed_index(tmp_path, size))
+    assert caught.value.code is ErrorCode.corrupt_media
+
+
 def test_each_status_has_its_error() -> None:
     limits = Limits()
     found = [error_of(status, limits) for status in (TOOK_TOO_LONG, TOOK_TOO_MUCH_MEMORY)]
@@ -113,11 +118,27 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MediaWorker]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", bloated.BLOATS)
-def test_the_job_ends_typed_and_the_next_one_runs(
-    kind: str, worker: MediaWorker, tmp_path: Path
+@pytest.mark.parametrize(
+    ("size", "repeat", "code"),
+    [(2**32 - 1, 0, "media_limit"), (None, 600, "media_limit"), (None, 100, "no_audio_stream")],
+)
+def test_a_packed_index_that_is_a_bomb(
+    size: int | None, repeat: int, code: str, worker: MediaWorker, tmp_path: Path
 ) -> None:
-    answer = worker.run("beat", bloat(tmp_path, kind, 80_000))
+    answer = worker.run("beat", packed_index(tmp_path, size, repeat=repeat))
+    assert (answer["code"], answer["retryable"]) == (code, False), answer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    # The first takes more time than there is; the others are read, and have too many tags.
+    [(kind, 6_000 if number else 80_000) for number, kind in enumerate(bloated.BLOATS)],
+)
+def test_the_job_ends_typed_and_the_next_one_runs(
+    kind: str, count: int, worker: MediaWorker, tmp_path: Path
+) -> None:
+    answer = worker.run("beat", bloat(tmp_path, kind, count))
     assert (answer["code"], answer["retryable"]) == ("media_limit", False), answer
     good = bloated.clip(tmp_path, "mp3")
     assert worker.run("beat", good)["status"] == "completed"

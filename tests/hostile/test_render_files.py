@@ -4,12 +4,11 @@ refused before FFmpeg gets it, or ends the process at the limit of every opening
 from __future__ import annotations
 
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from support import bloated
+from support.bloated import bloat, status_of
 from support.command_kit import refused
 from support.render_kit import plain, rendered
 
@@ -41,18 +40,6 @@ from gpu_worker_processors.render.check import check_output
 from gpu_worker_processors.render.progress import Report
 check_output(Path(sys.argv[1]), Expectation(), Report(), limits=Limits(max_open_seconds=0.5))
 """
-
-
-def bloat(folder: Path, kind: str, count: int) -> Path:
-    suffix, change = bloated.BLOATS[kind]
-    path = bloated.clip(folder, suffix)
-    path.write_bytes(change(path.read_bytes(), count))
-    return path
-
-
-def status_of(code: str, path: Path) -> int:
-    command = [sys.executable, "-c", code, path]
-    return subprocess.run(command, capture_output=True, check=False).returncode
 
 
 def test_what_a_filter_opens_ends_at_the_limit_of_memory(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def good(folder: Path, **changes: Any) -> Path:
 
 def faststart(folder: Path) -> Path:
     ffmpeg(
-        "-i", good(folder, frames=100), "-c", "copy", "-movflags", "+faststart", folder / "fast.mp4"
+        "-i", good(folder, frames=30), "-c", "copy", "-movflags", "+faststart", folder / "fast.mp4"
     )
     return folder / "fast.mp4"
 

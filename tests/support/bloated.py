@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -22,6 +25,21 @@ def element(name: bytes, *content: bytes) -> bytes:
     """A Matroska element with a size of eight bytes."""
     body = b"".join(content)
     return name + struct.pack(">Q", len(body) | 1 << 56) + body
+
+
+def with_packed_index(data: bytes, size: int | None = None, *, repeat: int = 0) -> bytes:
+    """The same file with its moov, which stands last, as old QuickTime files have it: zlib's in a
+    cmov.
+
+    Args:
+        size: what the cmov says of the unpacked moov; None is the truth.
+        repeat: so many megabytes of zeros instead of the moov.
+    """
+    at = data.rindex(b"moov") - 4
+    moov = bytes(repeat << 20) if repeat else data[at:]
+    said = struct.pack(">I", len(moov) if size is None else size)
+    packed = boxed(b"cmvd", said, zlib.compress(moov, 9))
+    return data[:at] + boxed(b"moov", boxed(b"cmov", boxed(b"dcom", b"zlib"), packed))
 
 
 def names(count: int) -> Iterable[bytes]:
@@ -140,3 +158,17 @@ def clip(folder: Path, suffix: str) -> Path:
     audio = ["-f", "lavfi", "-i", "sine=d=0.5"]
     ffmpeg(*([] if suffix in ("flac", "mp3") else video), *audio, path)
     return path
+
+
+def bloat(folder: Path, kind: str, count: int) -> Path:
+    """A clip with that many tags of this kind."""
+    suffix, change = BLOATS[kind]
+    path = clip(folder, suffix)
+    path.write_bytes(change(path.read_bytes(), count))
+    return path
+
+
+def status_of(program: str, *words: object) -> int:
+    """How a Python process ends that runs this program."""
+    command = [sys.executable, "-c", program, *map(str, words)]
+    return subprocess.run(command, capture_output=True, check=False).returncode

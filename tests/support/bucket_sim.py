@@ -187,6 +187,8 @@ class Machine:
         self.is_gone = False
         self.crash_at: str | None = None
         """A point at which it is gone for certain."""
+        self.next_fate = ""
+        """One of the chances' names, which strikes the next write for certain."""
         self._chance = chance
         self._frozen_until = 0.0
         self._skew = chance.uniform(-600, 600)
@@ -225,6 +227,8 @@ class Machine:
             return self.bucket.put(self.name, key, body, if_absent, if_match)
 
         drawn, faults = self._chance.random(), self.faults
+        if self.next_fate:
+            faults, self.next_fate = Faults(**{self.next_fate: 1.0}), ""
         if self._chance.random() < faults.storm:
             self.bucket.storm_until = self.bucket.now + 5.0
         for chance, fate in (

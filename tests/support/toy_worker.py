@@ -14,6 +14,8 @@ from gpu_worker_client import Storage
 from gpu_worker_client.protocol import OutputMultipart
 from support.hand_worker import HandWorker
 
+PAYLOAD_BYTES = 6000
+"""The most that the platform of the files' tests takes in an answer."""
 STATS: dict[str, dict[str, Any]] = {
     "upscale": {
         "input_resolution": "2x2",
@@ -89,3 +91,8 @@ def storage_of(platform: LocalPlatform, **options: Any) -> Storage:
     return Storage(
         platform.gate.base_url, platform.gate.bucket, keys.access_key, keys.secret_key, **options
     )
+
+
+def inputs_in(platform: LocalPlatform) -> list[str]:
+    keys = platform.gate.keys()
+    return [key for key in keys if key.startswith("gpu-worker/in/")]

@@ -13,7 +13,6 @@ from typing import IO, Any
 
 import gpu_worker_client as sdk
 from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS
-from gpu_worker_client._tasks import web_task
 from gpu_worker_client.cli.output import (
     Answered,
     Output,
@@ -30,6 +29,7 @@ from gpu_worker_client.files.transfer import notifying
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import TASKS, State
 from gpu_worker_client.protocol.errors import JobError
+from gpu_worker_client.protocol.parse import web_task
 from gpu_worker_client.storage import Storage
 
 
@@ -48,8 +48,7 @@ def watch(client: Client, args: argparse.Namespace, output: Output) -> Answered:
 
 
 def _follow(job: Job[Any], timeout: float | None, output: Output, *, cancel: bool) -> Answered:
-    """Waits with progress on stderr. Ctrl-C cancels the job; `cancel` says whether the end of the
-    time does, too."""
+    """Waits with progress on stderr. Ctrl-C cancels the job; with `cancel` a timeout does, too."""
     output.note(f"job {job.id}")
     try:
         for event in job.events(timeout, on_timeout="cancel" if cancel else "leave"):
@@ -87,8 +86,7 @@ def health(client: Client, _: argparse.Namespace, __: Output) -> Answered:
 
 
 def map_tasks(client: Client, args: argparse.Namespace, output: Output) -> Answered:
-    """Every job's answer as it ends, then the counts. Ctrl-C cancels the jobs that no state file
-    could bring back."""
+    """Every job's answer as it ends, then the counts. Ctrl-C cancels jobs without a state file."""
     ended = failed = 0
     # Of the lazy package: the other commands need neither an event loop nor SQLite.
     manager = partial(sdk.JobManager, retries=args.retries, in_doubt=args.in_doubt)

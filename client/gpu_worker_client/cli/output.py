@@ -1,5 +1,4 @@
-"""What the commands read and print: answers on stdout, progress on stderr, each for a program or
-for a person."""
+"""What the commands read and print, for a program or for a person."""
 
 from __future__ import annotations
 
@@ -73,8 +72,7 @@ class Output:
         print(text, file=sys.stderr, flush=True)
 
     def event(self, event: Event | Transfer) -> None:
-        """A bar on a terminal, else a line for each event of the job but the last, which the answer
-        repeats."""
+        """A bar on a terminal, else a line for each event but the last: the answer repeats it."""
         if self._terminal:
             self._bar(event)
         elif not isinstance(event, Transfer | Finished):
@@ -90,8 +88,7 @@ class Output:
 
 
 def status_json(status: JobStatus) -> dict[str, Any]:
-    """A job as the commands print it: `id`, `state`, and what is known of progress, times, `result`
-    or `error`."""
+    """A job as the commands print it: what is known of it."""
     answer = {
         "id": status.id,
         "state": status.state.value,
@@ -106,8 +103,7 @@ def status_json(status: JobStatus) -> dict[str, Any]:
 
 
 def error_json(error: GpuWorkerError) -> dict[str, Any]:
-    """An error as the commands print it: the wire's fields for a job's failure, the class's name as
-    code for any other."""
+    """An error as the commands print it: the wire's fields, or the class's name as code."""
     if not isinstance(error, JobError):
         return {"code": type(error).__name__, "message": str(error)}
     names = ("code", "message", "retryable", "stage", "details")
@@ -115,16 +111,14 @@ def error_json(error: GpuWorkerError) -> dict[str, Any]:
 
 
 def readable(value: Any, name: str = "") -> list[str]:
-    """The lines `path: value` of a JSON value; none for null and for what is empty. No control
-    characters."""
+    """Printable lines `path: value` of a JSON value; none for null and for what is empty."""
+    if isinstance(value, list) and len(cast("list[Any]", value)) > MAX_SHOWN:
+        value = f"{len(cast('list[Any]', value))} entries (--json shows them)"
     if isinstance(value, dict):
         entries = cast("dict[str, Any]", value).items()
         inner = [(f"{name}.{key}" if name else key, item) for key, item in entries]
-    elif isinstance(value, list) and len(cast("list[Any]", value)) <= MAX_SHOWN:
-        inner = [(f"{name}[{index}]", item) for index, item in enumerate(cast("list[Any]", value))]
     elif isinstance(value, list):
-        shown = f"{len(cast('list[Any]', value))} entries (--json shows them)"
-        return [printable(f"{name}: {shown}")]
+        inner = [(f"{name}[{index}]", item) for index, item in enumerate(cast("list[Any]", value))]
     else:
         return [] if value is None else [printable(f"{name}: {value}")]
     return [line for path, item in inner for line in readable(item, path)]

@@ -23,7 +23,7 @@ from typing import IO
 
 from gpu_worker_client._blocking import checkpoint
 from gpu_worker_client.errors import ConfigError
-from gpu_worker_client.files.work import FileOrUrl, FileWork, is_url
+from gpu_worker_client.files.work import FileWork, is_url
 from gpu_worker_client.protocol import TASKS, ErrorBody, ErrorCode, TaskResult
 from gpu_worker_client.protocol.errors import GpuWorkerError, job_error
 from gpu_worker_client.protocol.foreign import redact
@@ -55,9 +55,10 @@ def obstacle(work: FileWork) -> str | None:
         return None
     if not _is_installed("gpu_worker_processors"):
         return "running on this machine needs the processors: pip install gpu-worker-processors"
-    if any(_is_remote(file) for file in (*work.files.values(), work.output) if file is not None):
+    files = [str(file) for file in (*work.files.values(), work.output) if is_url(file or "")]
+    if any(not url.lower().startswith("file:") for url in files):
         return (
-            "running on this machine with a URL for a file needs the worker: pip install gpu-worker"
+            "a run on this machine with a URL for a file needs the worker: pip install gpu-worker"
         )
     return None
 
@@ -67,27 +68,19 @@ def _is_installed(package: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
-def _is_remote(file: FileOrUrl) -> bool:
-    return is_url(file) and not str(file).lower().startswith("file:")
-
-
 def run_local(
     work: FileWork,
     timeout: float | None = None,
     env: Mapping[str, str] | None = None,
 ) -> TaskResult:
-    """Runs a task here. A `checkpoint` ends the child.
-
-    Args:
-        work: its output, when it has one, appears whole or not at all.
-        timeout: seconds of wall time; None waits for ever.
-        env: environment of the child; default: this process's. Keys of endpoint and bucket are left
-            out.
+    """Runs a task here, `timeout` seconds at most; its output appears whole or not at all. The
+    child gets `env`, by default this process's, without the keys of endpoint and bucket. A
+    `checkpoint` ends it.
 
     Raises:
         ConfigError: what is needed is not installed, and the message says the pip line; or a
             variable does not parse.
-        JobError: the task failed, or took longer than `timeout`; nothing was written.
+        JobError: the task failed, or took longer.
         OSError: an input or the output's folder is not there.
     """
     if (problem := obstacle(work)) is not None:

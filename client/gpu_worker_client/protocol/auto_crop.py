@@ -13,12 +13,20 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
 
 from gpu_worker_client.protocol.base import (
     AnsweredBy,
     ClassName,
     Codec,
+    Crf,
     EvenPixels,
     FrameIndex,
     Many,
@@ -39,34 +47,23 @@ MAX_ASPECT = 20
 _ASPECT = re.compile(r"[1-9][0-9]{0,4}:[1-9][0-9]{0,4}")
 
 
-def _kind_of_subject(value: object) -> str | None:
-    """Which of the two is meant, so that a mistake is named once and not for both; by the names
-    pydantic itself gives them."""
-    if type(value) is int:  # true is none here
-        return "constrained-int"
-    return "constrained-str" if isinstance(value, str) else None
+def _as_meant(subject: object, read: ValidatorFunctionWrapHandler) -> int | str:
+    """Names a mistake once, not for a number and for a text."""
+    try:
+        return read(subject)
+    except ValidationError:
+        meant = 'give "auto", a track id (a whole number, from 1) or the name of a class'
+        raise ValueError(meant) from None
 
 
-Subject = Annotated[
-    Annotated[int, Field(ge=1, lt=2**53), Tag("constrained-int")]
-    | Annotated[ClassName, Tag("constrained-str")],
-    Discriminator(
-        _kind_of_subject,
-        custom_error_type="subject",
-        custom_error_message=(
-            'give "auto", a track id (a whole number, from 1) or the name of a class'
-        ),
-    ),
-]
+Subject = Annotated[Annotated[int, Field(ge=1, lt=2**53)] | ClassName, WrapValidator(_as_meant)]
 """`"auto"`, a track's id, or the name of a class."""
 Layout = Literal["crop", "blur", "pad"]
 """`crop`: the window fills the output. `blur` and `pad`: a wider window, up to the whole frame,
 in a band across the output, over a blurred copy of itself or over black."""
 
-
 Framing = Literal["subject", "group"]
-"""`subject`: the window fills the output with whoever is followed. `group`: the two or three who
-matter are shown together."""
+"""The window shows whoever is followed, or the two or three who matter together."""
 
 
 class CropOverride(RequestModel):
@@ -173,9 +170,7 @@ class AutoCropParams(RequestModel):
     normalised: bool = False
     """Positions and sizes, in and out, are shares of the source's width and height, 0 to 1."""
     codec: Codec = "h264"
-    """A codec that cannot hold the output's size is refused."""
-    crf: int = Field(default=18, ge=0, le=51)
-    """Constant quality, 0 (lossless for h264) to 51; prores ignores it."""
+    crf: Crf = 18
     model: ModelName = "yolov8n"
     """Detector of the tracking inside, by its name in the weights manifest; see `track`."""
     classes: list[ClassName] = Field(default=["person", "sports ball"], min_length=1, max_length=80)
@@ -186,14 +181,12 @@ class AutoCropParams(RequestModel):
     frame_stride: int = Field(default=1, ge=1, le=1000)
     """That tracking reads every n-th frame only; between them boxes lie on straight lines."""
     on_damage: OnDamage = "fail"
-    """`fail`: a damaged or cut-off video is `corrupt_media`. `conceal`: what can be decoded is
-    taken, as players do, and the warning `damage_concealed` gives the count of damaged spots and
-    where they are."""
 
     @property
     def aspect(self) -> float:
         """Width over height."""
-        return _ratio(self.target_aspect)
+        width, height = map(int, self.target_aspect.split(":"))
+        return width / height
 
     @field_validator("target_aspect")
     @classmethod
@@ -203,14 +196,15 @@ class AutoCropParams(RequestModel):
                 'give two whole numbers with a colon between, "9:16" for example; 1.85 to 1 is'
                 ' "185:100"'
             )
-        if not 1 / MAX_ASPECT <= _ratio(aspect) <= MAX_ASPECT:
+        narrow, wide = sorted(map(int, aspect.split(":")))
+        if wide > MAX_ASPECT * narrow:
             raise ValueError(f"must lie between 1:{MAX_ASPECT} and {MAX_ASPECT}:1")
         return aspect
 
     def _problems(self) -> Iterator[str]:
         if self.output_width and self.output_height:
-            off = self.output_width - self.output_height * self.aspect
-            if abs(off) > 2 and abs(off) > 0.01 * self.output_height * self.aspect:
+            fitting = self.output_height * self.aspect
+            if abs(self.output_width - fitting) > max(2, 0.01 * fitting):
                 given = "output_width and output_height"
                 yield f"{given} have not the target_aspect; one of them is enough"
         if self.keyframes is not None and (self.overrides or self.subject != "auto"):
@@ -227,11 +221,6 @@ class AutoCropParams(RequestModel):
         for index, override in enumerate(self.overrides):
             if max(override.x or 0, override.y or 0) > 1:
                 yield f"overrides.{index}: with normalised x and y are between 0 and 1"
-
-
-def _ratio(aspect: str) -> float:
-    width, height = map(int, aspect.split(":"))
-    return width / height
 
 
 def _order_problems(keyframes: Sequence[CropKeyframe]) -> Iterator[str]:

@@ -9,16 +9,24 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from gpu_worker_client.protocol.foreign import redact
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """Suffix of a video file -> FFmpeg's muxer."""
 INDEXED = frozenset({"mp4", "mov"})
-"""Muxers whose files have an index, which can stand in front, and a clock for each stream.
-ISO/IEC 14496-12."""
-Codec = Literal["h264", "hevc", "av1", "prores"]
+"""Muxers of an index, which can stand in front, and a clock for each stream. ISO/IEC 14496-12."""
+Codec = Annotated[
+    Literal["h264", "hevc", "av1", "prores"],
+    Field(description="A codec that cannot hold the output's size is refused."),
+]
+Crf = Annotated[
+    int,
+    Field(
+        ge=0, le=51, description="Constant quality, 0 (lossless for h264) to 51; prores ignores it."
+    ),
+]
 
 MAX_URL_CHARS = 8192
 """Longest URL accepted anywhere. R2 and S3 refuse longer request lines."""
@@ -27,12 +35,10 @@ MAX_PARTS = 10_000
 https://developers.cloudflare.com/r2/objects/multipart-objects/"""
 
 Url = Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL_CHARS)]
-"""An absolute URL, or a local path where the worker allows local files. The worker checks which;
-the wire only bounds it."""
+"""An absolute URL, or a local path where the worker, which checks it, allows local files."""
 
 _NOT_IN_NAMES = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\"%*/:<>?\\|"
-"""Control characters, those that turn or hide text, and what means something in a path, a URL or a
-pattern."""
+"""Controls, what turns or hides text, and what means something in a path, a URL or a pattern."""
 FILE_NAME = rf"^[^{_NOT_IN_NAMES} .-][^{_NOT_IN_NAMES}]{{0,127}}$"
 MAX_FILE_NAME_BYTES = 240
 """In UTF-8; file systems take 255, and the worker puts a few before it."""
@@ -68,23 +74,15 @@ ClassName = Annotated[
 """A detector's name for a kind of thing."""
 
 
-class _FirstErrorEnds(FailFast):
-    """pydantic's own has no hash, and could not stand in `X | None`."""
-
-    def __hash__(self) -> int:
-        return hash(type(self))
-
-
 T = TypeVar("T")
-Many = Annotated[list[T], _FirstErrorEnds()]
-"""A list in an answer. The first element that does not fit ends the reading: an answer of many
+Many = Annotated[list[T], Field(fail_fast=True)]
+"""A list that may be long. The first element that does not fit ends the reading: an answer of many
 megabytes may come from anybody, and pydantic would keep some 400 bytes of error for each element, a
 thousand times what the answer takes packed."""
 
 
 class ProtocolModel(BaseModel):
-    """Shows itself without the query of a URL: a presigned one is a secret, and what is printed or
-    logged travels."""
+    """Shows itself without the query of a URL: a presigned one is a secret, and a log travels."""
 
     model_config = ConfigDict(defer_build=True)  # importing the client builds no validator
 
@@ -105,10 +103,7 @@ class ResponseModel(ProtocolModel):
     """A value a worker answers. Fields of a newer worker are stored in `model_extra`."""
 
     model_config = ConfigDict(
-        extra="allow",
-        frozen=True,
-        hide_input_in_errors=True,
-        ser_json_inf_nan="null",
+        extra="allow", frozen=True, hide_input_in_errors=True, ser_json_inf_nan="null"
     )
 
 

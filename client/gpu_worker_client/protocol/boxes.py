@@ -116,16 +116,12 @@ class TrackFrames(Sequence[TrackBox]):
     __slots__ = ("columns",)
 
     columns: BoxColumns
-    """The arrays behind it, for whoever reads many: take them as they are and do not change
-    them."""
+    """The arrays behind it, for whoever reads many. Do not change them."""
 
     def __init__(self, boxes: BoxColumns | Iterable[TrackBox | dict[str, Any]] = ()) -> None:
         """Raises ValueError: what is no box, a number out of range, or frames that do not rise."""
-        if isinstance(boxes, BoxColumns):
-            self.columns = boxes
-            return
-        self.columns = BoxColumns()
-        for box in boxes:
+        self.columns = boxes if isinstance(boxes, BoxColumns) else BoxColumns()
+        for box in () if isinstance(boxes, BoxColumns) else boxes:
             _put(self.columns, box)
 
     def __len__(self) -> int:
@@ -212,15 +208,8 @@ def box_dicts(columns: BoxColumns) -> list[dict[str, Any]]:
 def write_result(
     rest: dict[str, Any], tracks: Iterable[tuple[dict[str, Any], BoxColumns]]
 ) -> Iterator[str]:
-    """A result as JSON text, in pieces, its `tracks` last.
-
-    Args:
-        rest: its other fields.
-        tracks: the fields of each track but `frames`, and its boxes.
-
-    Raises:
-        ValueError: a number is not finite.
-    """
+    """A result as JSON text, in pieces, its `tracks` last; of each the fields but `frames`, and its
+    boxes. Raises ValueError: a number is not finite."""
     yield _dumps(rest)[:-1] + ',"tracks":['
     for position, (head, boxes) in enumerate(tracks):
         yield ("," if position else "") + _dumps(head)[:-1] + ',"frames":['
@@ -235,14 +224,9 @@ _dumps = partial(json.dumps, ensure_ascii=False, allow_nan=False, separators=(",
 
 
 def read_result(data: bytes | str, track: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-    """The result's fields, as `TrackResult.model_validate` takes them.
-
-    Args:
-        track: makes a track of its fields, of which `frames` is a `TrackFrames`.
-
-    Raises:
-        ValueError: the text is no JSON object, or its `tracks` are none.
-    """
+    """The result's fields, as `TrackResult.model_validate` takes them; `track` makes a track of its
+    fields, of which `frames` is a `TrackFrames`. Raises ValueError: it is no JSON object, or its
+    `tracks` are none."""
     reader = JsonReader(data if isinstance(data, str) else data.decode("utf-8"))
     fields = read_fields(reader, track)
     reader.end()

@@ -60,15 +60,9 @@ class TrackHead(NamedTuple):
 
 
 def write_columnar(out: BinaryIO, heads: Sequence[TrackHead], boxes: Iterable[BoxColumns]) -> None:
-    """Writes tracks to an open file, which stays open.
-
-    Args:
-        boxes: in the order of the heads, a track's in as many parts as they come in.
-
-    Raises:
-        ValueError: more tracks or boxes than a reader takes, a head out of range, or other boxes
-            than the heads announce.
-    """
+    """Writes tracks to an open file: `boxes` in the order of the heads, a track's in as many parts
+    as they come in. Raises ValueError: more tracks or boxes than a reader takes, a head out of
+    range, or other boxes than the heads announce."""
     total = sum(head.boxes for head in heads)
     _check_counts(len(heads), total)
     target = _Deflated(out)
@@ -89,22 +83,27 @@ def write_columnar(out: BinaryIO, heads: Sequence[TrackHead], boxes: Iterable[Bo
 
 
 def read_columnar(data: bytes) -> Iterator[tuple[TrackHead, BoxColumns]]:
-    """The tracks in what `write_columnar` wrote, one after the other.
-
-    Raises:
-        ValueError: the bytes are anything else, however cleverly made; found at the latest when the
-            last track was read.
-    """
+    """The tracks in what `write_columnar` wrote, one after the other. Raises ValueError: the bytes
+    are anything else, however cleverly made; at the latest when the last track was read."""
     source = _Inflated(data)
-    if source.take(len(_MAGIC)) != _MAGIC:
-        raise ValueError("not columns of tracks, or of a newer version than this one reads")
-    heads = _read_heads(source)
+    heads = _read_heads(source, *_read_sizes(source))
     tracks = _cut(_read_blocks(source, heads), [head.boxes for head in heads])
     for head, boxes in zip(heads, tracks, strict=True):
         if any(after <= before for before, after in pairwise(boxes.frames)):
             raise ValueError("the frames of a track do not rise")
         yield head, boxes
     source.end()
+
+
+def announced(data: bytes) -> tuple[int, int]:
+    """How many tracks and boxes `read_columnar` would give: its first bytes say so, and it gives no
+    more.
+
+    Raises:
+        ValueError: as `read_columnar`.
+    """
+    _, tracks, boxes = _read_sizes(_Inflated(data))
+    return tracks, boxes
 
 
 def _cut(parts: Iterable[BoxColumns], lengths: Iterable[int]) -> Iterator[BoxColumns]:
@@ -143,14 +142,16 @@ def _check_counts(tracks: int, boxes: int) -> None:
 
 def _packed_names(names: Sequence[str]) -> bytes:
     encoded = [name.encode() for name in names]
-    if len(encoded) > MAX_CLASSES or any(len(name) > MAX_CLASS_BYTES for name in encoded):
-        raise ValueError(
-            f"more than {MAX_CLASSES} classes, or a name of more than {MAX_CLASS_BYTES} bytes"
-        )
+    if len(encoded) > MAX_CLASSES or max(map(len, encoded), default=0) > MAX_CLASS_BYTES:
+        limits = f"{MAX_CLASSES} classes, or a name of more than {MAX_CLASS_BYTES} bytes"
+        raise ValueError(f"more than {limits}")
     return struct.pack("<H", len(encoded)) + b"".join(bytes([len(name)]) + name for name in encoded)
 
 
-def _read_heads(source: _Inflated) -> list[TrackHead]:
+def _read_sizes(source: _Inflated) -> tuple[list[str], int, int]:
+    """Names of the classes, tracks, boxes."""
+    if source.take(len(_MAGIC)) != _MAGIC:
+        raise ValueError("not columns of tracks, or of a newer version than this one reads")
     (classes,) = struct.unpack("<H", source.take(2))
     if classes > MAX_CLASSES:
         raise ValueError("too many classes")
@@ -158,8 +159,14 @@ def _read_heads(source: _Inflated) -> list[TrackHead]:
     names = [source.take(source.take(1)[0]).decode() for _ in range(classes)]
     tracks, boxes = struct.unpack("<II", source.take(8))
     _check_counts(tracks, boxes)
+    return names, tracks, boxes
+
+
+def _read_heads(
+    source: _Inflated, names: Sequence[str], tracks: int, boxes: int
+) -> list[TrackHead]:
     ids, classes_of, shots, counts = (source.column(_Column(), tracks) for _ in range(4))
-    if max(classes_of, default=0) >= max(classes, 1):
+    if max(classes_of, default=0) >= max(len(names), 1):
         raise ValueError("a track of no class")
     if sum(counts) != boxes:
         raise ValueError("the tracks' boxes do not add up")
@@ -170,13 +177,11 @@ def _read_blocks(source: _Inflated, heads: Sequence[TrackHead]) -> Iterator[BoxC
     columns = _columns()
     for count, starts in _plan_blocks(heads):
         frames, *sides, confidences = (source.column(one, count, starts) for one in columns)
-        block = BoxColumns()
-        block.frames, block.confidences = array("i", frames), array("H", confidences)
-        block.corners = array("i", chain.from_iterable(zip(*sides, strict=True)))
-        block.flags = array("B", source.take(count))
-        if max(block.flags) > 1:
+        corners = array("i", chain.from_iterable(zip(*sides, strict=True)))
+        flags = array("B", source.take(count))
+        if max(flags) > 1:
             raise ValueError("a flag is neither 0 nor 1")
-        yield block
+        yield BoxColumns(array("i", frames), corners, array("H", confidences), flags)
 
 
 class _Column:
@@ -211,40 +216,32 @@ class _Column:
 
 
 class _Side(_Column):
-    """One coordinate over the frames: predicted to go on by half of its last step."""
+    """One coordinate over the frames: predicted to go on by half of its last step, of which none
+    leads into a track and none over from another."""
 
     lowest = -MAX_PX * PX
 
     def __init__(self) -> None:
         super().__init__(MAX_PX * PX)
-        self._before = 0
+        self._move = 0
 
     def steps(self, values: Sequence[int], starts: Sequence[int]) -> list[int]:
-        last, before = [self._last, *values], [self._before, self._last, *values]
-        for start in starts:  # no step leads into a track, none over from another
-            before[start] = last[start]
-            before[start + 1] = last[start + 1]
-        self._last, self._before = values[-1], before[len(values)]
-        return [
-            value - a - ((a - b) >> 1) for value, a, b in zip(values, last, before, strict=False)
-        ]
+        moves = super().steps(values, starts)
+        before = [self._move, *moves]
+        for start in starts:
+            before[start] = before[start + 1] = 0
+        self._move = before.pop()
+        return [move - (last >> 1) for move, last in zip(moves, before, strict=True)]
 
     def values(self, steps: Sequence[int], starts: Sequence[int]) -> list[int]:
-        values: list[int] = []
-        last, before, done = self._last, self._before, 0
-        for start in (*starts, len(steps)):
-            for step in steps[done:start]:
-                value = last + ((last - before) >> 1) + step
-                last, before = value, last
-                values.append(value)
-            if start < len(steps):
-                last += steps[start]
-                before = last
-                values.append(last)
-            done = start + 1
-        self._last, self._before = last, before
-        self._check(values)
-        return values
+        moves, move, first = list[int](), self._move, set(starts)
+        for position, step in enumerate(steps):
+            is_first = position in first
+            move = step if is_first else step + (move >> 1)
+            moves.append(move)
+            move = 0 if is_first else move
+        self._move = move
+        return super().values(moves, starts)
 
 
 def _columns() -> list[_Column]:

@@ -35,9 +35,6 @@ class DetectScenesParams(RequestModel):
     the neighbourhood, so a fast pan or a shaking camera makes fewer false cuts; `hash` compares
     structure and disregards changes of colour and light."""
     on_damage: OnDamage = "fail"
-    """`fail`: a damaged or cut-off video is `corrupt_media`. `conceal`: what can be decoded is
-    taken, as players do, and the warning `damage_concealed` gives the count of damaged spots and
-    where they are."""
 
     def _problems(self) -> Iterator[str]:
         if self.detector == "hash" and 1 < self.threshold != DEFAULT_THRESHOLD:

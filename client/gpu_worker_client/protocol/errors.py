@@ -1,9 +1,8 @@
 """Every way a task can fail: the codes, whether a second try can help, the exception that carries
 one on the worker (`TaskError`), and the tree of those that a caller catches (`JobError`).
 
-RunPod accepts only a string in `error`, so a failure travels as the compact JSON text of
-`ErrorBody`. `TaskError` is the one exception that processors and worker raise on purpose; whatever
-else escapes them is a bug and becomes `internal`.
+RunPod accepts only a string in `error`: a failure travels as the JSON of `ErrorBody`. Whatever
+else than `TaskError` escapes processors and worker is a bug and becomes `internal`.
 
     JobError                   the job failed; `gpu_worker_client.errors` has the tree above it
     ├── InvalidTask            the task does not fit; raised before anything is sent, too
@@ -162,8 +161,7 @@ class ErrorBody(ResponseModel):
 
     @classmethod
     def from_wire(cls, text: str) -> ErrorBody | None:
-        """The body in RunPod's `error` string, or None when the string is not ours (a crash of the
-        SDK itself, say)."""
+        """The body in RunPod's `error` string; None when that is not ours (the SDK's own crash)."""
         try:
             return cls.model_validate_json(text)
         except ValidationError:
@@ -177,9 +175,7 @@ class TaskError(Exception):
     """A failure that the caller will see.
 
     Args:
-        code: the typed reason.
-        message: one sentence for the caller: what is wrong, where, what is allowed. No secret, no
-            query of a URL.
+        message: one sentence: what is wrong, where, what is allowed. No secret, no URL's query.
         stage: where it happened; filled in by the worker when None.
         **details: small JSON values that a program can use (`path`, `limit`, `token_index`, ...).
     """
@@ -188,10 +184,8 @@ class TaskError(Exception):
         self, code: ErrorCode, message: str, *, stage: Stage | None = None, **details: Any
     ) -> None:
         super().__init__(f"{code.value}: {message}")
-        self.code = code
-        self.message = message
+        self.code, self.message, self.details = code, message, details
         self.stage: Stage | None = stage
-        self.details = details
 
     def body(self) -> ErrorBody:
         return ErrorBody(
@@ -204,25 +198,19 @@ class TaskError(Exception):
 
 
 class GpuWorkerError(Exception):
-    """Base of the tree. Can be pickled, to cross a process pool; the job, which holds a connection,
-    stays behind."""
+    """Base of the tree. Can be pickled; the job, which holds a connection, stays behind."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = {name: None if name == "job" else value for name, value in vars(self).items()}
-        return _rebuild, (type(self), self.args, fields)
+        return _unpickled, (type(self), *self.args), fields
 
 
-def _rebuild(
-    kind: type[GpuWorkerError], args: tuple[Any, ...], fields: dict[str, Any]
-) -> GpuWorkerError:
-    error = kind.__new__(kind, *args)
-    vars(error).update(fields)
-    return error
+def _unpickled(kind: type[GpuWorkerError], *args: object) -> GpuWorkerError:
+    return kind.__new__(kind, *args)
 
 
 class JobError(GpuWorkerError):
-    """The job failed. This class itself is raised for a code that a newer worker knows and this
-    client does not."""
+    """The job failed; this class itself: with a code that only a newer worker knows."""
 
     def __init__(self, body: ErrorBody, job: Any = None) -> None:
         super().__init__(printable(f"{body.code}: {body.message}", lines=True))
@@ -231,8 +219,7 @@ class JobError(GpuWorkerError):
         """The `Job`, or `AsyncJob`; None when `submit` refused the task before it was sent."""
         self.code = body.code
         self.message = printable(body.message, lines=True)
-        """What happened and what to do, for a person: control characters stand written out,
-        `\\x1b`."""
+        """What happened and what to do, for a person: control characters are written out."""
         self.retryable = body.retryable
         """Whether the same task, submitted again unchanged, can succeed."""
         self.stage = body.stage
@@ -240,8 +227,7 @@ class JobError(GpuWorkerError):
 
 
 class InvalidTask(JobError, ValueError):
-    """`details["errors"]` lists `{path, problem}`. A ValueError as well: constructors of the task
-    models raise it."""
+    """`details["errors"]` lists `{path, problem}`. The task models raise it: a ValueError, too."""
 
 
 class UnsupportedTask(InvalidTask):
@@ -273,8 +259,7 @@ class UnsupportedMedia(JobError):
 
 
 class WeightsUnavailable(JobError):
-    """Model weights are missing or not the pinned ones; the message names the command that fetches
-    them."""
+    """Model weights are missing or not the pinned ones; the message says how to fetch them."""
 
 
 class WorkerUnsuitable(JobError):
@@ -298,13 +283,11 @@ class JobCancelled(JobError):
 
 
 class JobTimedOut(JobError):
-    """The worker's time limit, or the endpoint's executionTimeout (10 minutes unless a policy says
-    otherwise)."""
+    """The worker's time limit, or the endpoint's executionTimeout (10 minutes without a policy)."""
 
 
 class JobExpired(JobError):
-    """The endpoint no longer knows the id: retention (30 minutes after the end) or ttl passed, or
-    it never was its."""
+    """The endpoint knows no such id (any more): 30 minutes after the end, or ttl, have passed."""
 
 
 class ResultLost(JobError):
@@ -316,8 +299,7 @@ class ResultUnreadable(JobError):
 
 
 class SubmitInDoubt(JobError):
-    """The submit got no answer, so the job may run and cost, and its id is lost. Only `JobManager`
-    raises it."""
+    """Of `JobManager`: a submit got no answer, so the job may run and cost, its id unknown."""
 
 
 class WorkerFault(JobError):

@@ -30,8 +30,7 @@ def full_jitter_seconds(attempt: int, longest_seconds: float, jitter: float) -> 
 
 
 def retry_after_seconds(text: str | None, now: datetime) -> float | None:
-    """Seconds that a `Retry-After` header asks for, given in seconds or as a date; None when absent
-    or not readable."""
+    """What a `Retry-After` header asks for, in seconds or as a date; None when not readable."""
     text = (text or "").strip()
     if _SECONDS.fullmatch(text):
         return float(text)

@@ -1,32 +1,34 @@
-"""The strict parser from the bytes of a RunPod job's `input` to a typed task."""
+"""A task made typed: strictly from the bytes of a RunPod job's `input`, or as a caller gives it,
+typed, a dict or JSON text.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn, cast
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
-from gpu_worker_client.protocol.errors import ErrorCode, TaskError
+from gpu_worker_client.protocol.errors import ErrorCode, TaskError, job_error
 from gpu_worker_client.protocol.registry import TASKS, TaskKind
 from gpu_worker_client.protocol.task import SCHEMA_VERSION, TaskBase, nearest, problems_of
 
 MAX_TASK_BYTES = 256 * 1024
-"""Largest task JSON. A presigned part URL has 400 to 600 bytes, so some 450 parts fit: 44 GiB in
-parts of 100 MiB."""
-
+"""Largest task JSON. Some 450 presigned part URLs fit: 44 GiB in parts of 100 MiB."""
 MAX_DEPTH = 32
 """Deepest nesting of lists and objects; the deepest task needs 4."""
 
+MAX_KEYS = 4096
+"""Keys of one object. To complain of 20,000 unknown ones took 100 ms, in which nothing else ran."""
+
 
 def parse_task(payload: bytes | dict[str, Any] | object) -> TaskBase:
-    """Turns a job's input into a typed task, or says what is wrong with it without echoing any
-    value.
-
-    Args:
-        payload: UTF-8 JSON text, or the value a JSON parser made of it (what the RunPod SDK hands
-            over).
+    """Turns a job's input, UTF-8 JSON text or the value a JSON parser made of it, into a typed
+    task, or says what is wrong with it without echoing any value.
 
     Raises:
         TaskError: `invalid_task` with `details["errors"]` a list of `{path, problem}`;
@@ -65,9 +67,8 @@ def _decode(raw: bytes) -> dict[str, Any]:
         )
     except (ValueError, RecursionError) as error:
         # From None: a JSONDecodeError holds the whole text, signatures included.
-        where = ""
-        if isinstance(error, json.JSONDecodeError):
-            where = f": see line {error.lineno}, column {error.colno}"
+        found = isinstance(error, json.JSONDecodeError)
+        where = f": see line {error.lineno}, column {error.colno}" if found else ""
         raise _invalid(f"the task is not valid UTF-8 JSON{where}") from None
     if not isinstance(data, dict):
         raise _invalid('the task must be a JSON object like {"task": "selftest"}')
@@ -75,9 +76,8 @@ def _decode(raw: bytes) -> dict[str, Any]:
 
 
 def _too_deep(raw: bytes) -> bool:
-    """Whether brackets nest beyond `MAX_DEPTH`. Counting costs no recursion and stops there, so a
-    bomb of brackets is refused at once; strings are taken out first, so a bracket in a URL counts
-    for nothing."""
+    """Whether brackets outside of strings nest beyond `MAX_DEPTH`. Counting costs no recursion and
+    stops there, so a bomb of brackets is refused at once."""
     level = 0
     for bracket in _BRACKET.finditer(_STRING.sub(b"", raw)):
         level += 1 if bracket[0] in b"[{" else -1
@@ -87,12 +87,13 @@ def _too_deep(raw: bytes) -> bool:
 
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
-"""Also one that never ends: a search for its end once from each of its quotes would take quadratic
-time."""
+"""Also one that never ends: a search for its end from each of its quotes were quadratic."""
 _BRACKET = re.compile(rb"[\[\]{}]")
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_KEYS:
+        raise _invalid(f"a JSON object has more than {MAX_KEYS} keys")
     data = dict(pairs)
     if len(data) != len(pairs):
         raise _invalid("a key stands twice in one JSON object")
@@ -124,3 +125,49 @@ def _check_version(data: dict[str, Any]) -> None:
             " worker",
             schema_version=SCHEMA_VERSION,
         )
+
+
+def typed_task(task: object) -> TaskBase:
+    """The typed task; one that is typed was validated when it was made. Raises InvalidTask: it does
+    not fit."""
+    if isinstance(task, TaskBase):
+        return task
+    try:
+        return parse_task(
+            dict(cast("Mapping[str, Any]", task)) if isinstance(task, Mapping) else task
+        )
+    except TaskError as error:
+        raise job_error(error.body()) from None
+
+
+def web_task(task: object) -> TaskBase:
+    """The typed task, which names nothing but web URLs. Raises InvalidTask: it does not fit, or a
+    field is a path or of another scheme, which a worker would refuse after a start that is paid
+    for."""
+    typed = typed_task(task)
+    paths = [path for path, url in typed.urls().items() if not is_web_url(url)]
+    if not paths:
+        return typed
+    problem = (
+        "must be an https URL; for files of this machine give paths to client.upscale and its like"
+    )
+    errors = [{"path": path, "problem": problem} for path in paths]
+    message = f"{', '.join(paths[:5])}: {problem}"
+    raise job_error(TaskError(ErrorCode.invalid_task, message, errors=errors[:20]).body())
+
+
+def wire_of(task: TaskBase) -> dict[str, Any]:
+    """The task's JSON. Raises InvalidTask: it was made by `model_construct`, and does not fit."""
+    try:
+        return task.to_wire()
+    except PydanticSerializationError:
+        given = task.model_dump(mode="json", exclude_unset=True, warnings=False)
+        return typed_task({"task": task.task} | given).to_wire()
+
+
+def is_web_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in ("https", "http") and bool(parts.hostname)

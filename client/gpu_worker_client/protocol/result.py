@@ -36,8 +36,7 @@ class State(str, Enum):
 
     @classmethod
     def from_runpod(cls, status: str) -> State:
-        """Maps RunPod's status. An unknown one counts as running: polling goes on until a final one
-        or the deadline."""
+        """Of RunPod's status. An unknown one counts as running: polling goes on."""
         return _FROM_RUNPOD.get(status, State.running)
 
 
@@ -74,8 +73,7 @@ class Progress(ResponseModel):
     """Seconds until this stage ends at its present rate."""
 
     def text(self) -> str:
-        """One line: `process  [#####.....] 45/160 frames, 9.7 frames/s, 12 s left`; a stage without
-        a total has no bar."""
+        """`process  [####....] 45/160 frames, 9.7 frames/s, 12 s left`; no bar without a total."""
         meter = f"[{bar(self.fraction or 0.0)}] " if self.total else ""
         count = f"{self.done}/{self.total}" if self.total else str(self.done)
         rate = f", {self.fps:.1f} frames/s" if self.fps else ""
@@ -152,6 +150,10 @@ class Stats(ResponseModel):
     """Wall time of the processor, without fetch and deliver."""
 
 
+class PackedTooMany(ValueError):
+    """A few kilobytes of a compact form may hold ten million items."""
+
+
 class TaskResult(ResponseModel):
     """Fields of every answer. A task's module adds its own."""
 
@@ -180,26 +182,19 @@ class TaskResult(ResponseModel):
     """Empty when there is nothing to say."""
 
     @classmethod
-    def from_json(cls, data: bytes | str) -> Self:
-        """Reads a result's JSON. A task whose result may be large does it in little more memory
-        than the text has.
-
-        Raises:
-            ValueError: it is no such result.
-        """
+    def from_json(cls, data: bytes | str, max_packed: int | None = None) -> Self:  # noqa: ARG003 - nothing is packed here
+        """Reads a result's JSON, a large one in little more memory than the text has. Raises
+        ValueError: it is no such result; PackedTooMany: its compact form holds more items than
+        `max_packed`."""
         return cls.model_validate_json(data)
 
     def json_pieces(self) -> Iterator[str]:
-        """The result's JSON, piece by piece; together they are one line.
-
-        Raises:
-            ValueError: a number is not finite.
-        """
+        """The result's JSON, piece by piece; together they are one line. Raises ValueError: a
+        number is not finite."""
         yield json.dumps(self.model_dump(mode="json"), ensure_ascii=False, allow_nan=False)
 
     def packed(self) -> Self:
-        """The same result in its most compact form: itself, unless its task has one for what is
-        large."""
+        """The same result in its most compact form: itself, unless its task has another."""
         return self
 
 
@@ -214,8 +209,8 @@ class WebhookData(ResponseModel):
     """The endpoint's id of it: `Client.job(job_id)`."""
     task: str
     """The task that was run."""
-    state: str
-    """"completed" or "failed"."""
+    state: State
+    """`completed` or `failed`."""
     idempotency_key: str | None = None
     """The task's own."""
     result: dict[str, Any] | None = None

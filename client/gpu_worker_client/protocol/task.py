@@ -1,9 +1,5 @@
 """What every task has in common: strict models, the files it names, headers; and what is said of
-one that does not fit.
-
-`RequestModel` is what a caller sends: immutable, no unknown key, no NaN; its errors name paths and
-problems, and never carry the input back.
-"""
+one that does not fit."""
 
 from __future__ import annotations
 
@@ -25,7 +21,7 @@ from pydantic import (
 )
 from typing_extensions import Self
 
-from gpu_worker_client.protocol.base import CONTAINERS, MAX_PARTS, ProtocolModel, Url
+from gpu_worker_client.protocol.base import CONTAINERS, MAX_PARTS, Many, ProtocolModel, Url
 from gpu_worker_client.protocol.errors import ErrorCode, TaskError, job_error
 
 SCHEMA_VERSION = 1
@@ -47,9 +43,15 @@ _FRAMING = (
     " transfer-encoding upgrade"
 )
 FRAMING_HEADERS = frozenset(_FRAMING.split())
-"""Headers that say how a message is framed or routed (RFC 9110 section 7). The worker's HTTP stack
-owns them."""
-OnDamage = Literal["fail", "conceal"]
+"""How a message is framed or routed (RFC 9110 section 7): the worker's HTTP stack owns them."""
+OnDamage = Annotated[
+    Literal["fail", "conceal"],
+    Field(
+        description="`fail`: a damaged or cut-off video is `corrupt_media`. `conceal`: what can be"
+        " decoded is taken, as players do, and the warning `damage_concealed` gives the count of"
+        " damaged spots and where they are."
+    ),
+]
 """What a damaged input does to its task."""
 
 _ANY_SUFFIX = re.compile(r"(\.[a-z0-9]{1,8})?")
@@ -59,16 +61,11 @@ class RequestModel(ProtocolModel):
     """A value a caller sends. Strict: `1.0`, `"1"` and `true` are not integers."""
 
     model_config = ConfigDict(
-        strict=True,
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,
-        allow_inf_nan=False,
+        strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
     )
 
     def __init__(self, /, **fields: Any) -> None:
-        """Raises InvalidTask: the fields do not fit; `details["errors"]` lists `{path, problem}`,
-        without any value."""
+        """Raises InvalidTask: `details["errors"]` lists `{path, problem}`, without any value."""
         try:
             super().__init__(**fields)
         except ValidationError as error:
@@ -129,11 +126,12 @@ class OutputMultipart(RequestModel):
 
     part_size: int = Field(ge=MIN_PART_BYTES, le=5 * 1024**3)
     """Bytes of every part but the last."""
-    parts: list[UploadPart] = Field(min_length=1, max_length=MAX_PARTS)
+    parts: Many[UploadPart] = Field(min_length=1, max_length=MAX_PARTS)
     """As many as the output may need; unused ones stay as they are."""
     complete: CompleteUpload | None = None
     """Absent: the answer lists `{n, etag}` in `output_parts` and the backend completes the upload
-    itself."""
+    itself. No URL here can abort an upload: after a job that failed or was cancelled that is the
+    backend's to do (AbortMultipartUpload); else storage drops the parts, R2 after 7 days."""
 
     def _problems(self) -> Iterator[str]:
         if [part.n for part in self.parts] != list(range(1, len(self.parts) + 1)):
@@ -182,8 +180,7 @@ class TaskBase(RequestModel):
                 yield f"{path} and {target} are the same object; give each a key of its own"
 
     def to_wire(self) -> dict[str, Any]:
-        """The fields that the caller set and no more: an older worker is not bothered with newer
-        fields, and a worker can distinguish a default from a choice."""
+        """The fields that the caller set: an older worker is not bothered with newer fields."""
         given = self.model_dump(mode="json", exclude_unset=True, warnings="error")
         return {"task": self.task} | given
 
@@ -231,15 +228,12 @@ class OutputTask(TaskBase):
     """Presigned parts instead of `output_url`, for an output above 4.9 GiB."""
 
     def suffix_problem(self, suffix: str) -> str | None:
-        """What is wrong with the suffix of the output's name; None when the task writes such a
-        container."""
-        suffixes = self.OUTPUT_SUFFIXES
+        """What is wrong with the suffix of the output's name; None for one that fits."""
+        suffix, suffixes = suffix.lower(), self.OUTPUT_SUFFIXES
         if suffixes is None:
-            fits = _ANY_SUFFIX.fullmatch(suffix.lower())
-            return None if fits else "the name's suffix is no container's"
-        if suffix.lower() in suffixes:
-            return None
-        return f"the name must end in one of {', '.join(sorted(suffixes - {''}))}"
+            return None if _ANY_SUFFIX.fullmatch(suffix) else "the name's suffix is no container's"
+        wanted = ", ".join(sorted(suffixes - {""}))
+        return None if suffix in suffixes else f"the name must end in one of {wanted}"
 
     @property
     def makes_a_file(self) -> bool:
@@ -284,8 +278,7 @@ class FileTask(OptionalFileTask):
 
 
 def same_object(first: str, second: str) -> bool:
-    """Whether two presigned URLs, or local paths, name one stored object: equal but for query,
-    fragment and spelling."""
+    """Whether two URLs, or local paths, name one object: equal but for query and spelling."""
     try:
         return _object_named(first) == _object_named(second)
     except ValueError:  # the worker's URL check names what is wrong with it
@@ -300,8 +293,7 @@ def _object_named(url: str) -> tuple[str, str, int | None, str]:
 
 
 def problems_of(error: ValidationError, model: type[BaseModel]) -> TaskError:
-    """`invalid_task` that names the paths in `model` that do not fit; `details["errors"]` is a
-    list of `{path, problem}`."""
+    """`invalid_task`; `details["errors"]` is a list of `{path, problem}`, paths in `model`."""
     problems: list[dict[str, str]] = []
     for entry in error.errors(include_url=False, include_context=False, include_input=False):
         *outer, key = entry["loc"] or ("",)
@@ -335,8 +327,8 @@ def _unknown_key(key: int | str, allowed: list[str]) -> str:
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
-    """Dotted path of a fault. An unknown key is the caller's own text, so it is shown only when it
-    reads like a name; what pydantic adds to distinguish the members of a union is left out."""
+    """Dotted path of a fault, without pydantic's tags of a union's members. An unknown key is the
+    caller's own text, so it is shown only when it reads like a name."""
     parts = [str(part) for part in loc if not _UNION_TAG.fullmatch(str(part))]
     return ".".join(part if _PLAIN_KEY.fullmatch(part) else "(key)" for part in parts)
 
@@ -348,13 +340,15 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 def _fields_at(loc: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
     """Field names of the model at `loc` inside `model`, which may be in a list or optional; empty
     when what stands there is not a model."""
-    found: Any = model
+    fields: dict[str, Any] = dict(model.model_fields)
     for part in loc:
         if isinstance(part, str):
-            field = getattr(found, "model_fields", {}).get(part)
-            kinds = [field.annotation, *get_args(field.annotation)] if field else []
-            found = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
-    return list(getattr(found, "model_fields", {}))
+            kinds = [fields[part].annotation] if part in fields else []
+            kinds += [inner for kind in kinds for inner in get_args(kind)]
+            fields = next(
+                (kind.model_fields for kind in kinds if hasattr(kind, "model_fields")), {}
+            )
+    return list(fields)
 
 
 def nearest(name: object, known: list[str]) -> str:

@@ -17,6 +17,7 @@ from pydantic import Field, StringConstraints, field_validator
 
 from gpu_worker_client.protocol.base import (
     Codec,
+    Crf,
     EvenPixels,
     FileName,
     FrameIndex,
@@ -35,6 +36,9 @@ MAX_VIDEO_SECONDS = 6 * 3600
 MIN_SPEED, MAX_SPEED = 0.1, 20.0
 
 Decibels = Annotated[float, Field(ge=-90, le=24)]
+OverlayText = Annotated[
+    str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x09\x0b-\x1f\x7f]*$")
+]
 _COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
 
 
@@ -126,15 +130,7 @@ class Overlay(RequestModel):
     input: FileName | None = None
     """Name of an image or a video in `inputs`, shown with its transparency (PNG, GIF, VP8, VP9,
     ProRes 4444). A video plays from its start, without audio, and stays on its last frame."""
-    text: (
-        Annotated[
-            str,
-            StringConstraints(
-                min_length=1, max_length=500, pattern=r"^[^\x00-\x09\x0b-\x1f\x7f]*$"
-            ),
-        ]
-        | None
-    ) = None
+    text: OverlayText | None = None
     """Shown letter for letter; a line feed starts a new line."""
     x: int = Field(ge=-16384, le=16384)
     """Left edge, pixels of the output."""
@@ -189,7 +185,7 @@ class TimelineOutput(RequestModel):
     codec: Codec = "h264"
     """A codec that cannot hold the output's size, or that the output's suffix does not hold, is
     refused."""
-    crf: int | None = Field(default=None, ge=0, le=51)
+    crf: Crf | None = None
     """Constant quality, 0 (lossless for h264) to 51; by default 18, or 28 for a proxy. prores
     ignores it."""
     proxy: bool = False
@@ -204,8 +200,7 @@ class TimelineOutput(RequestModel):
 
 
 class Thumbnails(RequestModel):
-    """One image with small ones in rows, and when each is shown: what a player's seek bar
-    takes."""
+    """One image with small ones in rows, and when each is shown: for a player's seek bar."""
 
     every_seconds: float = Field(default=5.0, ge=0.1, le=3600)
     """Each stands for so much of the output and shows its middle."""
@@ -251,18 +246,18 @@ class Timeline(RequestModel):
     @property
     def font_names(self) -> dict[str, str]:
         """As `input_names`, of the fonts."""
-        paths = [(over.font, f"overlays.{n}.font") for n, over in enumerate(self.overlays)]
-        return {name: path for name, path in reversed(paths) if name is not None}
+        return _first({f"overlays.{n}.font": over.font for n, over in enumerate(self.overlays)})
 
     @property
     def input_names(self) -> dict[str, str]:
         """Every name of a video, image or audio input that is used, and the path where it is used
         first: `{"a.mp4": "clips.0.input"}`."""
-        paths = [(clip.input, f"clips.{n}.input") for n, clip in enumerate(self.clips)]
-        paths += [(self.music.input, "music.input")] if self.music else []
-        paths += [
-            (over.input, f"overlays.{n}.input")
-            for n, over in enumerate(self.overlays)
-            if over.input is not None
-        ]
-        return dict(reversed(paths))
+        paths = {f"clips.{n}.input": clip.input for n, clip in enumerate(self.clips)}
+        music = {"music.input": self.music and self.music.input}
+        overlays = {f"overlays.{n}.input": over.input for n, over in enumerate(self.overlays)}
+        return _first({**paths, **music, **overlays})
+
+
+def _first(names: dict[str, str | None]) -> dict[str, str]:
+    """The first path of each name."""
+    return {name: path for path, name in reversed(names.items()) if name is not None}

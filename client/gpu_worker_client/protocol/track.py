@@ -8,21 +8,17 @@ that are read back without a word.
 
 from __future__ import annotations
 
+import heapq
 import json
 from base64 import b64decode, b64encode
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from io import BytesIO
 from math import inf
-from typing import Any, Literal, cast
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    JsonValue,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
 from typing_extensions import Self
 
 from gpu_worker_client.protocol.base import (
@@ -34,8 +30,8 @@ from gpu_worker_client.protocol.base import (
     Share,
 )
 from gpu_worker_client.protocol.boxes import TrackFrames, read_result, write_result
-from gpu_worker_client.protocol.columnar import TrackHead, read_columnar, write_columnar
-from gpu_worker_client.protocol.result import Stats, TaskResult
+from gpu_worker_client.protocol.columnar import TrackHead, announced, read_columnar, write_columnar
+from gpu_worker_client.protocol.result import PackedTooMany, Stats, TaskResult
 from gpu_worker_client.protocol.task import OnDamage, OptionalFileTask, RequestModel
 
 MAX_STATE_BYTES = 192 * 1024
@@ -85,16 +81,13 @@ class TrackParams(RequestModel):
     frame_stride: int = Field(default=1, ge=1, le=1000)
     """Read every n-th frame only, from the first on. Frames keep their numbers; a drawn video
     shows boxes until the next."""
-    state_in: TrackState | None = None
+    state_in: Annotated[TrackState, Field(strict=False)] | None = None  # a dict, as `state_out` is
     """`state_out` of the piece of video before this one: ids go on where it ended. Frames and shots
     of each piece count from 0; add `frames` of the state to put pieces together. All pieces need
     the same size, rate and classes in the same order. A cut between two pieces is not seen."""
     return_state: bool = False
     """Answer `state_out`, for the next piece: some 40 KB of JSON, more in a crowd."""
     on_damage: OnDamage = "fail"
-    """`fail`: a damaged or cut-off video is `corrupt_media`. `conceal`: what can be decoded is
-    taken, as players do, and the warning `damage_concealed` gives the count of damaged spots and
-    where they are."""
 
     @field_validator("classes")
     @classmethod
@@ -102,13 +95,6 @@ class TrackParams(RequestModel):
         if len(set(classes)) != len(classes):
             raise ValueError("a class stands twice")
         return classes
-
-    @field_validator("state_in", mode="before")
-    @classmethod
-    def _state_as_it_came(cls, state: Any) -> Any:
-        """In Python a strict model takes no dict for a model; `state_out` is one."""
-        is_dict = isinstance(state, dict)
-        return TrackState.model_validate_json(json.dumps(state)) if is_dict else state
 
     def _problems(self) -> Iterator[str]:
         made_by = self.state_in.track_algorithm if self.state_in else self.track_algorithm
@@ -213,10 +199,15 @@ class TrackResult(TaskResult):
         return fields | {"tracks": _tracks_from(text), "tracks_columnar": None}
 
     @classmethod
-    def from_json(cls, data: bytes | str) -> Self:
-        """See `TaskResult.from_json`. A million boxes take 300 bytes of memory less for each than
-        by `model_validate_json`."""
-        return cls.model_validate(read_result(data, Track.model_validate))
+    def from_json(cls, data: bytes | str, max_packed: int | None = None) -> Self:
+        """See `TaskResult.from_json`: 300 bytes less a box than by `model_validate_json`."""
+        fields = read_result(data, Track.model_validate)
+        columns = fields.get("tracks_columnar")
+        if max_packed is not None and isinstance(columns, str):
+            held = sum(announced(b64decode(columns, validate=True)))
+            if held > max_packed:
+                raise PackedTooMany(f"the columns hold {held} tracks and boxes")
+        return cls.model_validate(fields)
 
     def json_pieces(self) -> Iterator[str]:
         """See `TaskResult.json_pieces`."""
@@ -236,8 +227,7 @@ class TrackResult(TaskResult):
         return self.with_columns(out.getvalue())
 
     def with_columns(self, columns: bytes) -> Self:
-        """This result with these tracks, which stay packed; validating it or `unpacked` reads
-        them."""
+        """This result with these tracks, packed; validating it or `unpacked` reads them."""
         text = b64encode(columns).decode("ascii")
         return self.model_copy(update={"tracks": [], "tracks_columnar": text})
 
@@ -263,3 +253,52 @@ class TrackTask(OptionalFileTask, AnsweredBy[TrackResult]):
 
     task: Literal["track"] = "track"
     params: TrackParams = TrackParams.model_construct()
+
+
+def tracks_to_mot(
+    tracks: TrackResult | Iterable[Track],
+    path: str | Path | None = None,
+    *,
+    classes: Collection[str] | None = None,
+) -> str:
+    """Tracks as MOTChallenge text: `frame,id,left,top,width,height,confidence,-1,-1,-1`, one line a
+    box, by frame and id.
+
+    The format counts frames from 1, so frame 0 of a track is frame 1 here; its boxes are `left,
+    top, width, height`. It has no column for a class: with `classes` only tracks of these are
+    written, without it all are, and nothing distinguishes them. Interpolated boxes are written like
+    the rest. https://motchallenge.net/instructions/
+
+    Args:
+        tracks: a result, packed or not, or some of its tracks.
+        path: a file to write the text to as well, in UTF-8.
+        classes: class names to write; None writes all.
+
+    Raises:
+        ValueError: the result is the summary of a larger one, or the columns it holds are damaged.
+    """
+    if isinstance(tracks, TrackResult):
+        if not tracks.tracks and (tracks.model_extra or {}).get("tracks_count"):
+            raise ValueError(
+                "this is the summary of a large result: read the whole from its result_url with"
+                " TrackResult.from_json"
+            )
+        tracks = tracks.unpacked().tracks
+    chosen = [track for track in tracks if classes is None or track.class_name in classes]
+    text = "".join(line for _, _, line in heapq.merge(*map(_rows, chosen)))
+    if path is not None:
+        Path(path).write_text(text, encoding="utf-8", newline="\n")
+    return text
+
+
+def _rows(track: Track) -> Iterator[tuple[int, int, str]]:
+    """Frame (from 1), id, line."""
+    columns = track.frames.columns
+    corners = iter(columns.corners)
+    for frame, confidence, x1, y1, x2, y2 in zip(
+        columns.frames, columns.confidences, corners, corners, corners, corners, strict=False
+    ):
+        # In tenths, so that a width is the exact difference of two rounded sides.
+        box = ",".join(f"{tenths / 10:.1f}" for tenths in (x1, y1, x2 - x1, y2 - y1))
+        line = f"{frame + 1},{track.track_id},{box},{confidence / 1000:g},-1,-1,-1\n"
+        yield frame + 1, track.track_id, line

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gpu_worker_client.protocol.base import AnsweredBy, Codec, Share
+from gpu_worker_client.protocol.base import AnsweredBy, Codec, Crf, Share
 from gpu_worker_client.protocol.result import Stats, TaskResult
 from gpu_worker_client.protocol.task import FileTask, OnDamage, RequestModel
 
@@ -37,15 +37,10 @@ class UpscaleParams(RequestModel):
     """Edge of a tile in input pixels; "auto" fits the device's memory; 0 is the whole frame at
     once."""
     codec: Codec = "h264"
-    """A codec that cannot hold the output's size is refused."""
-    crf: int = Field(default=18, ge=0, le=51)
-    """Constant quality, 0 (lossless for h264) to 51; prores ignores it."""
+    crf: Crf = 18
     reuse_identical_frames: bool = True
     """A frame equal to the one before it, byte for byte, is computed once. Lossless."""
     on_damage: OnDamage = "fail"
-    """`fail`: a damaged or cut-off video is `corrupt_media`. `conceal`: what can be decoded is
-    taken, as players do, and the warning `damage_concealed` gives the count of damaged spots and
-    where they are."""
 
 
 class UpscaleStats(Stats):

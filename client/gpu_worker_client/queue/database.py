@@ -21,6 +21,7 @@ MIGRATIONS = (
     """
 CREATE TABLE videos (
     video_id NOT NULL PRIMARY KEY, -- as the job had it, a number or a text
+    path TEXT, -- where the video was when it was submitted from here
     width INTEGER,
     height INTEGER,
     fps REAL,
@@ -130,6 +131,23 @@ class Database:
             raise ValueError("a track stands twice, or a number is out of range") from None
         except sqlite3.Error as error:
             raise ConfigError(f"the database cannot be written: {error}") from None
+
+    def put_path(self, video_id: VideoId, path: Path) -> None:
+        """Notes where a video is. Raises ConfigError: the file cannot be written."""
+        try:
+            self._db.execute(
+                "INSERT INTO videos (video_id, path) VALUES (?, ?) ON CONFLICT (video_id)"
+                " DO UPDATE SET path = excluded.path",
+                (video_id, str(path)),
+            )
+        except sqlite3.Error as error:
+            raise ConfigError(f"the database cannot be written: {error}") from None
+
+    def path_of(self, video_id: VideoId) -> Path | None:
+        """Where a video was when it was noted; None when it never was."""
+        query = "SELECT path FROM videos WHERE video_id = ? AND path IS NOT NULL"
+        found = self._db.execute(query, (video_id,)).fetchone()
+        return None if found is None else Path(found[0])
 
     def _prepare(self, path: str | Path) -> None:
         version, tables = self._version_and_tables()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, BinaryIO
@@ -10,7 +11,7 @@ from gpu_worker_client.protocol import ErrorBody, TaskResult, TrackResult
 from gpu_worker_client.protocol.errors import ResultUnreadable
 from gpu_worker_client.protocol.foreign import printable
 from gpu_worker_client.queue.database import Database, JobRows, VideoId
-from gpu_worker_client.queue.results_file import BadRows, read_results
+from gpu_worker_client.queue.results_file import BadRows, boxes_of, read_results
 
 MAX_DATE_CHARS = 40
 """ISO 8601 with fractions and an offset has 35."""
@@ -39,26 +40,58 @@ def import_file(database: Database, file: BinaryIO, job_id: str, video_id: Video
         ResultUnreadable: the file is none, or another job's; nothing was written.
         ConfigError: the database cannot be written.
     """
+
+    def put(rows: JobRows, bad: BadRows) -> dict[str, Any]:
+        fields = read_results(file, rows, bad)
+        if fields.get("job_id") != job_id:
+            raise ValueError("they are another job's")
+        return fields
+
+    return _written(database, put, job_id, video_id)
+
+
+def import_result(
+    database: Database, result: TaskResult, job_id: str, video_id: VideoId
+) -> Imported:
+    """The same of a result that came another way: of a local run, or of an endpoint."""
+
+    def put(rows: JobRows, _: BadRows) -> dict[str, Any]:
+        rest = result
+        if isinstance(result, TrackResult):
+            rows.put_boxes(boxes_of(result, rows))
+            rest = result.model_copy(update={"tracks": []})
+        return {"result": rest, "completed_at": _now()}
+
+    return _written(database, put, job_id, video_id)
+
+
+def _written(
+    database: Database,
+    put: Callable[[JobRows, BadRows], dict[str, Any]],
+    job_id: str,
+    video_id: VideoId,
+) -> Imported:
     bad = BadRows()
-    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     try:
-        with database.writing(job_id, video_id, now) as rows:
+        with database.writing(job_id, video_id, _now()) as rows:
             if rows is None:
                 return Imported(job_id, video_id, is_new=False)
-            fields = read_results(file, rows, bad)
-            if fields.get("job_id") != job_id:
-                raise ValueError("they are another job's")
-            _put_rest(rows, fields, bad.count + rows.repeated)
+            _put_rest(rows, put(rows, bad), bad)
     except ValueError as error:
         message = f"the results of job {job_id} cannot be read: {error}"
         raise ResultUnreadable(ErrorBody(code="result_unreadable", message=message)) from None
+    problems = tuple(bad.problems)
+    return Imported(job_id, video_id, True, rows.boxes, bad.count, problems)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _put_rest(rows: JobRows, fields: dict[str, Any], bad: BadRows) -> None:
     if rows.repeated:
+        bad.count += rows.repeated
         bad.problems.append(f"{rows.repeated} boxes of a track in a frame that has one already")
-    total = bad.count + rows.repeated
-    return Imported(job_id, video_id, True, rows.boxes, total, tuple(bad.problems))
-
-
-def _put_rest(rows: JobRows, fields: dict[str, Any], bad_rows: int) -> None:
     result, frames = fields.get("result"), fields.get("frames_processed")
     if isinstance(result, TrackResult):
         frames = result.stats.total_frames
@@ -71,5 +104,5 @@ def _put_rest(rows: JobRows, fields: dict[str, Any], bad_rows: int) -> None:
         completed_at=None if completed_at is None else printable(completed_at),
         frames_processed=frames if type(frames) is int else None,
         result="".join(result.json_pieces()) if isinstance(result, TaskResult) else None,
-        bad_rows=bad_rows,
+        bad_rows=bad.count,
     )

@@ -7,6 +7,7 @@ that only one can create as well: whatever goes wrong before, it is written once
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from enum import Enum
 
@@ -26,6 +27,7 @@ RENEW_SECONDS = 20.0
 MAX_TRIES = 3
 FIRST_RETRY_SECONDS = 15.0
 """How long a job rests after its first failure that may pass; twice as long after the second."""
+_log = logging.getLogger("gpu_worker_client")
 COMMIT_TRIES = 20
 """A result is worth hours of work: a store in trouble gets some three minutes to recover."""
 
@@ -50,6 +52,9 @@ class Taker:
     timing: Timing
     worker: str
     """Name of this process, unlike any other's."""
+    lease_seconds: float = LEASE_SECONDS
+    """The same for all workers of a queue; more than three times the next."""
+    renew_seconds: float = RENEW_SECONDS
 
     async def take(self, job_id: str, nonce: str) -> Lease | NotTaken:
         """A lease on a job that is open. One that was tried too often ends here as failed.
@@ -78,7 +83,7 @@ class Taker:
         document = LeaseDocument(
             **claim.model_dump(),
             seq=0,
-            expires_seconds=LEASE_SECONDS,
+            expires_seconds=self.lease_seconds,
             error=last.error if last is not None else None,
         )
         lease = Lease(self, document, manifest.body, found.etag if found else None)
@@ -102,7 +107,7 @@ class Taker:
             owner = Claim.read(standing.body)
             if owner is not None and owner.nonce == nonce:
                 return claim
-            if standing.age_seconds <= LEASE_SECONDS or await self._leased(job_id, attempt):
+            if standing.age_seconds <= self.lease_seconds or await self._leased(job_id, attempt):
                 return NotTaken.busy
             # Its worker was lost before it wrote a lease.
             tries = tries if owner is None else owner.tries
@@ -168,8 +173,17 @@ class Lease:
     def nonce(self) -> str:
         return self._document.nonce
 
+    async def renew_until_lost(self) -> None:
+        """Renews while the work goes on. Raises LeaseLost."""
+        while True:
+            await self._timing.async_sleep(self._taker.renew_seconds)
+            try:
+                await self.renew()
+            except StorageError as error:
+                _log.warning("job %s: the lease was not renewed: %s", self.job_id, error)
+
     async def renew(self) -> None:
-        """Says that the worker lives. Due every `RENEW_SECONDS`.
+        """Says that the worker lives.
 
         Raises:
             LeaseLost: the job is another's, or has ended.
@@ -228,7 +242,9 @@ class Lease:
     @property
     def _is_fresh(self) -> bool:
         sent_at = self._sent_at
-        return sent_at is not None and self._timing.clock() - sent_at < 2 * RENEW_SECONDS
+        return (
+            sent_at is not None and self._timing.clock() - sent_at < 2 * self._taker.renew_seconds
+        )
 
     def _signature(self) -> dict[str, object]:
         own = self._document

@@ -91,7 +91,7 @@ def read_results(file: BinaryIO, sink: Sink, bad: BadRows) -> dict[str, Any]:
         fields = read_fields(reader, Track.model_validate)
         found = read_result(JobStatus("", State.completed), fields)
         if isinstance(found, TrackResult):
-            sink.put_boxes(_boxes(found, sink))
+            sink.put_boxes(boxes_of(found, sink))
             return found.model_copy(update={"tracks": []})
         return found
 
@@ -141,7 +141,8 @@ def _finite(numbers: Iterable[Any]) -> bool:
     return all(type(number) in (int, float) and isfinite(number) for number in numbers)
 
 
-def _boxes(result: TrackResult, sink: Sink) -> Iterator[Box]:
+def boxes_of(result: TrackResult, sink: Sink) -> Iterator[Box]:
+    """Every box of a result; each track is put before its first."""
     video = result.video
     for track in result.tracks:
         sink.put_track(track.track_id, track.class_name, track.shot)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_processors.render.command import size_limits, units
+from gpu_worker_processors.render.command.graph import MAX_FONT_PX
 from gpu_worker_processors.render.command.legacy import modern_value
 
 
@@ -72,6 +74,17 @@ _SENTENCES = (
         r"Picture size (\d+)x(\d+) (?:is invalid|exceeds)",
         ErrorCode.media_limit,
         "frames of {}x{} pixels are more than this worker handles",
+    ),
+    _says(
+        rf"\[crop@{size_limits.OWN} @ \w+\] Invalid too big",
+        ErrorCode.media_limit,
+        f"a filter makes frames of more than {units.MAX_PIXELS} pixels, the most that this worker"
+        " handles",
+    ),
+    _says(
+        r"fontsize overflow",
+        ErrorCode.media_limit,
+        f"the fontsize of drawtext may be {MAX_FONT_PX}",
     ),
     _says(
         r"Invalid too big or non positive size for width '(-?\d+)' or height '(-?\d+)'",

@@ -105,7 +105,7 @@ def test_columns_of_tracks(database: Database, path: Path) -> None:
         ("person", 0, 9, 29.0, 10.0, 5.5, 20.0, 0.59, 1),
         ("sports ball", 1, 9, 49.0, 10.0, 5.5, 20.0, 0.59, 1),
     ]
-    assert ask(path, "SELECT * FROM videos") == [("clip", 640, 360, 10.0, 1.0)]
+    assert ask(path, "SELECT * FROM videos") == [("clip", None, 640, 360, 10.0, 1.0)]
     ((frames, result),) = ask(path, "SELECT frames_processed, result FROM jobs")
     assert frames == 10
     assert json.loads(result)["cuts"] == [{"frame": 5, "time": 0.5}]

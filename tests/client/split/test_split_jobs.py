@@ -4,7 +4,6 @@ worker that gives every segment back as it came, so that the joined film is the 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
 import os
 import signal
@@ -19,6 +18,7 @@ import av
 import pytest
 from support import clips
 from support.client_surfaces import Blocking
+from support.split_log import OPTIONS, SEGMENTS, Log, assert_finished, finish, shown, states
 from support.toy_worker import ToyWorker, storage_of
 
 from gpu_worker.devserver import GateLimits, LocalPlatform
@@ -42,11 +42,9 @@ from gpu_worker_client.split import (
     split_upscale_async,
 )
 
-SEGMENTS = 3
 FILM = clips.Clip(
     frames=60, options=(("crf", "20"), ("preset", "medium"), ("g", "12")), audio_seconds=2.4
 )
-OPTIONS: dict[str, Any] = {"split": True, "segments": SEGMENTS, "model": "lite", "codec": "prores"}
 
 
 class Killed(BaseException):
@@ -109,70 +107,6 @@ def client(
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
     return clips.make(tmp_path / "in.mov", FILM)
-
-
-def shown(path: Path) -> list[str]:
-    """Hash of every decoded picture."""
-    with av.open(str(path)) as container:
-        return [
-            hashlib.sha256(frame.to_ndarray().tobytes()).hexdigest()
-            for frame in container.decode(video=0)
-        ]
-
-
-def states(platform: LocalPlatform) -> Counter[str]:
-    return Counter(job.status.value for job in platform.control.hub.queue.jobs.values())
-
-
-class Log:
-    """Events, and whether all segments are submitted and one is done."""
-
-    def __init__(self) -> None:
-        self.events: list[SegmentEvent] = []
-
-    def __call__(self, event: SegmentEvent) -> None:
-        self.events.append(event)
-
-    @property
-    def stages(self) -> Counter[str]:
-        return Counter(event.stage for event in self.events)
-
-    @property
-    def half_way(self) -> bool:
-        return self.stages["submitted"] == SEGMENTS and self.stages["done"] == 1
-
-
-def finish(client: Client, worker: ToyWorker, film: Path, log: Log) -> SplitResult:
-    """The call after one that ended half way: one segment was paid, the other jobs were
-    cancelled."""
-    worker.serve(SEGMENTS - 1)
-    return client.upscale(film, film.with_name("out.mov"), **OPTIONS, on_event=log)
-
-
-def assert_finished(
-    film: Path, platform: LocalPlatform, worker: ToyWorker, first: Log, then: Log
-) -> None:
-    """Nothing was paid twice, and the film is the source's."""
-    done = [
-        event.job_id
-        for event in first.events
-        if event.stage == "submitted" and event.segment.index in done_in(first)
-    ]
-    assert [event.job_id for event in then.events if event.stage == "found"] == done
-    assert then.stages == {
-        "uploaded": SEGMENTS,
-        "found": 1,
-        "submitted": SEGMENTS - 1,
-        "done": SEGMENTS,
-    }
-    assert worker.worked == SEGMENTS
-    assert states(platform) == {"COMPLETED": SEGMENTS, "CANCELLED": SEGMENTS - 1}
-    assert shown(film.with_name("out.mov")) == shown(film)
-    assert sorted(path.name for path in film.parent.iterdir()) == ["in.mov", "out.mov"]
-
-
-def done_in(log: Log) -> set[int]:
-    return {event.segment.index for event in log.events if event.stage == "done"}
 
 
 def test_both_clients_make_the_same(

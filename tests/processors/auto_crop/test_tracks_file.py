@@ -205,7 +205,7 @@ FOREIGN: dict[str, tuple[Any, str]] = {
         lambda t: t.model_dump_json().replace('"frame":0', '"frame":-1', 1).encode(),
         "no tracks",
     ),
-    "a bomb": (lambda _: gzip.compress(bytes(MAX_BYTES + 10)), "more than"),
+    "a bomb": (lambda _: gzip.compress(bytes(MAX_BYTES + 10), compresslevel=1), "more than"),
 }
 
 

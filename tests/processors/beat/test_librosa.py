@@ -56,6 +56,7 @@ def test_onset_strength(hop: int, tmp_path: Path) -> None:
     np.testing.assert_allclose(onset_strength(spooled(sound, tmp_path), hop), theirs, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_tempo(tmp_path: Path) -> None:
     envelope = onset_strength(spooled(noisy_clicks(), tmp_path), 512)
     rate = RATE_HZ / 512

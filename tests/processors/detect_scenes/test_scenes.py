@@ -1,9 +1,7 @@
-"""detect_scenes against published cuts, against PySceneDetect itself, and against clips whose cuts
-were chosen here."""
+"""detect_scenes against published cuts, and against clips whose cuts were chosen here."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import subprocess
 import sys
@@ -12,30 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scenedetect import (
-    AdaptiveDetector,
-    ContentDetector,
-    FrameTimecode,
-    HashDetector,
-    SceneDetector,
-    SceneManager,
-    detect,
-    open_video,
-)
 from support import clips
+from support.scenes_kit import run, starts
 
 from gpu_worker_client import InvalidTask
-from gpu_worker_client.protocol import DetectScenesParams, DetectScenesResult, ErrorCode, TaskError
+from gpu_worker_client.protocol import DetectScenesParams, ErrorCode, TaskError
 from gpu_worker_processors import registry
 from gpu_worker_processors.base import LocalJob
 from gpu_worker_processors.detect_scenes import processor
 from gpu_worker_processors.detect_scenes.detectors import (
     CutFinder,
     analysis_size,
-    content_score,
     make_detector,
     score_size,
-    to_hsv,
 )
 from gpu_worker_processors.detect_scenes.scenes import FrameTimes, scenes_between
 from gpu_worker_processors.media.decode import FrameReader
@@ -43,20 +30,6 @@ from gpu_worker_processors.media.probe import probe, require_video
 
 DETECTORS = ("content", "adaptive", "hash")
 BLACK, RED, WHITE, BLUE = (0, 0, 0), (220, 20, 20), (250, 250, 250), (30, 40, 230)
-
-
-def run(path: Path, **params: object) -> DetectScenesResult:
-    processor = registry.get("detect_scenes")
-    job = LocalJob("job", DetectScenesParams(**params), path.parent, path)
-    assert processor.required_weights(job.params) == ()
-    processor.prepare(job)
-    result = processor.run(job)
-    assert isinstance(result, DetectScenesResult)
-    return result
-
-
-def starts(result: DetectScenesResult) -> list[int]:
-    return [scene.start_frame for scene in result.scenes]
 
 
 # ------------------------------------------------------------------ published truth
@@ -86,115 +59,6 @@ def test_published_cuts(media: Path, name: str) -> None:
     truth = json.loads((media / "scenes" / "cuts.json").read_text())
     assert name in truth or name in truth["_no_cuts"]
     assert starts(run(media / "scenes" / name)) == [0, *truth.get(name, {"cuts": []})["cuts"]]
-
-
-# ------------------------------------------------------------------ PySceneDetect itself
-
-PARITY = [
-    *(("content", value) for value in (27.0, 30.0, 35.0)),
-    *(("adaptive", value) for value in (None, 2.0, 4.5)),
-    ("hash", None),
-]
-
-
-def theirs(detector: str, threshold: float | None, seconds: float) -> SceneDetector:
-    if detector == "content":
-        return ContentDetector(threshold=threshold or 30.0, min_scene_len=seconds)
-    if detector == "adaptive":
-        return AdaptiveDetector(adaptive_threshold=threshold or 3.0, min_scene_len=seconds)
-    return (
-        HashDetector(min_scene_len=seconds)
-        if threshold is None
-        else HashDetector(threshold=threshold, min_scene_len=seconds)
-    )
-
-
-def assert_same_scenes(path: Path, detector: str, threshold: float | None, seconds: float) -> None:
-    expected = detect(str(path), theirs(detector, threshold, seconds), start_in_scene=True)
-    first = expected[0][0].seconds
-    given = {} if threshold is None else {"threshold": threshold}
-    got = run(path, detector=detector, min_scene_length=seconds, **given)
-    assert [s.start_time for s in got.scenes] == pytest.approx(
-        [s[0].seconds - first for s in expected], abs=0.002
-    )
-
-
-@pytest.mark.parametrize(("detector", "threshold"), PARITY)
-@pytest.mark.parametrize("seconds", [0.0, 1.0])
-@pytest.mark.parametrize("name", ["fire2.mp4", "psd_counter.mp4", "psd_delayed_start.mp4"])
-def test_same_scenes_as_pyscenedetect(
-    media: Path, name: str, seconds: float, detector: str, threshold: float | None
-) -> None:
-    assert_same_scenes(media / "scenes" / name, detector, threshold, seconds)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("detector", "threshold"), [p for p in PARITY if p[0] != "hash"])
-@pytest.mark.parametrize("seconds", [0.6, 1.0])
-@pytest.mark.parametrize(
-    "name",
-    [
-        *(
-            f"scenes/{name}.mp4"
-            for name in ("bikes", "psd_testvideo", "psd_issue-134-rotate", "cockatoo", "chaplin")
-        ),
-        "scenes/big_buck_bunny_0_30.webm",
-        "shaky/nus_video-1.m4v",
-    ],
-)
-def test_same_scenes_as_pyscenedetect_on_long_clips(
-    media: Path, name: str, seconds: float, detector: str, threshold: float | None
-) -> None:
-    """Without `hash`: its 64 bits turn on single pixels, so a distance next to the threshold may
-    fall either way."""
-    assert_same_scenes(media / name, detector, threshold, seconds)
-
-
-@pytest.mark.parametrize("size", [(144, 256), (109, 256), (1, 1)], ids=str)
-def test_the_quick_score_is_pyscenedetects_to_the_last_bit(size: tuple[int, int]) -> None:
-    dice = np.random.default_rng(1)
-    ours, original = make_detector(DetectScenesParams()), ContentDetector()
-    for index in range(20):
-        image = dice.integers(0, 256, (*size, 3), np.uint8)
-        at = FrameTimecode(index, 25.0)
-        ours.process_frame(at, image)
-        original.process_frame(at, image)
-        assert ours._frame_score == original._frame_score  # noqa: SLF001 - the value under test has no public name
-
-
-class Recording(ContentDetector):
-    """Keeps the score of every frame."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scores: list[float] = []
-
-    def process_frame(self, timecode: FrameTimecode, frame_img: np.ndarray) -> list[FrameTimecode]:
-        cuts = super().process_frame(timecode, frame_img)
-        assert self._frame_score is not None
-        self.scores.append(self._frame_score)
-        return cuts
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["bikes.mp4", "fire2.mp4", "psd_issue-134-rotate.mp4", "psd_testvideo.mp4"]
-)
-def test_the_scores_of_real_frames_are_pyscenedetects(media: Path, name: str) -> None:
-    """It scales whole BGR frames bilinearly; here pixels are picked, from every other row: 0.02 to
-    0.16 apart on average, 0.6 at most, where a cut is what reaches 30."""
-    path = media / "scenes" / name
-    original = Recording()
-    manager = SceneManager()
-    manager.add_detector(original)
-    manager.detect_scenes(open_video(str(path)))
-    info = probe(path)
-    small_image = processor.upright_images(require_video(info), "content")
-    images = [to_hsv(small_image(item.frame)) for item in FrameReader(path, info)]
-    ours = [content_score(one, other) for other, one in itertools.pairwise(images)]
-    apart = np.abs(np.subtract(ours, original.scores[1:]))
-    assert apart.mean() < 0.2
-    assert apart.max() < 0.8
 
 
 SIZES = {
@@ -454,33 +318,6 @@ def test_is_vfr(made: FrameTimes, is_vfr: bool) -> None:
 )
 def test_duration(made: FrameTimes, seconds: float) -> None:
     assert made.duration_seconds == seconds
-
-
-# ------------------------------------------------------------------ memory
-
-MEASURE = """
-import sys
-from pathlib import Path
-from gpu_worker_client.protocol import DetectScenesParams
-from gpu_worker_processors.base import LocalJob
-from gpu_worker_processors.detect_scenes.processor import PROCESSOR
-PROCESSOR.run(LocalJob("m", DetectScenesParams(), Path("."), Path(sys.argv[1])))
-print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
-"""
-"""Peak memory in KB. Not getrusage: its peak is inherited from the process that forked this one."""
-
-
-@pytest.mark.slow
-def test_memory_does_not_depend_on_length(tmp_path: Path) -> None:
-    def peak(seconds: int) -> int:
-        clip = clips.Clip(width=640, height=360, frames=25 * seconds)
-        path = clips.make(tmp_path / f"{seconds}.mp4", clip, clips.flat(RED, WHITE, BLUE, every=50))
-        ran = subprocess.run(
-            [sys.executable, "-c", MEASURE, path], capture_output=True, text=True, check=True
-        )
-        return int(ran.stdout)
-
-    assert peak(120) < 1.05 * peak(10)
 
 
 def test_the_processor_is_light_to_import() -> None:

@@ -132,7 +132,9 @@ def test_out_of_memory_steps_down_and_loses_no_frame(
     assert len({call[1:] for call in bounded.calls}) == 1, "one tile shape"
 
 
-@pytest.mark.parametrize("name", ["compact", "rrdb", "swinir"])
+@pytest.mark.parametrize(
+    "name", ["compact", "rrdb", pytest.param("swinir", marks=pytest.mark.slow)]
+)
 def test_the_fast_format_is_close_to_float32(folder: WeightsFolder, name: str) -> None:
     rgb = frame(24, 40)
     exact = load(name, store=folder.store(), device=CPU, dtype=torch.float32)(rgb)

@@ -83,8 +83,13 @@ def three_shots(media: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return film(path, frames, rate=25)
 
 
-def test_no_id_spans_a_cut_and_cuts_are_exact(three_shots: Path, weights_dir: Path) -> None:
-    result = run(three_shots, weights_dir, confidence_threshold=0.3)
+@pytest.fixture(scope="module")
+def tracked(three_shots: Path, weights_dir: Path) -> TrackResult:
+    return run(three_shots, weights_dir, confidence_threshold=0.3, return_state=True)
+
+
+def test_no_id_spans_a_cut_and_cuts_are_exact(tracked: TrackResult) -> None:
+    result = tracked
     assert [cut.frame for cut in result.cuts] == [12, 24]
     assert [cut.time for cut in result.cuts] == pytest.approx([12 / 25, 24 / 25], abs=1e-6)
     assert result.stats.shots == 3
@@ -114,10 +119,11 @@ def test_without_reset_a_track_may_go_on_over_a_cut(
 
 
 @pytest.mark.slow
-def test_two_jobs_on_a_warm_worker_answer_the_same(three_shots: Path, weights_dir: Path) -> None:
-    first, second = (run(three_shots, weights_dir, confidence_threshold=0.3) for _ in range(2))
-    assert first.tracks == second.tracks
-    assert min(track.track_id for track in first.tracks) == 1
+def test_two_jobs_on_a_warm_worker_answer_the_same(
+    three_shots: Path, weights_dir: Path, tracked: TrackResult
+) -> None:
+    assert run(three_shots, weights_dir, confidence_threshold=0.3).tracks == tracked.tracks
+    assert min(track.track_id for track in tracked.tracks) == 1
 
 
 @pytest.mark.slow
@@ -181,10 +187,17 @@ def test_a_feed_in_pieces_gets_the_ids_of_the_whole(
     assert {key: boxes[key] for key in joined} == joined
 
 
-def test_a_state_of_another_detector_is_refused(three_shots: Path, weights_dir: Path) -> None:
-    state = run(three_shots, weights_dir, return_state=True).state_out
+def test_a_state_of_another_detector_is_refused(
+    three_shots: Path, weights_dir: Path, tracked: TrackResult
+) -> None:
     with pytest.raises(TaskError) as caught:
-        run(three_shots, weights_dir, state_in=state, classes=["dog"])
+        run(
+            three_shots,
+            weights_dir,
+            confidence_threshold=0.3,
+            state_in=tracked.state_out,
+            classes=["dog"],
+        )
     assert caught.value.code == ErrorCode.invalid_task
 
 

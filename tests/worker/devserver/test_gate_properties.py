@@ -19,7 +19,7 @@ KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40
 PARAMETERS = ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Signature")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     key=KEYS,
     query=st.dictionaries(
@@ -38,7 +38,7 @@ def test_whatever_botocore_signs_is_accepted_for_its_method_only(
         verify("GET", target, {"host": "h:1"}, CREDENTIALS, NOW)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(values=st.lists(st.text(max_size=30), min_size=6, max_size=6), path=st.text(max_size=20))
 def test_a_query_of_garbage_is_refused_by_name(values: list[str], path: str) -> None:
     values[0] = "AWS4-HMAC-SHA256"
@@ -49,7 +49,7 @@ def test_a_query_of_garbage_is_refused_by_name(values: list[str], path: str) -> 
         verify("GET", f"//[{path}?{query}", {"host": "h"}, CREDENTIALS, NOW)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     size=st.integers(0, 30),
     first=st.none() | st.integers(0, 40),
@@ -75,7 +75,7 @@ def test_ranges_agree_with_slicing(size: int, first: int | None, last: int | Non
     assert data[slice(*found)] == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     body=st.binary(max_size=200)
     | st.text(alphabet='<>/PartNumberETag0a"&;', max_size=200).map(str.encode)

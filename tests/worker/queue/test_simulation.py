@@ -48,3 +48,9 @@ def test_a_quiet_bucket_gives_each_job_once_and_at_once() -> None:
     assert outcome.hours * 3600 < 30 / 4 * 100 + 10 * LEASE_SECONDS
     spoiled = outcome.states["failed"] + outcome.states["cancelled"]
     assert len(outcome.bucket.keys("claims/")) <= 30 + 2 * spoiled + outcome.lives
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 120))
+def test_ten_thousand_jobs(seed: int) -> None:
+    check(Simulation(seed, job_count=500, workers=4 + seed % 5).run())

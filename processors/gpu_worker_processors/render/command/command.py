@@ -19,6 +19,7 @@ from gpu_worker_processors.render.command.options import Scope, find_option
 from gpu_worker_processors.render.command.promises import promised
 from gpu_worker_processors.render.command.script import Given, Input, Script
 from gpu_worker_processors.render.command.sequence import FileList, words_of
+from gpu_worker_processors.render.command.size_limits import limited
 from gpu_worker_processors.render.command.values import InputFile, Sequence, Text
 from gpu_worker_processors.render.command.whole_command import READERS
 from gpu_worker_processors.render.fonts import default_file
@@ -328,10 +329,16 @@ class Command:
         ]
 
     def _graph(self, graph: Graph) -> Graph:
-        """The graph with what the worker adds: a demuxer to each file that a filter opens, and a
-        filter that writes a measuring filter's numbers into the log behind each of those."""
+        """The graph with what the worker adds: a demuxer to each file that a filter opens, the
+        limit on the pixels of a frame, and a filter that writes a measuring filter's numbers into
+        the log behind each of those."""
         chains = (
-            (part for item in chain for part in _followed_by_log(self._with_demuxer(item)))
+            (
+                part
+                for item in chain
+                for one in limited(self._with_demuxer(item))
+                for part in _followed_by_log(one)
+            )
             for chain in graph.chains
         )
         return Graph(tuple(tuple(chain) for chain in chains))

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
+from gpu_worker_processors.render.command import units
 from gpu_worker_processors.render.command.errors import Denied, shown
 from gpu_worker_processors.render.command.filters import FILTERS, FilterSpec, why_no_filter
 from gpu_worker_processors.render.command.quoting import quote, read_quoted, skip_space
@@ -19,6 +20,9 @@ from gpu_worker_processors.render.command.values import InputFile, Value
 
 MAX_FILTERS = 256
 """In one graph."""
+
+MAX_FONT_PX = 4096
+"""As high as a frame of 8K. A letter of four times as much takes a quarter of a gigabyte."""
 
 _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}")
 """`[0:v:0]` and `[scaled]`; no bracket, quote or separator."""
@@ -151,9 +155,28 @@ def _filter(text: str, at: int, names: Collection[str]) -> tuple[Filter, int]:
         if key and key not in dict(options):
             value = FILTERS[name].read(key, file, names)
             options += ((key, value),) if value is not None else ()
+        _check_sizes(name, options)
     except Denied as denied:
         raise denied.within(f"in the filter {name}") from None
     return Filter(name, options, inputs, outputs, instance), at
+
+
+def _check_sizes(name: str, options: tuple[tuple[str, Value], ...]) -> None:
+    """Raises Denied: a stated size is above its limit."""
+    font = dict(options).get("fontsize") if name == "drawtext" else None
+    if font is not None and (units.number(font.text(str)) or 0) > MAX_FONT_PX:
+        raise Denied(f"fontsize may be {MAX_FONT_PX}")
+    if stated_pixels(name, options) > units.MAX_PIXELS:
+        raise Denied(f"the frame may have {units.MAX_PIXELS} pixels")
+
+
+def stated_pixels(name: str, options: tuple[tuple[str, Value], ...]) -> float:
+    """Pixels of the frames that a filter makes, 0 where its options do not say it in numbers."""
+    if name not in ("scale", "v360", "zscale"):
+        return 0
+    sides = [dict(options).get(key) for key in ("w", "h")]
+    width, height = (side and units.number(side.text(str)) for side in sides)
+    return max(0.0, width or 0.0) * max(0.0, height or 0.0)
 
 
 def _labels(text: str, at: int) -> tuple[tuple[str, ...], int]:
