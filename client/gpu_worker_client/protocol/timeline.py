@@ -37,8 +37,7 @@ MIN_SPEED, MAX_SPEED = 0.1, 20.0
 
 Decibels = Annotated[float, Field(ge=-90, le=24)]
 OverlayText = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x09\x0b-\x1f\x7f]*$"),
+    str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x09\x0b-\x1f\x7f]*$")
 ]
 _COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
 
