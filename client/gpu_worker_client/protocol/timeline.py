@@ -181,7 +181,8 @@ class TimelineOutput(RequestModel):
     the output and cuts off what is outside."""
     fps: float | None = Field(default=None, ge=1, le=240)
     """Constant rate. 23.976, 29.97, 59.94 are taken as 24000/1001 and so on. By default the
-    standard rate nearest to the highest of the clips' own, 23.976 to 60."""
+    standard rate nearest to the highest of the clips' own, 23.976 to 60; a still image has none,
+    and 25 is taken where all clips are stills."""
     codec: Codec = "h264"
     """A codec that cannot hold the output's size, or that the output's suffix does not hold, is
     refused."""
