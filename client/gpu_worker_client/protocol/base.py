@@ -107,6 +107,9 @@ class ResponseModel(ProtocolModel):
     )
 
 
+BY_EITHER_NAME = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+"""For a field whose name in JSON is a word of Python's. It has two aliases instead of one: a type
+checker then knows the constructor's argument by its name in Python."""
 Answer = TypeVar("Answer", bound=ResponseModel, covariant=True)
 
 

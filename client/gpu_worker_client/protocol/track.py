@@ -18,10 +18,11 @@ from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 from typing_extensions import Self
 
 from gpu_worker_client.protocol.base import (
+    BY_EITHER_NAME,
     AnsweredBy,
     ClassName,
     Many,
@@ -105,11 +106,7 @@ class TrackParams(RequestModel):
 class Track(ResponseModel):
     """One thing in one shot."""
 
-    model_config = ConfigDict(
-        validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
-    )
-    # Two aliases instead of one: a type checker then knows the constructor's argument by its name
-    # in Python.
+    model_config = BY_EITHER_NAME
 
     track_id: int
     """From 1 in every job, in the order of appearance; with `state_in` from where the piece before

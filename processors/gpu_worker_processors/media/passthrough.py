@@ -365,7 +365,7 @@ def _codec_name(stream: Any) -> str:
     context = stream.codec_context
     if context is not None:
         return context.codec.canonical_name
-    return "unknown" if stream.type == "unknown" else stream.name or "unknown"
+    return stream.name if stream.type == "data" else "unknown"  # others have no name of their own
 
 
 def _is_carried_as_metadata(stream: Any) -> bool:
