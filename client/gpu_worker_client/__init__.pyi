@@ -64,6 +64,7 @@ from gpu_worker_client.protocol.errors import UrlRefused as UrlRefused
 from gpu_worker_client.protocol.errors import WeightsUnavailable as WeightsUnavailable
 from gpu_worker_client.protocol.errors import WorkerFault as WorkerFault
 from gpu_worker_client.protocol.errors import WorkerUnsuitable as WorkerUnsuitable
+from gpu_worker_client.protocol.track import tracks_to_mot as tracks_to_mot
 from gpu_worker_client.queue.async_queue import AsyncQueue as AsyncQueue
 from gpu_worker_client.queue.async_queue import AsyncQueuedJob as AsyncQueuedJob
 from gpu_worker_client.queue.blocking_queue import Queue as Queue
@@ -71,6 +72,5 @@ from gpu_worker_client.queue.blocking_queue import QueuedJob as QueuedJob
 from gpu_worker_client.queue.imports import Imported as Imported
 from gpu_worker_client.status import JobStatus as JobStatus
 from gpu_worker_client.storage import Storage as Storage
-from gpu_worker_client.tracks import tracks_to_mot as tracks_to_mot
 from gpu_worker_client.webhooks import WebhookEvent as WebhookEvent
 from gpu_worker_client.webhooks import unwrap as unwrap

@@ -57,7 +57,7 @@ async def notify(listener: Callable[..., object], *args: object) -> Any:
 async def in_thread(call: Callable[[], T]) -> T:
     """The value of a call that blocks. A cancel ends it at its next checkpoint, and that is waited
     for a little: it should not go on unseen."""
-    return await _made(call, threading.Event(), [])
+    return await _made(call, [])
 
 
 async def in_thread_notifying(
@@ -88,13 +88,13 @@ async def in_thread_notifying(
         checkpoint()
         answer.result()
 
-    return await _made(partial(call, notified), threading.Event(), answers)
+    return await _made(partial(call, notified), answers)
 
 
-async def _made(call: Callable[[], T], stop: threading.Event, answers: list[Future[Any]]) -> T:
+async def _made(call: Callable[[], T], answers: list[Future[Any]]) -> T:
     import asyncio
 
-    loop = asyncio.get_running_loop()
+    loop, stop = asyncio.get_running_loop(), threading.Event()
 
     def stoppable() -> T:
         _here.is_stopped = lambda: stop.is_set() or loop.is_closed()
@@ -126,16 +126,11 @@ def retrieve(future: asyncio.Future[Any]) -> None:
 async def as_they_end(
     calls: AsyncGenerator[Coroutine[Any, Any, T], None], at_most: int
 ) -> AsyncGenerator[T, None]:
-    """What the calls give, first done first.
+    """What the calls give, first done first, `at_most` in progress at once; raises the first error.
 
-    Args:
-        calls: taken one by one as slots become free; closed in the end. While the next one is
-            waited for, those that end are yielded.
-        at_most: in progress at once.
-
-    Raises:
-        BaseException: the first error of a call. However the loop is left, what runs is cancelled
-            and waited for until it has cleaned up: use it up, or close it.
+    The calls are taken one by one as slots become free, and closed in the end. While the next one
+    is waited for, those that end are yielded. However the loop is left, what runs is cancelled and
+    waited for until it has cleaned up: use it up, or close it.
     """
     import asyncio
 
@@ -156,7 +151,7 @@ async def as_they_end(
             if not drawing and not running:
                 return
             done, _ = await asyncio.wait([*drawing, *running], return_when=asyncio.FIRST_COMPLETED)
-            for drawn in [task for task in drawing if task in done]:
+            for drawn in drawing & done:
                 drawing.discard(drawn)
                 has_more = drawn.result()
             for ended in [task for task in running if task in done]:

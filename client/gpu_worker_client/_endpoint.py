@@ -89,8 +89,7 @@ class Endpoint:
         try:
             data = json.dumps(body, allow_nan=False).encode()
         except ValueError:
-            problem = "the request is not plain JSON (finite numbers, valid text)"
-            raise ConfigError(problem) from None
+            raise ConfigError("the request is not plain JSON (finite numbers)") from None
         retries: Retries = "any" if repeatable else "not_accepted"
         headers = {"Content-Type": "application/json"}
         return self._request("POST", path, retries=retries, body=data, headers=headers)

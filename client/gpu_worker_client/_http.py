@@ -126,23 +126,23 @@ class Http:
         interrupted: Callable[[Awaitable[Any]], Awaitable[None]] | None = None,
     ) -> Any:
         """What the request's reply is read as, after `MAX_RETRIES` retries at most. No retry starts
-        after the deadline, on the timing's clock.
-
-        Args:
-            interrupted: given the reply to come when a cancel strikes while the request is in
-                flight; cleans up.
-        """
+        after the deadline, on the timing's clock. `interrupted` cleans up: it is given the reply to
+        come when a cancel strikes while the request is in flight."""
         import asyncio
 
         attempt = 0
         while True:
-            limited = replace(request, limit_seconds=self._limit_seconds(request, deadline))
+            limit = request.limit_seconds
+            if deadline is not None:
+                remaining = deadline - self._timing.clock()
+                limit = min(limit, max(LAST_TIMEOUT_SECONDS, remaining))
+            limited = replace(request, limit_seconds=limit)
             future = self.threads.start(partial(self.exchange, limited))
             reply = asyncio.wrap_future(future)
             reply.add_done_callback(retrieve)
             try:
                 # Not wait_for: before Python 3.12 it forgets a cancel that comes with the reply.
-                await asyncio.wait({reply}, timeout=limited.limit_seconds + _GRACE_SECONDS)
+                await asyncio.wait({reply}, timeout=limit + _GRACE_SECONDS)
             except BaseException:
                 is_in_flight = not (request.withdrawn and future.cancel())
                 if interrupted is not None and is_in_flight:
@@ -163,12 +163,8 @@ class Http:
             attempt += 1
 
     def exchange(self, request: Request) -> Any:
-        """Sends the request and reads the reply. Blocks.
-
-        Raises:
-            APIConnectionError: there was none, or not a whole one.
-            GpuWorkerError: whatever `request.read` makes of it.
-        """
+        """Sends the request and reads the reply. Blocks. Raises APIConnectionError: there was none,
+        or not a whole one; or what `request.read` makes of it."""
         import requests
 
         if self._process != os.getpid():  # a forked one would share its parent's connections
@@ -190,12 +186,6 @@ class Http:
         return request.read(
             Answer(response.status_code, response.reason or "", response.headers, body)
         )
-
-    def _limit_seconds(self, request: Request, deadline: float | None) -> float:
-        if deadline is None:
-            return request.limit_seconds
-        remaining = max(LAST_TIMEOUT_SECONDS, deadline - self._timing.clock())
-        return min(request.limit_seconds, remaining)
 
 
 def _bounded(response: requests.Response, request: Request) -> bytes:
@@ -253,30 +243,26 @@ def _connection_error(error: requests.RequestException, request: Request) -> API
 
     arrived = not _never_sent(error)
     host = f" from {urlsplit(request.url).netloc}" if request.to_endpoint else ""
-    note = ""
+    note = "; check GPU_WORKER_BASE_URL" if request.to_endpoint else ""
     if arrived:
         note = "; the endpoint may have taken the request all the same"
-    elif request.to_endpoint:
-        note = "; check GPU_WORKER_BASE_URL"
+    # The class of the failure and its cause in words; the rest of the text holds addresses and
+    # URLs.
+    cause = _CAUSE.search(redact(str(error)))
+    reason = type(error).__name__ + (f": {cause.group(0).strip()}" if cause else "")
     # A certificate that is not trusted, or a proxy setting that is no URL (a ValueError), is the
     # same at the next attempt.
     transient = not isinstance(error, requests.exceptions.SSLError | ValueError)
-    return APIConnectionError(
-        f"{request.what}: no answer{host} ({_reason(error)}){note}",
-        may_have_arrived=arrived,
-        transient=transient,
-    )
+    message = f"{request.what}: no answer{host} ({reason}){note}"
+    return APIConnectionError(message, may_have_arrived=arrived, transient=transient)
 
 
 def _never_sent(error: requests.RequestException) -> bool:
     """Whether no byte of the request left: the connection was not made."""
-    import requests
+    from requests import ConnectTimeout, exceptions
     from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
-    if isinstance(
-        error,
-        requests.ConnectTimeout | requests.exceptions.SSLError | requests.exceptions.ProxyError,
-    ):
+    if isinstance(error, ConnectTimeout | exceptions.SSLError | exceptions.ProxyError):
         return True
     cause = error.args[0] if error.args else None
     reason = cause.reason if isinstance(cause, MaxRetryError) else cause
@@ -287,10 +273,3 @@ _CAUSE = re.compile(
     r"Tunnel connection failed: \d{3}[ \w]*|\[Errno [-\d]+\][^)'\"]*|[Rr]ead timed out"
     r"|certificate verify failed|reset by peer|closed connection"
 )
-
-
-def _reason(error: requests.RequestException) -> str:
-    """The class of the failure and its cause in words; the rest of the text holds addresses and
-    URLs."""
-    cause = _CAUSE.search(redact(str(error)))
-    return f"{type(error).__name__}: {cause.group(0).strip()}" if cause else type(error).__name__

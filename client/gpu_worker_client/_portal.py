@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from functools import partial, wraps
 from inspect import signature
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
@@ -38,21 +38,20 @@ class _Call(Generic[T]):
         self.orders: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
         """What the waiting thread is to do; None when the task has ended."""
         self.task: asyncio.Task[None] | None = None
-        self.value: T | None = None
-        self.error: BaseException | None = None
+        self.outcome: Future[T] = Future()
 
-    def start_call(
-        self, loop: asyncio.AbstractEventLoop, call: Callable[..., Awaitable[T]], args: Any
-    ) -> None:
-        self.task = loop.create_task(self._made(call, args))
+    def start(self, function: Callable[..., Awaitable[T]], args: Any) -> None:
+        import asyncio  # here, as in this whole file: it doubles the time of importing the package
+
+        async def made() -> None:
+            _waiting.set(self)
+            try:
+                self.outcome.set_result(await function(*args))
+            except BaseException as error:  # noqa: BLE001 - it belongs to the thread that waits
+                self.outcome.set_exception(error)
+
+        self.task = asyncio.get_running_loop().create_task(made())
         self.task.add_done_callback(lambda _: self.orders.put(None))
-
-    async def _made(self, call: Callable[..., Awaitable[T]], args: Any) -> None:
-        _waiting.set(self)
-        try:
-            self.value = await call(*args)
-        except BaseException as error:  # noqa: BLE001 - it belongs to the thread that waits
-            self.error = error
 
     def cancel(self) -> None:
         if self.task is not None:
@@ -60,7 +59,7 @@ class _Call(Generic[T]):
 
     async def order(self, function: Callable[..., T], *args: Any) -> T:
         """Has the waiting thread make a call. What it raises ends the whole blocking call."""
-        import asyncio  # here, as in this whole file: it doubles the time of importing the package
+        import asyncio
 
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
@@ -80,31 +79,24 @@ def call(function: Callable[..., Awaitable[T]], *args: Any) -> T:
     """The value of an asynchronous call, for any thread; one with an event loop (a notebook's) is
     blocked meanwhile. Ctrl-C, or an error of a callback, cancels the call and waits until it has
     cleaned up; a second one does not wait."""
-    loop = _portal.loop()
-    made = _Call[T]()
+    loop, made = _portal.loop(), _Call[T]()
     try:
-        loop.call_soon_threadsafe(made.start_call, loop, function, args)
-        while (order := made.orders.get()) is not None:
-            order()
-        if made.error is not None:
-            raise made.error
-        return cast(T, made.value)
-    except BaseException as error:
-        if made.error is not error:
-            _end(loop, made)
-        raise
-    finally:
-        made.error = None  # a traceback holds this frame
-
-
-def _end(loop: asyncio.AbstractEventLoop, made: _Call[Any]) -> None:
-    loop.call_soon_threadsafe(made.cancel)
-    try:
-        while (order := made.orders.get()) is not None:
+        loop.call_soon_threadsafe(made.start, function, args)
+        for order in iter(made.orders.get, None):
             order()
     except BaseException:
         loop.call_soon_threadsafe(made.cancel)
+        try:
+            for order in iter(made.orders.get, None):
+                order()
+        except BaseException:
+            loop.call_soon_threadsafe(made.cancel)
+            raise
         raise
+    try:
+        return made.outcome.result()
+    finally:
+        del made  # a traceback holds this frame
 
 
 def iterate(source: AsyncGenerator[T, None]) -> Iterator[T]:
@@ -309,18 +301,15 @@ class Threads:
             threading.Thread(target=self._serve, name="gpu-worker-client", daemon=True).start()
 
     def _serve(self) -> None:
-        while (following := self._next()) is not None:
-            future, function = following
+        while True:
+            with self._lock:
+                if not self._calls:
+                    self._alive -= 1
+                    return
+                future, function = self._calls.popleft()
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(function())
                 except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits
                     future.set_exception(error)
-            del following, future, function  # or they would be held until there are others
-
-    def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
-        with self._lock:
-            if self._calls:
-                return self._calls.popleft()
-            self._alive -= 1
-            return None
+            del future, function  # or they would be held until there are others

@@ -10,14 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import (
-    AsyncGenerator,
-    Awaitable,
-    Callable,
-    Coroutine,
-    Iterable,
-    Mapping,
-)
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic
@@ -250,27 +243,25 @@ class AsyncClient(AsyncFileTasks):
         if max_parallel < 1:
             raise ConfigError("max_parallel must be 1 or more")
 
+        async def outcome(index: int, task: Any) -> Outcome[Any]:
+            try:
+                return Outcome(index, result=await self.run(task, timeout, policy=policy))
+            except GpuWorkerError as error:
+                return Outcome(index, error=error)
+
         async def calls() -> AsyncGenerator[Coroutine[Any, Any, Outcome[Any]], None]:
             index = 0
             async for task in self._each(tasks):
-                yield self._outcome(index, task, timeout, policy)
+                yield outcome(index, task)
                 index += 1
 
         async with aclosing(as_they_end(calls(), max_parallel)) as outcomes:
-            async for outcome in outcomes:
-                yield outcome
+            async for ended in outcomes:
+                yield ended
 
     async def _each(self, tasks: Iterable[Any]) -> AsyncGenerator[Any, None]:
         for task in tasks:
             yield task
-
-    async def _outcome(
-        self, index: int, task: Any, timeout: float | None, policy: Policy | None
-    ) -> Outcome[Any]:
-        try:
-            return Outcome(index, result=await self.run(task, timeout, policy=policy))
-        except GpuWorkerError as error:
-            return Outcome(index, error=error)
 
     def job(
         self, job_id: str, task: type[AnsweredBy[R]] | AnsweredBy[R] | str | None = None
@@ -322,10 +313,16 @@ class AsyncClient(AsyncFileTasks):
             if not is_web_url(webhook):
                 raise ConfigError("webhook must be an absolute https or http URL")
             body["webhook"] = webhook
+        if wait_seconds is not None:
+            if not MIN_WAIT_SECONDS <= wait_seconds <= MAX_WAIT_SECONDS:
+                problem = f"must be {MIN_WAIT_SECONDS:g} to {MAX_WAIT_SECONDS:g}"
+                raise ConfigError(f"wait_seconds {problem}")
+            clock = self.connection.timing.clock
+            remaining = wait_seconds if deadline is None else deadline - clock()
+            wait_seconds = min(wait_seconds, remaining) if remaining >= MIN_WAIT_SECONDS else None
+        repeatable = _is_repeatable(checked)
         request = self.connection.endpoint.submit(
-            body,
-            repeatable=_is_repeatable(checked),
-            wait_seconds=self._hold_seconds(wait_seconds, deadline),
+            body, repeatable=repeatable, wait_seconds=wait_seconds
         )
         answer = await self.connection.http.send(request, deadline, self._take_back)
         job_id, kind = job_id_of(answer), TASKS[checked.task].result
@@ -347,16 +344,6 @@ class AsyncClient(AsyncFileTasks):
                 str(error) or "no answer",
             )
 
-    def _hold_seconds(self, wait_seconds: float | None, deadline: float | None) -> float | None:
-        """How long the submit asks to be held open; None when there is no time to."""
-        if wait_seconds is None:
-            return None
-        if not MIN_WAIT_SECONDS <= wait_seconds <= MAX_WAIT_SECONDS:
-            raise ConfigError(f"wait_seconds must be {MIN_WAIT_SECONDS:g} to {MAX_WAIT_SECONDS:g}")
-        clock = self.connection.timing.clock
-        remaining = wait_seconds if deadline is None else deadline - clock()
-        return min(wait_seconds, remaining) if remaining >= MIN_WAIT_SECONDS else None
-
     def _job(
         self,
         job_id: str,
@@ -364,7 +351,4 @@ class AsyncClient(AsyncFileTasks):
         stored: StoredResult | None = None,
         answer: dict[str, Any] | None = None,
     ) -> AsyncJob[Any]:
-        return self._made(AsyncJob(self.connection, job_id, result_type, stored, answer))
-
-    def _made(self, job: AsyncJob[Any]) -> AsyncJob[Any]:
-        return job
+        return AsyncJob(self.connection, job_id, result_type, stored, answer)

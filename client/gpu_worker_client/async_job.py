@@ -50,11 +50,7 @@ def outage_seconds(errors: int, jitter: float) -> float:
 def poll_seconds(polls: int, jitter: float) -> float:
     """Pause after `polls` polls (from 0) at the same state. `jitter` in [0, 1) spreads it by a
     quarter to both sides."""
-    pause = (
-        POLL_CAP_SECONDS
-        if polls > 10
-        else min(POLL_CAP_SECONDS, POLL_FIRST_SECONDS * POLL_FACTOR**polls)
-    )
+    pause = min(POLL_CAP_SECONDS, POLL_FIRST_SECONDS * POLL_FACTOR ** min(polls, 100))
     return pause * (0.75 + 0.5 * jitter)
 
 
@@ -84,10 +80,8 @@ class AsyncJob(Generic[R]):
     ) -> None:
         self.id = job_id
         """As the endpoint named it; `client.job(id)` makes a handle of it again."""
-        self._connection = connection
-        self._timing = connection.timing
-        self._result_type = result_type
-        self._stored = stored
+        self._connection, self._timing = connection, connection.timing
+        self._result_type, self._stored = result_type, stored
         self._final: JobStatus | None = None
         self.handle: Any = self
         """What an error of this job carries: this job, or its blocking face."""

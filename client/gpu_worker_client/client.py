@@ -6,20 +6,13 @@ SDK's event loop while the caller waits.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic
 
 from gpu_worker_client._blocking import in_thread
-from gpu_worker_client._portal import (
-    Blocking,
-    blocking,
-    call,
-    iterating,
-    on_callers_thread,
-    sleeper,
-)
+from gpu_worker_client._portal import blocking, call, iterating, on_callers_thread, sleeper
 from gpu_worker_client._retry import Timing
 from gpu_worker_client.async_client import AsyncClient, Task
 from gpu_worker_client.async_job import AsyncJob, OnTimeout, R
@@ -32,7 +25,6 @@ if TYPE_CHECKING:  # a program without a bucket loads none of it
     from gpu_worker_client.storage import Storage
 
 __all__ = ["Client", "Job", "Policy"]
-P = ParamSpec("P")
 
 
 class Job(Generic[R]):
@@ -67,18 +59,6 @@ class Job(Generic[R]):
         return call(partial(self.core.result, timeout, on_timeout=on_timeout))
 
     result.__doc__ = AsyncJob.result.__doc__
-
-
-def _handing_out(
-    function: Callable[Concatenate[Any, P], Coroutine[Any, Any, AsyncJob[R]]],
-) -> Callable[Concatenate[Blocking, P], Job[R]]:
-    """`blocking`, of a call that gives a job."""
-
-    @wraps(function)
-    def handed_out(client: Blocking, *args: Any, **kwargs: Any) -> Job[R]:
-        return call(partial(function, client.core, *args, **kwargs)).handle
-
-    return handed_out
 
 
 class Client(FileTasks):
@@ -123,7 +103,13 @@ class Client(FileTasks):
         """Closes the connections. Jobs on the endpoint go on."""
         self.core.connection.http.close()
 
-    submit = _handing_out(AsyncClient.submit)
+    def submit(
+        self, task: Task[R], *, policy: Policy | None = None, webhook: str | None = None
+    ) -> Job[R]:
+        return call(partial(self.core.submit, task, policy=policy, webhook=webhook)).handle
+
+    submit.__doc__ = AsyncClient.submit.__doc__
+
     map = iterating(AsyncClient.map)
     health = blocking(AsyncClient.health)
 
@@ -158,7 +144,8 @@ class _Core(AsyncClient):
         while (task := await in_thread(partial(next, source, _END))) is not _END:
             yield task
 
-    def _made(self, job: AsyncJob[Any]) -> AsyncJob[Any]:
+    def _job(self, *args: Any, **fields: Any) -> AsyncJob[Any]:
+        job = super()._job(*args, **fields)
         job.handle = Job(job)
         return job
 

@@ -34,10 +34,7 @@ def create_nvenc_command(
         input_file: a name or a path, of which the name counts: the task's `inputs` must have it.
         output_file: likewise; its suffix chooses the container.
         bitrate: of the video, "5M" or "800k" for example.
-        codec: one of `NVENC_CODECS`.
-
-    Raises:
-        ValueError: another codec.
+        codec: one of `NVENC_CODECS`; ValueError for another.
     """
     if codec not in NVENC_CODECS:
         raise ValueError(f"codec must be one of: {', '.join(NVENC_CODECS)}")
@@ -50,15 +47,9 @@ def create_nvenc_command(
 
 
 def command_args(command: Sequence[str] | Compilable) -> list[str]:
-    """The words of a command that follow the program's name.
-
-    Args:
-        command: such words already, or a stream of `ffmpeg-python` or `typed-ffmpeg` whose files
-            are called by the names that the task's `inputs` have.
-
-    Raises:
-        TypeError: it is neither.
-    """
+    """The words of a command that follow the program's name: such words already, or a stream of
+    `ffmpeg-python` or `typed-ffmpeg` whose files have the names of the task's `inputs`. Raises
+    TypeError: it is neither."""
     if isinstance(command, str):
         raise TypeError("the command is one text: give a list of words, as shlex.split makes it")
     if isinstance(command, Sequence):
@@ -79,12 +70,7 @@ def plainly_named(
 ) -> tuple[list[str], dict[str, T]]:
     """A command and its files under names that the task takes: one with a colon, a question mark
     and the like becomes `file-1.mp4`, among the files and where it is a whole word of the command.
-    Other names stay.
-
-    Args:
-        files: by the names that the command says.
-        output: the name of the output, which is the command's last word.
-    """
+    Other names stay. `files` are by the command's names; `output` is its last word."""
     given = dict.fromkeys([*files, output])
     stems = {PurePath(name).stem for name in given}
     free = (f"file-{number}" for number in count(1) if f"file-{number}" not in stems)

@@ -81,8 +81,7 @@ class Policy:
 
 
 def checked_policy(policy: object) -> Policy | None:
-    """Raises ConfigError: a value is out of bounds, or it is something else than a `Policy` or
-    None, the dict that RunPod's API takes for example."""
+    """Raises ConfigError: a value is out of bounds, or it is neither a `Policy` nor None."""
     if policy is not None and not isinstance(policy, Policy):
         example = "Policy(execution_timeout_seconds=3600, ttl_seconds=7200)"
         raise ConfigError(f"policy must be a Policy: {example} for example")

@@ -1,5 +1,4 @@
-"""What an answer of `/status` says, read without I/O: the state, the progress, the failure, the
-typed result.
+"""What an answer of `/status` says: the state, the progress, the failure, the typed result.
 
 RunPod puts progress and result into the same field, `output`; here the state decides which it is. A
 failure's text comes in three shapes (our `ErrorBody` as JSON, the JSON traceback of RunPod's SDK,
@@ -15,7 +14,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from gpu_worker_client.protocol import TASKS, ErrorBody, ErrorCode, Progress, State, TaskResult
+from gpu_worker_client.protocol import ErrorBody, ErrorCode, Progress, State, TaskResult
 from gpu_worker_client.protocol.errors import (
     JobCancelled,
     JobError,
@@ -26,6 +25,7 @@ from gpu_worker_client.protocol.errors import (
     job_error,
 )
 from gpu_worker_client.protocol.foreign import redact
+from gpu_worker_client.protocol.registry import result_model
 
 MAX_FOREIGN_MESSAGE_CHARS = 2000
 """A crash of the worker's SDK may quote anything; a message is for a person."""
@@ -53,14 +53,13 @@ class JobStatus:
 
 
 def read_status(job_id: str, data: Mapping[str, Any]) -> JobStatus:
-    """The status in an endpoint's answer. A `status` that is missing or unknown counts as
-    running."""
+    """The status in an endpoint's answer; one missing or unknown counts as running."""
     state = State.from_runpod(str(data.get("status")))
     output, worker_id = data.get("output"), data.get("workerId")
     return JobStatus(
         id=job_id,
         state=state,
-        progress=_progress(output) if state is State.running else None,
+        progress=read_progress(output) if state is State.running else None,
         output=output if state is State.completed else None,
         error=_error_text(data) if state.is_final else None,
         queue_seconds=_seconds(data.get("delayTime")),
@@ -70,7 +69,8 @@ def read_status(job_id: str, data: Mapping[str, Any]) -> JobStatus:
     )
 
 
-def _progress(output: object) -> Progress | None:
+def read_progress(output: object) -> Progress | None:
+    """A report of our worker's; None when it is another's."""
     try:
         return Progress.model_validate(output)
     except ValidationError:
@@ -141,21 +141,12 @@ _NO_RESULT: dict[State, tuple[type[JobError], str]] = {
 def read_result(
     status: JobStatus, output: object, kind: type[TaskResult] | None = None, job: Any = None
 ) -> TaskResult:
-    """The typed result of a job that has ended.
-
-    Args:
-        status: a final one.
-        output: the result as JSON values; None when there is none.
-        kind: the result's model; None takes the one that the result's own `task` names.
-        job: the handle that an error shall carry.
-
-    Raises:
-        JobError: there is no result, or none of its kind.
-    """
+    """The typed result of a job with a final `status`; without a `kind` its own `task` names the
+    model. Raises JobError, which carries `job`: there is no result, or none of its kind."""
     if output is None:
         raise failure(status, job)
     name = cast("dict[str, Any]", output).get("task") if isinstance(output, dict) else None
-    model = kind or (TASKS[name].result if isinstance(name, str) and name in TASKS else TaskResult)
+    model = kind or result_model(name)
     try:
         return model.model_validate(output)
     except ValidationError as error:

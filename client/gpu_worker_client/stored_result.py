@@ -19,8 +19,9 @@ from pydantic import ValidationError
 
 from gpu_worker_client._http import Answer, Http, Request
 from gpu_worker_client.errors import APIConnectionError
-from gpu_worker_client.protocol import TASKS, TaskBase, TaskResult
+from gpu_worker_client.protocol import TaskBase, TaskResult
 from gpu_worker_client.protocol.http import TRANSIENT_STATUS, signed_headers
+from gpu_worker_client.protocol.registry import result_model
 
 MAX_RESULT_BYTES = 1 << 30
 """What is read of a result: an hour of a hundred people, at 100 bytes a box, twice."""
@@ -53,11 +54,8 @@ class StoredResult:
 async def read_stored(
     http: Http, stored: StoredResult, deadline: float | None = None
 ) -> dict[str, Any] | None:
-    """The fields of a stored result; None when the object holds that of other work.
-
-    Raises:
-        APIConnectionError: storage does not answer, or not with a result.
-    """
+    """The fields of a stored result; None when the object holds that of other work. Raises
+    APIConnectionError: storage does not answer, or not with a result."""
     request = _request(stored.url, stored.task, stored.headers)
     fields: dict[str, Any] = await http.send(request, deadline)
     ours = fields.get("task") == stored.task and fields.get("idempotency_key") == stored.key
@@ -67,16 +65,11 @@ async def read_stored(
 async def read_whole(
     http: Http, output: object, deadline: float | None = None, *, allow_http: bool = False
 ) -> object:
-    """The whole result of which `output` is a summary that says where; any other output as it is.
+    """The whole result of which the endpoint's `output` is a summary that says where; any other
+    output as it is. `allow_http` is for an endpoint on loopback, whose store is there too.
 
-    Args:
-        output: what the endpoint answered.
-        deadline: on the timing's clock.
-        allow_http: for an endpoint on loopback, whose store is there too.
-
-    Raises:
-        APIConnectionError: the bucket does not answer, or not with a result; ask again, the URL
-            lives seven days. Or the URL is none to be asked at all (`transient` is False).
+    Raises APIConnectionError: the bucket does not answer, or not with a result; ask again, the URL
+    lives seven days. Or the URL is none to be asked at all (`transient` is False).
     """
     answer = cast("dict[str, Any]", output) if isinstance(output, dict) else {}
     url = answer.get("result_url")
@@ -111,12 +104,11 @@ def is_summary(output: object) -> bool:
 
 
 def _request(url: str, task: object, headers: Mapping[str, str]) -> Request:
-    kind = TASKS[task].result if isinstance(task, str) and task in TASKS else TaskResult
     return Request(
         "GET",
         url,
         "the bucket that holds the result",
-        partial(_parsed, kind=kind, gzipped=urlsplit(url).path.endswith(".gz")),
+        partial(_parsed, kind=result_model(task), gzipped=urlsplit(url).path.endswith(".gz")),
         headers=headers,
         limit_seconds=RESULT_SECONDS,
         to_endpoint=False,

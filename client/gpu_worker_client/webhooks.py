@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from gpu_worker_client.errors import ConfigError, WebhookError
-from gpu_worker_client.protocol import TASKS, State, TaskResult
+from gpu_worker_client.protocol import State, TaskResult
 from gpu_worker_client.protocol.errors import JobError, job_error
 from gpu_worker_client.protocol.foreign import parse_integer
+from gpu_worker_client.protocol.registry import result_model
 from gpu_worker_client.protocol.result import WebhookBody
 
 HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
@@ -157,7 +158,7 @@ def _event(raw: bytes, message_id: str, timestamp: int) -> WebhookEvent:
     try:
         body = WebhookBody.model_validate_json(raw)
         data = body.data
-        kind = TASKS[data.task].result if data.task in TASKS and not data.partial else TaskResult
+        kind = TaskResult if data.partial else result_model(data.task)
         result = None if data.result is None else kind.model_validate(data.result)
     except ValueError:  # pydantic's ValidationError too, whose text quotes the body
         problem = "the request is signed, but its body is no event of this worker"

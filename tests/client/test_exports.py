@@ -11,7 +11,7 @@ from typing import get_args
 import pytest
 
 import gpu_worker_client
-from gpu_worker_client import protocol
+from gpu_worker_client import filejobs, protocol, split
 
 
 def offered_to_type_checkers(package: ModuleType) -> set[str]:
@@ -23,7 +23,9 @@ def offered_to_type_checkers(package: ModuleType) -> set[str]:
     return {alias.name for alias in aliases}
 
 
-@pytest.mark.parametrize("package", [gpu_worker_client, protocol], ids=lambda each: each.__name__)
+@pytest.mark.parametrize(
+    "package", [gpu_worker_client, filejobs, protocol, split], ids=lambda each: each.__name__
+)
 def test_all_is_sorted_and_equal_to_what_type_checkers_see(package: ModuleType) -> None:
     assert vars(package)["__all__"] == sorted(offered_to_type_checkers(package))
     assert dir(package) == vars(package)["__all__"]

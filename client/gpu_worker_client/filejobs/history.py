@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gpu_worker_client._atomic_file import atomic_file
+from gpu_worker_client.files.work import atomic_file
 
 Where = Literal["remote", "local"]
 
@@ -70,14 +70,13 @@ class History:
 
     def jobs(self) -> list[PastJob]:
         """Oldest first. A line that is damaged, or a newer version's, is left out."""
-        try:
-            lines = self.path.read_bytes()[-2 * MAX_FILE_BYTES :].splitlines() if self.path else []
-        except OSError:
-            return []
         found: list[PastJob] = []
-        for line in lines:
-            with suppress(ValidationError):
-                found.append(PastJob.model_validate_json(line))
+        with suppress(OSError):
+            for line in (
+                self.path.read_bytes()[-2 * MAX_FILE_BYTES :].splitlines() if self.path else ()
+            ):
+                with suppress(ValidationError):
+                    found.append(PastJob.model_validate_json(line))
         return found
 
 
@@ -94,11 +93,8 @@ def expected_seconds(
 
 def measured_bandwidth(jobs: Sequence[PastJob]) -> float | None:
     """Bytes a second of the uploads last made, their median; None when none took any time."""
-    rates = [
-        job.upload_bytes / job.upload_seconds
-        for job in jobs
-        if job.upload_bytes and job.upload_seconds > 0
-    ]
+    uploads = [job for job in jobs if job.upload_bytes and job.upload_seconds > 0]
+    rates = [job.upload_bytes / job.upload_seconds for job in uploads]
     return median(rates[-NEIGHBOURS:]) if rates else None
 
 

@@ -17,13 +17,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
 from gpu_worker_client._blocking import checkpoint
 from gpu_worker_client.errors import ConfigError
-from gpu_worker_client.files.work import FileOrUrl, FileWork, is_url
+from gpu_worker_client.files.work import FileWork, is_url
 from gpu_worker_client.protocol import TASKS, ErrorBody, ErrorCode, TaskResult
 from gpu_worker_client.protocol.errors import GpuWorkerError, job_error
 from gpu_worker_client.protocol.foreign import redact
@@ -55,9 +56,10 @@ def obstacle(work: FileWork) -> str | None:
         return None
     if not _is_installed("gpu_worker_processors"):
         return "running on this machine needs the processors: pip install gpu-worker-processors"
-    if any(_is_remote(file) for file in (*work.files.values(), work.output) if file is not None):
+    files = [str(file) for file in (*work.files.values(), work.output) if is_url(file or "")]
+    if any(not url.lower().startswith("file:") for url in files):
         return (
-            "running on this machine with a URL for a file needs the worker: pip install gpu-worker"
+            "a run on this machine with a URL for a file needs the worker: pip install gpu-worker"
         )
     return None
 
@@ -67,27 +69,19 @@ def _is_installed(package: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
-def _is_remote(file: FileOrUrl) -> bool:
-    return is_url(file) and not str(file).lower().startswith("file:")
-
-
 def run_local(
     work: FileWork,
     timeout: float | None = None,
     env: Mapping[str, str] | None = None,
 ) -> TaskResult:
-    """Runs a task here. A `checkpoint` ends the child.
-
-    Args:
-        work: its output, when it has one, appears whole or not at all.
-        timeout: seconds of wall time; None waits for ever.
-        env: environment of the child; default: this process's. Keys of endpoint and bucket are left
-            out.
+    """Runs a task here, `timeout` seconds at most; its output appears whole or not at all. The
+    child gets `env`, by default this process's, without the keys of endpoint and bucket. A
+    `checkpoint` ends it.
 
     Raises:
         ConfigError: what is needed is not installed, and the message says the pip line; or a
             variable does not parse.
-        JobError: the task failed, or took longer than `timeout`; nothing was written.
+        JobError: the task failed, or took longer.
         OSError: an input or the output's folder is not there.
     """
     if (problem := obstacle(work)) is not None:
@@ -104,17 +98,20 @@ def _run_child(task: bytes, timeout: float | None, env: Mapping[str, str]) -> No
     """Has the child do the task. Raises its error."""
     own = ["gpu_worker.cli", "run", "-", "--quiet"]
     words = own if _is_installed("gpu_worker") else ["gpu_worker_processors"]
-    with tempfile.TemporaryFile() as notes:
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as notes:
+        # A file: what does not fit a pipe at once, `communicate` forgets after its first timeout.
+        given.write(task)
+        given.seek(0)
         child = subprocess.Popen(
             [sys.executable, "-c", _START, *words, "--parent", str(os.getpid())],
-            stdin=subprocess.PIPE,
+            stdin=given,
             stdout=subprocess.PIPE,
             stderr=notes,
             env={name: value for name, value in env.items() if not name.startswith(_SECRET)},
             start_new_session=True,  # so that it can be ended whole; Ctrl-C is passed on by `_end`
         )
         try:
-            answer = _answer(child, task, timeout)
+            answer = _answer(child, timeout)
         finally:
             _end(child)
             if child.stdout is not None:
@@ -123,15 +120,12 @@ def _run_child(task: bytes, timeout: float | None, env: Mapping[str, str]) -> No
             raise error
 
 
-def _answer(child: subprocess.Popen[bytes], task: bytes, timeout: float | None) -> bytes:
+def _answer(child: subprocess.Popen[bytes], timeout: float | None) -> bytes:
     end = None if timeout is None else time.monotonic() + timeout
-    given: bytes | None = task
     while True:
         checkpoint()
-        try:
-            return child.communicate(given, CHECKPOINT_SECONDS)[0]
-        except subprocess.TimeoutExpired:
-            given = None  # what is not written yet is remembered
+        with suppress(subprocess.TimeoutExpired):
+            return child.communicate(timeout=CHECKPOINT_SECONDS)[0]
         if end is not None and time.monotonic() >= end:
             message = f"the task did not end within {timeout:g} s on this machine"
             raise job_error(ErrorBody(code=ErrorCode.time_limit.value, message=message))

@@ -12,7 +12,7 @@ import json
 import logging
 import platform
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -131,12 +131,8 @@ class Prepared:
     """Keys of the objects that only this work needs."""
 
     def download(self, result: TaskResult, notify: Notify) -> None:
-        """Downloads the output, when it goes to a path.
-
-        Raises:
-            StorageError, OSError: it did not come; it stays in the bucket, and the same call made
-                again only downloads it.
-        """
+        """Downloads the output, when it goes to a path. Raises StorageError, OSError: it did not
+        come; it stays in the bucket, and the same call made again only downloads it."""
         target = self.work.output_path
         if self.storage is None or self.output_key is None or target is None:
             return
@@ -186,7 +182,12 @@ def prepare(
         name: bucket.upload(path, on_progress=notifying(notify, "upload", path))
         for name, path in work.paths.items()
     }
-    name = _name_of(work, keys)
+    # One name for one piece of work on one machine: the same call has it again. Random when an
+    # input is a URL, behind which there may be something else the next time.
+    output = work.output_path.absolute() if work.output_path else work.output
+    identity = [work.task, work.params, sorted(keys.items()), output, platform.node()]
+    known = json.dumps(identity, sort_keys=True, default=str).encode()
+    name = uuid.uuid4().hex if len(keys) < len(work.files) else hashlib.sha256(known).hexdigest()
     result_key = bucket.key("out", name, "result.json")
     prepared = Prepared(task, work, bucket, temporary_keys=[result_key])
     if not bucket.keep_inputs:
@@ -223,16 +224,6 @@ def _presigned_output(
     part_bytes = max(MIN_OUTPUT_PART_BYTES, -(-likely_bytes // OUTPUT_PARTS))
     prepared.parts = bucket.presign_parts(key, part_bytes, OUTPUT_PARTS, seconds)
     return {"output_multipart": prepared.parts.multipart.model_dump(exclude_unset=True)}
-
-
-def _name_of(work: FileWork, keys: Mapping[str, str]) -> str:
-    """One name for one piece of work on one machine: the same call has it again. Random when an
-    input is a URL, behind which there may be something else the next time."""
-    if len(keys) < len(work.files):
-        return uuid.uuid4().hex
-    output = work.output_path.absolute() if work.output_path else work.output
-    identity = [work.task, work.params, sorted(keys.items()), output, platform.node()]
-    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def notifying(

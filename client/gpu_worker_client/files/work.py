@@ -1,14 +1,18 @@
-"""A task on files as the caller asks for it: paths and URLs, checked before anything is sent."""
+"""A task on files as the caller asks for it: paths and URLs, checked before anything is sent; and
+files that are written whole or not at all."""
 
 from __future__ import annotations
 
 import errno
+import os
 import re
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic
 
 from typing_extensions import TypeVar
 
@@ -71,16 +75,9 @@ class FileWork(Generic[R_co]):
         return sum(path.stat().st_size for path in self.paths.values())
 
     def as_task(self, urls: Mapping[str, str], fields: Mapping[str, Any]) -> TaskBase:
-        """The task as it is sent.
-
-        Args:
-            urls: path in the task -> URL; a file that is not among them is named as it is, one of
-                this machine by a `file:` URL.
-            fields: what else the task has.
-
-        Raises:
-            InvalidTask: the parameters do not fit.
-        """
+        """The task as it is sent, with `fields` besides. A file without a URL of its own in `urls`
+        (path in the task -> URL) is named as it is, one of this machine by a `file:` URL. Raises
+        InvalidTask: the parameters do not fit."""
         given = {path: _url(file) for path, file in self.files.items()} | dict(urls)
         named: dict[str, Any] = {field: given[field] for field in self.reads if field in given}
         if self.inputs is not None:
@@ -112,25 +109,19 @@ class FileWork(Generic[R_co]):
         return task
 
     def check_target(self, path: Path) -> None:
-        """Checks that a file can be written there, before anything is paid for.
-
-        Raises:
-            ConfigError: it would replace an input.
-            FileNotFoundError, NotADirectoryError, IsADirectoryError: its folder is not there or is
-                a file, or it is a folder itself.
-        """
+        """Checks that a file can be written there, before anything is paid for. Raises ConfigError:
+        it would replace an input; or FileNotFoundError, NotADirectoryError, IsADirectoryError."""
         if path.absolute() in map(Path.absolute, self.paths.values()):
             raise ConfigError(f"{path.name} is the input; give the output a name of its own")
         folder = path.absolute().parent
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "the output is a folder; name a file", str(path))
-        if folder.is_dir():
-            return
         if any(above.is_file() for above in (folder, *folder.parents)):
             problem = "a file stands where the output's folder should be"
             raise NotADirectoryError(errno.ENOTDIR, problem, str(path))
-        problem = "the output's folder is not there; make it first"
-        raise FileNotFoundError(errno.ENOENT, problem, str(path))
+        if not folder.is_dir():
+            problem = "the output's folder is not there; make it first"
+            raise FileNotFoundError(errno.ENOENT, problem, str(path))
 
 
 def _url(file: FileOrUrl) -> str:
@@ -164,3 +155,19 @@ def render_work(
         words, named = plainly_named(words, by_name, Path(fspath(output)).name)
     params = {"command_args": words, "require_hardware": require_hardware}
     return FileWork("render", params, {}, inputs=dict(named), output=output)
+
+
+@contextmanager
+def atomic_file(path: Path, mode: int = 0o644) -> Generator[BinaryIO]:
+    """A file that appears under its name, with the rights `mode`, when the block ends well, and not
+    at all otherwise. Raises OSError: its folder is not there, or cannot be written."""
+    handle, name = tempfile.mkstemp(prefix=".gpu-worker-", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        temporary.chmod(mode)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

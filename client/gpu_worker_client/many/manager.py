@@ -81,9 +81,7 @@ class JobManager:
             max_parallel = Switches.from_env(os.environ).max_parallel_jobs or DEFAULT_PARALLEL
         if max_parallel < 1 or retries < 0:
             raise ConfigError("max_parallel must be 1 or more, retries 0 or more")
-        self._keeps = state is not None
-        self._closed = False
-        self._process = os.getpid()
+        self._keeps, self._closed, self._process = state is not None, False, os.getpid()
         self._runner = Runner(
             client.core,
             Store(None if state is None else Path(state)),
@@ -123,17 +121,20 @@ class JobManager:
             InvalidTask: the task does not fit; nothing was written.
             ConfigError: the key is known for another kind of task.
         """
+        checked_policy(policy)
         checked = web_task(task)
         name = key or checked.idempotency_key or task_key(checked)
-        self._add([(name, checked, policy)])
+        call(self._runner.add, [(name, checked, policy)])
         return name
 
     def submit_all(self, tasks: Iterable[Task], *, policy: Policy | None = None) -> int:
         """`submit` for each of many, in batches; returns how many. A task that does not fit ends it
         there."""
+        checked_policy(policy)
         count, source = 0, iter(tasks)
         while batch := [web_task(task) for task in islice(source, BATCH)]:
-            self._add([(task.idempotency_key or task_key(task), task, policy) for task in batch])
+            rows = [(task.idempotency_key or task_key(task), task, policy) for task in batch]
+            call(self._runner.add, rows)
             count += len(batch)
         return count
 
@@ -168,11 +169,6 @@ class JobManager:
         if not self._closed:
             self._closed = True
             call(self._runner.close)
-
-    def _add(self, entries: list[tuple[str, TaskBase, Policy | None]]) -> None:
-        for _, _, policy in entries:
-            checked_policy(policy)
-        call(self._runner.add, entries)
 
 
 def task_key(task: TaskBase) -> str:

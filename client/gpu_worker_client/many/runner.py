@@ -17,14 +17,7 @@ from gpu_worker_client._endpoint import LAST_CANCEL_SECONDS
 from gpu_worker_client._retry import backoff_seconds
 from gpu_worker_client.async_client import AsyncClient
 from gpu_worker_client.async_job import POLL_ERRORS_TOLERATED, AsyncJob, outage_seconds
-from gpu_worker_client.errors import (
-    APIConnectionError,
-    APIError,
-    AuthenticationError,
-    NotFoundError,
-    RateLimitError,
-    ServerError,
-)
+from gpu_worker_client.errors import APIConnectionError, APIError, RateLimitError, ServerError
 from gpu_worker_client.events import Health
 from gpu_worker_client.many.state_file import (
     IN_DOUBT,
@@ -55,6 +48,9 @@ DOUBT_SECONDS = 900.0
 """Longest wait for such an endpoint to come to rest: other programs may use it without end."""
 SUBMIT_SECONDS = 60.0
 """Longest that leaving waits for the answer to a submit: only the answer names the job."""
+
+ENDPOINT_FAULTS = frozenset({401, 403, 404, 429})
+"""Statuses of a refusal that would meet every job."""
 
 InDoubt = Literal["fail", "resubmit"]
 _log = logging.getLogger("gpu_worker_client")
@@ -123,12 +119,9 @@ class Runner:
     def _serve(self) -> asyncio.Task[None]:
         if self._serving is None:
             self._serving = asyncio.create_task(self._work())
-            self._serving.add_done_callback(self._served)
+            self._serving.add_done_callback(retrieve)  # `outcomes` raises it, if anybody asks
+            self._serving.add_done_callback(lambda _: self._changed.set())
         return self._serving
-
-    def _served(self, serving: asyncio.Task[None]) -> None:
-        retrieve(serving)  # `outcomes` raises it, if anybody asks
-        self._changed.set()
 
     async def _stop(self) -> None:
         if self._serving is not None:
@@ -136,12 +129,8 @@ class Runner:
             await asyncio.wait({self._serving})
 
     async def _work(self) -> None:
-        """Works until it is cancelled.
-
-        Raises:
-            GpuWorkerError: the endpoint cannot be used any more. The rows say how far everything
-                is.
-        """
+        """Works until it is cancelled. Raises GpuWorkerError: the endpoint cannot be used any
+        more."""
         try:
             await _used_up(self._attempts(), self.max_parallel)
         finally:
@@ -163,9 +152,18 @@ class Runner:
         """One attempt, from wherever it stands to its end; the next one is another row's turn."""
         try:
             job = self._attached(row) if row.job_id else await self._submit(row)
-            if job is not None:
-                await job.wait()
-                await self._conclude(row, job)
+            if job is None:
+                return
+            await job.wait()
+            outcome = await _outcome(job)
+            attempts = row.attempts + (0 if row.job_id else 1)
+            if isinstance(outcome, JobError) and outcome.retryable and attempts <= self.retries:
+                _log.info("job %s failed (%s); it is tried again", job.id, outcome.code)
+                pause = backoff_seconds(attempts, None, self._timing.random())
+                await self._timing.async_sleep(pause)
+                self.store.move(row, WAITING)
+            else:
+                await self._end(row, outcome)
         finally:
             self._working.discard(row.number)
             self._changed.set()
@@ -173,17 +171,6 @@ class Runner:
     def _attached(self, row: Row) -> AsyncJob[Any]:
         job: Any = self.client.job  # its overloads want the task's own type
         return job(row.job_id, row.task)
-
-    async def _conclude(self, row: Row, job: AsyncJob[Any]) -> None:
-        """Writes down how a job ended, or has it tried again."""
-        outcome = await _outcome(job)
-        attempts = row.attempts + (0 if row.job_id else 1)
-        if isinstance(outcome, JobError) and outcome.retryable and attempts <= self.retries:
-            _log.info("job %s failed (%s); attempt %d follows", job.id, outcome.code, attempts + 1)
-            await self._pause(backoff_seconds(attempts, None, self._timing.random()))
-            self.store.move(row, WAITING)
-        else:
-            await self._end(row, outcome)
 
     async def _submit(self, row: Row) -> AsyncJob[Any] | None:
         """The job on the endpoint, its id written down; None when it ended here or is in doubt."""
@@ -204,11 +191,12 @@ class Runner:
                 if refusals > POLL_ERRORS_TOLERATED:
                     raise
                 least = error.retry_after_seconds or 0.0
-                await self._pause(max(least, outage_seconds(refusals, self._timing.random())))
+                pause = max(least, outage_seconds(refusals, self._timing.random()))
+                await self._timing.async_sleep(pause)
                 continue
             if job is None and self._outages:
                 outages = 1 + self._outages // self.max_parallel
-                await self._pause(outage_seconds(outages, self._timing.random()))
+                await self._timing.async_sleep(outage_seconds(outages, self._timing.random()))
             return job
 
     async def _send(self, row: Row) -> AsyncJob[Any] | None:
@@ -237,9 +225,7 @@ class Runner:
                 "a submit got no answer; it is looked into when all else has ended: %s", error
             )
             return
-        if isinstance(error, APIError) and not isinstance(
-            error, AuthenticationError | NotFoundError | RateLimitError
-        ):
+        if isinstance(error, APIError) and error.status not in ENDPOINT_FAULTS:
             error = JobError(ErrorBody(code="submit_refused", message=str(error)))
         if not isinstance(error, JobError):
             self.store.move(row, WAITING, attempts=-1)  # nothing left this machine
@@ -275,10 +261,9 @@ class Runner:
                 # There is no such object.
             at_work = Health.read(await self.client.health()).at_work
             if not at_work or self._timing.clock() >= deadline:
-                # Looked at once more by the worker before it works: it may have ended between the
-                # two looks.
+                # The worker looks once more before it works: the job may have ended between.
                 return None
-            await self._pause(DOUBT_POLL_SECONDS)
+            await self._timing.async_sleep(DOUBT_POLL_SECONDS)
 
     async def _cancels(self) -> AsyncGenerator[Coroutine[Any, Any, None], None]:
         for row in self.store.unended():
@@ -305,9 +290,6 @@ class Runner:
     async def _end(self, row: Row, outcome: TaskResult | JobError) -> None:
         self.store.end(row, *await in_thread(partial(written, outcome)))
         self._changed.set()
-
-    async def _pause(self, seconds: float) -> None:
-        await self._timing.async_sleep(seconds)
 
 
 async def _used_up(calls: AsyncGenerator[Coroutine[Any, Any, None], None], at_most: int) -> None:

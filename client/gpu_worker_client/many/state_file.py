@@ -15,10 +15,10 @@ import json
 import os
 import sqlite3
 from collections.abc import Collection, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, Json
 
@@ -134,10 +134,16 @@ class Ended(_Columns):
 
     def read(self) -> JobOutcome:
         """How it ended. A large result takes its time."""
-        is_done = self.state == COMPLETED
+        result = error = None
         with _one_job():
-            result = TASKS[self.name].result.from_json(self.outcome) if is_done else None
-            error = None if is_done else _error(json.loads(self.outcome))
+            if self.state == COMPLETED:
+                result = TASKS[self.name].result.from_json(self.outcome)
+            else:  # the error as it was raised, without its job
+                saved = json.loads(self.outcome)
+                body = ErrorBody.model_validate(saved["body"])
+                kind = getattr(errors, str(saved["kind"]), None)
+                known = isinstance(kind, type) and issubclass(kind, JobError)
+                error = kind(body) if known and kind else job_error(body)
         return JobOutcome(self.number - 1, result, error, self.key, self.job_id, self.attempts)
 
 
@@ -198,8 +204,7 @@ class Store:
                 )
 
     def next(self, taken: Collection[int]) -> Row | None:
-        """The next job to follow or to send: those that run already come first. `taken` are the
-        numbers in work."""
+        """The next job to follow or to send, those that run first; none of the numbers `taken`."""
         marks = ", ".join("?" * len(taken))
         where = f"state IN ('{RUNNING}', '{WAITING}') AND number NOT IN ({marks})"
         return self._read(Row, f"{where} ORDER BY state, number", *taken)
@@ -216,13 +221,11 @@ class Store:
             yield row
 
     def all_ended(self) -> bool:
-        query = "SELECT 1 FROM job WHERE position IS NULL LIMIT 1"
-        return self._db.execute(query).fetchone() is None
+        return not self._db.execute("SELECT 1 FROM job WHERE position IS NULL LIMIT 1").fetchall()
 
     def move(self, row: Row, state: str, *, job_id: str | None = None, attempts: int = 0) -> None:
         """Another state of a job that has not ended; `attempts` is how many more it has had."""
-        change = "state = ?, job_id = ?, attempts = attempts + ?"
-        self._change(change, row, state, job_id, attempts)
+        self._change("state = ?, job_id = ?, attempts = attempts + ?", row, state, job_id, attempts)
 
     def end(self, row: Row, state: str, outcome: str) -> None:
         """Arguments as `written` makes them."""
@@ -267,29 +270,23 @@ def _opened(path: Path | None) -> sqlite3.Connection:
         # An empty name: a private file of SQLite's own, gone with the connection. Opened by the
         # caller's thread, and from then on used by the event loop's only.
         db = sqlite3.connect("" if path is None else path, timeout=0, check_same_thread=False)
-        try:
-            _prepare(db, path)
-        except BaseException:
-            db.close()
-            raise
+        with ExitStack() as unless_ready, closing(sqlite3.connect(":memory:")) as new:
+            unless_ready.callback(db.close)
+            for pragma in _PRAGMAS:
+                db.execute(pragma)
+            new.executescript(_SCHEMA)
+            if not (found := _schema(db)):
+                db.executescript(_SCHEMA)
+            elif found != _schema(new):
+                raise ConfigError(
+                    f"{path} is no state file that this version of JobManager has written; give"
+                    " another name"
+                )
+            unless_ready.pop_all()
     except (OSError, sqlite3.Error) as error:
         reason = "another process works with it" if "locked" in str(error) else str(error)
         raise ConfigError(f"the state file {path} cannot be opened: {reason}") from None
     return db
-
-
-def _prepare(db: sqlite3.Connection, path: Path | None) -> None:
-    for pragma in _PRAGMAS:
-        db.execute(pragma)
-    with closing(sqlite3.connect(":memory:")) as new:
-        new.executescript(_SCHEMA)
-        if _schema(db) not in ([], _schema(new)):
-            raise ConfigError(
-                f"{path} is no state file that this version of JobManager has written; give"
-                " another name"
-            )
-    if not _schema(db):
-        db.executescript(_SCHEMA)
 
 
 def _schema(db: sqlite3.Connection) -> list[tuple[str, ...]]:
@@ -309,10 +306,3 @@ def _one_job() -> Generator[None]:
         raise ConfigError(
             f"a job in the state file cannot be read ({type(error).__name__}); give another file"
         ) from None
-
-
-def _error(saved: dict[str, Any]) -> JobError:
-    """The error as it was raised, without its job."""
-    body = ErrorBody.model_validate(saved["body"])
-    kind = getattr(errors, str(saved["kind"]), None)
-    return kind(body) if isinstance(kind, type) and issubclass(kind, JobError) else job_error(body)

@@ -224,14 +224,9 @@ _dumps = partial(json.dumps, ensure_ascii=False, allow_nan=False, separators=(",
 
 
 def read_result(data: bytes | str, track: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-    """The result's fields, as `TrackResult.model_validate` takes them.
-
-    Args:
-        track: makes a track of its fields, of which `frames` is a `TrackFrames`.
-
-    Raises:
-        ValueError: the text is no JSON object, or its `tracks` are none.
-    """
+    """The result's fields, as `TrackResult.model_validate` takes them; `track` makes a track of its
+    fields, of which `frames` is a `TrackFrames`. Raises ValueError: it is no JSON object, or its
+    `tracks` are none."""
     reader = JsonReader(data if isinstance(data, str) else data.decode("utf-8"))
     fields = read_fields(reader, track)
     reader.end()

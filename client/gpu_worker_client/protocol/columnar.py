@@ -60,15 +60,9 @@ class TrackHead(NamedTuple):
 
 
 def write_columnar(out: BinaryIO, heads: Sequence[TrackHead], boxes: Iterable[BoxColumns]) -> None:
-    """Writes tracks to an open file, which stays open.
-
-    Args:
-        boxes: in the order of the heads, a track's in as many parts as they come in.
-
-    Raises:
-        ValueError: more tracks or boxes than a reader takes, a head out of range, or other boxes
-            than the heads announce.
-    """
+    """Writes tracks to an open file: `boxes` in the order of the heads, a track's in as many parts
+    as they come in. Raises ValueError: more tracks or boxes than a reader takes, a head out of
+    range, or other boxes than the heads announce."""
     total = sum(head.boxes for head in heads)
     _check_counts(len(heads), total)
     target = _Deflated(out)
@@ -89,12 +83,8 @@ def write_columnar(out: BinaryIO, heads: Sequence[TrackHead], boxes: Iterable[Bo
 
 
 def read_columnar(data: bytes) -> Iterator[tuple[TrackHead, BoxColumns]]:
-    """The tracks in what `write_columnar` wrote, one after the other.
-
-    Raises:
-        ValueError: the bytes are anything else, however cleverly made; found at the latest when the
-            last track was read.
-    """
+    """The tracks in what `write_columnar` wrote, one after the other. Raises ValueError: the bytes
+    are anything else, however cleverly made; at the latest when the last track was read."""
     source = _Inflated(data)
     heads = _read_heads(source, *_read_sizes(source))
     tracks = _cut(_read_blocks(source, heads), [head.boxes for head in heads])
@@ -152,10 +142,9 @@ def _check_counts(tracks: int, boxes: int) -> None:
 
 def _packed_names(names: Sequence[str]) -> bytes:
     encoded = [name.encode() for name in names]
-    if len(encoded) > MAX_CLASSES or any(len(name) > MAX_CLASS_BYTES for name in encoded):
-        raise ValueError(
-            f"more than {MAX_CLASSES} classes, or a name of more than {MAX_CLASS_BYTES} bytes"
-        )
+    if len(encoded) > MAX_CLASSES or max(map(len, encoded), default=0) > MAX_CLASS_BYTES:
+        limits = f"{MAX_CLASSES} classes, or a name of more than {MAX_CLASS_BYTES} bytes"
+        raise ValueError(f"more than {limits}")
     return struct.pack("<H", len(encoded)) + b"".join(bytes([len(name)]) + name for name in encoded)
 
 

@@ -29,7 +29,6 @@ else than `TaskError` escapes processors and worker is a bug and becomes `intern
 
 from __future__ import annotations
 
-import copyreg
 from enum import Enum
 from typing import Any, Literal
 
@@ -176,9 +175,7 @@ class TaskError(Exception):
     """A failure that the caller will see.
 
     Args:
-        code: the typed reason.
-        message: one sentence for the caller: what is wrong, where, what is allowed. No secret, no
-            query of a URL.
+        message: one sentence: what is wrong, where, what is allowed. No secret, no URL's query.
         stage: where it happened; filled in by the worker when None.
         **details: small JSON values that a program can use (`path`, `limit`, `token_index`, ...).
     """
@@ -205,7 +202,11 @@ class GpuWorkerError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = {name: None if name == "job" else value for name, value in vars(self).items()}
-        return copyreg.__newobj__, (type(self), *self.args), fields
+        return _unpickled, (type(self), *self.args), fields
+
+
+def _unpickled(kind: type[GpuWorkerError], *args: object) -> GpuWorkerError:
+    return kind.__new__(kind, *args)
 
 
 class JobError(GpuWorkerError):

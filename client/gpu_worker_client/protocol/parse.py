@@ -27,12 +27,8 @@ MAX_KEYS = 4096
 
 
 def parse_task(payload: bytes | dict[str, Any] | object) -> TaskBase:
-    """Turns a job's input into a typed task, or says what is wrong with it without echoing any
-    value.
-
-    Args:
-        payload: UTF-8 JSON text, or the value a JSON parser made of it (what the RunPod SDK hands
-            over).
+    """Turns a job's input, UTF-8 JSON text or the value a JSON parser made of it, into a typed
+    task, or says what is wrong with it without echoing any value.
 
     Raises:
         TaskError: `invalid_task` with `details["errors"]` a list of `{path, problem}`;

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin
 from typing_extensions import get_original_bases
 
 from gpu_worker_client.protocol.base import AnsweredBy
+from gpu_worker_client.protocol.result import TaskResult
 
 if TYPE_CHECKING:  # a program imports a task's module when it names the task
-    from gpu_worker_client.protocol.result import TaskResult
     from gpu_worker_client.protocol.task import RequestModel, TaskBase
 
 
@@ -50,3 +50,8 @@ TASKS: dict[str, TaskKind] = {
     "selftest": TaskKind("selftest", "SelftestTask"),
 }
 """Every task, by its name on the wire."""
+
+
+def result_model(task: object) -> type[TaskResult]:
+    """The model of a task's result; `TaskResult` for a task that only a newer worker knows."""
+    return TASKS[task].result if isinstance(task, str) and task in TASKS else TaskResult

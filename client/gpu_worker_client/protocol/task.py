@@ -130,7 +130,8 @@ class OutputMultipart(RequestModel):
     """As many as the output may need; unused ones stay as they are."""
     complete: CompleteUpload | None = None
     """Absent: the answer lists `{n, etag}` in `output_parts` and the backend completes the upload
-    itself."""
+    itself. No URL here can abort an upload: after a job that failed or was cancelled that is the
+    backend's to do (AbortMultipartUpload); else storage drops the parts, R2 after 7 days."""
 
     def _problems(self) -> Iterator[str]:
         if [part.n for part in self.parts] != list(range(1, len(self.parts) + 1)):
@@ -179,8 +180,7 @@ class TaskBase(RequestModel):
                 yield f"{path} and {target} are the same object; give each a key of its own"
 
     def to_wire(self) -> dict[str, Any]:
-        """The fields that the caller set and no more: an older worker is not bothered with newer
-        fields, and a worker can distinguish a default from a choice."""
+        """The fields that the caller set: an older worker is not bothered with newer fields."""
         given = self.model_dump(mode="json", exclude_unset=True, warnings="error")
         return {"task": self.task} | given
 

@@ -8,18 +8,21 @@ that are read back without a word.
 
 from __future__ import annotations
 
+import heapq
 import json
 from base64 import b64decode, b64encode
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from io import BytesIO
 from math import inf
-from typing import Any, Literal, cast
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 from typing_extensions import Self
 
 from gpu_worker_client.protocol.base import (
+    BY_EITHER_NAME,
     AnsweredBy,
     ClassName,
     Many,
@@ -28,12 +31,7 @@ from gpu_worker_client.protocol.base import (
     Share,
 )
 from gpu_worker_client.protocol.boxes import TrackFrames, read_result, write_result
-from gpu_worker_client.protocol.columnar import (
-    TrackHead,
-    announced,
-    read_columnar,
-    write_columnar,
-)
+from gpu_worker_client.protocol.columnar import TrackHead, announced, read_columnar, write_columnar
 from gpu_worker_client.protocol.result import PackedTooMany, Stats, TaskResult
 from gpu_worker_client.protocol.task import OnDamage, OptionalFileTask, RequestModel
 
@@ -84,7 +82,7 @@ class TrackParams(RequestModel):
     frame_stride: int = Field(default=1, ge=1, le=1000)
     """Read every n-th frame only, from the first on. Frames keep their numbers; a drawn video
     shows boxes until the next."""
-    state_in: TrackState | None = None
+    state_in: Annotated[TrackState, Field(strict=False)] | None = None  # a dict, as `state_out` is
     """`state_out` of the piece of video before this one: ids go on where it ended. Frames and shots
     of each piece count from 0; add `frames` of the state to put pieces together. All pieces need
     the same size, rate and classes in the same order. A cut between two pieces is not seen."""
@@ -99,13 +97,6 @@ class TrackParams(RequestModel):
             raise ValueError("a class stands twice")
         return classes
 
-    @field_validator("state_in", mode="before")
-    @classmethod
-    def _state_as_it_came(cls, state: Any) -> Any:
-        """In Python a strict model takes no dict for a model; `state_out` is one."""
-        is_dict = isinstance(state, dict)
-        return TrackState.model_validate_json(json.dumps(state)) if is_dict else state
-
     def _problems(self) -> Iterator[str]:
         made_by = self.state_in.track_algorithm if self.state_in else self.track_algorithm
         if made_by != self.track_algorithm:
@@ -115,11 +106,7 @@ class TrackParams(RequestModel):
 class Track(ResponseModel):
     """One thing in one shot."""
 
-    model_config = ConfigDict(
-        validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
-    )
-    # Two aliases instead of one: a type checker then knows the constructor's argument by its name
-    # in Python.
+    model_config = BY_EITHER_NAME
 
     track_id: int
     """From 1 in every job, in the order of appearance; with `state_in` from where the piece before
@@ -263,3 +250,52 @@ class TrackTask(OptionalFileTask, AnsweredBy[TrackResult]):
 
     task: Literal["track"] = "track"
     params: TrackParams = TrackParams.model_construct()
+
+
+def tracks_to_mot(
+    tracks: TrackResult | Iterable[Track],
+    path: str | Path | None = None,
+    *,
+    classes: Collection[str] | None = None,
+) -> str:
+    """Tracks as MOTChallenge text: `frame,id,left,top,width,height,confidence,-1,-1,-1`, one line a
+    box, by frame and id.
+
+    The format counts frames from 1, so frame 0 of a track is frame 1 here; its boxes are `left,
+    top, width, height`. It has no column for a class: with `classes` only tracks of these are
+    written, without it all are, and nothing distinguishes them. Interpolated boxes are written like
+    the rest. https://motchallenge.net/instructions/
+
+    Args:
+        tracks: a result, packed or not, or some of its tracks.
+        path: a file to write the text to as well, in UTF-8.
+        classes: class names to write; None writes all.
+
+    Raises:
+        ValueError: the result is the summary of a larger one, or the columns it holds are damaged.
+    """
+    if isinstance(tracks, TrackResult):
+        if not tracks.tracks and (tracks.model_extra or {}).get("tracks_count"):
+            raise ValueError(
+                "this is the summary of a large result: read the whole from its result_url with"
+                " TrackResult.from_json"
+            )
+        tracks = tracks.unpacked().tracks
+    chosen = [track for track in tracks if classes is None or track.class_name in classes]
+    text = "".join(line for _, _, line in heapq.merge(*map(_rows, chosen)))
+    if path is not None:
+        Path(path).write_text(text, encoding="utf-8", newline="\n")
+    return text
+
+
+def _rows(track: Track) -> Iterator[tuple[int, int, str]]:
+    """Frame (from 1), id, line."""
+    columns = track.frames.columns
+    corners = iter(columns.corners)
+    for frame, confidence, x1, y1, x2, y2 in zip(
+        columns.frames, columns.confidences, corners, corners, corners, corners, strict=False
+    ):
+        # In tenths, so that a width is the exact difference of two rounded sides.
+        box = ",".join(f"{tenths / 10:.1f}" for tenths in (x1, y1, x2 - x1, y2 - y1))
+        line = f"{frame + 1},{track.track_id},{box},{confidence / 1000:g},-1,-1,-1\n"
+        yield frame + 1, track.track_id, line

@@ -13,6 +13,7 @@ from gpu_worker_client.errors import StorageError
 from gpu_worker_client.protocol.foreign import parse_http_date
 from gpu_worker_client.queue.store import PAGE_KEYS, InDoubt, LostRace, Page, Stored
 from gpu_worker_client.storage import Storage
+from gpu_worker_client.storage.bucket import MAX_READ_BYTES
 from gpu_worker_client.storage.s3 import connection_error
 
 
@@ -48,6 +49,8 @@ class BucketStore:
             answer = self._ask("get_object", key)
             if answer is None:
                 return None
+            if answer["ContentLength"] > MAX_READ_BYTES:
+                return _stored(key, answer)  # none of ours, and none that anybody could read
             try:
                 return _stored(key, answer, answer["Body"].read())
             except BotoCoreError as error:  # it broke off in the middle

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from gpu_worker_client._retry import Timing
 from gpu_worker_client.queue.documents import (
     D,
+    Document,
     LeaseDocument,
     Manifest,
     ResultDocument,
@@ -59,7 +60,7 @@ async def submit(store: Store, manifest: Manifest, timing: Timing) -> None:
     """
     job_id, body = manifest.job_id, manifest.to_bytes()
     # First the list: an entry without a manifest is no job, but one without an entry is never seen.
-    await replace(store, open_key(job_id), b"", timing)
+    await replace(store, open_key(job_id), _named(job_id), timing)
     standing = await create(store, manifest_key(job_id), body, timing)
     if standing.body != body:
         raise ValueError(f"there is another job {job_id}; give this one an id of its own")
@@ -161,7 +162,11 @@ async def mark_imported(store: Store, job_id: str, timing: Timing) -> None:
         raise KeyError(job_id)
     if before.state is not QueueState.imported:
         check_transition(job_id, before.state, QueueState.imported)
-        await create(store, imported_key(job_id), job_id.encode(), timing)
+        await create(store, imported_key(job_id), _named(job_id), timing)
+
+
+def _named(job_id: str) -> bytes:
+    return Document(job_id=job_id).to_bytes()
 
 
 async def _read(store: Store, key: str, kind: type[D]) -> D | None:

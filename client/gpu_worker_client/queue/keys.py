@@ -3,13 +3,13 @@ puts its own prefix before them.
 
     videos/ID.mp4          an input; one of several, or of another kind: videos/ID/NAME
     jobs/ID.json           the manifest, written once; from then on the job is submitted
-    open/ID                jobs without a result, for workers to list; empty objects
+    open/ID.json           jobs without a result, for workers to list
     claims/ID/N            attempt N belongs to whoever wrote it first
     leases/ID.json         who works on it, renewed every 20 seconds
     status/ID.json         progress, and in the end what became of it; nothing depends on it
     results/ID.json        the result, written once; from then on the job is final
     outputs/ID/N-NONCE/    files of one attempt; those that the result names are the job's
-    imported/ID            the result is in a database
+    imported/ID.json       the result is in a database
     wake                   replaced at each submit, so that idle workers need not list
 """
 
@@ -45,7 +45,7 @@ def manifest_key(job_id: str) -> str:
 
 
 def open_key(job_id: str) -> str:
-    return OPEN + job_id
+    return f"{OPEN}{job_id}.json"
 
 
 def claim_key(job_id: str, attempt: int) -> str:
@@ -65,7 +65,7 @@ def result_key(job_id: str) -> str:
 
 
 def imported_key(job_id: str) -> str:
-    return IMPORTED + job_id
+    return f"{IMPORTED}{job_id}.json"
 
 
 def video_key(job_id: str, suffix: str = ".mp4") -> str:
@@ -92,8 +92,8 @@ def job_id_of(key: str) -> str:
 
 
 def prefixes_of(job_id: str) -> list[str]:
-    """The prefixes of all objects of a job, for deleting them. `jobs/` is last: while it is there
-    the deletion can be made again."""
+    """The prefixes of all objects of a job and of no other, in the order of deletion: the result is
+    last, for a job without one might be claimed again."""
     return [
         f"videos/{job_id}.",
         f"videos/{job_id}/",
@@ -102,7 +102,7 @@ def prefixes_of(job_id: str) -> list[str]:
         lease_key(job_id),
         status_key(job_id),
         open_key(job_id),
-        result_key(job_id),
-        imported_key(job_id),
         manifest_key(job_id),
+        imported_key(job_id),
+        result_key(job_id),
     ]

@@ -74,9 +74,7 @@ class SplitPlan:
 
     def __str__(self) -> str:
         usd = self.estimate.usd
-        cost = (
-            "unknown (give gpu, and prices if it has none here)" if usd is None else _dollars(usd)
-        )
+        cost = "unknown (give gpu, and perhaps prices)" if usd is None else _dollars(usd)
         head = (
             f"{self.source.path.name}: {self.frames} frames, {self.source.duration_seconds:.2f} s, "
             f"{self.source.width}x{self.source.height} in {len(self.segments)} segments\n"
@@ -93,18 +91,11 @@ class SplitPlan:
         """Raises SplitError `budget`: the estimate is above it, or has no price."""
         if max_usd is None:
             return
-        if self.estimate.usd is None:
-            raise SplitError(
-                "budget",
-                "max_usd needs a price to be held against: give gpu, and prices where it has none"
-                " here",
-            )
-        if not self.estimate.usd <= max_usd:  # so NaN is no budget either
-            raise SplitError(
-                "budget",
-                f"the estimate of {_dollars(self.estimate.usd)} is above max_usd,"
-                f" ${Decimal(str(max_usd)):f}; nothing was submitted",
-            )
+        if (usd := self.estimate.usd) is None:
+            raise SplitError("budget", "max_usd needs a price: give gpu, and perhaps prices")
+        if not usd <= max_usd:  # so NaN is no budget either
+            limit = f"max_usd, ${Decimal(str(max_usd)):f}; nothing was submitted"
+            raise SplitError("budget", f"the estimate of {_dollars(usd)} is above {limit}")
 
 
 def _dollars(usd: float) -> str:
@@ -173,13 +164,8 @@ def longest_seconds(source: SourceVideo, params: UpscaleParams) -> float:
 
 
 def choose_cuts(allowed: Sequence[int], frames: int, segments: int) -> list[int]:
-    """First frames of segments that are as equal as the allowed cuts let them be.
-
-    Args:
-        allowed: frame numbers, rising, beginning with 0.
-        frames: of the whole video.
-        segments: wanted; fewer are made where two wanted cuts share a nearest one.
-    """
+    """First frames of segments that are as equal as the allowed cuts (frame numbers, rising,
+    beginning with 0) let them be; fewer than wanted where two wanted cuts share a nearest one."""
     chosen: set[int] = set()
     for wanted in (frames * number / segments for number in range(segments)):
         after = bisect_left(allowed, wanted)
@@ -193,10 +179,7 @@ def _warnings(source: SourceVideo, params: UpscaleParams, segments: int) -> Iter
         yield "the video has one frame to begin, its start: it cannot be shared among workers"
         return
     if params.face_enhance:
-        yield (
-            "face_enhance follows faces over frames, and begins anew in each segment: a face may"
-            " change at a cut"
-        )
+        yield "face_enhance begins anew in each segment: a face may change at a cut"
     if source.interlaced:
         yield (
             "the deinterlacer looks at a frame's neighbours: the first and last frame of a segment"
@@ -204,6 +187,6 @@ def _warnings(source: SourceVideo, params: UpscaleParams, segments: int) -> Iter
         )
     if params.codec != "prores":
         yield (
-            f"{params.codec} spends its bits by what came before: every segment begins with a key"
-            " frame, and its frames are not bit for bit those of a video made in one piece"
+            f"{params.codec} spends its bits by what came before: the frames are not bit for bit"
+            " those of a video made in one piece"
         )

@@ -42,15 +42,9 @@ _IN_BAND = {"h264": ("avc3", "h264_mp4toannexb"), "hevc": ("hev1", "hevc_mp4toan
 
 
 def cut_segments(plan: SplitPlan, folder: Path) -> Iterator[tuple[Segment, Path]]:
-    """Writes the segments one after the other, in one pass over the source, their times beginning
-    at zero; a file is complete when it is handed out.
-
-    Args:
-        folder: exists; gets `segment-00000.mp4` and so on.
-
-    Raises:
-        SplitError: `source_changed` when the file is not what was planned, `unreadable`.
-    """
+    """Writes `segment-00000.mp4` and so on, in one pass over the source, their times beginning at
+    zero; a file is complete when it is handed out. Raises SplitError: `source_changed` when the
+    source is not what was planned, `unreadable`."""
     source = plan.source
     if source.path.stat().st_size != source.size_bytes:
         raise _changed(source)
@@ -130,16 +124,11 @@ def read_piece(segment: Segment, path: Path) -> Piece:
             context.color_trc,
         )
     if len(coded) != segment.frames:
-        raise SplitError(
-            "frames_differ",
-            f"segment {segment.index} has {segment.frames} frames and came back with {len(coded)};"
-            " please report it",
-        )
+        problem = f"{segment.frames} frames and came back with {len(coded)}; please report it"
+        raise SplitError("frames_differ", f"segment {segment.index} has {problem}")
     if None in coded or len(set(coded)) != len(coded):
-        raise SplitError(
-            "output_invalid",
-            f"segment {segment.index} came back with a frame without a time of its own",
-        )
+        problem = f"segment {segment.index} came back with a frame without a time of its own"
+        raise SplitError("output_invalid", problem)
     number_of = {pts: number for number, pts in enumerate(sorted(coded))}
     order = array("q", (number_of[pts] for pts in coded))
     return Piece(segment, path, codec, extradata, shape, order)
@@ -148,11 +137,8 @@ def read_piece(segment: Segment, path: Path) -> Piece:
 def join(
     plan: SplitPlan, pieces: Sequence[Piece], path: Path
 ) -> tuple[Mapping[int, Copied], list[str]]:
-    """Writes one file of all segments, and the source's own audio beside them.
-
-    Args:
-        pieces: one for each segment of the plan, in order.
-        path: where to; its suffix, of `CONTAINERS` or none, chooses the container.
+    """Writes one file of all segments, one piece for each, in order, and the source's own audio
+    beside them. The path's suffix, of `CONTAINERS` or none, chooses the container.
 
     Returns:
         What was copied of the source's other streams, by the stream's index in the output; and what
@@ -191,21 +177,17 @@ def join(
 def _needs_parameter_sets(pieces: Sequence[Piece]) -> bool:
     """Whether the header of the first segment does not do for all. AV1 repeats its own at every key
     frame."""
-    first = pieces[0]
+    first, advice = pieces[0], "give all workers the same version and the same encoder"
     for piece in pieces:
         if piece.shape != first.shape:
-            raise SplitError(
-                "segments_differ",
-                f"segments {first.segment.index} and {piece.segment.index} came back in different"
-                " formats; give all workers the same version and the same encoder",
-            )
+            numbers = f"{first.segment.index} and {piece.segment.index}"
+            problem = f"segments {numbers} came back in different formats; {advice}"
+            raise SplitError("segments_differ", problem)
     if first.codec == "av1" or all(piece.extradata == first.extradata for piece in pieces):
         return False
     if first.codec not in _IN_BAND:
-        raise SplitError(
-            "segments_differ",
-            f"the segments' {first.codec} headers differ; give all workers the same version",
-        )
+        problem = f"the segments' {first.codec} headers differ; {advice}"
+        raise SplitError("segments_differ", problem)
     return True
 
 
@@ -238,14 +220,8 @@ def _placed(
 
 def check_output(plan: SplitPlan, path: Path, copied: Mapping[int, Copied]) -> None:
     """Reads the joined file again, before anyone may see it: every frame there and at its time, the
-    other streams byte for byte.
-
-    Args:
-        copied: what `join` says it copied.
-
-    Raises:
-        SplitError: `output_invalid`, naming what is wrong.
-    """
+    other streams byte for byte as `join` copied them. Raises SplitError `output_invalid`, naming
+    what is wrong."""
     starts = {segment.first_frame for segment in plan.segments}
     found = {index: Copied(stream.kind, stream.is_aac) for index, stream in copied.items()}
     times: array[int] = array("q")
@@ -258,58 +234,42 @@ def check_output(plan: SplitPlan, path: Path, copied: Mapping[int, Copied]) -> N
             if packet.stream_index in found:
                 found[packet.stream_index].see(packet)
             if packet.stream_index == video.index:
-                if len(times) in starts:
-                    _check_decodes(video.codec_context, packet, len(times))
+                if len(times) in starts and not _decodes(video.codec_context, packet):
+                    number = len(times)
+                    raise _invalid(f"frame {number} of the joined file does not decode by itself")
                 times.append(packet.pts)
-        late = _check_times(plan.source, times, video.time_base)
-        _check_length(plan.source, video)
+        late = _check_times(plan.source, times, video)
         for index, expected in copied.items():
             tolerance = video.time_base + container.streams[index].time_base
-            _check_copied(index, expected, found[index], late, tolerance)
+            if not found[index].is_same(expected, late, tolerance):
+                stream = f"{expected.kind} stream {index}"
+                raise _invalid(f"{stream} of the joined file is not the source's")
 
 
 def _invalid(message: str) -> SplitError:
     return SplitError("output_invalid", f"{message}; please report it")
 
 
-def _check_decodes(context: Any, packet: Any, number: int) -> None:
+def _decodes(context: Any, packet: Any) -> bool:
     """Whether a segment's first packet makes a frame by itself."""
     context.flush_buffers()
-    if not [*context.decode(packet), *context.decode(None)]:
-        raise _invalid(f"frame {number} of the joined file does not decode by itself")
+    frames = [*context.decode(packet), *context.decode(None)]
     context.flush_buffers()
+    return bool(frames)
 
 
-def _check_times(source: SourceVideo, times: array[int], time_base: Fraction) -> Fraction:
-    """Every frame's time to the tick. Returns the seconds by which all are late: Matroska has no
-    times before 0, so what begins earlier (the lead-in of AAC for one) moves the whole file."""
+def _check_times(source: SourceVideo, times: array[int], video: Any) -> Fraction:
+    """Every frame's time to the tick, and what the file says of its length, to a frame. Returns the
+    seconds by which all are late: Matroska has no times before 0, so what begins earlier (the
+    lead-in of AAC for one) moves the whole file."""
     if len(times) != source.frames:
         raise _invalid(f"the joined file has {len(times)} frames of {source.frames}")
-    wanted = (pts * source.time_base - source.origin_seconds for pts in source.pts)
-    late = [pts * time_base - seconds for pts, seconds in zip(sorted(times), wanted, strict=True)]
-    if not -time_base <= late[0] <= MOST_LATE_SECONDS or max(late) - min(late) > time_base:
+    base, wanted = video.time_base, source.duration_seconds
+    at = (pts * source.time_base - source.origin_seconds for pts in source.pts)
+    late = [pts * base - seconds for pts, seconds in zip(sorted(times), at, strict=True)]
+    if not -base <= late[0] <= MOST_LATE_SECONDS or max(late) - min(late) > base:
         raise _invalid("the frames of the joined file are not at their times")
+    length = float((video.duration or 0) * base)
+    if length and abs(length - wanted) > 1 / source.fps:
+        raise _invalid(f"the joined file says it lasts {length:.3f} s instead of {wanted:.3f} s")
     return late[0]
-
-
-def _check_length(source: SourceVideo, video: Any) -> None:
-    """What the file itself says of its length, where it does, to a frame."""
-    length = float((video.duration or 0) * video.time_base)
-    if length and abs(length - source.duration_seconds) > 1 / source.fps:
-        raise _invalid(
-            f"the joined file says it lasts {length:.3f} s instead of"
-            f" {source.duration_seconds:.3f} s"
-        )
-
-
-def _check_copied(
-    index: int, expected: Copied, found: Copied, late: Fraction, tolerance: Fraction
-) -> None:
-    moved = (
-        found.first_seconds - expected.first_seconds - late,
-        found.last_seconds - expected.last_seconds - late,
-    )
-    if (expected.packets, expected.digest.digest()) != (found.packets, found.digest.digest()) or (
-        found.packets and max(map(abs, moved)) > tolerance
-    ):
-        raise _invalid(f"{expected.kind} stream {index} of the joined file is not the source's")

@@ -139,11 +139,8 @@ def _only_call(output: Path) -> Generator[None, None, None]:
     the other needs. Raises SplitError `busy`. Between processes it is the caller's to see to."""
     target, call = str(output.resolve()), object()
     if _outputs.setdefault(target, call) is not call:
-        raise SplitError(
-            "busy",
-            f"another call is making {output.name}, or cleaning up after it was cancelled; wait"
-            " for it",
-        )
+        problem = "or cleaning up after it was cancelled; wait for it"
+        raise SplitError("busy", f"another call is making {output.name}, {problem}")
     try:
         yield
     finally:

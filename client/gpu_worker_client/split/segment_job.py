@@ -20,11 +20,10 @@ from typing import Literal, cast
 
 from pydantic import TypeAdapter
 
-from gpu_worker_client._atomic_file import atomic_file
 from gpu_worker_client._blocking import checkpoint, in_thread, notify
 from gpu_worker_client.errors import StorageError
 from gpu_worker_client.files.transfer import RemoteJob, TaskClient, prepare
-from gpu_worker_client.files.work import FileWork
+from gpu_worker_client.files.work import FileWork, atomic_file
 from gpu_worker_client.policy import Policy
 from gpu_worker_client.protocol import State, UpscaleResult, UpscaleTask
 from gpu_worker_client.protocol.errors import GpuWorkerError, JobError, JobExpired, ResultLost

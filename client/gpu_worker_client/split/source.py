@@ -179,7 +179,10 @@ def _scan(path: Path, container: Any, *, interlaced: bool) -> SourceVideo:
     for packet in packets_of(container, stream):
         _check(packet)
         if decoded is not None and packet.dts is not None:
-            _check_step((packet.dts - decoded) * stream.time_base, most_ahead)
+            step = (packet.dts - decoded) * stream.time_base
+            if not -_BACK_SECONDS <= step <= most_ahead:
+                jump = f"the file's clock jumps by {float(step):+.3f} s"
+                raise SplitError("clock_jump", f"{jump}; run it unsplit, which bridges the jump")
         decoded = packet.dts
         coded_ticks += packet.duration or 0
         last = max(last, (packet.pts, packet.duration or 0))
@@ -190,13 +193,11 @@ def _scan(path: Path, container: Any, *, interlaced: bool) -> SourceVideo:
     shown = array("q", sorted(coded))
     cuts = closed_cuts(coded, anew)
     if not cuts or cuts[0] != 0:
-        raise SplitError(
-            "no_keyframe", "the first frame needs others; cut off the beginning, or run it unsplit"
-        )
+        problem = "the first frame needs others; cut off the beginning, or run it unsplit"
+        raise SplitError("no_keyframe", problem)
     if len(set(shown)) < len(shown):
-        raise SplitError(
-            "no_timestamps", "two frames have one time; remux to .mkv, or run it unsplit"
-        )
+        problem = "two frames have one time; remux to .mkv, or run it unsplit"
+        raise SplitError("no_timestamps", problem)
     listed = min(stream.duration or 0, coded_ticks)
     if "mov" in formats and shown[0] + listed > shown[-1]:
         # The duration of the packet is the time to the next one in the order of the file.
@@ -221,33 +222,16 @@ def _check(packet: Any) -> None:
     if packet.is_corrupt:
         raise SplitError("damaged", "the file is damaged; repair it, or run it unsplit")
     if packet.is_discard:
-        raise SplitError(
-            "edit_list", "an edit list hides frames; remux without it, or run it unsplit"
-        )
+        problem = "an edit list hides frames; remux without it, or run it unsplit"
+        raise SplitError("edit_list", problem)
     if packet.pts is None:
         raise SplitError("no_timestamps", "a frame has no time; remux to .mkv, or run it unsplit")
 
 
-def _check_step(seconds: Fraction, most_ahead: float) -> None:
-    if not -_BACK_SECONDS <= seconds <= most_ahead:
-        raise SplitError(
-            "clock_jump",
-            f"the file's clock jumps by {float(seconds):+.3f} s; run it unsplit, which bridges the"
-            " jump",
-        )
-
-
 def closed_cuts(coded: Sequence[int], anew: Sequence[int]) -> list[int]:
-    """The members of `anew` that no frame crosses.
-
-    Args:
-        coded: timestamps in the order of the file.
-        anew: positions in it at which decoding can start.
-
-    Returns:
-        Positions whose frame is shown after all before it in the file and before all after it.
-            There the order of the file and the order of showing agree, so a position is a frame's
-            number too.
+    """The positions of `anew`, at which decoding can start, whose frame is shown after all before
+    it in the file and before all after it. There the order of the file and the order of showing
+    agree, so a position is a frame's number too. `coded` are timestamps in the order of the file.
     """
     latest_before = [-(2**63), *accumulate(coded, max)]
     earliest_after = list(accumulate(reversed(coded), min))[::-1]
@@ -260,9 +244,7 @@ def decode_times(coded: Sequence[int]) -> list[int]:
     An mp4 says how long a frame lasts by the distance of decoding times only. So they are the
     showing times in their order, all earlier by one lag; a frame that is shown before a pause and
     decoded after later ones comes earlier still. The first one is earlier by the lag itself.
-
-    Args:
-        coded: showing times in ticks, in the order of the file, each once.
+    `coded` are the showing times in ticks, in the order of the file, each once.
     """
     shown = sorted(coded)
     delay = max(position - bisect_left(shown, pts) for position, pts in enumerate(coded))

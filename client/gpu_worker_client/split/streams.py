@@ -45,16 +45,18 @@ class Copied:
         self.packets += 1
         self.digest.update(without_adts(bytes(packet)) if self.is_aac else bytes(packet))
 
+    def is_same(self, other: Copied, late: Fraction, tolerance: Fraction) -> bool:
+        """Whether these are the packets of another one, all of them `late` by so many seconds."""
+        first = self.first_seconds - other.first_seconds - late
+        last = self.last_seconds - other.last_seconds - late
+        in_time = not self.packets or max(abs(first), abs(last)) <= tolerance
+        same = self.packets == other.packets and self.digest.digest() == other.digest.digest()
+        return same and in_time
+
 
 class OtherStreams:
-    """Copies the other streams of a source into an output that is being written.
-
-    Args:
-        source: what `read_source` said of the file.
-        opened: the file, opened.
-        output: opened for writing, no header written yet.
-        video: the output's video stream; it takes over the description of the source's.
-    """
+    """Copies the other streams of a source, which is `opened`, into an output that is being written
+    and has no header yet. The output's video stream takes over the description of the source's."""
 
     def __init__(self, source: SourceVideo, opened: Any, output: Any, video: Any) -> None:
         self.copied: dict[int, Copied] = {}

@@ -9,7 +9,7 @@ signature.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -170,13 +170,18 @@ class S3:
             if error.code == "not_found":
                 return None
             raise
-        return ObjectInfo(key, int(answer["ContentLength"]), str(answer["ETag"]).strip('"'))
+        return ObjectInfo(key, int(answer["ContentLength"]), etag_of(answer))
 
     def presign(self, operation: str, expires_seconds: int, **arguments: Any) -> str:
         """A URL that carries the right to this one operation. Makes no request."""
         return self._client.generate_presigned_url(
             operation, Params={"Bucket": self.bucket, **arguments}, ExpiresIn=expires_seconds
         )
+
+
+def etag_of(answer: Mapping[str, Any]) -> str:
+    """Without quotes; empty when there is none."""
+    return str(answer.get("ETag", "")).strip('"')
 
 
 def connection_error(error: Exception, operation: str, key: object) -> StorageError:

@@ -23,13 +23,13 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 
 from gpu_worker_client._portal import Threads
 from gpu_worker_client._retry import MAX_RETRIES, backoff_seconds
 from gpu_worker_client.errors import StorageError
 from gpu_worker_client.protocol import MAX_PARTS
-from gpu_worker_client.storage.s3 import S3, ObjectInfo, OnBytes, connection_error
+from gpu_worker_client.storage.s3 import S3, ObjectInfo, OnBytes, connection_error, etag_of
 
 T = TypeVar("T")
 _MIB = 1024**2
@@ -84,8 +84,12 @@ def upload(
 def _send_parts(
     s3: S3, path: Path, key: str, parts: list[Part], parallel: int, on_progress: OnBytes
 ) -> None:
-    upload_id = _open_upload(s3, key) or s3.call("create_multipart_upload", Key=key)["UploadId"]
-    where = {"Key": key, "UploadId": str(upload_id)}
+    answer = s3.call("list_multipart_uploads", Prefix=key)
+    found = [each for each in answer.get("Uploads", []) if each["Key"] == key]
+    # The one that was started last and not ended, or a new one.
+    last = max(found, key=lambda each: each["Initiated"], default=None)
+    opened = last or s3.call("create_multipart_upload", Key=key)
+    where = {"Key": key, "UploadId": str(opened["UploadId"])}
     there = dict(_stored(s3, where))
 
     def send(part: Part) -> tuple[Part, bytes]:
@@ -119,20 +123,13 @@ def _each(send: Callable[[Part], T], parts: list[Part], parallel: int) -> Iterat
     yield from (ended.result() for ended in as_completed(running))
 
 
-def _open_upload(s3: S3, key: str) -> str | None:
-    """The upload of this key that was started last and not ended; None when there is none."""
-    answer = s3.call("list_multipart_uploads", Prefix=key)
-    found = [upload for upload in answer.get("Uploads", []) if upload["Key"] == key]
-    return str(max(found, key=lambda upload: upload["Initiated"])["UploadId"]) if found else None
-
-
 def _stored(s3: S3, where: Mapping[str, str]) -> Iterator[tuple[int, str]]:
     """Number and ETag of every part that the bucket has."""
     marker = 0
     while True:
         answer = s3.call("list_parts", **where, PartNumberMarker=marker)
         for part in answer.get("Parts", []):
-            yield int(part["PartNumber"]), str(part["ETag"]).strip('"')
+            yield int(part["PartNumber"]), etag_of(part)
         if not answer.get("IsTruncated"):
             return
         marker = int(answer["NextPartNumberMarker"])
@@ -148,8 +145,8 @@ def _complete(s3: S3, where: Mapping[str, str], digests: list[bytes]) -> None:
     except StorageError as error:
         if error.code != "no_upload":
             raise
-        answer: dict[str, Any] = s3.call("head_object", Key=where["Key"])
-        if str(answer["ETag"]).strip('"') != f"{_md5(b''.join(digests)).hex()}-{len(digests)}":
+        answer = s3.call("head_object", Key=where["Key"])
+        if etag_of(answer) != f"{_md5(b''.join(digests)).hex()}-{len(digests)}":
             raise
 
 
@@ -172,7 +169,14 @@ def download(s3: S3, key: str, path: Path, on_progress: OnBytes) -> None:
         version = re.sub(r"[^A-Za-z0-9-]", "", info.etag)[:40]
         part = path.with_name(f".{path.name[:150]}.{version}.part")
         try:
-            _fetch(s3, info, part, on_progress)
+            with part.open("ab") as file:
+                if file.tell() > info.size_bytes:
+                    file.truncate(0)
+                    file.seek(0)
+                on_progress(file.tell(), info.size_bytes)
+                _until_whole(s3, info, file, on_progress)
+                file.flush()
+                os.fsync(file.fileno())
             part.replace(path)
             return
         except StorageError as error:
@@ -188,17 +192,6 @@ def read(s3: S3, info: ObjectInfo) -> bytes:
     data = BytesIO()
     _until_whole(s3, info, data, lambda _done, _total: None)
     return data.getvalue()
-
-
-def _fetch(s3: S3, info: ObjectInfo, part: Path, on_progress: OnBytes) -> None:
-    with part.open("ab") as file:
-        if file.tell() > info.size_bytes:
-            file.truncate(0)
-            file.seek(0)
-        on_progress(file.tell(), info.size_bytes)
-        _until_whole(s3, info, file, on_progress)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _until_whole(s3: S3, info: ObjectInfo, file: BinaryIO, on_progress: OnBytes) -> None:
@@ -226,26 +219,17 @@ def _pieces(s3: S3, info: ObjectInfo, offset: int) -> Iterator[bytes]:
     )
     body = answer["Body"]
     try:
-        _check(answer, info, offset)
+        if etag_of(answer) != info.etag:
+            problem = f"{info.key}: the object was replaced by another"
+            raise StorageError(problem, code="changed", retryable=False)
+        size = info.size_bytes
+        wanted = (f"bytes {offset}-{size - 1}/{size}", size - offset)
+        if (answer.get("ContentRange"), answer.get("ContentLength")) != wanted:
+            problem = f"{info.key}: the bucket sent another range than asked for"
+            raise StorageError(problem, code="unavailable", retryable=True)
         while piece := body.read(_PIECE_BYTES):
             yield piece
     except BotoCoreError as error:
         raise connection_error(error, "get_object", info.key) from None
     finally:
         body.close()
-
-
-def _check(answer: dict[str, Any], info: ObjectInfo, offset: int) -> None:
-    """Raises StorageError: the answer is not the rest of this version, from this offset on."""
-    if str(answer.get("ETag", "")).strip('"') != info.etag:
-        raise StorageError(
-            f"{info.key}: the object was replaced by another", code="changed", retryable=False
-        )
-    size = info.size_bytes
-    wanted = (f"bytes {offset}-{size - 1}/{size}", size - offset)
-    if (answer.get("ContentRange"), answer.get("ContentLength")) != wanted:
-        raise StorageError(
-            f"{info.key}: the bucket sent another range than asked for",
-            code="unavailable",
-            retryable=True,
-        )

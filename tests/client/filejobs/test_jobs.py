@@ -34,7 +34,7 @@ from gpu_worker_client import (
 )
 from gpu_worker_client._retry import MAX_RETRIES
 from gpu_worker_client.filejobs.history import History
-from gpu_worker_client.filejobs.job import FileJob, JobOptions
+from gpu_worker_client.filejobs.jobs import FileJob, JobOptions
 from gpu_worker_client.protocol import (
     TASKS,
     BeatResult,

@@ -185,7 +185,7 @@ def test_what_has_ended_is_not_cancelled() -> None:
 def test_an_entry_without_a_manifest_is_not_claimed() -> None:
     async def story() -> None:
         scene = Scene()
-        await scene.home.put(f"open/{ID}", b"")
+        await scene.home.put(f"open/{ID}.json", b"")
         assert await scene.take("a") is NotTaken.busy
         assert scene.bucket.keys("claims/") == []
 

@@ -33,7 +33,7 @@ def test_workers_that_are_killed_lose_nothing() -> None:
         ids = [f"job-{n:03d}" for n in range(JOBS)]
         for job_id in ids:  # as `jobs.submit` writes them
             gate.put(f"jobs/{job_id}.json", Manifest(job_id=job_id).to_bytes())
-            gate.put(f"open/{job_id}", b"")
+            gate.put(f"open/{job_id}.json", b"")
         env = {
             "PATH": os.environ["PATH"],
             "R2_ENDPOINT_URL": gate.base_url,

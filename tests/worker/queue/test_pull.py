@@ -16,9 +16,9 @@ from gpu_worker_client import StorageError
 from gpu_worker_client.protocol.errors import ErrorBody
 from gpu_worker_client.queue import jobs
 from gpu_worker_client.queue.documents import Manifest, ResultDocument
-from gpu_worker_client.queue.finder import Finder
+from gpu_worker_client.queue.finder import POLL_SECONDS, Finder
 from gpu_worker_client.queue.keys import manifest_key, open_key
-from gpu_worker_client.queue.lease import MAX_TRIES, RENEW_SECONDS, Lease, Taker
+from gpu_worker_client.queue.lease import LEASE_SECONDS, MAX_TRIES, RENEW_SECONDS, Lease, Taker
 from gpu_worker_client.queue.states import QueueState
 
 ID = "job"
@@ -104,6 +104,25 @@ def test_a_stop_gives_the_job_back_at_once() -> None:
     played(endless, story)
 
 
+def test_another_takes_over_within_a_lease_and_a_poll() -> None:
+    async def story(scene: Scene) -> None:
+        running = asyncio.create_task(scene.puller.run())
+        await asyncio.sleep(100)
+        scene.worker.is_gone = True
+        lost_at = asyncio.get_running_loop().time()
+        other = Machine("other", scene.bucket, random.Random(2))
+        taker = Taker(other, other.timing(), "other")
+        second = asyncio.create_task(Puller(taker, Finder(taker), done).run(idle_exit_seconds=300))
+        while not any(write.key == "claims/job/2" for write in scene.bucket.writes):
+            await asyncio.sleep(1)
+        taken_after = asyncio.get_running_loop().time() - lost_at
+        assert taken_after < LEASE_SECONDS + 1.25 * POLL_SECONDS + 3
+        assert (await second).completed == 1
+        await asyncio.gather(running, return_exceptions=True)
+
+    played(endless, story)
+
+
 def test_a_cancel_ends_the_work_within_one_renewal() -> None:
     async def story(scene: Scene) -> None:
         running = asyncio.create_task(scene.puller.run(once=True))
@@ -124,6 +143,19 @@ def test_a_failure_that_may_pass_is_tried_three_times() -> None:
         assert result.status is QueueState.failed
         assert result.error is not None and result.error.message == "try 3"
         assert scene.bucket.keys("open/") == []
+
+    played(failing(retryable=True), story)
+
+
+def test_a_broken_machine_leaves_the_queue_to_others() -> None:
+    async def story(scene: Scene) -> None:
+        for number in range(5):
+            manifest = Manifest(job_id=f"job-{number}")
+            await jobs.submit(scene.home, manifest, scene.home.timing())
+            await asyncio.sleep(2)
+        tally = await scene.puller.run(idle_exit_seconds=300)
+        assert tally.is_broken and tally.attempts <= 5 and exit_code(tally) == 1
+        assert scene.bucket.keys("results/") == []
 
     played(failing(retryable=True), story)
 

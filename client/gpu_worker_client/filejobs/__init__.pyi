@@ -1,0 +1,10 @@
+from gpu_worker_client.filejobs.choose import is_available as is_available
+from gpu_worker_client.filejobs.history import worth_it as worth_it
+from gpu_worker_client.filejobs.jobs import AutoCropJob as AutoCropJob
+from gpu_worker_client.filejobs.jobs import BeatAnalysisJob as BeatAnalysisJob
+from gpu_worker_client.filejobs.jobs import FFmpegRenderJob as FFmpegRenderJob
+from gpu_worker_client.filejobs.jobs import JobResult as JobResult
+from gpu_worker_client.filejobs.jobs import SceneDetectionJob as SceneDetectionJob
+from gpu_worker_client.filejobs.jobs import TrackJob as TrackJob
+from gpu_worker_client.filejobs.jobs import UpscaleJob as UpscaleJob
+from gpu_worker_client.filejobs.jobs import execute_all as execute_all
