@@ -10,6 +10,7 @@ has caught all of it.
     │   ├── PayloadTooLargeError   413
     │   ├── RateLimitError         429: `retry_after_seconds`
     │   └── ServerError            5xx
+    ├── queue.states.WrongState   a job of a queue cannot become what it was asked to
     ├── split.SplitError           a video that cannot be cut exactly, or not be joined: `reason`
     ├── StorageError               the bucket of the caller's files: `code`, `retryable`
     ├── WaitTimeout                the job goes on, the waiting ended: `job`

@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,7 @@ MAX_REDIRECTS = 3
 """GitHub needs one hop for a release file, two for a file in Git LFS."""
 MAX_WEIGHT_BYTES = 8 * GIB
 """For an entry whose size the manifest does not know."""
+_LOCK_AGAIN_SECONDS = 0.2
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _REFUSED = frozenset(
     {
@@ -71,7 +73,7 @@ class Puller:
         """
         path = self.folder / spec.file
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _lock(self.folder / f".{spec.file}.lock") as exclusive:
+        with self._lock(spec) as exclusive:
             if problem_with(path, spec) is None:
                 return path
             if exclusive:
@@ -85,6 +87,39 @@ class Puller:
                     raise
                 self._download(spec, path, progress)
         return path
+
+    @contextmanager
+    def _lock(self, spec: WeightSpec) -> Generator[bool]:
+        """Holds an advisory lock that dies with the process. Yields False on a file system without
+        locks.
+
+        Raises:
+            TaskError: `download_timeout` when another holds it for longer than a download may take:
+                whoever can read the folder can hold it, a captured engine too; `cancelled`.
+        """
+        path = self.folder / f".{spec.file}.lock"
+        deadline = time.monotonic() + self.limits.total_seconds
+        with path.open("a") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if self.cancelled.wait(_LOCK_AGAIN_SECONDS):
+                        raise TaskError(ErrorCode.cancelled, "the job was stopped") from None
+                    if time.monotonic() > deadline:
+                        message = (
+                            f"another process has held {path.name} in WEIGHTS_DIR for"
+                            f" {self.limits.total_seconds:g} s; end it, or remove the file"
+                        )
+                        raise TaskError(
+                            ErrorCode.download_timeout, message, name=spec.name
+                        ) from None
+                except OSError:
+                    yield False
+                    return
+                else:
+                    yield True
+                    return
 
     def _check_source(self, spec: WeightSpec) -> None:
         if not spec.url:
@@ -178,19 +213,6 @@ def problem_with(path: Path, spec: WeightSpec) -> TaskError | None:
     except TaskError as error:
         return error
     return None
-
-
-@contextmanager
-def _lock(path: Path) -> Generator[bool]:
-    """Holds an advisory lock that dies with the process. Yields False on a file system without
-    locks."""
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:
-            yield False
-            return
-        yield True
 
 
 def _publish(temporary: Path, path: Path) -> None:

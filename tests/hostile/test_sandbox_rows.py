@@ -50,6 +50,7 @@ ROWS = {
         "owner_by_fiosetown",
         "owner_by_siocspgrp",
         "async_by_ioctl",
+        "async_of_a_pipe",
     ),
     "slow_parent": (
         "nice_parent",
@@ -142,7 +143,9 @@ def found(answer: dict[str, Any]) -> dict[str, bool]:
 
 KERNELS = [
     pytest.param(1, id="Linux 5.13"),
+    pytest.param(2, id="5.19"),
     pytest.param(3, id="6.2"),
+    pytest.param(4, id="6.7"),
     pytest.param(5, id="6.10"),
     pytest.param(None, id="this one"),
 ]

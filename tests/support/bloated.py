@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -24,6 +25,21 @@ def element(name: bytes, *content: bytes) -> bytes:
     """A Matroska element with a size of eight bytes."""
     body = b"".join(content)
     return name + struct.pack(">Q", len(body) | 1 << 56) + body
+
+
+def with_packed_index(data: bytes, size: int | None = None, *, repeat: int = 0) -> bytes:
+    """The same file with its moov, which stands last, as old QuickTime files have it: zlib's in a
+    cmov.
+
+    Args:
+        size: what the cmov says of the unpacked moov; None is the truth.
+        repeat: so many megabytes of zeros instead of the moov.
+    """
+    at = data.rindex(b"moov") - 4
+    moov = bytes(repeat << 20) if repeat else data[at:]
+    said = struct.pack(">I", len(moov) if size is None else size)
+    packed = boxed(b"cmvd", said, zlib.compress(moov, 9))
+    return data[:at] + boxed(b"moov", boxed(b"cmov", boxed(b"dcom", b"zlib"), packed))
 
 
 def names(count: int) -> Iterable[bytes]:

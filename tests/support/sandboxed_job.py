@@ -185,6 +185,7 @@ def outbreaks(
         "owner_of_a_pipe": on_a_pipe(lambda end: fcntl.fcntl(end, fcntl.F_SETOWN, os.getppid())),
         "owner_ex_of_a_pipe": on_a_pipe(owned_by_the_parent),
         "signal_of_a_pipe": on_a_pipe(lambda end: fcntl.fcntl(end, F_SETSIG, 9)),
+        "async_of_a_pipe": on_a_pipe(lambda end: fcntl.fcntl(end, fcntl.F_SETFL, os.O_ASYNC)),
         "owner_by_fiosetown": lambda: own_by_ioctl(FIOSETOWN),
         "owner_by_siocspgrp": lambda: own_by_ioctl(SIOCSPGRP),
         "async_by_ioctl": lambda: own_by_ioctl(FIOASYNC),

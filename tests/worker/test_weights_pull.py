@@ -259,20 +259,42 @@ def test_two_processes_at_once_download_once(publisher: Publisher, tmp_path: Pat
     assert publisher.bodies_asked() == 1
 
 
+def has_open(pid: int, path: Path) -> bool:
+    opened = Path("/proc", str(pid), "fd")
+    return any(os.path.realpath(link) == str(path.resolve()) for link in opened.iterdir())
+
+
 def test_a_process_waits_for_the_one_that_downloads(publisher: Publisher, tmp_path: Path) -> None:
     manifest(tmp_path, publisher)
     (tmp_path / "w").mkdir()
     with (tmp_path / "w" / ".net.pth.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         waiting = start(tmp_path, publisher)
-        while f"-> FLOCK  ADVISORY  WRITE {waiting.pid} " not in Path("/proc/locks").read_text(
-            encoding="ascii"
-        ):
+        while not has_open(waiting.pid, Path(lock.name)):
             assert waiting.poll() is None, "it did not wait"
         (tmp_path / "w" / "net.pth").write_bytes(GOOD)
     out, error = waiting.communicate(timeout=60)
     assert waiting.returncode == 0, error
     assert publisher.asked == []
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_lock_that_is_never_given_up_is_not_waited_for_for_ever(
+    publisher: Publisher, puller: Puller, tmp_path: Path, stopped: bool
+) -> None:
+    """Whoever can read the folder can hold it: an engine under foreign control, too."""
+    (tmp_path / "w").mkdir()
+    puller = replace(puller, limits=TransferLimits(total_seconds=60 if stopped else 0))
+    if stopped:
+        puller.cancelled.set()
+    (tmp_path / "w" / ".net.pth.lock").touch()
+    with (tmp_path / "w" / ".net.pth.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(TaskError) as caught:
+            puller.pull(spec(publisher))
+    expected = ErrorCode.cancelled if stopped else ErrorCode.download_timeout
+    assert caught.value.code is expected and caught.value.code.retryable is not stopped
+    assert stopped or "WEIGHTS_DIR" in caught.value.message
 
 
 def test_a_killed_download_leaves_no_half_file_and_no_lock(

@@ -94,7 +94,7 @@ def progress_text(view: JobView) -> str:
     if view.status is None or view.state is not QueueState.processing:
         return ""
     total = "" if view.status.total is None else f"/{view.status.total}"
-    return printable(f"{view.status.current}{total} {view.status.unit}")
+    return printable(f"{view.status.current}{total} {view.status.unit or 'frames'}")
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> str:
@@ -132,14 +132,12 @@ def retry(queue: Queue, args: argparse.Namespace, _: Output) -> Answered:
 
 
 def purge(queue: Queue, args: argparse.Namespace, _: Output) -> Answered:
-    ids = [args.id] if args.id else []
+    if (args.id is None) == (not args.imported):
+        raise UsageError("give one of a job's id and --imported")
+    ids = [args.id]
     if args.imported:
-        ids += [view.job_id for view in queue.jobs() if view.state is QueueState.imported]
-    if not ids:
-        if args.imported:
-            return True, {"jobs": 0, "deleted": 0}
-        raise UsageError("give a job's id, or --imported")
-    return True, {"jobs": len(ids), "deleted": sum(queue.purge(job_id) for job_id in ids)}
+        ids = [view.job_id for view in queue.jobs() if view.state is QueueState.imported]
+    return True, {"jobs": len(ids), "deleted": queue.purge(*ids)}
 
 
 def import_results(queue: Queue, args: argparse.Namespace, output: Output) -> Answered:

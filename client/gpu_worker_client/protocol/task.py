@@ -130,7 +130,8 @@ class OutputMultipart(RequestModel):
     """As many as the output may need; unused ones stay as they are."""
     complete: CompleteUpload | None = None
     """Absent: the answer lists `{n, etag}` in `output_parts` and the backend completes the upload
-    itself."""
+    itself. No URL here can abort an upload: after a job that failed or was cancelled that is the
+    backend's to do (AbortMultipartUpload); else storage drops the parts, R2 after 7 days."""
 
     def _problems(self) -> Iterator[str]:
         if [part.n for part in self.parts] != list(range(1, len(self.parts) + 1)):

@@ -89,4 +89,8 @@ class Queue:
     jobs = iterating(AsyncQueue.jobs)
     import_job = blocking(AsyncQueue.import_job)
     import_all = iterating(AsyncQueue.import_all)
-    purge = blocking(AsyncQueue.purge)
+
+    def purge(self, *job_ids: str) -> int:
+        return call(self.core.purge, *job_ids)
+
+    purge.__doc__ = AsyncQueue.purge.__doc__

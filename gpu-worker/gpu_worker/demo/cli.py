@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from gpu_worker.demo import queue_panel
 from gpu_worker.demo.clip import CUTS, NoPhotographs, make_clip
 from gpu_worker.demo.panel import Video
 from gpu_worker.demo.panels import PANELS
@@ -48,12 +49,13 @@ def run(args: argparse.Namespace) -> int:
             print(f"gpu-worker demo: {error}", file=sys.stderr)
             return 2
         settings = Settings.from_env(os.environ).processors
-        warn_if_long([panel for panel in PANELS if missing_weights(panel, settings) is None], video)
-        rows = run_demo(video, output_dir, PANELS, settings, sys.stderr)
+        panels = [*PANELS, queue_panel.PANEL]
+        warn_if_long([panel for panel in panels if missing_weights(panel, settings) is None], video)
+        rows = run_demo(video, output_dir, panels, settings, sys.stderr)
         if not args.video:
             shutil.copyfile(path, output_dir / "film.mp4")
         report = output_dir / "report.html"
-        write_report(report, rows, PANELS, video)
+        write_report(report, rows, panels, video)
     print("\n".join(table(rows)))
     print(f"report: {report}")
     return 1 if any(row.state == "failed" for row in rows) else 0

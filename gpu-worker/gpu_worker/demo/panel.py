@@ -6,8 +6,8 @@ A task's panel is the `PANEL` of `<task>_panel.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class Desk:
     """Presigned PUT for one of the panel's `outputs`."""
     has_weights: Callable[[str], bool] = lambda _name: False
     """Whether the weights of that manifest name are here."""
+    bucket: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The local store, as the variables by which a bucket is named."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,9 @@ class Panel:
     """Why this video has nothing for the task (no audio); None when it has."""
     outputs: tuple[str, ...] = ()
     """Names of the files that the task makes; they lie beside the report."""
+    run: Callable[[Desk, Path, Callable[[str], None]], TaskResult] | None = None
+    """Makes the result another way than as a job of the endpoint, with the folder of the report and
+    a function that shows what is going on."""
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,12 @@ def run_demo(
                 "PUT", f"output/{name}", expires=lifetime
             ),
             has_weights=lambda name: _usable(WeightStore.of(settings), name),
+            bucket={
+                "R2_ENDPOINT_URL": platform.gate.base_url,
+                "R2_BUCKET_NAME": platform.gate.bucket,
+                "R2_ACCESS_KEY_ID": platform.gate.credentials.access_key,
+                "R2_SECRET_ACCESS_KEY": platform.gate.credentials.secret_key,
+            },
         )
         worker = platform.start_worker()
         platform.wait_ready(worker)
@@ -108,6 +114,9 @@ def _run(panel: Panel, stage: Stage) -> Row:
 
 
 def _result(panel: Panel, stage: Stage) -> TaskResult:
+    if panel.run is not None:
+        with Bar(panel.task, stage.err) as bar:
+            return panel.run(stage.desk, stage.output_dir, bar.say)
     policy = Policy(execution_timeout_seconds=_time_limit(panel, stage.desk.video))
     with (
         Bar(panel.task, stage.err) as bar,

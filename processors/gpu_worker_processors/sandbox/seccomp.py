@@ -51,6 +51,7 @@ _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 """Typing into the terminal that the worker was started from."""
 _FIOASYNC, _FIOSETOWN, _SIOCSPGRP = 0x5452, 0x8901, 0x8902
 _F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY = 8, 10, 15, 1024, 1026
+_F_SETFL, _O_ASYNC = 4, 0o20000
 """asm-generic/ioctls.h and sockios.h, linux/fcntl.h: a descriptor that sends a signal to a process
 of one's choice when it becomes ready; a lease that holds up whoever opens the file."""
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
@@ -190,6 +191,8 @@ class Denial:
     value: int = 0
     mask: int = 0xFFFFFFFF
     """What of the argument is compared."""
+    command: int | None = None
+    """Only where argument 1 is this, as for one command of fcntl."""
 
 
 _EVERYBODY = (
@@ -221,6 +224,7 @@ _BY_ARGUMENT = (
         Denial("fcntl", argument=1, test="equal", value=command)
         for command in (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY)
     ),
+    Denial("fcntl", argument=2, test="any_bit", value=_O_ASYNC, command=_F_SETFL),
     Denial("prctl", test="equal", value=_SET_CHILD_SUBREAPER),
     Denial("socketpair", argument=0, test="not_equal", value=_AF_UNIX),
     Denial("socketpair", argument=1, test="any_bit", value=_NOT_STREAM),
@@ -281,8 +285,12 @@ def _refuse(number: int, denial: Denial) -> list[Instruction]:
         return [(JUMP_EQUAL, 0, 1, number), answer]
     jump = JUMP_EQUAL if denial.test in ("equal", "not_equal") else JUMP_ANY_BIT
     on_true, on_false = (0, 1) if denial.test in ("equal", "any_bit") else (1, 0)
+    only: list[Instruction] = []
+    if denial.command is not None:
+        only = [(LOAD, 0, 0, _ARGUMENTS_OFFSET + 8), (JUMP_EQUAL, 0, 4, denial.command)]
     return [
-        (JUMP_EQUAL, 0, 5, number),
+        (JUMP_EQUAL, 0, 5 + len(only), number),
+        *only,
         (LOAD, 0, 0, _ARGUMENTS_OFFSET + 8 * denial.argument),
         (AND, 0, 0, denial.mask),
         (jump, on_true, on_false, denial.value),

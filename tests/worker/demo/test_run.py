@@ -52,6 +52,7 @@ def test_without_weights_everything_runs_with_what_ships(tmp_path: Path) -> None
     rows = {row.split()[0]: row for row in ran.stdout.splitlines()}
     assert "processors ready" in rows["selftest"]
     assert "4 scenes" in rows["detect_scenes"]
+    assert "submitted, pulled, imported" in rows["queue"]
     assert "256x144 to 1024x576, 160 frames" in rows["upscale"]
     assert "skipped" not in ran.stdout
     report = (tmp_path / "report.html").read_text()
@@ -70,6 +71,7 @@ def test_with_weights_everything_runs(tmp_path: Path, weights_dir: Path) -> None
     ran = demo(tmp_path, WEIGHTS_DIR=str(weights_dir))
     assert ran.returncode == 0, ran.stderr
     assert "256x144 to 1024x576, 160 frames" in ran.stdout
+    assert re.search(r"imported: [1-9][0-9]* detections in results.sqlite", ran.stdout)
     report = (tmp_path / "report.html").read_text()
     assert report.count('alt="network"') == report.count('alt="bicubic"') == upscale_panel.PAIRS + 1
     assert {"upscaled.mp4", "cropped.mp4"} <= beside(report) <= MADE
