@@ -34,10 +34,7 @@ def create_nvenc_command(
         input_file: a name or a path, of which the name counts: the task's `inputs` must have it.
         output_file: likewise; its suffix chooses the container.
         bitrate: of the video, "5M" or "800k" for example.
-        codec: one of `NVENC_CODECS`.
-
-    Raises:
-        ValueError: another codec.
+        codec: one of `NVENC_CODECS`; ValueError for another.
     """
     if codec not in NVENC_CODECS:
         raise ValueError(f"codec must be one of: {', '.join(NVENC_CODECS)}")

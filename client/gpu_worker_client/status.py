@@ -59,7 +59,7 @@ def read_status(job_id: str, data: Mapping[str, Any]) -> JobStatus:
     return JobStatus(
         id=job_id,
         state=state,
-        progress=_progress(output) if state is State.running else None,
+        progress=read_progress(output) if state is State.running else None,
         output=output if state is State.completed else None,
         error=_error_text(data) if state.is_final else None,
         queue_seconds=_seconds(data.get("delayTime")),
@@ -69,7 +69,8 @@ def read_status(job_id: str, data: Mapping[str, Any]) -> JobStatus:
     )
 
 
-def _progress(output: object) -> Progress | None:
+def read_progress(output: object) -> Progress | None:
+    """A report of our worker's; None when it is another's."""
     try:
         return Progress.model_validate(output)
     except ValidationError:

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,12 @@ from gpu_worker.devserver import LocalPlatform
 from gpu_worker_client import Timing
 from gpu_worker_client.queue import jobs
 from gpu_worker_client.queue.bucket_store import BucketStore
-from gpu_worker_client.queue.documents import Manifest, ResultDocument, StatusDocument
+from gpu_worker_client.queue.documents import (
+    LeaseDocument,
+    Manifest,
+    ResultDocument,
+    StatusDocument,
+)
 from gpu_worker_client.queue.states import QueueState
 
 HANDLER = Path(gpu_worker.__file__).parents[1] / "handler.py"
@@ -103,6 +109,28 @@ def test_jobs_of_a_bucket_are_done(platform: LocalPlatform, tmp_path: Path) -> N
     secret = platform.gate.credentials.secret_key
     assert secret not in done.stderr + done.stdout
     assert "X-Amz-Signature" not in json.dumps(scenes.result)
+
+
+@pytest.mark.slow
+def test_sigterm_gives_the_job_back(platform: LocalPlatform, tmp_path: Path) -> None:
+    video = clips.make(tmp_path / "long.mp4", clips.Clip(width=320, height=240, frames=2000))
+    submit(platform, video, Manifest(job_id="long", parameters={"model": "hog"}))
+    argv = [sys.executable, "-m", "gpu_worker.cli", "pull", "--prefix", "queue"]
+    worker = subprocess.Popen(argv, env=environment(platform, tmp_path))
+    try:
+        end = time.monotonic() + DEADLINE_SECONDS
+        while b'"message":"process"' not in (platform.gate.read("queue/status/long.json") or b""):
+            assert time.monotonic() < end and worker.poll() is None
+            time.sleep(0.1)
+        worker.terminate()
+        assert worker.wait(DEADLINE_SECONDS) == 0
+    finally:
+        worker.kill()
+        worker.wait()
+    lease = LeaseDocument.read(platform.gate.read("queue/leases/long.json"))
+    assert lease is not None and lease.released and lease.tries == 0
+    assert platform.gate.read("queue/results/long.json") is None
+    assert not list((tmp_path / "work").rglob("job-*"))
 
 
 @pytest.mark.slow

@@ -94,7 +94,7 @@ def progress_text(view: JobView) -> str:
     if view.status is None or view.state is not QueueState.processing:
         return ""
     total = "" if view.status.total is None else f"/{view.status.total}"
-    return printable(f"{view.status.current}{total} {view.status.unit}")
+    return printable(f"{view.status.current}{total} {view.status.unit or 'frames'}")
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> str:

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
@@ -97,17 +98,20 @@ def _run_child(task: bytes, timeout: float | None, env: Mapping[str, str]) -> No
     """Has the child do the task. Raises its error."""
     own = ["gpu_worker.cli", "run", "-", "--quiet"]
     words = own if _is_installed("gpu_worker") else ["gpu_worker_processors"]
-    with tempfile.TemporaryFile() as notes:
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as notes:
+        # A file: what does not fit a pipe at once, `communicate` forgets after its first timeout.
+        given.write(task)
+        given.seek(0)
         child = subprocess.Popen(
             [sys.executable, "-c", _START, *words, "--parent", str(os.getpid())],
-            stdin=subprocess.PIPE,
+            stdin=given,
             stdout=subprocess.PIPE,
             stderr=notes,
             env={name: value for name, value in env.items() if not name.startswith(_SECRET)},
             start_new_session=True,  # so that it can be ended whole; Ctrl-C is passed on by `_end`
         )
         try:
-            answer = _answer(child, task, timeout)
+            answer = _answer(child, timeout)
         finally:
             _end(child)
             if child.stdout is not None:
@@ -116,15 +120,12 @@ def _run_child(task: bytes, timeout: float | None, env: Mapping[str, str]) -> No
             raise error
 
 
-def _answer(child: subprocess.Popen[bytes], task: bytes, timeout: float | None) -> bytes:
+def _answer(child: subprocess.Popen[bytes], timeout: float | None) -> bytes:
     end = None if timeout is None else time.monotonic() + timeout
-    given: bytes | None = task
     while True:
         checkpoint()
-        try:
-            return child.communicate(given, CHECKPOINT_SECONDS)[0]
-        except subprocess.TimeoutExpired:
-            given = None  # what is not written yet is remembered
+        with suppress(subprocess.TimeoutExpired):
+            return child.communicate(timeout=CHECKPOINT_SECONDS)[0]
         if end is not None and time.monotonic() >= end:
             message = f"the task did not end within {timeout:g} s on this machine"
             raise job_error(ErrorBody(code=ErrorCode.time_limit.value, message=message))

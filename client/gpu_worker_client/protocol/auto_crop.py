@@ -14,7 +14,6 @@ from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import (
-    ConfigDict,
     Field,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -23,6 +22,7 @@ from pydantic import (
 )
 
 from gpu_worker_client.protocol.base import (
+    BY_EITHER_NAME,
     AnsweredBy,
     ClassName,
     Codec,
@@ -254,9 +254,7 @@ class CropWindow(ResponseModel):
 
 
 class CropSubject(ResponseModel):
-    model_config = ConfigDict(
-        validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
-    )
+    model_config = BY_EITHER_NAME
 
     track_id: int | None = None
     """The one that leads the window; None when there is none."""

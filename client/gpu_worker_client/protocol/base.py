@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from gpu_worker_client.protocol.foreign import redact
 
@@ -24,9 +24,7 @@ Codec = Annotated[
 Crf = Annotated[
     int,
     Field(
-        ge=0,
-        le=51,
-        description="Constant quality, 0 (lossless for h264) to 51; prores ignores it.",
+        ge=0, le=51, description="Constant quality, 0 (lossless for h264) to 51; prores ignores it."
     ),
 ]
 
@@ -76,15 +74,8 @@ ClassName = Annotated[
 """A detector's name for a kind of thing."""
 
 
-class _FirstErrorEnds(FailFast):
-    """pydantic's own has no hash, and could not stand in `X | None`."""
-
-    def __hash__(self) -> int:
-        return hash(type(self))
-
-
 T = TypeVar("T")
-Many = Annotated[list[T], _FirstErrorEnds()]
+Many = Annotated[list[T], Field(fail_fast=True)]
 """A list that may be long. The first element that does not fit ends the reading: an answer of many
 megabytes may come from anybody, and pydantic would keep some 400 bytes of error for each element, a
 thousand times what the answer takes packed."""
@@ -116,6 +107,9 @@ class ResponseModel(ProtocolModel):
     )
 
 
+BY_EITHER_NAME = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+"""For a field whose name in JSON is a word of Python's. It has two aliases instead of one: a type
+checker then knows the constructor's argument by its name in Python."""
 Answer = TypeVar("Answer", bound=ResponseModel, covariant=True)
 
 

@@ -175,9 +175,7 @@ class TaskError(Exception):
     """A failure that the caller will see.
 
     Args:
-        code: the typed reason.
-        message: one sentence for the caller: what is wrong, where, what is allowed. No secret, no
-            query of a URL.
+        message: one sentence: what is wrong, where, what is allowed. No secret, no URL's query.
         stage: where it happened; filled in by the worker when None.
         **details: small JSON values that a program can use (`path`, `limit`, `token_index`, ...).
     """

@@ -203,23 +203,15 @@ JOB_FAILED = "job.failed"
 
 
 class WebhookData(ResponseModel):
-    """What became of one job."""
+    """What became of one job: `webhooks.WebhookEvent` explains the fields."""
 
     job_id: str
-    """The endpoint's id of it: `Client.job(job_id)`."""
     task: str
-    """The task that was run."""
     state: State
-    """`completed` or `failed`."""
     idempotency_key: str | None = None
-    """The task's own."""
     result: dict[str, Any] | None = None
-    """The answer of a completed job; no URL in it has a query."""
     partial: bool = False
-    """The result was too large for an event: it holds `stats` and what every result has; the job
-    itself has the rest."""
     error: ErrorBody | None = None
-    """Why the job failed."""
 
 
 class WebhookBody(ResponseModel):

@@ -37,8 +37,7 @@ MIN_SPEED, MAX_SPEED = 0.1, 20.0
 
 Decibels = Annotated[float, Field(ge=-90, le=24)]
 OverlayText = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x09\x0b-\x1f\x7f]*$"),
+    str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x09\x0b-\x1f\x7f]*$")
 ]
 _COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
 
@@ -182,7 +181,8 @@ class TimelineOutput(RequestModel):
     the output and cuts off what is outside."""
     fps: float | None = Field(default=None, ge=1, le=240)
     """Constant rate. 23.976, 29.97, 59.94 are taken as 24000/1001 and so on. By default the
-    standard rate nearest to the highest of the clips' own, 23.976 to 60."""
+    standard rate nearest to the highest of the clips' own, 23.976 to 60; a still image has none,
+    and 25 is taken where all clips are stills."""
     codec: Codec = "h264"
     """A codec that cannot hold the output's size, or that the output's suffix does not hold, is
     refused."""

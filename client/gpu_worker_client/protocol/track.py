@@ -16,12 +16,13 @@ from collections.abc import Collection, Iterable, Iterator
 from io import BytesIO
 from math import inf
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 from typing_extensions import Self
 
 from gpu_worker_client.protocol.base import (
+    BY_EITHER_NAME,
     AnsweredBy,
     ClassName,
     Many,
@@ -30,12 +31,7 @@ from gpu_worker_client.protocol.base import (
     Share,
 )
 from gpu_worker_client.protocol.boxes import TrackFrames, read_result, write_result
-from gpu_worker_client.protocol.columnar import (
-    TrackHead,
-    announced,
-    read_columnar,
-    write_columnar,
-)
+from gpu_worker_client.protocol.columnar import TrackHead, announced, read_columnar, write_columnar
 from gpu_worker_client.protocol.result import PackedTooMany, Stats, TaskResult
 from gpu_worker_client.protocol.task import OnDamage, OptionalFileTask, RequestModel
 
@@ -86,7 +82,7 @@ class TrackParams(RequestModel):
     frame_stride: int = Field(default=1, ge=1, le=1000)
     """Read every n-th frame only, from the first on. Frames keep their numbers; a drawn video
     shows boxes until the next."""
-    state_in: TrackState | None = None
+    state_in: Annotated[TrackState, Field(strict=False)] | None = None  # a dict, as `state_out` is
     """`state_out` of the piece of video before this one: ids go on where it ended. Frames and shots
     of each piece count from 0; add `frames` of the state to put pieces together. All pieces need
     the same size, rate and classes in the same order. A cut between two pieces is not seen."""
@@ -101,13 +97,6 @@ class TrackParams(RequestModel):
             raise ValueError("a class stands twice")
         return classes
 
-    @field_validator("state_in", mode="before")
-    @classmethod
-    def _state_as_it_came(cls, state: Any) -> Any:
-        """In Python a strict model takes no dict for a model; `state_out` is one."""
-        is_dict = isinstance(state, dict)
-        return TrackState.model_validate_json(json.dumps(state)) if is_dict else state
-
     def _problems(self) -> Iterator[str]:
         made_by = self.state_in.track_algorithm if self.state_in else self.track_algorithm
         if made_by != self.track_algorithm:
@@ -117,11 +106,7 @@ class TrackParams(RequestModel):
 class Track(ResponseModel):
     """One thing in one shot."""
 
-    model_config = ConfigDict(
-        validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
-    )
-    # Two aliases instead of one: a type checker then knows the constructor's argument by its name
-    # in Python.
+    model_config = BY_EITHER_NAME
 
     track_id: int
     """From 1 in every job, in the order of appearance; with `state_in` from where the piece before
@@ -285,9 +270,6 @@ def tracks_to_mot(
         tracks: a result, packed or not, or some of its tracks.
         path: a file to write the text to as well, in UTF-8.
         classes: class names to write; None writes all.
-
-    Returns:
-        The text; empty without any box.
 
     Raises:
         ValueError: the result is the summary of a larger one, or the columns it holds are damaged.

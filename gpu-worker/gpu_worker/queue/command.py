@@ -1,8 +1,8 @@
 """`gpu-worker pull`: takes jobs from a bucket until it is stopped. The key pair comes from the
 environment: `R2_ACCOUNT_ID` or `R2_ENDPOINT_URL`, `R2_ACCESS_KEY_ID`, `R2_SECRET_ACCESS_KEY`.
 
-Exit 0: work was done, or it was stopped. 1: a job failed, or the bucket cannot be used. 2:
-usage. 3: nothing to do.
+Exit 0: work was done, or it was stopped. 1: a job failed, or the bucket or this machine cannot be
+used. 2: usage. 3: nothing to do.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def exit_code(tally: Tally) -> int:
-    if tally.failed:
+    if tally.failed or tally.is_broken:
         return 1
     return 0 if tally.attempts or tally.was_stopped else NOTHING_TO_DO
 

@@ -25,6 +25,10 @@ from gpu_worker_client.queue.writes import replace
 
 logger = logging.getLogger(__name__)
 
+BROKEN_AFTER_JOBS = 3
+"""So many jobs in a row that failed in a way that may pass: it is the machine. It ends before it
+has used up the tries of the whole queue."""
+
 Perform = Callable[[Lease, Manifest], Awaitable[ResultDocument]]
 """Does one job. Its result is completed or failed; a cancel ends it within seconds."""
 
@@ -48,6 +52,7 @@ class Tally:
     failed: int = 0
     attempts: int = 0
     was_stopped: bool = False
+    is_broken: bool = False
 
 
 class Puller:
@@ -58,6 +63,8 @@ class Puller:
         self._store, self._timing = taker.store, taker.timing
         self._finder = finder
         self._perform = perform
+        self._spoiled: set[str] = set()
+        """Jobs that failed in a way that may pass, since one went well."""
         self.stop = asyncio.Event()
         self.tally = Tally()
         self.job_id: str | None = None
@@ -76,7 +83,7 @@ class Puller:
             if lease is not None:
                 await self._work(lease)
                 idle_since = self._timing.clock()
-            if once:
+            if once or self._is_broken():
                 break
             if lease is None:
                 idle_seconds = self._timing.clock() - idle_since
@@ -111,10 +118,26 @@ class Puller:
         except StorageError as error:
             logger.error("job %s: %s", lease.job_id, error)
             ended = Ended.unpublished
-        self.tally.completed += ended is Ended.completed
-        self.tally.failed += ended is Ended.failed
+        self._count(lease.job_id, ended)
         logger.info("job %s: %s", lease.job_id, ended.value)
         self.job_id = None
+
+    def _count(self, job_id: str, ended: Ended) -> None:
+        if ended is Ended.completed:
+            self.tally.completed += 1
+            self._spoiled.clear()
+        elif ended is Ended.failed:
+            self.tally.failed += 1
+        elif ended is Ended.retried:
+            self._spoiled.add(job_id)
+
+    def _is_broken(self) -> bool:
+        self.tally.is_broken = len(self._spoiled) >= BROKEN_AFTER_JOBS
+        if self.tally.is_broken:
+            logger.error(
+                "%d jobs in a row failed here: this machine takes no more", BROKEN_AFTER_JOBS
+            )
+        return self.tally.is_broken
 
     async def _attempt(self, lease: Lease) -> Ended:
         result = await self._perform_leased(lease)

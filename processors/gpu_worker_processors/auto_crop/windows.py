@@ -128,15 +128,17 @@ def steps_of_keyframes(
     keyframes: Sequence[CropKeyframe], path: CropPath, timeline: ShotTimeline
 ) -> NDArray[np.int64]:
     """Frames on which the window is put somewhere else, as at a cut: two keyframes on neighbouring
-    frames, and between them more way than a subject could run."""
+    frames, between them more way than a subject could run, and more than twice that of the frames
+    before and after: a path with a keyframe on each frame may be fast and is no row of cuts."""
     times = np.array([_time_of(key, index, timeline) for index, key in enumerate(keyframes)])
     frames = np.minimum(np.searchsorted(timeline.times, times), len(timeline.times) - 1)
     after = frames[1:][np.diff(frames) == 1]
-    windows = path.windows
-    middle = windows[:, :2] + windows[:, 2:] / 2
-    way = (np.abs(middle[after] - middle[after - 1]) / windows[after, 2:]).max(1, initial=0)
+    middle = path.windows[:, :2] + path.windows[:, 2:] / 2
+    ways = np.zeros(len(middle) + 1)  # into each frame, none into the first and behind the last
+    ways[1:-1] = (np.abs(np.diff(middle, axis=0)) / path.windows[1:, 2:]).max(1, initial=0)
     seconds = timeline.times[after] - timeline.times[after - 1]
-    return np.asarray(after[way > LEAP[0] + LEAP[1] * seconds], np.int64)
+    stands_out = ways[after] > 2 * np.maximum(ways[after - 1], ways[after + 1])
+    return np.asarray(after[(ways[after] > LEAP[0] + LEAP[1] * seconds) & stands_out], np.int64)
 
 
 def _window_of(

@@ -33,6 +33,8 @@ neighbours put it."""
 _EQUAL_SHARE, _EQUAL_PRESENCE = 0.95, 0.9
 """Halfway between beats of music in straight or swung eighths, attacks were never both this strong
 and this regular in 36 pieces of known tempo unless the tempo was half the true one."""
+_BAR_BEATS = 8
+"""Beats in a row that are measured together: a beat 9 ms late changes their tempo by 0.2 %."""
 FEWEST_ATTACKS = 3
 """One or two make no pulse."""
 _FAINTEST = 0.05
@@ -191,12 +193,18 @@ def confidence(times: Doubles, strengths: Doubles) -> Doubles:
 
 
 def tempo_of(times: Doubles) -> float:
-    """Beats per minute: of the mean interval among those within a tenth of the median one; 0 with
-    fewer than two beats."""
+    """Beats per minute: of the median length of `_BAR_BEATS` intervals in a row that are within a
+    tenth of the median one, so that one beat that is late, as the first of a file may be, counts
+    for nothing; 0 with fewer than two beats."""
     if len(times) < 2:
         return 0.0
     steps = np.diff(times)
     middle = np.percentile(
         steps, 50, method="lower"
     )  # one of them: between two that differ lies none
-    return float(60 / steps[np.abs(steps / middle - 1) <= 0.1].mean())
+    regular = np.abs(steps / middle - 1) <= 0.1
+    count = max(1, min(_BAR_BEATS, len(steps) // 2))
+    in_a_row = np.convolve(regular, np.ones(count), "valid") > count - 0.5
+    if not in_a_row.any():
+        return float(60 / steps[regular].mean())
+    return float(60 * count / np.median((times[count:] - times[:-count])[in_a_row]))

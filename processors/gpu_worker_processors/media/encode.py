@@ -225,6 +225,7 @@ class VideoWriter:
             *ticks,
             spec.tags,
             streams.audio_seconds if streams is not None else (),
+            streams.subtitles_end_seconds if streams is not None else Fraction(0),
         )
 
     def __enter__(self) -> VideoWriter:

@@ -46,6 +46,7 @@ _MARKS = {
     "stereo3d": "mark of a 3D video",
 }
 """`VideoInfo.marks` in words."""
+_ENDLESS_SECONDS = 2**32 // 1000
 _LEAD_IN_SECONDS = Fraction(3, 100)
 """What an edit list hides and an audio decoder needs before the first sample that is played: one
 packet of AAC. Matroska has no time before 0, so all that is copied of it makes the output late."""
@@ -102,6 +103,8 @@ class Passthrough:
         nothing = Fraction(0), Fraction(0)
         self._audio_spans = {stream.index: nothing for stream in output.streams.audio}
         """Start and end of what was written, in seconds, by the index of the output's stream."""
+        self.subtitles_end_seconds = Fraction(0)
+        """End of the last subtitle that was written."""
 
     @property
     def audio_seconds(self) -> tuple[Fraction, ...]:
@@ -151,14 +154,13 @@ class Passthrough:
                 converter.damaged = 0
 
     def _measure(self, packet: Any) -> None:
-        if packet.stream.index not in self._audio_spans:
-            return
         at = packet.dts * packet.time_base
-        start, end = self._audio_spans[packet.stream.index]
-        self._audio_spans[packet.stream.index] = (
-            start if end else at,
-            at + (packet.duration or 0) * packet.time_base,
-        )
+        after = at + (packet.duration or 0) * packet.time_base
+        if packet.stream.index in self._audio_spans:
+            start, end = self._audio_spans[packet.stream.index]
+            self._audio_spans[packet.stream.index] = start if end else at, after
+        else:
+            self.subtitles_end_seconds = max(self.subtitles_end_seconds, after)
 
     def _adopt(self, stream: Any, muxer: str) -> None:
         """Adds a stream to the output, or notes why it is left out."""
@@ -269,6 +271,8 @@ class Passthrough:
                         continue
                     if converter is None:
                         made.stream = self._targets[index]
+                    if made.stream.type == "subtitle":
+                        _end_with_the_next(made)
                     shift = round(self.origin_seconds / made.time_base)
                     made.dts = (made.pts if made.dts is None else made.dts) - shift
                     made.pts = None if made.pts is None else made.pts - shift
@@ -350,17 +354,28 @@ def carries(muxer: str, stream: Any) -> bool:
     return True
 
 
+def _end_with_the_next(subtitle: Any) -> None:
+    """FFmpeg writes 2^32 - 1 ms for a bitmap that is shown until the next one: copied, the output
+    would last for weeks, or MP4 not take it."""
+    if (subtitle.duration or 0) * subtitle.time_base >= _ENDLESS_SECONDS:
+        subtitle.duration = 0
+
+
 def _codec_name(stream: Any) -> str:
     context = stream.codec_context
-    return "unknown" if context is None else context.codec.canonical_name
+    if context is not None:
+        return context.codec.canonical_name
+    return stream.name if stream.type == "data" else "unknown"  # others have no name of their own
 
 
 def _is_carried_as_metadata(stream: Any) -> bool:
     """QuickTime keeps the titles of its chapters in a stream, one packet each, and the timecode in
     another; they are carried over as chapters and as the video's metadata."""
+    if stream.type != "data":
+        return False
     chapters = len(stream.container.chapters())
     is_titles = stream.name == "bin_data" and 0 < chapters == stream.frames
-    return stream.type == "data" and (is_titles or "timecode" in stream.metadata)
+    return is_titles or "timecode" in stream.metadata
 
 
 def _describe(target: Any, source: Any) -> None:

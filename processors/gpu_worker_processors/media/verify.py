@@ -36,6 +36,8 @@ class Promise:
     tags: ColorTags | None = None
     audio_seconds: tuple[Fraction, ...] = ()
     """Length of each audio stream."""
+    subtitles_end_seconds: Fraction = Fraction(0)
+    """When the last subtitle vanishes, which may be after the video; some containers count it."""
 
     @property
     def frame_seconds(self) -> Fraction:
@@ -109,7 +111,9 @@ def _check_durations(container: Any, first_seconds: Fraction, promise: Promise) 
             _fail(f"its {stream.type} lasts {float(found):.3f} s instead of {float(seconds):.3f} s")
     end = max(start + seconds for start, seconds in zip(starts, promised, strict=True))
     whole = Fraction(container.duration or 0, av.time_base)
-    if abs(whole - end) > max(_tolerance(stream, promise) for stream in streams):
+    tolerance = max(_tolerance(stream, promise) for stream in streams)
+    latest = max(end, promise.subtitles_end_seconds)
+    if not end - tolerance <= whole <= latest + tolerance:
         _fail(f"it says it lasts {float(whole):.3f} s instead of {float(end):.3f} s")
 
 

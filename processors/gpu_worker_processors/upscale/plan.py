@@ -5,9 +5,12 @@ that can be refused is refused here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
 
 from gpu_worker_client.protocol import ResultWarning, UpscaleParams
 from gpu_worker_processors.media.color import ColorTags, resolve_tags
@@ -89,9 +92,13 @@ def plan_upscale(
 
 
 def target_size(width: int, height: int, scale: float) -> tuple[int, int]:
-    """Output size: the nearest even numbers, because 4:2:0 chroma has half of each, and at least
-    16."""
-    return max(16, 2 * round(width * scale / 2)), max(16, 2 * round(height * scale / 2))
+    """Output size: the nearest even numbers, the upper one for an odd size, because 4:2:0 chroma
+    has half of each; at least 16."""
+    return _even(width * scale), _even(height * scale)
+
+
+def _even(size: float) -> int:
+    return max(16, 2 * math.floor(size / 2 + 0.5))
 
 
 def denoise_method(model: str, strength: float | None) -> Denoise:
@@ -115,7 +122,7 @@ def _warnings(
     h264_is_wide = encoder.codec == "h264" and size[0] > H264_WIDTH_PX
     checks = [
         (
-            size != exact,
+            not np.allclose(size, exact, rtol=1e-9, atol=0),
             "size_rounded",
             (
                 f"{video.width}x{video.height} times {params.scale:g} was rounded to the even size"

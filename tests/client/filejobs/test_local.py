@@ -52,6 +52,15 @@ def test_a_failed_task_in_a_child_process_is_typed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["broken.mp4"]
 
 
+def test_a_task_that_fits_no_pipe_reaches_the_child(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video at all")
+    path = [{"frame": n, "x": float(n)} for n in range(4000)]
+    with pytest.raises(UnsupportedMedia):
+        work = FileWork("auto_crop", {"dry_run": True, "keyframes": path}, {"input_url": broken})
+        run_local(work, timeout=120)
+
+
 def test_a_child_that_takes_too_long_is_ended_whole(film: Path, tmp_path: Path) -> None:
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     out = tmp_path / "out.mp4"

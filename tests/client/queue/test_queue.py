@@ -26,9 +26,11 @@ from gpu_worker_client import (
     Queue,
     State,
     Storage,
+    StorageError,
     Timing,
     WaitTimeout,
 )
+from gpu_worker_client.cli.queue_commands import progress_text
 from gpu_worker_client.protocol import ErrorBody, Progress, TrackResult
 from gpu_worker_client.protocol.errors import ResultUnreadable
 from gpu_worker_client.queue.bucket_store import BucketStore
@@ -151,6 +153,27 @@ def test_from_submit_to_import(queue: Queue, worker: Worker, video: Path, tmp_pa
     assert not queue.import_job(job.id, database).is_new
     assert list(queue.import_all(database)) == []
     assert job.result() == result
+
+
+def test_a_status_of_another_program(queue: Queue, worker: Worker, video: Path) -> None:
+    job = queue.submit(video, video_id="clip")
+    worker.take(job.id)
+    words = {"current": 1200, "total": 108000, "message": "x", "progress": {"percent": 1}}
+    body = json.dumps({"job_id": job.id, "attempt": 1, **words}).encode()
+    asyncio.run(worker.store.put(status_key(job.id), body))
+    assert (job.status().state, job.status().progress) == (State.running, None)
+    assert progress_text(queue.view(job.id)) == "1200/108000 frames"
+
+
+def test_results_beyond_the_limit_stay_where_they_are(
+    queue: Queue, worker: Worker, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = queue.submit(video)
+    worker.finish(worker.take(job.id))
+    monkeypatch.setattr("gpu_worker_client.queue.async_queue.MAX_READ_BYTES", 100)
+    with pytest.raises(StorageError, match="more than 100 bytes"):
+        queue.import_job(job.id, tmp_path / "results.sqlite")
+    assert queue.view(job.id).state is QueueState.completed
 
 
 def test_a_job_is_imported_only_when_its_rows_are_on_the_disk(

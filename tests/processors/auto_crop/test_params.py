@@ -344,6 +344,13 @@ def test_a_step_made_by_keyframes_is_a_cut_and_no_shake() -> None:
     assert found.segments == () and found.layouts is None
 
 
+def test_a_fast_path_with_a_keyframe_on_each_frame_is_no_row_of_cuts() -> None:
+    keys = [CropKeyframe(frame=n, x=8.0 * n) for n in range(100)]
+    found = plan([], 100, keyframes=keys)
+    assert found.quality.still == 0
+    assert found.quality.jerk == pytest.approx(0, abs=1)
+
+
 def test_shaking_keyframes_are_told_so() -> None:
     """On every frame one, 4 px to and fro, which no rule takes for a cut: x = 2 (-1)^n, third
     difference 16, over 404 px."""

@@ -256,6 +256,12 @@ def test_two_steps_that_differ_have_a_tempo() -> None:
     assert tempo_of(np.array([0.5, 1.0, 2.0])) == pytest.approx(120)
 
 
+def test_one_late_beat_does_not_change_the_tempo() -> None:
+    times = 0.5 * np.arange(20)
+    times[0] += 0.009
+    assert tempo_of(times) == pytest.approx(120, abs=1e-6)
+
+
 def test_nothing_stays_in_the_work_directory(tmp_path: Path) -> None:
     beats_of(music.clicks(music.steady(120, 0.5, 5), 5.0), tmp_path)
     assert list((tmp_path / "work").iterdir()) == []

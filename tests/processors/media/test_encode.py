@@ -145,6 +145,8 @@ def test_the_container_must_hold_the_codec(suffix: str, codec: str, muxer: str |
         ((65, 49), 4, (260, 196)),
         ((65, 49), 3, (196, 148)),
         ((3, 3), 2, (16, 16)),
+        ((96, 54), 1.5, (144, 82)),
+        ((160, 90), 1.5, (240, 136)),
     ],
 )
 def test_target_sizes_are_even(

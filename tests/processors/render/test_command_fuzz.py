@@ -227,8 +227,9 @@ def differences_to_ffmpeg(seeds: range) -> Iterator[str]:
 
 
 def without_space(value: str) -> str:
-    """We drop white space from expressions, which FFmpeg does later."""
-    return re.sub(r"\s", "", value)
+    """We drop white space from expressions, and two minus signs before a number, as FFmpeg does
+    later."""
+    return re.sub(r"^--", "", re.sub(r"\s", "", value))
 
 
 def test_ffmpeg_reads_a_graph_as_we_do() -> None:

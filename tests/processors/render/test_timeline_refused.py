@@ -186,6 +186,7 @@ def test_size_of_the_film(output: dict[str, Any], size: tuple[int, int]) -> None
         (None, ["25", "30000/1001"], "30000/1001"),
         (None, ["29.83"], "30000/1001"),
         (None, ["120"], "60"),
+        (None, [], "25"),
     ],
 )
 def test_rate_of_the_film(wanted: float | None, rates: list[str], rate: str) -> None:

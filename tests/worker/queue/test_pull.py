@@ -147,6 +147,19 @@ def test_a_failure_that_may_pass_is_tried_three_times() -> None:
     played(failing(retryable=True), story)
 
 
+def test_a_broken_machine_leaves_the_queue_to_others() -> None:
+    async def story(scene: Scene) -> None:
+        for number in range(5):
+            manifest = Manifest(job_id=f"job-{number}")
+            await jobs.submit(scene.home, manifest, scene.home.timing())
+            await asyncio.sleep(2)
+        tally = await scene.puller.run(idle_exit_seconds=300)
+        assert tally.is_broken and tally.attempts <= 5 and exit_code(tally) == 1
+        assert scene.bucket.keys("results/") == []
+
+    played(failing(retryable=True), story)
+
+
 def test_a_failure_that_stays_ends_the_job() -> None:
     async def story(scene: Scene) -> None:
         assert await scene.puller.run(once=True) == Tally(failed=1, attempts=1)

@@ -126,7 +126,12 @@ def plan_video(timeline: Timeline, sources: Mapping[str, TimelineSource]) -> Vid
         TaskError: `invalid_task` naming the field that does not fit its input.
     """
     videos = [_video_of(n, clip, sources) for n, clip in enumerate(timeline.clips)]
-    fps = video_rate(timeline.output.fps, [video.fps for video in videos])
+    moving = [
+        video.fps
+        for clip, video in zip(timeline.clips, videos, strict=True)
+        if not sources[clip.input].is_still
+    ]
+    fps = video_rate(timeline.output.fps, moving)
     width, height = video_size(timeline.output, videos[0])
     lengths = [
         _frames_of(n, clip, sources[clip.input], fps) for n, clip in enumerate(timeline.clips)
@@ -160,9 +165,9 @@ def nearest(value: Fraction) -> int:
 
 def video_rate(wanted: float | None, rates: Sequence[Fraction]) -> Fraction:
     """Frames per second of the video: the wanted ones, else the standard rate nearest to the
-    highest of `rates`."""
+    highest of `rates`, those of the clips that move; 25 when none does."""
     if wanted is None:
-        highest = max(rates)
+        highest = max(rates, default=Fraction(25))
         return min(STANDARD_RATES, key=lambda rate: abs(rate - highest))
     rate = exact(wanted)
     whole = Fraction(math.ceil(rate))
