@@ -20,7 +20,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from gpu_worker_client._portal import call, iterate
@@ -93,12 +92,7 @@ class JobManager:
     def __enter__(self) -> JobManager:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if os.getpid() != self._process:
             return  # a forked process: the jobs and the file are its parent's
         try:

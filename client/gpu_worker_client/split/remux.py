@@ -36,6 +36,8 @@ FINE_TICKS = 48_000
 own 1000 would move them."""
 MOST_LATE_SECONDS = 1
 """By which a whole file may be moved; the lead-in of an audio codec is under a tenth of this."""
+_SHAPE = ["width", "height", "pix_fmt", "color_range", "colorspace", "color_primaries", "color_trc"]
+"""PyAV's names of what must be the same in all segments, besides codec and pixel shape."""
 _IN_BAND = {"h264": ("avc3", "h264_mp4toannexb"), "hevc": ("hev1", "hevc_mp4toannexb")}
 """Codec -> sample entry that allows parameter sets inside the stream (ISO/IEC 14496-15, 5.4.2 and
 8.4.1), FFmpeg's filter that writes them before key frames."""
@@ -112,17 +114,7 @@ def read_piece(segment: Segment, path: Path) -> Piece:
         coded = [packet.pts for packet in packets_of(container, stream)]
         # Asked for after the packets: the decoder's own description is complete then.
         codec, extradata = context.codec.canonical_name, bytes(context.extradata or b"")
-        shape = (
-            codec,
-            context.width,
-            context.height,
-            context.pix_fmt,
-            stream.sample_aspect_ratio,
-            context.color_range,
-            context.colorspace,
-            context.color_primaries,
-            context.color_trc,
-        )
+        shape = (codec, stream.sample_aspect_ratio, *(getattr(context, part) for part in _SHAPE))
     if len(coded) != segment.frames:
         problem = f"{segment.frames} frames and came back with {len(coded)}; please report it"
         raise SplitError("frames_differ", f"segment {segment.index} has {problem}")

@@ -157,7 +157,7 @@ class S3:
             response = cast("dict[str, Any]", error.response)
             code = str(response.get("Error", {}).get("Code", ""))
             status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-            raise _error(refusal(code, status), operation, arguments.get("Key")) from None
+            raise refused(refusal(code, status), operation, arguments.get("Key")) from None
         except BotoCoreError as error:
             raise connection_error(error, operation, arguments.get("Key")) from None
         return cast("dict[str, Any]", answer)
@@ -191,10 +191,10 @@ def connection_error(error: Exception, operation: str, key: object) -> StorageEr
     meaning = Refusal("unreachable", f"no whole answer ({type(error).__name__})", retryable=True)
     if isinstance(error, SSLError):
         meaning = Refusal("unreachable", "its certificate is not trusted")
-    return _error(meaning, operation, key)
+    return refused(meaning, operation, key)
 
 
-def _error(meaning: Refusal, operation: str, key: object) -> StorageError:
+def refused(meaning: Refusal, operation: str, key: object) -> StorageError:
     where = f" {key}" if isinstance(key, str) else ""
     return StorageError(
         f"{operation}{where}: {meaning.sentence}", code=meaning.code, retryable=meaning.retryable
