@@ -51,7 +51,9 @@ def _task(args: argparse.Namespace, video_id: int | str | None) -> Any:
     given = {name: value for name, value in params.items() if value is not None}
     if args.file is not None and (args.file == "-" or args.file.endswith(".json")):
         if given:
-            raise UsageError("--sample-interval and --confidence go with a video; put them into the task")
+            raise UsageError(
+                "--sample-interval and --confidence go with a video; put them into the task"
+            )
         return read_file(args.file)
     path = args.file
     if video_id is not None:
