@@ -126,6 +126,9 @@ CPU_FLOPS = 390e9
 ENCODED_PIXELS_PER_SECOND = 2 * 704 * 576 / 8.7e-3
 """libx264 at its `medium` preset and crf 18, 8.7 ms a frame of 704x576 on each of two cores: no
 job with a video to write is taken to be faster, on whatever card."""
+ASSOCIATION_SECONDS = 2.2e-3
+"""Of one thread for each frame that is tracked, optical flow included (docs/gpu.md): no card makes
+`track` faster."""
 
 TIMEOUT_FACTOR, TIMEOUT_EXTRA_SECONDS = 3.0, 60.0
 """A limit ends a job that hangs, not one on a slow host; transfers and loading are the extra."""
@@ -251,9 +254,13 @@ def _upscaling(params: Mapping[str, Any], card: Card | None, video: _Video) -> E
 def _detection(params: Mapping[str, Any], card: Card | None, video: _Video) -> Estimate:
     model, stride = str(params["model"]), int(params.get("frame_stride") or 1)
     read = video._replace(fps=video.fps / stride)
+    association = read.amount("frames") * ASSOCIATION_SECONDS
+    part = _network(model if model in NETWORKS else LARGEST_DETECTOR, card, read)
+    if part.basis == "computed" and association > part.seconds:
+        note = f"track: {association:.3g} s of association on one core outlast the network"
+        return Estimate(association, None, "computed", note)
     if model in NETWORKS:
-        return _network(model, card, read)
-    part = _network(LARGEST_DETECTOR, card, read)
+        return part
     note = f"{part.note} (instead of a detector of unknown cost)"
     return replace(part, basis="computed", note=note)
 

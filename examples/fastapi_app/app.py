@@ -32,6 +32,7 @@ from fastapi.responses import StreamingResponse
 
 from gpu_worker_client import (
     AsyncQueue,
+    GpuWorkerError,
     Imported,
     JobStatus,
     NotFoundError,
@@ -55,6 +56,7 @@ class LocalJob:
     video_id: int
     status: JobStatus
     task: asyncio.Task[None] | None = None
+    """Held here, or the event loop might drop it."""
 
 
 app, queue = FastAPI(), AsyncQueue(poll_seconds=float(os.environ.get("POLL_SECONDS", "10")))
@@ -85,11 +87,13 @@ async def detect_here(job_id: str, job: LocalJob, path: Path, params: dict[str, 
 
     report = DATABASE.with_name(f"{job_id}.json")
     done = await TrackJob(path, report, mode="local", **params).executed(notice)
-    if not done:
-        job.status = JobStatus(job_id, State.failed, error=done.error)
-        return
-    await asyncio.to_thread(store, report, job_id, job.video_id)
-    job.status = JobStatus(job_id, State.imported)
+    try:
+        if not done:
+            raise GpuWorkerError(done.error)
+        await asyncio.to_thread(store, report, job_id, job.video_id)
+        job.status = JobStatus(job_id, State.imported)
+    except (GpuWorkerError, OSError) as error:
+        job.status = JobStatus(job_id, State.failed, error=str(error))
 
 
 def store(report: Path, job_id: str, video_id: int) -> None:
@@ -100,11 +104,14 @@ def store(report: Path, job_id: str, video_id: int) -> None:
 
 @app.get("/api/jobs")
 async def jobs() -> list[dict[str, Any]]:
-    here = [{"job_id": job_id, "video_id": job.video_id, "target": "local"}
-            | {"state": job.status.state.value} for job_id, job in local.items()]  # fmt: skip
-    cloud = [{"job_id": view.job_id, "video_id": view.manifest.video_id, "target": "cloud"}
-             | {"state": view.state.state.value} async for view in queue.jobs()]  # fmt: skip
-    return here + cloud
+    here = [row(job_id, job.video_id, "local", job.status.state) for job_id, job in local.items()]
+    async for view in queue.jobs():
+        here.append(row(view.job_id, view.manifest.video_id, "cloud", view.state.state))
+    return here
+
+
+def row(job_id: str, video_id: object, target: str, state: State) -> dict[str, Any]:
+    return {"job_id": job_id, "video_id": video_id, "target": target, "state": state.value}
 
 
 @app.get("/api/jobs/{job_id}/events")

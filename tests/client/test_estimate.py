@@ -91,6 +91,13 @@ def test_every_model_of_upscale_has_its_arithmetic() -> None:
         assert model in NETWORKS
 
 
+def test_no_card_tracks_faster_than_one_thread_associates() -> None:
+    for gpu in ("L4", "H100"):
+        found = estimate({"task": "track", "params": {"model": "yolov8n"}}, **HALF_MINUTE, gpu=gpu)
+        assert found.seconds >= 2.2e-3 * HALF_MINUTE["fps"] * HALF_MINUTE["duration_seconds"]
+        assert "association" in found.note
+
+
 def test_tracks_that_come_along_are_not_made_again() -> None:
     urls: Any = {"input_url": "https://s/in", "output_url": "https://s/out"}
     whole = estimate(AutoCropTask(**urls), **HALF_MINUTE).seconds
@@ -121,7 +128,7 @@ def test_a_detector_that_is_not_known_is_counted_as_the_largest() -> None:
     [
         ("upskale", {}, "task must be one of: upscale"),
         ({"params": {}}, {}, "task must be one of"),
-        ("upscale", {"gpu": "Voodoo 2"}, "known are: NVIDIA H200"),
+        ("upscale", {"gpu": "Voodoo 2"}, "known are: NVIDIA B200, NVIDIA H200"),
         ("upscale", {"width": 0}, "width and height must be"),
         ("upscale", {"fps": 0.0}, "fps above 0"),
         ("upscale", {"fps": math.nan}, "fps above 0"),

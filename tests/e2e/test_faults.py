@@ -65,6 +65,7 @@ def test_cancel_frees_the_engine(running: Stage, tmp_path: Path, weights_dir: Pa
     assert_the_next_job_succeeds(running, tmp_path)
 
 
+@pytest.mark.slow  # processors/engine/test_engine.py has the quick one
 def test_a_killed_engine_is_a_retryable_error(
     running: Stage, tmp_path: Path, weights_dir: Path
 ) -> None:

@@ -118,7 +118,10 @@ class RenderTask(OutputTask, AnsweredBy[RenderResult]):
     inputs: dict[FileName, Url] = Field(default={}, max_length=MAX_INPUTS)
     """GET; presigned, by the name the command uses. Empty for a command that only generates, a test
     card for example. Fonts (TrueType, OpenType) among them are found by their family's name, as
-    subtitles and `drawtext=font=...` ask for them."""
+    subtitles and `drawtext=font=...` ask for them. A `drawtext` that names no font is drawn in Noto
+    Sans, or in the first of the worker's families that has all its letters (warning `font_chosen`);
+    where none has, the warning `missing_glyphs` says which family draws what. Subtitles take each
+    letter from any font."""
     params: RenderParams
 
     def _problems(self) -> Iterator[str]:

@@ -48,7 +48,7 @@ from gpu_worker_client.storage import Storage
 from gpu_worker_client.storage.bucket import MAX_READ_BYTES
 
 POLL_SECONDS = 10.0
-"""Between two polls of a job: each costs four reads, 1,440 an hour."""
+"""Between two polls of a job: each costs five reads, 1,800 an hour."""
 VideoId = int | str
 Task = TaskBase | Mapping[str, Any] | bytes | str | os.PathLike[str]
 

@@ -15,6 +15,8 @@ from typing import Protocol
 
 from typing_extensions import Self
 
+from gpu_worker_processors.render.glyphs import DrawnText
+
 
 @dataclass(frozen=True)
 class Expectation:
@@ -136,9 +138,8 @@ class Rendering(Protocol):
         ...
 
     @property
-    def drawn_texts(self) -> Iterable[tuple[str, Path]]:
-        """(text, font) of each text that is drawn with one font: FFmpeg does not say which letters
-        that lacks."""
+    def drawn_texts(self) -> Iterable[DrawnText]:
+        """Each text that is drawn in one font: FFmpeg does not say which letters that lacks."""
         ...
 
     def with_encoder(self, name: str, options: Mapping[str, str]) -> Self:

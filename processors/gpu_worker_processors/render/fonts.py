@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import struct
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from gpu_worker_client.protocol import ErrorCode, ResultWarning, TaskError
+from gpu_worker_client.protocol import ErrorCode, TaskError
 
 FAMILY = "Noto Sans"
 """What a text is drawn with that names no font, or one that is not here: Latin, Greek, Cyrillic.
@@ -27,9 +27,9 @@ SIGNATURES = (b"\x00\x01\x00\x00", b"OTTO", b"ttcf", b"true", b"wOFF")
 """First bytes of TrueType, OpenType and WOFF files."""
 _PACKAGES = ("manimgx_fonts", "noto_cjk_sans_otc")
 """Noto Sans for twenty scripts and Noto Emoji; Noto Sans CJK. Files only: nothing is imported."""
-_NAMED_LETTERS = 8
-"""In one warning."""
 _DEFAULT_FILE = "NotoSans[wght].ttf"
+_SIMPLIFIED = "Noto Sans CJK SC"
+"""Of the faces that differ by a country's forms of the same characters, the most read one."""
 _CONFIG = """<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
 <fontconfig>
@@ -120,14 +120,29 @@ def letters(path: Path) -> frozenset[int]:
         return frozenset(font.getBestCmap() or ())
 
 
-def missing(text: str, path: Path) -> set[str]:
-    """The characters of a text that a font does not draw.
+def shipped_families() -> Iterator[tuple[str, frozenset[int]]]:
+    """Name and code points of each family that comes with the worker: the default one first, then
+    Chinese, Japanese and Korean."""
+    files = (file for folder in shipped() for file in sorted(folder.glob("*.tt[fc]")))
+    for file in sorted(files, key=lambda file: (file.name != _DEFAULT_FILE, file.suffix != ".ttc")):
+        yield from _families(file)
 
-    Raises:
-        TaskError: as `text_font`.
-    """
-    known = letters(path)
-    return {letter for letter in text if letter.isprintable() and ord(letter) not in known}
+
+@lru_cache
+def _families(file: Path) -> tuple[tuple[str, frozenset[int]], ...]:
+    """Of a file of ours: one, or the faces of a collection, which draw the same letters."""
+    if file.suffix != ".ttc":
+        return ((_name(file), letters(file)),)
+    with file.open("rb") as stream:
+        count = struct.unpack(">8xI", stream.read(12))[0]
+    known = letters(file)
+    names = sorted((_name(file, number) for number in range(count)), key=_SIMPLIFIED.__ne__)
+    return tuple((name, known) for name in names)
+
+
+def _name(file: Path, number: int = 0) -> str:
+    with _opened(file, number) as font:
+        return font["name"].getBestFamilyName() or ""
 
 
 def default_file() -> Path | None:
@@ -136,28 +151,17 @@ def default_file() -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def missing_glyphs(letters: Collection[str]) -> list[ResultWarning]:
-    """One warning that names the letters, none without any."""
-    if not letters:
-        return []
-    named = [f"{letter} (U+{ord(letter):04X})" for letter in sorted(letters)[:_NAMED_LETTERS]]
-    more = f" and {len(letters) - len(named)} more" if len(letters) > len(named) else ""
-    return [
-        ResultWarning(
-            code="missing_glyphs",
-            message=f"no font here draws {', '.join(named)}{more}: boxes stand for them, or"
-            " nothing; send a font that has them among the inputs",
-        )
-    ]
-
-
 @contextmanager
-def _opened(path: Path) -> Generator[Any]:
-    """A font's tables, read when they are asked for."""
+def _opened(path: Path, number: int = 0) -> Generator[Any]:
+    """A font's tables, read when they are asked for.
+
+    Args:
+        number: of a collection's face.
+    """
     from fontTools.ttLib import TTFont, TTLibError
 
     try:
-        with TTFont(path, fontNumber=0, lazy=True) as font:
+        with TTFont(path, fontNumber=number, lazy=True) as font:
             yield font
     except (TTLibError, LookupError, ValueError, AssertionError, TypeError, struct.error) as error:
         raise _unreadable() from error

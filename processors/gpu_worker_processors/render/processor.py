@@ -28,7 +28,7 @@ from gpu_worker_processors.render.failures import (
     hardware_problem,
     missing_letters,
 )
-from gpu_worker_processors.render.fonts import missing, missing_glyphs
+from gpu_worker_processors.render.glyphs import glyph_warnings
 from gpu_worker_processors.render.hardware import (
     STAND_INS,
     Choice,
@@ -93,7 +93,8 @@ class RenderProcessor:
         )
         choice, finished = _run(job, choice, policy)
         output, encoder = _checked(job, choice.rendering, finished)
-        job.warnings.extend(missing_glyphs(_undrawn(rendering, finished.log)))
+        undrawn = missing_letters(finished.log)
+        job.warnings.extend(glyph_warnings(rendering.drawn_texts, undrawn))
         seconds = time.perf_counter() - started
         stats = RenderStats(
             processing_time_sec=round(seconds, 3),
@@ -217,12 +218,6 @@ def _gain(job: LocalJob, sources: Mapping[str, TimelineSource], policy: Policy) 
         if abs(missing_db) < _LOUD_ENOUGH_LU:
             break
     return gain
-
-
-def _undrawn(rendering: Rendering, log: str) -> set[str]:
-    """Letters that no font has."""
-    found = missing_letters(log)
-    return found.union(*(missing(text, font) for text, font in rendering.drawn_texts))
 
 
 def _run(job: LocalJob, choice: Choice, policy: Policy) -> tuple[Choice, FinishedRun]:

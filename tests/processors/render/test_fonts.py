@@ -155,13 +155,42 @@ def test_letters_that_no_font_has_are_named(tmp_path: Path, clip: Path) -> None:
     for graph, letters in (
         ("subtitles=words.srt", named),
         (f"drawtext=text=Hello {UNKNOWN}", named),
-        ("drawtext=text='a 日 %{pts}'", "日 (U+65E5)"),
+        ("drawtext=textfile=words.srt", named),
+        (
+            "drawtext=font=Noto Sans:text='a %{localtime\\:日}'",
+            "give drawtext font=Noto Sans CJK SC",
+        ),
+        ("drawtext=text='日 😀'", "font=Noto Emoji for 😀 (U+1F600)"),
         ("drawtext=fontfile=serif.ttf:text='日'", "日 (U+65E5)"),
     ):
         result = rendered(*(tmp_path, "-vf", graph, "out.mp4"), a=clip, words=words, serif=SERIF)
         assert [one.code for one in result.warnings] == ["missing_glyphs"], graph
         assert letters in result.warnings[0].message
     assert named in drawn(f"Hello {UNKNOWN}", tmp_path)[1][0]
+
+
+@pytest.mark.parametrize("option", ["text='进球 ゴール 골 2:1'", "textfile=words.txt"])
+def test_drawtext_without_a_font_takes_one_that_has_its_letters(
+    option: str, tmp_path: Path, clip: Path
+) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("进球 ゴール 골 2:1", "utf-8")
+    result = rendered(
+        tmp_path,
+        "-vf",
+        f"drawtext={option}:fontsize=30",
+        "-c:v",
+        "ffv1",
+        "o.mkv",
+        a=clip,
+        words=words,
+    )
+    assert [one.code for one in result.warnings] == ["font_chosen"]
+    assert "Noto Sans CJK SC" in result.warnings[0].message
+    chosen = decoded(tmp_path / "output.mkv")
+    graph = f"drawtext={option}:fontsize=30:font=Noto Sans CJK SC"
+    assert same(tmp_path, graph, clip, words=words) == []
+    assert decoded(tmp_path / "output.mkv") == chosen
 
 
 def test_a_damaged_font_is_named(tmp_path: Path, clip: Path) -> None:

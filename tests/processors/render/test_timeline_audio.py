@@ -173,9 +173,17 @@ _SOUNDS = {
 """Two seconds each: quiet, loud, and a voice under clicks that leave no room."""
 
 
-@pytest.mark.parametrize("target", [-23.0, -14.0])
+_JOINTS = [("sine", "loud"), ("peaks", "noise"), ("nothing", "sine"), ("nothing",)]
+
+
 @pytest.mark.parametrize(
-    "joined", [("sine", "loud"), ("peaks", "noise"), ("nothing", "sine"), ("nothing",)]
+    ("joined", "target"),
+    [
+        # Each joint with one of the two loudnesses in turn.
+        pytest.param(joint, target, marks=pytest.mark.slow if (one + other) % 2 else ())
+        for one, joint in enumerate(_JOINTS)
+        for other, target in enumerate((-23.0, -14.0))
+    ],
 )
 def test_any_joint_of_clips_has_its_loudness(
     joined: tuple[str, ...], target: float, tmp_path: Path

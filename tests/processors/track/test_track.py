@@ -152,8 +152,8 @@ def test_a_stride_keeps_frame_numbers_and_cuts(three_shots: Path, weights_dir: P
 def test_a_feed_in_pieces_gets_the_ids_of_the_whole(
     media: Path, weights_dir: Path, tmp_path: Path, algorithm: str
 ) -> None:
-    whole = list(pictures(media / "tracking" / THREE[2], 339, 24))
-    split = 11
+    whole = list(pictures(media / "tracking" / THREE[2], 339, 14))
+    split = 6
     expected = run(film(tmp_path / "whole.mp4", whole), weights_dir, track_algorithm=algorithm)
     first = run(
         film(tmp_path / "1.mp4", whole[:split]),
@@ -204,10 +204,10 @@ def test_a_state_of_another_detector_is_refused(
 @pytest.mark.parametrize("model", ["yolov8n", "hog"])
 def test_nobody_there_is_an_answer(tmp_path: Path, weights_dir: Path, model: str) -> None:
     path = clips.make(
-        tmp_path / "empty.mp4", clips.Clip(frames=10), clips.flat((90, 90, 90), every=10)
+        tmp_path / "empty.mp4", clips.Clip(frames=4), clips.flat((90, 90, 90), every=4)
     )
     result = run(path, weights_dir, model=model, classes=["person"])
-    assert (result.tracks, result.stats.unique_tracks, result.stats.total_frames) == ([], 0, 10)
+    assert (result.tracks, result.stats.unique_tracks, result.stats.total_frames) == ([], 0, 4)
     assert result.status == "completed"
 
 

@@ -20,9 +20,10 @@ from gpu_worker_processors.render.command.promises import promised
 from gpu_worker_processors.render.command.script import Given, Input, Script
 from gpu_worker_processors.render.command.sequence import FileList, words_of
 from gpu_worker_processors.render.command.size_limits import limited
+from gpu_worker_processors.render.command.sources import read_text
 from gpu_worker_processors.render.command.values import InputFile, Sequence, Text
 from gpu_worker_processors.render.command.whole_command import READERS
-from gpu_worker_processors.render.fonts import default_file
+from gpu_worker_processors.render.glyphs import DrawnText, in_any_font, in_family
 
 _ALWAYS = (
     "-hide_banner",
@@ -45,7 +46,8 @@ _OF_FILES = (
 """Before every file: nothing is opened but a file, nothing decoded but the listed codecs, no bomb
 unpacked."""
 _EXPANDED = re.compile(r"%\{[^}]*\}|\\")
-"""What is not drawn of a drawtext's text."""
+"""What is not drawn of a drawtext's text as it is; only the format of a date has other letters."""
+_ASCII = re.compile(r"[\x00-\x7f]")
 _SHARED_WITH_AUDIO = frozenset({"b", "q", "profile"})
 """Options that a video encoder has in common with an audio encoder: they are given with their
 `:v`."""
@@ -215,14 +217,24 @@ class Command:
         )
 
     @property
-    def drawn_texts(self) -> Iterator[tuple[str, Path]]:
-        """What `drawtext` writes in the default font or one of the inputs."""
-        for item in (item for graph in self.script.graphs for item in graph.filters):
-            text, font = item.option("text"), item.option("fontfile")
-            default = default_file() if item.option("font") is None else None
-            file = self.paths[font.name] if isinstance(font, InputFile) else default
-            if item.name == "drawtext" and text is not None and file is not None:
-                yield _EXPANDED.sub("", text.text(str)), file
+    def drawn_texts(self) -> Iterator[DrawnText]:
+        items = (item for graph in self.script.graphs for item in graph.filters)
+        drawn = (self._drawn(item) for item in items if item.name == "drawtext")
+        return (one for one in drawn if one is not None)
+
+    def _drawn(self, item: Filter) -> DrawnText | None:
+        """What a `drawtext` draws and in which font, as far as that is known here."""
+        given, file = item.option("text"), item.option("textfile")
+        text = given.text(str) if given is not None else ""
+        if isinstance(file, InputFile):
+            text += read_text(self.paths[file.name])
+        text = _EXPANDED.sub(lambda found: _ASCII.sub("", found[0]), text)
+        font, family = item.option("fontfile"), item.option("font")
+        if isinstance(font, InputFile):
+            return DrawnText(text, font=self.paths[font.name])
+        if family is not None:
+            return in_family(text, family.text(str), self.paths.values())
+        return in_any_font(text)
 
     @property
     def uses_gpu(self) -> bool:
@@ -329,21 +341,24 @@ class Command:
         ]
 
     def _graph(self, graph: Graph) -> Graph:
-        """The graph with what the worker adds: a demuxer to each file that a filter opens, the
-        limit on the pixels of a frame, and a filter that writes a measuring filter's numbers into
-        the log behind each of those."""
+        """The graph with what the worker adds: a demuxer to each file that a filter opens, a font
+        to a text that the default one does not draw, the limit on the pixels of a frame, and behind
+        each measuring filter one that writes its numbers into the log."""
         chains = (
             (
                 part
                 for item in chain
-                for one in limited(self._with_demuxer(item))
+                for one in limited(self._completed(item))
                 for part in _followed_by_log(one)
             )
             for chain in graph.chains
         )
         return Graph(tuple(tuple(chain) for chain in chains))
 
-    def _with_demuxer(self, item: Filter) -> Filter:
+    def _completed(self, item: Filter) -> Filter:
+        drawn = self._drawn(item) if item.name == "drawtext" else None
+        if drawn is not None and drawn.is_chosen:
+            return dataclasses.replace(item, options=(*item.options, ("font", Text(drawn.family))))
         file = item.option("filename")
         if item.name not in READERS or not isinstance(file, InputFile):
             return item

@@ -13,6 +13,7 @@ from typing_extensions import Self
 from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.decoders import AUDIO_DECODERS, VIDEO_DECODERS
 from gpu_worker_processors.render.base import Expectation
+from gpu_worker_processors.render.glyphs import DrawnText
 from gpu_worker_processors.render.timeline.plan import nearest
 from gpu_worker_processors.render.timeline.sources import TimelineSource
 
@@ -138,7 +139,7 @@ class TimelineRendering:
         return len(self.inputs)
 
     @property
-    def drawn_texts(self) -> tuple[tuple[str, Path], ...]:
+    def drawn_texts(self) -> tuple[DrawnText, ...]:
         return ()
 
     def in_software(self) -> Self:
