@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from gpu_worker_client import errors
 from gpu_worker_client._http import (
     MAX_ANSWER_BYTES,
     TOTAL_SECONDS,
@@ -23,16 +24,7 @@ from gpu_worker_client._http import (
     check_service_url,
 )
 from gpu_worker_client._retry import Retries
-from gpu_worker_client.errors import (
-    APIConnectionError,
-    APIError,
-    AuthenticationError,
-    ConfigError,
-    NotFoundError,
-    PayloadTooLargeError,
-    RateLimitError,
-    ServerError,
-)
+from gpu_worker_client.errors import APIConnectionError, APIError, ConfigError
 from gpu_worker_client.protocol.foreign import printable, redact
 from gpu_worker_client.protocol.http import LOOPBACK_HOSTS, retry_after_seconds
 
@@ -133,15 +125,18 @@ def job_id_of(answer: Mapping[str, Any]) -> str:
 
 
 _ERRORS: dict[int, tuple[type[APIError], str]] = {
-    401: (AuthenticationError, ": the API key was refused; check RUNPOD_API_KEY"),
-    403: (AuthenticationError, ": the API key has no right to this endpoint; check RUNPOD_API_KEY"),
+    401: (errors.AuthenticationError, ": the API key was refused; check RUNPOD_API_KEY"),
+    403: (
+        errors.AuthenticationError,
+        ": the API key has no right to this endpoint; check RUNPOD_API_KEY",
+    ),
     404: (
-        NotFoundError,
+        errors.NotFoundError,
         ": the endpoint or the job is unknown; check GPU_WORKER_ENDPOINT_ID and"
         " GPU_WORKER_BASE_URL",
     ),
-    413: (PayloadTooLargeError, ": the task is over the endpoint's limit of 10 MB"),
-    429: (RateLimitError, ""),
+    413: (errors.PayloadTooLargeError, ": the task is over the endpoint's limit of 10 MB"),
+    429: (errors.RateLimitError, ""),
 }
 """Status -> the error, and what its message says of the cause."""
 
@@ -161,7 +156,7 @@ def _read(reply: Answer, what: str, job_id: str | None, now: datetime) -> dict[s
             **fields,
         )
     if status >= 400:
-        kind, cause = _ERRORS.get(status, (ServerError if status >= 500 else APIError, ""))
+        kind, cause = _ERRORS.get(status, (errors.ServerError if status >= 500 else APIError, ""))
         raise kind(f"{what}: {status} {printable(reply.reason)}".rstrip() + cause, **fields)
     try:
         data = json.loads(reply.body)

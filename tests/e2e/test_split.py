@@ -333,7 +333,7 @@ def test_a_killed_client_goes_on_and_pays_nothing_twice(farm: Farm, tmp_path: Pa
     assert {event.job_id for event in seen if event.stage == "found"} == submitted
     assert len(farm.jobs() - before) == result.segments, "no segment was submitted twice"
     assert_like_the_source(farm, output)
-    assert not [key for key in sorted(gate.keys()) if "/split/" in key], (
+    assert not [key for key in sorted(gate.keys()) if "/out/" in key], (
         "results are deleted once they are joined"
     )
 

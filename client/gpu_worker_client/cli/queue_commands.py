@@ -47,7 +47,13 @@ def submit(queue: Queue, args: argparse.Namespace, output: Output) -> Answered:
 
 
 def _task(args: argparse.Namespace, video_id: int | str | None) -> Any:
+    params = {"frame_stride": args.sample_interval, "confidence_threshold": args.confidence}
+    given = {name: value for name, value in params.items() if value is not None}
     if args.file is not None and (args.file == "-" or args.file.endswith(".json")):
+        if given:
+            raise UsageError(
+                "--sample-interval and --confidence go with a video; put them into the task"
+            )
         return read_file(args.file)
     path = args.file
     if video_id is not None:
@@ -58,8 +64,6 @@ def _task(args: argparse.Namespace, video_id: int | str | None) -> Any:
                 path = database.path_of(video_id)
     if path is None:
         raise UsageError("give a video, or the --video-id of one that was submitted before")
-    params = {"frame_stride": args.sample_interval, "confidence_threshold": args.confidence}
-    given = {name: value for name, value in params.items() if value is not None}
     return {"task": "track", "input_url": str(path), "params": given}
 
 

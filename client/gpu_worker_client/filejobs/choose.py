@@ -14,17 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from gpu_worker_client import errors
 from gpu_worker_client._blocking import in_thread
 from gpu_worker_client.client import Client
-from gpu_worker_client.errors import (
-    APIConnectionError,
-    APIError,
-    AuthenticationError,
-    ConfigError,
-    RateLimitError,
-    ServerError,
-    StorageError,
-)
+from gpu_worker_client.errors import APIConnectionError, APIError, ConfigError, StorageError
 from gpu_worker_client.filejobs.history import History, PastJob, Where, worth_it
 from gpu_worker_client.filejobs.local import obstacle, run_local
 from gpu_worker_client.files.transfer import OnEvent, Transfer, run_files
@@ -67,7 +60,7 @@ def is_available(client: Client | None = None) -> bool:
         client.health(timeout=POLL_SECONDS)
     except (APIConnectionError, APIError) as error:
         _log.warning("the endpoint is not available: %s", error)
-        if isinstance(error, AuthenticationError):
+        if isinstance(error, errors.AuthenticationError):
             return False  # not remembered: another key may be right
         is_good = False
     _known[name] = (clock() + (GOOD_SECONDS if is_good else BAD_SECONDS), is_good)
@@ -148,7 +141,7 @@ def may_pass(error: Exception) -> bool:
     better."""
     if isinstance(error, JobError | StorageError):
         return error.retryable
-    return isinstance(error, APIConnectionError | ServerError | RateLimitError)
+    return isinstance(error, APIConnectionError | errors.ServerError | errors.RateLimitError)
 
 
 def kind_of(work: FileWork) -> str:
@@ -196,9 +189,11 @@ class UploadMeter:
     def __init__(
         self, on_event: OnEvent | None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._on_event, self._clock = on_event, clock
+        self._on_event = on_event
+        self._clock = clock
         self._since: float | None = None
-        self.bytes, self.seconds = 0, 0.0
+        self.bytes = 0
+        self.seconds = 0.0
 
     def __call__(self, event: Any) -> object:
         if isinstance(event, Transfer) and event.direction == "upload":

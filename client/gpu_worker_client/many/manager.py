@@ -20,7 +20,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from gpu_worker_client._portal import call, iterate
@@ -81,7 +80,9 @@ class JobManager:
             max_parallel = Switches.from_env(os.environ).max_parallel_jobs or DEFAULT_PARALLEL
         if max_parallel < 1 or retries < 0:
             raise ConfigError("max_parallel must be 1 or more, retries 0 or more")
-        self._keeps, self._closed, self._process = state is not None, False, os.getpid()
+        self._keeps = state is not None
+        self._closed = False
+        self._process = os.getpid()
         self._runner = Runner(
             client.core,
             Store(None if state is None else Path(state)),
@@ -93,12 +94,7 @@ class JobManager:
     def __enter__(self) -> JobManager:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if os.getpid() != self._process:
             return  # a forked process: the jobs and the file are its parent's
         try:

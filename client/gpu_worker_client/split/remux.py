@@ -36,6 +36,8 @@ FINE_TICKS = 48_000
 own 1000 would move them."""
 MOST_LATE_SECONDS = 1
 """By which a whole file may be moved; the lead-in of an audio codec is under a tenth of this."""
+_SHAPE = ["width", "height", "pix_fmt", "color_range", "colorspace", "color_primaries", "color_trc"]
+"""PyAV's names of what must be the same in all segments, besides codec and pixel shape."""
 _IN_BAND = {"h264": ("avc3", "h264_mp4toannexb"), "hevc": ("hev1", "hevc_mp4toannexb")}
 """Codec -> sample entry that allows parameter sets inside the stream (ISO/IEC 14496-15, 5.4.2 and
 8.4.1), FFmpeg's filter that writes them before key frames."""
@@ -112,17 +114,7 @@ def read_piece(segment: Segment, path: Path) -> Piece:
         coded = [packet.pts for packet in packets_of(container, stream)]
         # Asked for after the packets: the decoder's own description is complete then.
         codec, extradata = context.codec.canonical_name, bytes(context.extradata or b"")
-        shape = (
-            codec,
-            context.width,
-            context.height,
-            context.pix_fmt,
-            stream.sample_aspect_ratio,
-            context.color_range,
-            context.colorspace,
-            context.color_primaries,
-            context.color_trc,
-        )
+        shape = (codec, stream.sample_aspect_ratio, *(getattr(context, part) for part in _SHAPE))
     if len(coded) != segment.frames:
         problem = f"{segment.frames} frames and came back with {len(coded)}; please report it"
         raise SplitError("frames_differ", f"segment {segment.index} has {problem}")
@@ -177,7 +169,8 @@ def join(
 def _needs_parameter_sets(pieces: Sequence[Piece]) -> bool:
     """Whether the header of the first segment does not do for all. AV1 repeats its own at every key
     frame."""
-    first, advice = pieces[0], "give all workers the same version and the same encoder"
+    first = pieces[0]
+    advice = "give all workers the same version and the same encoder"
     for piece in pieces:
         if piece.shape != first.shape:
             numbers = f"{first.segment.index} and {piece.segment.index}"
@@ -264,12 +257,13 @@ def _check_times(source: SourceVideo, times: array[int], video: Any) -> Fraction
     lead-in of AAC for one) moves the whole file."""
     if len(times) != source.frames:
         raise _invalid(f"the joined file has {len(times)} frames of {source.frames}")
-    base, wanted = video.time_base, source.duration_seconds
-    at = (pts * source.time_base - source.origin_seconds for pts in source.pts)
-    late = [pts * base - seconds for pts, seconds in zip(sorted(times), at, strict=True)]
+    base = video.time_base
+    wanted = (pts * source.time_base - source.origin_seconds for pts in source.pts)
+    late = [pts * base - seconds for pts, seconds in zip(sorted(times), wanted, strict=True)]
     if not -base <= late[0] <= MOST_LATE_SECONDS or max(late) - min(late) > base:
         raise _invalid("the frames of the joined file are not at their times")
     length = float((video.duration or 0) * base)
-    if length and abs(length - wanted) > 1 / source.fps:
-        raise _invalid(f"the joined file says it lasts {length:.3f} s instead of {wanted:.3f} s")
+    seconds = source.duration_seconds
+    if length and abs(length - seconds) > 1 / source.fps:
+        raise _invalid(f"the joined file says it lasts {length:.3f} s instead of {seconds:.3f} s")
     return late[0]

@@ -29,7 +29,15 @@ from gpu_worker_client._portal import Threads
 from gpu_worker_client._retry import MAX_RETRIES, backoff_seconds
 from gpu_worker_client.errors import StorageError
 from gpu_worker_client.protocol import MAX_PARTS
-from gpu_worker_client.storage.s3 import S3, ObjectInfo, OnBytes, connection_error, etag_of
+from gpu_worker_client.storage.s3 import (
+    REFUSALS,
+    S3,
+    ObjectInfo,
+    OnBytes,
+    connection_error,
+    etag_of,
+    refused,
+)
 
 T = TypeVar("T")
 _MIB = 1024**2
@@ -74,11 +82,8 @@ def upload(
         _send_parts(s3, path, key, plan_parts(size, part_bytes), parallel, on_progress)
     if _version(path) != before:
         s3.call("delete_object", Key=key)
-        raise StorageError(
-            f"{path.name} was written to while it was uploaded; upload it again",
-            code="changed",
-            retryable=True,
-        )
+        problem = f"{path.name} was written to while it was uploaded; upload it again"
+        raise StorageError(problem, code="changed", retryable=True)
 
 
 def _send_parts(
@@ -165,7 +170,7 @@ def download(s3: S3, key: str, path: Path, on_progress: OnBytes) -> None:
     for changes_left in range(MAX_CHANGES, -1, -1):
         info = s3.head(key)
         if info is None:
-            raise StorageError(f"{key}: there is no such object", code="not_found", retryable=False)
+            raise refused(REFUSALS["NoSuchKey"], "get_object", key)
         version = re.sub(r"[^A-Za-z0-9-]", "", info.etag)[:40]
         part = path.with_name(f".{path.name[:150]}.{version}.part")
         try:
@@ -220,8 +225,7 @@ def _pieces(s3: S3, info: ObjectInfo, offset: int) -> Iterator[bytes]:
     body = answer["Body"]
     try:
         if etag_of(answer) != info.etag:
-            problem = f"{info.key}: the object was replaced by another"
-            raise StorageError(problem, code="changed", retryable=False)
+            raise refused(REFUSALS["PreconditionFailed"], "get_object", info.key)
         size = info.size_bytes
         wanted = (f"bytes {offset}-{size - 1}/{size}", size - offset)
         if (answer.get("ContentRange"), answer.get("ContentLength")) != wanted:

@@ -171,7 +171,7 @@ def sniff(path: Path) -> Kind:
 
 def _by_magic(path: Path, head: bytes) -> Kind | None:
     _refuse_text(head)
-    if head.startswith(b"\x89PNG") and b"acTL" in head:
+    if is_animated_png(head):
         return Kind("apng", "APNG")
     if head.startswith(b"\xff\xd8\xff") and _is_jpeg_sequence(path):
         return Kind("mjpeg", "Motion JPEG")
@@ -212,6 +212,11 @@ def _markup(text: bytes) -> str:
     if b"<html" in lower or lower.startswith(b"<!doctype html"):
         return "an HTML page; is the URL a web page or a sign-in?"
     return "an XML document"
+
+
+def is_animated_png(head: bytes) -> bool:
+    """By the first 4 KiB of a file: the chunk stands before the first image (W3C PNG, 5.6)."""
+    return head.startswith(b"\x89PNG") and b"acTL" in head
 
 
 def is_animated_webp(head: bytes) -> bool:

@@ -9,7 +9,7 @@ at all.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NoReturn
@@ -64,6 +64,7 @@ _DEMUXERS = (
     "mpeg",
     "mxf",
     "bmp_pipe",
+    "ico",
     "tiff_pipe",
     "flv",
 )
@@ -72,6 +73,9 @@ _BEFORE_KEY_FRAME = (
     "copied video begins at the first key frame after an -ss that stands behind -i, and none comes."
     " Give -ss before -i, which begins at the key frame before, or encode the video"
 )
+_PLAYED_PIX_FMTS = ("yuv420p", "yuvj420p")
+"""What browsers, phones and QuickTime play in H.264.
+https://trac.ffmpeg.org/wiki/Encode/H.264#Encodingfordumbplayers"""
 _NOTHING_LEFT = "check -ss, -t and the filters against the length of the inputs"
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(_DEMUXERS)}
 
@@ -86,8 +90,10 @@ class Output:
     """Packets of the first video stream."""
     has_video: bool
     has_audio: bool
-    video_codec: str | None
+    video_codec: str | None = None
     """Of the first video stream, by its decoder's name."""
+    pix_fmt: str | None = None
+    """Of the same."""
     video_starts_after: float = 0.0
     """Seconds from the first timestamp of the audio to that of the video."""
     empty: tuple[str, ...] = ()
@@ -138,6 +144,12 @@ def warnings(output: Output, expected: Expectation, *, copied: bool) -> Iterator
             code="empty_stream",
             message=f"the output has a {kind} stream with nothing in it: the part of the input that"
             " was taken has none",
+        )
+    if not copied and output.video_codec == "h264" and output.pix_fmt not in _PLAYED_PIX_FMTS:
+        yield ResultWarning(
+            code="pix_fmt_unusual",
+            message=f"the video is H.264 in {output.pix_fmt}, which browsers, phones and QuickTime"
+            " do not play; -pix_fmt yuv420p gives what they do",
         )
     if copied and output.video_starts_after > _LATE_SECONDS:
         yield ResultWarning(
@@ -226,11 +238,12 @@ def _read(path: Path, limits: Limits) -> Output:
         for index, decoding in decodings.items():
             if streams[index].packets:
                 decoding.finish()
-        codec = container.streams.video[0].codec_context.name if container.streams.video else None
-    return _summary(streams.values(), codec)
+        codec = container.streams.video[0].codec_context if container.streams.video else None
+        name, pix_fmt = (codec.name, codec.pix_fmt) if codec else (None, None)
+    return replace(_summary(streams.values()), video_codec=name, pix_fmt=pix_fmt)
 
 
-def _summary(streams: Collection[_Stream], codec: str | None) -> Output:
+def _summary(streams: Collection[_Stream]) -> Output:
     # MOV and MP4 keep chapters in a text track as well, which a reader sees as data without
     # packets; an attachment has none ever.
     media = [one for one in streams if one.kind in ("video", "audio", "subtitle")]
@@ -246,7 +259,6 @@ def _summary(streams: Collection[_Stream], codec: str | None) -> Output:
         frames=videos[0].packets if videos else 0,
         has_video=bool(videos),
         has_audio=any(one.kind == "audio" for one in media),
-        video_codec=codec,
         video_starts_after=float(video - audio) if video is not None and audio is not None else 0.0,
         empty=tuple(one.kind for one in media if not one.packets),
     )

@@ -373,3 +373,10 @@ def test_at_a_shell(gate: R2Gate, queue: Queue, worker: Worker, video: Path) -> 
     assert json.loads(run("purge", "--imported"))["jobs"] == 1
     assert "NotFoundError" in run("status", second["id"], code=1)
     assert "--all" in run("import", code=2)
+    (video.parent / "task.json").write_text(
+        json.dumps({"task": "detect_scenes", "input_url": video.name})
+    )
+    assert "go with a video" in run("submit", "task.json", "--confidence", "0.5", code=2)
+    third = json.loads(run("submit", "task.json"))["id"]
+    assert queue.view(third).manifest.task == "detect_scenes"
+    assert "submitted before" in run("submit", "--video-id", "2", code=2)

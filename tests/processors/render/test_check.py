@@ -136,3 +136,12 @@ def test_a_copy_that_begins_elsewhere_says_so(
     messages = [one.message for one in result.warnings if one.code == "cut_at_key_frame"]
     assert len(messages) == (says is not None)
     assert all(str(says) in message for message in messages)
+
+
+@pytest.mark.parametrize(("pix_fmt", "codes"), [("yuv444p", ["pix_fmt_unusual"]), ("yuv420p", [])])
+def test_h264_that_few_players_show_is_a_warning(
+    pix_fmt: str, codes: list[str], folder: Path, tmp_path: Path
+) -> None:
+    clip = source(folder, "libx264")
+    result = rendered(tmp_path, "-vf", f"format={pix_fmt}", "-c:v", "libx264", "out.mp4", a=clip)
+    assert [one.code for one in result.warnings] == codes
