@@ -79,7 +79,8 @@ def call(function: Callable[..., Awaitable[T]], *args: Any) -> T:
     """The value of an asynchronous call, for any thread; one with an event loop (a notebook's) is
     blocked meanwhile. Ctrl-C, or an error of a callback, cancels the call and waits until it has
     cleaned up; a second one does not wait."""
-    loop, made = _portal.loop(), _Call[T]()
+    loop = _portal.loop()
+    made = _Call[T]()
     try:
         loop.call_soon_threadsafe(made.start, function, args)
         for order in iter(made.orders.get, None):
