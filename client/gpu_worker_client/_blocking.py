@@ -94,7 +94,8 @@ async def in_thread_notifying(
 async def _made(call: Callable[[], T], answers: list[Future[Any]]) -> T:
     import asyncio
 
-    loop, stop = asyncio.get_running_loop(), threading.Event()
+    loop = asyncio.get_running_loop()
+    stop = threading.Event()
 
     def stoppable() -> T:
         _here.is_stopped = lambda: stop.is_set() or loop.is_closed()

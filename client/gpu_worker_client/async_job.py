@@ -80,8 +80,10 @@ class AsyncJob(Generic[R]):
     ) -> None:
         self.id = job_id
         """As the endpoint named it; `client.job(id)` makes a handle of it again."""
-        self._connection, self._timing = connection, connection.timing
-        self._result_type, self._stored = result_type, stored
+        self._connection = connection
+        self._timing = connection.timing
+        self._result_type = result_type
+        self._stored = stored
         self._final: JobStatus | None = None
         self.handle: Any = self
         """What an error of this job carries: this job, or its blocking face."""

@@ -189,9 +189,11 @@ class UploadMeter:
     def __init__(
         self, on_event: OnEvent | None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._on_event, self._clock = on_event, clock
+        self._on_event = on_event
+        self._clock = clock
         self._since: float | None = None
-        self.bytes, self.seconds = 0, 0.0
+        self.bytes = 0
+        self.seconds = 0.0
 
     def __call__(self, event: Any) -> object:
         if isinstance(event, Transfer) and event.direction == "upload":

@@ -71,10 +71,10 @@ class History:
     def jobs(self) -> list[PastJob]:
         """Oldest first. A line that is damaged, or a newer version's, is left out."""
         found: list[PastJob] = []
+        if self.path is None:
+            return found
         with suppress(OSError):
-            for line in (
-                self.path.read_bytes()[-2 * MAX_FILE_BYTES :].splitlines() if self.path else ()
-            ):
+            for line in self.path.read_bytes()[-2 * MAX_FILE_BYTES :].splitlines():
                 with suppress(ValidationError):
                     found.append(PastJob.model_validate_json(line))
         return found

@@ -56,8 +56,8 @@ def obstacle(work: FileWork) -> str | None:
         return None
     if not _is_installed("gpu_worker_processors"):
         return "running on this machine needs the processors: pip install gpu-worker-processors"
-    files = [str(file) for file in (*work.files.values(), work.output) if is_url(file or "")]
-    if any(not url.lower().startswith("file:") for url in files):
+    urls = [str(file) for file in (*work.files.values(), work.output) if file and is_url(file)]
+    if any(not url.lower().startswith("file:") for url in urls):
         return (
             "a run on this machine with a URL for a file needs the worker: pip install gpu-worker"
         )

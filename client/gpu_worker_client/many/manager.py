@@ -80,7 +80,9 @@ class JobManager:
             max_parallel = Switches.from_env(os.environ).max_parallel_jobs or DEFAULT_PARALLEL
         if max_parallel < 1 or retries < 0:
             raise ConfigError("max_parallel must be 1 or more, retries 0 or more")
-        self._keeps, self._closed, self._process = state is not None, False, os.getpid()
+        self._keeps = state is not None
+        self._closed = False
+        self._process = os.getpid()
         self._runner = Runner(
             client.core,
             Store(None if state is None else Path(state)),

@@ -18,7 +18,7 @@ from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, Json
 
@@ -141,9 +141,10 @@ class Ended(_Columns):
             else:  # the error as it was raised, without its job
                 saved = json.loads(self.outcome)
                 body = ErrorBody.model_validate(saved["body"])
-                kind = getattr(errors, str(saved["kind"]), None)
-                known = isinstance(kind, type) and issubclass(kind, JobError)
-                error = kind(body) if known and kind else job_error(body)
+                kind: Any = getattr(errors, str(saved["kind"]), None)
+                if not (isinstance(kind, type) and issubclass(kind, JobError)):
+                    kind = job_error
+                error = kind(body)
         return JobOutcome(self.number - 1, result, error, self.key, self.job_id, self.attempts)
 
 

@@ -169,7 +169,8 @@ def join(
 def _needs_parameter_sets(pieces: Sequence[Piece]) -> bool:
     """Whether the header of the first segment does not do for all. AV1 repeats its own at every key
     frame."""
-    first, advice = pieces[0], "give all workers the same version and the same encoder"
+    first = pieces[0]
+    advice = "give all workers the same version and the same encoder"
     for piece in pieces:
         if piece.shape != first.shape:
             numbers = f"{first.segment.index} and {piece.segment.index}"
@@ -256,12 +257,13 @@ def _check_times(source: SourceVideo, times: array[int], video: Any) -> Fraction
     lead-in of AAC for one) moves the whole file."""
     if len(times) != source.frames:
         raise _invalid(f"the joined file has {len(times)} frames of {source.frames}")
-    base, wanted = video.time_base, source.duration_seconds
-    at = (pts * source.time_base - source.origin_seconds for pts in source.pts)
-    late = [pts * base - seconds for pts, seconds in zip(sorted(times), at, strict=True)]
+    base = video.time_base
+    wanted = (pts * source.time_base - source.origin_seconds for pts in source.pts)
+    late = [pts * base - seconds for pts, seconds in zip(sorted(times), wanted, strict=True)]
     if not -base <= late[0] <= MOST_LATE_SECONDS or max(late) - min(late) > base:
         raise _invalid("the frames of the joined file are not at their times")
     length = float((video.duration or 0) * base)
-    if length and abs(length - wanted) > 1 / source.fps:
-        raise _invalid(f"the joined file says it lasts {length:.3f} s instead of {wanted:.3f} s")
+    seconds = source.duration_seconds
+    if length and abs(length - seconds) > 1 / source.fps:
+        raise _invalid(f"the joined file says it lasts {length:.3f} s instead of {seconds:.3f} s")
     return late[0]

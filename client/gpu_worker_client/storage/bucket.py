@@ -106,8 +106,11 @@ class Storage:
             raise ConfigError("access_key_id and secret_access_key must not be empty")
         if part_bytes < 1 or parallel < 1:
             raise ConfigError("part_bytes and parallel must be at least 1")
-        self.bucket, self.prefix, self.keep_inputs = bucket, prefix.strip("/"), keep_inputs
-        self.part_bytes, self.parallel = part_bytes, parallel
+        self.bucket = bucket
+        self.prefix = prefix.strip("/")
+        self.keep_inputs = keep_inputs
+        self.part_bytes = part_bytes
+        self.parallel = parallel
         self._connect = lambda: S3(
             self.endpoint_url, bucket, access_key_id, secret_access_key, region, timing or Timing()
         )

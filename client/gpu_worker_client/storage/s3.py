@@ -11,6 +11,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from threading import Lock
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -91,6 +93,19 @@ def refusal(code: str, status: int) -> Refusal:
     return REFUSALS.get(code) or _BY_STATUS.get(status) or unknown
 
 
+_MAKING_A_CLIENT = Lock()
+"""boto3's sessions are not made for threads; its clients are."""
+
+
+@cache
+def _session() -> Any:
+    """One for all buckets: it keeps the description of S3, which takes 0.2 s to read. Not boto3's
+    default one, which a program may have given a profile of its own."""
+    from boto3.session import Session
+
+    return Session()
+
+
 class S3:
     """The calls. May be used from several threads."""
 
@@ -104,8 +119,9 @@ class S3:
         timing: Timing,
     ) -> None:
         try:
-            from boto3.session import Session
             from botocore.config import Config
+
+            session = _session()
         except ImportError:
             raise ConfigError(
                 "storage needs boto3: pip install 'gpu-worker-client[storage]'"
@@ -125,12 +141,15 @@ class S3:
             # machine.
             proxies={} if urlsplit(endpoint_url).scheme == "http" else None,
         )
-        # A session of its own: boto3's default one is not made for threads, and would read the
-        # machine's AWS profile.
-        session = Session(access_key_id, secret_access_key, region_name=region)
-        self._client: Any = session.client(  # pyright: ignore[reportUnknownMemberType]
-            "s3", endpoint_url=endpoint_url, config=config
-        )
+        with _MAKING_A_CLIENT:
+            self._client: Any = session.client(
+                "s3",
+                region_name=region,
+                endpoint_url=endpoint_url,
+                aws_access_key_id=access_key_id,
+                aws_secret_access_key=secret_access_key,
+                config=config,
+            )
 
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """One operation of boto3's client, by its name there, on this bucket. Raises StorageError:

@@ -265,7 +265,9 @@ def _content_range(response: Response) -> tuple[int, int, int] | None:
     if match is None:
         return None
     start, end, total = (parse_integer(number) for number in match.groups())
-    return None if start is None or end is None or total is None else (start, end + 1, total)
+    if start is None or end is None or total is None or not start <= end < total:
+        return None
+    return start, end + 1, total
 
 
 def _write_at(fd: int, data: memoryview, offset: int) -> None:

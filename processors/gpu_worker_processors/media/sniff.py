@@ -171,7 +171,7 @@ def sniff(path: Path) -> Kind:
 
 def _by_magic(path: Path, head: bytes) -> Kind | None:
     _refuse_text(head)
-    if head.startswith(b"\x89PNG") and b"acTL" in head:
+    if is_animated_png(head):
         return Kind("apng", "APNG")
     if head.startswith(b"\xff\xd8\xff") and _is_jpeg_sequence(path):
         return Kind("mjpeg", "Motion JPEG")
@@ -214,6 +214,11 @@ def _markup(text: bytes) -> str:
     return "an XML document"
 
 
+def is_animated_png(head: bytes) -> bool:
+    """By the first 4 KiB of a file: the chunk stands before the first image (W3C PNG, 5.6)."""
+    return head.startswith(b"\x89PNG") and b"acTL" in head
+
+
 def is_animated_webp(head: bytes) -> bool:
     """By the first bytes of a file."""
     return head[8:16] == b"WEBPVP8X" and any(flag & _WEBP_ANIMATION for flag in head[20:21])
@@ -230,7 +235,7 @@ def _refuse_still(head: bytes) -> None:
         if head[offset : offset + len(magic)] == magic:
             raise TaskError(
                 ErrorCode.unsupported_media,
-                f"the input is a still picture ({name}); this task needs a video",
+                f"the input is a still picture ({name}), not a video or audio",
             )
 
 

@@ -64,6 +64,7 @@ _DEMUXERS = (
     "mpeg",
     "mxf",
     "bmp_pipe",
+    "ico",
     "tiff_pipe",
     "flv",
 )

@@ -80,6 +80,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["color=red@0.5:s=32x16,format=rgba", "-frames:v", "1", "logo.png"],
         ["sine=f=660:d=3", "song.wav"],
         ["testsrc2=s=64x48:r=10:d=1", "anim.webp"],
+        ["testsrc2=s=64x48:r=10:d=1", "-f", "apng", "anim.png"],
     ):
         subprocess.run([FFMPEG, "-v", "error", "-f", "lavfi", "-i", *words], cwd=where, check=True)
     two_languages = ["-map", "0", "-map", "0:a", "-metadata:s:a:0", "language=eng"]

@@ -21,11 +21,14 @@ from gpu_worker_client.queue.documents import Manifest, ResultDocument
 from gpu_worker_client.queue.states import QueueState
 
 JOBS, WORKERS = 200, 4
+CLAIMS_A_KILL = 12
 SCRIPT = Path(__file__).parents[2] / "support" / "toy_puller.py"
-DEADLINE_SECONDS = 280.0
+DEADLINE_SECONDS = 840.0
+"""Under a load of 15 on two cores it takes 310."""
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_workers_that_are_killed_lose_nothing() -> None:
     chance = random.Random(4)
     with LocalPlatform() as platform:
@@ -49,13 +52,13 @@ def test_workers_that_are_killed_lose_nothing() -> None:
 
         workers = [start() for _ in range(WORKERS)]
         try:
-            end = time.monotonic() + DEADLINE_SECONDS
-            while gate_count(platform, "results/") < JOBS:
-                assert time.monotonic() < end, f"{gate_count(platform, 'results/')} of {JOBS} done"
-                before = gate_count(platform, "claims/")
-                while gate_count(platform, "claims/") < min(before + 12, JOBS):
-                    assert time.monotonic() < end
-                    time.sleep(0.05)
+            end, next_kill = time.monotonic() + DEADLINE_SECONDS, CLAIMS_A_KILL
+            while (done := gate_count(platform, "results/")) < JOBS:
+                assert time.monotonic() < end, f"{done} of {JOBS} done"
+                time.sleep(0.05)
+                if gate_count(platform, "claims/") < next_kill or next_kill > JOBS:
+                    continue
+                next_kill += CLAIMS_A_KILL
                 victim = chance.randrange(WORKERS)
                 workers[victim].kill()
                 workers[victim].wait()

@@ -9,13 +9,15 @@ from collections.abc import Coroutine, Iterator
 from typing import Any, Protocol, TypeVar
 
 import pytest
+from support import bucket_sim
 from support.bucket_sim import Bucket, Machine, VirtualLoop
 from support.toy_worker import storage_of
 
 from gpu_worker.devserver import Fault, LocalPlatform, ManualClock
 from gpu_worker_client import Timing
+from gpu_worker_client.queue import bucket_store
 from gpu_worker_client.queue.bucket_store import BucketStore
-from gpu_worker_client.queue.store import PAGE_KEYS, InDoubt, LostRace, Store
+from gpu_worker_client.queue.store import InDoubt, LostRace, Store
 
 T = TypeVar("T")
 
@@ -137,17 +139,19 @@ def test_lists_are_in_order_and_in_pages(world: World) -> None:
     assert [item.key for item in page.objects] == ["open/0002", "open/0003"]
 
 
-def test_more_than_a_page() -> None:
+def test_more_than_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (bucket_store, bucket_sim):
+        monkeypatch.setattr(module, "PAGE_KEYS", 5)
     with Simulated() as simulated, Real() as real:
         assert isinstance(simulated.store, Machine)
-        for n in range(PAGE_KEYS + 1):
+        for n in range(6):
             real.platform.gate.put(f"q/open/{n:05d}", b"")
             simulated.loop.run_until_complete(simulated.store.put(f"open/{n:05d}", b""))
         for world in (real, simulated):
             first = world.run(world.store.list_page("open/"))
-            assert len(first.objects) == PAGE_KEYS and not first.is_last
+            assert len(first.objects) == 5 and not first.is_last
             rest = world.run(world.store.list_page("open/", after=first.objects[-1].key))
-            assert [item.key for item in rest.objects] == [f"open/{PAGE_KEYS:05d}"]
+            assert [item.key for item in rest.objects] == ["open/00005"]
             assert rest.is_last
 
 

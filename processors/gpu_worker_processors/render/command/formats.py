@@ -102,6 +102,9 @@ MUXERS: dict[str, Muxer] = {
     "framecrc": Muxer((), "rawvideo", "pcm_s16le", is_checked=False),
     "md5": Muxer((), "rawvideo", "pcm_s16le", is_checked=False),
     "crc": Muxer((), "rawvideo", "pcm_s16le", is_checked=False),
+    "ico": Muxer(("ico",), "bmp"),
+    "streamhash": Muxer((), "rawvideo", "pcm_s16le", is_checked=False),
+    "framehash": Muxer((), "rawvideo", "pcm_s16le", is_checked=False),
     "hash": Muxer((), "rawvideo", "pcm_s16le", is_checked=False),
     **{name: Muxer((), None, f"pcm_{name}", is_checked=False) for name in sorted(RAW_AUDIO)},
 }
@@ -124,7 +127,8 @@ NOT_INSIDE = frozenset({"tee", "null"})
 
 DEMUXERS = _names(
     "mov mp4 matroska webm avi mpegts mpeg flv wav w64 aiff caf mp3 aac flac ogg gif png_pipe"
-    " jpeg_pipe webp_pipe webp_anim mxf bmp_pipe tiff_pipe srt webvtt ass ffmetadata concat image2"
+    " jpeg_pipe webp_pipe webp_anim apng mxf bmp_pipe tiff_pipe srt webvtt ass ffmetadata concat"
+    " image2"
 )
 """What an input may be said to be with `-f`; what it is decides the worker."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.base import Limits
-from gpu_worker_processors.media.sniff import is_animated_webp, sniff
+from gpu_worker_processors.media.sniff import is_animated_png, is_animated_webp, sniff
 from gpu_worker_processors.render.command import formats, units
 from gpu_worker_processors.render.command.drawn_text import read_drawn_text
 from gpu_worker_processors.render.command.errors import Denied, shown
@@ -53,6 +53,8 @@ def demuxer_of(path: Path) -> str:
         head = file.read(_HEAD_BYTES)
     if is_animated_webp(head):
         return "webp_anim"
+    if is_animated_png(head):
+        return "apng"
     for offset, magic, demuxer in _IMAGES:
         if head[offset : offset + len(magic)] == magic:
             return demuxer

@@ -22,10 +22,11 @@ from gpu_worker_processors.base import Limits
 from gpu_worker_processors.media.color import ColorTags, resolve_tags
 from gpu_worker_processors.media.container import opened
 from gpu_worker_processors.media.probe import VideoInfo, probe
-from gpu_worker_processors.media.sniff import Kind
+from gpu_worker_processors.media.sniff import Kind, is_animated_png
 from gpu_worker_processors.render.fonts import TextFont, is_font, text_font
 from gpu_worker_processors.render.webp import webp_animation
 
+_HEAD_BYTES = 4096
 _STILLS = (
     (b"\x89PNG\r\n\x1a\n", Kind("png_pipe", "PNG")),
     (b"\xff\xd8\xff", Kind("jpeg_pipe", "JPEG")),
@@ -248,7 +249,9 @@ def _animation(path: Path, limits: Limits) -> TimelineSource | None:
 
 def _still_kind(path: Path) -> Kind | None:
     with path.open("rb") as file:
-        head = file.read(16)
+        head = file.read(_HEAD_BYTES)
+    if is_animated_png(head):
+        return None
     if (head[:4], head[8:12]) == (b"RIFF", b"WEBP"):
         return Kind("webp_pipe", "WebP")
     return next((kind for magic, kind in _STILLS if head.startswith(magic)), None)
