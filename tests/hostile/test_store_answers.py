@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,7 +94,7 @@ def put_result(store: Store, folder: Path) -> None:
     deliver_result(target, [BODY], **common(store), folder=folder)
 
 
-def common(store: Store) -> dict[str, object]:
+def common(store: Store) -> dict[str, Any]:
     return {
         "policy": UrlPolicy(exempt_hosts=frozenset({store.host})),
         "limits": LIMITS,

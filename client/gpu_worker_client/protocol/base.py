@@ -19,7 +19,10 @@ INDEXED = frozenset({"mp4", "mov"})
 """Muxers of an index, which can stand in front, and a clock for each stream. ISO/IEC 14496-12."""
 Codec = Annotated[
     Literal["h264", "hevc", "av1", "prores"],
-    Field(description="A codec that cannot hold the output's size is refused."),
+    Field(
+        description="A codec that cannot hold the output's size is refused, and `h264`, which is"
+        " written with 8 bit, for HDR video (HLG, PQ): send `hevc`, `av1` or `prores` for that."
+    ),
 ]
 Crf = Annotated[
     int,

@@ -110,10 +110,12 @@ def path_of_keyframes(
                 f"is {width:g}x{height:g} pixels; each side must have {MIN_SIDE_PX} at least{hint}",
             )
         if x + width > frame[0] + _SLACK_PX or y + height > frame[1] + _SLACK_PX:
+            wide, high, unit = (1, 1, "") if normalised else (*frame, " pixels")
+            own_size = f"{width / scale[2]:.6g} x {height / scale[3]:.6g}"
             raise _refused(
                 index,
-                f"leaves the picture; x + width must be at most {frame[0]}, y + height at most"
-                f" {frame[1]} pixels",
+                f"leaves the picture; the window is {own_size}, and x + width must be at most"
+                f" {wide}, y + height at most {high}{unit}",
             )
     windows = np.stack(
         [np.interp(timeline.times, times, own[:, column]) for column in range(4)], axis=1

@@ -28,7 +28,7 @@ from gpu_worker_processors.media.decoders import (
 from gpu_worker_processors.media.open_limits import check_tags, limited
 from gpu_worker_processors.media.repaired_file import RepairedFile, repaired
 from gpu_worker_processors.media.sniff import Kind, sniff
-from gpu_worker_processors.media.truncation import has_moov, missing_bytes
+from gpu_worker_processors.media.truncation import has_moov, missing_bytes, mov_boxes
 
 
 def _options(kind: Kind, limits: Limits, *, decode: bool) -> dict[str, str]:
@@ -82,11 +82,17 @@ def opened(
             _check_whole(path, kind, limits)
             container = _open(path, file, kind, limits, decode=decode)
         with container:
+            if file is None and limits.on_damage == "fail":
+                _refuse_cut_off(samples_beyond_end(path, kind, container))
             yield container
 
 
 def _check_whole(path: Path, kind: Kind, limits: Limits) -> None:
-    missing = missing_bytes(path, kind) if limits.on_damage == "fail" else 0
+    if limits.on_damage == "fail":
+        _refuse_cut_off(missing_bytes(path, kind))
+
+
+def _refuse_cut_off(missing: int) -> None:
     if missing:
         raise TaskError(
             ErrorCode.corrupt_media,
@@ -94,6 +100,16 @@ def _check_whole(path: Path, kind: Kind, limits: Limits) -> None:
             " again",
             missing_bytes=missing,
         )
+
+
+def samples_beyond_end(path: Path, kind: Kind, container: InputContainer) -> int:
+    """Bytes of samples that the index of an ISO media file names beyond the file's end, up to its
+    first fragment."""
+    size = path.stat().st_size
+    if kind.demuxer != "mov" or all(at + length <= size for _, at, length in mov_boxes(path)):
+        return 0
+    entries = (entry for stream in container.streams for entry in stream.index_entries)
+    return max(0, max((entry.pos + entry.size for entry in entries), default=0) - size)
 
 
 def _open(

@@ -253,7 +253,7 @@ class FrameReader:
             self._damage.end_early(f"it cannot be read on after frame {frames}")
         listed = self._listed(state.stream)
         if packets < listed:
-            what = f"only {packets} of its {listed} frames could be read"
+            what = f"only {frames} of its {listed} frames could be read"
             if self._limits.on_damage == "fail":
                 raise corrupt(what)
             self._damage.end_early(what)

@@ -235,7 +235,7 @@ def _refuse_still(head: bytes) -> None:
         if head[offset : offset + len(magic)] == magic:
             raise TaskError(
                 ErrorCode.unsupported_media,
-                f"the input is a still picture ({name}); this task needs a video",
+                f"the input is a still picture ({name}), not a video or audio",
             )
 
 

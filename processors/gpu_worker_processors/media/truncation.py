@@ -70,7 +70,7 @@ def missing_bytes(path: Path, kind: Kind) -> int:
     or that the last packet of a transport stream or frame of a DV or YUV4MPEG2 file lacks; 0 when
     whole or of another kind.
 
-    MP4 needs no such check: its index names every sample, and the reader counts them. Matroska has
+    An MP4's index names every sample: `container.samples_beyond_end`. Matroska has
     `matroska.video_blocks`.
     """
     size = path.stat().st_size

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
+from gpu_worker_client.protocol.foreign import parse_integer
 from gpu_worker_processors.render.command import size_limits, units
 from gpu_worker_processors.render.command.graph import MAX_FONT_PX
 from gpu_worker_processors.render.command.legacy import modern_value
@@ -45,11 +46,33 @@ _NOT_UTF_8 = _says(
     " example, or send them as UTF-8",
     reason="subtitle_encoding",
 )
+_NOTHING_WRITTEN = (
+    "the command writes nothing: check its -ss, -t and -frames, and its filters, against the length"
+    " of the inputs"
+)
 _NO_STREAM = re.compile(r"Failed to set value '([^'?]*)' for option 'map'")
 _SENTENCES = (
     _says(r"No space left on device", ErrorCode.disk_full, "the disk for job directories is full"),
     _says(
         r"File too large", ErrorCode.output_too_large, "the output exceeds this worker's size limit"
+    ),
+    _says(
+        r"\A(?:(?!orrupt|Invalid |rror)[\s\S])*No filtered frames for output stream",
+        ErrorCode.output_invalid,
+        _NOTHING_WRITTEN,
+        reason="empty_output",
+    ),
+    _says(
+        r"-to value smaller than -ss",
+        ErrorCode.invalid_task,
+        "-to lies before -ss: both count from the beginning; -t is a length",
+    ),
+    _says(
+        r"Stray % near",
+        ErrorCode.invalid_task,
+        "the text of drawtext has a % that begins no %{{...}}: give the filter expansion=none to"
+        " draw the text as it is",
+        reason="text",
     ),
     _says(
         r"max_streams|Too many streams",
@@ -142,8 +165,7 @@ _SENTENCES = (
     _says(
         r"Output file is empty",
         ErrorCode.output_invalid,
-        "the command writes nothing: check its -ss, -t and -frames, and its filters, against the"
-        " length of the inputs",
+        _NOTHING_WRITTEN,
         reason="empty_output",
     ),
     _NOT_UTF_8,
@@ -281,6 +303,10 @@ _UNREAD = _says(
     _PARTLY,
 )
 """What decoders say of what they cannot read."""
+_DAMAGED_INPUT = re.compile(
+    r"\[(?:in|[vas]ist)#([0-9]+)[^\n]*(?:orrupt|Invalid data|rror|prematurely|do not match)"
+)
+"""The number of the input in a line of its demuxer or decoder."""
 
 _MISSING_LETTER = re.compile(r"failed to find any fallback with glyph 0x([0-9A-Fa-f]{1,6}) ")
 """What libass says of a letter that no font has."""
@@ -327,14 +353,16 @@ def hardware_problem(log: str, encoder: str) -> str | None:
     return next((reason for pattern, reason in _HARDWARE if pattern.search(log)), None)
 
 
-def damage(log: str, *, all_errors: bool = False) -> TaskError | None:
+def damage(log: str, words: Sequence[str] = (), *, all_errors: bool = False) -> TaskError | None:
     """The error for an input of which FFmpeg took only a part, which it counts as a success; None
     when it saw none.
 
     Args:
+        words: of the caller's command, to name the input.
         all_errors: FFmpeg was not to end at the first error, so errors of decoders count too.
     """
-    return _first((_NOT_UTF_8, _DAMAGE, _UNREAD if all_errors else _LOST), log)
+    error = _first((_NOT_UTF_8, _DAMAGE, _UNREAD if all_errors else _LOST), log)
+    return error and _with_input(error, log, words)
 
 
 def _first(sentences: Iterable[_Sentence], log: str) -> TaskError | None:
@@ -348,6 +376,17 @@ def _first(sentences: Iterable[_Sentence], log: str) -> TaskError | None:
                 error.details["reason"] = sentence.reason
             return error
     return None
+
+
+def _with_input(error: TaskError, log: str, words: Sequence[str]) -> TaskError:
+    """Names the input that is damaged."""
+    found = _DAMAGED_INPUT.search(log)
+    inputs = [name for option, name in pairwise(words) if option == "-i"]
+    number = parse_integer(found[1], most=len(inputs) - 1) if found else None
+    if error.code is ErrorCode.corrupt_media and number is not None:
+        error.message = error.message.replace("an input", f'the input "{inputs[number]}"', 1)
+        error.details["input"] = inputs[number]
+    return error
 
 
 def _with_token(error: TaskError, log: str, words: Sequence[str]) -> TaskError:
@@ -383,7 +422,7 @@ def failure(status: int, log: str, words: Sequence[str] = ()) -> TaskError:
         return TaskError(ErrorCode.resource_exhausted, message)
     error = _first(_SENTENCES, log)
     if error is not None:
-        return _with_token(error, log, words)
+        return _with_input(_with_token(error, log, words), log, words)
     if status < 0:
         return TaskError(ErrorCode.corrupt_media, "FFmpeg crashed; an input may be made to do that")
     return TaskError(

@@ -20,7 +20,7 @@ from gpu_worker_client.protocol import (
     TaskError,
     WorkerInfo,
 )
-from gpu_worker_processors.base import Limits, LocalJob, Policy, ignore_progress
+from gpu_worker_processors.base import LocalJob, Policy, ignore_progress
 from gpu_worker_processors.render.base import Rendering
 from gpu_worker_processors.render.failures import (
     damage,
@@ -231,7 +231,7 @@ def _run(job: LocalJob, choice: Choice, policy: Policy) -> tuple[Choice, Finishe
     first = choice.rendering.first_pass
     if first is not None:
         _run(job, dataclasses.replace(choice, rendering=first), policy)
-    total = _total_seconds(choice.rendering, job.limits)
+    total = _total_seconds(job, choice.rendering)
     folder = choice.rendering.folder
 
     def on_report(report: Report) -> None:
@@ -249,8 +249,10 @@ def _run(job: LocalJob, choice: Choice, policy: Policy) -> tuple[Choice, Finishe
         fonts=job.inputs.values(),
         on_report=on_report,
     )
+    words = cast(RenderParams, job.params).command_args or ()
     if finished.status == 0 and finished.report.ended:
-        problem = damage(finished.log, all_errors=not choice.rendering.stops_at_errors)
+        stops = choice.rendering.stops_at_errors
+        problem = damage(finished.log, words, all_errors=not stops)
         if problem is not None and not choice.rendering.takes_damage:
             raise problem
         if problem is not None:
@@ -262,8 +264,7 @@ def _run(job: LocalJob, choice: Choice, policy: Policy) -> tuple[Choice, Finishe
         if problem is not None:
             fallen = fall_back(choice.rendering, encoder, problem, require_hardware=required)
             return _run(job, fallen, policy)
-    words = cast(RenderParams, job.params).command_args
-    raise failure(finished.status, finished.log, words or ())
+    raise failure(finished.status, finished.log, words)
 
 
 def _report(job: LocalJob, report: Report, total: float | None) -> None:
@@ -278,23 +279,23 @@ def _report(job: LocalJob, report: Report, total: float | None) -> None:
         )
 
 
-def _total_seconds(rendering: Rendering, limits: Limits) -> float | None:
+def _total_seconds(job: LocalJob, rendering: Rendering) -> float | None:
     """How long the output will be, about: as promised, else as long as the longest input, up to the
     command's own limit."""
     expected = rendering.expected
     if expected.seconds is not None:
         return expected.seconds
-    longest = max(_lengths(rendering.streams, limits), default=None)
+    longest = max(_lengths(job, rendering), default=None)
     known = [seconds for seconds in (expected.max_seconds, longest) if seconds]
     return min(known, default=None)
 
 
-def _lengths(files: Iterable[Path], limits: Limits) -> Iterable[float]:
-    """Seconds of those files that are videos or audio.
+def _lengths(job: LocalJob, rendering: Rendering) -> Iterable[float]:
+    """Seconds of those inputs that are videos or audio.
 
     Raises:
-        TaskError: `corrupt_media`, `no_frames`, `media_limit`: one of them cannot be opened, is
-            cut off, or has too many tags.
+        TaskError: `corrupt_media`, `no_frames`, `media_limit`: one of them, which the
+            message names, cannot be opened, is cut off, or has too many tags.
     """
     import av
 
@@ -302,14 +303,22 @@ def _lengths(files: Iterable[Path], limits: Limits) -> Iterable[float]:
     from gpu_worker_processors.media.open_limits import check_tags
     from gpu_worker_processors.media.sniff import sniff
 
-    for path in files:
+    names = {path: name for name, path in job.inputs.items()}
+    limits = job.limits
+    if rendering.takes_damage:
+        limits = dataclasses.replace(limits, on_damage="conceal")
+    for path in rendering.streams:
         try:
             kind = sniff(path)
         except TaskError:  # a frame, subtitles, a font: its use was checked with the command
             continue
-        with opened(path, kind, limits, decode=False) as container:
-            check_tags(tags_of(container))
-            yield (container.duration or 0) / av.time_base
+        try:
+            with opened(path, kind, limits, decode=False) as container:
+                check_tags(tags_of(container))
+                yield (container.duration or 0) / av.time_base
+        except TaskError as error:
+            error.message = f'the input "{names[path]}": {error.message}'
+            raise
 
 
 PROCESSOR = RenderProcessor()

@@ -399,6 +399,12 @@ def test_keyframes_outside_are_refused(key: dict[str, float], why: str) -> None:
     assert caught.value.code is ErrorCode.invalid_task
 
 
+def test_a_keyframe_in_shares_is_refused_in_shares() -> None:
+    with pytest.raises(TaskError, match=r"the window is .*x \+ width must be at most 1,") as caught:
+        plan([], 100, normalised=True, keyframes=[CropKeyframe(frame=0, x=0.9)])
+    assert "pixels" not in caught.value.message
+
+
 def test_a_keyframe_after_the_end_is_refused() -> None:
     with pytest.raises(TaskError, match="after the end of the video"):
         plan([], 100, keyframes=[CropKeyframe(time=4.5, x=0.0)])

@@ -119,6 +119,13 @@ def test_the_chosen_stream_is_heard(tmp_path: Path) -> None:
     assert caught.value.code is ErrorCode.no_audio_stream
 
 
+def test_an_image_is_told_what_is_needed(tmp_path: Path) -> None:
+    path = tmp_path / "frame.mp3"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
+    with pytest.raises(TaskError, match="still picture \\(PNG\\), not a video or audio"):
+        find_audio(path)
+
+
 def test_a_silent_film_has_no_sound(tmp_path: Path) -> None:
     path = clips.make(tmp_path / "silent.mp4", clips.Clip(frames=5))
     with pytest.raises(TaskError) as caught:

@@ -46,6 +46,22 @@ def after(command: Rendering, word: str) -> list[str]:
     return [argv[index + 1] for index, found in enumerate(argv[:-1]) if found == word]
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("-i in.mp4 -crf 99 out.mp4", "command_args[3]: -crf: must lie between"),
+        ("-i in.mp4 -vf subtitles=other.srt out.mp4", 'among them; use "subs.srt"'),
+        ("-i in.mp4 -vf drawtext=fontfile=/x/a.ttf:text=a out.mp4", '"a.ttf" must be the name'),
+        ("-i in.mp4 -filter_complex_script graph.txt out.mp4", "send the file among them"),
+    ],
+)
+def test_a_word_at_fault_is_named(compiled: Compile, line: str, says: str) -> None:
+    with pytest.raises(TaskError) as caught:
+        compiled(*line.split())
+    assert says in caught.value.message
+    assert caught.value.details["nearest"] in (None, "subs.srt")
+
+
 def test_every_command_line_is_fenced(
     compiled: Compile, inputs: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -169,12 +169,12 @@ def test_letters_that_no_font_has_are_named(tmp_path: Path, clip: Path) -> None:
     assert named in drawn(f"Hello {UNKNOWN}", tmp_path)[1][0]
 
 
-@pytest.mark.parametrize("option", ["text='进球 ゴール 골 2:1'", "textfile=words.txt"])
+@pytest.mark.parametrize("option", ["text='进球 ゴール 골 2-1'", "textfile=words.txt"])
 def test_drawtext_without_a_font_takes_one_that_has_its_letters(
     option: str, tmp_path: Path, clip: Path
 ) -> None:
     words = tmp_path / "words.txt"
-    words.write_text("进球 ゴール 골 2:1", "utf-8")
+    words.write_text("进球 ゴール 골 2-1", "utf-8")
     result = rendered(
         tmp_path,
         "-vf",

@@ -15,6 +15,7 @@ from typing import Any
 import av
 import pytest
 from support import clips, music
+from support.render_kit import plain
 
 from gpu_worker_client.protocol import ErrorCode, RenderParams, RenderResult, TaskError
 from gpu_worker_processors.base import Limits, LocalJob, ProcessorSettings
@@ -198,18 +199,42 @@ def cut_in_a_packet(path: Path, place: float = 0.6) -> None:
     os.truncate(path, size - size % 188 + 50)
 
 
-def test_a_damaged_input_is_never_a_success(bench: Bench) -> None:
-    damaged = bench.clip(clip=clips.Clip(width=320, height=240))
-    content = bytearray(damaged.read_bytes())
+def _flipped(data: bytes) -> bytes:
+    content = bytearray(data)
     for at in range(3000, len(content) - 3000, 997):
         content[at] ^= 0x55
-    damaged.write_bytes(content)
+    return bytes(content)
+
+
+def test_a_damaged_input_is_never_a_success(bench: Bench) -> None:
+    damaged = bench.clip(clip=clips.Clip(width=320, height=240))
+    damaged.write_bytes(_flipped(damaged.read_bytes()))
     assert bench.refused("-i", "a.mp4", *FAST, "out.mp4", a=damaged).code is ErrorCode.corrupt_media
 
 
 def test_a_start_behind_the_end_is_an_empty_output(bench: Bench) -> None:
     error = bench.refused("-ss", "100", "-i", "a.mp4", *FAST, "out.mp4", a=bench.clip())
     assert (error.code, error.details["reason"]) == (ErrorCode.output_invalid, "empty_output")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("-ss 100 -i a.mp4 -frames:v 1 out.jpg", "the command writes nothing: check its -ss"),
+        ("-ss 0.4 -to 0.2 -i a.mp4 -c copy out.mp4", "-to lies before -ss"),
+        ("-i a.mp4 -vf drawtext=text=50% out.mp4", "a % that begins no %{...}"),
+        ("-i a.mp4 -i b.mp4 -map 0:v -map 1:v out.mkv", 'the input "b.mp4" is damaged'),
+        ("-i a.mp4 -i c.mp4 -map 1:v -c copy out.mp4", 'the input "c.mp4": the file is cut off'),
+    ],
+)
+def test_the_fault_is_named(bench: Bench, line: str, says: str) -> None:
+    clip = bench.clip()
+    cut, damaged = bench.folder / "cut.mp4", bench.folder / "damaged.mp4"
+    plain("-i", str(clip), "-c", "copy", "-movflags", "+faststart", str(cut))
+    damaged.write_bytes(_flipped(cut.read_bytes()))
+    cut_in_a_packet(cut, 0.8)
+    error = bench.refused(*line.split(), suffix=Path(line).suffix, a=clip, b=damaged, c=cut)
+    assert says in error.message
 
 
 def test_an_index_at_the_front_is_moved_without_harm(bench: Bench) -> None:

@@ -23,10 +23,12 @@ from gpu_worker_client.queue.states import QueueState
 JOBS, WORKERS = 200, 4
 CLAIMS_A_KILL = 12
 SCRIPT = Path(__file__).parents[2] / "support" / "toy_puller.py"
-DEADLINE_SECONDS = 280.0
+DEADLINE_SECONDS = 840.0
+"""Under a load of 15 on two cores it takes 310."""
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_workers_that_are_killed_lose_nothing() -> None:
     chance = random.Random(4)
     with LocalPlatform() as platform:

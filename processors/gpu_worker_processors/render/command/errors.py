@@ -69,6 +69,19 @@ class Denied(Exception):
         return outer
 
 
+def no_input(name: str, names: Iterable[str]) -> Denied:
+    """A file that is read beside the streams and is none of the task's inputs. Another one is
+    suggested where it may be of the same kind."""
+    suffix = name.rpartition(".")[2].lower()
+    alike = [known for known in names if known.rpartition(".")[2].lower() == suffix]
+    file = name.rpartition("/")[2] or name
+    return Denied(
+        f"{shown(file)} must be the name of one of the task's inputs: send the file among them",
+        file,
+        alike,
+    )
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
     """The allowed name that does the same, or the one that `name` is a slip of; None without one.
     Names that are only spelt alike do other things: "deshake" is no "decimate"."""

@@ -11,14 +11,21 @@ from dataclasses import dataclass
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_client.protocol.base import is_file_name
 from gpu_worker_processors.render.command import formats
-from gpu_worker_processors.render.command.errors import Denied, at_token, shown
+from gpu_worker_processors.render.command.errors import Denied, at_token, no_input, shown
 from gpu_worker_processors.render.command.graph import parse_graph
 from gpu_worker_processors.render.command.legacy import (
     OF_OUTPUT_ANYWHERE,
     modern_value,
     with_async,
 )
-from gpu_worker_processors.render.command.options import OPTIONS, Scope, find_option, is_option
+from gpu_worker_processors.render.command.options import (
+    OPTIONS,
+    Option,
+    Scope,
+    Setting,
+    find_option,
+    is_option,
+)
 from gpu_worker_processors.render.command.script import Given, Input, Script
 from gpu_worker_processors.render.command.sequence import find_sequence
 from gpu_worker_processors.render.command.tee import read_tee
@@ -150,7 +157,7 @@ class _Reader:
         """What is in an input that holds an option's value."""
         assert self._read_text is not None, "the caller has looked"
         if name not in self._names:
-            raise Denied("must be the name of one of the task's inputs", name, self._names)
+            raise no_input(name, self._names)
         text = self._read_text(name)
         if _CONTROL.search(text):
             raise Denied("a control character in the file")
@@ -191,7 +198,7 @@ class _Reader:
                 given = Given(option, specifier, None, word.token)
             if word.value is not None:
                 with at_token(word.token + 1):
-                    value = option.read(modern_value(word.name, word.value), self._names)
+                    value = _read(option, word.name, word.value, self._names)
                     given = Given(option, specifier, value, word.token)
             if option.scope is not Scope.IGNORED:
                 (self._common if option.scope is Scope.GLOBAL else settled).append(given)
@@ -243,6 +250,13 @@ class _Reader:
             raise Denied(
                 "the last word must be the task's output_filename", output, [output_filename]
             )
+
+
+def _read(option: Option, name: str, text: str, names: Collection[str]) -> Setting:
+    try:
+        return option.read(modern_value(name, text), names)
+    except Denied as denied:
+        raise denied.within(f"-{name}") from None
 
 
 def find_option_anywhere(name: str) -> None:

@@ -18,7 +18,7 @@ from gpu_worker_client.protocol.base import is_file_name
 from gpu_worker_processors.render.command import units
 from gpu_worker_processors.render.command.arithmetic import value_of
 from gpu_worker_processors.render.command.drawn_text import read_drawn_text
-from gpu_worker_processors.render.command.errors import Denied, shown
+from gpu_worker_processors.render.command.errors import Denied, no_input, shown
 from gpu_worker_processors.render.command.expression import FUNCTIONS, read_expression
 from gpu_worker_processors.render.command.forms import FORMS
 
@@ -291,7 +291,7 @@ class InputName:
 
     def read(self, text: str, names: Collection[str]) -> Value:
         if text not in names:
-            raise Denied("must be the name of one of the task's inputs", text, names)
+            raise no_input(text, names)
         return InputFile(text, self.purpose)
 
 
