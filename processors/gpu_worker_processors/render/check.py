@@ -65,6 +65,10 @@ _DEMUXERS = (
     "mxf",
     "bmp_pipe",
     "ico",
+    "j2k_pipe",
+    "ppm_pipe",
+    "pgm_pipe",
+    "dpx_pipe",
     "tiff_pipe",
     "flv",
 )
