@@ -139,7 +139,7 @@ def test_run_of_a_bad_task_exits_1_with_a_typed_error(
 def test_an_unknown_detector_lists_the_detectors(env: dict[str, str], tmp_path: Path) -> None:
     task = {"task": "track", "input_url": "task.json", "params": {"model": "yolov9"}}
     body = ErrorBody.from_wire(json.loads(run_command(task, env, tmp_path).stdout)["error"])
-    assert body is not None and body.code == "weights_missing"
+    assert body is not None and body.code == "invalid_task"
     assert "yolov8n" in body.message and "hog. Did you mean" in body.message
     assert "GFPGAN" not in body.message
 

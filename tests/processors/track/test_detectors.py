@@ -356,11 +356,11 @@ def test_a_class_that_is_none_names_the_nearest(store: WeightStore, model: str) 
     assert "'person'" in caught.value.message
 
 
-def test_an_unknown_model_is_missing_and_the_known_are_named(store: WeightStore) -> None:
+def test_an_unknown_model_is_refused_and_the_known_are_named(store: WeightStore) -> None:
     for name in ("yolov9z", "realesr-animevideov3"):
         with pytest.raises(TaskError, match="yolov8n.*hog") as caught:
             load_detector(name, classes=["person"], iou_threshold=0.5, store=store, device=CPU)
-        assert caught.value.code is ErrorCode.weights_missing
+        assert caught.value.code is ErrorCode.invalid_task
     assert {"yolov8n", "yolov8x", "yolo11m", "yolo26x", "yolox_nano", "hog"} <= set(
         known_models(store)
     )

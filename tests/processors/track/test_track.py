@@ -284,4 +284,4 @@ def test_unknown_class_and_model_say_what_there_is(tmp_path: Path, weights_dir: 
     assert caught.value.code == ErrorCode.invalid_task
     with pytest.raises(TaskError, match="yolov8n") as caught:
         run(path, weights_dir, model="yolov9000")
-    assert caught.value.code == ErrorCode.weights_missing
+    assert caught.value.code == ErrorCode.invalid_task

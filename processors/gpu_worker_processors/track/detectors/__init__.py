@@ -59,7 +59,7 @@ def load_detector(
         dtype: number format of the network; None is the fastest that the device bears.
 
     Raises:
-        TaskError: `weights_missing`, `weights_rejected`, `gpu_oom`; `invalid_task` for a class the
+        TaskError: `weights_missing`, `weights_rejected`, `gpu_oom`; `invalid_task` for a name or a class the
             model does not know; `unsupported_task` when the package that runs the model is not
             installed.
     """
@@ -82,8 +82,9 @@ def _kind(name: str, store: WeightStore) -> str:
     known = known_models(store)
     if name not in known:
         raise TaskError(
-            ErrorCode.weights_missing,
-            f"no detector of that name; there are: {', '.join(known)}.{nearest(name, list(known))}",
+            ErrorCode.invalid_task,
+            f"params.model: no detector of that name; there are: {', '.join(known)}."
+            f"{nearest(name, list(known))}",
             names=list(known),
         )
     return store.spec(name).kind
