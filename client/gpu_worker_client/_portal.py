@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial, wraps
 from inspect import signature
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 MAX_THREADS = 32
 """Requests in flight at once; more wait for their turn."""
+WAKE_SECONDS = 1.0
+"""Longest that Ctrl-C is held up when the system gives it to another thread: that does not end the
+main thread's wait."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -81,23 +84,28 @@ def call(function: Callable[..., Awaitable[T]], *args: Any) -> T:
     cleaned up; a second one does not wait."""
     loop = _portal.loop()
     made = _Call[T]()
-    try:
-        loop.call_soon_threadsafe(made.start, function, args)
-        for order in iter(made.orders.get, None):
-            order()
-    except BaseException:
-        loop.call_soon_threadsafe(made.cancel)
+    failure: BaseException | None = None
+    made.orders.put(partial(loop.call_soon_threadsafe, made.start, function, args))
+    while True:
         try:
-            for order in iter(made.orders.get, None):
-                order()
-        except BaseException:
+            try:
+                order = made.orders.get(timeout=WAKE_SECONDS)
+            except Empty:
+                continue
+            if order is None:
+                break
+            order()
+        except BaseException as error:  # noqa: BLE001 - raised below, or here
             loop.call_soon_threadsafe(made.cancel)
-            raise
-        raise
+            if failure is not None:
+                raise
+            failure = error
     try:
+        if failure is not None:
+            raise failure
         return made.outcome.result()
     finally:
-        del made  # a traceback holds this frame
+        del made, failure  # a traceback holds this frame
 
 
 def iterate(source: AsyncGenerator[T, None]) -> Iterator[T]:

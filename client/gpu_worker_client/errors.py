@@ -1,5 +1,6 @@
 """What the client raises besides failed jobs, and the whole tree; whoever catches `GpuWorkerError`
-has caught all of it.
+has caught all of it. A path on this machine that is not there is Python's own `FileNotFoundError`,
+and a call that does not fit its method a `TypeError`.
 
     GpuWorkerError
     ├── ConfigError                an id, key, URL or policy that cannot work; nothing was sent

@@ -37,7 +37,6 @@ def atomic_file(path: Path, where: str) -> Generator[BinaryIO]:
     """A file that appears under its name when the block ends well, whole, and not at all
     otherwise."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".gpu-worker-", dir=path.parent)
     except OSError as error:
         raise TaskError(

@@ -3,11 +3,14 @@ commands exist."""
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
 
@@ -66,6 +69,42 @@ def test_every_field_says_what_it_means(document: str) -> None:
         if not row.startswith("| `stats`")
     ]
     assert not silent, "a docstring belongs under each of these fields"
+
+
+def _code_texts(tree: ast.Module) -> Iterator[ast.expr]:
+    """What stands for a warning's code: in a `ResultWarning`, before its message in a tuple, or as
+    the first argument of `_note`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "ResultWarning":
+            yield from (word.value for word in node.keywords if word.arg == "code")
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("_note"):
+            yield from node.args[:1]
+        elif isinstance(node, ast.Tuple) and node.elts and " " in ast.unparse(node.elts[-1]):
+            yield from node.elts[:-1]
+
+
+def test_every_code_of_a_warning_is_in_the_table() -> None:
+    text = (ROOT / "docs/warnings.md").read_text()
+    rows = re.findall(r"^\| (`.*?`) \|", text, re.M)
+    table = {code for row in rows for code in re.findall(r"`(\w+)`", row)}
+    found = set[str]()
+    for package in ("client", "processors", "gpu-worker"):
+        for path in (ROOT / package).rglob("*.py"):
+            if "ResultWarning(" in (source := path.read_text("utf-8")):
+                found |= {_code(text) for text in _code_texts(ast.parse(source))} - {""}
+    assert {code for code in found if "*" not in code} <= table
+    for code in table:
+        assert any(fnmatch(code, one) for one in found), f"nothing says {code}"
+
+
+def _code(text: ast.expr) -> str:
+    """ "hdr", and "*_dropped" of an f-string; "" of anything that is no code."""
+    if isinstance(text, ast.JoinedStr):
+        parts = (part.value if isinstance(part, ast.Constant) else "*" for part in text.values)
+        name = "".join(map(str, parts))
+    else:
+        name = str(text.value) if isinstance(text, ast.Constant) else ""
+    return name if re.fullmatch(r"[*a-z0-9]+(_[a-z0-9]+)*", name) else ""
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -62,7 +62,8 @@ def _follow(job: Job[Any], timeout: float | None, output: Output, *, cancel: boo
 
 
 def status(client: Client, args: argparse.Namespace, _: Output) -> Answered:
-    return True, status_json(client.job(args.id).status())
+    found = client.job(args.id).status()
+    return found.state is not State.expired, status_json(found)
 
 
 def cancel(client: Client, args: argparse.Namespace, _: Output) -> Answered:

@@ -172,10 +172,10 @@ class Overlay(RequestModel):
 
 class TimelineOutput(RequestModel):
     width: EvenPixels | None = None
-    """Pixels. By default the first clip's, as it is meant to be shown; where only `height` is
+    """Pixels, even. By default the first clip's, as it is meant to be shown; where only `height` is
     given, by its aspect ratio."""
     height: EvenPixels | None = None
-    """Pixels, as `width`."""
+    """Pixels, even; see `width`."""
     fit: Literal["contain", "cover"] = "contain"
     """For a clip of another aspect ratio: `contain` shows all of it on black, `cover` fills
     the output and cuts off what is outside."""

@@ -24,7 +24,7 @@ from gpu_worker_client.estimate import execution_timeout_seconds
 from gpu_worker_client.files.transfer import TaskClient
 from gpu_worker_client.files.work import FileWork
 from gpu_worker_client.policy import Policy, checked_policy
-from gpu_worker_client.protocol import UpscaleParams
+from gpu_worker_client.protocol import ResultWarning, UpscaleParams
 from gpu_worker_client.protocol.http import DEFAULT_EXPIRES_SECONDS, MAX_EXPIRES_SECONDS
 from gpu_worker_client.split.plan import DEFAULT_SEGMENTS, SplitPlan, plan_split
 from gpu_worker_client.split.remux import check_output, cut_segments, join
@@ -51,8 +51,9 @@ class SplitResult:
     """Price of all jobs; None where a worker knows no price."""
     seconds: float
     """Wall time of this call."""
-    warnings: tuple[str, ...]
-    """The plan's, the workers', and what the output's container does not carry."""
+    warnings: tuple[ResultWarning, ...]
+    """The plan's (`split`), the workers', and what the output's container does not carry
+    (`stream_left_out`)."""
 
 
 async def split_upscale_async(
@@ -182,7 +183,9 @@ def _result(
 ) -> SplitResult:
     costs = [part.result.cost for part in done]
     prices = [cost.usd if cost else None for cost in costs]
-    said = [warning.message for part in done for warning in part.result.warnings]
+    own = [ResultWarning(code="split", message=note) for note in plan.warnings]
+    said = [warning for part in done for warning in part.result.warnings]
+    left_out = [ResultWarning(code="stream_left_out", message=note) for note in notes]
     return SplitResult(
         output_path=output,
         frames=plan.frames,
@@ -191,7 +194,7 @@ def _result(
         gpu_seconds=sum(cost.gpu_seconds for cost in costs if cost),
         usd=None if None in prices else sum(filter(None, prices)),
         seconds=seconds,
-        warnings=tuple(dict.fromkeys([*plan.warnings, *said, *notes])),
+        warnings=tuple(dict.fromkeys([*own, *said, *left_out])),
     )
 
 

@@ -104,14 +104,16 @@ def check_suffix(task: OutputTask, suffix: str, where: str) -> None:
 def check_target(path: Path, where: str) -> None:
     """
     Raises:
-        TaskError: `invalid_task`: no file can be written there, as a folder is at the path, or a
-            file where its folder should be.
+        TaskError: `invalid_task`: no file can be written there, as a folder is at the path, a file
+            where its folder should be, or nothing.
     """
     # not Path.is_dir, which raises for too long a name before Python 3.14
     if os.path.isdir(path):  # noqa: PTH112
         problem = "a folder is at this path; name a file"
     elif any(os.path.isfile(above) for above in path.parents):  # noqa: PTH113
         problem = "a file is where the folder of this path should be"
+    elif not os.path.isdir(path.parent):  # noqa: PTH112
+        problem = "the folder of this path is not there; make it first"
     else:
         return
     raise TaskError(ErrorCode.invalid_task, f"{where}: {problem}", path=where)

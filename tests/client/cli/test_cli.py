@@ -165,6 +165,14 @@ def test_other_ends(
     assert (status, told["state"], told["error"]["code"]) == (1, state, code)
 
 
+def test_the_status_of_a_job_that_is_not_there_is_exit_one(
+    shell: Shell, server: ScriptedServer
+) -> None:
+    server.say(Answer(status=404))
+    status, told = shell("status", "nope")
+    assert (status, told["state"]) == (1, "expired")
+
+
 def test_a_cancel_that_comes_too_late_is_exit_one(shell: Shell, server: ScriptedServer) -> None:
     server.say(DONE)
     assert shell("cancel", "j")[0] == 1

@@ -129,6 +129,14 @@ def test_both_clients_make_the_same(
     assert all("/in/" in key for key in keys), "outputs and results are deleted, inputs are kept"
 
 
+def test_warnings_are_those_of_every_result(client: Client, worker: ToyWorker, film: Path) -> None:
+    hdr = {"code": "hdr", "message": "HDR"}
+    worker.answer = lambda whole: {"output": whole | {"warnings": [hdr]}}
+    worker.serve(SEGMENTS)
+    result = client.upscale(film, film.with_name("out.mov"), **OPTIONS)
+    assert [warning.model_dump() for warning in result.warnings] == [hdr]
+
+
 def test_a_failed_segment_is_tried_again_alone(
     client: Client, worker: ToyWorker, platform: LocalPlatform, film: Path
 ) -> None:

@@ -218,6 +218,11 @@ BAD: dict[str, tuple[object, str, str]] = {
     "output is the input": (UPSCALE | {"output_url": "./film.mp4"}, "invalid_task", "same object"),
     "output is a folder": (UPSCALE | {"output_url": "/"}, "invalid_task", "folder"),
     "result is a folder": (SCENES | {"result_url": "."}, "invalid_task", "folder"),
+    "output in no folder": (
+        UPSCALE | {"output_url": "./nodir/out.mp4"},
+        "invalid_task",
+        "output_url: the folder of this path is not there",
+    ),
     "result below a file": (
         RENDER | {"result_url": "film.mp4/r.json"},
         "invalid_task",

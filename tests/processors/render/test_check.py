@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support import clips
-from support.render_kit import FFMPEG, plain, rendered
+from support.render_kit import FFMPEG, decoded, plain, rendered
 
 from gpu_worker_client.protocol import ErrorCode, TaskError
 from gpu_worker_processors.render.command import formats
@@ -136,6 +136,17 @@ def test_a_copy_that_begins_elsewhere_says_so(
     messages = [one.message for one in result.warnings if one.code == "cut_at_key_frame"]
     assert len(messages) == (says is not None)
     assert all(str(says) in message for message in messages)
+
+
+def test_a_copy_counts_what_its_edit_list_shows(tmp_path: Path) -> None:
+    clip = with_one_key_frame(tmp_path)
+    words = ("-t", "0.4", "-c", "copy", "out.mp4")
+    result = rendered(tmp_path, *words, before=("-ss", "1.5"), a=clip)
+    lines = decoded(tmp_path / "output.mp4").splitlines()
+    shown = sum(line.startswith("0,") for line in lines)
+    assert result.stats.frames == shown < 15
+    assert result.stats.duration == pytest.approx(0.4, abs=0.1)
+    assert [one.code for one in result.warnings] == []
 
 
 @pytest.mark.parametrize(("pix_fmt", "codes"), [("yuv444p", ["pix_fmt_unusual"]), ("yuv420p", [])])

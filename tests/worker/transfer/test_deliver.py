@@ -341,7 +341,8 @@ def test_s16_412_is_settled_by_reading_back(kit: Kit) -> None:
 
 
 def test_local_files_come_and_go_whole(kit: Kit, output: Path, tmp_path: Path) -> None:
-    place = tmp_path / "new folder" / "out.mp4"
+    place = tmp_path / "a folder" / "out.mp4"
+    place.parent.mkdir()
     delivered = kit.deliver(str(place), output)
     assert place.read_bytes() == DATA
     assert delivered.url == str(place)
@@ -367,6 +368,7 @@ def test_local_input_must_be_a_file_within_the_limit(
 
 
 def test_local_copies_can_be_cancelled(kit: Kit, output: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
     kit.cancelled.set()
     with pytest.raises(TaskError) as caught:
         kit.deliver(str(tmp_path / "out" / "out.mp4"), output)

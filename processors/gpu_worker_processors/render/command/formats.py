@@ -82,6 +82,8 @@ MUXERS: dict[str, Muxer] = {
     "srt": Muxer(("srt",), subtitle="srt"),
     "webvtt": Muxer(("vtt",), subtitle="webvtt"),
     "ass": Muxer(("ass", "ssa"), subtitle="ass"),
+    "ttml": Muxer(("ttml",), subtitle="ttml", is_checked=False),
+    "lrc": Muxer(("lrc",), subtitle="srt", is_checked=False),
     "mjpeg": Muxer(("mjpg", "mjpeg"), "mjpeg"),
     "h264": Muxer(("h264", "264"), "libx264", is_checked=False),
     "hevc": Muxer(("hevc", "h265", "265"), "libx265", is_checked=False),
@@ -90,7 +92,9 @@ MUXERS: dict[str, Muxer] = {
     "obu": Muxer(("obu",), "libaom-av1", is_checked=False),
     "yuv4mpegpipe": Muxer(("y4m",), "wrapped_avframe", is_checked=False),
     "rawvideo": Muxer(("yuv", "rgb"), "rawvideo", is_checked=False),
-    "image2": Muxer(("jpg", "jpeg", "png", "bmp", "tif", "tiff"), still=True),
+    "image2": Muxer(
+        ("jpg", "jpeg", "png", "bmp", "tif", "tiff", "jp2", "ppm", "pgm", "tga", "dpx"), still=True
+    ),
     "hls": Muxer(("m3u8",), "libx264", "aac", "webvtt", is_many=True),
     "dash": Muxer(("mpd",), "libx264", "aac", is_many=True),
     "segment": Muxer((), is_many=True),
@@ -116,6 +120,11 @@ IMAGE_ENCODERS = {
     "tif": "tiff",
     "tiff": "tiff",
     "webp": "libwebp_anim",
+    "jp2": "jpeg2000",
+    "ppm": "ppm",
+    "pgm": "pgm",
+    "tga": "targa",
+    "dpx": "dpx",
 }
 """What `image2` takes by the suffix of the output's name; the file itself may have another one."""
 MUXER_OF_SUFFIX: dict[str, str] = {
@@ -137,6 +146,7 @@ VIDEO_ENCODERS = _names(
     " prores_ks prores dnxhd mpeg4 mpeg2video mjpeg png apng gif libwebp libwebp_anim ffv1 flv"
     " libtheora mpeg1video h263 msmpeg4 msmpeg4v2 wmv1 wmv2 dvvideo rawvideo wrapped_avframe"
     " huffyuv ffvhuff utvideo qtrle bmp tiff cfhd v210 libxvid libopenh264 librav1e jpeg2000"
+    " ppm pgm targa dpx"
 )
 AUDIO_ENCODERS = _names(
     "aac libmp3lame libopus libvorbis flac alac ac3 eac3 mp2 pcm_s16le pcm_s24le pcm_s32le"

@@ -38,7 +38,8 @@ class TeeFile:
 
     @property
     def is_checked(self) -> bool:
-        return formats.MUXERS[self.muxer].is_checked
+        muxer = formats.MUXERS[self.muxer]
+        return muxer.is_checked and not muxer.is_many  # a playlist is no media file
 
 
 def read_tee(text: str, names: Collection[str]) -> tuple[TeeFile, ...]:
