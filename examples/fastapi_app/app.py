@@ -140,7 +140,7 @@ async def stream(job_id: str) -> AsyncIterator[str]:
 
 def message(status: JobStatus) -> str:
     progress: Progress | None = status.progress
-    data = {"state": status.state.value, "error": status.error}
+    data: dict[str, Any] = {"state": status.state.value, "error": status.error}
     data |= {"progress": None if progress is None else progress.model_dump(mode="json")}
     return f"data: {json.dumps(data)}\n\n"
 

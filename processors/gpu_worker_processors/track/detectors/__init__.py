@@ -59,9 +59,9 @@ def load_detector(
         dtype: number format of the network; None is the fastest that the device bears.
 
     Raises:
-        TaskError: `weights_missing`, `weights_rejected`, `gpu_oom`; `invalid_task` for a name or a class the
-            model does not know; `unsupported_task` when the package that runs the model is not
-            installed.
+        TaskError: `weights_missing`, `weights_rejected`, `gpu_oom`; `invalid_task` for a name
+            that no detector has, or a class the model does not know; `unsupported_task` when the
+            package that runs the model is not installed.
     """
     if name == HOG:
         from gpu_worker_processors.track.detectors.hog import HogDetector
