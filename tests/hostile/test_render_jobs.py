@@ -332,7 +332,6 @@ def test_f23_what_ffmpeg_says_of_a_file_stays_inside(
             ("-vf", "scale=4096:4096,tmix=frames=64,tile=10x10"), id="a mosaic of large ones"
         ),
         pytest.param(("-vf", "setpts=PTS*1e9,fps=240"), id="gaps to fill"),
-        pytest.param(("-vf", "v360=e:flat:w=16384:h=16384"), id="a large projection"),
         pytest.param(("-af", "adelay=delays=99999999999S:all=1"), id="a long silence before"),
         pytest.param(("-af", "aecho=1:1:90000|89999:1|1"), id="long echoes"),
         pytest.param(("-af", "aresample=384000,apad=whole_dur=900000"), id="a long silence behind"),
