@@ -85,7 +85,7 @@ def call(function: Callable[..., Awaitable[T]], *args: Any) -> T:
     loop = _portal.loop()
     made = _Call[T]()
     failure: BaseException | None = None
-    made.orders.put(partial(loop.call_soon_threadsafe, made.start, function, args))
+    made.orders.put(partial(loop.call_soon_threadsafe, partial(made.start, function, args)))
     while True:
         try:
             try:

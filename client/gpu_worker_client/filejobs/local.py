@@ -59,7 +59,7 @@ def obstacle(work: FileWork) -> str | None:
     urls = [str(file) for file in (*work.files.values(), work.output) if file and is_url(file)]
     if any(not url.lower().startswith("file:") for url in urls):
         return (
-            "a run on this machine with a URL for a file needs the worker: pip install gpu-worker"
+            "running on this machine with a URL for a file needs the worker: pip install gpu-worker"
         )
     return None
 

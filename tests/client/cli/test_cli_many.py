@@ -228,6 +228,7 @@ COMMANDS = {
     "cancel": ["--json"],
     "result": ["--timeout", "--output"],
     "health": ["--json"],
+    "queue": [],
     "map": ["--max-parallel", "--state", "--retries", "--in-doubt", "--execution-timeout", "--ttl"],
     "upload": ["--key", "--presign"],
     "download": ["--json"],

@@ -78,7 +78,7 @@ def test_the_pixels_are_ffmpegs(row: str, folder: Path, worker: MediaWorker) -> 
     network adds at edges."""
     suffix, encoder, (width, height), _ = ROWS[row]
     source = folder / f"pixels_{''.join(filter(str.isalnum, row))}.{suffix}"
-    picture = f"gradients=s={width}x{height}:r=25:d=0.12:seed=3:speed=0.1"
+    picture = f"gradients=s={width}x{height}:r=25:d=0.12:c0=0x2050c0:c1=0xe0b030:seed=3:speed=0.1"
     ffmpeg("-f", "lavfi", "-i", picture, "-c:v", *encoder.split(), source)
     output = source.with_suffix(".up.mp4")
     answer = worker.upscaled(source, output, crf=4)

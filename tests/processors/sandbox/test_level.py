@@ -126,7 +126,7 @@ def test_a_job_runs_inside_and_nothing_gets_out(place: dict[str, Path], listener
         if said not in ("EACCES", "EPERM", "EXDEV")
     }
     assert not let_through
-    assert len(answer["attempts"]) == 52
+    assert len(answer["attempts"]) == 53
     assert answer["thread_read"] == "EACCES"
     assert (place["home"] / "secret.txt").read_text() == "canary-7431"
     assert list(place["outside"].iterdir()) == []
