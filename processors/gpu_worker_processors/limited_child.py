@@ -31,8 +31,11 @@ MAX_CHILD_BYTES = 1536 * 1024**2
 """Of memory. Three million boxes, 256 MB of text, take some 800 MB."""
 MAX_DIGITS = 640
 """Of one integer in what a child says: the least that Python allows. Digits take quadratic time."""
-_CANCEL_SECONDS = 0.5
-"""Between two checks for a cancel."""
+_POLL_SECONDS = 0.5
+"""Between two checks for a cancel, and for a child that waits."""
+_WAITING_POLLS = 20
+"""A child computes, or reads a disk: found waiting for something else as often as this, it hangs.
+Without memory pydantic's parser ends now and then in a lock that it has itself."""
 
 Read = Callable[[dict[str, Any], bytes, "BinaryIO | None"], Any]
 """Request, JSON and the open file -> what to answer, as JSON values."""
@@ -69,12 +72,16 @@ def run_limited(
             stderr=subprocess.DEVNULL,
             pass_fds=[] if fd is None else [fd],
         ) as child:
+            waiting = 0
             while child.returncode is None:
                 if stop.is_set():
                     child.kill()
                     raise TaskError(ErrorCode.cancelled, "the job was stopped")
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(_CANCEL_SECONDS)
+                    child.wait(_POLL_SECONDS)
+                waiting = waiting + 1 if _is_waiting(child.pid) else 0
+                if waiting == _WAITING_POLLS:
+                    child.kill()
         if child.returncode:
             return None
         said.seek(0)
@@ -83,6 +90,17 @@ def run_limited(
         body = ErrorBody.model_validate(reply["error"])
         raise TaskError(ErrorCode(body.code), body.message, **body.details)
     return reply
+
+
+def _is_waiting(pid: int) -> bool:
+    """Whether a child that has not been waited for sleeps, for anything but a disk. False where
+    there is no /proc; memory has no limit there either.
+    https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html"""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] == "S"
 
 
 class _SharingDecoder(json.JSONDecoder):

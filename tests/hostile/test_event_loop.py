@@ -146,6 +146,7 @@ def test_an_earlier_result_that_is_a_bomb(settings: Settings, tmp_path: Path) ->
 SCENE = '{"start_frame":0,"end_frame":1,"start_time":0.0,"end_time":1.0}'
 MADE = {
     "15 MB": with_field(SCENES, "x", "[" + "{}," * 5_000_000 + "{}]"),
+    "60 MB": with_field(SCENES, "x", "[" + "{}," * 20_000_000 + "{}]"),
     "3 MB of scenes": with_field(
         {name: value for name, value in SCENES.items() if name != "scenes"},
         "scenes",
