@@ -2,7 +2,7 @@
 # make test    the tests, five to eight minutes on two cores; JOBS=4 takes four processes
 # make fast    the tests that start no process and import no torch, FFmpeg or OpenCV
 # make client  the client's tests in .venv-client, where there is no torch, processor or worker
-# make check   lint, types, import rules, generated docs are current
+# make check   lint, types, import rules, no int() on foreign text, generated docs are current
 # make docs    writes the generated docs
 # make bench   peers and us side by side in one run; writes docs/benchmarks.md
 # Every target first makes its .venv from python3 alone. VIDEO=path gives the demo your own clip.
@@ -67,6 +67,7 @@ check: $(READY)
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/pyright
 	@$(BIN)/python docs/generate.py --check
+	@$(BIN)/python -m pytest -q -p no:xdist tests/contract/test_foreign_numbers.py # no int() on foreign text
 
 # docs/tasks.md and docs/settings.md, from the wire models and the settings.
 docs: $(READY)
